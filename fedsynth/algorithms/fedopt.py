@@ -1,0 +1,36 @@
+"""FedOpt: Reddi et al. 2021, "Adaptive Federated Optimization", arXiv:2003.00295, algorithm 1: a server optimiser on the mean difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update, weighted_mean
+
+
+class FedOpt(FedAvg):
+    """`optimizer` is a class of torch.optim ("SGD", "Adam", "Adagrad"); SGD with lr 1 and no momentum is FedAvg."""
+
+    def __init__(self, optimizer: str = "SGD", lr: float = 1.0, momentum: float | None = None, betas: tuple[float, float] | None = None,
+                 eps: float | None = None, shared: str = "*"):  # fmt: skip
+        super().__init__(shared)
+        self.optimizer, self.lr, self.momentum, self.betas, self.eps = optimizer, lr, momentum, betas, eps
+        self._server: Any = None
+
+    def aggregate(self, updates: list[Update]) -> Arrays:
+        """The optimiser's step on the pseudo-gradient -mean difference; its moments live as long as the job."""
+        import torch  # here only: no other algorithm needs torch at the server
+
+        mean = weighted_mean(updates)
+        if self._server is None:
+            options = {"momentum": self.momentum, "betas": self.betas, "eps": self.eps}
+            points = {n: torch.zeros(d.shape) for n, d in mean.items()}
+            make = getattr(torch.optim, self.optimizer)
+            self._server = points, make(points.values(), lr=self.lr, **{k: v for k, v in options.items() if v is not None})
+        points, optimizer = self._server
+        before = {n: p.clone() for n, p in points.items()}
+        for name, point in points.items():
+            point.grad = -torch.from_numpy(np.ascontiguousarray(mean[name])).reshape(point.shape)
+        optimizer.step()
+        return {n: (p - before[n]).numpy() for n, p in points.items()}

@@ -1,0 +1,67 @@
+"""SCAFFOLD: Karimireddy et al. 2020, "Stochastic Controlled Averaging for Federated Learning", arXiv:1910.06378, algorithm 1, option II.
+
+The server's control variate c travels as parameters named "control:<name>" beside the weights, and its change as their difference, so
+that filters, aggregation and checkpoints need not know of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update, weighted_mean
+
+PREFIX = "control:"
+
+
+class Scaffold(FedAvg):
+    """FedAvg whose local steps are corrected by c - c_i (equation 3). With any optimiser: the correction is a step of its own, lr (c_i - c)."""
+
+    def __init__(self, shared: str = "*"):
+        super().__init__(shared)
+        self._mine: dict[str, Tensor] = {}  # c_i
+
+    def begin(self, model: nn.Module, incoming: dict[str, Tensor]) -> None:
+        super().begin(model, incoming)
+        shared = self.parameters(model)
+        self._names = {p: n for n, p in shared.items()}
+        self._server = {n: incoming[PREFIX + n].reshape(p.shape).to(p) for n, p in shared.items()}  # c
+        self._mine = {n: self._mine.get(n, torch.zeros_like(p)).to(p) for n, p in shared.items()}
+        self._travelled = dict.fromkeys(shared, 0.0)  # sum of the learning rates of the steps, K eta_l
+
+    def after_step(self, model: nn.Module, player: nn.Module, lr: float) -> None:
+        with torch.no_grad():
+            for p in player.parameters():
+                if name := self._names.get(p):
+                    p.add_(self._mine[name] - self._server[name], alpha=lr)
+                    self._travelled[name] += lr
+
+    def end(self, model: nn.Module, incoming: dict[str, Tensor]) -> dict[str, Tensor]:
+        difference = super().end(model, incoming)
+        for name in list(difference):
+            if travelled := self._travelled[name]:
+                # c_i+ = c_i - c + (x - y_i) / (K eta_l)
+                new = self._mine[name] - self._server[name] - difference[name] / travelled
+            else:
+                new = self._mine[name]
+            difference[PREFIX + name] = new - self._mine[name]
+            self._mine[name] = new
+        return difference
+
+    def state(self) -> dict[str, Any]:
+        return {"control": dict(self._mine)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._mine = dict(state.get("control", {}))
+
+    def prepare(self, initial: Arrays) -> Arrays:
+        return initial | {PREFIX + n: np.zeros_like(a) for n, a in initial.items()}
+
+    def aggregate(self, updates: list[Update]) -> Arrays:
+        """Weights by n_k; the control's change as a plain mean over the sites, c + 1/N sum of the changes (algorithm 1, line 17)."""
+        equal = [(site, 1.0, {n: a for n, a in d.items() if n.startswith(PREFIX)}) for site, _, d in updates]
+        plain = [(site, w, {n: a for n, a in d.items() if not n.startswith(PREFIX)}) for site, w, d in updates]
+        return weighted_mean(plain) | weighted_mean(equal)

@@ -1,0 +1,21 @@
+"""What a site keeps between rounds and restarts, written so that a crash leaves the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def load(path: Path) -> dict[str, Any] | None:
+    """The state, or None where there is none yet. Tensors and plain values only: no pickled code is run."""
+    return torch.load(path, weights_only=True, map_location="cpu") if path.is_file() else None

@@ -1,0 +1,88 @@
+"""The one table that crosses every border: a row for each image of a set, real or synthetic."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+FILE, ARRAY = "manifest.csv", "images.npy"
+SPLITS = ("train", "val", "test")
+
+COLUMNS = {
+    "image_id": str,  # unique in the set; a number within the site, never a patient's name
+    "site": str,
+    "subject": str,  # stays at the site
+    "label": str,
+    "modality": str,  # image channels joined by "+"
+    "split": str,  # train, val or test, by a hash of the subject
+    "index": int,  # row of images.npy
+    "sha256": str,  # of the image channels as stored, so that a copy is seen whatever its mask or label
+    "mask_sha256": str,  # of the mask channels as stored; empty without a mask channel
+    "origin": str,  # real or synthetic
+    "model": str,  # of a synthetic image: name and version of what made it
+    "seed": int,  # of a synthetic image; -1 for a real one
+    "shape": str,  # as stored, "32x32"
+    "spacing_mm": str,  # as stored, "1x1"; empty where unknown
+    "source_shape": str,  # as read
+    "mask_shape": str,  # as read; empty where there was none
+    "min": float,  # statistics of the finite values of the image channels, in [-1, 1]
+    "max": float,
+    "mean": float,
+    "std": float,
+    "nonfinite": int,  # NaN and Inf values as read
+    "mask_area": int,  # pixels (voxels) of the mask channels that are set
+    "file": str,  # where it came from; stays at the site
+    "problem": str,  # why it could not be used; empty for a good row
+}
+
+
+class SetError(ValueError):
+    """A set of images is not what its manifest says; the message names the folder, row or file."""
+
+
+def split_of(subject: str, val: float, test: float, seed: int) -> str:
+    """Train, val or test by a hash of the subject, so that two images of one patient never part.
+
+    The hash depends on nothing but subject and seed: a new image of a known patient lands where the patient is.
+    """
+    u = int.from_bytes(hashlib.sha256(f"{seed}:{subject}".encode()).digest()[:8], "big") / 2**64
+    return "test" if u < test else "val" if u < test + val else "train"
+
+
+def sha256(array: np.ndarray) -> str:
+    """Of dtype, shape and bytes, so that a reshaped array is another one."""
+    array = np.ascontiguousarray(array)
+    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
+
+
+def digest(manifest: pd.DataFrame) -> str:
+    """Of the whole table; the rows' own hashes make it one of the pixels too."""
+    rows = manifest.sort_values("image_id")[list(COLUMNS)].to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def frame(rows: list[dict]) -> pd.DataFrame:
+    """Rows (dicts with every key of COLUMNS) as a table with the right types, also when there are none."""
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def write(folder: Path, manifest: pd.DataFrame, images: np.ndarray) -> None:
+    """`manifest.csv` and `images.npy`, (N, C, *S) float32: two files, however many images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / ARRAY, np.ascontiguousarray(images, dtype=np.float32))
+    manifest.to_csv(folder / FILE, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """The manifest of a set. Raises SetError where the file or a column is missing."""
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise SetError(f"{path} is not there; run `fedsynth stage ingest` for this site first")
+    text = {c: str for c, kind in COLUMNS.items() if kind is str}
+    table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={c: [""] for c in COLUMNS if c not in text})
+    if missing := [c for c in COLUMNS if c not in table.columns]:
+        raise SetError(f"{path} lacks the columns {missing}; make it again with `fedsynth stage ingest`")
+    return table.astype(COLUMNS)

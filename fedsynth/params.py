@@ -1,0 +1,198 @@
+"""params.yaml as checked objects: WHAT is computed. A misspelt key or argument is an error that names it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+
+class ParamsError(ValueError):
+    """params.yaml cannot be used; the message names the file and the key and says what to do."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Block(Strict):
+    """`{class_path, args}`: a call written in params.yaml. Only classes of this package may be named (DESIGN: the config is the call)."""
+
+    class_path: str
+    args: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("class_path")
+    @classmethod
+    def _ours(cls, path: str) -> str:
+        if not path.startswith("fedsynth.") or not all(part.isidentifier() for part in path.split(".")):
+            raise ValueError(f"class_path {path!r} is not under 'fedsynth.'; only this package's classes may be named")
+        return path
+
+    def build(self, **context: Any) -> Any:
+        """Make the object. `context` holds what our code knows (sizes, labels) and the class asks for by name.
+
+        Raises ParamsError for an unknown class or argument, with the nearest known name.
+        """
+        module_name, _, class_name = self.class_path.rpartition(".")
+        try:
+            cls = getattr(importlib.import_module(module_name), class_name)
+        except (ModuleNotFoundError, AttributeError) as error:
+            if isinstance(error, ModuleNotFoundError) and not module_name.startswith(error.name or "?"):
+                raise  # the class is there, a package that it needs is not: that error says it best
+            raise ParamsError(f"class_path {self.class_path!r} does not exist ({error})") from error
+        known = [n for n in inspect.signature(cls).parameters if n not in ("args", "kwargs")]
+        for name in self.args:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ParamsError(f"{self.class_path} has no argument {name!r}{hint} (it has: {', '.join(known)})")
+        return cls(**{k: v for k, v in context.items() if k in known}, **self.args)
+
+
+class Consortium(Strict):
+    failed_site: Literal["stop", "leave_out"] = "stop"  # what a failed validation does
+    min_sites: int = Field(2, ge=1)  # fewer that passed: the run stops
+    min_cell: int = Field(5, ge=1)  # smaller counts leave a hospital as "< 5"
+
+
+class Image(Strict):
+    """Geometry and channels of every image. `size` is (H, W) or (D, H, W)."""
+
+    size: tuple[int, ...]
+    channels: dict[str, Literal["image", "mask"]]  # in the order of the array
+    given: list[str] = Field(default_factory=list)
+    labels: list[str]
+    percentiles: tuple[float, float] = (0.0, 100.0)  # of each image channel, mapped to [-1, 1]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Image:
+        if len(self.size) not in (2, 3):
+            raise ValueError(f"size must be [H, W] or [D, H, W], not {list(self.size)}")
+        if list(self.channels) != self.images + self.masks:
+            raise ValueError(f"name the image channels before the mask channels, not {list(self.channels)}")
+        if not self.images:
+            raise ValueError("at least one channel must be an image")
+        if unknown := set(self.given) - set(self.channels):
+            raise ValueError(f"given channels {sorted(unknown)} are not in channels {list(self.channels)}")
+        if not self.generated:
+            raise ValueError("every channel is given, so there is nothing to generate")
+        if len(set(self.labels)) != len(self.labels) or not self.labels:
+            raise ValueError(f"labels must be named once each, not {self.labels}")
+        return self
+
+    @property
+    def generated(self) -> list[str]:
+        return [c for c in self.channels if c not in self.given]
+
+    def index(self, names: list[str]) -> list[int]:
+        return [list(self.channels).index(n) for n in names]
+
+    @property
+    def images(self) -> list[str]:
+        return [c for c, kind in self.channels.items() if kind == "image"]
+
+    @property
+    def masks(self) -> list[str]:
+        return [c for c, kind in self.channels.items() if kind == "mask"]
+
+    def context(self) -> dict[str, Any]:
+        """What a family or a use may ask for in its constructor."""
+        return {
+            "generated": len(self.generated),
+            "given": len(self.given),
+            "labels": len(self.labels),
+            "size": tuple(self.size),
+            "images": len(self.images),
+            "masks": len(self.masks),
+        }
+
+
+class Split(Strict):
+    """Shares of the subjects; the rest is `train`."""
+
+    val: float = Field(0.1, ge=0, lt=1)
+    test: float = Field(0.25, gt=0, lt=1)
+
+
+class Expectations(Strict):
+    min_images: dict[str, int] = Field(default_factory=lambda: {"train": 5, "test": 3})  # per class and split
+    max_resolution_loss: float | None = None  # warn where an image was reduced by more than this factor
+
+
+class Training(Strict):
+    rounds: int = Field(ge=1)
+    epochs: float = Field(1, gt=0)  # local epochs in a round; 0.5 is half of the site's images
+    batch: int = Field(16, ge=1)
+    lr: float | dict[str, float] = 2e-3  # for all players, or for each by name
+    lr_end: float = Field(0.1, ge=0, le=1)  # the learning rate falls on a cosine to this share of it over the whole run
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float | None = 1.0  # norm of the gradient
+    ema: float | None = None  # decay per step of the averaged weights
+    flip: list[int] = Field(default_factory=list)  # spatial axes along which images may be mirrored
+    bf16: bool = False  # autocast; whether it helps depends on the machine and the size: measure
+
+
+class Model(Strict):
+    family: Block
+    algorithm: Block = Block(class_path="fedsynth.algorithms.fedavg.FedAvg")
+    training: Training
+
+
+class Sample(Strict):
+    images: int = Field(300, ge=1)  # in the synthetic set, classes in the shares of `balance`
+    balance: Literal["uniform"] | dict[str, float] = "uniform"
+    batch: int = 100
+    exporters: dict[str, Block] = Field(default_factory=dict)
+
+
+class Score(Strict):
+    seeds: list[int] = Field(default_factory=lambda: [1], min_length=1)
+    uses: dict[str, Block]
+
+
+class Params(Strict):
+    seed: int = 1
+    consortium: Consortium = Consortium()
+    source: Block
+    image: Image
+    split: Split = Split()
+    expectations: Expectations = Expectations()
+    models: dict[str, Model]
+    sample: Sample = Sample()
+    score: Score
+
+    @field_validator("models")
+    @classmethod
+    def _names(cls, models: dict[str, Model]) -> dict[str, Model]:
+        for name in models:
+            if not name.replace("_", "").isalnum():
+                raise ValueError(f"model name {name!r} may hold letters, digits and _ only: it becomes a folder and a registered name")
+        return models
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and check a params file. Raises ParamsError with the file, the key and what is wrong with it."""
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path} is not there; run from the project's folder") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"{path}: {'.'.join(map(str, e['loc']))}: {_plain(e)}" for e in error.errors()]
+        raise ParamsError("\n".join(lines)) from error
+
+
+def _plain(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key; check its spelling"
+    return str(error["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,36 @@
+"""Where images come from. A new source is one file here and one block of params.yaml.
+
+A source names its sites and yields each site's records. A file that cannot be read is a record with a `problem`: one bad file must not
+hide the next, and validation names them all. The constructor may ask by name for `image` (params.Image) and `seed`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class Record:
+    """One image as read: a float array (*S as read) for each channel that it has, all of one size unless `problem` says otherwise."""
+
+    channels: dict[str, np.ndarray]
+    label: str
+    subject: str
+    spacing_mm: tuple[float, ...] | None = None
+    file: str = ""  # relative name, for messages at the site
+    problem: str = ""
+    mask_shape: tuple[int, ...] | None = None  # as read, where there is a mask
+
+
+class Source(ABC):
+    @abstractmethod
+    def sites(self) -> list[str]:
+        """Names of the sites, in a fixed order."""
+
+    @abstractmethod
+    def records(self, site: str) -> Iterator[Record]:
+        """The site's images, in a fixed order; the same arguments and seed give the same bytes."""

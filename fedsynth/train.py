@@ -1,0 +1,146 @@
+"""One site's share of a federated training: the one loop in which families, algorithms and privacy meet."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fedsynth import checkpoint
+from fedsynth.algorithms import Algorithm
+from fedsynth.dataset import batches
+from fedsynth.families import Family
+from fedsynth.params import Training
+
+
+@dataclass
+class Update:
+    """What one round yields: `difference` by parameter name, mean `losses` by player, the number of images seen as `weight`."""
+
+    difference: dict[str, np.ndarray]
+    losses: dict[str, float]
+    steps: int
+    weight: float
+
+
+class Trainer:
+    """Holds a site's players, optimisers, averaged weights and random state, in memory and (with `state`) on disk.
+
+    x (N, C, *S) generated channels, y (N,) labels, given (N, G, *S) or None, all in memory.
+    """
+
+    def __init__(self, family: Family, algorithm: Algorithm, training: Training, x: Tensor, y: Tensor, given: Tensor | None, seed: int,
+                 state: Path | None = None):  # fmt: skip
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        layout = {4: torch.channels_last, 5: torch.channels_last_3d}[x.ndim]
+        self.family = family.to(self.device, memory_format=layout)
+        self.algorithm, self.training, self.state = algorithm, training, state
+        self.x, self.y, self.given = x, y, given
+        self.layout = layout
+        self.generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
+        self.players = self.family.players()
+        rates = training.lr if isinstance(training.lr, dict) else dict.fromkeys(self.players, training.lr)
+        if set(rates) != set(self.players):
+            raise ValueError(f"training.lr names {sorted(rates)}, the players are {sorted(self.players)}")
+        self.rates = rates
+        self.optimizers = {
+            name: torch.optim.AdamW(net.parameters(), lr=rates[name], betas=training.betas, weight_decay=training.weight_decay)
+            for name, net in self.players.items()
+        }
+        self.average = AveragedModel(self.family, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None
+        self.rounds_done = 0
+        self._restore()
+
+    def round(self, incoming: dict[str, np.ndarray], number: int) -> Update:
+        """Train one round (`number` counts from 0) on from the global parameters and return the difference to them."""
+        received = {name: torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for name, a in incoming.items()}
+        self.algorithm.begin(self.family, received)
+        self.family.train()
+        n = len(self.x)
+        steps = max(1, math.ceil(self.training.epochs * n / self.training.batch))
+        losses: dict[str, list[float]] = defaultdict(list)
+        for step, places in enumerate(batches(n, self.training.batch, steps, self.generator)):
+            x, y, given = self._batch(places)
+            share = self._decay((number + step / steps) / self.training.rounds)
+            for name, player in self.players.items():
+                losses[name].append(self._step(name, player, x, y, given, self.rates[name] * share))
+            if self.average is not None:
+                self.average.update_parameters(self.family)
+        difference = self._end(received, last=number == self.training.rounds - 1)
+        self.rounds_done = number + 1
+        self._keep()
+        return Update(
+            {name: d.float().cpu().numpy() for name, d in difference.items()}, {k: float(np.mean(v)) for k, v in losses.items()}, steps, float(n)
+        )
+
+    def _step(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None, lr: float) -> float:
+        optimizer = self.optimizers[name]
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.bf16):
+            loss = self.family.loss(name, x, y, given)
+        optimizer.zero_grad(set_to_none=True)
+        (loss + self.algorithm.penalty(self.family, player)).backward(inputs=list(player.parameters()))
+        if self.training.clip:
+            torch.nn.utils.clip_grad_norm_(player.parameters(), self.training.clip)
+        optimizer.step()
+        self.algorithm.after_step(self.family, player, lr)
+        return float(loss.detach())
+
+    def _batch(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        both = self.x[places] if self.given is None else torch.cat([self.x[places], self.given[places]], 1)
+        for axis in self.training.flip:
+            mirrored = torch.rand(len(both), generator=self.generator) < 0.5
+            both[mirrored] = both[mirrored].flip(axis + 2)
+        both = both.to(self.device, memory_format=self.layout)
+        c = self.x.shape[1]
+        return both[:, :c], self.y[places].to(self.device), None if self.given is None else both[:, c:]
+
+    def _decay(self, progress: float) -> float:
+        end = self.training.lr_end
+        return end + (1 - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+    def _end(self, received: dict[str, Tensor], last: bool) -> dict[str, Tensor]:
+        """The last round sends the averaged weights: the mean of the sites' averages is the average of their mean, at no extra traffic."""
+        if last and self.average is not None:
+            averaged = dict(self.average.module.named_parameters())
+            with torch.no_grad():
+                for name, parameter in self.algorithm.parameters(self.family).items():
+                    parameter.copy_(averaged[name])
+        return self.algorithm.end(self.family, received)
+
+    def _keep(self) -> None:
+        if self.state is None:
+            return
+        state = {
+            "rounds_done": self.rounds_done,
+            "family": self.family.state_dict(),
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "average": self.average.state_dict() if self.average is not None else None,
+            "algorithm": self.algorithm.state(),
+            "generator": self.generator.get_state(),
+            "rng": torch.get_rng_state(),
+        }
+        checkpoint.save(self.state, state)
+
+    def _restore(self) -> None:
+        state = checkpoint.load(self.state) if self.state else None
+        if state is None:
+            return
+        self.family.load_state_dict(state["family"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.algorithm.load_state(state["algorithm"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["rng"])
+        self.rounds_done = state["rounds_done"]
