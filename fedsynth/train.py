@@ -56,11 +56,12 @@ class Trainer:
             for name, net in self.players.items()
         }
         self.average = AveragedModel(self.family, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None
-        self.rounds_done = 0
-        self._restore()
+        self.rounds_done: int | None = None  # none in this process yet
 
     def round(self, incoming: dict[str, np.ndarray], number: int) -> Update:
         """Train one round (`number` counts from 0) on from the global parameters and return the difference to them."""
+        if self.rounds_done is None and number > 0:
+            self._restore()
         received = {name: torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for name, a in incoming.items()}
         self.algorithm.begin(self.family, received)
         self.family.train()
@@ -132,6 +133,7 @@ class Trainer:
         checkpoint.save(self.state, state)
 
     def _restore(self) -> None:
+        """Go on where an earlier process stopped. A training's first round never does: it starts afresh."""
         state = checkpoint.load(self.state) if self.state else None
         if state is None:
             return

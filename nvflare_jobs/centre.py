@@ -1,0 +1,111 @@
+"""The centre's side of every job: run it, show its events live, and end it whatever happens to this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedsynth import params as configuration
+from fedsynth.manifest import SetError
+from fedsynth.params import Params, ParamsError
+from fedsynth.settings import Settings, SettingsError, quiet
+from nvflare_jobs import build, federation
+
+EVENT = "::event "  # what follows on a line of a stage's output is JSON for the flow
+
+
+class StageError(RuntimeError):
+    """A stage cannot do its work; the message says why and what to do."""
+
+
+def public(params: Params) -> dict[str, Any]:
+    """What of params.yaml goes into a job: nothing of where images come from, nothing of the models that the job is not about."""
+    raw = params.model_dump(mode="json")
+    return raw | {"source": {"class_path": params.source.class_path, "args": {}}, "models": {}}
+
+
+def run(stage: str, job: Path, sites: list[str], settings: Settings, rounds: int = 0) -> Path:
+    """Run one job to its end and return the folder of its result. Prints a line for each event, and the event itself where asked for."""
+    work = settings.root / ".work" / "jobs" / stage.replace("@", "-")
+    token = build.token(job)
+    show = Show(stage, rounds, settings.events)
+    show.event({"kind": "job", "job_id": token})
+    with federation.connect(settings, work) as connected:
+        return federation.run(connected, job, token, sites, work / "result", show)
+
+
+class Show:
+    """Turns a job's events into lines on the terminal (and JSON for the flow): round, losses, seconds, time left."""
+
+    def __init__(self, stage: str, rounds: int, events: bool):
+        self.stage, self.rounds, self.events = stage, rounds, events
+        self.started = self.last = time.monotonic()
+        self.first_round: float | None = None
+        self.seen = 0
+
+    def __call__(self, event: federation.Event) -> None:
+        now = time.monotonic()
+        if event.kind == "status":
+            self.event({"kind": "status", "status": event.status})
+            if not self.events:
+                print(f"{self.stage}: {event.status}", flush=True)
+            return
+        seconds, self.last = now - self.last, now
+        self.seen += 1
+        self.first_round = self.first_round or now
+        left = (now - self.first_round) / (self.seen - 1) * (self.rounds - event.round - 1) if self.seen > 1 else None
+        self.event({"kind": "round", "round": event.round, "rounds": self.rounds, "seconds": round(seconds, 2), "left": left, "sites": event.sites})
+        if not self.events:
+            print(f"{self.stage}: round {event.round + 1}/{self.rounds}  {losses(event.sites)}{f'  {left:.0f} s left' if left is not None else ''}", flush=True)
+
+    def event(self, event: dict[str, Any]) -> None:
+        if self.events:
+            print(EVENT + json.dumps({"stage": self.stage} | event), flush=True)
+
+
+def losses(sites: dict[str, dict[str, float]]) -> str:
+    """Each player's loss, averaged over the sites by their weight: "generator 0.71  discriminator 0.65"."""
+    total = sum(s.get("weight", 1.0) for s in sites.values()) or 1.0
+    players = sorted({k for s in sites.values() for k in s if k.startswith("loss/")})
+    mean = {p: sum(s.get("weight", 1.0) * s.get(p, 0.0) for s in sites.values()) / total for p in players}
+    return "  ".join(f"{p.removeprefix('loss/')} {v:.3f}" for p, v in mean.items())
+
+
+def main(stage: Callable[[Params, Settings], None]) -> None:
+    """Run a stage as a program: errors are one clear text and exit code 1, a signal ends the job first."""
+    quiet()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        settings = Settings.read()
+        os.chdir(settings.root)
+        stage(configuration.load(), settings)
+    except (StageError, federation.FederationError, ParamsError, SettingsError, SetError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        sys.exit(130)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the ending of the job
+    sys.exit(128 + number)
+
+
+def validated(root: Path) -> dict[str, Any]:
+    """reports/validation.json. Raises StageError where validation has not run."""
+    path = root / "reports" / "validation.json"
+    if not path.is_file():
+        raise StageError(f"{path} is not there; run `dvc repro validate` first")
+    return json.loads(path.read_text())
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,261 @@
+"""One interface to run FLARE jobs: submit, follow, collect, abort, close. Here the simulator: the same job on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from fedsynth.settings import Settings
+
+MARK = "FEDSYNTH_RUN"  # in the environment of every process of a run, so that none is missed when it ends
+
+
+class FederationError(RuntimeError):
+    """A job did not end well; the message is its reason in one line."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What one looks at while a job runs: `kind` is status or round; a round has each site's metrics by name."""
+
+    kind: str
+    status: str = ""
+    round: int = -1
+    sites: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+class Federation(ABC):
+    """Used as a context manager: whatever ends the block ends the job too, and leaves no process."""
+
+    @abstractmethod
+    def submit(self, job: Path, token: str, sites: list[str]) -> str:
+        """Start the job at the sites; the same token is the same job. Returns its id."""
+
+    @abstractmethod
+    def follow(self, job_id: str) -> Iterator[Event]:
+        """Events until the job has ended well. Raises FederationError with the reason where it has not."""
+
+    @abstractmethod
+    def collect(self, job_id: str, dest: Path) -> Path:
+        """Bring the server's run folder of a job (ended or aborted) to `dest`."""
+
+    @abstractmethod
+    def abort(self, job_id: str) -> None:
+        """End the job and all its processes."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what still runs and let go of everything."""
+
+    def __enter__(self) -> Federation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def connect(settings: Settings, work: Path) -> Federation:
+    """The federation that the environment names. `work` is a folder of the caller's own for logs and workspaces."""
+    return Simulator(settings, work)
+
+
+class Simulator(Federation):
+    """NVFLARE's simulator in a process session of its own, each site a process of it.
+
+    SimEnv, FLARE's own front end, blocks, cannot abort and hangs for ever when a site's process dies hard; so this watches the
+    processes and the logs itself and ends the whole tree on any failure.
+    """
+
+    def __init__(self, settings: Settings, work: Path):
+        self.settings = settings
+        self.work = work.resolve()
+        self._runs: dict[str, _Run] = {}
+
+    def submit(self, job: Path, token: str, sites: list[str]) -> str:
+        if token in self._runs:
+            return token
+        # The simulator joins its command line as text and splits it again: no blank may be in a path.
+        if any(c.isspace() for c in str(self.work)):
+            raise FederationError(f"the simulator cannot work in a folder with blanks in its name: {self.work}")
+        self._runs[token] = _Run.start(self.settings, job, self.work / token, sites)
+        return token
+
+    def follow(self, job_id: str) -> Iterator[Event]:
+        run = self._runs[job_id]
+        try:
+            yield Event("status", "RUNNING")
+            yield from run.watch(self.settings.stall_s)
+            yield Event("status", "FINISHED:COMPLETED")
+        except BaseException:
+            run.kill()
+            raise
+
+    def collect(self, job_id: str, dest: Path) -> Path:
+        source = self._runs[job_id].server
+        if not source.is_dir():
+            raise FederationError(f"job {job_id} left no result; its log is {self._runs[job_id].log}")
+        shutil.rmtree(dest, ignore_errors=True)
+        shutil.copytree(source, dest)
+        return dest
+
+    def abort(self, job_id: str) -> None:
+        self._runs[job_id].kill()
+
+    def close(self) -> None:
+        for run in self._runs.values():
+            run.kill()
+
+
+class _Run:
+    """One simulator process, its site processes, its log and its round file."""
+
+    def __init__(self, process: subprocess.Popen, mark: str, folder: Path, sites: list[str]):
+        self.process, self.mark, self.sites = process, mark, sites
+        self.log = folder / "log.txt"
+        self.workspace = folder / "workspace"
+        self.server = self.workspace / "server" / "simulate_job"
+        self._workers: dict[str, psutil.Process] = {}
+        self._missed: dict[str, float] = {}
+
+    @classmethod
+    def start(cls, settings: Settings, job: Path, folder: Path, sites: list[str]) -> _Run:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        mark = uuid.uuid4().hex
+        threads = str(max(1, (os.cpu_count() or 1) // len(sites)))
+        place = {MARK: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
+        env = os.environ | place | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+        module = "nvflare.private.fed.app.simulator.simulator"
+        command = [sys.executable, "-m", module, str(job), "-w", str(folder / "workspace"), "-c", ",".join(sites), "-t", str(len(sites))]
+        with (folder / "log.txt").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, start_new_session=True, cwd=folder)
+        return cls(process, mark, folder, sites)
+
+    def watch(self, stall_s: float) -> Iterator[Event]:
+        rounds, size, last = 0, 0, time.monotonic()
+        while True:
+            code = self.process.poll()
+            events = self._rounds(rounds)
+            yield from events
+            rounds += len(events)
+            grown = sum(p.stat().st_size for p in self._logs())
+            if events or grown != size:
+                size, last = grown, time.monotonic()
+            if code is not None:
+                break
+            if reason := self._dead_site():
+                raise FederationError(f"{reason}; the job was ended ({self.log})")
+            if time.monotonic() - last > stall_s:
+                raise FederationError(f"no sign of life for {stall_s:.0f} s, so the job was ended; set FEDSYNTH_STALL_S for longer ones ({self.log})")
+            time.sleep(0.2)
+        if code != 0 or (reason := self._raised()):
+            reason = self._raised() or f"the simulator ended with exit code {code}"
+            raise FederationError(f"{reason} ({self.log})")
+
+    def _logs(self) -> list[Path]:
+        return [self.log, *self.workspace.glob("*/log.txt"), *self.workspace.glob("*/*/log.txt")]
+
+    def _rounds(self, seen: int) -> list[Event]:
+        path = self.server / "metrics" / "round_metrics.jsonl"
+        lines = path.read_text().split("\n")[:-1] if path.is_file() else []  # the last one may be half written
+        return [_round(json.loads(line)) for line in lines[seen:]]
+
+    def _dead_site(self) -> str:
+        """A site's process that is gone while the simulator still waits for it; it would wait for ever."""
+        for child in psutil.Process(self.process.pid).children() if self.process.poll() is None else []:
+            if child.pid not in {w.pid for w in self._workers.values()}:
+                self._note(child)
+        done = any("Finished" in line or "End of simulator" in line or "Server runner finished" in line for line in _tail(self.log))
+        for site, worker in self._workers.items():
+            gone = not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+            since = self._missed.setdefault(site, time.monotonic()) if gone else time.monotonic()
+            # At the end of a good run the sites leave first: only one that leaves long before the server is done has died.
+            if gone and time.monotonic() - since > (15 if done else 3):
+                return self._raised() or f"site {site} died (its process is gone)"
+        return ""
+
+    def _note(self, child: psutil.Process) -> None:
+        try:
+            command = child.cmdline()
+        except psutil.Error:
+            return
+        if any("simulator_worker" in part for part in command) and "--client" in command:
+            self._workers[command[command.index("--client") + 1]] = child
+
+    def _raised(self) -> str:
+        """The first error that a site's script or the server wrote down, in one line."""
+        return next((r for path in self._logs() if (r := reason(path.read_text(errors="replace")))), "")
+
+    def kill(self) -> None:
+        """End every process of the run: those that carry its mark, wherever they were started."""
+        for _ in range(3):
+            if not (alive := self._processes()):
+                break
+            for process in alive:
+                try:
+                    process.kill()
+                except psutil.NoSuchProcess:
+                    continue
+            psutil.wait_procs(alive, timeout=3)
+        self.process.poll()
+
+    def _processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.mark:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+
+def reason(log: str) -> str:
+    """What went wrong, from a FLARE log: the line that our client wrote about its failure, or the server's panic."""
+    for pattern in (r"FEDSYNTH FAILED (.+)", r"Subprocess died for client (\S+), exit code: (-?\d+)", r"Communication error with client (\S+):",
+                    r"(?:received panic|PANIC)[^\n]*: ([^\n]+)"):  # fmt: skip
+        if found := re.search(pattern, log):
+            if "Subprocess" in pattern:
+                return f"site {found[1]} died (exit code {found[2]})"
+            return f"site {found[1]} died" if "Communication" in pattern else found[1].strip()
+    return ""
+
+
+def _tail(path: Path, size: int = 4000) -> list[str]:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read().decode(errors="replace").splitlines()
+
+
+def _round(record: dict[str, Any]) -> Event:
+    sites = {s["name"]: {k: float(v) for k, v in s["metrics"].items() if isinstance(v, (int, float))} for s in record["sites"]}
+    return Event("round", round=int(record["round"]), sites=sites)
+
+
+def run(federation: Federation, job: Path, token: str, sites: list[str], dest: Path, on_event: Any) -> Path:
+    """Submit, follow and collect one job; the result is collected also where the job failed, so that nothing computed is lost."""
+    job_id = federation.submit(job, token, sites)
+    try:
+        for event in federation.follow(job_id):
+            on_event(event)
+    except FederationError:
+        try:
+            federation.collect(job_id, dest)
+        except FederationError:
+            pass  # it had not come so far as to have a result; the reason follows
+        raise
+    return federation.collect(job_id, dest)

@@ -1,0 +1,57 @@
+"""At the centre: ask every site for its verdict, decide who takes part, write reports/validation.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fedsynth.params import Params
+from fedsynth.settings import Settings
+from nvflare_jobs import build, centre
+from nvflare_jobs.server import ANSWERS
+
+
+def stage(params: Params, settings: Settings) -> None:
+    sites = params.source.build(image=params.image, seed=params.seed).sites()
+    job = build.ask(settings.root / ".work/jobs/validate/job", "validate", "validate", sites, {"params": centre.public(params)})
+    result = centre.run("validate", job, sites, settings)
+    verdicts = json.loads((result / ANSWERS).read_text())
+    used = decide(params, verdicts, settings)
+    centre.write_json(settings.root / "reports/validation.json", {"sites": verdicts, "used": used})
+
+
+def decide(params: Params, verdicts: dict[str, dict[str, Any]], settings: Settings) -> list[str]:
+    """The sites that take part. Raises StageError where one failed and params.yaml says stop, or too few are left."""
+    failed = [site for site, verdict in verdicts.items() if not verdict["passed"]]
+    used = [site for site in verdicts if site not in failed]
+    text = "\n".join(explain(site, verdicts[site], settings) for site in failed)
+    if failed and params.consortium.failed_site == "stop":
+        raise centre.StageError(
+            f"validation failed at {', '.join(failed)}\n{text}\nMend the data and ingest again, or set consortium.failed_site to leave_out."
+        )
+    if len(used) < params.consortium.min_sites:
+        raise centre.StageError(f"only {len(used)} sites passed, consortium.min_sites is {params.consortium.min_sites}\n{text}")
+    if failed:
+        print(f"left out: {', '.join(failed)}\n{text}", flush=True)
+    for site in used:
+        print(f"validate: {site} passed, {verdicts[site]['images']} images", flush=True)
+    return used
+
+
+def explain(site: str, verdict: dict[str, Any], settings: Settings) -> str:
+    """What the centre may know of a failure; in simulation the site's own words with rows and files, since the site is this machine."""
+    own = settings.state / site / "validation"
+    if settings.simulation and (message := _message(own)):
+        return f"{message}\n  report: {own / 'index.html'}"
+    failures = ", ".join(f"{f['expectation']} ({f['count']})" for f in verdict["failed"])
+    return f"  {site}: {failures}; rows and files are in the report at the site"
+
+
+def _message(folder: Path) -> str:
+    path = folder / "message.txt"
+    return path.read_text().rstrip() if path.is_file() else ""
+
+
+if __name__ == "__main__":
+    centre.main(stage)
