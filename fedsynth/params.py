@@ -68,6 +68,7 @@ class Image(Strict):
     given: list[str] = Field(default_factory=list)
     labels: list[str]
     percentiles: tuple[float, float] = (0.0, 100.0)  # of each image channel, mapped to [-1, 1]
+    fit: Literal["pad", "stretch"] = "pad"  # to `size`: keep the proportions and fill up with background, or not
 
     @model_validator(mode="after")
     def _consistent(self) -> Image:

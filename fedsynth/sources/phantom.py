@@ -65,7 +65,7 @@ class Phantom(Source):
                     channels={c: planes[c] for c in self.image.channels},
                     label=label,
                     subject=f"{site}-{subject:04d}",
-                    spacing_mm=tuple(FIELD_OF_VIEW_MM / n for n in size),
+                    spacing_mm=(FIELD_OF_VIEW_MM / max(size),) * len(size),
                     file=f"{site}/{number:04d}",
                     mask_shape=size if "lesion" in self.image.channels else None,
                 )

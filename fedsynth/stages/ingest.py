@@ -1,0 +1,82 @@
+"""Ingest: what a source yields at a site becomes one array file and one manifest, at the site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedsynth import images, manifest
+from fedsynth.params import Params
+from fedsynth.sources import Record, Source
+
+
+def ingest(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
+    """Every site of the source into `folder`/<site>; the manifests by site. A line for each site is printed."""
+    source = params.source.build(image=params.image, seed=params.seed)
+    return {site: ingest_site(params, source, site, folder) for site in source.sites()}
+
+
+def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.DataFrame:
+    """One site's records into `folder`/<site>/manifest.csv and images.npy. A record that cannot be used keeps a row that says why."""
+    rows, arrays = [], [np.zeros((0, len(params.image.channels), *params.image.size), np.float32)]
+    for number, record in enumerate(source.records(site)):
+        row, array = _row(params, record)
+        rows.append(row | {"image_id": f"{site}-{number:05d}", "site": site, "index": number})
+        arrays.append(array[None])
+    table = manifest.frame(rows)
+    manifest.write(Path(folder) / site, table, np.concatenate(arrays))
+    print(_line(site, table, params.image.labels), flush=True)
+    return table
+
+
+def _row(params: Params, record: Record) -> tuple[dict[str, Any], np.ndarray]:
+    image, problem, spacing = params.image, record.problem, None
+    array = np.zeros((len(image.channels), *image.size), np.float32)
+    if not problem:
+        try:
+            array, spacing = images.fit(record, image)
+        except manifest.SetError as error:
+            problem = str(error)
+    read = [record.channels[c] for c in image.images if c in record.channels]
+    planes, masks = array[: len(image.images)], array[len(image.images) :]
+    return {
+        "subject": record.subject,
+        "label": record.label,
+        "modality": "+".join(image.images),
+        "split": manifest.split_of(record.subject, params.split.val, params.split.test, params.seed),
+        "sha256": manifest.sha256(planes),
+        "mask_sha256": manifest.sha256(masks) if image.masks else "",
+        "origin": "real",
+        "model": "",
+        "seed": -1,
+        "shape": _by(image.size),
+        "spacing_mm": _by(spacing),
+        "source_shape": _by(read[0].shape) if read else "",
+        "mask_shape": _by(record.mask_shape),
+        "min": planes.min(),
+        "max": planes.max(),
+        "mean": planes.mean(),
+        "std": planes.std(),
+        "nonfinite": sum(int((~np.isfinite(plane)).sum()) for plane in read),
+        "mask_area": int((masks > 0).sum()),
+        "file": record.file,
+        "problem": problem,
+    }, array
+
+
+def _by(numbers: tuple[float, ...] | None) -> str:
+    return "x".join(f"{n:.6g}" for n in numbers) if numbers is not None else ""
+
+
+def _line(site: str, table: pd.DataFrame, labels: list[str]) -> str:
+    """ "north: 180 images · none 90 (52 train, 10 val, 28 test) · … · 2 problems, the first in a.png" """
+    parts = [f"{site}: {len(table)} images"]
+    for label in [*labels, *sorted(set(table["label"]) - set(labels))]:
+        splits = table.loc[table["label"] == label, "split"].value_counts()
+        detail = ", ".join(f"{splits[s]} {s}" for s in manifest.SPLITS if s in splits)
+        parts.append(f"{label or '(no label)'} {splits.sum()}" + (f" ({detail})" if detail else ""))
+    bad = table.loc[table["problem"] != "", "problem"]
+    return " · ".join(parts + ([f"{len(bad)} problems, the first: {bad.iloc[0]}"] if len(bad) else []))
