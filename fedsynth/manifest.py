@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fedsynth.errors import UserError
+
 FILE, ARRAY = "manifest.csv", "images.npy"
 SPLITS = ("train", "val", "test")
 
@@ -39,7 +41,7 @@ COLUMNS = {
 }
 
 
-class SetError(ValueError):
+class SetError(UserError):
     """A set of images is not what its manifest says; the message names the folder, row or file."""
 
 

@@ -11,8 +11,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from fedsynth.errors import UserError
 
-class ParamsError(ValueError):
+
+class ParamsError(UserError):
     """params.yaml cannot be used; the message names the file and the key and says what to do."""
 
 

@@ -6,9 +6,11 @@ import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from fedsynth.errors import UserError
+
 DESCRIBED = {
     "FEDSYNTH_FEDERATION": "which federation runs the jobs: simulator (default)",
-    "FEDSYNTH_ROOT": "the project's folder; default: DVC_ROOT, else the working directory",
+    "FEDSYNTH_ROOT": "the project's folder; default: the working directory",
     "FEDSYNTH_DATA": "folder that holds a site's ingested sets, <data>/<site>/; default: <root>/data/sites",
     "FEDSYNTH_STATE": "folder where a site keeps its own state and validation reports; default: <root>/.work/sites",
     "FEDSYNTH_STALL_S": "seconds without a sign of life from a job after which it is ended; default 180",
@@ -27,7 +29,7 @@ QUIET = {
 }
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError):
     """An environment variable cannot be used; the message names it and says what to do."""
 
 
@@ -44,7 +46,7 @@ class Settings:
     def read(cls) -> Settings:
         """From the environment as it is now. Raises SettingsError naming the variable."""
         env = os.environ
-        root = Path(env.get("FEDSYNTH_ROOT") or env.get("DVC_ROOT") or ".").resolve()
+        root = Path(env.get("FEDSYNTH_ROOT") or ".").resolve()
         federation = env.get("FEDSYNTH_FEDERATION", "simulator")
         if federation != "simulator":
             raise SettingsError(f"FEDSYNTH_FEDERATION={federation!r} is not known; use simulator")

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from fedsynth import params as configuration
-from fedsynth.manifest import SetError
-from fedsynth.params import Params, ParamsError
-from fedsynth.settings import Settings, SettingsError, quiet
+from fedsynth.errors import UserError
+from fedsynth.params import Params
+from fedsynth.settings import Settings, quiet
 from nvflare_jobs import build, federation
 
 EVENT = "::event "  # what follows on a line of a stage's output is JSON for the flow
 
 
-class StageError(RuntimeError):
+class StageError(UserError):
     """A stage cannot do its work; the message says why and what to do."""
 
 
@@ -85,7 +85,10 @@ def main(stage: Callable[[Params, Settings], None]) -> None:
         settings = Settings.read()
         os.chdir(settings.root)
         stage(configuration.load(), settings)
-    except (StageError, federation.FederationError, ParamsError, SettingsError, SetError) as error:
+    except federation.FederationError as error:  # another try may help, and the flow knows it by this word
+        print(f"federation error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
     except KeyboardInterrupt:

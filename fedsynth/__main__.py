@@ -1,0 +1,103 @@
+"""The command line: stages of dvc.yaml that run at the centre, and what a person asks for. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedsynth import __version__
+from fedsynth.errors import UserError
+from fedsynth.settings import Settings, quiet
+
+if TYPE_CHECKING:
+    from fedsynth.params import Params
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command()
+def ingest(site: Annotated[str | None, typer.Option(help="only this site; default: all that the source names")] = None) -> None:
+    """Read every image of the source, resample and scale it, and write a set with its manifest for each site."""
+    from fedsynth.stages import ingest as stage
+
+    settings, params = _start()
+    if site is None:
+        stage.ingest(params, settings.data)
+    else:
+        stage.ingest_site(params, params.source.build(image=params.image, seed=params.seed), site, settings.data)
+
+
+@app.command()
+def validate(
+    folder: Annotated[Path, typer.Argument(help="a set: the folder with manifest.csv and images.npy")],
+    site: Annotated[str, typer.Option(help="name in the messages; default: the folder's")] = "",
+    docs: Annotated[Path | None, typer.Option(help="where to write the report; nothing is written without it")] = None,
+) -> None:
+    """Check one set, real or synthetic, with the expectations that the federation uses. Ends with 1 where it fails."""
+    from fedsynth import expectations
+
+    _, params = _start()
+    verdict = expectations.validate(folder.resolve(), params, site or folder.name, docs)
+    typer.echo(verdict.message())
+    raise typer.Exit(0 if verdict.passed else 1)
+
+
+@app.command()
+def sample(model: Annotated[str, typer.Argument(help="a key of models in params.yaml")]) -> None:
+    """Draw a synthetic set from a trained model, validate it, export it, write its datasheet."""
+    from fedsynth.stages import sample as stage
+
+    settings, params = _start()
+    stage.sample(params, settings.root, model)
+
+
+@app.command()
+def report() -> None:
+    """Write the page: pictures, losses and the table of worth."""
+    from fedsynth.stages import report as stage
+
+    settings, params = _start()
+    stage.report(params, settings.root, settings.root / "reports" / "report", simulation=settings.simulation)
+
+
+@app.command()
+def env() -> None:
+    """Show the environment variables: what each is for and its value now."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("variable", "value", "meaning", box=None)
+    for row in Settings.read().rows():
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    typer.echo(__version__)
+
+
+def _start() -> tuple[Settings, Params]:
+    from fedsynth import params as configuration
+
+    settings = Settings.read()
+    os.chdir(settings.root)
+    return settings, configuration.load()
+
+
+def main() -> None:
+    quiet()
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""DVC as the flow sees it: the graph, what is stale, and a stage run in a process group of its own that can be ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+MARK = "FEDSYNTH_FLOW"  # in the environment of every process that this flow starts
+RAN, RESTORED, UNCHANGED = "ran", "restored", "unchanged"
+
+
+class StageFailed(RuntimeError):
+    """A stage ended badly; `retry` says whether another try can help (a federation that broke can, bad input cannot)."""
+
+    def __init__(self, reason: str, retry: bool):
+        super().__init__(reason)
+        self.retry = retry
+
+
+def graph(root: Path) -> dict[str, list[str]]:
+    """Stage instances in the order in which they can run, each with those it waits for: {"train@vae": ["ingest", "validate"], ...}."""
+    import networkx
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        edges = repo.index.graph
+        return {s.addressing: sorted(d.addressing for d in edges.successors(s)) for s in networkx.dfs_postorder_nodes(edges)}
+
+
+def stale(root: Path) -> set[str]:
+    """Stage instances whose inputs, outputs or command are not as dvc.lock says, and all that follow from them."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        changed = set(repo.status())
+    for stage, upstream in graph(root).items():
+        if changed & set(upstream):
+            changed.add(stage)
+    return changed
+
+
+class Runner:
+    """Runs stages with `dvc repro --single-item`, each in a process group; `stop` ends them all, with the federations that they started."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.stopping = threading.Event()
+        self._mark = uuid.uuid4().hex
+        self._groups: set[int] = set()
+        self._lock = threading.Lock()
+
+    def repro(self, stage: str, on_line: Callable[[str], None]) -> str:
+        """Bring one stage up to date; its output goes line by line to `on_line`. Returns ran, restored or unchanged.
+
+        Raises StageFailed with the last error that the stage printed.
+        """
+        # --wait-for-lock and --single-item are both needed for stages that run at once
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        env = os.environ | {"PATH": path, MARK: self._mark, "FEDSYNTH_EVENTS": "1", "PYTHONUNBUFFERED": "1"}
+        with self._lock:
+            if self.stopping.is_set():
+                raise StageFailed("the run is being ended", retry=False)
+            process = subprocess.Popen(command, cwd=self.root, env=env, text=True, errors="replace", stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+            self._groups.add(process.pid)
+        outcome, errors = UNCHANGED, []
+        assert process.stdout is not None
+        for line in map(str.rstrip, process.stdout):
+            if line.startswith("Running stage "):
+                outcome = RAN
+            elif "is cached - skipping run" in line:
+                outcome = RESTORED
+            if errors or line.lower().startswith(("error:", "federation error:")):
+                errors.append(line)
+            on_line(line)
+        code = process.wait()
+        with self._lock:
+            self._groups.discard(process.pid)
+        if code != 0:
+            reason = "\n".join(e for e in errors if not e.startswith("ERROR: failed to reproduce")) or f"dvc ended with exit code {code}"
+            raise StageFailed(f"{stage}: {reason}", retry=reason.startswith("federation error:"))
+        return outcome
+
+    def stop(self, patience_s: float = 12) -> None:
+        """End every running stage: first politely, so that each ends its federation, then by force. Takes `patience_s` at most, about."""
+        with self._lock:
+            self.stopping.set()
+            groups = list(self._groups)
+        for group in groups:
+            _signal(group, signal.SIGTERM)
+        deadline = time.monotonic() + patience_s
+        while (left := self._processes()) and time.monotonic() < deadline:
+            psutil.wait_procs(left, timeout=0.2)
+        for process in self._processes():
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+
+    def _processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self._mark:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+
+def _signal(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return  # it has ended by itself

@@ -1,0 +1,297 @@
+"""The main job: every stage of dvc.yaml as a Prefect task, then the registry. `python -m flows.pipeline`, or a deployment of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedsynth.settings import Settings, quiet
+
+quiet()
+# The terminal has lines of our own; Prefect's go to its server. Before prefect is imported, for it reads them then.
+os.environ.setdefault("PREFECT_LOGGING_TO_CONSOLE_LEVEL", "ERROR")
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.states import Completed, State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from fedsynth import params as configuration
+from flows import dvcx
+from flows.terminal import Terminal
+
+
+class Run:
+    """What the tasks of one flow run share: DVC, the terminal, the tracker."""
+
+    def __init__(self, root: Path, params: configuration.Params, stages: dict[str, list[str]], terminal: Terminal):
+        self.root, self.params, self.terminal = root, params, terminal
+        self.runner = dvcx.Runner(root)
+        self.stale = dvcx.stale(root)
+        self.tracker = Tracking(root, params)
+        self.stages = stages
+        self.ran: set[str] = set()
+        self.outcomes: dict[str, dict[str, Any]] = {}
+
+
+class Tracking:
+    """The MLflow run of this flow run, opened in the background: it takes seconds and nothing waits for it before the first round."""
+
+    def __init__(self, root: Path, params: configuration.Params):
+        self.root, self.params = root, params
+        self._ready: threading.Thread | None = None
+        self._tracker: Any = None
+        self._error: BaseException | None = None
+
+    def open(self, name: str, tags: dict[str, str]) -> None:
+        self._ready = threading.Thread(target=self._open, args=(name, tags), daemon=True)
+        self._ready.start()
+
+    def _open(self, name: str, tags: dict[str, str]) -> None:
+        try:
+            from fedsynth.track import Tracker
+
+            self._tracker = Tracker(self.root, self.params, name=name, tags=tags)
+        except BaseException as error:  # raised in whoever asks for the tracker
+            self._error = error
+
+    def get(self) -> Any:
+        assert self._ready is not None, "the tracker is opened by the flow"
+        self._ready.join()
+        if self._error is not None:
+            raise self._error
+        return self._tracker
+
+    def close(self, status: str) -> None:
+        if self._ready is not None and self._error is None:
+            self.get().close(status)
+
+
+_run: Run  # one flow run in a process: DVC allows one to write in a working directory anyway
+
+
+def may_retry(task: Any, task_run: Any, state: State) -> bool:
+    """A federation that broke is worth another try; bad input is not, nor is anything while the run is being ended."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, dvcx.StageFailed) and error.retry and not _run.runner.stopping.is_set()
+
+
+@task(retries=1, retry_delay_seconds=5, retry_condition_fn=may_retry)
+def stage(address: str) -> State:
+    """Bring one stage instance up to date. The state says whether it ran or DVC had it already."""
+    log = get_run_logger()
+    if address not in _run.stale and not _run.ran.intersection(_run.stages[address]):
+        return _finish(address, dvcx.UNCHANGED, log)
+    _run.terminal.start(address)
+    show = Listener(address, log)
+    try:
+        outcome = _run.runner.repro(address, show)
+    except dvcx.StageFailed as error:
+        _run.terminal.end(address, "failed", str(error))
+        raise
+    return _finish(address, outcome, log)
+
+
+def _finish(address: str, outcome: str, log: Any) -> State:
+    if outcome == dvcx.RAN:
+        _run.ran.add(address)
+    _run.outcomes[address] = {"outcome": outcome}
+    _run.terminal.end(address, outcome)
+    log.info("%s: %s", address, outcome)
+    if outcome == dvcx.RAN:
+        return Completed(message="ran", data=outcome)
+    return Completed(name="Cached", message=f"dvc: {outcome}", data=outcome)
+
+
+class Listener:
+    """Takes a stage's output: events become progress, metrics and terminal lines; the rest is the task run's log."""
+
+    def __init__(self, address: str, log: Any):
+        from nvflare_jobs.centre import EVENT, losses
+
+        self.address, self.log = address, log
+        self.model = address.partition("@")[2]
+        self.event_prefix, self.losses = EVENT, losses
+        self.artifact: Any = None
+
+    def __call__(self, line: str) -> None:
+        if not line.startswith(self.event_prefix):
+            if line:
+                self.log.info(line)
+                _run.terminal.say(self.address, line)
+            return
+        event = json.loads(line.removeprefix(self.event_prefix))
+        if event["kind"] == "round":
+            self.round(event)
+        elif event["kind"] == "job" and self.model and self.address.startswith("train@"):
+            _run.tracker.get().stage("train", self.model, {"flare.job_id": event["job_id"]})
+
+    def round(self, event: dict[str, Any]) -> None:
+        text = self.losses(event["sites"])
+        _run.terminal.round(self.address, event, text)
+        self.log.info("round %d/%d  %s", event["round"] + 1, event["rounds"], text)
+        _run.tracker.get().round(self.model, event)
+        percent = 100 * (event["round"] + 1) / event["rounds"]
+        if self.artifact is None:
+            key = self.address.replace("@", "-").replace("_", "-")
+            self.artifact = create_progress_artifact(progress=percent, key=f"{key}-progress", description=f"rounds of {self.address}")
+        else:
+            update_progress_artifact(artifact_id=self.artifact, progress=percent)
+
+
+@task
+def register(model: str) -> str:
+    """Put a model into MLflow's registry, once for the same weights, and its scores and pictures into its run."""
+    version = _run.tracker.get().publish(model)
+    get_run_logger().info("fedsynth-%s version %s", model, version)
+    return f"{model}: version {version}"
+
+
+@task
+def publish() -> None:
+    """The report's table and pictures as artifacts of the flow run and of the MLflow run."""
+    import base64
+
+    from fedsynth import worth
+
+    report = _run.root / "reports" / "report"
+    create_markdown_artifact(worth.markdown(worth.rows(_run.root)), key="worth", description="the table of worth")
+    for picture in sorted(report.glob("samples_*.png")):
+        data = base64.b64encode(picture.read_bytes()).decode()
+        key = picture.stem.replace("_", "-")
+        create_image_artifact(f"data:image/png;base64,{data}", key=key, description="real beside synthetic images")
+    _run.tracker.get().report(report)
+
+
+@flow(name="pipeline", log_prints=False, task_runner=ThreadPoolTaskRunner(max_workers=2))
+def pipeline() -> None:
+    """ingest, validate, train, sample, score, report as dvc.yaml says; then the registry."""
+    global _run
+    settings = Settings.read()
+    os.chdir(settings.root)
+    params = configuration.load()
+    stages = dvcx.graph(settings.root)
+    with Terminal(len(stages) + len(params.models)) as terminal:
+        _run = Run(settings.root, params, stages, terminal)
+        _run.tracker.open(flow_run.name or "pipeline", {"prefect.flow_run_id": str(flow_run.id)})
+        status = "FAILED"
+        try:
+            with ended_by_signals(_run.runner):
+                _follow(stages)
+                _register(params)
+                publish()
+            status = "FINISHED"
+        except BaseException:
+            status = "KILLED" if _run.runner.stopping.is_set() else status
+            _run.runner.stop()
+            raise
+        finally:
+            _run.tracker.close(status)
+
+
+def _follow(stages: dict[str, list[str]]) -> None:
+    futures: dict[str, PrefectFuture] = {}
+    for address, upstream in stages.items():
+        futures[address] = stage.with_options(name=address, task_run_name=address).submit(address, wait_for=[futures[u] for u in upstream])
+    failed = []
+    for address, future in futures.items():
+        future.wait()
+        if not future.state.is_completed():
+            failed.append(address)
+            if address not in _run.outcomes and future.state.name == "NotReady":
+                _run.terminal.end(address, "left")
+    if failed:
+        first = next(f for f in failed if futures[f].state.is_failed() or futures[f].state.is_crashed())
+        raise RuntimeError(f"{first} failed, and with it {len(failed) - 1} stages that follow from it; what was computed is kept")
+
+
+def _register(params: configuration.Params) -> None:
+    for model in params.models:
+        _run.terminal.start(f"register@{model}")
+        register.with_options(task_run_name=f"register@{model}")(model)
+        _run.terminal.end(f"register@{model}", "ran")
+
+
+@contextmanager
+def ended_by_signals(runner: dvcx.Runner) -> Iterator[None]:
+    """SIGTERM (also Prefect's cancel) and Ctrl-C end the stages and their federations before the flow itself goes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {}
+
+    def end(number: int, frame: Any) -> None:
+        runner.stop()
+        handler = before[number]
+        if callable(handler):
+            handler(number, frame)
+        else:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def up_to_date(root: Path, params: configuration.Params) -> bool:
+    """Whether DVC has nothing to do and the registry has every model's weights. A second and a half, where a flow run takes fifteen."""
+    if dvcx.stale(root):
+        return False
+    from fedsynth import track
+
+    return track.registered(root, params)
+
+
+def summary(root: Path) -> None:
+    from rich.console import Console
+
+    from fedsynth import track, worth
+
+    console = Console(highlight=False)
+    console.print(worth.text(worth.rows(root)))
+    console.print(f"report   {root / 'reports/report/index.html'}")
+    console.print(f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {track.uri(root)}")
+    console.print("flows    .venv/bin/prefect server start")
+
+
+def main() -> int:
+    started = time.monotonic()
+    settings = Settings.read()
+    os.chdir(settings.root)
+    try:
+        params = configuration.load()
+        if up_to_date(settings.root, params):
+            print("Nothing has changed since the last run.")
+        else:
+            print(f"fedsynth: {', '.join(params.models)} over {settings.federation}; Ctrl-C ends the run and its federation", flush=True)
+            pipeline()
+    except configuration.ParamsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what was computed is kept", file=sys.stderr)
+        return 130
+    except Exception as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    summary(settings.root)
+    print(f"{time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
