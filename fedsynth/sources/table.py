@@ -1,0 +1,159 @@
+"""Images that lie in a folder with a table of them: one hospital's, or a public set to try things on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from fedsynth import images
+from fedsynth.manifest import FILE, SetError
+from fedsynth.params import Image, ParamsError
+from fedsynth.partition import Partition, deal
+from fedsynth.sources import Record, Source
+
+COLUMNS = ("image", "mask", "label", "site", "subject", "modality")
+
+
+class Table(Source):
+    """`folder`/manifest.csv with the columns image, mask, label, site, subject, modality; others may follow.
+
+    Paths are relative to `folder` and stay in it; an empty mask cell means that nothing is marked. `${NAMES}` of environment variables in
+    `folder` are filled in. `partition` is a fedsynth.partition.Partition, `labels` renames labels: {in the table: in image.labels}.
+
+    Where image channels have the names of modalities, a record is made of one row for each of them: those of one subject, or, where a
+    subject has several images, those with the same cell in a column `image_id`. Else each row is a record, and the image channels are the
+    planes of its file.
+    """
+
+    def __init__(self, image: Image, seed: int, folder: str, partition: dict[str, Any] | None = None, labels: dict[str, str] | None = None):
+        if len(image.masks) > 1:
+            raise ParamsError(f"a table has one mask for each image, but image.channels names {len(image.masks)}: {image.masks}")
+        self.image, self.seed, self.folder, self.partition, self.labels = image, seed, folder, partition, labels
+        try:
+            self._partition = Partition.model_validate(partition or {})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ParamsError(f"source.args.partition {'.'.join(map(str, first['loc']))}: {first['msg']} ({first['input']!r})") from error
+
+    def sites(self) -> list[str]:
+        return self._partition.names or list(dict.fromkeys(self._rows["site"]))
+
+    def records(self, site: str) -> Iterator[Record]:
+        here = self._rows[self._rows["site"] == site]
+        for _, rows in here.groupby("key", sort=False):
+            yield self._record(rows.to_dict("records"))
+
+    @cached_property
+    def _folder(self) -> Path:
+        folder = os.path.expandvars(self.folder)
+        if "$" in folder:
+            raise SetError(f"source.args.folder {self.folder!r}: set the environment variable that it names to the folder of {FILE}")
+        return Path(folder).expanduser()
+
+    @cached_property
+    def _rows(self) -> pd.DataFrame:
+        """The table with the final `site` and a `key` that rows of one image share. Raises SetError naming the file and what is wrong."""
+        path = self._folder / FILE
+        if not path.is_file():
+            raise SetError(f"{path} is not there; the folder of a table needs a {FILE} with the columns {', '.join(COLUMNS)}")
+        try:
+            rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        except ValueError as error:  # of pandas' parser and of the encoding
+            raise SetError(f"{path} is not a readable CSV: {error}") from error
+        if missing := [c for c in COLUMNS if c not in rows.columns]:
+            raise SetError(f"{path} lacks the columns {missing}; it has {list(rows.columns)}")
+        if rows.empty:
+            raise SetError(f"{path} has no rows")
+        needed = ["image", "subject", "site"] if self._partition.kind == "site" else ["image", "subject"]
+        for column in needed:
+            if (empty := rows[column].str.strip() == "").any():
+                raise SetError(f"{path}: line {int(empty.idxmax()) + 2} has no {column}")
+        rows["label"] = rows["label"].replace(self.labels or {})
+        rows = self._keyed(rows, path)
+        if self._partition.kind != "site":
+            unique = rows.drop_duplicates("key").groupby("subject")
+            subjects = pd.DataFrame({"label": unique["label"].agg(_most), "images": unique.size()}).reset_index()
+            rows["site"] = rows["subject"].map(deal(subjects, self._partition, self.seed))
+        return rows
+
+    def _keyed(self, rows: pd.DataFrame, path: Path) -> pd.DataFrame:
+        named = [c for c in self.image.images if c in set(rows["modality"])]
+        if not named:
+            return rows.assign(key=np.arange(len(rows)))
+        if missing := [c for c in self.image.images if c not in named]:
+            raise SetError(f"{path} has no row of modality {missing[0]!r}, which image.channels names beside {named}")
+        rows = rows[rows["modality"].isin(named)].copy()
+        if len(named) == 1:
+            return rows.assign(key=np.arange(len(rows)))
+        rows["key"] = rows["site"] + "/" + rows["subject"] + "/" + rows.get("image_id", "")
+        if (twice := rows.duplicated(["key", "modality"])).any():
+            row = rows[twice].iloc[0]
+            raise SetError(
+                f"{path}: line {row.name + 2} is subject {row['subject']}'s second row of modality {row['modality']}; "
+                "say in a column image_id which rows are of one image"
+            )
+        return rows
+
+    def _record(self, rows: list[dict[str, Any]]) -> Record:
+        order = {name: place for place, name in enumerate(self.image.images)}
+        rows = sorted(rows, key=lambda r: order.get(r["modality"], 0))
+        record = Record({}, rows[0]["label"], rows[0]["subject"], file=" + ".join(r["image"] for r in rows))
+        try:
+            self._read_images(record, rows)
+            self._read_mask(record, rows)
+        except SetError as error:
+            record.problem = str(error)
+        return record
+
+    def _read_images(self, record: Record, rows: list[dict[str, Any]]) -> None:
+        names = self.image.images
+        if len(rows) == 1 and (len(names) == 1 or rows[0]["modality"] not in names):
+            parts = [(names, rows[0])]
+        elif [r["modality"] for r in rows] == names:
+            parts = [([r["modality"]], r) for r in rows]
+        else:
+            raise SetError(f"{record.file}: subject {record.subject} has {[r['modality'] for r in rows]}, image.channels asks for {names}")
+        if len({r["label"] for r in rows}) > 1:
+            raise SetError(f"{record.file}: one image with several labels, {[r['label'] for r in rows]}")
+        for channels, row in parts:
+            planes, record.spacing_mm = images.read(self._inside(row["image"]), len(self.image.size))
+            try:
+                record.channels |= dict(zip(channels, images.as_planes(planes, len(channels)), strict=True))
+            except SetError as error:
+                raise SetError(f"{row['image']} {error}") from error
+
+    def _read_mask(self, record: Record, rows: list[dict[str, Any]]) -> None:
+        shape = next(iter(record.channels.values())).shape
+        if other := [n for n, plane in record.channels.items() if plane.shape != shape]:
+            raise SetError(f"{record.file}: {other[0]} is {record.channels[other[0]].shape}, {next(iter(record.channels))} is {shape}")
+        if not self.image.masks:
+            return
+        name, files = self.image.masks[0], sorted({r["mask"] for r in rows if r["mask"].strip()})
+        if len(files) > 1:
+            raise SetError(f"{record.file}: one image with several masks, {files}")
+        record.channels[name] = np.zeros(shape, np.float32)
+        if files:
+            mask = images.read(self._inside(files[0]), len(self.image.size), mask=True)[0][0]
+            record.mask_shape = mask.shape
+            if mask.shape != shape:
+                raise SetError(f"{files[0]} is {mask.shape}, its image {rows[0]['image']} is {shape}")
+            record.channels[name] = mask
+
+    def _inside(self, name: str) -> Path:
+        """The file's path. A link inside the folder may lead elsewhere (data tools make such), the table may not."""
+        plain = PurePosixPath(name.strip().replace("\\", "/"))
+        if plain.is_absolute() or PureWindowsPath(name).drive or ".." in plain.parts:
+            raise SetError(f"{name} leads out of the table's folder; paths must be relative to it, without '..'")
+        return self._folder / plain
+
+
+def _most(labels: pd.Series) -> str:
+    """The most frequent label, the first by name where two are as frequent."""
+    return str(labels.mode().iloc[0])
