@@ -69,6 +69,7 @@ class Image(Strict):
     channels: dict[str, Literal["image", "mask"]]  # in the order of the array
     given: list[str] = Field(default_factory=list)
     labels: list[str]
+    empty_labels: list[str] = Field(default_factory=list)  # labels whose mask is empty; the others' is not. None named: no such rule
     percentiles: tuple[float, float] = (0.0, 100.0)  # of each image channel, mapped to [-1, 1]
     fit: Literal["pad", "stretch"] = "pad"  # to `size`: keep the proportions and fill up with background, or not
 
@@ -86,6 +87,8 @@ class Image(Strict):
             raise ValueError("every channel is given, so there is nothing to generate")
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             raise ValueError(f"labels must be named once each, not {self.labels}")
+        if unknown := set(self.empty_labels) - set(self.labels):
+            raise ValueError(f"empty_labels {sorted(unknown)} are not in labels {self.labels}")
         return self
 
     @property
@@ -123,8 +126,10 @@ class Split(Strict):
 
 
 class Expectations(Strict):
-    min_images: dict[str, int] = Field(default_factory=lambda: {"train": 5, "test": 3})  # per class and split
-    max_resolution_loss: float | None = None  # warn where an image was reduced by more than this factor
+    min_images: dict[Literal["train", "val", "test"], int] = Field(default_factory=lambda: {"train": 5, "test": 3})  # per class and split
+    max_resolution_loss: float | None = Field(None, ge=1)  # warn where an axis was reduced by more than this factor
+    max_spacing_ratio: float | None = Field(1.5, ge=1)  # warn where an axis' spacing is more than this factor off the set's median
+    max_outlier: float | None = Field(8, gt=0)  # warn where a mean intensity is more than so many (robust) standard deviations off
 
 
 class Training(Strict):
