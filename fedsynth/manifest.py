@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,34 @@ def digest(manifest: pd.DataFrame) -> str:
     """Of the whole table; the rows' own hashes make it one of the pixels too."""
     rows = manifest.sort_values("image_id")[list(COLUMNS)].to_csv(index=False, float_format="%.6g", lineterminator="\n")
     return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def row(channels: int, array: np.ndarray, **facts: Any) -> dict[str, Any]:
+    """A row for one image as stored, (C, *S) of which the first `channels` are image channels: hashes, geometry, statistics, and `facts`."""
+    planes, masks = array[:channels], array[channels:]
+    return {
+        "sha256": sha256(planes),
+        "mask_sha256": sha256(masks) if len(masks) else "",
+        "model": "",
+        "seed": -1,
+        "shape": by(array.shape[1:]),
+        "spacing_mm": "",
+        "source_shape": by(array.shape[1:]),
+        "mask_shape": by(array.shape[1:]) if len(masks) else "",
+        "min": planes.min(),
+        "max": planes.max(),
+        "mean": planes.mean(),
+        "std": planes.std(),
+        "nonfinite": 0,
+        "mask_area": int((masks > 0).sum()),
+        "file": "",
+        "problem": "",
+    } | facts
+
+
+def by(numbers: tuple[float, ...] | None) -> str:
+    """ "32x32", or nothing where unknown."""
+    return "x".join(f"{n:.6g}" for n in numbers) if numbers is not None else ""
 
 
 def frame(rows: list[dict]) -> pd.DataFrame:

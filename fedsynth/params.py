@@ -155,7 +155,8 @@ class Model(Strict):
 class Sample(Strict):
     images: int = Field(300, ge=1)  # in the synthetic set, classes in the shares of `balance`
     balance: Literal["uniform"] | dict[str, float] = "uniform"
-    batch: int = 100
+    batch: int = Field(100, ge=1)
+    given: str | None = None  # folder of a set whose images have the given channels; only where image.given names some
     exporters: dict[str, Block] = Field(default_factory=dict)
 
 

@@ -226,9 +226,9 @@ class _Run:
 
 def reason(log: str) -> str:
     """What went wrong, from a FLARE log: the line that our client wrote about its failure, or the server's panic."""
-    for pattern in (r"FEDSYNTH FAILED (.+)", r"Subprocess died for client (\S+), exit code: (-?\d+)", r"Communication error with client (\S+):",
+    for pattern in (r"FEDSYNTH FAILED (.+)", r"^(\w*(?:Error|Exception): .+)$", r"Subprocess died for client (\S+), exit code: (-?\d+)", r"Communication error with client (\S+):",
                     r"(?:received panic|PANIC)[^\n]*: ([^\n]+)"):  # fmt: skip
-        if found := re.search(pattern, log):
+        if found := re.search(pattern, log, re.MULTILINE):
             if "Subprocess" in pattern:
                 return f"site {found[1]} died (exit code {found[2]})"
             return f"site {found[1]} died" if "Communication" in pattern else found[1].strip()

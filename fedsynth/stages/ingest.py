@@ -41,34 +41,20 @@ def _row(params: Params, record: Record) -> tuple[dict[str, Any], np.ndarray]:
         except manifest.SetError as error:
             problem = str(error)
     read = [record.channels[c] for c in image.images if c in record.channels]
-    planes, masks = array[: len(image.images)], array[len(image.images) :]
-    return {
+    facts = {
         "subject": record.subject,
         "label": record.label,
         "modality": "+".join(image.images),
         "split": manifest.split_of(record.subject, params.split.val, params.split.test, params.seed),
-        "sha256": manifest.sha256(planes),
-        "mask_sha256": manifest.sha256(masks) if image.masks else "",
         "origin": "real",
-        "model": "",
-        "seed": -1,
-        "shape": _by(image.size),
-        "spacing_mm": _by(spacing),
-        "source_shape": _by(read[0].shape) if read else "",
-        "mask_shape": _by(record.mask_shape),
-        "min": planes.min(),
-        "max": planes.max(),
-        "mean": planes.mean(),
-        "std": planes.std(),
+        "spacing_mm": manifest.by(spacing),
+        "source_shape": manifest.by(read[0].shape) if read else "",
+        "mask_shape": manifest.by(record.mask_shape),
         "nonfinite": sum(int((~np.isfinite(plane)).sum()) for plane in read),
-        "mask_area": int((masks > 0).sum()),
         "file": record.file,
         "problem": problem,
-    }, array
-
-
-def _by(numbers: tuple[float, ...] | None) -> str:
-    return "x".join(f"{n:.6g}" for n in numbers) if numbers is not None else ""
+    }
+    return manifest.row(len(image.images), array, **facts), array
 
 
 def _line(site: str, table: pd.DataFrame, labels: list[str]) -> str:

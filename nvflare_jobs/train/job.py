@@ -30,7 +30,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     config = question(params, name, {site: validation["sites"][site]["digest"] for site in sites})
     work = settings.root / ".work" / "train" / name
     kept, start = resumable(work, config["key"])
-    initial, local = begin(params, name)
+    initial = begin(params, name)
     job = build.train(work / "job", f"train_{name}", sites, config, config["model"]["algorithm"], kept or initial,
                       params.models[name].training.rounds, start)  # fmt: skip
     if start:
@@ -41,8 +41,8 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     except BaseException:
         keep(settings.root / ".work" / "jobs" / f"train-{name}", work, config["key"])
         raise
-    final = {n: a for n, a in weights.load(result / GLOBAL).items() if n in initial and ":" not in n}
-    write(settings.root / "models" / name, params, name, local | final, result, validation, build.token(job), time.monotonic() - began, start)
+    final = {n: a for n, a in weights.load(result / GLOBAL).items() if ":" not in n}
+    write(settings.root / "models" / name, params, name, final, result, validation, build.token(job), time.monotonic() - began, start)
     forget(work)
 
 
@@ -53,15 +53,14 @@ def question(params: Params, name: str, digests: dict[str, str]) -> dict[str, An
     return config | {"key": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]}
 
 
-def begin(params: Params, name: str) -> tuple[Arrays, Arrays]:
-    """Initial global parameters by seed, with what the algorithm carries beside them; and all of the family's parameters."""
+def begin(params: Params, name: str) -> Arrays:
+    """Initial global parameters by seed, with what the algorithm carries beside them."""
     import torch
 
     model = params.models[name]
     torch.manual_seed(params.seed)
     family, algorithm = model.family.build(**params.image.context()), model.algorithm.build()
-    everything = {n: p.detach().numpy() for n, p in family.state_dict().items() if p.is_floating_point()}
-    return algorithm.prepare({n: p.detach().numpy() for n, p in algorithm.parameters(family).items()}), everything
+    return algorithm.prepare({n: p.detach().numpy() for n, p in algorithm.parameters(family).items()})
 
 
 def keep(jobs: Path, work: Path, key: str) -> None:

@@ -1,0 +1,130 @@
+"""The simulator behind the one interface: what it brings back, and that every way of going wrong ends soon, clearly and without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from fedsynth import weights
+from fedsynth.settings import Settings
+from nvflare_jobs import build, federation
+from nvflare_jobs.server import ANSWERS, GLOBAL
+
+pytestmark = pytest.mark.flare
+
+SITES = ["east", "north"]
+CLIENT = str(Path(__file__).parent / "misbehaving")
+LIMIT_S = 30  # from the misbehaviour to the end of the run
+
+
+def settings(tmp_path: Path, stall_s: float = 120) -> Settings:
+    return Settings(federation="simulator", root=tmp_path, data=tmp_path / "data", state=tmp_path / "state", stall_s=stall_s, events=False)
+
+
+def training(tmp_path: Path, how: dict[str, str], rounds: int = 3, at: int = 1) -> Path:
+    """A job of the given length in which a site misbehaves in round `at`."""
+    job = build._job("misbehaving", SITES)
+    job.to_server(build.Arrays(), id="persistor")
+    job.to_server(build.MetricsArtifactWriter(), id="metrics")
+    algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}
+    job.to_server(build.Rounds(num_clients=2, num_rounds=rounds, persistor_id="persistor", aggregator=build.Aggregate(algorithm)))
+    initial = {"w": np.zeros((2, 3), np.float32)}
+    return build._export(job, tmp_path / "job", CLIENT, {"how": how, "at": at}, {"initial.safetensors": initial})
+
+
+def marked() -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if federation.MARK in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_job_runs_its_rounds_shows_each_site_live_and_brings_back_the_global_model(tmp_path):
+    job = training(tmp_path, {})
+    events = []
+    with federation.connect(settings(tmp_path), tmp_path / "work") as connected:
+        result = federation.run(connected, job, build.token(job), SITES, tmp_path / "result", events.append)
+    rounds = [e for e in events if e.kind == "round"]
+    assert [e.round for e in rounds] == [0, 1, 2]
+    assert rounds[2].sites == {"east": {"loss/net": 6.0, "weight": 1.0}, "north": {"loss/net": 7.0, "weight": 1.0}}
+    assert events[-1].status == "FINISHED:COMPLETED"
+    np.testing.assert_array_equal(weights.load(result / GLOBAL)["w"], np.full((2, 3), 3.0, np.float32))  # three rounds of a mean of ones
+    assert marked() == []
+
+
+def test_a_question_brings_back_one_answer_for_each_site(tmp_path):
+    job = build.ask(tmp_path / "job", CLIENT, "question", SITES, {"how": {}})
+    with federation.connect(settings(tmp_path), tmp_path / "work") as connected:
+        result = federation.run(connected, job, build.token(job), SITES, tmp_path / "result", lambda event: None)
+    assert json.loads((result / ANSWERS).read_text()) == {"east": {"site": "east"}, "north": {"site": "north"}}
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("raise", "site north: RuntimeError: the disk of this site is full"),
+        ("die", "site north died"),
+        ("hang", "no sign of life for 8 s"),
+        ("nan", "north sent NaN or Inf in w"),
+    ],
+)
+def test_a_site_that_fails_ends_the_run_with_the_reason_and_keeps_what_was_computed(tmp_path, how, said):
+    job = training(tmp_path, {"north": how})
+    last = time.monotonic()
+
+    def seen(event):
+        nonlocal last
+        last = time.monotonic()
+
+    with federation.connect(settings(tmp_path, stall_s=8), tmp_path / "work") as connected:
+        with pytest.raises(federation.FederationError) as error:
+            federation.run(connected, job, "t", SITES, tmp_path / "result", seen)
+        took = time.monotonic() - last
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert took < LIMIT_S
+    assert marked() == []
+    np.testing.assert_array_equal(weights.load(tmp_path / "result" / GLOBAL)["w"], np.ones((2, 3), np.float32))  # of the round that was done
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_at_once_and_leaves_no_process(tmp_path, number):
+    job = training(tmp_path, {"north": "hang"}, at=0)
+    script = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from nvflare_jobs import centre, federation
+from tests.jobs.test_federation import SITES, settings
+def stage(params, settings_):
+    centre.run("hanging", Path({str(job)!r}), SITES, settings(Path({str(tmp_path)!r})), 3)
+centre.configuration.load = lambda: None
+centre.main(stage)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
+                               env=os.environ | {"PYTHONUNBUFFERED": "1"})  # fmt: skip
+    log = tmp_path / ".work/jobs/hanging"
+    deadline = time.monotonic() + 60
+    while not any("start" in p.read_text(errors="replace").lower() for p in log.glob("*/workspace/server/log.txt")):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "the simulator did not start"
+        time.sleep(0.2)
+    process.send_signal(number)
+    started = time.monotonic()
+    code = process.wait(timeout=LIMIT_S)
+    assert code != 0
+    assert time.monotonic() - started < LIMIT_S
+    assert marked() == []
