@@ -15,6 +15,8 @@ from fedsynth.errors import UserError
 from fedsynth.params import Image, Params
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fedsynth.families import Family
 
 TRIES = 5  # an image whose class has a lesion but whose mask is empty is drawn again, so often at most
@@ -60,7 +62,7 @@ def draw(family: Family, params: Params, name: str, version: str) -> ImageSet:
                 images[part] = assemble(image, family.sample(y, g, generator).float().clamp(-1, 1).numpy(), None if given is None else given[part])
         todo = clean(image, images, places, todo)
         if not len(todo):
-            return ImageSet(_manifest(params, images, places, name, version), images)
+            return ImageSet(manifest_of(params, images, places, name, version), images)
     short = sorted({image.labels[k] for k in places[todo]})
     raise SampleError(f"{name} draws no lesion mask for {', '.join(short)} in {TRIES} tries ({len(todo)} images left); train it longer")
 
@@ -112,7 +114,8 @@ def _given(params: Params, n: int) -> np.ndarray | None:
     return channels[np.arange(n) % len(channels)]
 
 
-def _manifest(params: Params, images: np.ndarray, places: np.ndarray, name: str, version: str) -> Any:
+def manifest_of(params: Params, images: np.ndarray, places: np.ndarray, name: str, version: str) -> pd.DataFrame:
+    """The manifest of synthetic images (N, C, *S) with labels `places` (N,)."""
     image = params.image
     return table.frame([
         table.row(len(image.images), x, modality="+".join(image.images), image_id=f"{name}-{i:05d}", site="synthetic", subject=f"{name}-{i:05d}", label=image.labels[place], split="train",
