@@ -26,7 +26,7 @@ class Site(Strict):
     """A hospital: how many images, the share of each class in the order of `image.labels`, and its scanner."""
 
     images: int = Field(ge=0)
-    mix: list[float] = Field(min_length=1)
+    mix: list[float] | None = None  # default: equal shares
     noise: float = Field(0.03, ge=0)  # sigma of the Rician noise, as a share of full scale
     bias: float = Field(0.2, ge=0)  # log-amplitude of the smooth multiplicative field, two standard deviations
     gamma: float = Field(1.0, gt=0)  # contrast: signal ** gamma
@@ -78,6 +78,8 @@ def _site(name: str, entry: dict[str, Any], image: Image) -> Site:
     except ValidationError as error:
         first = error.errors()[0]
         raise ParamsError(f"source.args.sites.{name}.{'.'.join(map(str, first['loc']))}: {first['msg']} ({first['input']!r})") from error
+    if site.mix is None:
+        return site.model_copy(update={"mix": [1.0] * len(image.labels)})
     if len(site.mix) != len(image.labels) or min(site.mix) < 0 or sum(site.mix) <= 0:
         raise ParamsError(f"source.args.sites.{name}.mix: one share for each of the labels {image.labels}, not {site.mix}")
     return site
@@ -94,7 +96,7 @@ def shares(total: int, weights: list[float]) -> list[int]:
 def _subjects(spec: Site, labels: list[str], rng: np.random.Generator) -> list[tuple[str, int]]:
     """(label, number of images) of each subject, shuffled; every class has exactly its share of the images."""
     subjects = []
-    for label, images in zip(labels, shares(spec.images, spec.mix), strict=True):
+    for label, images in zip(labels, shares(spec.images, spec.mix or []), strict=True):
         left = images
         while left:
             cuts = min(left, int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])))

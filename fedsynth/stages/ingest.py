@@ -20,7 +20,12 @@ def ingest(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.DataFrame:
-    """One site's records into `folder`/<site>/manifest.csv and images.npy. A record that cannot be used keeps a row that says why."""
+    """One site's records into `folder`/<site>/manifest.csv and images.npy. A record that cannot be used keeps a row that says why.
+
+    Raises SetError for a site that the source does not name.
+    """
+    if site not in source.sites():
+        raise manifest.SetError(f"the source has no site {site!r}; it names {', '.join(source.sites())}")
     rows, arrays = [], [np.zeros((0, len(params.image.channels), *params.image.size), np.float32)]
     for number, record in enumerate(source.records(site)):
         row, array = _row(params, record)
