@@ -30,7 +30,7 @@ def test_one_changed_pixel_is_seen_and_its_row_named(tmp_path):
 def test_rows_lost_from_the_array_are_seen(tmp_path):
     images = make_set(tmp_path, tiny_params(), n=6)
     manifest.write(tmp_path, images.manifest, images.images[:5])
-    with pytest.raises(manifest.SetError, match="6 rows .* 5 images"):
+    with pytest.raises(manifest.SetError, match=r"6 rows .* 5 images"):
         ImageSet.load(tmp_path)
 
 
