@@ -1,0 +1,69 @@
+"""params.yaml: what is right passes unchanged, what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fedsynth.params import Block, ParamsError, load
+
+ROOT = Path(__file__).parents[1]
+
+
+def changed(tmp_path: Path, *path: str, **values) -> Path:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    at = raw
+    for key in path:
+        at = at[key]
+    at.update(values)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    return tmp_path / "params.yaml"
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("params*.yaml")), ids=lambda p: p.name)
+def test_every_params_file_of_the_project_is_valid(file):
+    assert load(file).models
+
+
+def test_a_misspelt_key_is_named_with_its_place(tmp_path):
+    with pytest.raises(ParamsError, match=r"models\.vae\.training\.epoch: unknown key"):
+        load(changed(tmp_path, "models", "vae", "training", epoch=3))
+
+
+def test_a_misspelt_argument_is_named_with_the_nearest_one():
+    block = Block(class_path="fedsynth.algorithms.fedprox.FedProx", args={"muu": 0.1})
+    with pytest.raises(ParamsError, match="no argument 'muu'; did you mean 'mu'"):
+        block.build()
+
+
+@pytest.mark.parametrize("path", ["os.system", "torch.optim.Adam", "fedsynth.../etc", "fedsynthetic.x.Y"])
+def test_only_classes_of_this_package_may_be_named(path):
+    with pytest.raises(ValueError, match=r"not under 'fedsynth\.'"):
+        Block(class_path=path)
+
+
+def test_a_class_that_does_not_exist_is_named():
+    with pytest.raises(ParamsError, match="Nothing"):
+        Block(class_path="fedsynth.algorithms.fedavg.Nothing").build()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"size": [32]}, r"\[H, W\] or \[D, H, W\]"),
+        ({"given": ["t3"]}, "t3"),
+        ({"given": ["t1", "t2", "lesion"]}, "nothing to generate"),
+        ({"channels": {"lesion": "mask", "t1": "image"}}, "image channels before the mask channels"),
+        ({"labels": ["none", "none"]}, "once each"),
+    ],
+)
+def test_an_image_that_makes_no_sense_is_refused(tmp_path, change, said):
+    with pytest.raises(ParamsError, match=said):
+        load(changed(tmp_path, "image", **change))
+
+
+def test_a_missing_file_says_where_to_run(tmp_path):
+    with pytest.raises(ParamsError, match="run from the project's folder"):
+        load(tmp_path / "params.yaml")
