@@ -31,6 +31,11 @@ from flows import dvcx
 from flows.terminal import Terminal
 
 
+# Two jobs of three sites each fill two cores; more would only queue for them. Prefect's threads wait for upstream stages too, so that a
+# limit on the threads would let a waiting stage keep a ready one from running.
+AT_ONCE = 2
+
+
 class Run:
     """What the tasks of one flow run share: DVC, the terminal, the tracker."""
 
@@ -41,6 +46,7 @@ class Run:
         self.tracker = Tracking(root, params)
         self.stages = stages
         self.ran: set[str] = set()
+        self.slots = threading.Semaphore(AT_ONCE)
         self.outcomes: dict[str, dict[str, Any]] = {}
 
 
@@ -92,13 +98,13 @@ def stage(address: str) -> State:
     log = get_run_logger()
     if address not in _run.stale and not _run.ran.intersection(_run.stages[address]):
         return _finish(address, dvcx.UNCHANGED, log)
-    _run.terminal.start(address)
-    show = Listener(address, log)
-    try:
-        outcome = _run.runner.repro(address, show)
-    except dvcx.StageFailed as error:
-        _run.terminal.end(address, "failed", str(error))
-        raise
+    with _run.slots:
+        _run.terminal.start(address)
+        try:
+            outcome = _run.runner.repro(address, Listener(address, log))
+        except dvcx.StageFailed as error:
+            _run.terminal.end(address, "failed", str(error))
+            raise
     return _finish(address, outcome, log)
 
 
@@ -173,7 +179,7 @@ def publish() -> None:
     _run.tracker.get().report(report)
 
 
-@flow(name="pipeline", log_prints=False, task_runner=ThreadPoolTaskRunner(max_workers=2))
+@flow(name="pipeline", log_prints=False, task_runner=ThreadPoolTaskRunner(max_workers=64))
 def pipeline() -> None:
     """ingest, validate, train, sample, score, report as dvc.yaml says; then the registry."""
     global _run
