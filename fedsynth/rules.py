@@ -1,0 +1,139 @@
+"""What every set of images must be, real or synthetic, as a list that names Great Expectations' classes and does not import them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fedsynth.derived import FLAT
+from fedsynth.manifest import SPLITS, by
+from fedsynth.params import Image, Params
+
+AGAIN = "run ingest again; if it comes back, the files at the site have changed in between"
+
+# Every expectation by its plain name, with what to do where it is not met. Only these names leave a hospital (fedsynth/outgoing.py).
+HINTS = {
+    "columns of the manifest": "run ingest again; the manifest's columns are in fedsynth/manifest.py",
+    "at least one image": "the site has no image: check where its source looks, then ingest",
+    "files can be read": "mend or remove the file, then ingest again",
+    "unique image ids": AGAIN,
+    "known labels": "correct the label at the source, or add it to image.labels in params.yaml",
+    "known splits": AGAIN,
+    "known origin": AGAIN,
+    "modality as configured": "the image channels in params.yaml are others: run ingest again with these params",
+    "shape as configured": "image.size or image.channels in params.yaml are others: run ingest again with these params",
+    "pixels match the manifest": AGAIN,
+    "unique hashes": "the same pixels are there more than once: keep one of the files, then ingest again",
+    "no NaN or infinite values": "mend the file (its values as read are not all finite) or remove it, then ingest again",
+    "finite intensities in [-1, 1]": "ingest scales every image to [-1, 1]; run it again, or look at what wrote this set",
+    "no blank image": "a channel has one value everywhere: look at the file, replace or remove it, then ingest again",
+    "each subject in one split": "a patient's images must not part: give them one subject at the source, then ingest again",
+    "masks match their image": "the mask has another size than its image: export it again on the image's grid, then ingest again",
+    "masks are -1 or 1": AGAIN,
+    "masks match their label": "mend the label or the mask; image.empty_labels in params.yaml names the labels whose mask is empty",
+    "similar spacing": "voxels are of another size than in most images of the set: check the spacing at the source",
+    "resolution kept": "small findings may be lost at this size: choose a larger image.size",
+    "usual mean intensity": "far brighter or darker than most images of the set: look at it",
+    "enough images of each class and split": "add images of this class, choose other shares in split, or lower expectations.min_images",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One Great Expectation. Rules of one name are one expectation to a person; `shows` is the column whose value they are told.
+
+    `only` makes GX's row condition from its Column class: the rows that the rule is about; None: all.
+    """
+
+    name: str
+    kind: str  # class in great_expectations.expectations, without its "Expect"
+    args: dict[str, Any]
+    shows: str = ""
+    severity: Literal["critical", "warning"] = "critical"
+    only: Callable[[Any], Any] | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        return [value for key, value in self.args.items() if key.startswith("column")]
+
+
+def of_table() -> list[Rule]:
+    """What is asked of all rows."""
+    return [
+        Rule("at least one image", "TableRowCountToBeBetween", {"min_value": 1}),
+        _among("files can be read", "problem", [""]),
+        Rule("unique image ids", "ColumnValuesToBeUnique", {"column": "image_id"}, "image_id"),
+    ]
+
+
+def of_images(params: Params) -> list[Rule]:
+    """What is asked of each row without a problem. Columns that are not the manifest's are made in fedsynth/derived.py."""
+    image = params.image
+    return [
+        _among("known labels", "label", image.labels),
+        _among("known splits", "split", list(SPLITS)),
+        _among("known origin", "origin", ["real", "synthetic"]),
+        _among("modality as configured", "modality", ["+".join(image.images)]),
+        _among("shape as configured", "shape", [by(image.size)]),
+        *(_equal("pixels match the manifest", f"{column}", f"stored_{column}") for column in ("sha256", "mask_sha256", "mask_area")),
+        Rule("unique hashes", "ColumnValuesToBeUnique", {"column": "sha256"}, "same_as"),
+        _between("no NaN or infinite values", "nonfinite", (0, 0), "not_finite"),
+        *(_filled("finite intensities in [-1, 1]", column, "range") for column in ("min", "max", "mean", "std")),
+        *(_between("finite intensities in [-1, 1]", column, (-1.0, 1.0), "range") for column in ("min", "max")),
+        *(_filled("finite intensities in [-1, 1]", column, "stored_range") for column in ("stored_min", "stored_max")),
+        *(_between("finite intensities in [-1, 1]", column, (-1.0, 1.0), "stored_range") for column in ("stored_min", "stored_max")),
+        _between("no blank image", "stored_std", (FLAT, None), "flat"),
+        _between("each subject in one split", "subject_splits", (1, 1), "subject_in"),
+        *(_of_masks(image) if image.masks else []),
+        *_of_comparison(params),
+    ]
+
+
+def of_cells() -> list[Rule]:
+    """What is asked of each class and split, a row each."""
+    args = {"column_A": "images", "column_B": "least", "or_equal": True}
+    return [Rule("enough images of each class and split", "ColumnPairValuesAToBeGreaterThanB", args, "cell")]
+
+
+def _of_masks(image: Image) -> list[Rule]:
+    """Whether a label's mask is empty is for params.yaml to say, `image.empty_labels`; where it names none, there is no such rule."""
+    rules = [
+        _equal("masks match their image", "mask_shape", "source_shape", "shapes", lambda column: column("mask_shape") != ""),
+        _between("masks are -1 or 1", "stored_mask_odd", (0, 0)),
+    ]
+    empty = image.empty_labels
+    if empty:
+        filled = [label for label in image.labels if label not in empty]
+        rules.append(_between("masks match their label", "mask_area", (0, 0), "labelled", only=lambda c: c("label").is_in(empty)))
+        if filled:
+            rules.append(_between("masks match their label", "mask_area", (1, None), "labelled", only=lambda c: c("label").is_in(filled)))
+    return rules
+
+
+def _of_comparison(params: Params) -> list[Rule]:
+    """Warnings: what a person should look at and may be right."""
+    asked = params.expectations
+    listed = [
+        ("similar spacing", "spacing_ratio", asked.max_spacing_ratio, "spacing_mm"),
+        ("resolution kept", "resolution_loss", asked.max_resolution_loss, "reduced"),
+        ("usual mean intensity", "mean_off", asked.max_outlier, "mean"),
+    ]
+    return [_between(name, column, (None, most), shows, severity="warning") for name, column, most, shows in listed if most is not None]
+
+
+def _among(name: str, column: str, values: list[str]) -> Rule:
+    return Rule(name, "ColumnValuesToBeInSet", {"column": column, "value_set": values}, column)
+
+
+def _equal(name: str, a: str, b: str, shows: str = "", only: Callable[[Any], Any] | None = None) -> Rule:
+    return Rule(name, "ColumnPairValuesToBeEqual", {"column_A": a, "column_B": b, "ignore_row_if": "neither"}, shows, only=only)
+
+
+def _filled(name: str, column: str, shows: str) -> Rule:
+    return Rule(name, "ColumnValuesToNotBeNull", {"column": column}, shows)
+
+
+def _between(name: str, column: str, bounds: tuple[float | None, float | None], shows: str = "", **rest: Any) -> Rule:
+    ends = {key: value for key, value in zip(("min_value", "max_value"), bounds, strict=True) if value is not None}
+    return Rule(name, "ColumnValuesToBeBetween", {"column": column} | ends, shows or column, **rest)
