@@ -198,9 +198,9 @@ def test_thick_slices_are_not_flattened():
 
 
 def test_reducing_averages_and_does_not_alias():
-    stripes = np.tile([0.0, 1.0], (64, 32))
-    reduced, _ = images.resample(stripes, (16, 16), None, "pad", order=1)
-    assert np.abs(reduced - 0.5).max() < 0.1
+    noise = np.random.default_rng(0).normal(size=(96, 96))
+    reduced, _ = images.resample(noise, (16, 16), None, "pad", order=1)
+    assert reduced.std() < 0.25  # a mean of 6 x 6 independent values has 1/6; picking or mixing four of them has more than 0.5
 
 
 def test_images_and_masks_stay_where_they_were_and_in_register():
@@ -224,14 +224,18 @@ def test_percentiles_cut_outliers_off():
     assert fitted[0].max() == 1
 
 
-@pytest.mark.parametrize("size", [(8, 8), (5, 6)])
+@pytest.mark.parametrize("size", [(32, 32), (16, 16)])
 def test_nan_and_infinity_become_background_and_spoil_nothing_else(size):
-    array = np.linspace(0, 1, 64).reshape(8, 8)
-    array[0, 0], array[0, 1] = np.nan, np.inf
-    fitted, _ = images.fit(record(array), spec(size))
-    assert np.isfinite(fitted).all()
-    assert fitted[0, 0, 0] == -1
-    assert fitted[0].max() == 1
+    array = np.random.default_rng(0).uniform(0.4, 1, (32, 32))
+    array[:8, :8], array[-8:, :8] = 0, 1  # so that both are scaled alike
+    spoilt = array.copy()
+    spoilt[20, 20], spoilt[21, 20] = np.nan, np.inf
+    good, found = (images.fit(record(a), spec(size))[0][0] for a in (array, spoilt))
+    assert np.isfinite(found).all()
+    changed = np.abs(found - good) > 0.1
+    assert changed.any()
+    assert changed.sum() <= 4
+    assert found[changed].max() < 0
 
 
 @pytest.mark.parametrize("value", [3.0, np.nan])
