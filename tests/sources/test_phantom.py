@@ -6,8 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from fedsynth.anatomy import draw
 from fedsynth.params import Image, ParamsError
-from fedsynth.sources.phantom import KINDS, Phantom, Site, draw, scan, shares
+from fedsynth.sources.phantom import KINDS, Phantom, Site, scan, shares
 
 IMAGE = {"size": [32, 32], "channels": {"t1": "image", "t2": "image", "lesion": "mask"}, "labels": list(KINDS)}
 QUIET = {"noise": 0.0, "bias": 0.0}
