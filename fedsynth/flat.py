@@ -1,0 +1,57 @@
+"""Params, rounds and scores as the flat names and numbers that a tracking server keeps."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from statistics import mean
+from typing import Any
+
+COUNTS = ("steps", "weight")  # of a site's round: what its losses rest on, no losses themselves
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, str]:
+    """{"models.vae.training.rounds": "12", ...}; a list is one value."""
+    if isinstance(value, dict) and value:
+        flat: dict[str, str] = {}
+        for name, inner in value.items():
+            flat |= flatten(inner, f"{prefix}.{name}" if prefix else str(name))
+        return flat
+    return {prefix: value if isinstance(value, str) else json.dumps(value)}
+
+
+def round_metrics(event: dict[str, Any]) -> dict[str, float]:
+    """One row of history.json: `<site>/loss/<player>` for every site, `loss/<player>` as their mean by weight (images seen), `seconds`."""
+    found: dict[str, float] = {}
+    weighted: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for site, numbers in event["sites"].items():
+        for name, value in numbers.items():
+            if name in COUNTS:
+                continue
+            found[f"{site}/{name}"] = value
+            if name.startswith("loss/"):
+                weighted[name].append((value, numbers.get("weight", 1.0)))
+    for name, pairs in weighted.items():
+        found[name] = sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)
+    if "seconds" in event:
+        found["seconds"] = event["seconds"]
+    return found
+
+
+def score_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean over the seeds of `<use>/<name>/<site>/<metric>`, and over seeds and sites of `<use>/<name>/<metric>`.
+
+    A row trained on another site's images than it is tested on has that site in its name: `<use>/local from <trained_on>/...`.
+    """
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        abroad = row["trained_on"] not in ("all", row["model"], row["site"])
+        name = f"{row['name']} from {row['trained_on']}" if abroad else row["name"]
+        for metric, value in row["metrics"].items():
+            if value is None or math.isnan(value):  # not computable on this site's images
+                continue
+            values[f"{row['use']}/{name}/{row['site']}/{metric}"].append(value)
+            if not abroad:
+                values[f"{row['use']}/{name}/{metric}"].append(value)
+    return {name: mean(found) for name, found in values.items()}

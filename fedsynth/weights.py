@@ -1,0 +1,79 @@
+"""A model's weights as safetensors: named arrays without code, and the family built from what lies beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedsynth.errors import UserError
+from fedsynth.params import Block, Image
+
+if TYPE_CHECKING:
+    from fedsynth.families import Family
+
+FILE, ABOUT = "weights.safetensors", "model.json"
+
+
+class WeightsError(UserError):
+    """Weights and model do not fit; the message names the file or the parameter and says what to do."""
+
+
+def save(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    """Written aside and moved, so that a crash leaves the old file or the new one, never half of one."""
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part, metadata=metadata)
+    os.replace(part, path)
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """The arrays by name. Raises WeightsError naming the file where it is missing or is not safetensors."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path} is not there; train the model or bring it back with `dvc checkout`") from error
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a safetensors file ({error}); bring it back with `dvc checkout --force`") from error
+
+
+def sha256(path: Path) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def build_family(model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Family:
+    """The family that model.json describes, holding `arrays`, ready to sample.
+
+    Every parameter that travels (the algorithm's `shared` pattern) must be there with its shape, and no other name may be.
+    Parameters that stay at the sites, and buffers that are not given, keep what the constructor gave them.
+    Raises WeightsError naming the parameter.
+    """
+    import torch
+
+    family: Family = Block(**model["family"]).build(**Image(**model["image"]).context())
+    pattern = model.get("algorithm", {}).get("args", {}).get("shared", "*")
+    travel = {name for name, _ in family.named_parameters() if fnmatchcase(name, pattern)}
+    state = family.state_dict()
+    where, mend = f"the weights of {model.get('name', 'the model')}", f"do weights and {ABOUT} belong together?"
+    if not travel:
+        raise WeightsError(f"{where} hold nothing of {model['family']['class_path']}: no parameter of it matches shared={pattern!r}")
+    if missing := sorted(travel - set(arrays)):
+        raise WeightsError(f"{where} lack {missing[0]!r} ({len(missing)} of {len(travel)} parameters); {mend}")
+    if unknown := sorted(set(arrays) - set(state)):
+        raise WeightsError(f"{where} hold {unknown[0]!r}, which {model['family']['class_path']} has not; {mend}")
+    for name, array in arrays.items():
+        if tuple(array.shape) != tuple(state[name].shape):
+            raise WeightsError(f"{where}: {name!r} has the shape {tuple(array.shape)}, the family wants {tuple(state[name].shape)}; {mend}")
+    family.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, strict=False)
+    return family.eval()
