@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nvflare.app_common.widgets.metrics_artifact_writer import MetricsArtifactWriter
 from nvflare.client.config import TransferType
 from nvflare.fuel.utils.constants import FrameworkType
 from nvflare.job_config.api import FedJob
@@ -30,9 +29,8 @@ def train(folder: Path, name: str, sites: list[str], config: dict[str, Any], alg
     """A job of `rounds` rounds from `start_round` on; `initial` are the global parameters it starts from. Returns the job's folder."""
     job = _job(name, sites)
     persistor_id = job.to_server(Arrays(), id="persistor")
-    job.to_server(MetricsArtifactWriter(), id="metrics")
     controller = Rounds(num_clients=len(sites), num_rounds=rounds - start_round, start_round=start_round, persistor_id=persistor_id,
-                        aggregator=Aggregate(algorithm), task_check_period=0.1)  # fmt: skip
+                        aggregator=Aggregate(json.dumps(algorithm)), task_check_period=0.1)  # fmt: skip
     job.to_server(controller)
     return _export(job, folder, "train", config, {"initial.safetensors": initial})
 
@@ -69,10 +67,13 @@ def _export(job: FedJob, folder: Path, kind: str, config: dict[str, Any], files:
     job.export_job(str(folder))
     app = folder / job.name / "app"
     _portable(app / "config" / "config_fed_client.json")
-    (app / "custom").mkdir(parents=True, exist_ok=True)
+    # FLARE's crawler copies the script with the folders of its package; only the script itself is to travel
+    shutil.rmtree(app / "custom", ignore_errors=True)
+    (app / "custom").mkdir()
+    shutil.copy(script, app / "custom" / CLIENT)
     for name, arrays in files.items():
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, app / "custom" / name)
-    (app / "custom" / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True))
+    (app / "custom" / CONFIG).write_text(json.dumps(config, indent=1))
     return folder / job.name
 
 

@@ -21,6 +21,7 @@ import psutil
 
 from fedsynth.settings import Settings
 
+ROUNDS = "rounds.jsonl"  # in the server's run folder: a line for each round, with each site's metrics
 MARK = "FEDSYNTH_RUN"  # in the environment of every process of a run, so that none is missed when it ends
 
 
@@ -170,16 +171,16 @@ class _Run:
         return [self.log, *self.workspace.glob("*/log.txt"), *self.workspace.glob("*/*/log.txt")]
 
     def _rounds(self, seen: int) -> list[Event]:
-        path = self.server / "metrics" / "round_metrics.jsonl"
+        path = self.server / ROUNDS
         lines = path.read_text().split("\n")[:-1] if path.is_file() else []  # the last one may be half written
         return [_round(json.loads(line)) for line in lines[seen:]]
 
     def _dead_site(self) -> str:
         """A site's process that is gone while the simulator still waits for it; it would wait for ever."""
-        for child in psutil.Process(self.process.pid).children() if self.process.poll() is None else []:
+        for child in psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []:
             if child.pid not in {w.pid for w in self._workers.values()}:
                 self._note(child)
-        done = any("Finished" in line or "End of simulator" in line or "Server runner finished" in line for line in _tail(self.log))
+        done = any("END_RUN" in line or "End the Simulator run" in line for line in _tail(self.log))
         for site, worker in self._workers.items():
             gone = not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
             since = self._missed.setdefault(site, time.monotonic()) if gone else time.monotonic()
@@ -242,8 +243,7 @@ def _tail(path: Path, size: int = 4000) -> list[str]:
 
 
 def _round(record: dict[str, Any]) -> Event:
-    sites = {s["name"]: {k: float(v) for k, v in s["metrics"].items() if isinstance(v, (int, float))} for s in record["sites"]}
-    return Event("round", round=int(record["round"]), sites=sites)
+    return Event("round", round=record["round"], sites=record["sites"])
 
 
 def run(federation: Federation, job: Path, token: str, sites: list[str], dest: Path, on_event: Any) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from nvflare.app_common.workflows.model_controller import ModelController
 from safetensors.numpy import load_file, save_file
 
 from fedsynth.params import Block
+from nvflare_jobs.federation import ROUNDS
 
 GLOBAL, ANSWERS = "global.safetensors", "answers.json"
 
@@ -48,9 +48,12 @@ class Arrays(ModelPersistor):
 
 
 class Aggregate(ModelAggregator):
-    """An algorithm's server half (fedsynth/algorithms) as a FLARE aggregator; refuses updates that are not finite or of other names or shapes."""
+    """An algorithm's server half (fedsynth/algorithms) as a FLARE aggregator; refuses updates that are not finite or of other names or shapes.
 
-    def __init__(self, algorithm: dict):
+    `algorithm` is the block of params.yaml as JSON text: FLARE would build a mapping with a class_path before it reached us.
+    """
+
+    def __init__(self, algorithm: str):
         super().__init__()
         self.algorithm = algorithm
         self._built: Any = None
@@ -61,14 +64,19 @@ class Aggregate(ModelAggregator):
 
     def aggregate_model(self) -> FLModel:
         if self._built is None:
-            self._built = Block(**self.algorithm).build()
+            self._built = Block(**json.loads(self.algorithm)).build()
         updates = [(u.meta["client_name"], float(u.meta["weight"]), u.params) for u in self._updates]
         check(updates)
         difference = self._built.aggregate(updates)
-        total = sum(weight for _, weight, _ in updates)
-        names = sorted(set().union(*(u.metrics or {} for u in self._updates)))
-        metrics = {n: sum(float(u.meta["weight"]) * float((u.metrics or {}).get(n, math.nan)) for u in self._updates) / total for n in names}
-        return FLModel(params=difference, params_type=ParamsType.DIFF, metrics=metrics, meta={})
+        self._write_round()
+        return FLModel(params=difference, params_type=ParamsType.DIFF, meta={})
+
+    def _write_round(self) -> None:
+        """FLARE's own metrics file leaves the sites out where the aggregator is not FLARE's."""
+        sites = {u.meta["client_name"]: u.metrics for u in sorted(self._updates, key=lambda u: u.meta["client_name"])}
+        record = {"round": self._updates[0].current_round, "sites": sites}
+        with (_run_dir(self.fl_ctx) / ROUNDS).open("a") as file:
+            file.write(json.dumps(record) + "\n")
 
     def reset_stats(self) -> None:
         self._updates = []

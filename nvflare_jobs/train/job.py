@@ -86,9 +86,7 @@ def forget(work: Path) -> None:
 
 def history(result: Path, job_id: str, seconds: float, start: int) -> dict[str, Any]:
     """The rounds as FLARE wrote them down, each once."""
-    lines = [json.loads(line) for line in (result / "metrics" / "round_metrics.jsonl").read_text().splitlines()]
-    events = {int(line["round"]): federation._round(line) for line in lines}
-    rounds = [{"round": n, "sites": dict(sorted(events[n].sites.items()))} for n in sorted(events)]
+    rounds = [json.loads(line) for line in (result / federation.ROUNDS).read_text().splitlines()]
     return {"job_id": job_id, "seconds": round(seconds, 1), "resumed_from": start, "rounds": rounds}
 
 

@@ -16,7 +16,8 @@ def stage(params: Params, settings: Settings) -> None:
     sites = params.source.build(image=params.image, seed=params.seed).sites()
     job = build.ask(settings.root / ".work/jobs/validate/job", "validate", "validate", sites, {"params": centre.public(params)})
     result = centre.run("validate", job, sites, settings)
-    verdicts = json.loads((result / ANSWERS).read_text())
+    answers = json.loads((result / ANSWERS).read_text())
+    verdicts = {site: answers[site] for site in sites}
     used = decide(params, verdicts, settings)
     centre.write_json(settings.root / "reports/validation.json", {"sites": verdicts, "used": used})
 

@@ -34,9 +34,8 @@ def training(tmp_path: Path, how: dict[str, str], rounds: int = 3, at: int = 1) 
     """A job of the given length in which a site misbehaves in round `at`."""
     job = build._job("misbehaving", SITES)
     job.to_server(build.Arrays(), id="persistor")
-    job.to_server(build.MetricsArtifactWriter(), id="metrics")
     algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}
-    job.to_server(build.Rounds(num_clients=2, num_rounds=rounds, persistor_id="persistor", aggregator=build.Aggregate(algorithm)))
+    job.to_server(build.Rounds(num_clients=2, num_rounds=rounds, persistor_id="persistor", aggregator=build.Aggregate(json.dumps(algorithm))))
     initial = {"w": np.zeros((2, 3), np.float32)}
     return build._export(job, tmp_path / "job", CLIENT, {"how": how, "at": at}, {"initial.safetensors": initial})
 
