@@ -1,0 +1,43 @@
+"""The sheet that goes with every synthetic set: made from what, by what, for what; after Gebru et al., "Datasheets for Datasets" (2021)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedsynth.dataset import ImageSet
+from fedsynth.params import Params
+
+
+def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet) -> str:
+    """Markdown about the set `synthetic`, drawn from what `model` (its model.json) describes. The same set gives the same text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    rows = synthetic.manifest
+    environment = Environment(
+        loader=PackageLoader("fedsynth", ""), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, autoescape=False
+    )
+    environment.filters.update(cell=cell, short=block)  # markdown, not HTML: cells are escaped by name
+    return environment.get_template("datasheet.md.j2").render(
+        params=params,
+        image=params.image,
+        model=model,
+        n=len(rows),
+        classes={label: int((rows["label"] == label).sum()) for label in params.image.labels},
+        withheld=f"< {params.consortium.min_cell}",
+        version=", ".join(sorted(set(rows["model"]))),
+        seeds=", ".join(str(s) for s in sorted(set(rows["seed"]))),
+        size=" × ".join(map(str, params.image.size)),
+        exporters=[e.class_path.rpartition(".")[2] for e in params.sample.exporters.values()],
+    )
+
+
+def cell(text: Any) -> str:
+    """As it may stand in a cell of a markdown table: one line, no bar and no tag of its own."""
+    line = " ".join(str(text).split())
+    return line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def block(call: dict[str, Any]) -> str:
+    """`{class_path, args}` as it reads in text: "FedProx (mu = 0.01)"."""
+    args = ", ".join(f"{name} = {value}" for name, value in (call.get("args") or {}).items())
+    return str(call["class_path"]).rpartition(".")[2] + (f" ({args})" if args else "")
