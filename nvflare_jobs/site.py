@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from fedsynth import outgoing
 from fedsynth.dataset import ImageSet
 from fedsynth.params import Params
 from fedsynth.settings import Settings
+
+Arrays = dict[str, np.ndarray]
 
 
 class Site:
@@ -57,12 +59,13 @@ class Site:
 
     def answer(self, job: str, answer: dict[str, Any]) -> None:
         """Send an answer to a question; only what DESIGN's table lists may leave, all else is refused here."""
-        allowed = outgoing.leave(job, answer)
+        known = outgoing.vocabulary(job, self.params, self.name, self.config.get("name", ""))
+        allowed = outgoing.leave(job, answer, known, self.params.consortium.min_cell)
         flare.send(FLModel(params={"none": np.zeros(1, np.float32)}, meta={"answer": allowed}))
 
-    def update(self, difference: dict[str, np.ndarray], received: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
-        """Send a round's difference and its losses."""
-        allowed = outgoing.leave("train", facts)
+    def update(self, difference: Arrays, received: Arrays, facts: dict[str, Any], players: Collection[str]) -> None:
+        """Send a round's difference and the losses of its players."""
+        allowed = outgoing.leave("train", facts, players)
         arrays = outgoing.leave_arrays(difference, {name: a.shape for name, a in received.items()})
         metrics = {f"loss/{player}": loss for player, loss in allowed["losses"].items()} | {"steps": float(allowed["steps"]), "weight": allowed["weight"]}
         flare.send(FLModel(params=arrays, params_type="DIFF", metrics=metrics, meta={"weight": allowed["weight"]}))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 class Use(ABC):
     headline: str  # the metric of score() that the table of worth is about
+    metrics: tuple[str, ...]  # all names that score() may return: no other leaves a hospital
 
     @abstractmethod
     def network(self, seed: int) -> nn.Module:

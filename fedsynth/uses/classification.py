@@ -18,6 +18,7 @@ class Classification(Use):
     """
 
     headline = "balanced_accuracy"
+    metrics = ("balanced_accuracy", "auroc")
 
     def __init__(
         self, images: int, labels: int, size: tuple[int, ...], steps: int = 200, batch: int = 24, lr: float = 5e-3, width: int = 12

@@ -19,6 +19,7 @@ class Segmentation(Use):
     """
 
     headline = "dice"
+    metrics = ("dice", "false_positive_rate")
 
     def __init__(self, images: int, masks: int, size: tuple[int, ...], steps: int = 200, batch: int = 16, lr: float = 5e-3, width: int = 8):
         if masks < 1:

@@ -25,7 +25,8 @@ def work(site: Site) -> None:
     )
     for received in site.tasks():
         update = trainer.round(received.params, received.current_round)
-        site.update(update.difference, received.params, {"losses": update.losses, "steps": update.steps, "weight": update.weight})
+        facts = {"losses": update.losses, "steps": update.steps, "weight": update.weight}
+        site.update(update.difference, received.params, facts, trainer.players)
 
 
 if __name__ == "__main__":

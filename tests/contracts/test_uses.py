@@ -67,7 +67,7 @@ def test_it_learns_what_is_easy(path: str, data: tuple[Image, Tensor, Tensor, Te
     untrained, _ = use.score(use.network(1), x[40:], m[40:], y[40:])
     assert metrics[use.headline] > 0.75
     assert metrics[use.headline] > untrained[use.headline] + 0.15
-    assert metrics.keys() == n.keys()
+    assert metrics.keys() == n.keys() == set(use.metrics)
     assert all(math.isfinite(v) and 0 <= v <= 1 for v in metrics.values())
     assert all(0 < count <= 20 for count in n.values())
 
