@@ -18,7 +18,7 @@ def work(site: Site) -> None:
         else:
             images, places = received.params["set/images"], received.params["set/labels"]
             synthetic = score.ImageSet(sample.manifest_of(params, images, places, name, "job"), images)
-            rows = score.score_at_site(params, site.name, real, synthetic, networks)
+            rows = score.score_at_site(params, site.name, real, synthetic, networks, name)
         site.answer("score", {"rows": rows, "seconds": round(time.monotonic() - started, 1)})
 
 

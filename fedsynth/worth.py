@@ -1,0 +1,153 @@
+"""What a synthetic set is worth: each row of scores against what the uses reach on real images (DESIGN: the gap closed, what is retained).
+
+A row is one network tested at one site: `{"use", "name", "trained_on", "model", "site", "seed", "metrics", "n"}`, as in reports/. `local` and
+`augmented` count at the site that they were trained at; `pooled` and `synthetic` count everywhere. A use's first metric is its headline.
+What was not computed, or withheld for too few images, is None: never 0, never passed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+Rows = list[dict[str, Any]]
+SMALLEST_GAP = 0.01  # below it `pooled` gains nothing over `local` that noise would not, and a ratio to it means nothing
+
+
+def rows(root: Path, models: list[str] | None = None) -> Rows:
+    """All rows under reports/: the reference's, then those of each model (default: of every file that is there)."""
+    folder = root / "reports"
+    names = models if models is not None else sorted(p.stem for p in (folder / "score").glob("*.json"))
+    files = [folder / "reference.json", *(folder / "score" / f"{name}.json" for name in names)]
+    return [row for file in files for row in json.loads(file.read_text())["rows"]]
+
+
+def table(rows: Rows) -> pd.DataFrame:
+    """Long: use, metric, name, model, site, value (mean over the seeds), std (over the seeds, n - 1), seeds, n (test images)."""
+    flat = [
+        {"use": r["use"], "metric": metric, "name": r["name"], "model": r["model"], "site": r["site"],
+         "value": math.nan if value is None else float(value), "seed": r["seed"], "n": r["n"].get(metric)}
+        for r in rows if r["name"] not in ("local", "augmented") or r["trained_on"] == r["site"]
+        for metric, value in r["metrics"].items()
+    ]  # fmt: skip
+    columns = ["use", "metric", "name", "model", "site"]
+    frame = pd.DataFrame(flat, columns=[*columns, "value", "seed", "n"])
+    grouped = frame.groupby(columns, sort=False)
+    # a seed that could not be scored makes the mean unknown: a mean of fewer would be another quantity
+    return grouped.agg(
+        value=("value", lambda v: v.mean(skipna=False)), std=("value", "std"), seeds=("seed", "nunique"), n=("n", "first")
+    ).reset_index()
+
+
+def headline(rows: Rows, use: str) -> str:
+    return next(iter(next(r["metrics"] for r in rows if r["use"] == use)))
+
+
+def gap_closed(local: float, augmented: float, pooled: float) -> float:
+    """(augmented - local) / (pooled - local): 0 is no better than a site's own images, 1 is as good as all sites' images together.
+
+    NaN where `pooled` is not at least SMALLEST_GAP above `local`: there is no gap to close.
+    """
+    gap = pooled - local
+    return (augmented - local) / gap if gap >= SMALLEST_GAP else math.nan
+
+
+def summary(rows: Rows) -> dict[str, dict[str, dict[str, Any]]]:
+    """model -> use -> synthetic, augmented, retained, gap_closed, gap_closed_by_site, gap_closed_poorest, poorest_site, headline.
+
+    Means over the sites count each site once, however many images it has. `retained` is mean synthetic / mean pooled; `gap_closed` that of the
+    means; the poorest site is the one whose `local` is lowest.
+    """
+    scores = table(rows)
+    models = [m for m in dict.fromkeys(r["model"] for r in rows) if m]
+    uses = list(dict.fromkeys(r["use"] for r in rows))
+    return {model: {use: _of(scores[(scores.use == use) & (scores.metric == headline(rows, use))], model, headline(rows, use)) for use in uses}
+            for model in models}  # fmt: skip
+
+
+def _of(scores: pd.DataFrame, model: str, metric: str) -> dict[str, Any]:
+    # `scores.name` would be the frame's own attribute
+    scores = scores.rename(columns={"name": "kind"})
+
+    def of(kind: str, which: str = "") -> pd.Series:
+        return scores[(scores.kind == kind) & (scores.model == which)].set_index("site")["value"]
+
+    local, pooled, synthetic, augmented = of("local"), of("pooled"), of("synthetic", model), of("augmented", model)
+    mean = {k: v.mean(skipna=False) if len(v) else math.nan for k, v in
+            {"local": local, "pooled": pooled, "synthetic": synthetic, "augmented": augmented}.items()}  # fmt: skip
+    sites = {s: gap_closed(local[s], augmented[s], pooled[s]) for s in local.index if s in augmented.index and s in pooled.index}
+    poorest = local.idxmin() if local.notna().any() else None
+    found = {
+        "synthetic": mean["synthetic"],
+        "augmented": mean["augmented"],
+        "retained": mean["synthetic"] / mean["pooled"] if mean["pooled"] else math.nan,
+        "gap_closed": gap_closed(mean["local"], mean["augmented"], mean["pooled"]),
+        "gap_closed_poorest": sites.get(poorest, math.nan) if poorest is not None else math.nan,
+    }
+    return {k: known(v) for k, v in found.items()} | {
+        "gap_closed_by_site": {s: known(v) for s, v in sites.items()}, "poorest_site": poorest, "headline": metric,
+    }  # fmt: skip
+
+
+def known(value: float) -> float | None:
+    """Rounded, or None where it could not be computed."""
+    return round(float(value), 4) if math.isfinite(value) else None
+
+
+def cells(rows: Rows, use: str) -> tuple[list[str], list[list[str]]]:
+    """The table of one use as text: a head and a line for each of local, pooled and every model's synthetic and augmented."""
+    scores, metric, worth = table(rows).rename(columns={"name": "kind"}), headline(rows, use), summary(rows)
+    scores = scores[(scores.use == use) & (scores.metric == metric)]
+    sites = list(dict.fromkeys(scores["site"]))
+    lines = [("local", ""), ("pooled", ""), *((kind, model) for model in worth for kind in ("synthetic", "augmented"))]
+    out = []
+    for kind, model in lines:
+        values = scores[(scores.kind == kind) & (scores.model == model)].set_index("site")["value"]
+        if not len(values):
+            continue
+        numbers = [values.get(site, math.nan) for site in sites]
+        own = worth.get(model, {}).get(use, {})
+        share = [own.get("retained"), None, None] if kind == "synthetic" else [None, own.get("gap_closed"), own.get("gap_closed_poorest")]
+        measures = [_percent(v) if model and i in ({0} if kind == "synthetic" else {1, 2}) else "" for i, v in enumerate(share)]
+        out.append([f"{kind} {model}".strip(), *map(_number, numbers), _number(sum(numbers) / len(numbers)), *measures])
+    return [f"{use} ({metric.replace('_', ' ')})", *sites, "mean", "retained", "gap closed", "poorest site"], out
+
+
+def _number(value: float) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "missing" if value is None else f"{100 * value:.0f} %"
+
+
+def text(rows: Rows) -> Group:
+    """For the terminal: one table for each use."""
+    from rich.console import Group
+    from rich.table import Table
+
+    tables = []
+    for use in dict.fromkeys(r["use"] for r in rows):
+        head, lines = cells(rows, use)
+        shown = Table(box=None, pad_edge=False, title_justify="left")
+        for i, name in enumerate(head):
+            shown.add_column(name, justify="left" if i == 0 else "right", style="" if i == 0 else None, no_wrap=True)
+        for line in lines:
+            shown.add_row(*line, style="dim" if line[0] in ("local", "pooled") else "")
+        tables += [shown, ""]
+    return Group(*tables)
+
+
+def markdown(rows: Rows) -> str:
+    out = []
+    for use in dict.fromkeys(r["use"] for r in rows):
+        head, lines = cells(rows, use)
+        out += [f"| {' | '.join(line)} |" for line in [head, ["---"] + ["---:"] * (len(head) - 1), *lines]] + [""]
+    return "\n".join(out)
