@@ -1,0 +1,84 @@
+"""A GAN: a generator draws images, a discriminator tells them from real ones of the same class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedsynth.families import Family
+from fedsynth.lean import monai_imports
+from fedsynth.networks import FromVector, with_given
+
+with monai_imports():
+    from monai.losses.adversarial_loss import PatchAdversarialLoss
+    from monai.networks.nets.patchgan_discriminator import PatchDiscriminator
+
+
+class GAN(Family):
+    """Goodfellow et al. 2014, arXiv:1406.2661, with least squares (Mao et al. 2017, arXiv:1611.04076) or another criterion of MONAI.
+
+    The discriminator has an output for each class and is asked about the image's own (as Liu et al. 2019, arXiv:1905.01723). Two things keep
+    it from learning a small set by heart: `r1` / 2 ||grad D(x)||^2 at real images (Mescheder et al. 2018, arXiv:1801.04406, equation 9), in one
+    step of `r1_every`; and the same random shift, up to `shift` of the size, of real and generated images (Zhao et al. 2020, arXiv:2006.10738).
+
+    `latent`: length of z; `channels`: levels of the generator; `width`, `depth`: of the discriminator.
+    """
+
+    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 64, channels: Sequence[int] = (32, 64, 96),
+                 patch: int = 2, width: int = 32, depth: int = 3, criterion: str = "least_squares", r1: float = 1.0, r1_every: int = 4,
+                 shift: float = 0.125, wrong: float = 0.0):  # fmt: skip
+        super().__init__()
+        self.generated, self.given, self.labels, self.size = generated, given, labels, size
+        self.latent, self.channels, self.patch, self.width, self.depth = latent, channels, patch, width, depth
+        self.criterion, self.r1, self.r1_every, self.shift, self.wrong = criterion, r1, r1_every, shift, wrong
+        self.generator = FromVector(size, latent + labels, given, generated, channels, patch)
+        self.discriminator = PatchDiscriminator(len(size), width, generated + given, labels, num_layers_d=depth, norm=None, bias=True)
+        self.adversarial = PatchAdversarialLoss(criterion=criterion, no_activation_leastsq=True)
+
+    def players(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def draw(self, z: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """Images (B, C, *S) in (-1, 1) from z (B, latent)."""
+        return torch.tanh(self.generator(torch.cat([z, F.one_hot(y, self.labels).to(z)], 1), given).float())
+
+    def judge(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """(B, places): how real x looks as an image of class y."""
+        marks = self.discriminator(self._shifted(with_given(x, given, self.given)))[-1].float()
+        return marks[torch.arange(len(y)), y].flatten(1)
+
+    def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        z = torch.randn(len(y), self.latent, device=x.device)
+        if player == "generator":
+            return self.adversarial(self.judge(self.draw(z, y, given), y, given), target_is_real=True, for_discriminator=False)
+        with torch.no_grad():
+            drawn = self.draw(z, y, given)
+        penalised = self.r1 > 0 and bool(torch.rand(()) * self.r1_every < 1)
+        real = x.detach().requires_grad_(penalised)
+        found = self.judge(real, y, given)
+        loss = self.adversarial(found, True, True) + self.adversarial(self.judge(drawn, y, given), False, True)
+        if penalised:
+            (slope,) = torch.autograd.grad(found.mean(1).sum(), real, create_graph=True)
+            loss = loss + self.r1_every * self.r1 / 2 * slope.square().flatten(1).sum(1).mean()
+        return loss
+
+    def _shifted(self, x: Tensor) -> Tensor:
+        """Each image moved by its own whole number of pixels along every axis, edges repeated."""
+        for axis in range(2, x.ndim):
+            n = x.shape[axis]
+            far = int(self.shift * n)
+            if far:
+                by = torch.randint(-far, far + 1, (len(x), 1), device=x.device)
+                places = (torch.arange(n, device=x.device) + by).clamp(0, n - 1)
+                places = places.reshape(len(x), *[n if a == axis else 1 for a in range(1, x.ndim)])
+                x = x.gather(axis, places.expand_as(x))
+        return x
+
+    @torch.no_grad()
+    def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        device = next(self.parameters()).device
+        z = torch.randn((len(y), self.latent), generator=generator).to(device)
+        return self.draw(z, y.to(device), None if given is None else given.to(device))

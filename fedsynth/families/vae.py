@@ -1,0 +1,62 @@
+"""A variational autoencoder: the cheapest family, and the one whose loss is a bound that only falls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedsynth.families import Family
+from fedsynth.networks import FromVector, ToVector, with_given
+
+
+class VAE(Family):
+    """Conditional VAE: Kingma & Welling 2013, arXiv:1312.6114, equation 10; Sohn et al. 2015; prior N(0, I) for every class.
+
+    The decoder says the mean of every pixel; its standard deviation is `sigma` everywhere, which weighs the misfit against the KL term
+    (beta of Higgins et al. 2017 is (sigma / 1)^2). A learned one lets the decoder call anatomy noise (measured: docs/decisions/0003-families.md).
+    A sample is the mean and `texture` of noise: a scanner's noise belongs to its images, and no mean can show it.
+
+    `latent`: length of z; `channels`: levels.
+    """
+
+    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 24, channels: Sequence[int] = (32, 64, 96),
+                 patch: int = 2, sigma: float = 0.25, texture: float = 0.0):  # fmt: skip
+        super().__init__()
+        self.generated, self.given, self.labels, self.size = generated, given, labels, size
+        self.latent, self.channels, self.patch, self.sigma, self.texture = latent, channels, patch, sigma, texture
+        self.autoencoder = nn.ModuleDict(
+            {
+                "encoder": ToVector(size, generated + given + labels, 2 * latent, channels, patch),
+                "decoder": FromVector(size, latent + labels, given, generated, channels, patch),
+            }
+        )
+
+    def players(self) -> dict[str, nn.Module]:
+        return {"autoencoder": self.autoencoder}
+
+    def encode(self, x: Tensor, y: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance (B, latent) of q(z | x, y, given)."""
+        planes = F.one_hot(y, self.labels).to(x).reshape(len(y), self.labels, *[1] * len(self.size)).expand(-1, -1, *self.size)
+        mean, log_variance = self.autoencoder["encoder"](torch.cat([with_given(x, given, self.given), planes], 1)).float().chunk(2, 1)
+        return mean, log_variance.clamp(-12, 4)
+
+    def decode(self, z: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """Mean (B, C, *S) in (-1, 1) of p(x | z, y, given)."""
+        return torch.tanh(self.autoencoder["decoder"](torch.cat([z, F.one_hot(y, self.labels).to(z)], 1), given).float())
+
+    def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """-ELBO in units of sigma^2 / 2 and per value of an image, so that it does not grow with the size."""
+        mean, log_variance = self.encode(x, y, given)
+        seen = self.decode(mean + torch.randn_like(mean) * (log_variance / 2).exp(), y, given)
+        kl = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
+        return F.mse_loss(seen, x) + 2 * self.sigma**2 * kl.mean() / x[0].numel()
+
+    @torch.no_grad()
+    def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        device = next(self.parameters()).device
+        z = torch.randn((len(y), self.latent), generator=generator).to(device)
+        mean = self.decode(z, y.to(device), None if given is None else given.to(device))
+        return (mean + self.texture * torch.randn(mean.shape, generator=generator).to(device)).clamp(-1, 1)
