@@ -63,34 +63,20 @@ def make_set(folder: Path, params: Params, site: str = "north", n: int = 60, see
 def row(params: Params, site: str, i: int, array: np.ndarray, whose: tuple[str, str]) -> dict[str, Any]:
     """The manifest's row of a stored array (C, *S) of a real image; `whose` is (subject, split)."""
     image, (subject, split) = params.image, whose
-    planes, masks = array[: len(image.images)], array[len(image.images) :]
-    by = "x".join(map(str, image.size))
-    return {
-        "image_id": f"{site}-{i:05d}",
-        "site": site,
-        "subject": f"{site}-{subject}",
-        "label": image.labels[i % len(image.labels)],
-        "modality": "+".join(image.images),
-        "split": split,
-        "index": i,
-        "sha256": manifest.sha256(planes),
-        "mask_sha256": manifest.sha256(masks) if image.masks else "",
-        "origin": "real",
-        "model": "",
-        "seed": -1,
-        "shape": by,
-        "spacing_mm": "x".join("1" for _ in image.size),
-        "source_shape": by,
-        "mask_shape": by if image.masks else "",
-        "min": float(planes.min()),
-        "max": float(planes.max()),
-        "mean": float(planes.mean()),
-        "std": float(planes.std()),
-        "nonfinite": 0,
-        "mask_area": int((masks > 0).sum()),
-        "file": f"images/scan_{i:05d}.png",
-        "problem": "",
-    }
+    return manifest.row(
+        len(image.images),
+        array,
+        image_id=f"{site}-{i:05d}",
+        site=site,
+        subject=f"{site}-{subject}",
+        label=image.labels[i % len(image.labels)],
+        modality="+".join(image.images),
+        split=split,
+        index=i,
+        origin="real",
+        spacing_mm="x".join("1" for _ in image.size),
+        file=f"images/scan_{i:05d}.png",
+    )
 
 
 def rewrite(folder: Path, where: int | str, **cells: Any) -> None:
