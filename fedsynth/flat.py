@@ -43,15 +43,16 @@ def score_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Mean over the seeds of `<use>/<name>/<site>/<metric>`, and over seeds and sites of `<use>/<name>/<metric>`.
 
     A row trained on another site's images than it is tested on has that site in its name: `<use>/local from <trained_on>/...`.
+    A mean of which a part could not be computed is left out: over fewer images it would be another quantity.
     """
     values: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         abroad = row["trained_on"] not in ("all", row["model"], row["site"])
         name = f"{row['name']} from {row['trained_on']}" if abroad else row["name"]
         for metric, value in row["metrics"].items():
-            if value is None or math.isnan(value):  # not computable on this site's images
-                continue
-            values[f"{row['use']}/{name}/{row['site']}/{metric}"].append(value)
+            number = math.nan if value is None else float(value)
+            values[f"{row['use']}/{name}/{row['site']}/{metric}"].append(number)
             if not abroad:
-                values[f"{row['use']}/{name}/{metric}"].append(value)
-    return {name: mean(found) for name, found in values.items()}
+                values[f"{row['use']}/{name}/{metric}"].append(number)
+    means = {name: mean(found) for name, found in values.items()}
+    return {name: value for name, value in means.items() if not math.isnan(value)}

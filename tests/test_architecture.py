@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # package -> the files of ours that may import it
 ONLY_IN = {
     "great_expectations": {"fedsynth/expectations.py"},
-    "mlflow": {"fedsynth/track.py", "fedsynth/serving.py"},
+    "mlflow": {"fedsynth/track.py", "fedsynth/registry.py", "fedsynth/serving.py"},
     "prefect": {"flows/"},
     "dvc": {"flows/dvcx.py"},
     "nvflare": {"nvflare_jobs/", "fedsynth/algorithms/"},

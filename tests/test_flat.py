@@ -55,8 +55,9 @@ def test_scores_are_means_over_seeds_by_site_and_over_sites():
     assert found == pytest.approx({"c/pooled/n/auroc": 0.7, "c/pooled/e/auroc": 0.9, "c/pooled/auroc": 0.8})
 
 
-def test_what_could_not_be_computed_is_left_out():
-    assert score_metrics([row("synthetic", "vae", "n", math.nan, model="vae"), row("synthetic", "vae", "e", None, model="vae")]) == {}
+def test_a_mean_of_which_a_part_could_not_be_computed_is_left_out():
+    rows = [row("synthetic", "vae", site, value, model="vae") for site, value in (("n", math.nan), ("e", None), ("s", 0.5))]
+    assert score_metrics(rows) == {"c/synthetic/s/auroc": 0.5}
 
 
 def test_a_network_of_another_site_keeps_its_origin_in_the_name_and_out_of_the_mean():
