@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
@@ -31,7 +32,7 @@ class Generator(PythonModel):
         self.family = family.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
-        """Images (N, C, *S) float32 in [-1, 1], generated channels in the order of params.yaml. Raises ValueError naming row and value."""
+        """Images (N, C, *S) float32 in [-1, 1], generated channels in params.yaml's order. Raises MlflowException naming row and value."""
         import torch
 
         y = torch.tensor([self._place(row, label) for row, label in enumerate(model_input["label"])], dtype=torch.long)
@@ -50,24 +51,27 @@ class Generator(PythonModel):
             return known.index(label)
         if isinstance(label, int | np.integer) and not isinstance(label, bool) and 0 <= label < len(known):
             return int(label)
-        raise ValueError(
-            f"row {row}: the label {label!r} is not known; this model knows {', '.join(known)} (or places 0 to {len(known) - 1})"
-        )
+        raise _wrong(f"row {row}: the label {label!r} is not known; this model knows {', '.join(known)} (or places 0 to {len(known) - 1})")
 
     def _given(self, column: pd.Series) -> np.ndarray:
-        shape = (len(self.image.given), *self.image.size)
+        shape, names = (len(self.image.given), *self.image.size), ", ".join(self.image.given)
         rows = []
         for row, value in enumerate(column):
             try:
                 array = np.asarray(value, dtype=np.float32)
             except (TypeError, ValueError) as error:
-                raise ValueError(f"row {row}: `given` is not nested lists of numbers of the shape {shape} ({error})") from error
-            if array.shape != shape or not np.isfinite(array).all():
-                raise ValueError(
-                    f"row {row}: `given` ({', '.join(self.image.given)}) must be finite numbers of the shape {shape}, not {array.shape}"
-                )
+                raise _wrong(f"row {row}: `given` ({names}) is not nested lists of numbers of the shape {shape}: {error}") from error
+            if array.shape != shape:
+                raise _wrong(f"row {row}: `given` ({names}) has the shape {array.shape}, not {shape}")
+            if not np.isfinite(array).all():
+                raise _wrong(f"row {row}: `given` ({names}) holds NaN or Inf")
             rows.append(array)
         return np.stack(rows) if rows else np.empty((0, *shape), np.float32)
+
+
+def _wrong(message: str) -> MlflowException:
+    """The one exception whose message the scoring server hands to the caller, with status 400."""
+    return MlflowException.invalid_parameter_value(message)
 
 
 set_model(Generator())
