@@ -1,7 +1,7 @@
 """What a synthetic set is worth: each row of scores against what the uses reach on real images (DESIGN: the gap closed, what is retained).
 
-A row is one network tested at one site: `{"use", "name", "trained_on", "model", "site", "seed", "metrics", "n"}`, as in reports/. `local` and
-`augmented` count at the site that they were trained at; `pooled` and `synthetic` count everywhere. A use's first metric is its headline.
+A row is one network tested at one site, as in reports/: `{"use", "name", "trained_on", "model", "site", "seed", "metrics", "n"}`. `local`
+and `augmented` count at the site that they were trained at, `pooled` and `synthetic` everywhere. A use's first metric is its headline.
 What was not computed, or withheld for too few images, is None: never 0, never passed.
 """
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 Rows = list[dict[str, Any]]
+NAMES = ("local", "pooled", "synthetic", "augmented")
 SMALLEST_GAP = 0.01  # below it `pooled` gains nothing over `local` that noise would not, and a ratio to it means nothing
 
 
@@ -59,41 +60,60 @@ def gap_closed(local: float, augmented: float, pooled: float) -> float:
     return (augmented - local) / gap if gap >= SMALLEST_GAP else math.nan
 
 
-def summary(rows: Rows) -> dict[str, dict[str, dict[str, Any]]]:
-    """model -> use -> synthetic, augmented, retained, gap_closed, gap_closed_by_site, gap_closed_poorest, poorest_site, headline.
+def retained(synthetic: float, pooled: float) -> float:
+    """synthetic / pooled: 1 is as good as all sites' real images together. NaN where `pooled` is 0."""
+    return synthetic / pooled if pooled else math.nan
 
-    Means over the sites count each site once, however many images it has. `retained` is mean synthetic / mean pooled; `gap_closed` that of the
-    means; the poorest site is the one whose `local` is lowest.
+
+def summary(rows: Rows) -> dict[str, dict[str, dict[str, Any]]]:
+    """model -> use -> synthetic, augmented, retained, gap_closed, both by site, gap_closed_poorest, poorest_site, headline, why.
+
+    Means over the sites count each site once, however many images it has. `retained` is mean synthetic / mean pooled; `gap_closed` of the
+    means, too: a site with hardly any gap would decide a mean of ratios. The poorest site has the lowest `local`. All are of the headline
+    metric and not corrected for chance. What is None has its reason under `why`.
     """
     scores = table(rows)
     models = [m for m in dict.fromkeys(r["model"] for r in rows) if m]
-    uses = list(dict.fromkeys(r["use"] for r in rows))
-    return {model: {use: _of(scores[(scores.use == use) & (scores.metric == headline(rows, use))], model, headline(rows, use)) for use in uses}
-            for model in models}  # fmt: skip
+    metrics = {use: headline(rows, use) for use in dict.fromkeys(r["use"] for r in rows)}
+    return {
+        model: {use: _of(scores[(scores["use"] == use) & (scores["metric"] == metric)], model, metric) for use, metric in metrics.items()}
+        for model in models
+    }
 
 
 def _of(scores: pd.DataFrame, model: str, metric: str) -> dict[str, Any]:
-    # `scores.name` would be the frame's own attribute
-    scores = scores.rename(columns={"name": "kind"})
-
-    def of(kind: str, which: str = "") -> pd.Series:
-        return scores[(scores.kind == kind) & (scores.model == which)].set_index("site")["value"]
-
-    local, pooled, synthetic, augmented = of("local"), of("pooled"), of("synthetic", model), of("augmented", model)
-    mean = {k: v.mean(skipna=False) if len(v) else math.nan for k, v in
-            {"local": local, "pooled": pooled, "synthetic": synthetic, "augmented": augmented}.items()}  # fmt: skip
-    sites = {s: gap_closed(local[s], augmented[s], pooled[s]) for s in local.index if s in augmented.index and s in pooled.index}
-    poorest = local.idxmin() if local.notna().any() else None
+    own = scores[scores["model"].isin(["", model])]
+    # every site of the use, also where a row is missing: means over different sites cannot be compared
+    sites = list(dict.fromkeys(scores["site"]))
+    by_site = own.pivot(index="site", columns="name", values="value").reindex(index=sites, columns=list(NAMES))
+    mean = by_site.mean(skipna=False)
+    gaps = {s: gap_closed(v["local"], v["augmented"], v["pooled"]) for s, v in by_site.iterrows()}
+    local = by_site["local"]
+    poorest = str(local.idxmin()) if local.notna().any() else None
     found = {
         "synthetic": mean["synthetic"],
         "augmented": mean["augmented"],
-        "retained": mean["synthetic"] / mean["pooled"] if mean["pooled"] else math.nan,
+        "retained": retained(mean["synthetic"], mean["pooled"]),
         "gap_closed": gap_closed(mean["local"], mean["augmented"], mean["pooled"]),
-        "gap_closed_poorest": sites.get(poorest, math.nan) if poorest is not None else math.nan,
+        "gap_closed_poorest": gaps[poorest] if poorest is not None else math.nan,
     }
+    why = {"retained": _why(mean, "synthetic"), "gap_closed": _why(mean, "augmented"),
+           "gap_closed_poorest": _why(by_site.loc[poorest], "augmented") if poorest is not None else "no local"}  # fmt: skip
     return {k: known(v) for k, v in found.items()} | {
-        "gap_closed_by_site": {s: known(v) for s, v in sites.items()}, "poorest_site": poorest, "headline": metric,
+        "retained_by_site": {s: known(retained(v["synthetic"], v["pooled"])) for s, v in by_site.iterrows()},
+        "gap_closed_by_site": {s: known(v) for s, v in gaps.items()}, "poorest_site": poorest, "headline": metric,
+        "why": {k: reason for k, reason in why.items() if known(found[k]) is None},
     }  # fmt: skip
+
+
+def _why(values: pd.Series, kind: str) -> str:
+    """Why a measure of `kind` could not be computed from one line of local, pooled, synthetic, augmented."""
+    needed = ["pooled", "synthetic"] if kind == "synthetic" else ["local", "pooled", "augmented"]
+    if missing := [name for name in needed if not math.isfinite(values[name])]:
+        return "no " + ", no ".join(missing)
+    if kind == "synthetic":
+        return "pooled is 0"
+    return f"no gap: pooled {values['pooled']:.3f} is not {SMALLEST_GAP} above local {values['local']:.3f}"
 
 
 def known(value: float) -> float | None:
@@ -115,7 +135,8 @@ def cells(rows: Rows, use: str) -> tuple[list[str], list[list[str]]]:
         numbers = [values.get(site, math.nan) for site in sites]
         own = worth.get(model, {}).get(use, {})
         share = [own.get("retained"), None, None] if kind == "synthetic" else [None, own.get("gap_closed"), own.get("gap_closed_poorest")]
-        measures = [_percent(v) if model and i in ({0} if kind == "synthetic" else {1, 2}) else "" for i, v in enumerate(share)]
+        why = [own.get("why", {}).get(key, "") for key in ("retained", "gap_closed", "gap_closed_poorest")]
+        measures = [_percent(v, why[i]) if model and i in ({0} if kind == "synthetic" else {1, 2}) else "" for i, v in enumerate(share)]
         out.append([f"{kind} {model}".strip(), *map(_number, numbers), _number(sum(numbers) / len(numbers)), *measures])
     return [f"{use} ({metric.replace('_', ' ')})", *sites, "mean", "retained", "gap closed", "poorest site"], out
 
@@ -124,8 +145,8 @@ def _number(value: float) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
-def _percent(value: float | None) -> str:
-    return "missing" if value is None else f"{100 * value:.0f} %"
+def _percent(value: float | None, why: str) -> str:
+    return f"{100 * value:.0f} %" if value is not None else "no gap" if why.startswith("no gap") else "missing"
 
 
 def text(rows: Rows) -> Group:
@@ -133,7 +154,7 @@ def text(rows: Rows) -> Group:
     from rich.console import Group
     from rich.table import Table
 
-    tables = []
+    tables: list[Any] = []
     for use in dict.fromkeys(r["use"] for r in rows):
         head, lines = cells(rows, use)
         shown = Table(box=None, pad_edge=False, title_justify="left")

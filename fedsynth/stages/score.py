@@ -1,4 +1,6 @@
-"""The networks behind the table of worth: who trains what on which images, and tests it where. No FLARE here: nvflare_jobs/score/ carries it.
+"""The networks behind the table of worth: who trains what on which images, and tests it where.
+
+No FLARE here: nvflare_jobs/score/ carries it.
 
 `networks` below are {use: {seed: state}}, a state being the arrays of a network by parameter name.
 """
@@ -31,7 +33,20 @@ def uses(params: Params) -> dict[str, Use]:
 
 def training(real: ImageSet) -> ImageSet:
     """All that any network may be trained on: the training split. The one place where the table's rows get their real images from."""
-    return real.split("train")
+    return _sound(real.split("train"))
+
+
+def testing(real: ImageSet) -> ImageSet:
+    """What every row of the table is tested on. Raises ValueError for synthetic images: a set must not be judged by itself."""
+    test = _sound(real.split("test"))
+    if (test.manifest["origin"] != "real").any():
+        raise ValueError("the test split holds synthetic images; worth is measured on real ones only")
+    return test
+
+
+def _sound(images: ImageSet) -> ImageSet:
+    """Without the rows that have a problem: their arrays are zeros."""
+    return images.where(images.manifest["problem"] == "")
 
 
 def fit_pooled(params: Params, sets: dict[str, ImageSet]) -> Networks:
@@ -57,7 +72,7 @@ def reference_at_site(params: Params, site: str, real: ImageSet, pooled: Network
 
 
 def score_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet, networks: Networks, model: str) -> Rows:
-    """`synthetic`, sent by the centre, and `augmented`, trained here on the site's own and the synthetic images, on the site's test images."""
+    """`synthetic`, sent by the centre, and `augmented`, trained here on own and synthetic images, on the site's test images."""
     rows, both = [], concatenate([training(real), synthetic])
     weights = balance(both, len(training(real)))
     for name, use in uses(params).items():
@@ -68,7 +83,7 @@ def score_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet
 
 
 def balance(both: ImageSet, n_real: int) -> Tensor:
-    """(N,) how often each image is drawn: within a class, real and synthetic ones (after the first `n_real`) in the shares of REAL_SHARE."""
+    """(N,) how often each image is drawn: within a class, real ones (the first `n_real`) get REAL_SHARE, synthetic ones the rest."""
     import torch
 
     labels = both.manifest["label"].to_numpy()
@@ -86,7 +101,7 @@ def _tensors(params: Params, images: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
 
     image = params.image
     parts = images.channels(image, image.images), images.channels(image, image.masks), images.labels(image)
-    return torch.from_numpy(parts[0]), torch.from_numpy(parts[1]), torch.from_numpy(parts[2])
+    return torch.tensor(parts[0]), torch.tensor(parts[1]), torch.tensor(parts[2])
 
 
 def _fit(use: Use, params: Params, images: ImageSet, seed: int, weights: torch.Tensor | None = None) -> State:
@@ -104,7 +119,7 @@ def _network(use: Use, state: State, seed: int) -> nn.Module:
 
 def _row(use: Use, params: Params, real: ImageSet, state: State, name: str, kind: str, trained_on: str, model: str, site: str,
          seed: int) -> dict[str, Any]:  # fmt: skip
-    metrics, n = use.score(_network(use, state, seed), *_tensors(params, real.split("test")))
+    metrics, n = use.score(_network(use, state, seed), *_tensors(params, testing(real)))
     first = [use.headline, *(m for m in metrics if m != use.headline)]  # the table of worth is about the first
     shown = {m: None if np.isnan(metrics[m]) else round(float(metrics[m]), 6) for m in first}
     return {"use": name, "name": kind, "trained_on": trained_on, "model": model, "site": site, "seed": seed, "metrics": shown, "n": n}

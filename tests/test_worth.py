@@ -1,0 +1,177 @@
+"""The table of worth: identities of the gap closed and of what is retained, and what is missing stays missing."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from fedsynth import worth
+
+LOCAL = {"north": 0.8, "south": 0.5}
+POOLED = {"north": 0.9, "south": 0.9}
+
+
+def row(name, site, value, model="", use="classification", seed=1, trained_on=None):
+    place = trained_on or {"local": site, "augmented": site, "pooled": "all"}.get(name, model)
+    metrics = {"balanced_accuracy": value, "auroc": 0.5}
+    return {
+        "use": use,
+        "name": name,
+        "trained_on": place,
+        "model": model,
+        "site": site,
+        "seed": seed,
+        "metrics": metrics,
+        "n": dict.fromkeys(metrics, 40),
+    }
+
+
+def consortium(synthetic=None, augmented=None, local=None, pooled=None, model="vae"):
+    given = {"local": LOCAL if local is None else local, "pooled": POOLED if pooled is None else pooled}
+    rows = [row(name, site, value) for name, values in given.items() for site, value in values.items()]
+    made = {"synthetic": synthetic or {}, "augmented": augmented or {}}
+    return rows + [row(name, site, value, model) for name, values in made.items() for site, value in values.items()]
+
+
+def of(rows, model="vae", use="classification"):
+    return worth.summary(rows)[model][use]
+
+
+def test_a_set_that_adds_nothing_closes_nothing_of_the_gap():
+    found = of(consortium(augmented=LOCAL))
+    assert found["gap_closed"] == found["gap_closed_poorest"] == 0
+
+
+def test_a_set_as_good_as_all_real_images_closes_the_whole_gap_and_retains_all():
+    found = of(consortium(synthetic=POOLED, augmented=POOLED))
+    assert found["gap_closed"] == found["gap_closed_poorest"] == found["retained"] == 1
+    assert found["why"] == {}
+
+
+def test_a_set_that_harms_closes_less_than_nothing():
+    assert of(consortium(augmented={"north": 0.7, "south": 0.4}))["gap_closed"] < 0
+
+
+def test_a_set_better_than_all_real_images_is_not_cut_at_one():
+    assert of(consortium(synthetic={"north": 0.99, "south": 0.99}))["retained"] == pytest.approx(1.1)
+
+
+def test_the_gap_over_sites_is_of_the_means_and_the_poorest_site_has_its_own():
+    found = of(consortium(augmented={"north": 0.8, "south": 0.7}))
+    assert found["gap_closed"] == pytest.approx((0.75 - 0.65) / (0.9 - 0.65))
+    assert found["gap_closed_by_site"] == {"north": 0, "south": pytest.approx(0.5)}
+    assert (found["poorest_site"], found["gap_closed_poorest"]) == ("south", pytest.approx(0.5))
+
+
+def test_every_site_counts_the_same_however_many_images_it_tests():
+    rows = consortium(synthetic={"north": 0.9, "south": 0.45})
+    for r in rows:
+        r["n"] = dict.fromkeys(r["n"], 1000 if r["site"] == "north" else 10)
+    found = of(rows)
+    assert found["retained"] == pytest.approx(0.75)
+    assert found["retained_by_site"] == {"north": 1, "south": 0.5}
+
+
+def test_seeds_are_averaged_and_their_spread_is_kept():
+    rows = [row("local", "north", value, seed=seed) for seed, value in enumerate((0.4, 0.6), 1)]
+    line = worth.table(rows).query("metric == 'balanced_accuracy'").iloc[0]
+    assert (line["value"], line["std"], line["seeds"], line["n"]) == (pytest.approx(0.5), pytest.approx(math.sqrt(0.02)), 2, 40)
+    assert math.isnan(worth.table(rows[:1])["std"].iloc[0]), "one seed has no spread"
+
+
+def test_a_seed_without_a_value_makes_the_mean_unknown():
+    rows = [row("local", "north", 0.4), row("local", "north", None, seed=2)]
+    assert math.isnan(worth.table(rows).query("metric == 'balanced_accuracy'")["value"].iloc[0])
+
+
+def test_a_network_trained_at_one_site_does_not_count_at_another():
+    rows = consortium(augmented=LOCAL)
+    strangers = [row("local", "north", 0.0, trained_on="south"), row("augmented", "north", 0.0, "vae", trained_on="south")]
+    assert worth.summary(rows + strangers) == worth.summary(rows)
+
+
+def test_no_gap_to_speak_of_is_none_with_the_reason():
+    found = of(consortium(augmented=POOLED, local={"north": 0.895, "south": 0.92}))
+    assert found["gap_closed"] is None
+    assert "no gap: pooled 0.900" in found["why"]["gap_closed"]
+    assert found["gap_closed_by_site"] == {"north": None, "south": None}
+    assert math.isnan(worth.gap_closed(local=0.9, augmented=0.95, pooled=0.9))
+
+
+@pytest.mark.parametrize(
+    ("rows", "missing"),
+    [
+        (consortium(synthetic=POOLED, augmented=POOLED, pooled={}), {"retained": "no pooled", "gap_closed": "no pooled"}),
+        (consortium(synthetic=POOLED), {"gap_closed": "no augmented"}),
+        (consortium(augmented=POOLED), {"retained": "no synthetic"}),
+        (consortium(synthetic=POOLED, augmented=POOLED, local={}), {"gap_closed": "no local", "gap_closed_poorest": "no local"}),
+        (consortium(synthetic={"north": 0.9}, augmented=POOLED), {"retained": "no synthetic"}),  # one site's row is missing
+        (consortium(synthetic={"north": 0.9, "south": None}, augmented=POOLED), {"retained": "no synthetic"}),  # withheld
+    ],
+)
+def test_what_is_missing_is_none_never_0(rows, missing):
+    found = of(rows)
+    for measure, reason in missing.items():
+        assert found[measure] is None
+        assert found["why"][measure] == reason
+
+
+def test_a_model_that_one_use_has_not_scored_has_none_there():
+    rows = [*consortium(synthetic=POOLED, augmented=POOLED), row("local", "north", 0.5, use="segmentation")]
+    found = of(rows, use="segmentation")
+    assert [found[k] for k in ("synthetic", "augmented", "retained", "gap_closed", "gap_closed_poorest")] == [None] * 5
+
+
+def test_models_are_judged_apart():
+    rows = consortium(synthetic=POOLED) + [row("synthetic", site, 0.45, "gan") for site in POOLED]
+    assert (of(rows)["retained"], of(rows, "gan")["retained"]) == (1, 0.5)
+
+
+def test_the_summary_is_plain_json():
+    rows = consortium(synthetic=POOLED, augmented={"north": 0.85, "south": None})
+    assert json.loads(json.dumps(worth.summary(rows), allow_nan=False)) == worth.summary(rows)
+
+
+def test_without_rows_there_is_an_empty_summary():
+    assert worth.summary([]) == {}
+    assert worth.table([]).empty
+
+
+def test_rows_come_from_the_reports_folder(tmp_path):
+    folder = tmp_path / "reports" / "score"
+    folder.mkdir(parents=True)
+    rows = consortium(synthetic=POOLED)
+    (folder.parent / "reference.json").write_text(json.dumps({"rows": rows[:4]}))
+    (folder / "vae.json").write_text(json.dumps({"rows": rows[4:]}))
+    (folder / "gan.json").write_text(json.dumps({"rows": [row("synthetic", "north", 0.1, "gan")]}))
+    assert worth.rows(tmp_path, ["vae"]) == rows
+    assert {r["model"] for r in worth.rows(tmp_path)} == {"", "gan", "vae"}
+
+
+def shown(rows):
+    console = Console(file=io.StringIO(), width=200)
+    console.print(worth.text(rows))
+    return console.file.getvalue()
+
+
+def test_the_terminal_shows_each_line_with_its_measures():
+    words = [line.split() for line in shown(consortium(synthetic=POOLED, augmented={"north": 0.8, "south": 0.7})).splitlines()]
+    assert ["local", "0.800", "0.500", "0.650"] in words
+    assert ["synthetic", "vae", "0.900", "0.900", "0.900", "100", "%"] in words
+    assert ["augmented", "vae", "0.800", "0.700", "0.750", "40", "%", "50", "%"] in words
+
+
+def test_the_terminal_tells_no_gap_from_missing():
+    assert "no gap" in shown(consortium(augmented=POOLED, local=POOLED))
+    text = shown(consortium(synthetic=POOLED, pooled={}))
+    assert "missing" in text
+    assert "100 %" not in text
+
+
+def test_the_page_has_the_same_table():
+    lines = worth.markdown(consortium(synthetic=POOLED)).splitlines()
+    assert "| synthetic vae | 0.900 | 0.900 | 0.900 | 100 % |  |  |" in lines
