@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 NEEDED = ("torch", "monai", "einops", "numpy", "pandas", "safetensors", "pydantic", "pyyaml", "mlflow")  # by serving.py and the families
+# fifty lines at the first use of a database, and more at each model
+NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry", "mlflow.pyfunc")
 _saving = threading.Lock()  # MLflow keeps the model that a file of code sets in a global variable
 
 
@@ -53,10 +55,11 @@ def registered(root: Path, params: Params) -> bool:
 def client_of(root: Path) -> MlflowClient:
     quiet()  # before the import: MLflow's telemetry starts with it
     from mlflow import MlflowClient
-    from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+    from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):  # fifty lines at the first use of a database, and more at each model
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
+    for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri(root))
 
