@@ -52,7 +52,7 @@ def main() -> None:
         train(params, model, family, sites)
     if arguments.save:
         torch.save(family.state_dict(), arguments.save)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     y, given = wanted(params, sites, arguments.images)
     started = time.perf_counter()
     with torch.no_grad():

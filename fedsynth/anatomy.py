@@ -36,10 +36,12 @@ def paint(tissue: np.ndarray, where: np.ndarray, signal: tuple[float, float]) ->
     tissue += where * (np.reshape(signal, (2, *[1] * where.ndim)) - tissue)
 
 
-def draw(kind: str, size: tuple[int, ...], body: np.random.Generator, cut: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw(kind: str, size: tuple[int, ...], body: np.random.Generator, cut: np.random.Generator,
+         conspicuity: float = 1.0) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Tissue (2, *S) in [0, 1] without a scanner's faults, and the lesion's mask (*S) bool.
 
-    `body` draws what belongs to the subject, `cut` what differs between its images.
+    `body` draws what belongs to the subject, `cut` what differs between its images. `conspicuity`: how far the lesion's signal
+    stands out from the tissue that it replaces, from 0 (not at all) to 1.
     """
     points, d, column = grid(size), len(size), (-1, *[1] * len(size))
     height = cut.uniform(-0.1, 0.1)
@@ -57,8 +59,9 @@ def draw(kind: str, size: tuple[int, ...], body: np.random.Generator, cut: np.ra
     offset = head - (reach * way * axes).reshape(column)  # from the lesion's centre
     near = np.exp(-np.square(offset).sum(0) / (1.3 * radius) ** 2)
     tissue = brain(head - 0.35 * offset * near, deep, body, cut, height)  # mass effect: a voxel shows what was pushed there from inside
+    healthy = tissue.copy()
     lesion = {"infiltrating": infiltrate, "extra_axial": press}[kind](tissue, offset, radius, deep, way=way, body=body, height=height)
-    return tissue.clip(0, 1), lesion > 0.5
+    return (healthy + conspicuity * (tissue - healthy)).clip(0, 1), lesion > 0.5
 
 
 def brain(at: np.ndarray, deep: np.ndarray, body: np.random.Generator, cut: np.random.Generator, height: float) -> np.ndarray:

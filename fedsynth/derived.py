@@ -14,19 +14,26 @@ FLAT = 1e-3  # standard deviation, of values in [-1, 1], at and below which a ch
 SCALE = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 
 
-def compare(rows: pd.DataFrame, axes: int) -> pd.DataFrame:
-    """Rows of a manifest with columns on how each compares with the others, of images with so many axes; needs no pixels."""
+def compare(rows: pd.DataFrame, image: Image) -> pd.DataFrame:
+    """Rows of a manifest, at least one, with columns on how each compares with the others and with params.yaml; needs no pixels."""
+    empty, known = rows["label"].isin(image.empty_labels), rows["label"].isin(image.labels)
     of_subject = rows["subject"].map({s: sorted(set(group)) for s, group in rows.groupby("subject")["split"]})
-    spacing, source, stored = (_numbers(rows[c], axes) for c in ("spacing_mm", "source_shape", "shape"))
+    spacing, source, stored = (_numbers(rows[c], len(image.size)) for c in ("spacing_mm", "source_shape", "shape"))
     deviation = (rows["mean"] - rows["mean"].median()).abs()
     spread = SCALE * deviation.median()
     return rows.assign(
         same_as=_same_as(rows),
         subject_splits=of_subject.map(len),
         subject_in=[f"subject {s} in {', '.join(names)}" for s, names in zip(rows["subject"], of_subject, strict=True)],
-        range=[f"{low:g} to {high:g}" for low, high in zip(rows["min"], rows["max"], strict=True)],
+        lowest=rows["min"],
+        highest=rows["max"],
+        statistics=_statistics(rows),
+        unknown=rows[["min", "max", "mean", "std"]].isna().sum(axis=1),
         not_finite=rows["nonfinite"].astype(str) + " values",
+        mask_frame=rows["mask_shape"].where(rows["mask_shape"] != "", rows["source_shape"]),  # an image without a mask fits itself
         shapes=rows["source_shape"] + " image, " + rows["mask_shape"] + " mask",
+        mask_least=(known & ~empty).astype(int),
+        mask_most=np.where(empty, 0, len(image.masks) * np.prod(image.size)),
         labelled=rows["label"] + " with " + rows["mask_area"].astype(str) + " mask pixels",
         spacing_ratio=_off_median(spacing),
         resolution_loss=(source / stored).max(axis=1),
@@ -37,22 +44,26 @@ def compare(rows: pd.DataFrame, axes: int) -> pd.DataFrame:
 
 def look(rows: pd.DataFrame, images: np.ndarray, image: Image) -> pd.DataFrame:
     """Rows with columns on their stored pixels, images (N, C, *S) in the order of the rows."""
-    return rows.join(pd.DataFrame([_look(array, image) for array in images], index=rows.index))
+    seen = rows.join(pd.DataFrame([_look(array, image) for array in images], index=rows.index))
+    return seen.assign(
+        lowest=np.fmin(seen["min"], seen["stored_min"]),
+        highest=np.fmax(seen["max"], seen["stored_max"]),
+        unknown=seen["unknown"] + seen["stored_min"].isna(),
+        statistics=_statistics(seen) + ", stored " + _statistics(seen, "stored_"),
+    )
 
 
 def _look(array: np.ndarray, image: Image) -> dict[str, Any]:
     planes, masks = array[: len(image.images)], array[len(image.images) :]
     deviations = dict(zip(image.images, planes.std(axis=tuple(range(1, planes.ndim))).tolist(), strict=True))
     flat = ", ".join(f"{name} is constant" for name, std in deviations.items() if not std > FLAT)
-    low, high = float(planes.min()), float(planes.max())
     return {
         "stored_sha256": sha256(planes),
         "stored_mask_sha256": sha256(masks) if len(masks) else "",
         "stored_mask_area": int((masks > 0).sum()),
         "stored_mask_odd": int((np.abs(masks) != 1).sum()),
-        "stored_min": low,
-        "stored_max": high,
-        "stored_range": f"{low:g} to {high:g}",
+        "stored_min": float(planes.min()),
+        "stored_max": float(planes.max()),
         "stored_std": min(deviations.values()),  # of the channel that varies least
         "flat": flat,
     }
@@ -64,6 +75,10 @@ def cells(counts: dict[str, dict[str, int]], least: dict[str, int], labels: list
     frame = pd.DataFrame(table, columns=["label", "split", "images", "least"])
     texts = [f"{label} in {split}: {n} images, at least {at_least} are asked for" for label, split, n, at_least in table]
     return frame.assign(cell=texts, place=range(len(frame)))
+
+
+def _statistics(rows: pd.DataFrame, prefix: str = "") -> pd.Series:
+    return rows[prefix + "min"].map("{:g}".format) + " to " + rows[prefix + "max"].map("{:g}".format)
 
 
 def _same_as(rows: pd.DataFrame) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fedsynth import derived, manifest, rules, verdict_page
@@ -66,25 +67,30 @@ class Report:
         return rows.assign(place=range(len(rows)))  # GX names failed rows by it, also where an image_id is there twice
 
     def images(self, folder: Path, rows: pd.DataFrame) -> None:
-        """Rows without a problem: the rules that look at pixels need an array that fits the manifest and params.yaml."""
-        usable, image = derived.compare(_usable(rows), len(self.params.image.size)), self.params.image
-        listed = rules.of_images(self.params)
-        try:
-            pixels = ImageSet.load(folder, verify=False).images[usable["place"].to_numpy(int)]
-        except (manifest.SetError, ValueError, IndexError, EOFError, OSError) as error:
-            pixels = None
-            self.add("pixels match the manifest", [str(error)])
-        if pixels is not None and pixels.shape[1:] != (expected := (len(image.channels), *image.size)):
-            self.add(
-                "shape as configured", [f"{folder / manifest.ARRAY} holds images of {pixels.shape[1:]}, params.yaml asks for {expected}"]
-            )
-            pixels = None
+        """The rows without a problem, and their pixels where the array fits the manifest and params.yaml."""
+        usable, image, listed = _usable(rows), self.params.image, rules.of_images(self.params)
+        pixels = self.pixels(folder)
+        if not len(usable):
+            return
+        frame = derived.compare(usable, image)
         if pixels is not None:
-            usable = derived.look(usable, pixels, image)
+            frame = derived.look(frame, pixels[usable["place"].to_numpy(int)], image)
         else:
             listed = [rule for rule in listed if not any(c.startswith("stored_") for c in rule.columns)]
-        if len(usable):
-            self.run("images", usable, listed)
+        self.run("images", frame, listed)
+
+    def pixels(self, folder: Path) -> np.ndarray | None:
+        """(N, C, *S) in the order of the manifest; None, and a failure, where the array cannot be that."""
+        expected = (len(self.params.image.channels), *self.params.image.size)
+        try:
+            images = ImageSet.load(folder, verify=False).images
+        except (manifest.SetError, ValueError, IndexError, EOFError, OSError) as error:
+            self.add("pixels match the manifest", [str(error)])
+            return None
+        if images.shape[1:] != expected:
+            self.add("shape as configured", [f"{folder / manifest.ARRAY} holds images of {images.shape[1:]}, params.yaml: {expected}"])
+            return None
+        return images
 
     def run(self, part: str, frame: pd.DataFrame, listed: list[Rule]) -> None:
         """Ask GX and keep what it finds; `frame` has a column `place`, its rows' own numbers."""
@@ -155,17 +161,16 @@ def _ask(part: str, frame: pd.DataFrame, listed: list[Rule]) -> dict[str, Any]:
     import great_expectations as gx
     from great_expectations import expectations as known
     from great_expectations.data_context.types.base import ProgressBarsConfig
-    from great_expectations.expectations.row_conditions import Column
 
     def expect(order: int, rule: Rule) -> Any:
-        only = {"row_condition": rule.only(Column)} if rule.only else {}
         meta = {"name": rule.name, "shows": rule.shows, "order": order}
-        return getattr(known, f"Expect{rule.kind}")(**rule.args, **only, severity=rule.severity, meta=meta)
+        return getattr(known, f"Expect{rule.kind}")(**rule.args, severity=rule.severity, meta=meta)
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     batch = context.data_sources.add_pandas("set").add_dataframe_asset(part).add_batch_definition_whole_dataframe("all")
     suite = context.suites.add(gx.ExpectationSuite(name=part, expectations=[expect(order, rule) for order, rule in enumerate(listed)]))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=part, data=batch, suite=suite))
+    columns = sorted({"place"}.union(*(rule.columns for rule in listed)))  # GX copies the frame often
     wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": ["place"]}
-    return definition.run(batch_parameters={"dataframe": frame}, result_format=wanted).to_json_dict()
+    return definition.run(batch_parameters={"dataframe": frame[columns]}, result_format=wanted).to_json_dict()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,17 +40,13 @@ HINTS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """One Great Expectation. Rules of one name are one expectation to a person; `shows` is the column whose value they are told.
-
-    `only` makes GX's row condition from its Column class: the rows that the rule is about; None: all.
-    """
+    """One Great Expectation. Rules of one name are one expectation to a person; `shows` is the column whose value they are told."""
 
     name: str
     kind: str  # class in great_expectations.expectations, without its "Expect"
     args: dict[str, Any]
     shows: str = ""
     severity: Literal["critical", "warning"] = "critical"
-    only: Callable[[Any], Any] | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -79,10 +74,9 @@ def of_images(params: Params) -> list[Rule]:
         *(_equal("pixels match the manifest", f"{column}", f"stored_{column}") for column in ("sha256", "mask_sha256", "mask_area")),
         Rule("unique hashes", "ColumnValuesToBeUnique", {"column": "sha256"}, "same_as"),
         _between("no NaN or infinite values", "nonfinite", (0, 0), "not_finite"),
-        *(_filled("finite intensities in [-1, 1]", column, "range") for column in ("min", "max", "mean", "std")),
-        *(_between("finite intensities in [-1, 1]", column, (-1.0, 1.0), "range") for column in ("min", "max")),
-        *(_filled("finite intensities in [-1, 1]", column, "stored_range") for column in ("stored_min", "stored_max")),
-        *(_between("finite intensities in [-1, 1]", column, (-1.0, 1.0), "stored_range") for column in ("stored_min", "stored_max")),
+        _between("finite intensities in [-1, 1]", "unknown", (0, 0), "statistics"),
+        _between("finite intensities in [-1, 1]", "lowest", (-1.0, None), "statistics"),
+        _between("finite intensities in [-1, 1]", "highest", (None, 1.0), "statistics"),
         _between("no blank image", "stored_std", (FLAT, None), "flat"),
         _between("each subject in one split", "subject_splits", (1, 1), "subject_in"),
         *(_of_masks(image) if image.masks else []),
@@ -92,23 +86,20 @@ def of_images(params: Params) -> list[Rule]:
 
 def of_cells() -> list[Rule]:
     """What is asked of each class and split, a row each."""
-    args = {"column_A": "images", "column_B": "least", "or_equal": True}
-    return [Rule("enough images of each class and split", "ColumnPairValuesAToBeGreaterThanB", args, "cell")]
+    return [_at_least("enough images of each class and split", "images", "least", "cell")]
 
 
 def _of_masks(image: Image) -> list[Rule]:
     """Whether a label's mask is empty is for params.yaml to say, `image.empty_labels`; where it names none, there is no such rule."""
-    rules = [
-        _equal("masks match their image", "mask_shape", "source_shape", "shapes", lambda column: column("mask_shape") != ""),
-        _between("masks are -1 or 1", "stored_mask_odd", (0, 0)),
+    of_labels = [
+        _at_least("masks match their label", "mask_area", "mask_least", "labelled"),
+        _at_least("masks match their label", "mask_most", "mask_area", "labelled"),
     ]
-    empty = image.empty_labels
-    if empty:
-        filled = [label for label in image.labels if label not in empty]
-        rules.append(_between("masks match their label", "mask_area", (0, 0), "labelled", only=lambda c: c("label").is_in(empty)))
-        if filled:
-            rules.append(_between("masks match their label", "mask_area", (1, None), "labelled", only=lambda c: c("label").is_in(filled)))
-    return rules
+    return [
+        _equal("masks match their image", "mask_frame", "source_shape", "shapes"),
+        _between("masks are -1 or 1", "stored_mask_odd", (0, 0)),
+        *(of_labels if image.empty_labels else []),
+    ]
 
 
 def _of_comparison(params: Params) -> list[Rule]:
@@ -126,12 +117,12 @@ def _among(name: str, column: str, values: list[str]) -> Rule:
     return Rule(name, "ColumnValuesToBeInSet", {"column": column, "value_set": values}, column)
 
 
-def _equal(name: str, a: str, b: str, shows: str = "", only: Callable[[Any], Any] | None = None) -> Rule:
-    return Rule(name, "ColumnPairValuesToBeEqual", {"column_A": a, "column_B": b, "ignore_row_if": "neither"}, shows, only=only)
+def _equal(name: str, a: str, b: str, shows: str = "") -> Rule:
+    return Rule(name, "ColumnPairValuesToBeEqual", {"column_A": a, "column_B": b, "ignore_row_if": "neither"}, shows)
 
 
-def _filled(name: str, column: str, shows: str) -> Rule:
-    return Rule(name, "ColumnValuesToNotBeNull", {"column": column}, shows)
+def _at_least(name: str, a: str, b: str, shows: str) -> Rule:
+    return Rule(name, "ColumnPairValuesAToBeGreaterThanB", {"column_A": a, "column_B": b, "or_equal": True}, shows)
 
 
 def _between(name: str, column: str, bounds: tuple[float | None, float | None], shows: str = "", **rest: Any) -> Rule:

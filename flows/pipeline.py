@@ -111,6 +111,10 @@ def stage(address: str) -> State:
 def _finish(address: str, outcome: str, log: Any) -> State:
     if outcome == dvcx.RAN:
         _run.ran.add(address)
+        name, _, model = address.partition("@")
+        _run.tracker.get().stage(name, model, {"dvc": outcome})
+        if name != "score":  # its numbers come with the registration
+            _run.tracker.get().ended(name, model)
     _run.outcomes[address] = {"outcome": outcome}
     _run.terminal.end(address, outcome)
     log.info("%s: %s", address, outcome)

@@ -44,7 +44,7 @@ class Diffusion(Family):
 
     def schedule(self) -> RFlowScheduler:
         """Made where it is used: MONAI's is a Module by name only, and one inside of a Module can be neither moved nor copied."""
-        return RFlowScheduler(use_discrete_timesteps=False, sample_method="logit-normal", scale=self.spread)
+        return RFlowScheduler(sample_method="logit-normal", scale=self.spread)
 
     def players(self) -> dict[str, nn.Module]:
         return {"unet": self.unet}

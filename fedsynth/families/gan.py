@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -24,7 +25,7 @@ class GAN(Family):
     it from learning a small set by heart: `r1` / 2 ||grad D(x)||^2 at real images (Mescheder et al. 2018, arXiv:1801.04406, equation 9), in one
     step of `r1_every`; and the same random shift, up to `shift` of the size, of real and generated images (Zhao et al. 2020, arXiv:2006.10738).
 
-    `latent`: length of z; `channels`: levels of the generator; `width`, `depth`: of the discriminator.
+    `latent`: length of z; `channels`: levels of the generator; `width`, `depth`: channels and, at most, levels of the discriminator.
     """
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 64, channels: Sequence[int] = (32, 64, 96),
@@ -35,7 +36,9 @@ class GAN(Family):
         self.latent, self.channels, self.patch, self.width, self.depth = latent, channels, patch, width, depth
         self.criterion, self.r1, self.r1_every, self.shift, self.wrong = criterion, r1, r1_every, shift, wrong
         self.generator = FromVector(size, latent + labels, given, generated, channels, patch)
-        self.discriminator = PatchDiscriminator(len(size), width, generated + given, labels, num_layers_d=depth, norm=None, bias=True)
+        # Of a size of 2^k, k - 2 levels leave the last convolution places to look at.
+        levels = max(1, min(depth, int(math.log2(min(size))) - 2))
+        self.discriminator = PatchDiscriminator(len(size), width, generated + given, labels, num_layers_d=levels, norm=None, bias=True)
         self.adversarial = PatchAdversarialLoss(criterion=criterion, no_activation_leastsq=True)
 
     def players(self) -> dict[str, nn.Module]:

@@ -34,15 +34,20 @@ class Phantom(Source):
 
     Classes: `none`; `infiltrating`, irregular, dark on t1 and bright on t2, in a soft halo of oedema that the mask leaves out (its
     edge is nowhere); `extra_axial`, a round or lens-shaped mass on the brain's surface, bright on t1. A subject has 1 to 3 images:
-    neighbouring cuts of one anatomy and lesion. The images of a site depend on `seed`, its name and its own entry in `sites` alone.
+    neighbouring cuts of one anatomy and lesion. `conspicuity`: each subject's lesion stands out from healthy tissue by a factor
+    between these two; the lower, the harder to find. The images of a site depend on `seed`, its name and its own entry in `sites` alone.
     """
 
-    def __init__(self, image: Image, seed: int, sites: dict[str, dict[str, Any]]):
+    def __init__(self, image: Image, seed: int, sites: dict[str, dict[str, Any]],
+                 conspicuity: tuple[float, float] = (1.0, 1.0)):  # fmt: skip
+        if not 0 <= conspicuity[0] <= conspicuity[1] <= 1:
+            raise ParamsError(f"source.args.conspicuity: two numbers from 0 to 1, the lower first, not {list(conspicuity)}")
         if unknown := [c for c in image.channels if c not in CHANNELS]:
             raise ParamsError(f"phantoms have no channel {unknown[0]!r}: image.channels may name {', '.join(CHANNELS)}")
         if unknown := [name for name in image.labels if name not in KINDS]:
             raise ParamsError(f"phantoms have no class {unknown[0]!r}: image.labels may name {', '.join(KINDS)}")
-        self.image, self.seed, self._sites = image, seed, {name: _site(name, entry, image) for name, entry in sites.items()}
+        self.image, self.seed, self.conspicuity = image, seed, tuple(conspicuity)
+        self._sites = {name: _site(name, entry, image) for name, entry in sites.items()}
 
     def sites(self) -> list[str]:
         return list(self._sites)
@@ -52,9 +57,11 @@ class Phantom(Source):
         size = tuple(self.image.size)
         number = 0
         for subject, (label, cuts) in enumerate(_subjects(spec, self.image.labels, np.random.default_rng(place))):
+            conspicuity = np.random.default_rng([*place, subject, 2**31]).uniform(*self.conspicuity)
             for cut in range(cuts):
                 # The subject's generator starts anew for each cut: the same anatomy, seen at another height.
-                clean, mask = draw(label, size, np.random.default_rng([*place, subject]), np.random.default_rng([*place, subject, cut]))
+                body, slice_ = np.random.default_rng([*place, subject]), np.random.default_rng([*place, subject, cut])
+                clean, mask = draw(label, size, body, slice_, conspicuity)
                 scanned = scan(clean, spec, np.random.default_rng([*place, subject, cut, 1]))
                 planes = {"t1": scanned[0], "t2": scanned[1], "lesion": mask.astype(np.float32)}
                 yield Record(

@@ -1,0 +1,123 @@
+"""What the report says of one use: the scores by line and site, and the sentence that sums them up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from fedsynth import worth
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What each metric is: its name in text, and its definition in half a sentence. A use with another metric is shown under that one's own name.
+METRICS = {
+    "balanced_accuracy": (
+        "balanced accuracy",
+        "the share of a class's images that were told right, mean over the classes; guessing gives 1 / number of classes",
+    ),
+    "auroc": ("AUROC", "the area under the ROC curve of each class against the rest, mean over all classes; guessing gives 0.5"),
+    "dice": ("Dice", "2 |A ∩ B| / (|A| + |B|) of the found mask A and the true mask B, mean over the test images that have a lesion"),
+    "false_positive_rate": ("false-positive rate", "the share of the test images without a lesion in which one was found; lower is better"),
+}
+LOWER_IS_BETTER = {"false_positive_rate"}
+
+
+def use_table(use: str, rows: worth.Rows, models: list[str], sites: list[str]) -> dict[str, Any]:
+    """A table for each metric of a use, the headline metric in front, and of that what worth.py makes of it.
+
+    In a table None stands for "never computed" and NaN for "computed, but not defined on these images".
+    """
+    rows = [r for r in rows if r["use"] == use]
+    scores = worth.table(rows)
+    summary = {model: of[use] for model, of in worth.summary(rows).items()}
+    lines = [("local", ""), ("pooled", ""), *[(name, model) for model in models for name in ("synthetic", "augmented")]]
+    tables = [_table(metric, scores[scores["metric"] == metric], lines, sites) for metric in (dict.fromkeys(scores["metric"]) or ["score"])]
+    judge(tables[0]["lines"], summary)
+    return {"name": use, "tables": tables, "seeds": sorted({r["seed"] for r in rows})}
+
+
+def _table(metric: str, scores: pd.DataFrame, lines: list[tuple[str, str]], sites: list[str]) -> dict[str, Any]:
+    table = [_line(scores[(scores["name"] == name) & (scores["model"] == model)], name, model, sites) for name, model in lines]
+    choose: Callable = min if metric in LOWER_IS_BETTER else max
+    for name in ("synthetic", "augmented"):
+        comparable = [line for line in table if line["name"] == name and known_number(line["mean"])]
+        if len(comparable) > 1:
+            choose(comparable, key=lambda line: line["mean"])["best"] = True
+    counts = scores.drop_duplicates("site").set_index("site")["n"].to_dict()
+    label = METRICS.get(metric, (metric.replace("_", " "), ""))[0]
+    return {"metric": metric, "label": label, "n": {s: counts.get(s) for s in sites}, "lines": table, "lower": metric in LOWER_IS_BETTER}
+
+
+def _line(scores: pd.DataFrame, name: str, model: str, sites: list[str]) -> dict[str, Any]:
+    values, deviations = scores.set_index("site")["value"].to_dict(), scores.set_index("site")["std"].to_dict()
+    cells = {site: values.get(site) for site in sites}
+    mean = None if None in cells.values() else sum(cells.values()) / len(cells)
+    return {"name": name, "model": model, "cells": cells, "std": deviations, "mean": mean, "best": False, "judged": {}}
+
+
+def judge(lines: list[dict[str, Any]], summary: dict[str, dict]) -> None:
+    """Put what worth.py makes of a use into its lines: retained beside `synthetic`, gap closed beside `augmented`."""
+    local, pooled = lines[0]["mean"], lines[1]["mean"]
+    for line in lines[2:]:
+        of = summary.get(line["model"], {})
+        if line["name"] == "synthetic":
+            line["judged"] = {"retained": settled(of.get("retained"), line["mean"], pooled)}
+        else:
+            needed = (line["mean"], local, pooled)
+            line["judged"] = {key: settled(of.get(key), *needed) for key in ("gap_closed", "gap_closed_poorest")}
+            line["judged"]["poorest_site"] = of.get("poorest_site")
+
+
+def settled(value: float | None, *needed: float | None) -> float | None:
+    """The value; without one, None where what it rests on is missing, NaN where that is there but the value not defined."""
+    if known_number(value):
+        return value
+    return None if None in needed else math.nan
+
+
+def known_number(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
+
+
+def headline(use: dict[str, Any]) -> dict[str, Any]:
+    """Which set is worth most for a use, with `retained` and `gap_closed` as (model, value), and in one or two sentences."""
+    table = use["tables"][0]
+    synthetic = _best(table, "synthetic", lambda line: line["mean"])
+    augmented = _best(table, "augmented", lambda line: line["judged"]["gap_closed"]) or _best(table, "augmented", lambda line: line["mean"])
+    said = {"use": use["name"], "metric": table["label"], "retained": None, "gap_closed": None, "text": []}
+    if synthetic:
+        said["retained"] = synthetic["model"], synthetic["judged"]["retained"]
+        said["text"].append(_alone(synthetic, table["lines"][1]["mean"], table["label"]))
+    if augmented:
+        said["gap_closed"] = augmented["model"], augmented["judged"]["gap_closed"]
+        said["text"].append(_added(augmented, table["lines"][0]["mean"], table["label"]))
+    said["text"] = said["text"] or ["No synthetic set has been scored for this use: what one is worth is missing."]
+    return said
+
+
+def _best(table: dict[str, Any], name: str, value: Callable[[dict], float | None]) -> dict[str, Any] | None:
+    known = [line for line in table["lines"] if line["name"] == name and known_number(value(line))]
+    return max(known, key=value, default=None)  # type: ignore[arg-type]
+
+
+def _alone(line: dict[str, Any], pooled: float | None, label: str) -> str:
+    text = f"Trained on the synthetic set of {line['model']} alone, a network reaches a {label} of {line['mean']:.2f} on real test images"
+    if known_number(line["judged"]["retained"]) and known_number(pooled):
+        return f"{text}: {100 * line['judged']['retained']:.0f}\N{NO-BREAK SPACE}% of the {pooled:.2f} that all sites' real images together would give."
+    return f"{text}; how much that retains is missing, because there is no pooled reference."
+
+
+def _added(line: dict[str, Any], local: float | None, label: str) -> str:
+    text = f"Added to a site's own images, the set of {line['model']}"
+    gap, poorest = line["judged"]["gap_closed"], line["judged"]["gap_closed_poorest"]
+    if not known_number(gap):
+        start = f" from {local:.2f}" if known_number(local) else ""
+        return f"{text} brings the {label}{start} to {line['mean']:.2f}; how much of the gap that closes is {'missing' if gap is None else 'undefined'}."
+    if gap < 0:
+        return f"{text} does harm: it widens the gap between one site's and all sites' real images by {-100 * gap:.0f}\N{NO-BREAK SPACE}%."
+    more = (
+        f" ({100 * poorest:.0f}\N{NO-BREAK SPACE}% at {line['judged']['poorest_site']}, the poorest site)" if known_number(poorest) else ""
+    )
+    return f"{text} closes {100 * gap:.0f}\N{NO-BREAK SPACE}% of the gap between what one site reaches on its own and all sites' real images together{more}."

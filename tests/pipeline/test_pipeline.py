@@ -1,0 +1,186 @@
+"""The main job from end to end on a tiny params.yaml: what it leaves, what a change costs, what an older commit brings back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import yaml
+
+from tests.pipeline.conftest import change, command, copy, git, run
+
+pytestmark = pytest.mark.pipeline
+
+
+def outcomes(output: str) -> dict[str, str]:
+    """Stage -> ran, restored, unchanged, failed or left, from the lines that the terminal showed."""
+    found = {}
+    for line in output.splitlines():
+        words = line.split()
+        if len(words) > 3 and words[0] in "✔↺·✘–" and not words[1].startswith("register@"):
+            found[words[1]] = words[2]
+    return found
+
+
+def test_a_run_goes_from_images_to_registered_models(project, first):
+    assert set(outcomes(first.stdout).values()) == {"ran"}
+    assert len(outcomes(first.stdout)) == 10  # ingest, validate, reference, report, and train, sample, score of two models
+    for path in ("reports/report/index.html", "reports/worth.json", "data/export/vae/png.zip", "data/export/gan/DATASHEET.md"):
+        assert (project / path).is_file(), path
+    assert "reports/report/index.html" in first.stdout  # where to look
+    assert "north" in first.stdout  # the table of worth
+
+
+def test_rounds_are_seen_while_they_happen(first):
+    assert "train@vae: round 1/2" in first.stdout
+    assert "train@gan: round 2/2" in first.stdout
+
+
+def test_mlflow_holds_parent_children_rounds_pictures_and_models(project, first):
+    script = """
+import json
+from mlflow import MlflowClient
+from fedsynth import track
+from pathlib import Path
+c = MlflowClient(track.uri(Path.cwd()))
+runs = c.search_runs([e.experiment_id for e in c.search_experiments()])
+parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+train = next(r for r in children if r.data.tags.get("model") == "vae" and r.data.tags.get("stage") == "train")
+print("::" + json.dumps({
+    "parents": [p.info.status for p in parents],
+    "tags": sorted(parents[0].data.tags),
+    "children": sorted(f"{r.data.tags.get('stage')}@{r.data.tags.get('model')}" for r in children),
+    "steps": [m.step for m in c.get_metric_history(train.info.run_id, "north/loss/autoencoder")] or sorted(train.data.metrics),
+    "models": sorted(m.name for m in c.search_registered_models()),
+    "version": c.get_model_version("fedsynth-vae", "1").tags,
+    "artifacts": [a.path for r in [*parents, *children] for a in c.list_artifacts(r.info.run_id)],
+}))
+"""
+    done = command(sys.executable, "-c", script, cwd=project)
+    found = json.loads(done.stdout.split("::", 1)[1])
+    assert found["parents"] == ["FINISHED"]
+    assert {"train@vae", "train@gan"} <= set(found["children"])
+    assert found["steps"] == [0, 1]
+    assert found["models"] == ["fedsynth-gan", "fedsynth-vae"]
+    job_id = json.loads((project / "models/vae/model.json").read_text())["job_id"]
+    assert job_id in found["version"].values()
+    assert any("samples_vae" in a or "pictures" in a or "report" in a for a in found["artifacts"])
+
+
+def test_a_second_run_with_nothing_changed_does_no_work(project, first):
+    started = time.monotonic()
+    again = run(project)
+    assert again.returncode == 0
+    assert "Nothing has changed" in again.stdout
+    assert time.monotonic() - started < 60  # a guard against work being done; the time itself is in the benchmarks
+
+
+def test_a_change_of_one_model_runs_what_follows_from_it_and_nothing_else(project, first):
+    git("add", "-A", cwd=project)
+    git("commit", "-q", "-m", "first run", cwd=project)
+    before = (project / "models/vae/weights.safetensors").read_bytes()
+    change(project, lambda raw: raw["models"]["vae"]["training"].update(lr=1.0e-3))
+    done = run(project)
+    assert done.returncode == 0, done.stdout[-4000:]
+    ran = {stage for stage, outcome in outcomes(done.stdout).items() if outcome == "ran"}
+    assert ran == {"train@vae", "sample@vae", "score@vae", "report"}
+    assert (project / "models/vae/weights.safetensors").read_bytes() != before
+
+    # an older commit brings its data and models back, from a remote and on another machine too
+    remote, other = project.parent / "remote", project.parent / "other"
+    command("dvc", "remote", "add", "-d", "shelf", str(remote), cwd=project)
+    git("add", "-A", cwd=project)
+    git("commit", "-q", "-m", "another learning rate", cwd=project)
+    assert command("dvc", "push", "--all-commits", cwd=project).returncode == 0
+    git("clone", "-q", str(project), str(other), cwd=project)
+    assert command("dvc", "pull", cwd=other).returncode == 0
+    assert (other / "models/vae/weights.safetensors").read_bytes() == (project / "models/vae/weights.safetensors").read_bytes()
+    git("checkout", "-q", "HEAD~1", cwd=other)
+    pulled = command("dvc", "pull", "--force", cwd=other)
+    assert pulled.returncode == 0, pulled.stdout
+    assert (other / "models/vae/weights.safetensors").read_bytes() == before
+    git("checkout", "-q", "HEAD~1", cwd=project)
+    assert command("dvc", "checkout", "--force", cwd=project).returncode == 0
+    assert (project / "models/vae/weights.safetensors").read_bytes() == before
+
+
+def test_bad_data_stop_the_run_with_the_site_the_rows_and_the_files(tmp_path):
+    copy(tmp_path)
+    table = tmp_path / "images"
+    table.mkdir()
+    rng = __import__("numpy").random.default_rng(0)
+    import numpy as np
+
+    rows = ["image,mask,label,site,subject,modality"]
+    for site in ("north", "south"):
+        for i in range(8):
+            np.save(table / f"{site}{i}.npy", rng.random((16, 16)))
+            rows.append(f"{site}{i}.npy,,a,{site},{site}-{i},x")
+    (table / "south3.npy").write_bytes(b"not an image")
+    (table / "manifest.csv").write_text("\n".join(rows) + "\n")
+
+    def edit(raw):
+        raw["source"] = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": str(table)}}
+        raw["image"] = {"size": [16, 16], "channels": {"x": "image"}, "labels": ["a"]}
+        raw["expectations"] = {"min_images": {"train": 1}}
+
+    change(tmp_path, edit)
+    assert command("dvc", "repro", "--single-item", "ingest", cwd=tmp_path).returncode == 0
+    done = command("dvc", "repro", "--single-item", "validate", cwd=tmp_path)
+    assert done.returncode != 0
+    for word in ("south", "south3.npy", "failed_site"):
+        assert word in done.stdout
+
+    change(tmp_path, lambda raw: raw["consortium"].update(failed_site="leave_out", min_sites=1))
+    left = command("dvc", "repro", "--single-item", "validate", cwd=tmp_path)
+    assert left.returncode == 0, left.stdout
+    assert json.loads((tmp_path / "reports/validation.json").read_text())["used"] == ["north"]
+
+
+def test_ending_the_flow_ends_its_federation(tmp_path):
+    copy(tmp_path)
+    change(tmp_path, lambda raw: raw["models"]["vae"]["training"].update(rounds=500))
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("FEDSYNTH_", "MLFLOW_", "PREFECT_"))}
+    process = subprocess.Popen([sys.executable, "-m", "flows.pipeline"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, env=env | {"PYTHONPATH": str(tmp_path), "PYTHONUNBUFFERED": "1"})  # fmt: skip
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "train@vae: round 2/" in line:
+            break
+    assert process.poll() is None, "".join(lines)
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    rest, _ = process.communicate(timeout=40)
+    assert process.returncode != 0, rest
+    assert time.monotonic() - started < 30
+    left = [p.cmdline() for p in psutil.process_iter() if _in(p, str(tmp_path))]
+    assert left == []
+    kept = list((tmp_path / ".work/train/vae").glob("kept-*.safetensors"))
+    assert kept  # the next run goes on from there
+    shutil.rmtree(tmp_path / ".work")
+
+
+def _in(process: psutil.Process, folder: str) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and (process.environ().get("PYTHONPATH") == folder)
+    except psutil.Error:
+        return False
+
+
+def test_the_deployment_is_valid_and_runs_nightly_one_at_a_time():
+    from tests.pipeline.conftest import ROOT
+
+    deployment = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"][0]
+    path, name = deployment["entrypoint"].split(":")
+    assert f"def {name}(" in (ROOT / path).read_text()
+    assert deployment["schedules"][0]["cron"] == "0 2 * * *"
+    assert deployment["concurrency_limit"]["limit"] == 1

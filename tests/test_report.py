@@ -1,0 +1,223 @@
+"""The page holds what the stages left, asks nothing of the network, shows real images in a simulation only, and opens in a browser."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fedsynth.errors import UserError
+from fedsynth.params import Params
+from fedsynth.report import duration, listed, number, page, percent
+from fedsynth.stages.report import report
+from tests.sets import make_set, tiny_params
+from tests.test_pictures import history
+
+SITES = ("north", "east", "west")
+NAMES = ("vae", "gan")
+ODD = "St. <b>Ann</b> & 'Co' \"$x$\""
+
+
+def params() -> Params:
+    block = tiny_params().models["vae"].model_dump(mode="json")
+    uses = {name: {"class_path": f"fedsynth.uses.{name}.{name.title()}"} for name in ("classification", "segmentation")}
+    return tiny_params(models=dict.fromkeys(NAMES, block), score={"seeds": [1], "uses": uses})
+
+
+def rows(name: str, model: str = "", sites: tuple[str, ...] = SITES) -> list[dict]:
+    base = {"local": 0.5, "pooled": 0.9, "synthetic": 0.7, "augmented": 0.8}[name]
+    metrics = {"classification": {"balanced_accuracy": base, "auroc": base + 0.05}, "segmentation": {"dice": base - 0.1}}
+    return [{"use": use, "name": name, "trained_on": {"pooled": "all", "synthetic": model}.get(name, site), "model": model, "site": site, "seed": 1,
+             "metrics": of, "n": dict.fromkeys(of, 21)} for use, of in metrics.items() for site in sites]  # fmt: skip
+
+
+def verdict(passed: bool = True) -> dict:
+    counts = {label: {"train": 12, "val": "< 5", "test": 6} for label in params().image.labels}
+    failed = [] if passed else [{"expectation": "every image can be read", "count": "< 5"}]
+    return {"passed": passed, "digest": "d1" * 32, "images": 60, "failed": failed, "warnings": [], "counts": counts}
+
+
+def write(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def project(root: Path, sites: tuple[str, ...] = SITES, left_out: tuple[str, ...] = ()) -> Path:
+    """What the stages before the report leave, with made-up scores."""
+    made = params()
+    used = tuple(s for s in sites if s not in left_out)
+    for site in used:
+        make_set(root / "data" / "sites" / site, made, site=site, n=18)
+    for name in NAMES:
+        make_set(root / "data" / "synthetic" / name, made, site=f"synthetic-{name}", n=12, origin="synthetic", model=f"{name}/c3", seed=0)
+        facts = {"job_id": f"train_{name}-4f2a", "sites": dict.fromkeys(used, 60), "fedsynth": "0.1.0", "weights_sha256": "c3" * 32}
+        write(root / "models" / name / "model.json", {"name": name, **made.models[name].model_dump(mode="json"), **facts})
+        write(root / "models" / name / "history.json", history(sites=used))
+        write(root / "reports" / "score" / f"{name}.json", {"rows": rows("synthetic", name, used) + rows("augmented", name, used)})
+    write(root / "reports" / "reference.json", {"rows": rows("local", sites=used) + rows("pooled", sites=used)})
+    write(root / "reports" / "validation.json", {"sites": {s: verdict(s in used) for s in sites}, "used": list(used)})
+    return root
+
+
+def written(root: Path, **how) -> str:
+    report(params(), root, root / "out", **how)
+    return (root / "out" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def text(root) -> str:
+    return written(root, lineage={"git commit": "850a5b9d", "made": "2026-11-24"})
+
+
+def test_the_page_holds_every_model_site_use_and_class(text):
+    for name in (*NAMES, *SITES, "classification", "segmentation", *params().image.labels):
+        assert name in text
+    for model in NAMES:
+        assert f'<section id="model-{model}">' in text
+        assert f"train_{model}-4f2a" in text
+
+
+def test_it_says_where_it_comes_from(text):
+    assert "850a5b9d" in text
+    assert "2026-11-24" in text
+    assert "c3" * 32 in text
+
+
+def test_it_asks_nothing_of_the_network(text):
+    assert not re.findall(r"""(?:src|href|action|poster)\s*=\s*["']?\s*(?:https?:)?//""", text)
+    assert not re.findall(r"url\(\s*[\"']?(?!#)", text)
+    assert not re.findall(r"<(?:script|link|iframe|object|embed)\b|@import", text)
+    assert "default-src 'none'; img-src data:" in text
+
+
+def test_every_picture_is_in_the_page_and_has_words_for_those_who_do_not_see_it(text):
+    pictures = re.findall(r"<img [^>]*>", text)
+    assert len(pictures) == len(NAMES) * len(params().image.labels) * 2
+    assert all('src="data:image/png;base64,' in p and re.search(r'alt="\d+ (real|synthetic) images of the class', p) for p in pictures)
+
+
+def test_the_pictures_table_and_numbers_are_written_beside_the_page(root, text):
+    assert {p.name for p in (root / "out").iterdir()} == {
+        "index.html", "worth.json", "worth.csv", *(f"{kind}_{m}.png" for kind in ("samples", "losses") for m in NAMES),
+    }  # fmt: skip
+    worth = json.loads((root / "out" / "worth.json").read_text())
+    assert worth["vae"]["classification"]["retained"] == pytest.approx(0.7 / 0.9, abs=1e-4)
+    assert set(pd.read_csv(root / "out" / "worth.csv")["site"]) == set(SITES)
+
+
+def test_the_headline_is_what_the_rows_say(text):
+    assert re.search(r'class="big">78\N{NO-BREAK SPACE}%</span><span class="soft">retained by vae', text)
+    assert re.search(r'class="big">75\N{NO-BREAK SPACE}%</span><span class="soft">of the gap closed', text)
+
+
+def test_privacy_is_said_to_be_not_computed(text):
+    for measure in ("copies of training images", "membership inference", "epsilon of differential privacy"):
+        assert re.search(rf'{measure}</th><td class="plain"><span class="gone">not computed', text)
+
+
+def test_real_images_are_absent_outside_of_a_simulation(root, tmp_path):
+    text = written(shutil.copytree(root, tmp_path / "p", ignore=shutil.ignore_patterns("sites")), simulation=False)
+    assert not re.search(r'alt="\d+ real images', text)
+    assert len(re.findall(r'alt="\d+ synthetic images', text)) == len(NAMES) * 3
+    with pytest.raises(ValueError, match="simulation only"):
+        page(params(), {"sites": {}, "used": []}, [], {}, real=make_set(tmp_path / "real", params(), n=6), simulation=False)
+
+
+def test_what_was_not_scored_is_missing_and_never_passed(root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "p")
+    (copy / "reports" / "score" / "gan.json").unlink()
+    (copy / "reports" / "reference.json").unlink()
+    text = written(copy)
+    line = re.search(r'<th scope="row">gan, synthetic</th>.*?</tr>', text, re.DOTALL)[0]
+    assert line.count("missing") == len(SITES) + 2  # each site, the mean, what is retained
+    assert not re.search(r'class="big">\d', text)
+
+
+def test_a_site_that_was_left_out_is_named_with_the_reason(tmp_path):
+    text = written(project(tmp_path, left_out=("west",)))
+    assert re.search(r"Left out:.*?west.*?failed validation", text, re.DOTALL)
+    assert "every image can be read" in text
+    assert 'class="bad">failed' in text
+
+
+def test_odd_names_are_shown_and_not_obeyed(tmp_path):
+    root = project(tmp_path, sites=("north", "east"))
+    renamed = re.compile(r'"east"')
+    for path in root.rglob("*.json"):
+        path.write_text(renamed.sub(lambda _: json.dumps(ODD), path.read_text()))
+    (root / "data" / "sites" / "east").rename(root / "data" / "sites" / ODD.replace("/", "_"))
+    text = page(params(), json.loads((root / "reports" / "validation.json").read_text()), [], {})
+    assert "<b>Ann" not in text
+    assert html.escape(ODD).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in text
+
+
+def test_a_missing_file_is_named_with_the_stage_that_writes_it(root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "p")
+    (copy / "models" / "gan" / "history.json").unlink()
+    with pytest.raises(UserError, match=r"history\.json is not there; run `dvc repro train@gan`"):
+        written(copy)
+
+
+def test_the_same_input_gives_the_same_page(root, text):
+    assert written(root, lineage={"git commit": "850a5b9d", "made": "2026-11-24"}) == text
+
+
+def test_numbers_read_as_words_where_there_are_none():
+    assert [number(v) for v in (0.456, None, float("nan"))] == ["0.46", "missing", "undefined"]
+    assert [percent(v) for v in (-0.2, None, float("nan"))] == ["−20\N{NO-BREAK SPACE}%", "missing", "undefined"]
+    assert [duration(s) for s in (9.6, 75, 7260)] == ["10 s", "1 min 15 s", "2 h 1 min"]
+    assert [listed(list(n)) for n in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--enable-logging=stderr")  # fmt: skip
+MEASURE = """<body style="margin:0"><script>
+const pages = [[1280, DOC], [390, DOC]].map(([width, doc]) => {
+  const frame = document.createElement("iframe");
+  frame.style.width = width + "px"; frame.style.height = "800px"; frame.srcdoc = doc;
+  frame.onload = () => { const root = frame.contentDocument.documentElement;
+    document.body.dataset["w" + width] = [root.clientWidth, root.scrollWidth, frame.contentDocument.images.length].join(" ") };
+  document.body.append(frame);
+});
+</script></body>"""
+
+
+def opened(path: Path, profile: Path) -> tuple[str, list[str]]:
+    """The DOM and the messages of the console, in headless Chromium."""
+    done = subprocess.run([CHROMIUM, *QUIET, f"--user-data-dir={profile}", "--window-size=1400,900", "--virtual-time-budget=3000", "--dump-dom",
+                           path.as_uri()], capture_output=True, text=True, timeout=120, check=True)  # fmt: skip
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")
+def test_the_page_opens_in_a_browser_without_an_error_and_never_wider_than_the_screen(text, tmp_path):
+    document = json.dumps(text).replace("</", "<\\/").replace("<!--", "<\\!--")
+    (tmp_path / "measure.html").write_text('<!doctype html><meta charset="utf-8">' + MEASURE.replace("DOC", document), encoding="utf-8")
+    dom, console = opened(tmp_path / "measure.html", tmp_path / "profile")
+    assert console == []
+    for width in (1280, 390):
+        found = re.search(rf'data-w{width}="(\d+) (\d+) (\d+)"', dom)
+        assert found, "the page did not load"
+        client, scroll, shown = map(int, found.groups())
+        assert client > 0.9 * width
+        assert scroll <= client, f"at {width} px the page is {scroll} px wide"
+        assert shown == len(NAMES) * 3 * 2
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")
+def test_a_request_that_slipped_in_would_be_refused_and_seen(text, tmp_path):
+    (tmp_path / "bad.html").write_text(text.replace("</main>", '<img src="http://127.0.0.1:9/x.png" alt=""></main>'), encoding="utf-8")
+    _, console = opened(tmp_path / "bad.html", tmp_path / "profile")
+    assert any("Content Security Policy" in line for line in console)

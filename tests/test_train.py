@@ -1,0 +1,131 @@
+"""The loop: reproducible, resumable, and each of its parts does what its name says."""
+
+import pytest
+import torch
+
+from fedsynth.algorithms.fedavg import FedAvg
+from fedsynth.algorithms.scaffold import Scaffold
+from tests import toys
+from tests.toys import trainer
+
+
+def initial(t):
+    return t.algorithm.prepare({n: p.detach().numpy().copy() for n, p in t.family.named_parameters()})
+
+
+def run(t, rounds, start=0, current=None):
+    """The updates of some rounds of a site on its own, and the parameters after them."""
+    current, updates = current or initial(t), []
+    for number in range(start, rounds):
+        updates.append(t.round(current, number))
+        change = t.algorithm.aggregate([("only", 1.0, updates[-1].difference)])
+        current = {n: a + change[n] for n, a in current.items()}
+    return updates, current
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all((a[n] == b[n]).all() for n in a)
+
+
+def test_the_same_seed_gives_the_same_losses_and_the_same_bits():
+    (a, at), (b, bt), (c, ct) = (run(trainer(FedAvg(), seed=seed, ema=0.9, flip=[1]), 3) for seed in (1, 1, 2))
+    assert [u.losses for u in a] == [u.losses for u in b]
+    assert equal(at, bt)
+    assert not equal(at, ct)
+
+
+@pytest.mark.parametrize("algorithm", [FedAvg, Scaffold])
+def test_a_restarted_site_goes_on_as_if_nothing_had_happened(tmp_path, algorithm):
+    options = {"rounds": 4, "ema": 0.9, "flip": [0, 1]}
+    _, whole = run(trainer(algorithm(), **options), 4)
+    first = trainer(algorithm(), state=tmp_path / "state.pt", **options)
+    _, half = run(first, 2)
+    second = trainer(algorithm(), seed=77, state=tmp_path / "state.pt", **options)  # the stored random state wins over the seed
+    _, resumed = run(second, 4, start=2, current=half)
+    assert second.rounds_done == 4
+    assert equal(whole, resumed)
+
+
+def test_a_new_training_does_not_go_on_from_what_an_older_one_left(tmp_path):
+    old = trainer(FedAvg(), state=tmp_path / "state.pt")
+    run(old, 3)
+    (_, fresh), (_, again) = run(trainer(FedAvg()), 3), run(trainer(FedAvg(), state=tmp_path / "state.pt"), 3)
+    assert equal(fresh, again)
+
+
+def test_the_last_round_sends_the_averaged_weights():
+    t = trainer(FedAvg(), ema=0.9, rounds=2)
+    _, current = run(t, 1)
+    assert any((current[n] != p.detach().numpy()).any() for n, p in t.average.module.named_parameters())
+    before = current
+    update = t.round(before, 1)
+    for name, averaged in t.average.module.named_parameters():
+        sent = torch.from_numpy(before[name] + update.difference[name])
+        assert torch.allclose(sent, averaged, atol=1e-6)
+
+
+def test_the_average_is_the_sum_of_the_weights_with_shares_that_fall_by_the_decay():
+    t = trainer(FedAvg(), ema=0.5, rounds=9, lr=0.1)
+    seen = []
+    update_parameters = t.average.update_parameters
+
+    def watched(model):
+        seen.append(model.first.weight.detach().clone())
+        update_parameters(model)
+
+    t.average.update_parameters = watched
+    t.round(initial(t), 0)
+    expected = seen[0]
+    for weight in seen[1:]:
+        expected = 0.5 * expected + 0.5 * weight
+    assert len(seen) == 3
+    assert torch.allclose(t.average.module.first.weight, expected, atol=1e-6)
+
+
+def test_the_learning_rate_falls_from_all_of_it_to_the_share_of_lr_end():
+    t = trainer(FedAvg(), lr_end=0.1)
+    assert t._decay(0.0) == pytest.approx(1)
+    assert t._decay(0.5) == pytest.approx(0.55)
+    assert t._decay(1.0) == pytest.approx(0.1)
+    assert t._decay(1.2) == pytest.approx(0.1)  # rounds beyond the plan
+    run(t, 3)
+    assert t.optimizers["first"].param_groups[0]["lr"] < 0.05 * 0.3
+
+
+def test_each_player_has_its_own_learning_rate():
+    t = trainer(FedAvg(), lr={"first": 0.1, "second": 0.0})
+    before = initial(t)
+    difference = t.round(before, 0).difference
+    assert abs(difference["first.weight"]).max() > 0
+    assert abs(difference["second.weight"]).max() == 0
+
+
+def test_a_learning_rate_for_a_player_that_is_not_there_is_an_error():
+    with pytest.raises(ValueError, match="players are"):
+        trainer(FedAvg(), lr={"first": 0.1, "third": 0.1})
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_flip_mirrors_every_channel_and_what_is_given_alike(axis):
+    x = torch.arange(16.0).reshape(1, 1, 4, 4).expand(32, 2, 4, 4).clone()
+    t = toys.Trainer(toys.Toy(), FedAvg(), toys.training(flip=[axis]), x, torch.zeros(32, dtype=torch.long), x[:, :1].clone(), 1)
+    seen, _, given = t._batch(torch.arange(32))
+    assert torch.equal(seen[:, :1], given)
+    assert torch.equal(seen[:, 0], seen[:, 1])
+    mirrored = torch.tensor([bool((image[0] != x[0, 0]).any()) for image in seen])
+    assert 0 < mirrored.sum() < 32
+    assert torch.equal(seen[mirrored], x[mirrored].flip(axis + 2))
+    assert torch.equal(x[0, 0], torch.arange(16.0).reshape(4, 4))  # the set itself is not touched
+
+
+def test_the_weight_of_a_site_is_its_number_of_images_and_steps_fill_the_epochs():
+    update = trainer(FedAvg(), epochs=2, batch=4).round(initial(trainer(FedAvg())), 0)
+    assert (update.weight, update.steps) == (10.0, 5)
+
+
+def test_sites_send_the_difference_to_what_they_received():
+    t = trainer(FedAvg())
+    before = initial(t)
+    difference = t.round(before, 0).difference
+    for name, parameter in t.family.named_parameters():
+        assert torch.allclose(torch.from_numpy(before[name] + difference[name]), parameter, atol=1e-6)

@@ -1,0 +1,122 @@
+"""What the report says of a use is what the rows say, and a measure that was not computed is missing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fedsynth.usetable import headline, known_number, use_table
+
+SITES = ["north", "east"]
+
+
+def row(name: str, site: str, value: float | None, model: str = "", seed: int = 1, use: str = "segmentation", **more: float) -> dict:
+    trained_on = {"local": site, "augmented": site, "pooled": "all", "synthetic": model}[name]
+    metrics = {"dice": value} | more
+    return {
+        "use": use,
+        "name": name,
+        "trained_on": trained_on,
+        "model": model,
+        "site": site,
+        "seed": seed,
+        "metrics": metrics,
+        "n": dict.fromkeys(metrics, 40),
+    }
+
+
+def both(name: str, north: float | None, east: float | None, model: str = "", seed: int = 1) -> list[dict]:
+    return [row(name, "north", north, model, seed), row(name, "east", east, model, seed)]
+
+
+REFERENCE = both("local", 0.6, 0.4) + both("pooled", 0.8, 0.8)
+VAE = both("synthetic", 0.5, 0.5, "vae") + both("augmented", 0.6, 0.5, "vae")
+GAN = both("synthetic", 0.7, 0.6, "gan") + both("augmented", 0.7, 0.7, "gan")
+
+
+def lines(rows: list[dict], models: list[str]) -> dict[str, dict]:
+    table = use_table("segmentation", rows, models, SITES)["tables"][0]
+    return {f"{line['model']} {line['name']}".strip(): line for line in table["lines"]}
+
+
+def test_the_lines_hold_what_the_rows_hold():
+    found = lines(REFERENCE + VAE + GAN, ["vae", "gan"])
+    assert list(found) == ["local", "pooled", "vae synthetic", "vae augmented", "gan synthetic", "gan augmented"]
+    assert found["local"]["cells"] == {"north": 0.6, "east": 0.4}
+    assert math.isclose(found["gan synthetic"]["mean"], 0.65)
+
+
+def test_retained_and_the_gap_closed_stand_beside_their_lines():
+    found = lines(REFERENCE + GAN, ["gan"])
+    assert math.isclose(found["gan synthetic"]["judged"]["retained"], 0.8125, abs_tol=1e-4)
+    assert found["gan augmented"]["judged"] == pytest.approx(
+        {"gap_closed": 0.6667, "gap_closed_poorest": 0.75, "poorest_site": "east"}, abs=1e-4
+    )
+
+
+def test_the_best_model_is_marked_and_only_where_there_is_a_choice():
+    found = lines(REFERENCE + VAE + GAN, ["vae", "gan"])
+    assert [name for name, line in found.items() if line["best"]] == ["gan synthetic", "gan augmented"]
+    assert not any(line["best"] for line in lines(REFERENCE + GAN, ["gan"]).values())
+
+
+def test_where_lower_is_better_the_lowest_is_best():
+    rows = [row("synthetic", s, 0.5, m, false_positive_rate=rate) for m, rate in (("vae", 0.1), ("gan", 0.3)) for s in SITES]
+    table = use_table("segmentation", rows, ["vae", "gan"], SITES)["tables"][1]
+    assert [line["model"] for line in table["lines"] if line["best"]] == ["vae"]
+
+
+def test_what_was_never_computed_is_none_and_what_is_not_defined_is_nan():
+    found = lines(both("local", 0.6, None) + VAE, ["vae", "gan"])
+    assert found["pooled"]["cells"] == {"north": None, "east": None}
+    assert math.isnan(found["local"]["cells"]["east"])
+    assert math.isnan(found["local"]["mean"])
+    assert found["gan synthetic"]["mean"] is None
+    assert found["vae synthetic"]["judged"]["retained"] is None, "without pooled it cannot be known"
+
+
+def test_a_gap_that_is_none_is_undefined_and_not_missing():
+    found = lines(both("local", 0.8, 0.8) + both("pooled", 0.8, 0.8) + VAE, ["vae"])
+    assert math.isnan(found["vae augmented"]["judged"]["gap_closed"])
+
+
+def test_one_site_without_a_score_leaves_the_mean_missing():
+    found = lines([*REFERENCE, row("synthetic", "north", 0.5, "vae")], ["vae"])
+    assert found["vae synthetic"]["mean"] is None
+
+
+def test_several_seeds_give_a_mean_and_a_deviation_at_each_site():
+    found = lines(both("synthetic", 0.4, 0.5, "vae", 1) + both("synthetic", 0.6, 0.5, "vae", 2), ["vae"])
+    assert math.isclose(found["vae synthetic"]["cells"]["north"], 0.5)
+    assert math.isclose(found["vae synthetic"]["std"]["north"], math.sqrt(0.02))
+    assert use_table("segmentation", both("local", 1, 1, seed=3), [], SITES)["seeds"] == [3]
+
+
+def test_the_headline_names_the_best_model_with_both_measures():
+    said = headline(use_table("segmentation", REFERENCE + VAE + GAN, ["vae", "gan"], SITES))
+    assert said["retained"] == ("gan", pytest.approx(0.8125, abs=1e-4))
+    assert said["gap_closed"] == ("gan", pytest.approx(0.6667, abs=1e-4))
+    text = " ".join(said["text"]).replace("\N{NO-BREAK SPACE}", " ")
+    assert "Dice of 0.65" in text
+    assert "81 % of the 0.80" in text
+    assert "75 % at east, the poorest site" in text
+
+
+def test_a_set_that_does_harm_is_not_praised():
+    rows = REFERENCE + both("synthetic", 0.3, 0.3, "vae") + both("augmented", 0.5, 0.3, "vae")
+    assert "does harm" in headline(use_table("segmentation", rows, ["vae"], SITES))["text"][1]
+
+
+def test_without_pooled_the_headline_claims_no_share():
+    said = headline(use_table("segmentation", both("local", 0.6, 0.4) + GAN, ["gan"], SITES))
+    assert not known_number(said["retained"][1])
+    assert "missing" in said["text"][0]
+    assert "from 0.50 to 0.70" in said["text"][1]
+    assert "%" not in " ".join(said["text"])
+
+
+def test_a_use_without_any_row_is_missing_as_a_whole():
+    use = use_table("classification", REFERENCE, ["vae"], SITES)
+    assert [line["mean"] for line in use["tables"][0]["lines"]] == [None] * 4
+    assert "missing" in headline(use)["text"][0]

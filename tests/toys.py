@@ -1,0 +1,61 @@
+"""A family that trains in milliseconds, and sites of random images: for tests of the loop and the algorithms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedsynth.families import Family
+from fedsynth.params import Training
+from fedsynth.train import Trainer
+
+
+class Toy(Family):
+    """Two players: `first` learns the images themselves, `second` their negative; both from noise and the label."""
+
+    def __init__(self, seed: int = 0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first, self.second = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 1)
+
+    def players(self):
+        return {"first": self.first, "second": self.second}
+
+    def loss(self, player, x, y, given):
+        sign = 1 if player == "first" else -1
+        seen = x + 0.1 * torch.randn_like(x) + y.reshape(-1, 1, 1, 1)
+        return (getattr(self, player)(seen) - sign * x).square().mean()
+
+    def sample(self, y, given=None, generator=None):
+        return torch.tanh(self.first(torch.randn((len(y), 2, 4, 4), generator=generator)))
+
+
+def training(**changes: Any) -> Training:
+    return Training(**({"rounds": 3, "epochs": 1, "batch": 4, "lr": 0.05} | changes))
+
+
+def images(site: int, n: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(site)
+    return torch.rand((n, 2, 4, 4), generator=generator) * 2 - 1, torch.arange(n) % 3
+
+
+def trainer(algorithm, site: int = 0, seed: int = 1, state=None, **changes: Any) -> Trainer:
+    return Trainer(Toy(), algorithm, training(**changes), *images(site), None, seed, state)
+
+
+def federate(make, sites: int = 2, rounds: int = 3, reverse: bool = False, **changes: Any) -> dict[str, np.ndarray]:
+    """Global parameters (and what travels beside them) after some rounds; `make` gives an algorithm."""
+    server, trainers = make(), [trainer(make(), site, seed=site + 1, **changes) for site in range(sites)]
+    current = server.prepare({n: p.detach().numpy().copy() for n, p in server.parameters(Toy()).items()})
+    for number in range(rounds):
+        updates = []
+        for site, t in enumerate(trainers):
+            torch.manual_seed(100 * number + site)  # a site's own process has its own random state; here they share one
+            update = t.round(current, number)
+            updates.append((f"site{site}", update.weight * (site + 1), update.difference))
+        change = server.aggregate(updates[::-1] if reverse else updates)
+        current = {n: a + change[n] for n, a in current.items()}
+    return current
