@@ -199,7 +199,9 @@ def judge(params: config.Params, drawn: torch.Tensor, y: torch.Tensor, sites: di
 
 def nearest(params: config.Params, drawn: torch.Tensor, sites: dict[str, ImageSet]) -> float:
     i = params.image.index(params.image.images)
-    splits = {name: torch.from_numpy(concatenate([s.split(name) for s in sites.values()]).images)[:, i].flatten(1) for name in ("train", "test")}
+    splits = {
+        name: torch.from_numpy(concatenate([s.split(name) for s in sites.values()]).images)[:, i].flatten(1) for name in ("train", "test")
+    }
     return float(
         torch.cdist(drawn[:, i].flatten(1), splits["train"]).min(1).values.median()
         / torch.cdist(splits["test"], splits["train"]).min(1).values.median()

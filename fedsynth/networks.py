@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import gcd, prod
 from typing import Any
 
@@ -48,7 +49,7 @@ def _norm(channels: int, groups: int = 8) -> tuple[str, dict[str, Any]]:
 
 
 class ToVector(nn.Module):
-    """Image (B, C, *S) -> vector (B, `features`): a convolution for each level, each halving the grid of patches, then all places together."""
+    """Image (B, C, *S) -> vector (B, `features`): a convolution for each level of the grid of patches, then all places together."""
 
     def __init__(self, size: Sequence[int], in_channels: int, features: int, channels: Sequence[int], patch: int):
         super().__init__()
@@ -58,7 +59,7 @@ class ToVector(nn.Module):
         self.blocks = nn.Sequential(
             *[
                 Convolution(d, c_in, c_out, strides=1 if i == 0 else 2, act="LEAKYRELU", norm=_norm(c_out))
-                for i, (c_in, c_out) in enumerate(zip(widths, widths[1:], strict=False))
+                for i, (c_in, c_out) in enumerate(pairwise(widths))
             ]
         )
         self.out = nn.Linear(channels[-1] * prod(base), features)
@@ -85,7 +86,7 @@ class FromVector(nn.Module):
                 Convolution(d, c_in + given * patch**d, c_out, act="LEAKYRELU", norm=_norm(c_out)),
                 Convolution(d, c_out, c_out, act="LEAKYRELU", norm=_norm(c_out)),
             )
-            for c_in, c_out in zip([widths[0], *widths], widths, strict=False)
+            for c_in, c_out in zip([widths[0], *widths[:-1]], widths, strict=True)
         )
         self.out = Convolution(d, widths[-1], out_channels * patch**d, conv_only=True)
 
@@ -95,9 +96,6 @@ class FromVector(nn.Module):
         for level, block in enumerate(self.blocks):
             if level:
                 h = F.interpolate(h, scale_factor=2.0, mode="nearest")
-            h = block(with_given(h, _resized(fine, h), self.given * self.patch ** (h.ndim - 2)))
+            there = None if fine is None else F.interpolate(fine, h.shape[2:], mode="area")
+            h = block(with_given(h, there, self.given * self.patch ** (h.ndim - 2)))
         return from_patches(self.out(h), self.patch)
-
-
-def _resized(given: Tensor | None, like: Tensor) -> Tensor | None:
-    return None if given is None else F.adaptive_avg_pool3d(given, like.shape[2:]) if like.ndim == 5 else F.adaptive_avg_pool2d(given, like.shape[2:])

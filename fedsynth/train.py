@@ -40,7 +40,7 @@ class Trainer:
                  state: Path | None = None):  # fmt: skip
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         layout = {4: torch.channels_last, 5: torch.channels_last_3d}[x.ndim]
-        self.family = family.to(self.device, memory_format=layout)
+        self.family = family.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
         self.algorithm, self.training, self.state = algorithm, training, state
         self.x, self.y, self.given = x, y, given
         self.layout = layout
@@ -79,7 +79,10 @@ class Trainer:
         self.rounds_done = number + 1
         self._keep()
         return Update(
-            {name: d.float().cpu().numpy() for name, d in difference.items()}, {k: float(np.mean(v)) for k, v in losses.items()}, steps, float(n)
+            {name: d.float().cpu().numpy() for name, d in difference.items()},
+            {k: float(np.mean(v)) for k, v in losses.items()},
+            steps,
+            float(n),
         )
 
     def _step(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None, lr: float) -> float:

@@ -28,7 +28,7 @@ def equal(a, b):
 
 
 def test_the_same_seed_gives_the_same_losses_and_the_same_bits():
-    (a, at), (b, bt), (c, ct) = (run(trainer(FedAvg(), seed=seed, ema=0.9, flip=[1]), 3) for seed in (1, 1, 2))
+    (a, at), (b, bt), (_, ct) = (run(trainer(FedAvg(), seed=seed, ema=0.9, flip=[1]), 3) for seed in (1, 1, 2))
     assert [u.losses for u in a] == [u.losses for u in b]
     assert equal(at, bt)
     assert not equal(at, ct)

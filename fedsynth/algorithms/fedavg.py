@@ -35,7 +35,9 @@ class FedAvg:
         """Take over the global parameters at the start of a round."""
         mine = self.parameters(model)
         if missing := set(mine) - set(incoming):
-            raise ValueError(f"the server sent no {sorted(missing)[:3]} … ({len(missing)} of {len(mine)} parameters); are both sides of one version?")
+            raise ValueError(
+                f"the server sent no {sorted(missing)[:3]} … ({len(missing)} of {len(mine)} parameters); are both sides of one version?"
+            )
         with torch.no_grad():
             for name, parameter in mine.items():
                 parameter.copy_(incoming[name].reshape(parameter.shape))
@@ -76,4 +78,4 @@ def weighted_mean(updates: list[Update]) -> Arrays:
     updates = sorted(updates, key=lambda u: u[0])
     total = sum(weight for _, weight, _ in updates)
     names = updates[0][2].keys()
-    return {n: (sum(w * d[n].astype(np.float64) for _, w, d in updates) / total).astype(updates[0][2][n].dtype) for n in names}
+    return {n: (np.sum([w * d[n].astype(np.float64) for _, w, d in updates], 0) / total).astype(updates[0][2][n].dtype) for n in names}

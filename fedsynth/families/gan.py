@@ -21,24 +21,26 @@ with monai_imports():
 class GAN(Family):
     """Goodfellow et al. 2014, arXiv:1406.2661, with least squares (Mao et al. 2017, arXiv:1611.04076) or another criterion of MONAI.
 
-    The discriminator has an output for each class and is asked about the image's own (as Liu et al. 2019, arXiv:1905.01723). Two things keep
-    it from learning a small set by heart: `r1` / 2 ||grad D(x)||^2 at real images (Mescheder et al. 2018, arXiv:1801.04406, equation 9), in one
-    step of `r1_every`; and the same random shift, up to `shift` of the size, of real and generated images (Zhao et al. 2020, arXiv:2006.10738).
+    The discriminator has an output for each class and is asked about the image's own (Liu et al. 2019, arXiv:1905.01723). Two things
+    keep it from learning a small set by heart: a penalty r1 / 2 ||grad D(x)||^2 at real images (Mescheder et al. 2018, arXiv:1801.04406,
+    equation 9), in one step of `r1_every`, and a random shift of real and generated images by up to `shift` of the size
+    (Zhao et al. 2020, arXiv:2006.10738).
 
-    `latent`: length of z; `channels`: levels of the generator; `width`, `depth`: channels and, at most, levels of the discriminator.
+    `latent`: length of z; `channels`, `patch`: levels of the generator and pixels of a side that it draws at once; `width`, `depth`:
+    channels and, at most, levels of the discriminator.
     """
 
-    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 64, channels: Sequence[int] = (32, 64, 96),
-                 patch: int = 2, width: int = 32, depth: int = 3, criterion: str = "least_squares", r1: float = 1.0, r1_every: int = 4,
-                 shift: float = 0.125, wrong: float = 0.0):  # fmt: skip
+    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 64,
+                 channels: Sequence[int] = (32, 64, 96), patch: int = 2, width: int = 32, depth: int = 3,
+                 criterion: str = "least_squares", r1: float = 1.0, r1_every: int = 4, shift: float = 0.125):  # fmt: skip
         super().__init__()
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
         self.latent, self.channels, self.patch, self.width, self.depth = latent, channels, patch, width, depth
-        self.criterion, self.r1, self.r1_every, self.shift, self.wrong = criterion, r1, r1_every, shift, wrong
+        self.criterion, self.r1, self.r1_every, self.shift = criterion, r1, r1_every, shift
         self.generator = FromVector(size, latent + labels, given, generated, channels, patch)
         # Of a size of 2^k, k - 2 levels leave the last convolution places to look at.
         levels = max(1, min(depth, int(math.log2(min(size))) - 2))
-        self.discriminator = PatchDiscriminator(len(size), width, generated + given, labels, num_layers_d=levels, norm=None, bias=True)
+        self.discriminator = PatchDiscriminator(len(size), width, generated + given, labels, levels, norm=None, bias=True)  # type: ignore[arg-type]
         self.adversarial = PatchAdversarialLoss(criterion=criterion, no_activation_leastsq=True)
 
     def players(self) -> dict[str, nn.Module]:

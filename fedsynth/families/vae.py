@@ -15,15 +15,15 @@ from fedsynth.networks import FromVector, ToVector, with_given
 class VAE(Family):
     """Conditional VAE: Kingma & Welling 2013, arXiv:1312.6114, equation 10; Sohn et al. 2015; prior N(0, I) for every class.
 
-    The decoder says the mean of every pixel; its standard deviation is `sigma` everywhere, which weighs the misfit against the KL term
-    (beta of Higgins et al. 2017 is (sigma / 1)^2). A learned one lets the decoder call anatomy noise (measured: docs/decisions/0003-families.md).
-    A sample is the mean and `texture` of noise: a scanner's noise belongs to its images, and no mean can show it.
+    The decoder says the mean of every pixel; its standard deviation is `sigma` everywhere, which weighs the misfit against the KL
+    term. (One learned for each pixel lets the decoder call anatomy noise: docs/decisions/0003-families.md.) A sample is the mean and
+    `texture` of noise: a scanner's noise belongs to its images, and no mean can show it.
 
-    `latent`: length of z; `channels`: levels.
+    `latent`: length of z; `channels`: levels; `patch`: pixels of a side that are one place of the finest level.
     """
 
-    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 24, channels: Sequence[int] = (32, 64, 96),
-                 patch: int = 2, sigma: float = 0.25, texture: float = 0.0):  # fmt: skip
+    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 24,
+                 channels: Sequence[int] = (32, 64, 96), patch: int = 2, sigma: float = 0.25, texture: float = 0.0):  # fmt: skip
         super().__init__()
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
         self.latent, self.channels, self.patch, self.sigma, self.texture = latent, channels, patch, sigma, texture

@@ -21,7 +21,7 @@ def test_the_penalty_is_half_of_mu_times_the_squared_distance_from_what_was_rece
     assert float(prox.penalty(family, family.first).detach()) == 0
     with torch.no_grad():
         for p in family.first.parameters():
-            p += 0.5
+            p.add_(0.5)
     n = sum(p.numel() for p in family.first.parameters())
     assert float(prox.penalty(family, family.first).detach()) == pytest.approx(0.3 / 2 * 0.25 * n, rel=1e-5)
     assert float(prox.penalty(family, family.second).detach()) == 0

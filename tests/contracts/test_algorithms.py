@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from fedsynth import algorithms
-from fedsynth.algorithms.fedavg import FedAvg
 from tests import toys
 from tests.contracts.kinds import classes
 

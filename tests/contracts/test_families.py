@@ -1,4 +1,4 @@
-"""What every family must hold to: shapes and ranges, in 2-D and 3-D, with and without given channels, and a loss that reaches its players."""
+"""What every family must hold to: shapes and ranges, in 2-D and 3-D, with and without given channels; a loss that reaches its players."""
 
 import inspect
 
@@ -113,8 +113,8 @@ def test_constructor_arguments_become_attributes(cls, size):
 def test_given_channels_that_the_model_was_not_made_for_are_an_error(cls):
     x, y = torch.zeros(2, GENERATED, 16, 16), torch.tensor([0, 1])
     family = make(cls, (16, 16))
-    with pytest.raises(ValueError, match="given"):
-        for name in family.players():
+    for name in family.players():
+        with pytest.raises(ValueError, match="given"):
             family.loss(name, x, y, torch.zeros(2, 1, 16, 16))
 
 
