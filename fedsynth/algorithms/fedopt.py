@@ -1,4 +1,4 @@
-"""FedOpt: Reddi et al. 2021, "Adaptive Federated Optimization", arXiv:2003.00295, algorithm 1: a server optimiser on the mean difference."""
+"""FedOpt: Reddi et al. 2021, "Adaptive Federated Optimization", arXiv:2003.00295, algorithm 1: a server optimiser on the mean update."""
 
 from __future__ import annotations
 

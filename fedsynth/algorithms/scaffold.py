@@ -18,7 +18,7 @@ PREFIX = "control:"
 
 
 class Scaffold(FedAvg):
-    """FedAvg whose local steps are corrected by c - c_i (equation 3). With any optimiser: the correction is a step of its own, lr (c_i - c)."""
+    """FedAvg whose local steps are corrected by c - c_i (equation 3). With any optimiser: the correction is its own step, lr (c_i - c)."""
 
     def __init__(self, shared: str = "*"):
         super().__init__(shared)
