@@ -87,7 +87,7 @@ class Runner:
         with self._lock:
             self._groups.discard(process.pid)
         if code != 0:
-            reason = "\n".join(e for e in errors if not e.startswith("ERROR: failed to reproduce")) or f"dvc ended with exit code {code}"
+            reason = "\n".join(e for e in errors if "failed to run: " not in e) or f"dvc ended with exit code {code}"
             raise StageFailed(f"{stage}: {reason}", retry=reason.startswith("federation error:"))
         return outcome
 

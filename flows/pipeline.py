@@ -16,8 +16,9 @@ from typing import Any
 from fedsynth.settings import Settings, quiet
 
 quiet()
-# The terminal has lines of our own; Prefect's go to its server. Before prefect is imported, for it reads them then.
-os.environ.setdefault("PREFECT_LOGGING_TO_CONSOLE_LEVEL", "ERROR")
+if __name__ == "__main__":
+    # The terminal has lines of our own; Prefect's go to its server. Before prefect is imported, for it reads this then.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_progress_artifact, update_progress_artifact
