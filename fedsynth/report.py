@@ -7,11 +7,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from fedsynth import pictures
+from fedsynth import curves, pictures
 from fedsynth.dataset import ImageSet
 from fedsynth.datasheet import block
 from fedsynth.params import Image, Params
-from fedsynth.usetable import METRICS, headline, known_number, use_table
+from fedsynth.usetable import METRICS, headline, known_number, number, percent, use_table
 
 SHOWN = 6  # images of each class and side
 
@@ -58,8 +58,8 @@ def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]],
         shown=SHOWN,
         lineage=lineage or {},
         data=data_digest(validation),
-        colours=list(enumerate(pictures.COLOURS)),
-        place={site: i % len(pictures.COLOURS) for i, site in enumerate(sites)},
+        colours=list(enumerate(curves.COLOURS)),
+        place={site: i % len(curves.COLOURS) for i, site in enumerate(sites)},
         outlines=dict(zip(params.image.masks, pictures.OUTLINES, strict=False)),
     )
 
@@ -84,7 +84,7 @@ def family(params: Params, name: str, trained: Trained, real: dict[str, dict[str
         "sites": model["sites"],
         "rows": list(pictures.rows_of(params.image)),
         "classes": {label: [part[label] for part in (real, synthetic) if part] for label in params.image.labels},
-        "curves": pictures.losses(history, sites),
+        "curves": curves.losses(history, sites),
     }
 
 
@@ -112,14 +112,6 @@ def data_digest(validation: dict[str, Any]) -> str:
 
 def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def number(value: float | None) -> str:
-    return "missing" if value is None else f"{value:.2f}" if known_number(value) else "undefined"
-
-
-def percent(value: float | None) -> str:
-    return "missing" if value is None else f"{100 * value:.0f}\N{NO-BREAK SPACE}%".replace("-", "−") if known_number(value) else "undefined"
 
 
 def duration(seconds: float) -> str:

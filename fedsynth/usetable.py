@@ -11,7 +11,7 @@ from fedsynth import worth
 if TYPE_CHECKING:
     import pandas as pd
 
-# What each metric is: its name in text, and its definition in half a sentence. A use with another metric is shown under that one's own name.
+# What each metric is: its name in text and its definition. A use with another metric is shown under that one's own name.
 METRICS = {
     "balanced_accuracy": (
         "balanced accuracy",
@@ -105,7 +105,7 @@ def _best(table: dict[str, Any], name: str, value: Callable[[dict], float | None
 def _alone(line: dict[str, Any], pooled: float | None, label: str) -> str:
     text = f"Trained on the synthetic set of {line['model']} alone, a network reaches a {label} of {line['mean']:.2f} on real test images"
     if known_number(line["judged"]["retained"]) and known_number(pooled):
-        return f"{text}: {100 * line['judged']['retained']:.0f}\N{NO-BREAK SPACE}% of the {pooled:.2f} that all sites' real images together would give."
+        return f"{text}: {percent(line['judged']['retained'])} of the {pooled:.2f} that all sites' real images together would give."
     return f"{text}; how much that retains is missing, because there is no pooled reference."
 
 
@@ -114,10 +114,16 @@ def _added(line: dict[str, Any], local: float | None, label: str) -> str:
     gap, poorest = line["judged"]["gap_closed"], line["judged"]["gap_closed_poorest"]
     if not known_number(gap):
         start = f" from {local:.2f}" if known_number(local) else ""
-        return f"{text} brings the {label}{start} to {line['mean']:.2f}; how much of the gap that closes is {'missing' if gap is None else 'undefined'}."
+        return f"{text} brings the {label}{start} to {line['mean']:.2f}; how much of the gap that closes is {percent(gap)}."
     if gap < 0:
-        return f"{text} does harm: it widens the gap between one site's and all sites' real images by {-100 * gap:.0f}\N{NO-BREAK SPACE}%."
-    more = (
-        f" ({100 * poorest:.0f}\N{NO-BREAK SPACE}% at {line['judged']['poorest_site']}, the poorest site)" if known_number(poorest) else ""
-    )
-    return f"{text} closes {100 * gap:.0f}\N{NO-BREAK SPACE}% of the gap between what one site reaches on its own and all sites' real images together{more}."
+        return f"{text} does harm: it widens the gap between one site's and all sites' real images by {percent(-gap)}."
+    more = f" ({percent(poorest)} at {line['judged']['poorest_site']}, the poorest site)" if known_number(poorest) else ""
+    return f"{text} closes {percent(gap)} of the gap between what one site reaches alone and all sites' real images together{more}."
+
+
+def number(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.2f}" if known_number(value) else "undefined"
+
+
+def percent(value: float | None) -> str:
+    return "missing" if value is None else f"{100 * value:.0f}\N{NO-BREAK SPACE}%".replace("-", "−") if known_number(value) else "undefined"

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fedsynth import pictures, worth
+from fedsynth import curves, pictures, worth
 from fedsynth.dataset import ImageSet, concatenate
 from fedsynth.errors import UserError
 from fedsynth.params import Params
@@ -14,9 +14,9 @@ from fedsynth.report import SHOWN, Trained, page
 
 
 def report(params: Params, root: Path, out: Path, simulation: bool = True, lineage: dict[str, Any] | None = None) -> None:
-    """index.html, worth.csv, samples_<model>.png and losses_<model>.png into `out`, worth.json beside it (DVC's metrics). Real images are read in simulation only.
+    """index.html, worth.csv, samples_<model>.png and losses_<model>.png into `out`, and worth.json (DVC's metrics) beside it.
 
-    Raises UserError naming the file that is missing; scores may be missing, and are shown as that.
+    Real images are read in simulation only. `lineage` is shown on the page as it is: {"git commit": ..., ...}. Raises UserError naming the file that is missing; scores may be missing, and are shown as that.
     """
     root, out = Path(root), Path(out)
     validation = _json(root / "reports" / "validation.json", "validate")
@@ -27,7 +27,7 @@ def report(params: Params, root: Path, out: Path, simulation: bool = True, linea
     for name, trained in models.items():
         sheet = pictures.samples(real, trained.synthetic, params.image, params.seed, SHOWN)
         (out / f"samples_{name}.png").write_bytes(pictures.png(sheet))
-        (out / f"losses_{name}.png").write_bytes(pictures.losses_png(trained.history, list(validation["sites"])))
+        (out / f"losses_{name}.png").write_bytes(curves.losses_png(trained.history, list(validation["sites"])))
     (out / "index.html").write_text(page(params, validation, rows, models, real, simulation, lineage), encoding="utf-8")
     (out.parent / "worth.json").write_text(json.dumps(worth.summary(rows), indent=1) + "\n", encoding="utf-8")
     worth.table(rows).to_csv(out / "worth.csv", index=False, lineterminator="\n")
