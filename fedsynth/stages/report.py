@@ -16,7 +16,8 @@ from fedsynth.report import SHOWN, Trained, page
 def report(params: Params, root: Path, out: Path, simulation: bool = True, lineage: dict[str, Any] | None = None) -> None:
     """index.html, worth.csv, samples_<model>.png and losses_<model>.png into `out`, and worth.json (DVC's metrics) beside it.
 
-    Real images are read in simulation only. `lineage` is shown on the page as it is: {"git commit": ..., ...}. Raises UserError naming the file that is missing; scores may be missing, and are shown as that.
+    Real images are read in simulation only. `lineage` is shown on the page as it is: {"git commit": ..., ...}.
+    Raises UserError naming the file that is missing; scores may be missing, and are shown as that.
     """
     root, out = Path(root), Path(out)
     validation = _json(root / "reports" / "validation.json", "validate")
