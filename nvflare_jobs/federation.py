@@ -22,6 +22,7 @@ import psutil
 from fedsynth.settings import Settings
 
 ROUNDS = "rounds.jsonl"  # in the server's run folder: a line for each round, with each site's metrics
+LOOK_S = 2.0  # seconds between two looks at the sites' processes
 MARK = "FEDSYNTH_RUN"  # in the environment of every process of a run, so that none is missed when it ends
 
 
@@ -147,7 +148,7 @@ class _Run:
         return cls(process, mark, folder, sites)
 
     def watch(self, stall_s: float) -> Iterator[Event]:
-        rounds, size, last = 0, 0, time.monotonic()
+        rounds, size, last, looked = 0, 0, time.monotonic(), 0.0
         while True:
             code = self.process.poll()
             events = self._rounds(rounds)
@@ -158,11 +159,12 @@ class _Run:
                 size, last = grown, time.monotonic()
             if code is not None:
                 break
-            if reason := self._dead_site():
+            # asking for processes reads all of /proc: seldom enough not to cost the sites' time
+            if time.monotonic() - looked > LOOK_S and (looked := time.monotonic()) and (reason := self._dead_site()):
                 raise FederationError(f"{reason}; the job was ended ({self.log})")
             if time.monotonic() - last > stall_s:
                 raise FederationError(f"no sign of life for {stall_s:.0f} s, so the job was ended; set FEDSYNTH_STALL_S for longer ones ({self.log})")
-            time.sleep(0.2)
+            time.sleep(0.3)
         if code != 0 or (reason := self._raised()):
             reason = self._raised() or f"the simulator ended with exit code {code}"
             raise FederationError(f"{reason} ({self.log})")
