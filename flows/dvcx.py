@@ -51,8 +51,10 @@ def stale(root: Path) -> set[str]:
 class Runner:
     """Runs stages with `dvc repro --single-item`, each in a process group; `stop` ends them all, with the federations that they started."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, at_once: int = 1):
         self.root = root
+        # stages that run at once share the cores: more threads than cores only wait for each other
+        self.threads = str(max(1, (os.cpu_count() or 1) // at_once))
         self.stopping = threading.Event()
         self._mark = uuid.uuid4().hex
         self._groups: set[int] = set()
@@ -66,7 +68,7 @@ class Runner:
         # --wait-for-lock and --single-item are both needed for stages that run at once
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        env = os.environ | {"PATH": path, MARK: self._mark, "FEDSYNTH_EVENTS": "1", "PYTHONUNBUFFERED": "1"}
+        env = os.environ | {"PATH": path, MARK: self._mark, "FEDSYNTH_EVENTS": "1", "OMP_NUM_THREADS": self.threads, "PYTHONUNBUFFERED": "1"}
         with self._lock:
             if self.stopping.is_set():
                 raise StageFailed("the run is being ended", retry=False)

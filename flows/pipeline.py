@@ -42,7 +42,7 @@ class Run:
 
     def __init__(self, root: Path, params: configuration.Params, stages: dict[str, list[str]], terminal: Terminal):
         self.root, self.params, self.terminal = root, params, terminal
-        self.runner = dvcx.Runner(root)
+        self.runner = dvcx.Runner(root, AT_ONCE)
         self.stale = dvcx.stale(root)
         self.tracker = Tracking(root, params)
         self.stages = stages

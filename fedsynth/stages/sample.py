@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fedsynth.families import Family
 
-TRIES = 5  # an image whose class has a lesion but whose mask is empty is drawn again, so often at most
+TRIES = 20  # an image whose class has a lesion but whose mask is empty is drawn again, so often at most
 
 
 class SampleError(UserError):
