@@ -1,4 +1,4 @@
-"""The command line: stages of dvc.yaml that run at the centre, and what a person asks for. Heavy imports wait until a command needs them."""
+"""Stages of dvc.yaml that run at the centre, and what a person asks for. Heavy imports wait until a command needs them."""
 
 from __future__ import annotations
 

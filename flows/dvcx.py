@@ -68,7 +68,13 @@ class Runner:
         # --wait-for-lock and --single-item are both needed for stages that run at once
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        env = os.environ | {"PATH": path, MARK: self._mark, "FEDSYNTH_EVENTS": "1", "OMP_NUM_THREADS": self.threads, "PYTHONUNBUFFERED": "1"}
+        env = os.environ | {
+            "PATH": path,
+            MARK: self._mark,
+            "FEDSYNTH_EVENTS": "1",
+            "OMP_NUM_THREADS": self.threads,
+            "PYTHONUNBUFFERED": "1",
+        }
         with self._lock:
             if self.stopping.is_set():
                 raise StageFailed("the run is being ended", retry=False)

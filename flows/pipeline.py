@@ -31,7 +31,6 @@ from fedsynth import params as configuration
 from flows import dvcx
 from flows.terminal import Terminal
 
-
 # Two jobs of three sites each fill two cores; more would only queue for them. Prefect's threads wait for upstream stages too, so that a
 # limit on the threads would let a waiting stage keep a ready one from running.
 AT_ONCE = 2

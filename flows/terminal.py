@@ -60,7 +60,9 @@ class Terminal:
             if (task := self._tasks.pop(stage, None)) is not None:
                 self.progress.remove_task(task)
         mark, style = MARKS[outcome]
-        line = Text.assemble((f"  {mark} ", style), f"{stage:<17}", (f"{outcome:<10}", style), f"{seconds:6.1f} s", f"   {self.done}/{self.total}")
+        line = Text.assemble(
+            (f"  {mark} ", style), f"{stage:<17}", (f"{outcome:<10}", style), f"{seconds:6.1f} s", f"   {self.done}/{self.total}"
+        )
         self.console.print(line)
         if note:
             self.console.print(Text(note, style=style))

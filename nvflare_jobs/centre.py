@@ -60,9 +60,15 @@ class Show:
         self.seen += 1
         self.first_round = self.first_round or now
         left = (now - self.first_round) / (self.seen - 1) * (self.rounds - event.round - 1) if self.seen > 1 else None
-        self.event({"kind": "round", "round": event.round, "rounds": self.rounds, "seconds": round(seconds, 2), "left": left, "sites": event.sites})
+        self.event(
+            {"kind": "round", "round": event.round, "rounds": self.rounds, "seconds": round(seconds, 2), "left": left, "sites": event.sites}
+        )
         if not self.events:
-            print(f"{self.stage}: round {event.round + 1}/{self.rounds}  {losses(event.sites)}{f'  {left:.0f} s left' if left is not None else ''}", flush=True)
+            ahead = f"  {left:.0f} s left" if left is not None else ""
+            print(
+                f"{self.stage}: round {event.round + 1}/{self.rounds}  {losses(event.sites)}{ahead}",
+                flush=True,
+            )
 
     def event(self, event: dict[str, Any]) -> None:
         if self.events:

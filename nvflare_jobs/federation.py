@@ -12,6 +12,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -144,7 +145,9 @@ class _Run:
         module = "nvflare.private.fed.app.simulator.simulator"
         command = [sys.executable, "-m", module, str(job), "-w", str(folder / "workspace"), "-c", ",".join(sites), "-t", str(len(sites))]
         with (folder / "log.txt").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, start_new_session=True, cwd=folder)
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, start_new_session=True, cwd=folder
+            )
         return cls(process, mark, folder, sites)
 
     def watch(self, stall_s: float) -> Iterator[Event]:
@@ -163,7 +166,9 @@ class _Run:
             if time.monotonic() - looked > LOOK_S and (looked := time.monotonic()) and (reason := self._dead_site()):
                 raise FederationError(f"{reason}; the job was ended ({self.log})")
             if time.monotonic() - last > stall_s:
-                raise FederationError(f"no sign of life for {stall_s:.0f} s, so the job was ended; set FEDSYNTH_STALL_S for longer ones ({self.log})")
+                raise FederationError(
+                    f"no sign of life for {stall_s:.0f} s, so the job was ended; set FEDSYNTH_STALL_S for longer ones ({self.log})"
+                )
             time.sleep(0.3)
         if code != 0 or (reason := self._raised()):
             reason = self._raised() or f"the simulator ended with exit code {code}"
@@ -227,14 +232,21 @@ class _Run:
         return found
 
 
+# What a FLARE log says when something went wrong, the most telling first, and how to put it.
+REASONS = [
+    (r"FEDSYNTH FAILED (.+)", "{0}"),  # nvflare_jobs/site.py wrote it
+    (r"^(\w*(?:Error|Exception): .+)$", "{0}"),
+    (r"Subprocess died for client (\S+), exit code: (-?\d+)", "site {0} died (exit code {1})"),
+    (r"Communication error with client (\S+):", "site {0} died"),
+    (r"(?:received panic|PANIC)[^\n]*: ([^\n]+)", "{0}"),
+]
+
+
 def reason(log: str) -> str:
-    """What went wrong, from a FLARE log: the line that our client wrote about its failure, or the server's panic."""
-    for pattern in (r"FEDSYNTH FAILED (.+)", r"^(\w*(?:Error|Exception): .+)$", r"Subprocess died for client (\S+), exit code: (-?\d+)", r"Communication error with client (\S+):",
-                    r"(?:received panic|PANIC)[^\n]*: ([^\n]+)"):  # fmt: skip
+    """What went wrong, in one line; nothing where the log says nothing."""
+    for pattern, text in REASONS:
         if found := re.search(pattern, log, re.MULTILINE):
-            if "Subprocess" in pattern:
-                return f"site {found[1]} died (exit code {found[2]})"
-            return f"site {found[1]} died" if "Communication" in pattern else found[1].strip()
+            return text.format(*(group.strip() for group in found.groups()))
     return ""
 
 
@@ -255,9 +267,7 @@ def run(federation: Federation, job: Path, token: str, sites: list[str], dest: P
         for event in federation.follow(job_id):
             on_event(event)
     except FederationError:
-        try:
+        with suppress(FederationError):  # it may not have come so far as to have a result; the reason follows
             federation.collect(job_id, dest)
-        except FederationError:
-            pass  # it had not come so far as to have a result; the reason follows
         raise
     return federation.collect(job_id, dest)

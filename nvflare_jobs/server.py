@@ -48,7 +48,7 @@ class Arrays(ModelPersistor):
 
 
 class Aggregate(ModelAggregator):
-    """An algorithm's server half (fedsynth/algorithms) as a FLARE aggregator; refuses updates that are not finite or of other names or shapes.
+    """An algorithm's server half (fedsynth/algorithms) as a FLARE aggregator; refuses updates that are not finite or do not fit.
 
     `algorithm` is the block of params.yaml as JSON text: FLARE would build a mapping with a class_path before it reached us.
     """

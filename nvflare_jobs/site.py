@@ -67,7 +67,8 @@ class Site:
         """Send a round's difference and the losses of its players."""
         allowed = outgoing.leave("train", facts, players)
         arrays = outgoing.leave_arrays(difference, {name: a.shape for name, a in received.items()})
-        metrics = {f"loss/{player}": loss for player, loss in allowed["losses"].items()} | {"steps": float(allowed["steps"]), "weight": allowed["weight"]}
+        metrics = {f"loss/{player}": loss for player, loss in allowed["losses"].items()}
+        metrics |= {"steps": float(allowed["steps"]), "weight": allowed["weight"]}
         flare.send(FLModel(params=arrays, params_type="DIFF", metrics=metrics, meta={"weight": allowed["weight"]}))
 
 

@@ -46,7 +46,7 @@ class Phantom(Source):
             raise ParamsError(f"phantoms have no channel {unknown[0]!r}: image.channels may name {', '.join(CHANNELS)}")
         if unknown := [name for name in image.labels if name not in KINDS]:
             raise ParamsError(f"phantoms have no class {unknown[0]!r}: image.labels may name {', '.join(KINDS)}")
-        self.image, self.seed, self.conspicuity = image, seed, tuple(conspicuity)
+        self.image, self.seed, self.conspicuity = image, seed, conspicuity
         self._sites = {name: _site(name, entry, image) for name, entry in sites.items()}
 
     def sites(self) -> list[str]:

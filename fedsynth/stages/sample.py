@@ -38,9 +38,14 @@ def sample(params: Params, root: Path, name: str) -> ImageSet:
     table.write(folder, drawn.manifest, drawn.images)
     verdict = expectations.validate(folder, params, name, root / ".work" / "sample" / name)
     if not verdict.passed:
-        raise SampleError(f"the synthetic set of {name} fails what real data must pass; train it longer or look at its losses\n{verdict.message()}")
+        raise SampleError(
+            f"the synthetic set of {name} fails what real data must pass; train it longer or look at its losses\n{verdict.message()}"
+        )
     export(params, drawn, model, root / "data" / "export" / name)
-    print(f"sample@{name}: {len(drawn)} images, {', '.join(f'{n} {label}' for label, n in drawn.manifest['label'].value_counts().items())}", flush=True)
+    print(
+        f"sample@{name}: {len(drawn)} images, {', '.join(f'{n} {label}' for label, n in drawn.manifest['label'].value_counts().items())}",
+        flush=True,
+    )
     return drawn
 
 
@@ -59,7 +64,9 @@ def draw(family: Family, params: Params, name: str, version: str) -> ImageSet:
             y = torch.from_numpy(places[part])
             g = None if given is None else torch.from_numpy(given[part])
             with torch.no_grad():
-                images[part] = assemble(image, family.sample(y, g, generator).float().clamp(-1, 1).numpy(), None if given is None else given[part])
+                images[part] = assemble(
+                    image, family.sample(y, g, generator).float().clamp(-1, 1).numpy(), None if given is None else given[part]
+                )
         todo = clean(image, images, places, todo)
         if not len(todo):
             return ImageSet(manifest_of(params, images, places, name, version), images)
@@ -99,7 +106,7 @@ def clean(image: Image, images: np.ndarray, places: np.ndarray, todo: np.ndarray
         return todo[:0]
     masks = image.index(image.masks)
     without = np.isin(places, [image.labels.index(n) for n in image.empty_labels])
-    images[np.ix_(without.nonzero()[0], masks)] = -1
+    images[np.ix_(without.nonzero()[0], np.array(masks))] = -1
     missing = ~(images[:, masks] > 0).any(axis=tuple(range(1, images.ndim)))
     return todo[(missing & ~without)[todo]]
 
@@ -109,7 +116,9 @@ def _given(params: Params, n: int) -> np.ndarray | None:
     if not params.image.given:
         return None
     if params.sample.given is None:
-        raise SampleError(f"channels {params.image.given} are given: name in sample.given a set whose images have them (never a hospital's)")
+        raise SampleError(
+            f"channels {params.image.given} are given: name in sample.given a set whose images have them (never a hospital's)"
+        )
     channels = ImageSet.load(Path(params.sample.given)).channels(params.image, params.image.given)
     return channels[np.arange(n) % len(channels)]
 
@@ -117,11 +126,12 @@ def _given(params: Params, n: int) -> np.ndarray | None:
 def manifest_of(params: Params, images: np.ndarray, places: np.ndarray, name: str, version: str) -> pd.DataFrame:
     """The manifest of synthetic images (N, C, *S) with labels `places` (N,)."""
     image = params.image
-    return table.frame([
-        table.row(len(image.images), x, modality="+".join(image.images), image_id=f"{name}-{i:05d}", site="synthetic", subject=f"{name}-{i:05d}", label=image.labels[place], split="train",
-                  index=i, origin="synthetic", model=f"{name}/{version}", seed=params.seed)
-        for i, (x, place) in enumerate(zip(images, places, strict=True))
-    ])  # fmt: skip
+    same = {"site": "synthetic", "split": "train", "origin": "synthetic", "model": f"{name}/{version}", "seed": params.seed}
+    same["modality"] = "+".join(image.images)
+    own = [
+        {"image_id": f"{name}-{i:05d}", "subject": f"{name}-{i:05d}", "label": image.labels[k], "index": i} for i, k in enumerate(places)
+    ]
+    return table.frame([table.row(len(image.images), x, **same, **facts) for x, facts in zip(images, own, strict=True)])
 
 
 def export(params: Params, drawn: ImageSet, model: dict[str, Any], folder: Path) -> None:

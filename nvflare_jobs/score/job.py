@@ -19,7 +19,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def reference(params: Params, settings: Settings) -> None:
-    """reports/reference.json: `local` at each site and, in simulation only, `pooled`, whose training is the one look at all sites' images."""
+    """reports/reference.json: `local` at each site and, in simulation only, `pooled`, the one training that sees all sites' images."""
     started = time.monotonic()
     pooled = {}
     if settings.simulation:

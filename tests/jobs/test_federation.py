@@ -35,7 +35,9 @@ def training(tmp_path: Path, how: dict[str, str], rounds: int = 3, at: int = 1) 
     job = build._job("misbehaving", SITES)
     job.to_server(build.Arrays(), id="persistor")
     algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}
-    job.to_server(build.Rounds(num_clients=2, num_rounds=rounds, persistor_id="persistor", aggregator=build.Aggregate(json.dumps(algorithm))))
+    job.to_server(
+        build.Rounds(num_clients=2, num_rounds=rounds, persistor_id="persistor", aggregator=build.Aggregate(json.dumps(algorithm)))
+    )
     initial = {"w": np.zeros((2, 3), np.float32)}
     return build._export(job, tmp_path / "job", CLIENT, {"how": how, "at": at}, {"initial.safetensors": initial})
 
@@ -96,7 +98,9 @@ def test_a_site_that_fails_ends_the_run_with_the_reason_and_keeps_what_was_compu
     assert "\n" not in str(error.value)
     assert took < LIMIT_S
     assert marked() == []
-    np.testing.assert_array_equal(weights.load(tmp_path / "result" / GLOBAL)["w"], np.ones((2, 3), np.float32))  # of the round that was done
+    np.testing.assert_array_equal(
+        weights.load(tmp_path / "result" / GLOBAL)["w"], np.ones((2, 3), np.float32)
+    )  # of the round that was done
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
