@@ -1,0 +1,46 @@
+"""The hospital's half of a job: which data it trains on, and where it keeps its state. Without FLARE."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedsynth import manifest as table
+from nvflare_jobs.site import Site
+from tests.sets import make_set, tiny_params
+
+
+def site(data, digest: str) -> Site:
+    """A site as it is once FLARE has told it its name."""
+    from fedsynth.settings import Settings
+
+    made = object.__new__(Site)
+    made.name, made.params, made.config = "north", tiny_params(), {"digests": {"north": digest}}
+    made.settings = Settings("simulator", data, data, data / "state", 60, False)
+    return made
+
+
+def test_data_that_passed_are_loaded(tmp_path):
+    real = make_set(tmp_path / "north", tiny_params())
+    assert len(site(tmp_path, table.digest(real.manifest)).validated_set()) == len(real)
+
+
+def test_data_that_have_not_passed_are_refused(tmp_path):
+    make_set(tmp_path / "north", tiny_params())
+    with pytest.raises(table.SetError, match="not those that passed validation"):
+        site(tmp_path, "0" * 64).validated_set()
+
+
+def test_pixels_that_were_changed_after_validation_are_refused(tmp_path):
+    real = make_set(tmp_path / "north", tiny_params())
+    images = np.load(tmp_path / "north" / table.ARRAY)
+    images[3] *= 0.5
+    np.save(tmp_path / "north" / table.ARRAY, images)
+    with pytest.raises(table.SetError, match=str(real.manifest["image_id"][3])):
+        site(tmp_path, table.digest(real.manifest)).validated_set()
+
+
+def test_every_site_draws_its_own_noise(tmp_path):
+    one, other = site(tmp_path, ""), site(tmp_path, "")
+    other.name = "south"
+    assert one.seed() == site(tmp_path, "").seed() != other.seed()

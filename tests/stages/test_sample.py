@@ -1,0 +1,108 @@
+"""A synthetic set: balanced, clean, the same for the same seed, and in archives whose bytes depend on the images alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fedsynth.families import Family
+from fedsynth.stages import sample
+from tests.sets import tiny_params
+
+
+class Painter(Family):
+    """Images whose mask is set for the labels in `lesion`, at the `when`-th time that it is asked and later."""
+
+    def __init__(self, channels: int, size: tuple[int, ...], lesion: set[int], when: int = 0):
+        super().__init__()
+        self.channels, self.size, self.lesion, self.when, self.asked = channels, size, lesion, when, 0
+
+    def players(self):
+        return {}
+
+    def loss(self, player, x, y, given):
+        raise NotImplementedError
+
+    def sample(self, y, given=None, generator=None):
+        x = torch.rand((len(y), self.channels, *self.size), generator=generator) * 2 - 1
+        shown = self.asked >= self.when
+        self.asked += 1
+        for i, label in enumerate(y.tolist()):
+            x[i, -1] = -0.5
+            x[i, -1, 2:4, 2:4] = 0.7 if label in self.lesion and shown else -0.7
+        return x
+
+
+def drawn(params, **painter):
+    family = Painter(len(params.image.channels), tuple(params.image.size), **painter)
+    return sample.draw(family, params, "toy", "abc")
+
+
+def test_every_class_has_its_share_and_any_part_of_the_set_is_balanced_too():
+    params = tiny_params()
+    params.sample.images = 31
+    places = sample.labels(params)
+    for n in (3, 10, 31):
+        counts = np.bincount(places[:n], minlength=len(params.image.labels))
+        assert counts.max() - counts.min() <= 1
+
+
+def test_shares_are_those_that_balance_asks_for():
+    params = tiny_params()
+    names = params.image.labels
+    params.sample.images, params.sample.balance = 40, {names[0]: 3.0, names[1]: 1.0}
+    assert np.bincount(sample.labels(params), minlength=len(names)).tolist()[:2] == [30, 10]
+
+
+def test_a_share_of_an_unknown_class_is_an_error_that_names_it():
+    params = tiny_params()
+    params.sample.balance = {"nobody": 1.0}
+    with pytest.raises(sample.SampleError, match="nobody"):
+        sample.labels(params)
+
+
+def test_masks_are_cut_and_those_of_classes_without_lesion_are_empty():
+    params = tiny_params()
+    everything = set(range(len(params.image.labels)))
+    images = drawn(params, lesion=everything)
+    masks = images.channels(params.image, params.image.masks)
+    assert set(np.unique(masks)) <= {-1.0, 1.0}
+    empty = images.manifest["label"].isin(params.image.empty_labels).to_numpy()
+    area = (masks > 0).sum(axis=tuple(range(1, masks.ndim)))
+    assert (area[empty] == 0).all()
+    assert (area[~empty] == 4).all()
+    assert (images.manifest["mask_area"] == area).all()
+
+
+def test_an_image_whose_lesion_is_missing_is_drawn_again():
+    params = tiny_params()
+    everything = set(range(len(params.image.labels)))
+    images = drawn(params, lesion=everything, when=2)
+    lesion = ~images.manifest["label"].isin(params.image.empty_labels)
+    assert (images.manifest.loc[lesion, "mask_area"] > 0).all()
+
+
+def test_a_model_that_never_draws_a_lesion_is_named_with_the_class():
+    params = tiny_params()
+    with_lesion = [n for n in params.image.labels if n not in params.image.empty_labels]
+    with pytest.raises(sample.SampleError, match=f"toy draws no lesion mask for .*{with_lesion[0]}"):
+        drawn(params, lesion=set())
+
+
+def test_the_same_seed_draws_the_same_set_and_another_seed_another():
+    params, other = tiny_params(), tiny_params(seed=9)
+    everything = set(range(len(params.image.labels)))
+    first, again, third = (drawn(p, lesion=everything) for p in (params, params, other))
+    np.testing.assert_array_equal(first.images, again.images)
+    assert first.manifest.equals(again.manifest)
+    assert not np.array_equal(first.images, third.images)
+
+
+def test_an_archive_depends_on_its_files_alone(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "b.txt").write_text("b")
+        (tmp_path / name / "a.txt").write_text("a")
+        sample.archive(tmp_path / name, tmp_path / f"{name}.zip")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
