@@ -89,7 +89,7 @@ def _move(x: Tensor, generator: Generator, angle: float = 0.26, zoom: float = 0.
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _rescan(x: Tensor, generator: Generator, gamma: float = 0.35, bias: float = 0.3, noise: float = 0.1) -> Tensor:
+def _rescan(x: Tensor, generator: Generator, gamma: float = 0.18, bias: float = 0.15, noise: float = 0.05) -> Tensor:
     """Another scanner: gamma, smooth multiplicative bias field, noise, drawn for each image and channel. In and out about [-1, 1]."""
     b, c, *size = x.shape
     one = (b, c, *[1] * len(size))
