@@ -175,7 +175,7 @@ def publish() -> None:
     from fedsynth import worth
 
     report = _run.root / "reports" / "report"
-    create_markdown_artifact(worth.markdown(worth.rows(_run.root)), key="worth", description="the table of worth")
+    create_markdown_artifact(worth.markdown(worth.rows(_run.root, list(_run.params.models))), key="worth", description="the table of worth")
     for picture in sorted(report.glob("samples_*.png")):
         data = base64.b64encode(picture.read_bytes()).decode()
         key = picture.stem.replace("_", "-")
@@ -266,16 +266,18 @@ def up_to_date(root: Path, params: configuration.Params) -> bool:
     return track.registered(root, params)
 
 
-def summary(root: Path) -> None:
+def summary(root: Path, params: configuration.Params) -> None:
     from rich.console import Console
 
     from fedsynth import track, worth
 
     console = Console(highlight=False)
-    console.print(worth.text(worth.rows(root)))
-    console.print(f"report   {root / 'reports/report/index.html'}")
-    console.print(f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {track.uri(root)}")
-    console.print("flows    .venv/bin/prefect server start")
+    if not console.is_terminal:
+        console.width = 140  # a log has no width: the table is not to be cut
+    console.print(worth.text(worth.rows(root, list(params.models))))
+    print(f"report   {root / 'reports/report/index.html'}")
+    print(f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {track.uri(root)}")
+    print("flows    .venv/bin/prefect server start")
 
 
 def main() -> int:
@@ -298,7 +300,7 @@ def main() -> int:
     except Exception as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    summary(settings.root)
+    summary(settings.root, params)
     print(f"{time.monotonic() - started:.0f} s")
     return 0
 

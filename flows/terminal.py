@@ -19,7 +19,7 @@ class Terminal:
     def __init__(self, total: int, console: Console | None = None):
         self.console = console or Console(highlight=False)
         self.progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description:<17}"), BarColumn(24), TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
+            SpinnerColumn(), TextColumn("{task.description:<19}"), BarColumn(24), TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
             console=self.console, transient=True,
         )  # fmt: skip
         self.total, self.done = total, 0
@@ -61,7 +61,7 @@ class Terminal:
                 self.progress.remove_task(task)
         mark, style = MARKS[outcome]
         line = Text.assemble(
-            (f"  {mark} ", style), f"{stage:<17}", (f"{outcome:<10}", style), f"{seconds:6.1f} s", f"   {self.done}/{self.total}"
+            (f"  {mark} ", style), f"{stage:<19}", (f"{outcome:<10}", style), f"{seconds:6.1f} s", f"   {self.done}/{self.total}"
         )
         self.console.print(line)
         if note:
