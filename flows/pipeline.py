@@ -29,6 +29,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from fedsynth import params as configuration
 from flows import dvcx
+from flows.slots import Slots
 from flows.terminal import Terminal
 
 # Two jobs of three sites each fill two cores; more would only queue for them. Prefect's threads wait for upstream stages too, so that a
@@ -46,8 +47,14 @@ class Run:
         self.tracker = Tracking(root, params)
         self.stages = stages
         self.ran: set[str] = set()
-        self.slots = threading.Semaphore(AT_ONCE)
+        self.slots = Slots(AT_ONCE)
         self.outcomes: dict[str, dict[str, Any]] = {}
+
+    def priority(self, address: str) -> int:
+        """Models in the order of params.yaml, which names the longest training first; then what belongs to no model."""
+        models = list(self.params.models)
+        model = address.partition("@")[2]
+        return models.index(model) if model in models else len(models)
 
 
 class Tracking:
@@ -98,7 +105,7 @@ def stage(address: str) -> State:
     log = get_run_logger()
     if address not in _run.stale and not _run.ran.intersection(_run.stages[address]):
         return _finish(address, dvcx.UNCHANGED, log)
-    with _run.slots:
+    with _run.slots.take(_run.priority(address)):
         _run.terminal.start(address)
         try:
             outcome = _run.runner.repro(address, Listener(address, log))
