@@ -20,7 +20,7 @@ def tiny(raw: dict) -> dict:
     """params.yaml made small: two sites, 16 x 16 pixels, two models, two rounds. What it yields is worth nothing, and soon there."""
     raw["source"]["args"]["sites"] = {"north": SITE, "south": SITE | {"noise": 0.05}}
     raw["image"]["size"] = [16, 16]
-    raw["models"] = {name: raw["models"][name] for name in ("vae", "gan")}
+    raw["models"] = {name: raw["models"][name] for name in ("diffusion", "gan")}
     for model in raw["models"].values():
         model["training"] |= {"rounds": 2, "epochs": 1}
     raw["sample"]["images"] = 30

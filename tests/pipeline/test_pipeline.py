@@ -32,14 +32,14 @@ def outcomes(output: str) -> dict[str, str]:
 def test_a_run_goes_from_images_to_registered_models(project, first):
     assert set(outcomes(first.stdout).values()) == {"ran"}
     assert len(outcomes(first.stdout)) == 10  # ingest, validate, reference, report, and train, sample, score of two models
-    for path in ("reports/report/index.html", "reports/worth.json", "data/export/vae/png.zip", "data/export/gan/DATASHEET.md"):
+    for path in ("reports/report/index.html", "reports/worth.json", "data/export/diffusion/png.zip", "data/export/gan/DATASHEET.md"):
         assert (project / path).is_file(), path
     assert "reports/report/index.html" in first.stdout  # where to look
     assert "north" in first.stdout  # the table of worth
 
 
 def test_rounds_are_seen_while_they_happen(first):
-    assert "train@vae: round 1/2" in first.stdout
+    assert "train@diffusion: round 1/2" in first.stdout
     assert "train@gan: round 2/2" in first.stdout
 
 
@@ -53,26 +53,26 @@ c = MlflowClient(track.uri(Path.cwd()))
 runs = c.search_runs([e.experiment_id for e in c.search_experiments()])
 parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
 children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
-train = next(r for r in children if r.data.tags.get("model") == "vae" and r.data.tags.get("stage") == "train")
+train = next(r for r in children if r.data.tags.get("model") == "diffusion" and r.data.tags.get("stage") == "train")
 print("::" + json.dumps({
     "parents": [p.info.status for p in parents],
     "tags": sorted(parents[0].data.tags),
     "children": sorted(f"{r.data.tags.get('stage')}@{r.data.tags.get('model')}" for r in children),
-    "steps": [m.step for m in c.get_metric_history(train.info.run_id, "north/loss/autoencoder")] or sorted(train.data.metrics),
+    "steps": [m.step for m in c.get_metric_history(train.info.run_id, "north/loss/unet")] or sorted(train.data.metrics),
     "models": sorted(m.name for m in c.search_registered_models()),
-    "version": c.get_model_version("fedsynth-vae", "1").tags,
+    "version": c.get_model_version("fedsynth-diffusion", "1").tags,
     "artifacts": [a.path for r in [*parents, *children] for a in c.list_artifacts(r.info.run_id)],
 }))
 """
     done = command(sys.executable, "-c", script, cwd=project)
     found = json.loads(done.stdout.split("::", 1)[1])
     assert found["parents"] == ["FINISHED"]
-    assert {"train@vae", "train@gan"} <= set(found["children"])
+    assert {"train@diffusion", "train@gan"} <= set(found["children"])
     assert found["steps"] == [0, 1]
-    assert found["models"] == ["fedsynth-gan", "fedsynth-vae"]
-    job_id = json.loads((project / "models/vae/model.json").read_text())["job_id"]
+    assert found["models"] == ["fedsynth-gan", "fedsynth-diffusion"]
+    job_id = json.loads((project / "models/diffusion/model.json").read_text())["job_id"]
     assert job_id in found["version"].values()
-    assert any("samples_vae" in a or "pictures" in a or "report" in a for a in found["artifacts"])
+    assert any("samples_diffusion" in a or "pictures" in a or "report" in a for a in found["artifacts"])
 
 
 def test_a_second_run_with_nothing_changed_does_no_work(project, first):
@@ -86,13 +86,13 @@ def test_a_second_run_with_nothing_changed_does_no_work(project, first):
 def test_a_change_of_one_model_runs_what_follows_from_it_and_nothing_else(project, first):
     git("add", "-A", cwd=project)
     git("commit", "-q", "-m", "first run", cwd=project)
-    before = (project / "models/vae/weights.safetensors").read_bytes()
-    change(project, lambda raw: raw["models"]["vae"]["training"].update(lr=1.0e-3))
+    before = (project / "models/diffusion/weights.safetensors").read_bytes()
+    change(project, lambda raw: raw["models"]["diffusion"]["training"].update(lr=1.0e-3))
     done = run(project)
     assert done.returncode == 0, done.stdout[-4000:]
     ran = {stage for stage, outcome in outcomes(done.stdout).items() if outcome == "ran"}
-    assert ran == {"train@vae", "sample@vae", "score@vae", "report"}
-    assert (project / "models/vae/weights.safetensors").read_bytes() != before
+    assert ran == {"train@diffusion", "sample@diffusion", "score@diffusion", "report"}
+    assert (project / "models/diffusion/weights.safetensors").read_bytes() != before
 
     # an older commit brings its data and models back, from a remote and on another machine too
     remote, other = project.parent / "remote", project.parent / "other"
@@ -102,14 +102,14 @@ def test_a_change_of_one_model_runs_what_follows_from_it_and_nothing_else(projec
     assert command("dvc", "push", "--all-commits", cwd=project).returncode == 0
     git("clone", "-q", str(project), str(other), cwd=project)
     assert command("dvc", "pull", cwd=other).returncode == 0
-    assert (other / "models/vae/weights.safetensors").read_bytes() == (project / "models/vae/weights.safetensors").read_bytes()
+    assert (other / "models/diffusion/weights.safetensors").read_bytes() == (project / "models/diffusion/weights.safetensors").read_bytes()
     git("checkout", "-q", "HEAD~1", cwd=other)
     pulled = command("dvc", "pull", "--force", cwd=other)
     assert pulled.returncode == 0, pulled.stdout
-    assert (other / "models/vae/weights.safetensors").read_bytes() == before
+    assert (other / "models/diffusion/weights.safetensors").read_bytes() == before
     git("checkout", "-q", "HEAD~1", cwd=project)
     assert command("dvc", "checkout", "--force", cwd=project).returncode == 0
-    assert (project / "models/vae/weights.safetensors").read_bytes() == before
+    assert (project / "models/diffusion/weights.safetensors").read_bytes() == before
 
 
 def test_bad_data_stop_the_run_with_the_site_the_rows_and_the_files(tmp_path):
@@ -147,14 +147,14 @@ def test_bad_data_stop_the_run_with_the_site_the_rows_and_the_files(tmp_path):
 
 def test_ending_the_flow_ends_its_federation(tmp_path):
     copy(tmp_path)
-    change(tmp_path, lambda raw: raw["models"]["vae"]["training"].update(rounds=500))
+    change(tmp_path, lambda raw: raw["models"]["diffusion"]["training"].update(rounds=500))
     env = {k: v for k, v in os.environ.items() if not k.startswith(("FEDSYNTH_", "MLFLOW_", "PREFECT_"))}
     process = subprocess.Popen([sys.executable, "-m", "flows.pipeline"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, env=env | {"PYTHONPATH": str(tmp_path), "PYTHONUNBUFFERED": "1"})  # fmt: skip
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if "train@vae: round 2/" in line:
+        if "train@diffusion: round 2/" in line:
             break
     assert process.poll() is None, "".join(lines)
     process.send_signal(signal.SIGTERM)
@@ -164,7 +164,7 @@ def test_ending_the_flow_ends_its_federation(tmp_path):
     assert time.monotonic() - started < 30
     left = [p.cmdline() for p in psutil.process_iter() if _in(p, str(tmp_path))]
     assert left == []
-    kept = list((tmp_path / ".work/train/vae").glob("kept-*.safetensors"))
+    kept = list((tmp_path / ".work/train/diffusion").glob("kept-*.safetensors"))
     assert kept  # the next run goes on from there
     shutil.rmtree(tmp_path / ".work")
 
