@@ -69,7 +69,7 @@ print("::" + json.dumps({
     assert found["parents"] == ["FINISHED"]
     assert {"train@diffusion", "train@gan"} <= set(found["children"])
     assert found["steps"] == [0, 1]
-    assert found["models"] == ["fedsynth-gan", "fedsynth-diffusion"]
+    assert found["models"] == ["fedsynth-diffusion", "fedsynth-gan"]
     job_id = json.loads((project / "models/diffusion/model.json").read_text())["job_id"]
     assert job_id in found["version"].values()
     assert any("samples_diffusion" in a or "pictures" in a or "report" in a for a in found["artifacts"])
