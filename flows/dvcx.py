@@ -7,15 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
+from fedsynth import processes
 
 MARK = "FEDSYNTH_FLOW"  # in the environment of every process that this flow starts
 RAN, RESTORED, UNCHANGED = "ran", "restored", "unchanged"
+ENDED = "ended with the run"
 
 
 class StageFailed(RuntimeError):
@@ -77,7 +77,7 @@ class Runner:
         }
         with self._lock:
             if self.stopping.is_set():
-                raise StageFailed("the run is being ended", retry=False)
+                raise StageFailed(f"{stage}: {ENDED}", retry=False)
             process = subprocess.Popen(command, cwd=self.root, env=env, text=True, errors="replace", stdin=subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
             self._groups.add(process.pid)
@@ -95,6 +95,8 @@ class Runner:
         with self._lock:
             self._groups.discard(process.pid)
         if code != 0:
+            if self.stopping.is_set():
+                raise StageFailed(f"{stage}: {ENDED}", retry=False)
             reason = "\n".join(e for e in errors if "failed to run: " not in e) or f"dvc ended with exit code {code}"
             raise StageFailed(f"{stage}: {reason}", retry=reason.startswith("federation error:"))
         return outcome
@@ -106,24 +108,7 @@ class Runner:
             groups = list(self._groups)
         for group in groups:
             _signal(group, signal.SIGTERM)
-        deadline = time.monotonic() + patience_s
-        while (left := self._processes()) and time.monotonic() < deadline:
-            psutil.wait_procs(left, timeout=0.2)
-        for process in self._processes():
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-
-    def _processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self._mark:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+        processes.end(MARK, self._mark, patience_s)
 
 
 def _signal(group: int, number: int) -> None:

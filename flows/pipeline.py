@@ -22,6 +22,7 @@ if __name__ == "__main__":
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed, State
@@ -106,11 +107,15 @@ def stage(address: str) -> State:
     if address not in _run.stale and not _run.ran.intersection(_run.stages[address]):
         return _finish(address, dvcx.UNCHANGED, log)
     with _run.slots.take(_run.priority(address)):
+        if _run.runner.stopping.is_set():
+            _run.terminal.end(address, "left")
+            raise dvcx.StageFailed(f"{address}: {dvcx.ENDED}", retry=False)
         _run.terminal.start(address)
         try:
             outcome = _run.runner.repro(address, Listener(address, log))
         except dvcx.StageFailed as error:
-            _run.terminal.end(address, "failed", str(error))
+            ended = _run.runner.stopping.is_set()
+            _run.terminal.end(address, "ended" if ended else "failed", "" if ended else str(error))
             raise
     return _finish(address, outcome, log)
 
@@ -203,14 +208,16 @@ def pipeline() -> None:
         _run.tracker.open(flow_run.name or "pipeline", {"prefect.flow_run_id": str(flow_run.id)})
         status = "FAILED"
         try:
-            with ended_by_signals(_run.runner):
-                _follow(stages)
-                _register(params)
-                publish()
+            _follow(stages)
+            _register(params)
+            publish()
             status = "FINISHED"
-        except BaseException:
-            status = "KILLED" if _run.runner.stopping.is_set() else status
-            _run.runner.stop()
+        except BaseException as error:
+            # SIGTERM, Prefect's cancel and Ctrl-C arrive here as exceptions that are no Exception: the stages and their federations end
+            # before the flow does, whose threads wait for them.
+            status = status if isinstance(error, Exception) else "KILLED"
+            with undisturbed():
+                _run.runner.stop()
             raise
         finally:
             _run.tracker.close(status)
@@ -240,23 +247,12 @@ def _register(params: configuration.Params) -> None:
 
 
 @contextmanager
-def ended_by_signals(runner: dvcx.Runner) -> Iterator[None]:
-    """SIGTERM (also Prefect's cancel) and Ctrl-C end the stages and their federations before the flow itself goes."""
+def undisturbed() -> Iterator[None]:
+    """A second Ctrl-C or SIGTERM waits until the first has been seen to."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {}
-
-    def end(number: int, frame: Any) -> None:
-        runner.stop()
-        handler = before[number]
-        if callable(handler):
-            handler(number, frame)
-        else:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.signal(number, end)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
@@ -287,8 +283,23 @@ def summary(root: Path, params: configuration.Params) -> None:
     print("flows    .venv/bin/prefect server start")
 
 
+def serve() -> None:
+    """Start Prefect's own server where PREFECT_API_URL names none, out of reach of a terminal's Ctrl-C, which goes to all its processes.
+
+    Without the server the flow could not say how it ended, and would ask for it for minutes. A blocked signal stays blocked in a child.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with get_client(sync_client=True):  # starts it, once for the process
+            pass
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def main() -> int:
     started = time.monotonic()
+    # Prefect passes a SIGTERM on to the handler that it found. The default one ends the process on the spot, and its server stays behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     settings = Settings.read()
     os.chdir(settings.root)
     try:
@@ -297,6 +308,7 @@ def main() -> int:
             print("Nothing has changed since the last run.")
         else:
             print(f"fedsynth: {', '.join(params.models)} over {settings.federation}; Ctrl-C ends the run and its federation", flush=True)
+            serve()
             pipeline()
     except configuration.ParamsError as error:
         print(f"error: {error}", file=sys.stderr)

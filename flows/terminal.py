@@ -10,7 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-MARKS = {"ran": ("✔", "green"), "restored": ("↺", "cyan"), "unchanged": ("·", "dim"), "failed": ("✘", "red"), "left": ("–", "yellow")}
+MARKS = {
+    "ran": ("✔", "green"), "restored": ("↺", "cyan"), "unchanged": ("·", "dim"),
+    "failed": ("✘", "red"), "ended": ("✘", "yellow"), "left": ("–", "yellow"),
+}  # fmt: skip
 
 
 class Terminal:
@@ -56,7 +59,8 @@ class Terminal:
     def end(self, stage: str, outcome: str, note: str = "") -> None:
         with self._lock:
             self.done += 1
-            seconds = time.monotonic() - self._started.get(stage, time.monotonic())
+            now = time.monotonic()
+            seconds = now - self._started.get(stage, now)
             if (task := self._tasks.pop(stage, None)) is not None:
                 self.progress.remove_task(task)
         mark, style = MARKS[outcome]

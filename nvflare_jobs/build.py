@@ -30,7 +30,7 @@ def train(folder: Path, name: str, sites: list[str], config: dict[str, Any], alg
     job = _job(name, sites)
     persistor_id = job.to_server(Arrays(), id="persistor")
     controller = Rounds(num_clients=len(sites), num_rounds=rounds - start_round, start_round=start_round, persistor_id=persistor_id,
-                        aggregator=Aggregate(json.dumps(algorithm)), task_check_period=0.1)  # fmt: skip
+                        aggregator=Aggregate(json.dumps(algorithm), sites), task_check_period=0.1)  # fmt: skip
     job.to_server(controller)
     return _export(job, folder, "train", config, {"initial.safetensors": initial})
 

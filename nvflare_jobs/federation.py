@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from fedsynth import processes
 from fedsynth.settings import Settings
 
 ROUNDS = "rounds.jsonl"  # in the server's run folder: a line for each round, with each site's metrics
@@ -205,31 +206,13 @@ class _Run:
             self._workers[command[command.index("--client") + 1]] = child
 
     def _raised(self) -> str:
-        """The first error that a site's script or the server wrote down, in one line."""
-        return next((r for path in self._logs() if (r := reason(path.read_text(errors="replace")))), "")
+        """The most telling error that a site's script or the server wrote down, in one line."""
+        return reason("\n".join(path.read_text(errors="replace") for path in self._logs()))
 
     def kill(self) -> None:
         """End every process of the run: those that carry its mark, wherever they were started."""
-        for _ in range(3):
-            if not (alive := self._processes()):
-                break
-            for process in alive:
-                try:
-                    process.kill()
-                except psutil.NoSuchProcess:
-                    continue
-            psutil.wait_procs(alive, timeout=3)
+        processes.end(MARK, self.mark)
         self.process.poll()
-
-    def _processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.mark:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
 
 
 # What a FLARE log says when something went wrong, the most telling first, and how to put it.

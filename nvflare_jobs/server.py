@@ -48,14 +48,16 @@ class Arrays(ModelPersistor):
 
 
 class Aggregate(ModelAggregator):
-    """An algorithm's server half (fedsynth/algorithms) as a FLARE aggregator; refuses updates that are not finite or do not fit.
+    """An algorithm's server half (fedsynth/algorithms) as a FLARE aggregator; refuses updates that are missing, not finite or do not fit.
 
     `algorithm` is the block of params.yaml as JSON text: FLARE would build a mapping with a class_path before it reached us.
+    `sites` are those of which each round needs an update: where one fails, FLARE goes on with the others' for as long as it takes to
+    end the job, and a round without that site would become the global model.
     """
 
-    def __init__(self, algorithm: str):
+    def __init__(self, algorithm: str, sites: list[str]):
         super().__init__()
-        self.algorithm = algorithm
+        self.algorithm, self.sites = algorithm, sites
         self._built: Any = None
         self._updates: list[FLModel] = []
 
@@ -66,7 +68,7 @@ class Aggregate(ModelAggregator):
         if self._built is None:
             self._built = Block(**json.loads(self.algorithm)).build()
         updates = [(u.meta["client_name"], float(u.meta["weight"]), u.params) for u in self._updates]
-        check(updates)
+        check(updates, self.sites)
         difference = self._built.aggregate(updates)
         self._write_round()
         return FLModel(params=difference, params_type=ParamsType.DIFF, meta={})
@@ -82,10 +84,10 @@ class Aggregate(ModelAggregator):
         self._updates = []
 
 
-def check(updates: list[tuple[str, float, dict[str, np.ndarray]]]) -> None:
-    """Raises ValueError naming the site whose update has other names or shapes than the first site's, or NaN or Inf in it."""
-    if not updates:
-        raise ValueError("no site sent an update")
+def check(updates: list[tuple[str, float, dict[str, np.ndarray]]], sites: list[str]) -> None:
+    """Raises ValueError naming the site whose update is missing, has other names or shapes than the first site's, or NaN or Inf in it."""
+    if missing := sorted(set(sites) - {site for site, _, _ in updates}):
+        raise ValueError(f"no update from {', '.join(missing)}")
     first, _, expected = min(updates, key=lambda u: u[0])
     shapes = {name: a.shape for name, a in expected.items()}
     for site, weight, difference in updates:

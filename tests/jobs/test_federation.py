@@ -36,7 +36,7 @@ def training(tmp_path: Path, how: dict[str, str], rounds: int = 3, at: int = 1) 
     job.to_server(build.Arrays(), id="persistor")
     algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}
     job.to_server(
-        build.Rounds(num_clients=2, num_rounds=rounds, persistor_id="persistor", aggregator=build.Aggregate(json.dumps(algorithm)))
+        build.Rounds(num_clients=2, num_rounds=rounds, persistor_id="persistor", aggregator=build.Aggregate(json.dumps(algorithm), SITES))
     )
     initial = {"w": np.zeros((2, 3), np.float32)}
     return build._export(job, tmp_path / "job", CLIENT, {"how": how, "at": at}, {"initial.safetensors": initial})

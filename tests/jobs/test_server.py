@@ -28,16 +28,21 @@ GOOD = np.zeros((2, 2), np.float32)
 )
 def test_a_bad_update_is_refused_with_the_site(bad, said):
     with pytest.raises(ValueError, match=said):
-        check([update("south", bad), update("north", GOOD)])
+        check([update("south", bad), update("north", GOOD)], ["north", "south"])
 
 
 def test_a_weight_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match="north sent the weight 0"):
-        check([update("north", GOOD, 0.0)])
+        check([update("north", GOOD, 0.0)], ["north"])
 
 
 def test_good_updates_pass_whatever_their_order():
-    check([update("b", GOOD), update("a", GOOD + 1)])
+    check([update("b", GOOD), update("a", GOOD + 1)], ["a", "b"])
+
+
+def test_a_round_without_one_of_its_sites_is_refused():
+    with pytest.raises(ValueError, match="no update from north"):
+        check([update("south", GOOD)], ["north", "south"])
 
 
 def test_a_job_names_no_path_of_this_machine_and_its_content_is_its_token(tmp_path):

@@ -31,11 +31,24 @@ def tiny(raw: dict) -> dict:
 
 def command(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
     """Run a program of this environment in the copy; its output is in the result, whatever its exit code."""
+    return subprocess.run(words, cwd=cwd, env=environment(cwd) | env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          check=False, timeout=540)  # fmt: skip
+
+
+def environment(cwd: Path) -> dict[str, str]:
+    """Of programs in the copy: with its code in front of the checkout's, and none of the caller's settings."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # `python -m` puts the copy first, so that the copy's code runs, not the checkout's
     place = {k: v for k, v in os.environ.items() if not k.startswith(("FEDSYNTH_", "MLFLOW_", "PREFECT_", "DVC_"))}
-    env = place | {"PATH": path, "PYTHONPATH": str(cwd), "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"} | env
-    return subprocess.run(words, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=540)
+    fixed = {"PYTHONPATH": str(cwd), "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return place | fixed | {"PATH": path, "PREFECT_HOME": os.environ["PREFECT_HOME"]}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect_home(tmp_path_factory):
+    """One for all copies: to make Prefect's database takes ten to twenty seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        yield
 
 
 def git(*words: str, cwd: Path) -> str:

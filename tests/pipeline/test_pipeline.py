@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.pipeline.conftest import change, command, copy, git, run
+from tests.pipeline.conftest import change, command, copy, environment, git, run
 
 pytestmark = pytest.mark.pipeline
 
@@ -84,6 +83,8 @@ def test_a_second_run_with_nothing_changed_does_no_work(project, first):
 
 
 def test_a_change_of_one_model_runs_what_follows_from_it_and_nothing_else(project, first):
+    remote, other = project.parent / "remote", project.parent / "other"
+    command("dvc", "remote", "add", "-d", "shelf", str(remote), cwd=project)
     git("add", "-A", cwd=project)
     git("commit", "-q", "-m", "first run", cwd=project)
     before = (project / "models/diffusion/weights.safetensors").read_bytes()
@@ -95,8 +96,6 @@ def test_a_change_of_one_model_runs_what_follows_from_it_and_nothing_else(projec
     assert (project / "models/diffusion/weights.safetensors").read_bytes() != before
 
     # an older commit brings its data and models back, from a remote and on another machine too
-    remote, other = project.parent / "remote", project.parent / "other"
-    command("dvc", "remote", "add", "-d", "shelf", str(remote), cwd=project)
     git("add", "-A", cwd=project)
     git("commit", "-q", "-m", "another learning rate", cwd=project)
     assert command("dvc", "push", "--all-commits", cwd=project).returncode == 0
@@ -145,28 +144,32 @@ def test_bad_data_stop_the_run_with_the_site_the_rows_and_the_files(tmp_path):
     assert json.loads((tmp_path / "reports/validation.json").read_text())["used"] == ["north"]
 
 
-def test_ending_the_flow_ends_its_federation(tmp_path):
+@pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
+def test_ending_the_flow_ends_its_federation_and_its_server(tmp_path, how):
     copy(tmp_path)
     change(tmp_path, lambda raw: raw["models"]["diffusion"]["training"].update(rounds=500))
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("FEDSYNTH_", "MLFLOW_", "PREFECT_"))}
-    process = subprocess.Popen([sys.executable, "-m", "flows.pipeline"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               text=True, env=env | {"PYTHONPATH": str(tmp_path), "PYTHONUNBUFFERED": "1"})  # fmt: skip
+    # a session of its own: a terminal's Ctrl-C goes to the whole group, and so does the test's
+    process = subprocess.Popen([sys.executable, "-m", "flows.pipeline"], cwd=tmp_path, env=environment(tmp_path), text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
     lines = []
     for line in process.stdout:
         lines.append(line)
         if "train@diffusion: round 2/" in line:
             break
     assert process.poll() is None, "".join(lines)
-    process.send_signal(signal.SIGTERM)
+    if how == "Ctrl-C":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGTERM)
     started = time.monotonic()
-    rest, _ = process.communicate(timeout=40)
-    assert process.returncode != 0, rest
+    rest, _ = process.communicate(timeout=60)  # until nobody holds its output any more
     assert time.monotonic() - started < 30
+    assert process.returncode == {"SIGTERM": 143, "Ctrl-C": 130}[how], rest
+    assert outcomes(rest)["train@diffusion"] == "ended"
+    assert "reference" not in rest or outcomes(rest)["reference"] == "left"  # nothing was started any more
     left = [p.cmdline() for p in psutil.process_iter() if _in(p, str(tmp_path))]
     assert left == []
-    kept = list((tmp_path / ".work/train/diffusion").glob("kept-*.safetensors"))
-    assert kept  # the next run goes on from there
-    shutil.rmtree(tmp_path / ".work")
+    assert list((tmp_path / ".work/train/diffusion").glob("kept-*.safetensors"))  # the next run goes on from there
 
 
 def _in(process: psutil.Process, folder: str) -> bool:

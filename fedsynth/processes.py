@@ -1,0 +1,41 @@
+"""Processes that carry a mark in their environment: found and ended wherever they were started, whoever their parent has become."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+
+import psutil
+
+LOOK_S, KILL_S = 0.2, 9.0  # between two looks; for how long what starts anew is killed again
+
+
+def marked(name: str, value: str) -> list[psutil.Process]:
+    """Living processes whose environment holds `name`=`value`, this one left out."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and process.environ().get(name) == value:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def end(name: str, value: str, patience_s: float = 0) -> None:
+    """Wait up to `patience_s` for the marked processes to end by themselves, then kill what is left and what it started meanwhile.
+
+    Nothing here waits *for* a process (psutil's waiting would take the exit code of a child away from the one who started it: an ended
+    stage then looks like a finished one).
+    """
+    deadline = time.monotonic() + patience_s
+    while (left := marked(name, value)) and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+    deadline = time.monotonic() + KILL_S
+    while left and time.monotonic() < deadline:
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        time.sleep(LOOK_S)
+        left = marked(name, value)
