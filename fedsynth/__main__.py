@@ -20,6 +20,15 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 @app.command()
+def source() -> None:
+    """Look at the source's files, so that DVC sees when they have changed."""
+    from fedsynth.stages import ingest as stage
+
+    settings, params = _start()
+    stage.look(params, settings.root / "data" / "source.json")
+
+
+@app.command()
 def ingest(site: Annotated[str | None, typer.Option(help="only this site; default: all that the source names")] = None) -> None:
     """Read every image of the source, resample and scale it, and write a set with its manifest for each site."""
     from fedsynth.stages import ingest as stage

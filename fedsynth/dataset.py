@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fedsynth import manifest as table
-from fedsynth.params import Image
+from fedsynth.params import Image, Params
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +73,18 @@ class ImageSet:
 
 def concatenate(sets: list[ImageSet]) -> ImageSet:
     return ImageSet(pd.concat([s.manifest for s in sets], ignore_index=True), np.concatenate([s.images for s in sets]))
+
+
+def synthetic(params: Params, images: np.ndarray, places: np.ndarray, name: str, version: str) -> ImageSet:
+    """A set of images (N, C, *S) that the model `name` has drawn for labels `places` (N,), with its manifest."""
+    image = params.image
+    same = {"site": "synthetic", "split": "train", "origin": "synthetic", "model": f"{name}/{version}", "seed": params.seed}
+    same["modality"] = "+".join(image.images)
+    own = [
+        {"image_id": f"{name}-{i:05d}", "subject": f"{name}-{i:05d}", "label": image.labels[k], "index": i} for i, k in enumerate(places)
+    ]
+    rows = [table.row(len(image.images), x, **same, **facts) for x, facts in zip(images, own, strict=True)]
+    return ImageSet(table.frame(rows), images)
 
 
 def batches(n: int, batch: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:

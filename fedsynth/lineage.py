@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
 
 import yaml
+
+from fedsynth.settings import experiment
 
 NONE = "none"
 
@@ -48,8 +49,7 @@ def _output(root: Path, *arguments: str) -> str | None:
 
 
 def _dvc(root: Path) -> dict[str, str]:
-    experiment = os.environ.get("DVC_EXP_NAME")
-    tags = {"dvc.exp": experiment} if experiment else {}
+    tags = {"dvc.exp": experiment()} if experiment() else {}
     lock = root / "dvc.lock"
     if not lock.is_file():
         return {"dvc.lock": NONE, **tags}

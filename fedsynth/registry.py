@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import tempfile
 import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedsynth import weights
+from fedsynth import outputs, weights
 from fedsynth.card import card
 from fedsynth.lineage import key, lineage
 from fedsynth.params import Image, Params
-from fedsynth.settings import quiet
+from fedsynth.settings import quiet, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,16 +25,6 @@ NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry", "mlf
 _saving = threading.Lock()  # MLflow keeps the model that a file of code sets in a global variable
 
 
-def home(root: Path) -> Path:
-    """Where runs are kept by default. `dvc exp run` works in copies that it throws away; DVC_ROOT names the real project even there."""
-    return Path(os.environ.get("DVC_ROOT") or root).resolve()
-
-
-def uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI, else SQLite in the project's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home(root)}/mlflow.db"
-
-
 def registered_name(model: str) -> str:
     return f"fedsynth-{model}"
 
@@ -46,7 +34,7 @@ def registered(root: Path, params: Params) -> bool:
     files = {model: root / "models" / model / weights.FILE for model in params.models}
     if not all(path.is_file() for path in files.values()):
         return False
-    if uri(root).startswith("sqlite:///") and not Path(uri(root).removeprefix("sqlite:///")).is_file():
+    if tracking_uri(root).startswith("sqlite:///") and not Path(tracking_uri(root).removeprefix("sqlite:///")).is_file():
         return False
     client = client_of(root)
     return all(find(client, model, weights.sha256(path)) for model, path in files.items())
@@ -61,7 +49,7 @@ def client_of(root: Path) -> MlflowClient:
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=uri(root))
+    return MlflowClient(tracking_uri=tracking_uri(root))
 
 
 def find(client: MlflowClient, model: str, digest: str) -> str | None:
@@ -78,7 +66,7 @@ def register(root: Path, model: str, run_id: str) -> str:
     from mlflow.entities import LoggedModelOutput
 
     client, folder = client_of(root), root / "models" / model
-    about, digest = json.loads((folder / weights.ABOUT).read_text(encoding="utf-8")), weights.sha256(folder / weights.FILE)
+    about, digest = outputs.read(folder / weights.ABOUT, f"train@{model}"), weights.sha256(folder / weights.FILE)
     if about["weights_sha256"] != digest:
         raise weights.WeightsError(f"{folder / weights.FILE} is not what {weights.ABOUT} describes; run `dvc checkout --force`")
     if known := find(client, model, digest):

@@ -1,4 +1,4 @@
-"""Environment variables as one checked object: WHERE things are computed and kept. Nothing else in the project reads the environment."""
+"""Environment variables: WHERE things are computed and kept. Ours are read here alone; a table's folder may name variables of its own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ DESCRIBED = {
     "FEDSYNTH_STALL_S": "seconds without a sign of life from a job after which it is ended; default 180",
     "FEDSYNTH_EVENTS": "1: stages also print machine-readable events, for the flow",
     "MLFLOW_TRACKING_URI": "tracking server and registry; default: SQLite in the project's folder",
+    "PREFECT_API_URL": "Prefect server that runs are shown on; default: one of its own for the time of a run",
 }
 
 # What keeps every tool from calling home. MLflow takes `true` only, Prefect takes it too.
@@ -71,6 +72,21 @@ class Settings:
         """Variable, value in force, meaning: for `fedsynth env`."""
         named = {f"FEDSYNTH_{f.name.upper()}": str(getattr(self, f.name)) for f in fields(self)}
         return [(name, named.get(name, os.environ.get(name, "")), meaning) for name, meaning in DESCRIBED.items()]
+
+
+def home(root: Path) -> Path:
+    """Where runs are kept by default. `dvc exp run` works in copies that it throws away; DVC_ROOT names the real project even there."""
+    return Path(os.environ.get("DVC_ROOT") or root).resolve()
+
+
+def experiment() -> str:
+    """The name of the experiment within `dvc exp run`, else nothing."""
+    return os.environ.get("DVC_EXP_NAME", "")
+
+
+def tracking_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI, else SQLite in the project's folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home(root)}/mlflow.db"
 
 
 def quiet() -> None:

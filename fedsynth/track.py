@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import logging
-import os
 import threading
 import time
 from collections import defaultdict
@@ -14,13 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fedsynth import weights
+from fedsynth import outputs, weights
 from fedsynth.flat import flatten, round_metrics, score_metrics
 from fedsynth.lineage import key, lineage
 from fedsynth.params import Params
-from fedsynth.registry import client_of, find, home, register, registered, registered_name, uri, worth_of
+from fedsynth.registry import client_of, find, register, registered, registered_name, worth_of
+from fedsynth.settings import home, tracking_uri
 
-__all__ = ["Tracker", "register", "registered", "uri"]
+__all__ = ["Tracker", "register", "registered"]
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +48,8 @@ class Tracker:
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        place = None if os.environ.get("MLFLOW_TRACKING_URI") else (home(self.root) / "mlartifacts").as_uri()
+        # a server has a store of its own; with a database alone MLflow would write into whatever the working directory is
+        place = (home(self.root) / "mlartifacts").as_uri() if tracking_uri(self.root).startswith("sqlite:") else None
         if (found := self.client.get_experiment_by_name(name)) is None:
             try:
                 return self.client.create_experiment(name, artifact_location=place)
@@ -111,18 +111,18 @@ class Tracker:
         """The report's page and its pictures, and what the uses reach on real images."""
         self.client.log_artifacts(self.run_id, str(folder), "report")
         self.pictures(sorted(folder.glob("*.png")))
-        self.scores("reference", "", _json(self.root / "reports" / "reference.json")["rows"])
+        self.scores("reference", "", outputs.read(self.root / "reports" / "reference.json", "reference")["rows"])
 
     def publish(self, model: str) -> str:
         """Bring a model's rounds, scores and weights into MLflow; weights that are in the registry already are not registered again."""
         folder = self.root / "models" / model
         known = find(self.client, model, weights.sha256(folder / weights.FILE))
         if known is None or f"train@{model}" in self._children:
-            self.history(model, _json(folder / "history.json"))
+            self.history(model, outputs.read(folder / "history.json", f"train@{model}"))
             self.ended("train", model)
         scores = self.root / "reports" / "score" / f"{model}.json"
         if scores.is_file():
-            self.scores("score", model, _json(scores)["rows"])
+            self.scores("score", model, outputs.read(scores, f"score@{model}")["rows"])
             made = [
                 (f"{use}/{name}", of.get(name)) for use, of in worth_of(self.root, model).items() for name in ("retained", "gap_closed")
             ]
@@ -167,7 +167,3 @@ class Tracker:
 def _chunks(items: list, size: int) -> Iterator[list]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -7,12 +7,13 @@ What was not computed, or withheld for too few images, is None: never 0, never p
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+from fedsynth import outputs
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -26,8 +27,9 @@ def rows(root: Path, models: list[str] | None = None) -> Rows:
     """All rows under reports/: the reference's, then those of each model (default: of every file that is there)."""
     folder = root / "reports"
     names = models if models is not None else sorted(p.stem for p in (folder / "score").glob("*.json"))
-    files = [folder / "reference.json", *(folder / "score" / f"{name}.json" for name in names)]
-    return [row for file in files for row in json.loads(file.read_text())["rows"]]
+    found = [outputs.read(folder / "reference.json", "reference")]
+    found += [outputs.read(folder / "score" / f"{name}.json", f"score@{name}") for name in names]
+    return [row for answer in found for row in answer["rows"]]
 
 
 def table(rows: Rows) -> pd.DataFrame:

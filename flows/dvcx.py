@@ -36,16 +36,20 @@ def graph(root: Path) -> dict[str, list[str]]:
         return {s.addressing: sorted(d.addressing for d in edges.successors(s)) for s in networkx.dfs_postorder_nodes(edges)}
 
 
-def stale(root: Path) -> set[str]:
-    """Stage instances whose inputs, outputs or command are not as dvc.lock says, and all that follow from them."""
+def stale(root: Path, stages: dict[str, list[str]]) -> tuple[set[str], set[str]]:
+    """Stage instances whose inputs, outputs or command are not as dvc.lock says, with all that follow from them; and those of
+    `always_changed`, which look at what lies outside of the project: what follows from them is known when they have run.
+    """
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
-        changed = set(repo.status())
-    for stage, upstream in graph(root).items():
+        status = repo.status()
+    outward = {stage for stage, why in status.items() if why == ["always changed"]}
+    changed = set(status) - outward
+    for stage, upstream in stages.items():
         if changed & set(upstream):
             changed.add(stage)
-    return changed
+    return changed, outward
 
 
 class Runner:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedsynth.settings import Settings, quiet
+from fedsynth.settings import Settings, quiet, tracking_uri
 
 quiet()
 if __name__ == "__main__":
@@ -44,7 +44,7 @@ class Run:
     def __init__(self, root: Path, params: configuration.Params, stages: dict[str, list[str]], terminal: Terminal):
         self.root, self.params, self.terminal = root, params, terminal
         self.runner = dvcx.Runner(root, AT_ONCE)
-        self.stale = dvcx.stale(root)
+        self.stale = set().union(*dvcx.stale(root, stages))
         self.tracker = Tracking(root, params)
         self.stages = stages
         self.ran: set[str] = set()
@@ -261,8 +261,14 @@ def undisturbed() -> Iterator[None]:
 
 
 def up_to_date(root: Path, params: configuration.Params) -> bool:
-    """Whether DVC has nothing to do and the registry has every model's weights. A second and a half, where a flow run takes fifteen."""
-    if dvcx.stale(root):
+    """Whether DVC has nothing to do and the registry has every model's weights. A few seconds, where a flow run takes fifteen."""
+    stages = dvcx.graph(root)
+    changed, outward = dvcx.stale(root, stages)
+    if changed:
+        return False
+    for stage in outward:
+        dvcx.Runner(root).repro(stage, lambda line: None)
+    if dvcx.stale(root, stages)[0]:
         return False
     from fedsynth import track
 
@@ -272,14 +278,14 @@ def up_to_date(root: Path, params: configuration.Params) -> bool:
 def summary(root: Path, params: configuration.Params) -> None:
     from rich.console import Console
 
-    from fedsynth import track, worth
+    from fedsynth import worth
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140  # a log has no width: the table is not to be cut
     console.print(worth.text(worth.rows(root, list(params.models))))
     print(f"report   {root / 'reports/report/index.html'}")
-    print(f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {track.uri(root)}")
+    print(f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {tracking_uri(root)}")
     print("flows    .venv/bin/prefect server start")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fedsynth import outputs
 from fedsynth import params as configuration
 from fedsynth.errors import UserError
 from fedsynth.params import Params
@@ -108,13 +109,6 @@ def _terminate(number: int, frame: Any) -> None:
 
 
 def validated(root: Path) -> dict[str, Any]:
-    """reports/validation.json. Raises StageError where validation has not run."""
-    path = root / "reports" / "validation.json"
-    if not path.is_file():
-        raise StageError(f"{path} is not there; run `dvc repro validate` first")
-    return json.loads(path.read_text())
-
-
-def write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    """reports/validation.json. Raises UserError where validation has not run."""
+    found: dict[str, Any] = outputs.read(root / "reports" / "validation.json", "validate")
+    return found

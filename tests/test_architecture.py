@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,12 +30,17 @@ def sources() -> list[Path]:
 
 
 def imported(path: Path) -> set[str]:
+    return {module.split(".")[0] for module in imported_modules(path)}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """What is imported anywhere in a file, "x.y" also for `from x import y`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {a.name.split(".")[0] for a in node.names}
+            found |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
+            found |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
     return found
 
 
@@ -62,3 +68,43 @@ def test_importing_the_package_makes_no_file_and_reads_no_environment(tmp_path):
     script = "import fedsynth, fedsynth.params, fedsynth.settings, fedsynth.manifest"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, env={"PATH": ""})
     assert list(tmp_path.iterdir()) == []
+
+
+# What carries, words or ends things and does not change what a stage computes. `params` decides all of it, and DVC compares its values
+# themselves; what `manifest` decides is in the data; `outgoing` lets through or refuses.
+PLUMBING = {
+    *(f"fedsynth/{name}.py" for name in ("__init__", "checkpoint", "errors", "lean", "manifest", "outgoing", "outputs", "params")),
+    *(f"fedsynth/{name}.py" for name in ("processes", "settings", "stages/__init__", "verdict_page")),
+    *(f"nvflare_jobs/{name}.py" for name in ("__init__", "build", "centre", "federation")),
+}
+
+
+def computing(start: set[str]) -> set[str]:
+    """The project's files that the files of `start` import, and those import, except through plumbing."""
+    seen, todo = set(), set(start)
+    while todo:
+        name = todo.pop()
+        if name in seen or name in PLUMBING or not name.endswith(".py"):
+            continue
+        seen.add(name)
+        todo |= {file for module in imported_modules(ROOT / name) if (file := file_of(module))}
+    return seen
+
+
+def file_of(module: str) -> str | None:
+    stem = module.replace(".", "/")
+    return next((f for f in (f"{stem}.py", f"{stem}/__init__.py") if (ROOT / f).is_file()), None)
+
+
+def stages() -> dict[str, dict]:
+    return {name: stage.get("do", stage) for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()}
+
+
+@pytest.mark.parametrize("name", [name for name in stages() if name != "source"])  # that one is never skipped
+def test_a_stage_depends_on_all_code_that_computes_its_result(name):
+    stage = stages()[name]
+    deps = {d for d in stage["deps"] if d.startswith(("fedsynth/", "nvflare_jobs/"))}
+    listed = {str(f.relative_to(ROOT)) for d in deps for f in ([ROOT / d] if (ROOT / d).is_file() else (ROOT / d).glob("*.py"))}
+    words = stage["cmd"].split()
+    entry = {f"fedsynth/stages/{words[1]}.py"} if words[0] == "fedsynth" else set()
+    assert computing(listed | entry) - listed == set()

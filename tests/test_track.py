@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fedsynth import track, weights
+from fedsynth.settings import tracking_uri
 from tests.sets import tiny_params
 from tests.trained import ROUNDS, trained
 
@@ -42,11 +43,11 @@ def history(tracker, run_id, name):
 
 
 def test_the_database_lies_in_the_project_unless_the_environment_says_otherwise(tmp_path, monkeypatch):
-    assert track.uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "real"))  # a copy made by `dvc exp run` is thrown away
-    assert track.uri(tmp_path / "copy") == f"sqlite:///{tmp_path}/real/mlflow.db"
+    assert tracking_uri(tmp_path / "copy") == f"sqlite:///{tmp_path}/real/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    assert track.uri(tmp_path) == "http://127.0.0.1:1"
+    assert tracking_uri(tmp_path) == "http://127.0.0.1:1"
 
 
 def test_nothing_is_written_to_the_terminal(root, capfd):

@@ -31,6 +31,10 @@ class Source(ABC):
     def sites(self) -> list[str]:
         """Names of the sites, in a fixed order."""
 
+    def fingerprint(self) -> str:
+        """Changes whenever the records may have changed though params.yaml has not: of the files that they are read from, say."""
+        return ""
+
     @abstractmethod
     def records(self, site: str) -> Iterator[Record]:
         """The site's images, in a fixed order; the same arguments and seed give the same bytes."""

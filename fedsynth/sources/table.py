@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -49,6 +50,19 @@ class Table(Source):
         here = self._rows[self._rows["site"] == site]
         for _, rows in here.groupby("key", sort=False):
             yield self._record(rows.to_dict("records"))
+
+    def fingerprint(self) -> str:
+        """Of the table and of every file's size and time of change, as `make` looks at files: the contents may be hundreds of gigabytes."""
+        names = sorted({name for column in ("image", "mask") for name in self._rows[column] if name.strip()})
+        found = hashlib.sha256((self._folder / FILE).read_bytes())
+        for name in names:
+            try:
+                about = self._inside(name).stat()
+            except (SetError, OSError) as error:  # its record says so, too
+                found.update(f"{name}\0{type(error).__name__}\n".encode())
+                continue
+            found.update(f"{name}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+        return found.hexdigest()
 
     @cached_property
     def _folder(self) -> Path:

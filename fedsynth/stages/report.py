@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from fedsynth import curves, pictures, worth
+from fedsynth import curves, outputs, pictures, worth
 from fedsynth.dataset import ImageSet, concatenate
-from fedsynth.errors import UserError
 from fedsynth.params import Params
 from fedsynth.report import SHOWN, Trained, page
 
@@ -20,9 +18,9 @@ def report(params: Params, root: Path, out: Path, simulation: bool = True, linea
     Raises UserError naming the file that is missing; scores may be missing, and are shown as that.
     """
     root, out = Path(root), Path(out)
-    validation = _json(root / "reports" / "validation.json", "validate")
+    validation = outputs.read(root / "reports" / "validation.json", "validate")
     models = {name: _trained(root, name) for name in params.models}
-    rows = [row for path in _scores(root, params) for row in _json(path, "score")["rows"]]
+    rows = [row for path in _scores(root, params) for row in outputs.read(path, "score")["rows"]]
     real = shown(params, root, validation["used"]) if simulation else None
     out.mkdir(parents=True, exist_ok=True)
     for name, trained in models.items():
@@ -30,7 +28,7 @@ def report(params: Params, root: Path, out: Path, simulation: bool = True, linea
         (out / f"samples_{name}.png").write_bytes(pictures.png(sheet))
         (out / f"losses_{name}.png").write_bytes(curves.losses_png(trained.history, list(validation["sites"])))
     (out / "index.html").write_text(page(params, validation, rows, models, real, simulation, lineage), encoding="utf-8")
-    (out.parent / "worth.json").write_text(json.dumps(worth.summary(rows), indent=1) + "\n", encoding="utf-8")
+    outputs.write(out.parent / "worth.json", worth.summary(rows))
     worth.table(rows).to_csv(out / "worth.csv", index=False, lineterminator="\n")
 
 
@@ -45,16 +43,10 @@ def shown(params: Params, root: Path, sites: list[str]) -> ImageSet:
 
 def _trained(root: Path, name: str) -> Trained:
     folder = root / "models" / name
-    model, history = _json(folder / "model.json", f"train@{name}"), _json(folder / "history.json", f"train@{name}")
+    model, history = outputs.read(folder / "model.json", f"train@{name}"), outputs.read(folder / "history.json", f"train@{name}")
     return Trained(model, history, ImageSet.load(root / "data" / "synthetic" / name, verify=False))
 
 
 def _scores(root: Path, params: Params) -> list[Path]:
     paths = [root / "reports" / "reference.json", *[root / "reports" / "score" / f"{name}.json" for name in params.models]]
     return [path for path in paths if path.is_file()]
-
-
-def _json(path: Path, stage: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{path} is not there; run `dvc repro {stage}` first")
-    return json.loads(path.read_text(encoding="utf-8"))

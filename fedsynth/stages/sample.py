@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedsynth import manifest as table
-from fedsynth.dataset import ImageSet
+from fedsynth import outputs
+from fedsynth.dataset import ImageSet, synthetic
 from fedsynth.errors import UserError
 from fedsynth.params import Image, Params
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from fedsynth.families import Family
 
 TRIES = 20  # an image whose class has a lesion but whose mask is empty is drawn again, so often at most
@@ -31,7 +29,7 @@ def sample(params: Params, root: Path, name: str) -> ImageSet:
     from fedsynth import expectations, weights
 
     source, folder = root / "models" / name, root / "data" / "synthetic" / name
-    model = json.loads((source / "model.json").read_text())
+    model = outputs.read(source / "model.json", f"train@{name}")
     family = weights.build_family(model, weights.load(source / "weights.safetensors"))
     drawn = draw(family, params, name, model["weights_sha256"][:12])
     shutil.rmtree(folder, ignore_errors=True)
@@ -69,7 +67,7 @@ def draw(family: Family, params: Params, name: str, version: str) -> ImageSet:
                 )
         todo = clean(image, images, places, todo)
         if not len(todo):
-            return ImageSet(manifest_of(params, images, places, name, version), images)
+            return synthetic(params, images, places, name, version)
     short = sorted({image.labels[k] for k in places[todo]})
     raise SampleError(f"{name} draws no lesion mask for {', '.join(short)} in {TRIES} tries ({len(todo)} images left); train it longer")
 
@@ -121,17 +119,6 @@ def _given(params: Params, n: int) -> np.ndarray | None:
         )
     channels = ImageSet.load(Path(params.sample.given)).channels(params.image, params.image.given)
     return channels[np.arange(n) % len(channels)]
-
-
-def manifest_of(params: Params, images: np.ndarray, places: np.ndarray, name: str, version: str) -> pd.DataFrame:
-    """The manifest of synthetic images (N, C, *S) with labels `places` (N,)."""
-    image = params.image
-    same = {"site": "synthetic", "split": "train", "origin": "synthetic", "model": f"{name}/{version}", "seed": params.seed}
-    same["modality"] = "+".join(image.images)
-    own = [
-        {"image_id": f"{name}-{i:05d}", "subject": f"{name}-{i:05d}", "label": image.labels[k], "index": i} for i, k in enumerate(places)
-    ]
-    return table.frame([table.row(len(image.images), x, **same, **facts) for x, facts in zip(images, own, strict=True)])
 
 
 def export(params: Params, drawn: ImageSet, model: dict[str, Any], folder: Path) -> None:

@@ -6,7 +6,8 @@ from nvflare_jobs.site import Site, main
 
 
 def work(site: Site) -> None:
-    from fedsynth.stages import sample, score
+    from fedsynth.dataset import synthetic
+    from fedsynth.stages import score
 
     params, kind, name = site.params, site.config["kind"], site.config["name"]
     real = site.validated_set()
@@ -17,8 +18,8 @@ def work(site: Site) -> None:
             rows = score.reference_at_site(params, site.name, real, networks)
         else:
             images, places = received.params["set/images"], received.params["set/labels"]
-            synthetic = score.ImageSet(sample.manifest_of(params, images, places, name, "job"), images)
-            rows = score.score_at_site(params, site.name, real, synthetic, networks, name)
+            drawn = synthetic(params, images, places, name, "job")
+            rows = score.score_at_site(params, site.name, real, drawn, networks, name)
         site.answer("score", {"rows": rows, "seconds": round(time.monotonic() - started, 1)})
 
 

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from fedsynth import outputs
 from fedsynth.dataset import ImageSet
 from fedsynth.params import Params
 from fedsynth.settings import Settings
@@ -58,7 +59,7 @@ def _ask(params: Params, settings: Settings, kind: str, name: str, payload: Arra
     rows = [row for site in sites for row in answers[site]["rows"]]
     seconds = {"centre": round(fitted, 1)} | {site: answers[site]["seconds"] for site in sites}
     out = settings.root / "reports" / ("reference.json" if kind == "reference" else f"score/{name}.json")
-    centre.write_json(out, {"rows": rows, "seconds": seconds})
+    outputs.write(out, {"rows": rows, "seconds": seconds})
     print(f"{stage}: {len(rows)} rows from {len(sites)} sites", flush=True)
 
 

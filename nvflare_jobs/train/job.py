@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import safe_open
 
 import fedsynth
-from fedsynth import weights
+from fedsynth import outputs, weights
 from fedsynth.params import Params
 from fedsynth.settings import Settings
 from nvflare_jobs import build, centre, federation
@@ -94,7 +94,7 @@ def write(folder: Path, params: Params, name: str, arrays: Arrays, result: Path,
           start: int) -> None:  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     weights.save(folder / "weights.safetensors", arrays, {"model": name})
-    centre.write_json(folder / "history.json", history(result, job_id, seconds, start))
+    outputs.write(folder / "history.json", history(result, job_id, seconds, start))
     model = params.models[name].model_dump(mode="json")
     facts = {
         "name": name,
@@ -107,7 +107,7 @@ def write(folder: Path, params: Params, name: str, arrays: Arrays, result: Path,
         "fedsynth": fedsynth.__version__,
         "weights_sha256": weights.sha256(folder / "weights.safetensors"),
     }
-    centre.write_json(folder / "model.json", facts)
+    outputs.write(folder / "model.json", facts)
 
 
 if __name__ == "__main__":

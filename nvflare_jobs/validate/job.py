@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fedsynth import outputs
 from fedsynth.params import Params
 from fedsynth.settings import Settings
 from nvflare_jobs import build, centre
@@ -19,7 +20,7 @@ def stage(params: Params, settings: Settings) -> None:
     answers = json.loads((result / ANSWERS).read_text())
     verdicts = {site: answers[site] for site in sites}
     used = decide(params, verdicts, settings)
-    centre.write_json(settings.root / "reports/validation.json", {"sites": verdicts, "used": used})
+    outputs.write(settings.root / "reports/validation.json", {"sites": verdicts, "used": used})
 
 
 def decide(params: Params, verdicts: dict[str, dict[str, Any]], settings: Settings) -> list[str]:

@@ -248,3 +248,17 @@ def test_real_microscopy_of_mixed_colour_and_size_is_read():
         "fluo256": 40, "fluo360": 24, "fluo520x696": 20, "he-purple": 20, "he-purple-white": 16,
     }  # fmt: skip
     assert not [r.problem for records in found.values() for r in records if r.problem]
+
+
+def test_a_changed_added_or_removed_file_changes_the_fingerprint_and_nothing_else_does(tmp_path):
+    rows = make_table(tmp_path)
+    first = source(tmp_path).fingerprint()
+    assert source(tmp_path, seed=2).fingerprint() == first
+    path = tmp_path / rows["image"][0]
+    kept = path.read_bytes()
+    path.write_bytes(kept + b"more")
+    changed = source(tmp_path).fingerprint()
+    path.unlink()
+    gone = source(tmp_path).fingerprint()
+    write_table(tmp_path, rows.iloc[1:])
+    assert len({first, changed, gone, source(tmp_path).fingerprint()}) == 4
