@@ -22,6 +22,7 @@ METRICS = {
     "false_positive_rate": ("false-positive rate", "the share of the test images without a lesion in which one was found; lower is better"),
 }
 LOWER_IS_BETTER = {"false_positive_rate"}
+NO_GAP = "no gap"  # as worth.py says it
 
 
 def use_table(use: str, rows: worth.Rows, models: list[str], sites: list[str]) -> dict[str, Any]:
@@ -65,8 +66,11 @@ def judge(lines: list[dict[str, Any]], summary: dict[str, dict]) -> None:
         if line["name"] == "synthetic":
             line["judged"] = {"retained": settled(of.get("retained"), line["mean"], pooled)}
         else:
-            needed = (line["mean"], local, pooled)
-            line["judged"] = {key: settled(of.get(key), *needed) for key in ("gap_closed", "gap_closed_poorest")}
+            needed, why = (line["mean"], local, pooled), of.get("why", {})
+            line["judged"] = {
+                key: NO_GAP if why.get(key, "").startswith(NO_GAP) else settled(of.get(key), *needed)
+                for key in ("gap_closed", "gap_closed_poorest")
+            }
             line["judged"]["poorest_site"] = of.get("poorest_site")
 
 
@@ -77,8 +81,8 @@ def settled(value: float | None, *needed: float | None) -> float | None:
     return None if None in needed else math.nan
 
 
-def known_number(value: float | None) -> TypeGuard[float]:
-    return value is not None and math.isfinite(value)
+def known_number(value: float | str | None) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def headline(use: dict[str, Any]) -> dict[str, Any]:
@@ -113,17 +117,30 @@ def _added(line: dict[str, Any], local: float | None, label: str) -> str:
     text = f"Added to a site's own images, the set of {line['model']}"
     gap, poorest = line["judged"]["gap_closed"], line["judged"]["gap_closed_poorest"]
     if not known_number(gap):
-        start = f" from {local:.2f}" if known_number(local) else ""
-        return f"{text} brings the {label}{start} to {line['mean']:.2f}; how much of the gap that closes is {percent(gap)}."
+        brings = f"{text} {_moves(local, line['mean'], label)}"
+        if gap == NO_GAP:
+            return f"{brings}. There is no gap to close: all sites' real images together are hardly better than one site's own."
+        return f"{brings}; how much of the gap that closes is {percent(gap)}."
     if gap < 0:
         return f"{text} does harm: it widens the gap between one site's and all sites' real images by {percent(-gap)}."
     more = f" ({percent(poorest)} at {line['judged']['poorest_site']}, the poorest site)" if known_number(poorest) else ""
     return f"{text} closes {percent(gap)} of the gap between what one site reaches alone and all sites' real images together{more}."
 
 
+def _moves(before: float | None, after: float, label: str) -> str:
+    if not known_number(before):
+        return f"brings the {label} to {after:.2f}"
+    if f"{before:.2f}" == f"{after:.2f}":
+        return f"leaves the {label} at {after:.2f}"
+    return f"{'raises' if after > before else 'lowers'} the {label} from {before:.2f} to {after:.2f}"
+
+
 def number(value: float | None) -> str:
     return "missing" if value is None else f"{value:.2f}" if known_number(value) else "undefined"
 
 
-def percent(value: float | None) -> str:
+def percent(value: float | str | None) -> str:
+    """A share as percent; a word such as NO_GAP stays one."""
+    if isinstance(value, str):
+        return value
     return "missing" if value is None else f"{100 * value:.0f}\N{NO-BREAK SPACE}%".replace("-", "−") if known_number(value) else "undefined"

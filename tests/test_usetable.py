@@ -76,9 +76,16 @@ def test_what_was_never_computed_is_none_and_what_is_not_defined_is_nan():
     assert found["vae synthetic"]["judged"]["retained"] is None, "without pooled it cannot be known"
 
 
-def test_a_gap_that_is_none_is_undefined_and_not_missing():
+def test_a_gap_that_is_none_is_said_to_be_none_and_not_missing():
     found = lines(both("local", 0.8, 0.8) + both("pooled", 0.8, 0.8) + VAE, ["vae"])
-    assert math.isnan(found["vae augmented"]["judged"]["gap_closed"])
+    assert found["vae augmented"]["judged"]["gap_closed"] == "no gap"
+
+
+@pytest.mark.parametrize(("own", "said"), [(0.8, "lowers the Dice from 0.80 to 0.55"), (0.5, "raises the Dice from 0.50 to 0.55")])
+def test_without_a_gap_the_headline_says_what_adding_the_set_does(own, said):
+    text = headline(use_table("segmentation", both("local", own, own) + both("pooled", own, own) + VAE, ["vae"], SITES))["text"][1]
+    assert said in text
+    assert "no gap to close" in text
 
 
 def test_one_site_without_a_score_leaves_the_mean_missing():
