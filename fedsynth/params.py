@@ -143,7 +143,7 @@ class Training(Strict):
     clip: float | None = 1.0  # norm of the gradient
     ema: float | None = None  # decay per step of the averaged weights
     flip: list[int] = Field(default_factory=list)  # spatial axes along which images may be mirrored
-    bf16: bool = False  # autocast; whether it helps depends on the machine and the size: measure
+    bf16: bool = False  # autocast; faster only where a site's processor has instructions for it: docs/decisions/0002
 
 
 class Model(Strict):

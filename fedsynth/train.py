@@ -39,11 +39,9 @@ class Trainer:
     def __init__(self, family: Family, algorithm: Algorithm, training: Training, x: Tensor, y: Tensor, given: Tensor | None, seed: int,
                  state: Path | None = None):  # fmt: skip
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        layout = {4: torch.channels_last, 5: torch.channels_last_3d}[x.ndim]
-        self.family = family.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
+        self.family = family.to(self.device)
         self.algorithm, self.training, self.state = algorithm, training, state
         self.x, self.y, self.given = x, y, given
-        self.layout = layout
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         self.players = self.family.players()
@@ -104,7 +102,7 @@ class Trainer:
         for axis in self.training.flip:
             mirrored = torch.rand(len(both), generator=self.generator) < 0.5
             both[mirrored] = both[mirrored].flip(axis + 2)
-        both = both.to(self.device, memory_format=self.layout)
+        both = both.to(self.device)
         c = self.x.shape[1]
         return both[:, :c], self.y[places].to(self.device), None if self.given is None else both[:, c:]
 
