@@ -306,9 +306,9 @@ def main() -> int:
     started = time.monotonic()
     # Prefect passes a SIGTERM on to the handler that it found. The default one ends the process on the spot, and its server stays behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    settings = Settings.read()
-    os.chdir(settings.root)
     try:
+        settings = Settings.read()
+        os.chdir(settings.root)
         params = configuration.load()
         if up_to_date(settings.root, params):
             print("Nothing has changed since the last run.")
@@ -316,9 +316,6 @@ def main() -> int:
             print(f"fedsynth: {', '.join(params.models)} over {settings.federation}; Ctrl-C ends the run and its federation", flush=True)
             serve()
             pipeline()
-    except configuration.ParamsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted; what was computed is kept", file=sys.stderr)
         return 130
