@@ -139,16 +139,19 @@ class Listener:
     """Takes a stage's output: events become progress, metrics and terminal lines; the rest is the task run's log."""
 
     def __init__(self, address: str, log: Any):
-        from nvflare_jobs.centre import EVENT, losses
+        from nvflare_jobs.centre import EVENT, WARNING, losses
 
         self.address, self.log = address, log
         self.model = address.partition("@")[2]
-        self.event_prefix, self.losses = EVENT, losses
+        self.event_prefix, self.warning_prefix, self.losses = EVENT, WARNING, losses
         self.artifact: Any = None
 
     def __call__(self, line: str) -> None:
         if not line.startswith(self.event_prefix):
-            if line:
+            if line.startswith(self.warning_prefix):
+                self.log.warning(line)
+                _run.terminal.warn(line)
+            elif line:
                 self.log.info(line)
                 _run.terminal.say(self.address, line)
             return

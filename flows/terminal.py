@@ -56,6 +56,10 @@ class Terminal:
     def say(self, stage: str, line: str) -> None:
         self.progress.update(self._tasks[stage], note=Text(line[:90]).plain)
 
+    def warn(self, line: str) -> None:
+        """A line that stays."""
+        self.console.print(Text(line, style="yellow"), soft_wrap=True)
+
     def end(self, stage: str, outcome: str, note: str = "") -> None:
         with self._lock:
             self.done += 1

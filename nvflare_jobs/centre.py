@@ -18,6 +18,7 @@ from fedsynth.params import Params
 from fedsynth.settings import Settings, quiet
 from nvflare_jobs import build, federation
 
+WARNING = "warning: "  # a line of a stage's output that starts so is for the person at the terminal, whatever else scrolls by
 EVENT = "::event "  # what follows on a line of a stage's output is JSON for the flow
 
 

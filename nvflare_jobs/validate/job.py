@@ -35,7 +35,8 @@ def decide(params: Params, verdicts: dict[str, dict[str, Any]], settings: Settin
     if len(used) < params.consortium.min_sites:
         raise centre.StageError(f"only {len(used)} sites passed, consortium.min_sites is {params.consortium.min_sites}\n{text}")
     if failed:
-        print(f"left out: {', '.join(failed)}\n{text}", flush=True)
+        for line in f"left out: {', '.join(failed)}\n{text}".splitlines():
+            print(f"{centre.WARNING}{line}", flush=True)
     for site in used:
         print(f"validate: {site} passed, {verdicts[site]['images']} images", flush=True)
     return used

@@ -140,6 +140,7 @@ def test_bad_data_stop_the_run_with_the_site_the_rows_and_the_files(tmp_path):
     change(tmp_path, lambda raw: raw["consortium"].update(failed_site="leave_out", min_sites=1))
     left = command("dvc", "repro", "validate", cwd=tmp_path)
     assert left.returncode == 0, left.stdout
+    assert "warning: left out: south" in left.stdout
     assert json.loads((tmp_path / "reports/validation.json").read_text())["used"] == ["north"]
 
     np.save(table / "south3.npy", rng.random((16, 16)))  # mended: that is seen, though neither params nor project have changed
