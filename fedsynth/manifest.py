@@ -111,9 +111,9 @@ def read(folder: Path) -> pd.DataFrame:
     """The manifest of a set. Raises SetError where the file or a column is missing."""
     path = Path(folder) / FILE
     if not path.is_file():
-        raise SetError(f"{path} is not there; run `fedsynth stage ingest` for this site first")
+        raise SetError(f"{path} is not there; run `fedsynth ingest` for this site first")
     text = {c: str for c, kind in COLUMNS.items() if kind is str}
     table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={c: [""] for c in COLUMNS if c not in text})
     if missing := [c for c in COLUMNS if c not in table.columns]:
-        raise SetError(f"{path} lacks the columns {missing}; make it again with `fedsynth stage ingest`")
+        raise SetError(f"{path} lacks the columns {missing}; make it again with `fedsynth ingest`")
     return table.astype(COLUMNS)

@@ -21,6 +21,10 @@ class LeakError(UserError):
     """Something else than what may leave was about to. The message names the key, never the value: it may travel in a log."""
 
 
+class Diverged(LeakError):
+    """An update holds NaN or Inf: the training diverged."""
+
+
 def _known(text: str, info: ValidationInfo) -> str:
     known = (info.context or {}).get("known")
     if known is not None and text not in known:
@@ -111,7 +115,26 @@ class Score(Closed):
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
-JOBS: dict[str, type[Closed]] = {"validate": Validate, "train": Train, "score": Score, "reference": Score}
+class Look(Closed):
+    """What a site's data look like now: their digest, nothing where there are none."""
+
+    digest: Sha256
+
+
+class Failure(Closed):
+    """Of any job that cannot be done at this site."""
+
+    failure: Literal["data", "not_validated", "settings", "withheld", "version", "diverged", "disk", "memory", "error"]
+
+
+JOBS: dict[str, type[Closed]] = {
+    "look": Look,
+    "validate": Validate,
+    "train": Train,
+    "score": Score,
+    "reference": Score,
+    "failure": Failure,
+}
 
 
 def leave(job: str, answer: dict[str, Any], known: Collection[str] | None = None, min_cell: int = MIN_CELL) -> dict[str, Any]:
@@ -137,7 +160,7 @@ def leave(job: str, answer: dict[str, Any], known: Collection[str] | None = None
 
 def vocabulary(job: str, params: Params, *more: str) -> frozenset[str]:
     """The names that an answer may hold: labels for `validate`; uses, their metrics and "all" for `score` and `reference`; and `more`."""
-    if job == "validate":
+    if job in ("look", "validate"):
         return frozenset([*params.image.labels, *more])
     metrics = [name for block in params.score.uses.values() for name in block.build(**params.image.context()).metrics]
     return frozenset(["all", *params.score.uses, *metrics, *more])
@@ -156,7 +179,7 @@ def leave_arrays(arrays: Mapping[str, np.ndarray], allowed: Mapping[str, tuple[i
         if array.shape != tuple(shape):
             raise LeakError(f"{name} may not leave the site: its shape is {array.shape}, the centre sent {tuple(shape)}")
         if not np.isfinite(array).all():
-            raise LeakError(
+            raise Diverged(
                 f"{name} may not leave the site: it holds NaN or infinite values; the training diverged, lower its learning rate"
             )
     return {name: arrays[name] for name in allowed}

@@ -43,6 +43,9 @@ class Block(Strict):
         module_name, _, class_name = self.class_path.rpartition(".")
         try:
             cls = getattr(importlib.import_module(module_name), class_name)
+            # `fedsynth.params.Path` is there too, and is not ours: what a module imports may not be called from a file
+            if not (inspect.isclass(cls) and cls.__module__.startswith("fedsynth.")):
+                raise AttributeError(f"{module_name} has no class {class_name} of its own")
         except (ModuleNotFoundError, AttributeError) as error:
             if isinstance(error, ModuleNotFoundError) and not module_name.startswith(error.name or "?"):
                 raise  # the class is there, a package that it needs is not: that error says it best
@@ -57,9 +60,16 @@ class Block(Strict):
 
 
 class Consortium(Strict):
+    sites: list[str] | None = None  # who is expected; default: those of the source, or all that are connected to a real federation
     failed_site: Literal["stop", "leave_out"] = "stop"  # what a failed validation does
     min_sites: int = Field(2, ge=1)  # fewer that passed: the run stops
     min_cell: int = Field(5, ge=1)  # smaller counts leave a hospital as "< 5"
+    quorum: int | None = Field(None, ge=1)  # so many sites are enough for a round; default: all that passed
+    grace_s: int = Field(600, ge=0)  # seconds in which the others may still answer once the quorum has
+
+    def enough(self, sites: list[str]) -> int:
+        """How many of `sites` are enough for a round."""
+        return min(self.quorum or len(sites), len(sites))
 
 
 class Image(Strict):

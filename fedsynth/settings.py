@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from fedsynth.errors import UserError
 
 DESCRIBED = {
-    "FEDSYNTH_FEDERATION": "which federation runs the jobs: simulator (default)",
+    "FEDSYNTH_FEDERATION": "which federation runs the jobs: simulator (default), poc (one provisioned here, for the time of a job), production",
+    "FEDSYNTH_KIT": "production: folder of the startup kit of whom the centre acts as (an admin of the federation)",
     "FEDSYNTH_ROOT": "the project's folder; default: the working directory",
     "FEDSYNTH_DATA": "folder that holds a site's ingested sets, <data>/<site>/; default: <root>/data/sites",
     "FEDSYNTH_STATE": "folder where a site keeps its own state and validation reports; default: <root>/.work/sites",
-    "FEDSYNTH_STALL_S": "seconds without a sign of life from a job after which it is ended; default 180",
+    "FEDSYNTH_STALL_S": "seconds without a sign of life from a job after which it is ended; default 180, in production 3600 (longer than a round)",
+    "FEDSYNTH_CONNECT_S": "seconds to wait for the federation's server, and for sites that are not connected; default 60",
+    "FEDSYNTH_CODE": "what code a job carries to the sites: thin (default: its client.py), none (sites that allow no code)",
     "FEDSYNTH_EVENTS": "1: stages also print machine-readable events, for the flow",
     "MLFLOW_TRACKING_URI": "tracking server and registry; default: SQLite in the project's folder",
     "PREFECT_API_URL": "Prefect server that runs are shown on; default: one of its own for the time of a run",
@@ -30,6 +34,9 @@ QUIET = {
 }
 
 
+FEDERATIONS, CODES = ("simulator", "poc", "production"), ("thin", "none")
+
+
 class SettingsError(UserError):
     """An environment variable cannot be used; the message names it and says what to do."""
 
@@ -42,36 +49,63 @@ class Settings:
     state: Path
     stall_s: float
     events: bool
+    kit: Path | None = None
+    connect_s: float = 60
+    code: str = "thin"
 
     @classmethod
     def read(cls) -> Settings:
         """From the environment as it is now. Raises SettingsError naming the variable."""
         env = os.environ
         root = Path(env.get("FEDSYNTH_ROOT") or ".").resolve()
-        federation = env.get("FEDSYNTH_FEDERATION", "simulator")
-        if federation != "simulator":
-            raise SettingsError(f"FEDSYNTH_FEDERATION={federation!r} is not known; use simulator")
-        try:
-            stall_s = float(env.get("FEDSYNTH_STALL_S", "180"))
-        except ValueError as error:
-            raise SettingsError(f"FEDSYNTH_STALL_S={env['FEDSYNTH_STALL_S']!r} is not a number of seconds") from error
+        federation = _one_of("FEDSYNTH_FEDERATION", FEDERATIONS)
+        kit = env.get("FEDSYNTH_KIT")
+        if federation == "production" and not kit:
+            raise SettingsError("FEDSYNTH_KIT is not set; in production it names the startup kit (a folder) that the centre signs in with")
         return cls(
             federation=federation,
             root=root,
             data=Path(env.get("FEDSYNTH_DATA") or root / "data" / "sites").resolve(),
             state=Path(env.get("FEDSYNTH_STATE") or root / ".work" / "sites").resolve(),
-            stall_s=stall_s,
+            stall_s=_seconds("FEDSYNTH_STALL_S", 3600 if federation == "production" else 180),
             events=env.get("FEDSYNTH_EVENTS") == "1",
+            kit=Path(kit).resolve() if kit else None,
+            connect_s=_seconds("FEDSYNTH_CONNECT_S", 60),
+            code=_one_of("FEDSYNTH_CODE", CODES),
         )
 
     @property
     def simulation(self) -> bool:
-        return self.federation == "simulator"
+        """Whether the hospitals are this machine, so that what they keep may be looked at."""
+        return self.federation != "production"
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Variable, value in force, meaning: for `fedsynth env`."""
-        named = {f"FEDSYNTH_{f.name.upper()}": str(getattr(self, f.name)) for f in fields(self)}
-        return [(name, named.get(name, os.environ.get(name, "")), meaning) for name, meaning in DESCRIBED.items()]
+        named = {f"FEDSYNTH_{f.name.upper()}": str(getattr(self, f.name) or "") for f in fields(self)}
+        return [(name, masked(named.get(name, os.environ.get(name, ""))), meaning) for name, meaning in DESCRIBED.items()]
+
+
+def masked(uri: str) -> str:
+    """Without the password that an address may hold: "postgresql://user:***@host/db"."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
+
+
+def _one_of(name: str, known: tuple[str, ...]) -> str:
+    """The variable's value, the first of `known` where it is not set."""
+    value = os.environ.get(name) or known[0]
+    if value not in known:
+        raise SettingsError(f"{name}={value!r} is not known; use {', '.join(known[:-1])} or {known[-1]}")
+    return value
+
+
+def _seconds(name: str, default: float) -> float:
+    try:
+        value = float(os.environ.get(name) or default)
+    except ValueError as error:
+        raise SettingsError(f"{name}={os.environ[name]!r} is not a number of seconds") from error
+    if not value > 0:
+        raise SettingsError(f"{name}={os.environ[name]!r} must be more than 0 seconds")
+    return value
 
 
 def home(root: Path) -> Path:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nvflare.client.config import TransferType
-from nvflare.fuel.utils.constants import FrameworkType
 from nvflare.job_config.api import FedJob
-from nvflare.job_config.script_runner import ScriptRunner
+from nvflare.job_config.script_runner import FrameworkType, ScriptRunner
 from safetensors.numpy import save_file
 
+from fedsynth.params import Consortium
+from nvflare_jobs.installed import Installed
 from nvflare_jobs.server import Aggregate, Arrays, Ask, Rounds
 
 CLIENT, CONFIG = "client.py", "job.json"
@@ -24,57 +24,84 @@ FAST_SERVER = {"server": {"task_request_interval": 0.1}}
 FAST_CLIENT = {"default_task_fetch_interval": 0.1}
 
 
-def train(folder: Path, name: str, sites: list[str], config: dict[str, Any], algorithm: dict[str, Any], initial: dict[str, np.ndarray],
-          rounds: int, start_round: int = 0) -> Path:  # fmt: skip
-    """A job of `rounds` rounds from `start_round` on; `initial` are the global parameters it starts from. Returns the job's folder."""
-    job = _job(name, sites)
-    persistor_id = job.to_server(Arrays(), id="persistor")
-    controller = Rounds(num_clients=len(sites), num_rounds=rounds - start_round, start_round=start_round, persistor_id=persistor_id,
-                        aggregator=Aggregate(json.dumps(algorithm), sites), task_check_period=0.1)  # fmt: skip
-    job.to_server(controller)
-    return _export(job, folder, "train", config, {"initial.safetensors": initial})
+def train(folder: Path, name: str, sites: list[str], consortium: Consortium, config: dict[str, Any], algorithm: dict[str, Any],
+          initial: dict[str, np.ndarray], rounds: int, thin: bool = True, kind: str = "train") -> Path:  # fmt: skip
+    """A job of `rounds` rounds; `initial` are the global parameters that a new training starts from. Returns the job's folder."""
+    quorum = consortium.enough(sites)
+    job = _job(name, quorum)
+    persistor_id = job.to_server(Arrays(key=f"{config['name']}-{config['key']}" if "key" in config else ""), id="persistor")
+    job.to_server(
+        Rounds(sites=sites, quorum=quorum, grace_s=consortium.grace_s, num_clients=len(sites), num_rounds=rounds, persistor_id=persistor_id,
+               aggregator=Aggregate(json.dumps(algorithm), sites, quorum), task_check_period=0.1)  # fmt: skip
+    )
+    return export(job, folder, sites, kind, config, {"initial.safetensors": initial}, thin)
 
 
-def ask(folder: Path, kind: str, name: str, sites: list[str], config: dict[str, Any], payload: dict[str, np.ndarray] | None = None) -> Path:
+def ask(folder: Path, kind: str, name: str, sites: list[str], consortium: Consortium, config: dict[str, Any],
+        payload: dict[str, np.ndarray] | None = None, quorum: int | None = None, thin: bool = True) -> Path:  # fmt: skip
     """A job that asks every site one question (`kind`: whose client.py answers). Returns the job's folder."""
-    job = _job(name, sites)
-    job.to_server(Ask(sites=sites))
+    quorum = quorum or consortium.enough(sites)
+    job = _job(name, quorum)
+    job.to_server(Ask(sites=sites, quorum=quorum, grace_s=consortium.grace_s))
     # FLARE sends no empty model: a question without arrays carries one number
-    return _export(job, folder, kind, config, {"payload.safetensors": payload or {"none": np.zeros(1, np.float32)}})
+    return export(job, folder, sites, kind, config, {"payload.safetensors": payload or {"none": np.zeros(1, np.float32)}}, thin)
 
 
 def token(job: Path) -> str:
-    """Of the job's content: the same content is the same job, so a retry never starts a second one."""
+    """Of a job's content, the end of its name: the same content is the same job, so a retry never starts a second one."""
+    return str(json.loads((job / "meta.json").read_text())["name"]).rpartition("-")[2]
+
+
+def _token(job: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in job.rglob("*") if p.is_file()):
         digest.update(str(path.relative_to(job)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _job(name: str, sites: list[str]) -> FedJob:
-    job = FedJob(name=name, min_clients=len(sites))
+def _job(name: str, quorum: int) -> FedJob:
+    job = FedJob(name=name, min_clients=quorum)
     job.set_app_packages(["fedsynth", "nvflare_jobs"])  # installed at every site; only the thin client travels
     job.to_server(FAST_SERVER)
     job.to_clients(FAST_CLIENT)
     return job
 
 
-def _export(job: FedJob, folder: Path, kind: str, config: dict[str, Any], files: dict[str, dict[str, np.ndarray]]) -> Path:
+def export(job: FedJob, folder: Path, sites: list[str], kind: str, config: dict[str, Any], files: dict[str, dict[str, np.ndarray]],
+           thin: bool = True) -> Path:  # fmt: skip
+    """Two apps: the server's, with the arrays and the question, and the sites', which is configuration and, where `thin`, the client.
+
+    `kind` is a folder with a client.py: a name beside this file, or (only where thin) a path.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     script = Path(__file__).parent / kind / CLIENT
-    job.to_clients(ScriptRunner(script=str(script), framework=FrameworkType.NUMPY, params_transfer_type=TransferType.FULL))
+    job.to_clients(ScriptRunner(script=str(script), framework=FrameworkType.NUMPY) if thin else Installed(Path(kind).name))
     job.export_job(str(folder))
-    app = folder / job.name / "app"
-    _portable(app / "config" / "config_fed_client.json")
+    root = folder / job.name
+    server, site = root / "app_server", root / "app_site"
+    _move(root / "app" / "config" / "config_fed_server.json", server / "config")
+    _move(root / "app" / "config" / "config_fed_client.json", site / "config")
     # FLARE's crawler copies the script with the folders of its package; only the script itself is to travel
-    shutil.rmtree(app / "custom", ignore_errors=True)
-    (app / "custom").mkdir()
-    shutil.copy(script, app / "custom" / CLIENT)
+    shutil.rmtree(root / "app")
+    if thin:
+        (site / "custom").mkdir()
+        shutil.copy(script, site / "custom" / CLIENT)
+        _portable(site / "config" / "config_fed_client.json")
     for name, arrays in files.items():
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, app / "custom" / name)
-    (app / "custom" / CONFIG).write_text(json.dumps(config, indent=1))
-    return folder / job.name
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, server / "config" / name)
+    (server / "config" / CONFIG).write_text(json.dumps(config, indent=1))
+    meta = json.loads((root / "meta.json").read_text())
+    meta["deploy_map"] = {"app_server": ["server"], "app_site": sites}
+    (root / "meta.json").write_text(json.dumps(meta, indent=1))
+    # the name is by what a centre that was restarted finds the job again
+    (root / "meta.json").write_text(json.dumps(meta | {"name": f"{job.name}-{_token(root)}"}, indent=1))
+    return root
+
+
+def _move(path: Path, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    path.replace(folder / path.name)
 
 
 def _portable(config: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from fedsynth.errors import UserError
 from fedsynth.params import Params
 from fedsynth.settings import Settings, quiet
 from nvflare_jobs import build, federation
+from nvflare_jobs import rounds as written
+from nvflare_jobs.server import ANSWERS, GLOBAL
 
 WARNING = "warning: "  # a line of a stage's output that starts so is for the person at the terminal, whatever else scrolls by
 EVENT = "::event "  # what follows on a line of a stage's output is JSON for the flow
@@ -32,14 +36,54 @@ def public(params: Params) -> dict[str, Any]:
     return raw | {"source": {"class_path": params.source.class_path, "args": {}}, "models": {}}
 
 
-def run(stage: str, job: Path, sites: list[str], settings: Settings, rounds: int = 0) -> Path:
-    """Run one job to its end and return the folder of its result. Prints a line for each event, and the event itself where asked for."""
+@dataclass(frozen=True)
+class Result:
+    """The server's run folder, brought here, and the job that left it."""
+
+    folder: Path
+    job_id: str
+
+
+def run(stage: str, job: Path, sites: list[str], settings: Settings, rounds: int = 0) -> Result:
+    """Run one job to its end and bring its result. Prints a line for each event, and the event itself where asked for.
+
+    A job that broke off after the last of its `rounds` has all that it was for: that is a warning.
+    """
     work = settings.root / ".work" / "jobs" / stage.replace("@", "-")
-    token = build.token(job)
-    show = Show(stage, rounds, settings.events)
-    show.event({"kind": "job", "job_id": token})
-    with federation.connect(settings, work) as connected:
-        return federation.run(connected, job, token, sites, work / "result", show)
+    show, result = Show(stage, rounds, settings.events), work / "result"
+    shutil.rmtree(result, ignore_errors=True)
+    with federation.connect(settings, work, sites) as connected:
+        try:
+            federation.run(connected, job, build.token(job), sites, result, show)
+        except federation.FederationError as error:
+            done = [record["round"] for record in written.read(result / written.ROUNDS)]
+            if not rounds or rounds - 1 not in done or not (result / GLOBAL).is_file():
+                raise
+            print(f"{WARNING}{stage}: all rounds are done and their result is here, though the job ended badly: {error}", flush=True)
+    return Result(result, show.job_id)
+
+
+def ask(stage: str, job: Path, sites: list[str], settings: Settings) -> dict[str, dict[str, Any]]:
+    """Run a question to its end. For each site {"answer": ...}, or {"failed": why there is none}."""
+    result = run(stage, job, sites, settings)
+    found: dict[str, dict[str, Any]] = json.loads((result.folder / ANSWERS).read_text())
+    for site in sites:
+        if failed := found[site].get("failed"):
+            print(f"{WARNING}{stage}: no answer from {site}: {failed}", flush=True)
+    return found
+
+
+def expected(params: Params, settings: Settings) -> list[str]:
+    """The sites of the consortium: those that params.yaml names, else the source's; of a real federation those that are connected."""
+    if params.consortium.sites:
+        return params.consortium.sites
+    if settings.simulation:
+        return list(params.source.build(image=params.image, seed=params.seed).sites())
+    with federation.connect(settings, settings.root / ".work" / "jobs" / "sites") as connected:
+        found = connected.sites()
+    if not found:
+        raise federation.FederationError("no site is connected to the federation; start the sites' FLARE clients")
+    return found or []
 
 
 class Show:
@@ -50,20 +94,32 @@ class Show:
         self.started = self.last = time.monotonic()
         self.first_round: float | None = None
         self.seen = 0
+        self.job_id = ""
 
     def __call__(self, event: federation.Event) -> None:
         now = time.monotonic()
+        if event.kind == "job":
+            self.job_id = event.status
+            self.event({"kind": "job", "job_id": event.status})
+            return
         if event.kind == "status":
             self.event({"kind": "status", "status": event.status})
-            if not self.events:
+            if event.status.startswith(("waiting", "LOST")):
+                print(f"{WARNING}{self.stage}: {event.status}", flush=True)
+            elif not self.events:
                 print(f"{self.stage}: {event.status}", flush=True)
             return
-        seconds, self.last = now - self.last, now
+        if event.resumed:
+            print(f"{WARNING}{self.stage}: goes on with round {event.round + 1}, where an earlier job of this training ended", flush=True)
+        for site, why in event.left_out.items():
+            print(f"{WARNING}{self.stage}: round {event.round + 1} without {site}: {why}", flush=True)
+        seconds, self.last = event.seconds or now - self.last, now
         self.seen += 1
         self.first_round = self.first_round or now
         left = (now - self.first_round) / (self.seen - 1) * (self.rounds - event.round - 1) if self.seen > 1 else None
         self.event(
-            {"kind": "round", "round": event.round, "rounds": self.rounds, "seconds": round(seconds, 2), "left": left, "sites": event.sites}
+            {"kind": "round", "round": event.round, "rounds": self.rounds, "seconds": round(seconds, 2), "left": left, "sites": event.sites,
+             "left_out": event.left_out}  # fmt: skip
         )
         if not self.events:
             ahead = f"  {left:.0f} s left" if left is not None else ""

@@ -1,53 +1,58 @@
-"""One interface to run FLARE jobs: submit, follow, collect, abort, close. Here the simulator: the same job on this machine."""
+"""One interface to run FLARE jobs, whatever the federation: submit, follow, collect, abort, close."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-import time
-import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil
-
-from fedsynth import processes
 from fedsynth.settings import Settings
+from nvflare_jobs import rounds
 
-ROUNDS = "rounds.jsonl"  # in the server's run folder: a line for each round, with each site's metrics
-LOOK_S = 2.0  # seconds between two looks at the sites' processes
-MARK = "FEDSYNTH_RUN"  # in the environment of every process of a run, so that none is missed when it ends
+TRIES = 3  # of a job whose server lost it
 
 
 class FederationError(RuntimeError):
     """A job did not end well; the message is its reason in one line."""
 
 
+class JobLost(FederationError):
+    """The server does not know the running job any more (it was restarted); what the job had come to is kept at the server."""
+
+
 @dataclass(frozen=True)
 class Event:
-    """What one looks at while a job runs: `kind` is status or round; a round has each site's metrics by name."""
+    """What one looks at while a job runs: `kind` is job (its id), status or round; a round has each site's metrics by name."""
 
     kind: str
     status: str = ""
     round: int = -1
     sites: dict[str, dict[str, float]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)  # site: why its update is not in this round
+    seconds: float = 0.0
+    resumed: bool = False  # an earlier job of the same training had ended before this round
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Event:
+        """A line of the rounds' file."""
+        return cls("round", **{name: value for name, value in record.items() if name in cls.__dataclass_fields__})
 
 
 class Federation(ABC):
-    """Used as a context manager: whatever ends the block ends the job too, and leaves no process."""
+    """Used as a context manager: whatever ends the block leaves no process of ours."""
+
+    @abstractmethod
+    def sites(self) -> list[str] | None:
+        """Those connected now; None where that is not known (a simulated site is there when it is asked)."""
 
     @abstractmethod
     def submit(self, job: Path, token: str, sites: list[str]) -> str:
-        """Start the job at the sites; the same token is the same job. Returns its id."""
+        """Start the job at the sites, or find the one of the same token that runs, or has ended well and was not collected. Returns its id."""
 
     @abstractmethod
     def follow(self, job_id: str) -> Iterator[Event]:
@@ -63,7 +68,7 @@ class Federation(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End what still runs and let go of everything."""
+        """Let go of everything; processes that this federation started end."""
 
     def __enter__(self) -> Federation:
         return self
@@ -72,152 +77,72 @@ class Federation(ABC):
         self.close()
 
 
-def connect(settings: Settings, work: Path) -> Federation:
-    """The federation that the environment names. `work` is a folder of the caller's own for logs and workspaces."""
-    return Simulator(settings, work)
+def connect(settings: Settings, work: Path, sites: list[str] | None = None) -> Federation:
+    """The federation that the environment names. `work` is a folder of the caller's own for logs and workspaces.
 
-
-class Simulator(Federation):
-    """NVFLARE's simulator in a process session of its own, each site a process of it.
-
-    SimEnv, FLARE's own front end, blocks, cannot abort and hangs for ever when a site's process dies hard; so this watches the
-    processes and the logs itself and ends the whole tree on any failure.
+    `sites` are those for which a `poc` federation is provisioned.
     """
+    if settings.federation == "simulator":
+        from nvflare_jobs.simulator import Simulator
 
-    def __init__(self, settings: Settings, work: Path):
-        self.settings = settings
-        self.work = work.resolve()
-        self._runs: dict[str, _Run] = {}
+        return Simulator(settings, work)
+    from nvflare_jobs import provisioned
 
-    def submit(self, job: Path, token: str, sites: list[str]) -> str:
-        if token in self._runs:
-            return token
-        # The simulator joins its command line as text and splits it again: no blank may be in a path.
-        if any(c.isspace() for c in str(self.work)):
-            raise FederationError(f"the simulator cannot work in a folder with blanks in its name: {self.work}")
-        self._runs[token] = _Run.start(self.settings, job, self.work / token, sites)
-        return token
+    if settings.federation == "poc":
+        return provisioned.poc(settings, work, sites or [])
+    assert settings.kit is not None
+    return provisioned.Provisioned(settings, work, settings.kit)
 
-    def follow(self, job_id: str) -> Iterator[Event]:
-        run = self._runs[job_id]
+
+def run(federation: Federation, job: Path, token: str, sites: list[str], dest: Path, on_event: Callable[[Event], None]) -> Path:
+    """Submit, follow and collect one job; the result is collected also where the job failed, so that nothing computed is lost.
+
+    A job that its server lost is submitted again: it goes on from what the server and the sites keep.
+    Ctrl-C and SIGTERM abort the job; anything else that ends this process leaves it running, to be found again by its token.
+    """
+    seen: set[int] = set()
+
+    def show(event: Event) -> None:
+        if event.kind != "round" or event.round not in seen:
+            seen.add(event.round)
+            on_event(event)
+
+    for left in reversed(range(TRIES)):
+        job_id = federation.submit(job, token, sites)
+        show(Event("job", job_id))
         try:
-            yield Event("status", "RUNNING")
-            yield from run.watch(self.settings.stall_s)
-            yield Event("status", "FINISHED:COMPLETED")
-        except BaseException:
-            run.kill()
+            for event in federation.follow(job_id):
+                show(event)
+            break
+        except JobLost as lost:
+            if not left:
+                raise
+            show(Event("status", f"LOST: {lost}; it is submitted again and goes on from its last round"))
+        except FederationError as error:
+            with suppress(FederationError):  # it may not have come so far as to have a result
+                federation.collect(job_id, dest)
+            raise FederationError(explained(str(error), dest)) from error
+        except (KeyboardInterrupt, SystemExit):
+            federation.abort(job_id)
             raise
-
-    def collect(self, job_id: str, dest: Path) -> Path:
-        source = self._runs[job_id].server
-        if not source.is_dir():
-            raise FederationError(f"job {job_id} left no result; its log is {self._runs[job_id].log}")
-        shutil.rmtree(dest, ignore_errors=True)
-        shutil.copytree(source, dest)
-        return dest
-
-    def abort(self, job_id: str) -> None:
-        self._runs[job_id].kill()
-
-    def close(self) -> None:
-        for run in self._runs.values():
-            run.kill()
+    federation.collect(job_id, dest)
+    for record in rounds.read(dest / rounds.ROUNDS):  # the last ones may have ended between two looks
+        show(Event.of(record))
+    return dest
 
 
-class _Run:
-    """One simulator process, its site processes, its log and its round file."""
-
-    def __init__(self, process: subprocess.Popen, mark: str, folder: Path, sites: list[str]):
-        self.process, self.mark, self.sites = process, mark, sites
-        self.log = folder / "log.txt"
-        self.workspace = folder / "workspace"
-        self.server = self.workspace / "server" / "simulate_job"
-        self._workers: dict[str, psutil.Process] = {}
-        self._missed: dict[str, float] = {}
-
-    @classmethod
-    def start(cls, settings: Settings, job: Path, folder: Path, sites: list[str]) -> _Run:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        mark = uuid.uuid4().hex
-        threads = str(max(1, (os.cpu_count() or 1) // len(sites)))
-        place = {MARK: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
-        env = os.environ | place | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
-        module = "nvflare.private.fed.app.simulator.simulator"
-        command = [sys.executable, "-m", module, str(job), "-w", str(folder / "workspace"), "-c", ",".join(sites), "-t", str(len(sites))]
-        with (folder / "log.txt").open("wb") as log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, start_new_session=True, cwd=folder
-            )
-        return cls(process, mark, folder, sites)
-
-    def watch(self, stall_s: float) -> Iterator[Event]:
-        rounds, size, last, looked = 0, 0, time.monotonic(), 0.0
-        while True:
-            code = self.process.poll()
-            events = self._rounds(rounds)
-            yield from events
-            rounds += len(events)
-            grown = sum(p.stat().st_size for p in self._logs())
-            if events or grown != size:
-                size, last = grown, time.monotonic()
-            if code is not None:
-                break
-            # asking for processes reads all of /proc: seldom enough not to cost the sites' time
-            if time.monotonic() - looked > LOOK_S and (looked := time.monotonic()) and (reason := self._dead_site()):
-                raise FederationError(f"{reason}; the job was ended ({self.log})")
-            if time.monotonic() - last > stall_s:
-                raise FederationError(
-                    f"no sign of life for {stall_s:.0f} s, so the job was ended; set FEDSYNTH_STALL_S for longer ones ({self.log})"
-                )
-            time.sleep(0.3)
-        if code != 0 or (reason := self._raised()):
-            reason = self._raised() or f"the simulator ended with exit code {code}"
-            raise FederationError(f"{reason} ({self.log})")
-
-    def _logs(self) -> list[Path]:
-        return [self.log, *self.workspace.glob("*/log.txt"), *self.workspace.glob("*/*/log.txt")]
-
-    def _rounds(self, seen: int) -> list[Event]:
-        path = self.server / ROUNDS
-        lines = path.read_text().split("\n")[:-1] if path.is_file() else []  # the last one may be half written
-        return [_round(json.loads(line)) for line in lines[seen:]]
-
-    def _dead_site(self) -> str:
-        """A site's process that is gone while the simulator still waits for it; it would wait for ever."""
-        for child in psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []:
-            if child.pid not in {w.pid for w in self._workers.values()}:
-                self._note(child)
-        done = any("END_RUN" in line or "End the Simulator run" in line for line in _tail(self.log))
-        for site, worker in self._workers.items():
-            gone = not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
-            since = self._missed.setdefault(site, time.monotonic()) if gone else time.monotonic()
-            # At the end of a good run the sites leave first: only one that leaves long before the server is done has died.
-            if gone and time.monotonic() - since > (15 if done else 3):
-                return self._raised() or f"site {site} died (its process is gone)"
-        return ""
-
-    def _note(self, child: psutil.Process) -> None:
-        try:
-            command = child.cmdline()
-        except psutil.Error:
-            return
-        if any("simulator_worker" in part for part in command) and "--client" in command:
-            self._workers[command[command.index("--client") + 1]] = child
-
-    def _raised(self) -> str:
-        """The most telling error that a site's script or the server wrote down, in one line."""
-        return reason("\n".join(path.read_text(errors="replace") for path in self._logs()))
-
-    def kill(self) -> None:
-        """End every process of the run: those that carry its mark, wherever they were started."""
-        processes.end(MARK, self.mark)
-        self.process.poll()
+def explained(said: str, dest: Path) -> str:
+    """With the reason that the server's log holds, where there is one that has not been said."""
+    found = reason("\n".join(path.read_text(errors="replace") for path in sorted(dest.rglob("log.txt"))))
+    return said if not found or found in said else f"{said}: {found}"
 
 
 # What a FLARE log says when something went wrong, the most telling first, and how to put it.
 REASONS = [
     (r"FEDSYNTH FAILED (.+)", "{0}"),  # nvflare_jobs/site.py wrote it
+    (r"Component '(\S+)' at config path \S+ is not in allow_list",
+     "{0} is not allowed there: add \"nvflare_jobs.\" to class_allow_list in local/resources.json of the server (and of sites that allow no code)"),
+    (r"Exception in model controller run: \w+: ([^\n]+)", "{0}"),
     (r"^(\w*(?:Error|Exception): .+)$", "{0}"),
     (r"Subprocess died for client (\S+), exit code: (-?\d+)", "site {0} died (exit code {1})"),
     (r"Communication error with client (\S+):", "site {0} died"),
@@ -231,26 +156,3 @@ def reason(log: str) -> str:
         if found := re.search(pattern, log, re.MULTILINE):
             return text.format(*(group.strip() for group in found.groups()))
     return ""
-
-
-def _tail(path: Path, size: int = 4000) -> list[str]:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - size))
-        return file.read().decode(errors="replace").splitlines()
-
-
-def _round(record: dict[str, Any]) -> Event:
-    return Event("round", round=record["round"], sites=record["sites"])
-
-
-def run(federation: Federation, job: Path, token: str, sites: list[str], dest: Path, on_event: Any) -> Path:
-    """Submit, follow and collect one job; the result is collected also where the job failed, so that nothing computed is lost."""
-    job_id = federation.submit(job, token, sites)
-    try:
-        for event in federation.follow(job_id):
-            on_event(event)
-    except FederationError:
-        with suppress(FederationError):  # it may not have come so far as to have a result; the reason follows
-            federation.collect(job_id, dest)
-        raise
-    return federation.collect(job_id, dest)

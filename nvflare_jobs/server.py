@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,52 +16,119 @@ from nvflare.app_common.abstract.model_persistor import ModelPersistor
 from nvflare.app_common.aggregators.model_aggregator import ModelAggregator
 from nvflare.app_common.workflows.fedavg import FedAvg
 from nvflare.app_common.workflows.model_controller import ModelController
+from nvflare.widgets.info_collector import InfoCollector
 from safetensors.numpy import load_file, save_file
 
+from fedsynth.failures import FAILURES
 from fedsynth.params import Block
-from nvflare_jobs.federation import ROUNDS
+from nvflare_jobs import rounds
+from nvflare_jobs.kept import GLOBAL, Kept
 
-GLOBAL, ANSWERS = "global.safetensors", "answers.json"
+ANSWERS, PROGRESS = "answers.json", "fedsynth"
+SHOWN = 50  # of the rounds, in one look at the progress of a job: those before have been seen, or come with the result
 
 
-class Rounds(FedAvg):
-    """FLARE's FedAvg controller. Both argument lists are spelt out so that FLARE's job export sees the base class's arguments."""
+class Progress:
+    """Answers FLARE's question for a job's statistics: rounds and answers so far, which a centre with the right `view` may see live."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def progress(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        super().handle_event(event_type, fl_ctx)  # type: ignore[misc]
+        if event_type == InfoCollector.EVENT_TYPE_GET_STATS:
+            collector = fl_ctx.get_prop(InfoCollector.CTX_KEY_STATS_COLLECTOR, None)
+            if collector is not None:
+                collector.set_info(PROGRESS, self.progress())
+
+
+class Rounds(Progress, FedAvg):
+    """FLARE's FedAvg controller, whose rounds go on with `quorum` of `sites` where the others let it wait for more than `grace_s` seconds.
+
+    Both argument lists are spelt out so that FLARE's job export sees the base class's arguments. `num_rounds` are those of the whole
+    training: it goes on after the round that the persistor found kept.
+    """
+
+    def __init__(self, sites: list[str], quorum: int, grace_s: int, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.sites, self.quorum, self.grace_s = sites, quorum, grace_s
+
+    def run(self) -> None:
+        super().run()
+        if self.persistor.done == self.start_round + self.num_rounds:
+            self.persistor.kept.forget()
+
+    def load_model(self) -> FLModel:
+        model = super().load_model()
+        self.start_round = self.persistor.done
+        self.num_rounds -= self.persistor.done
+        if self.persistor.done:
+            self.aggregator.resume(self.persistor.done)
+        return model
+
+    def sample_clients(self, num_clients: int | None = None) -> list[str]:
+        return present(self, self.sites, self.quorum)
+
+    def send_model(self, task_name: str = "train", data: FLModel | None = None, targets: list[str] | None = None,
+                   min_responses: int | None = None, timeout: int = 0, callback: Callable[[FLModel], None] | None = None) -> None:  # fmt: skip
+        self.aggregator.begin({name: np.shape(a) for name, a in data.params.items()})
+        data.meta = (data.meta or {}) | {"job": question(self.fl_ctx)}
+        self.broadcast_model(data, task_name, targets, min_responses=min(self.quorum, len(targets)), timeout=timeout,
+                             wait_time_after_min_received=self.grace_s, blocking=False, callback=callback)  # fmt: skip
+
+    def progress(self) -> dict[str, Any]:
+        return {"rounds": self.aggregator.records[-SHOWN:], "refused": self.aggregator.refused}
 
 
 class Arrays(ModelPersistor):
-    """The global model as a safetensors file: `initial` beside the job's code, then `global.safetensors` in the run's folder."""
+    """The global model as a safetensors file: `initial` of the job, or what an earlier job of the same training (`key`) has come to."""
 
-    def __init__(self, initial: str = "initial.safetensors"):
+    def __init__(self, key: str = "", initial: str = "initial.safetensors"):
         super().__init__()
-        self.initial = initial
+        self.key, self.initial = key, initial
+        self.done = 0  # rounds of this training, in earlier jobs and in this one
 
     def load_model(self, fl_ctx: FLContext) -> ModelLearnable:
-        return make_model_learnable(weights=load_file(_custom(fl_ctx) / self.initial), meta_props={})
+        self.kept = Kept(fl_ctx, self.key)
+        self.done = self.kept.restore(run_dir(fl_ctx))
+        path = run_dir(fl_ctx) / GLOBAL if self.done else config_dir(fl_ctx) / self.initial
+        return make_model_learnable(weights=load_file(path), meta_props={})
 
     def save_model(self, model: ModelLearnable, fl_ctx: FLContext) -> None:
         arrays = {name: np.ascontiguousarray(a) for name, a in model[ModelLearnableKey.WEIGHTS].items()}
-        done = fl_ctx.get_prop("current_round")
-        path = _run_dir(fl_ctx) / GLOBAL
-        save_file(arrays, path.with_suffix(".part"), metadata={"round": str(done)})
+        path, number = run_dir(fl_ctx) / GLOBAL, fl_ctx.get_prop("current_round")
+        save_file(arrays, path.with_suffix(".part"), metadata={"round": str(number)})
         path.with_suffix(".part").replace(path)
+        self.kept.save(run_dir(fl_ctx))
+        self.done = number + 1
 
 
 class Aggregate(ModelAggregator):
-    """An algorithm's server half (fedsynth/algorithms) as a FLARE aggregator; refuses updates that are missing, not finite or do not fit.
+    """An algorithm's server half (fedsynth/algorithms) as a FLARE aggregator; leaves out updates that are not finite or do not fit.
 
     `algorithm` is the block of params.yaml as JSON text: FLARE would build a mapping with a class_path before it reached us.
-    `sites` are those of which each round needs an update: where one fails, FLARE goes on with the others' for as long as it takes to
-    end the job, and a round without that site would become the global model.
+    A round counts with `quorum` of `sites`: where one fails, FLARE goes on with the others' for as long as it takes to end the job, and a
+    round with fewer would become the global model.
     """
 
-    def __init__(self, algorithm: str, sites: list[str]):
+    def __init__(self, algorithm: str, sites: list[str], quorum: int):
         super().__init__()
-        self.algorithm, self.sites = algorithm, sites
+        self.algorithm, self.sites, self.quorum = algorithm, sites, quorum
+        self.records: list[dict[str, Any]] = []
+        self.refused = ""  # why the job ends, where it does
         self._built: Any = None
         self._updates: list[FLModel] = []
+        self._resumed = 0
+        self._began = time.monotonic()
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def begin(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """A round begins; `shapes` are those of the parameters that go out."""
+        self._began, self._shapes = time.monotonic(), shapes
+
+    def resume(self, done: int) -> None:
+        """Earlier jobs have done so many rounds; they are in the run's folder."""
+        self._resumed, self.records = done, rounds.read(run_dir(self.fl_ctx) / rounds.ROUNDS)
 
     def accept_model(self, model: FLModel) -> None:
         self._updates.append(model)
@@ -67,61 +136,126 @@ class Aggregate(ModelAggregator):
     def aggregate_model(self) -> FLModel:
         if self._built is None:
             self._built = Block(**json.loads(self.algorithm)).build()
-        updates = [(u.meta["client_name"], float(u.meta["weight"]), u.params) for u in self._updates]
-        check(updates, self.sites)
-        difference = self._built.aggregate(updates)
-        self._write_round()
+        left_out = {site: "no update within the time of grace" for site in self.sites}
+        answers = []
+        for model in sorted(self._updates, key=lambda m: m.meta["client_name"]):
+            site = model.meta["client_name"]
+            left_out.pop(site, None)
+            if failure := model.meta.get("failed"):
+                left_out[site] = f"failed: {FAILURES.get(failure, FAILURES['error'])}"
+            else:
+                answers.append(model)
+        good, bad = check([(m.meta["client_name"], float(m.meta["weight"]), m.params) for m in answers], self._shapes)
+        left_out |= bad
+        if len(good) < self.quorum:
+            self.refused = f"{len(good)} of {len(self.sites)} sites have a usable update, {self.quorum} are needed: " + "; ".join(
+                f"site {site}: {why}" for site, why in sorted(left_out.items())
+            )
+            raise ValueError(self.refused)
+        difference = self._built.aggregate(good)
+        self._write_round({u.meta["client_name"]: u.metrics for u in answers if u.meta["client_name"] not in bad}, left_out)
         return FLModel(params=difference, params_type=ParamsType.DIFF, meta={})
 
-    def _write_round(self) -> None:
+    def _write_round(self, sites: dict[str, Any], left_out: dict[str, str]) -> None:
         """FLARE's own metrics file leaves the sites out where the aggregator is not FLARE's."""
-        sites = {u.meta["client_name"]: u.metrics for u in sorted(self._updates, key=lambda u: u.meta["client_name"])}
-        record = {"round": self._updates[0].current_round, "sites": sites}
-        with (_run_dir(self.fl_ctx) / ROUNDS).open("a") as file:
+        record = {"round": self._updates[0].current_round, "sites": sites, "seconds": round(time.monotonic() - self._began, 2)}
+        record |= {"left_out": left_out} if left_out else {}
+        record |= {"resumed": True} if self._resumed == record["round"] and self._resumed else {}
+        self.records.append(record)
+        with (run_dir(self.fl_ctx) / rounds.ROUNDS).open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def reset_stats(self) -> None:
         self._updates = []
 
 
-def check(updates: list[tuple[str, float, dict[str, np.ndarray]]], sites: list[str]) -> None:
-    """Raises ValueError naming the site whose update is missing, has other names or shapes than the first site's, or NaN or Inf in it."""
-    if missing := sorted(set(sites) - {site for site, _, _ in updates}):
-        raise ValueError(f"no update from {', '.join(missing)}")
-    first, _, expected = min(updates, key=lambda u: u[0])
-    shapes = {name: a.shape for name, a in expected.items()}
-    for site, weight, difference in updates:
-        if {name: a.shape for name, a in difference.items()} != shapes:
-            raise ValueError(f"{site} sent other parameters or shapes than {first}; do both run the same version?")
-        if bad := [name for name, a in difference.items() if not np.issubdtype(a.dtype, np.floating)]:
-            raise ValueError(f"{site} sent {bad[0]} as {difference[bad[0]].dtype}, which cannot be averaged")
-        if bad := [name for name, a in difference.items() if not np.isfinite(a).all()]:
-            raise ValueError(f"{site} sent NaN or Inf in {bad[0]}; lower the learning rate or look at that site's data")
-        if not weight > 0:
-            raise ValueError(f"{site} sent the weight {weight}")
+Update = tuple[str, float, dict[str, np.ndarray]]
 
 
-class Ask(ModelController):
-    """Ask every site one question and keep the answers: one task, with the arrays of `payload` as its data."""
+def check(updates: list[Update], shapes: dict[str, tuple[int, ...]]) -> tuple[list[Update], dict[str, str]]:
+    """The updates that fit the global parameters, and for each other site why its update is left out."""
+    good, bad = [], {}
+    for update in updates:
+        site, weight, difference = update
+        if why := _unusable(weight, difference, shapes):
+            bad[site] = why
+        else:
+            good.append(update)
+    return good, bad
 
-    def __init__(self, sites: list[str], payload: str = "payload.safetensors"):
-        super().__init__(persistor_id="")
-        self.sites = sites
+
+def _unusable(weight: float, difference: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> str:
+    if {name: tuple(np.shape(a)) for name, a in difference.items()} != shapes:
+        return "sent other parameters or shapes than the centre did; does it run the same version?"
+    if bad := [name for name, a in difference.items() if not np.issubdtype(a.dtype, np.floating)]:
+        return f"sent {bad[0]} as {difference[bad[0]].dtype}, which cannot be averaged"
+    if bad := [name for name, a in difference.items() if not np.isfinite(a).all()]:
+        return f"sent NaN or Inf in {bad[0]}; lower the learning rate or look at that site's data"
+    if not (weight > 0 and np.isfinite(weight)):
+        return f"sent the weight {weight}"
+    return ""
+
+
+class Ask(Progress, ModelController):
+    """Ask every site one question and keep the answers: one task, with the arrays of `payload` as its data.
+
+    The answers of `quorum` sites are enough where the others let it wait for more than `grace_s` seconds.
+    """
+
+    def __init__(self, sites: list[str], quorum: int, grace_s: int, payload: str = "payload.safetensors"):
+        super().__init__(persistor_id="", task_check_period=0.1)
+        self.sites, self.quorum, self.grace_s = sites, quorum, grace_s
         self.payload = payload
+        self.answers: dict[str, dict[str, Any]] = {}
+        self.refused = ""
 
     def run(self) -> None:
-        model = FLModel(params=load_file(_custom(self.fl_ctx) / self.payload), current_round=0, total_rounds=1)
-        results = self.send_model_and_wait(targets=self.sites, data=model)
-        answers = {r.meta["client_name"]: r.meta["answer"] for r in results}
-        if missing := sorted(set(self.sites) - set(answers)):
-            self.panic(f"no answer from {', '.join(missing)}")
+        targets = present(self, self.sites, self.quorum)
+        model = FLModel(params=load_file(config_dir(self.fl_ctx) / self.payload), current_round=0, total_rounds=1)
+        model.meta = {"job": question(self.fl_ctx)}
+        self.broadcast_model(model, targets=targets, min_responses=min(self.quorum, len(targets)),
+                             wait_time_after_min_received=self.grace_s, blocking=False, callback=self._take)  # fmt: skip
+        while self.get_num_standing_tasks() and not self.abort_signal.triggered:
+            time.sleep(self._task_check_period)
+        good = [site for site, answer in self.answers.items() if "answer" in answer]
+        for site in self.sites:
+            self.answers.setdefault(site, {"failed": "no answer within the time of grace"})
+        if len(good) < self.quorum:
+            reasons = [f"site {site}: {a['failed']}" for site, a in sorted(self.answers.items()) if "failed" in a]
+            self.refused = f"{len(good)} of {len(self.sites)} sites answered, {self.quorum} are needed: {'; '.join(reasons)}"
+            self.panic(self.refused)
             return
-        (_run_dir(self.fl_ctx) / ANSWERS).write_text(json.dumps(dict(sorted(answers.items()))))
+        (run_dir(self.fl_ctx) / ANSWERS).write_text(json.dumps(dict(sorted(self.answers.items()))))
+
+    def _take(self, result: FLModel) -> None:
+        site, failure = result.meta["client_name"], result.meta.get("failed")
+        words = {"failed": FAILURES.get(failure, FAILURES["error"])} if failure else {"answer": result.meta["answer"]}
+        self.answers[site] = words
+
+    def progress(self) -> dict[str, Any]:
+        return {"answered": sorted(self.answers), "refused": self.refused}
 
 
-def _run_dir(fl_ctx: FLContext) -> Path:
+def present(controller: Any, sites: list[str], quorum: int) -> list[str]:
+    """Those of `sites` that are connected now. Raises RuntimeError naming the others where they are fewer than `quorum`."""
+    connected = {client.name for client in controller.engine.get_clients()}
+    found = [site for site in sites if site in connected]
+    if len(found) < quorum:
+        missing = ", ".join(site for site in sites if site not in connected)
+        controller.refused = f"{len(found)} of {len(sites)} sites are connected, {quorum} are needed; not there: {missing}"
+        raise RuntimeError(controller.refused)
+    return found
+
+
+def question(fl_ctx: FLContext) -> dict[str, Any]:
+    """What the job is about; it goes to the sites with the task."""
+    found: dict[str, Any] = json.loads((config_dir(fl_ctx) / "job.json").read_text())
+    return found
+
+
+def run_dir(fl_ctx: FLContext) -> Path:
     return Path(fl_ctx.get_engine().get_workspace().get_run_dir(fl_ctx.get_job_id()))
 
 
-def _custom(fl_ctx: FLContext) -> Path:
-    return Path(fl_ctx.get_engine().get_workspace().get_app_custom_dir(fl_ctx.get_job_id()))
+def config_dir(fl_ctx: FLContext) -> Path:
+    return Path(fl_ctx.get_engine().get_workspace().get_app_config_dir(fl_ctx.get_job_id()))

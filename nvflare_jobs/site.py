@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,54 +15,87 @@ import numpy as np
 import nvflare.client as flare
 from nvflare.client import FLModel
 
+from fedsynth import failures, outgoing
 from fedsynth import manifest as table
-from fedsynth import outgoing
 from fedsynth.dataset import ImageSet
 from fedsynth.params import Params
-from fedsynth.settings import Settings
+from fedsynth.settings import Settings, SettingsError
 
 Arrays = dict[str, np.ndarray]
+NOTHING = {"none": np.zeros(1, np.float32)}  # FLARE sends no empty model
+
+
+class JobEnded(Exception):
+    """The job was over before it had asked this site anything."""
+
+
+class NotValidated(table.SetError):
+    """The data at the site are not those that passed validation."""
 
 
 class Site:
     """What a job's client may know: its name, its folders (from its own environment, never from the job) and the job's question."""
 
-    def __init__(self, script: str):
+    def __init__(self) -> None:
         flare.init()
         self.name: str = flare.get_site_name()
-        self.settings = Settings.read()
-        self.config: dict[str, Any] = json.loads(Path(script).with_name("job.json").read_text())
-        self.params = Params.model_validate(self.config["params"]) if "params" in self.config else None
+        self._received: FLModel | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        return Settings.read()
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The job's question. It comes with the first task."""
+        if self._received is None:
+            self._received = flare.receive()
+        if self._received is None:
+            raise JobEnded("the job ended before its first task")
+        found: dict[str, Any] = self._received.meta["job"]
+        return found
+
+    @cached_property
+    def params(self) -> Params:
+        return Params.model_validate(self.config["params"])
 
     @property
     def data(self) -> Path:
-        return self.settings.data / self.name
+        return self._own("FEDSYNTH_DATA", self.settings.data)
 
     @property
     def state(self) -> Path:
-        return self.settings.state / self.name
+        return self._own("FEDSYNTH_STATE", self.settings.state)
+
+    def _own(self, variable: str, folder: Path) -> Path:
+        """A folder of the site's. In a hospital the working directory is FLARE's own, so that no default could be meant."""
+        if not os.environ.get(variable):
+            raise SettingsError(f"{self.name}: {variable} is not set in the environment of the site's FLARE client; see docs/hospital.md")
+        return folder / self.name
 
     def seed(self) -> int:
         """The site's own: sites must not draw the same noise."""
         return int.from_bytes(hashlib.sha256(f"{self.params.seed}:{self.name}".encode()).digest()[:4], "big")
 
     def validated_set(self) -> ImageSet:
-        """The site's images, if they are those that passed. Raises SetError where their digest has not passed validation."""
+        """The site's images, if they are those that passed. Raises NotValidated where their digest has not passed validation."""
         real = ImageSet.load(self.data)
         if table.digest(real.manifest) != self.config["digests"].get(self.name):
-            raise table.SetError(f"{self.name}: the data at this site are not those that passed validation; run validate again")
+            raise NotValidated(f"{self.name}: the data at this site are not those that passed validation; run validate again")
         return real
 
     def tasks(self) -> Iterator[FLModel]:
-        while flare.is_running():
-            if (model := flare.receive()) is not None:
-                yield model
+        """The centre's tasks until the job ends."""
+        _ = self.config
+        while self._received is not None:
+            yield self._received
+            self._received = flare.receive() if flare.is_running() else None
 
     def answer(self, job: str, answer: dict[str, Any]) -> None:
         """Send an answer to a question; only what DESIGN's table lists may leave, all else is refused here."""
         known = outgoing.vocabulary(job, self.params, self.name, self.config.get("name", ""))
         allowed = outgoing.leave(job, answer, known, self.params.consortium.min_cell)
-        flare.send(FLModel(params={"none": np.zeros(1, np.float32)}, meta={"answer": allowed}))
+        flare.send(FLModel(params=NOTHING, meta={"answer": allowed}))
 
     def update(self, difference: Arrays, received: Arrays, facts: dict[str, Any], players: Collection[str]) -> None:
         """Send a round's difference and the losses of its players."""
@@ -71,20 +105,27 @@ class Site:
         metrics |= {"steps": float(allowed["steps"]), "weight": allowed["weight"]}
         flare.send(FLModel(params=arrays, params_type="DIFF", metrics=metrics, meta={"weight": allowed["weight"]}))
 
+    def failed(self, error: Exception) -> None:
+        """Answer this task and all that follow with one word for what went wrong.
 
-def main(script: str, work: Callable[[Site], None]) -> None:
-    """Run a client: any error is one line in the log that names the site, then the process ends at once.
+        A script that only ends is noticed late or never by FLARE; and where a quorum goes on without this site, it must not keep it waiting.
+        """
+        allowed = outgoing.leave("failure", {"failure": failures.word(error)})
+        while flare.is_running():
+            flare.receive()
+            flare.send(FLModel(params=NOTHING, meta={"failed": allowed["failure"]}))
 
-    A script that only raises is noticed late or never (in external processes FLARE waits for a heartbeat to fail).
-    """
-    name = "?"
+
+def main(work: Callable[[Site], None]) -> None:
+    """Run a client. Any error is one line in the site's log, with its reason; the centre gets one word of a closed list."""
+    site = Site()
     try:
-        site = Site(script)
-        name = site.name
         work(site)
+    except JobEnded as end:
+        print(f"site {site.name}: {end}", flush=True)
     except Exception as error:
         traceback.print_exc()
         text = " ".join(str(error).split())
-        print(f"FEDSYNTH FAILED site {name}: {type(error).__name__}: {text}", flush=True)
+        print(f"FEDSYNTH FAILED site {site.name}: {type(error).__name__}: {text}", flush=True)
         sys.stdout.flush()
-        raise
+        site.failed(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 
@@ -14,7 +13,6 @@ from fedsynth.params import Params
 from fedsynth.settings import Settings
 from fedsynth.stages import score
 from nvflare_jobs import build, centre
-from nvflare_jobs.server import ANSWERS
 
 Arrays = dict[str, np.ndarray]
 
@@ -54,13 +52,15 @@ def _ask(params: Params, settings: Settings, kind: str, name: str, payload: Arra
     config = {"params": centre.public(params), "kind": kind, "name": name, "digests": {s: validation["sites"][s]["digest"] for s in sites}}
     folder = settings.root / ".work" / "jobs" / f"{stage.replace('@', '-')}-job"
     fitted = time.monotonic() - started
-    result = centre.run(stage, build.ask(folder, "score", stage.replace("@", "_"), sites, config, payload), sites, settings)
-    answers = json.loads((result / ANSWERS).read_text())
-    rows = [row for site in sites for row in answers[site]["rows"]]
-    seconds = {"centre": round(fitted, 1)} | {site: answers[site]["seconds"] for site in sites}
+    job = build.ask(folder, "score", stage.replace("@", "_"), sites, params.consortium, config, payload, thin=settings.code == "thin")
+    found = centre.ask(stage, job, sites, settings)
+    answers = {site: found[site]["answer"] for site in sites if "answer" in found[site]}
+    rows = [row for answer in answers.values() for row in answer["rows"]]
+    seconds = {"centre": round(fitted, 1)} | {site: answer["seconds"] for site, answer in answers.items()}
     out = settings.root / "reports" / ("reference.json" if kind == "reference" else f"score/{name}.json")
-    outputs.write(out, {"rows": rows, "seconds": seconds})
-    print(f"{stage}: {len(rows)} rows from {len(sites)} sites", flush=True)
+    left_out = {site: found[site]["failed"] for site in sites if site not in answers}
+    outputs.write(out, {"rows": rows, "seconds": seconds, "left_out": left_out})
+    print(f"{stage}: {len(rows)} rows from {len(answers)} sites", flush=True)
 
 
 if __name__ == "__main__":

@@ -30,4 +30,4 @@ def work(site: Site) -> None:
 
 
 if __name__ == "__main__":
-    main(__file__, work)
+    main(work)

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
-
 import fedsynth
 from fedsynth import outputs, weights
 from fedsynth.params import Params
 from fedsynth.settings import Settings
-from nvflare_jobs import build, centre, federation
+from nvflare_jobs import build, centre
+from nvflare_jobs import rounds as written
 from nvflare_jobs.server import GLOBAL
 
 Arrays = dict[str, np.ndarray]
@@ -28,22 +27,13 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     validation = centre.validated(settings.root)
     sites = validation["used"]
     config = question(params, name, {site: validation["sites"][site]["digest"] for site in sites})
-    work = settings.root / ".work" / "train" / name
-    kept, start = resumable(work, config["key"])
-    initial = begin(params, name)
-    job = build.train(work / "job", f"train_{name}", sites, config, config["model"]["algorithm"], kept or initial,
-                      params.models[name].training.rounds, start)  # fmt: skip
-    if start:
-        print(f"train@{name}: goes on from round {start + 1}, where an earlier run of the same training ended", flush=True)
+    initial, rounds = begin(params, name), params.models[name].training.rounds
+    job = build.train(settings.root / ".work" / "train" / name, f"train_{name}", sites, params.consortium, config,
+                      config["model"]["algorithm"], initial, rounds, thin=settings.code == "thin")  # fmt: skip
     began = time.monotonic()
-    try:
-        result = centre.run(f"train@{name}", job, sites, settings, params.models[name].training.rounds)
-    except BaseException:
-        keep(settings.root / ".work" / "jobs" / f"train-{name}", work, config["key"])
-        raise
-    final = {n: a for n, a in weights.load(result / GLOBAL).items() if ":" not in n}
-    write(settings.root / "models" / name, params, name, final, result, validation, build.token(job), time.monotonic() - began, start)
-    forget(work)
+    result = centre.run(f"train@{name}", job, sites, settings, rounds)
+    final = {n: a for n, a in weights.load(result.folder / GLOBAL).items() if ":" not in n}
+    write(settings.root / "models" / name, params, name, final, result, validation, time.monotonic() - began)
 
 
 def question(params: Params, name: str, digests: dict[str, str]) -> dict[str, Any]:
@@ -63,45 +53,25 @@ def begin(params: Params, name: str) -> Arrays:
     return algorithm.prepare({n: p.detach().numpy() for n, p in algorithm.parameters(family).items()})
 
 
-def keep(jobs: Path, work: Path, key: str) -> None:
-    """After a run that did not end well: its last global parameters, for the next run of the same training."""
-    for path in sorted(jobs.glob(f"*/workspace/server/simulate_job/{GLOBAL}")):
-        path.replace(work / f"kept-{key}.safetensors")
+def history(result: centre.Result, seconds: float) -> dict[str, Any]:
+    """The rounds as the server wrote them down, each once. `resumed_at` are those with which another job went on; `seconds` are this one's."""
+    rounds = written.read(result.folder / written.ROUNDS)
+    resumed = [record["round"] for record in rounds if record.get("resumed")]
+    return {"job_id": result.job_id, "seconds": round(seconds, 1), "resumed_at": resumed, "rounds": rounds}
 
 
-def resumable(work: Path, key: str) -> tuple[Arrays | None, int]:
-    """Global parameters that an earlier run of the same training left, and the round to go on with."""
-    path = work / f"kept-{key}.safetensors"
-    if not path.is_file():
-        return None, 0
-    with safe_open(path, "np") as file:
-        done = int(file.metadata()["round"]) + 1
-    return weights.load(path), done
-
-
-def forget(work: Path) -> None:
-    for path in work.glob("kept-*.safetensors"):
-        path.unlink()
-
-
-def history(result: Path, job_id: str, seconds: float, start: int) -> dict[str, Any]:
-    """The rounds as FLARE wrote them down, each once."""
-    rounds = [json.loads(line) for line in (result / federation.ROUNDS).read_text().splitlines()]
-    return {"job_id": job_id, "seconds": round(seconds, 1), "resumed_from": start, "rounds": rounds}
-
-
-def write(folder: Path, params: Params, name: str, arrays: Arrays, result: Path, validation: dict[str, Any], job_id: str, seconds: float,
-          start: int) -> None:  # fmt: skip
+def write(folder: Path, params: Params, name: str, arrays: Arrays, result: centre.Result, validation: dict[str, Any],
+          seconds: float) -> None:  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     weights.save(folder / "weights.safetensors", arrays, {"model": name})
-    outputs.write(folder / "history.json", history(result, job_id, seconds, start))
+    outputs.write(folder / "history.json", history(result, seconds))
     model = params.models[name].model_dump(mode="json")
     facts = {
         "name": name,
         **model,
         "image": params.image.model_dump(mode="json"),
         "seed": params.seed,
-        "job_id": job_id,
+        "job_id": result.job_id,
         "sites": {site: validation["sites"][site]["images"] for site in validation["used"]},
         "digests": {site: validation["sites"][site]["digest"] for site in validation["used"]},
         "fedsynth": fedsynth.__version__,

@@ -1,16 +1,26 @@
-"""In the hospital: validate the ingested set; the detailed report stays here."""
+"""In the hospital: say what the data look like now, or validate the ingested set; the detailed report stays here."""
 
 from nvflare_jobs.site import Site, main
 
 
 def work(site: Site) -> None:
-    from fedsynth.expectations import validate
-
     for _ in site.tasks():
-        verdict = validate(site.data, site.params, site.name, site.state / "validation")
-        print(verdict.message(), flush=True)
-        site.answer("validate", verdict.outgoing(site.params.consortium.min_cell))
+        if site.config["look"]:
+            site.answer("look", {"digest": digest(site)})
+        else:
+            from fedsynth.expectations import validate
+
+            verdict = validate(site.data, site.params, site.name, site.state / "validation")
+            print(verdict.message(), flush=True)
+            site.answer("validate", verdict.outgoing(site.params.consortium.min_cell))
+
+
+def digest(site: Site) -> str:
+    """Of the manifest; nothing where there is none yet."""
+    from fedsynth import manifest
+
+    return manifest.digest(manifest.read(site.data)) if (site.data / manifest.FILE).is_file() else ""
 
 
 if __name__ == "__main__":
-    main(__file__, work)
+    main(work)

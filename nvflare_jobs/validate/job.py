@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from fedsynth import outputs
 from fedsynth.params import Params
 from fedsynth.settings import Settings
-from nvflare_jobs import build, centre
-from nvflare_jobs.server import ANSWERS
+from nvflare_jobs import build, centre, federation
 
 
 def stage(params: Params, settings: Settings) -> None:
-    sites = params.source.build(image=params.image, seed=params.seed).sites()
-    job = build.ask(settings.root / ".work/jobs/validate/job", "validate", "validate", sites, {"params": centre.public(params)})
-    result = centre.run("validate", job, sites, settings)
-    answers = json.loads((result / ANSWERS).read_text())
-    verdicts = {site: answers[site] for site in sites}
+    sites = centre.expected(params, settings)
+    enough = min(params.consortium.min_sites, len(sites))
+    job = build.ask(settings.root / ".work/jobs/validate-job", "validate", "validate", sites, params.consortium,
+                    {"params": centre.public(params), "look": False}, quorum=enough, thin=settings.code == "thin")  # fmt: skip
+    answers = centre.ask("validate", job, sites, settings)
+    verdicts = {site: answers[site].get("answer") or unanswered(answers[site]["failed"]) for site in sites}
     used = decide(params, verdicts, settings)
     outputs.write(settings.root / "reports/validation.json", {"sites": verdicts, "used": used})
+
+
+def unanswered(why: str) -> dict[str, Any]:
+    """The verdict on a site of which there is none."""
+    return {"passed": False, "digest": "", "images": 0, "failed": [], "warnings": [], "counts": {}, "no_answer": why}
 
 
 def decide(params: Params, verdicts: dict[str, dict[str, Any]], settings: Settings) -> list[str]:
@@ -28,6 +32,9 @@ def decide(params: Params, verdicts: dict[str, dict[str, Any]], settings: Settin
     failed = [site for site, verdict in verdicts.items() if not verdict["passed"]]
     used = [site for site in verdicts if site not in failed]
     text = "\n".join(explain(site, verdicts[site], settings) for site in failed)
+    silent = [site for site in failed if verdicts[site].get("no_answer")]
+    if silent and params.consortium.failed_site == "stop":  # another try may find them
+        raise federation.FederationError(f"no verdict from {', '.join(silent)}: {verdicts[silent[0]]['no_answer']}")
     if failed and params.consortium.failed_site == "stop":
         raise centre.StageError(
             f"validation failed at {', '.join(failed)}\n{text}\nMend the data and ingest again, or set consortium.failed_site to leave_out."
@@ -44,6 +51,8 @@ def decide(params: Params, verdicts: dict[str, dict[str, Any]], settings: Settin
 
 def explain(site: str, verdict: dict[str, Any], settings: Settings) -> str:
     """What the centre may know of a failure; in simulation the site's own words with rows and files, since the site is this machine."""
+    if why := verdict.get("no_answer"):
+        return f"  {site}: no answer: {why}"
     own = settings.state / site / "validation"
     if settings.simulation and (message := _message(own)):
         return f"{message}\n  report: {own / 'index.html'}"

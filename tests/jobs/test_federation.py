@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
 from fedsynth import weights
+from fedsynth.params import Consortium
 from fedsynth.settings import Settings
-from nvflare_jobs import build, federation
+from nvflare_jobs import build, federation, simulator
 from nvflare_jobs.server import ANSWERS, GLOBAL
 
 pytestmark = pytest.mark.flare
@@ -30,16 +32,14 @@ def settings(tmp_path: Path, stall_s: float = 120) -> Settings:
     return Settings(federation="simulator", root=tmp_path, data=tmp_path / "data", state=tmp_path / "state", stall_s=stall_s, events=False)
 
 
-def training(tmp_path: Path, how: dict[str, str], rounds: int = 3, at: int = 1) -> Path:
+def training(tmp_path: Path, how: dict[str, str], rounds: int = 3, at: int = 1, sites: list[str] = SITES, thin: bool = True,
+             quorum: int | None = None, grace_s: int = 5, **more: Any) -> Path:  # fmt: skip
     """A job of the given length in which a site misbehaves in round `at`."""
-    job = build._job("misbehaving", SITES)
-    job.to_server(build.Arrays(), id="persistor")
+    config = {"how": how, "at": at, "name": "misbehaving", "key": "k"} | more
     algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}
-    job.to_server(
-        build.Rounds(num_clients=2, num_rounds=rounds, persistor_id="persistor", aggregator=build.Aggregate(json.dumps(algorithm), SITES))
-    )
+    consortium = Consortium(quorum=quorum, grace_s=grace_s)
     initial = {"w": np.zeros((2, 3), np.float32)}
-    return build._export(job, tmp_path / "job", CLIENT, {"how": how, "at": at}, {"initial.safetensors": initial})
+    return build.train(tmp_path / "job", "misbehaving", sites, consortium, config, algorithm, initial, rounds, thin, kind=CLIENT)
 
 
 def left(folder: Path) -> list[list[str]]:
@@ -48,7 +48,7 @@ def left(folder: Path) -> list[list[str]]:
     for process in psutil.process_iter():
         try:
             command = process.cmdline()
-            if process.status() != psutil.STATUS_ZOMBIE and federation.MARK in process.environ() and any(str(folder) in c for c in command):
+            if process.status() != psutil.STATUS_ZOMBIE and simulator.MARK in process.environ() and any(str(folder) in c for c in command):
                 found.append(command)
         except psutil.Error:
             continue
@@ -69,10 +69,10 @@ def test_a_job_runs_its_rounds_shows_each_site_live_and_brings_back_the_global_m
 
 
 def test_a_question_brings_back_one_answer_for_each_site(tmp_path):
-    job = build.ask(tmp_path / "job", CLIENT, "question", SITES, {"how": {}})
+    job = build.ask(tmp_path / "job", CLIENT, "question", SITES, Consortium(), {"how": {}})
     with federation.connect(settings(tmp_path), tmp_path / "work") as connected:
         result = federation.run(connected, job, build.token(job), SITES, tmp_path / "result", lambda event: None)
-    assert json.loads((result / ANSWERS).read_text()) == {"east": {"site": "east"}, "north": {"site": "north"}}
+    assert json.loads((result / ANSWERS).read_text()) == {"east": {"answer": {"site": "east"}}, "north": {"answer": {"site": "north"}}}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,7 @@ def test_a_signal_ends_the_run_at_once_and_leaves_no_process(tmp_path, number):
     script = f"""
 import sys
 from pathlib import Path
+from typing import Any
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from nvflare_jobs import centre, federation
 from tests.jobs.test_federation import SITES, settings

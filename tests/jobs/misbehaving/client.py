@@ -1,4 +1,4 @@
-"""A client that does what its job says at each site and round: answers, raises, dies hard, or hangs."""
+"""A client that does what its job says at each site and round: answers, raises, dies hard, hangs, is slow, or sends what cannot be used."""
 
 import os
 import time
@@ -8,23 +8,37 @@ from nvflare.client import FLModel, send
 
 from nvflare_jobs.site import Site, main
 
+BAD = {
+    "nan": lambda a: a * np.nan,
+    "inf": lambda a: a * np.inf,
+    "shape": lambda a: a[:1],
+    "ints": lambda a: a.astype(np.int64),
+}
+
 
 def work(site: Site) -> None:
     for received in site.tasks():
-        how = site.config["how"].get(site.name, "fine") if received.current_round == site.config.get("at", 0) else "fine"
-        if how == "die":
-            os._exit(9)
-        if how == "raise":
-            raise RuntimeError("the disk of this site is full")
-        if how == "hang":
-            time.sleep(3600)
-        # The marks of a real client's state outlive the job: proof of where a site may write.
+        number = received.current_round
+        how = site.config["how"].get(site.name, "fine")
+        if number != site.config.get("at", 0) and not how.endswith("always"):
+            how = "fine"
         difference = {name: np.ones_like(a) for name, a in received.params.items()}
-        if how == "nan":
-            difference = {name: a * np.nan for name, a in difference.items()}
-        metrics = {"loss/net": float(len(site.name) + received.current_round), "weight": 1.0}
+        time.sleep(site.config.get("pause", 0))
+        if how.startswith("slow"):
+            time.sleep(site.config["slow_s"])
+        elif how == "die":
+            os._exit(9)
+        elif how == "raise":
+            raise RuntimeError("the disk of this site is full")
+        elif how == "hang":
+            time.sleep(3600)
+        elif how == "keys":
+            difference = {f"other.{name}": a for name, a in difference.items()}
+        elif how in BAD:
+            difference = {name: BAD[how](a) for name, a in difference.items()}
+        metrics = {"loss/net": float(len(site.name) + number), "weight": 1.0}
         send(FLModel(params=difference, params_type="DIFF", metrics=metrics, meta={"weight": 1.0, "answer": {"site": site.name}}))
 
 
 if __name__ == "__main__":
-    main(__file__, work)
+    main(work)

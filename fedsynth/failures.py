@@ -1,0 +1,42 @@
+"""What the centre may know of a failure inside a hospital: one word of a closed list. The site's own words stay in its log."""
+
+from __future__ import annotations
+
+import errno
+
+# The word that leaves, and how the centre puts it to a person.
+FAILURES = {
+    "data": "its data cannot be used as they are; its log names the row or file (`fedsynth check` at the site)",
+    "not_validated": "its data are not those that passed validation; run validate again",
+    "settings": "its environment is not set up; its log names the variable (`fedsynth check` at the site)",
+    "withheld": "something was about to leave that may not; its log names the key",
+    "version": "it runs another version of fedsynth than the centre",
+    "diverged": "its training diverged; lower the learning rate or look at that site's data",
+    "disk": "its disk is full or cannot be written to",
+    "memory": "it ran out of memory",
+    "error": "an error; its log has the reason",
+}
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+# By the names of their classes, so that nothing has to be imported for it; the nearest of an error's classes counts.
+WORDS = {
+    "SetError": "data",
+    "NotValidated": "not_validated",
+    "SettingsError": "settings",
+    "PermissionError": "settings",
+    "LeakError": "withheld",
+    "Diverged": "diverged",
+    "ParamsError": "version",
+    "ValidationError": "version",
+    "MemoryError": "memory",
+    "OutOfMemoryError": "memory",
+}
+
+
+def word(error: BaseException) -> str:
+    """The word of FAILURES for an error."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "disk"
+    return next((WORDS[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in WORDS), "error")

@@ -1,0 +1,55 @@
+"""The stage `source`: what the sites' images look like now, so that DVC sees when they have changed. They lie outside of the project.
+
+In simulation the source's files are looked at here; in a federation every site is asked for the digest of what it has ingested.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from fedsynth import outputs
+from fedsynth import params as configuration
+from fedsynth.errors import UserError
+from fedsynth.settings import Settings, quiet
+
+if TYPE_CHECKING:
+    from fedsynth.params import Params
+
+
+def stage(params: Params, settings: Settings) -> None:
+    path = settings.root / "data" / "source.json"
+    if settings.simulation:
+        from fedsynth.stages import ingest
+
+        ingest.look(params, path)
+        return
+    from nvflare_jobs import build, centre
+
+    sites = centre.expected(params, settings)
+    job = build.ask(settings.root / ".work/jobs/source-job", "validate", "source", sites, params.consortium,
+                    {"params": centre.public(params), "look": True}, quorum=1, thin=settings.code == "thin")  # fmt: skip
+    found = centre.ask("source", job, sites, settings)
+    outputs.write(path, {"source": "sites", "digests": {s: found[s].get("answer", {}).get("digest") or "none" for s in sites}})
+
+
+def main() -> None:
+    """FLARE is imported only where a job is run: this looks at each start, also where nothing has changed."""
+    quiet()
+    if os.environ.get("FEDSYNTH_FEDERATION") == "production":
+        from nvflare_jobs import centre
+
+        centre.main(stage)
+        return
+    try:
+        settings = Settings.read()
+        os.chdir(settings.root)
+        stage(configuration.load(), settings)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""A provisioned federation (mutual TLS, startup kits) through FLARE's API: mode `production`, and `poc`, which makes one first."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nvflare.apis.fl_exception import FLCommunicationError
+from nvflare.fuel.flare_api.api_spec import (
+    AuthenticationError,
+    AuthorizationError,
+    InternalError,
+    InvalidJobDefinition,
+    JobNotFound,
+    JobNotRunning,
+    NoConnection,
+    NoReply,
+    SessionClosed,
+    SubmitTokenConflict,
+    SubmitTokenJobDeleted,
+)
+from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
+
+from fedsynth import kit as kits
+from fedsynth.settings import Settings
+from nvflare_jobs.federation import Event, Federation, FederationError, JobLost
+from nvflare_jobs.local import LocalSystem
+
+LOOK_S = 1.0  # seconds between two looks at a job
+ABORT_S = 8.0  # seconds in which an abort should have come through
+PROGRESS = "fedsynth"  # the group of nvflare_jobs/server.py in FLARE's statistics
+COMPLETED = "FINISHED:COMPLETED"
+
+# How FLARE says that a job did not end well, and how to put it.
+ENDINGS = {
+    "FINISHED:ABORTED": "the job was aborted",
+    "FINISHED:EXECUTION_EXCEPTION": "the job failed while it ran",
+    "FINISHED:ABNORMAL": "the job was refused or broke off",
+    "FINISHED:CAN_NOT_SCHEDULE": "the job could not be scheduled",
+    "FINISHED:FAILED_TO_RUN": "the job could not be started",
+    "FINISHED:ABANDONED": "the job was abandoned by the server",
+}
+
+
+class Provisioned(Federation):
+    """The jobs of one centre at a federation. FLARE's sessions do not recover, so each call may be made anew in a new one."""
+
+    def __init__(self, settings: Settings, work: Path, kit: Path):
+        self.settings, self.work = settings, work.resolve()
+        self.kit = kits.Kit.read(kit)
+        self._session: Session | None = None
+        self._jobs: dict[str, tuple[list[str], int]] = {}
+
+    # calls
+
+    def _connected(self, timeout_s: float) -> Session:
+        if self._session is None:
+            with contextlib.redirect_stdout(io.StringIO()):  # it says "Connecting to FLARE ..."
+                self._session = new_secure_session(self.kit.user, str(self._own_kit()), timeout=timeout_s)
+        return self._session
+
+    def _own_kit(self) -> Path:
+        """The kit with a transfer folder of ours: two stages at once would share the kit's own, which may not be writable either."""
+        folder = self.work / "session"
+        (folder / "transfer").mkdir(parents=True, exist_ok=True)
+        for name in ("startup", "local"):
+            with contextlib.suppress(FileExistsError):
+                (folder / name).symlink_to(self.kit.folder / name)
+        return folder
+
+    def _call(self, method: str, *args: Any, patience_s: float | None = None, **kwargs: Any) -> Any:
+        """One call of FLARE's API, again in a new session while the server cannot be reached, for `patience_s` seconds."""
+        patience_s = self.settings.connect_s if patience_s is None else patience_s
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return getattr(self._connected(min(10, patience_s)), method)(*args, **kwargs)
+            except (AuthenticationError, AuthorizationError) as error:
+                raise FederationError(f"{self.kit.address} does not let {self.kit.user} do this: {_line(error)}") from error
+            except (NoConnection, SessionClosed, FLCommunicationError) as error:
+                self._drop()
+                if refusal := self.kit.refused():
+                    raise FederationError(refusal) from error
+                if time.monotonic() > deadline:
+                    raise FederationError(
+                        f"the federation's server {self.kit.address} could not be reached for {patience_s:.0f} s; "
+                        "is it up, and is its port open to here? (FEDSYNTH_CONNECT_S waits longer)"
+                    ) from error
+                time.sleep(LOOK_S)
+
+    def _drop(self) -> None:
+        if self._session is not None:
+            with contextlib.suppress(Exception):  # it is gone already; what matters is that its threads end
+                self._session.close()
+            self._session = None
+
+    # the interface
+
+    def sites(self) -> list[str]:
+        return sorted(client.name for client in self._call("get_connected_client_list"))
+
+    def submit(self, job: Path, token: str, sites: list[str]) -> str:
+        meta = json.loads((job / "meta.json").read_text())
+        known = [j for j in self._call("list_jobs", name_prefix=meta["name"]) if j["job_name"] == meta["name"]]
+        found = self._pending(token) or next((j["job_id"] for j in known if not self._over(j["job_id"])), None)
+        number = len(known)
+        while not found:
+            number += 1
+            try:
+                found = self._call("submit_job", str(job), submit_token=f"{token}-{number}")
+            except (SubmitTokenConflict, SubmitTokenJobDeleted):  # an admin has deleted jobs, so that the count is short
+                continue
+            except (InvalidJobDefinition, InternalError) as error:
+                raise FederationError(f"{self.kit.address} does not take the job: {_line(error)}") from error
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._pending_file.write_text(json.dumps({"token": token, "job_id": found}))
+        self._jobs[found] = sites, int(meta["min_clients"])
+        return str(found)
+
+    @property
+    def _pending_file(self) -> Path:
+        return self.work / "pending.json"
+
+    def _pending(self, token: str) -> str | None:
+        """The job that an earlier process submitted, where its result has not been collected: it runs, or it ended well."""
+        if not self._pending_file.is_file():
+            return None
+        pending = json.loads(self._pending_file.read_text())
+        if pending["token"] != token:
+            return None
+        job_id = str(pending["job_id"])
+        try:
+            ended_well = self._call("get_job_meta", job_id)["status"] == COMPLETED
+        except JobNotFound:
+            return None
+        return job_id if ended_well or not self._over(job_id) else None
+
+    def _over(self, job_id: str) -> bool:
+        """Whether the job has ended, or its server has: FLARE calls a job "running" for ever whose server was restarted."""
+        meta = self._call("get_job_meta", job_id)
+        return str(meta["status"]).startswith("FINISHED") or self._lost(meta)
+
+    def _lost(self, meta: dict[str, Any]) -> bool:
+        """Both times are by the server's clock."""
+        started = str(meta.get("start_time") or "")
+        if meta["status"] != "RUNNING" or not started:
+            return False
+        server = self._call("get_system_info").server_info.start_time
+        return float(server) > datetime.fromisoformat(started).timestamp()
+
+    def follow(self, job_id: str) -> Iterator[Event]:
+        shown, seen, last, status = "", -1, time.monotonic(), ""
+        began = time.monotonic()
+        refused = ""
+        while not status.startswith("FINISHED"):
+            meta = self._call("get_job_meta", job_id, patience_s=self.settings.stall_s)
+            status = str(meta["status"])
+            if self._lost(meta):
+                raise JobLost(f"the server was restarted while job {job_id} ran")
+            text = status if status in ("RUNNING", COMPLETED) or status in ENDINGS else self._waiting(job_id, began)
+            if text != shown:
+                yield Event("status", text)
+                shown, last = text, time.monotonic()
+            progress = self._progress(job_id) if status == "RUNNING" else {}
+            refused = progress.get("refused") or refused
+            for record in progress.get("rounds", []):
+                if record["round"] > seen:
+                    seen, last = record["round"], time.monotonic()
+                    yield Event.of(record)
+            if time.monotonic() - last > self.settings.stall_s:
+                self.abort(job_id)
+                raise FederationError(
+                    f"no sign of life from job {job_id} for {self.settings.stall_s:.0f} s, so it was aborted; set FEDSYNTH_STALL_S for longer rounds"
+                )
+            if not status.startswith("FINISHED"):
+                time.sleep(LOOK_S)
+        if status != COMPLETED:
+            raise FederationError(f"{ENDINGS.get(status, status)} ({job_id})" + (f": {refused}" if refused else ""))
+
+    def _waiting(self, job_id: str, began: float) -> str:
+        """What a job that has not been started waits for. Aborts it where sites have not come in time."""
+        sites, enough = self._jobs[job_id]
+        missing = sorted(set(sites) - set(self.sites()))
+        if len(sites) - len(missing) >= enough:
+            return "SUBMITTED"
+        if time.monotonic() - began > self.settings.connect_s:
+            self.abort(job_id)
+            raise FederationError(
+                f"not connected: {', '.join(missing)}; {enough} sites are needed and were waited for {self.settings.connect_s:.0f} s. "
+                "Start their FLARE clients, set consortium.quorum, or FEDSYNTH_CONNECT_S to wait longer"
+            )
+        return f"waiting for {', '.join(missing)}"
+
+    def _progress(self, job_id: str) -> dict[str, Any]:
+        """What nvflare_jobs/server.py tells of a running job; nothing while it starts and ends."""
+        try:
+            found: dict[str, Any] = self._call("show_stats", job_id, "server")["server"][PROGRESS]
+        except (JobNotRunning, JobNotFound, NoReply, InternalError, KeyError, TypeError):
+            return {}
+        return found
+
+    def collect(self, job_id: str, dest: Path) -> Path:
+        part = dest.with_name(f"{dest.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            self._call("download_job_result", job_id, str(part))
+            workspace = part / job_id / "workspace"
+            if not workspace.is_dir():
+                raise FederationError(f"job {job_id} left no result at the server")
+            shutil.rmtree(dest, ignore_errors=True)
+            workspace.rename(dest)
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, FederationError):
+                raise
+            raise FederationError(
+                f"the result of job {job_id} could not be brought to {part.parent}: {_line(error)}. It is kept at the server: "
+                "mend that (is the disk full?) and run again; the job is not run again"
+            ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        self._pending_file.unlink(missing_ok=True)
+        return dest
+
+    def abort(self, job_id: str) -> None:
+        self._drop()  # the session may be in the middle of a call
+        deadline = time.monotonic() + ABORT_S
+        while True:
+            with contextlib.suppress(InternalError, JobNotFound):  # it is not running: it starts, it ends, or its server lost it
+                self._call("abort_job", job_id, patience_s=ABORT_S)
+            if self._over(job_id) or time.monotonic() > deadline:
+                break  # an abort while a job is being deployed may be overtaken by its start: then it is asked for again
+            time.sleep(LOOK_S)
+        self._pending_file.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._drop()
+        shutil.rmtree(self.work / "session", ignore_errors=True)
+
+
+class Poc(Provisioned):
+    """As production, on a federation that is provisioned and started here and ends with the job."""
+
+    def __init__(self, settings: Settings, work: Path, system: LocalSystem):
+        self.system = system
+        super().__init__(settings, work, system.admin)
+
+    def follow(self, job_id: str) -> Iterator[Event]:
+        try:
+            yield from super().follow(job_id)
+        except FederationError as error:
+            from nvflare_jobs.federation import reason
+
+            # the sites' logs are this machine's here
+            found = reason(self.system.logs())
+            raise type(error)(f"{error}: {found}" if found and found not in str(error) else str(error)) from error
+
+    def wait(self, sites: list[str]) -> None:
+        """Until all are there: a job that had to wait for sites is looked at again by FLARE's scheduler after 10 s only."""
+        deadline = time.monotonic() + self.settings.connect_s
+        while missing := set(sites) - set(self.sites()):
+            if time.monotonic() > deadline:
+                raise FederationError(f"{', '.join(sorted(missing))} did not start; logs are in {self.system.folder}")
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self.system.stop()
+
+
+def poc(settings: Settings, work: Path, sites: list[str]) -> Poc:
+    """Provision and start a system for `sites` in `work`; with the project's own folders for their data and state."""
+    place = {"FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
+    names = ["localhost", *sites]
+    system = LocalSystem(work / "poc", sites, dict.fromkeys(names, place), locked=settings.code == "none")
+    system.provision()
+    made = Poc(settings, work, system)
+    try:
+        system.start()
+        made._pending_file.unlink(missing_ok=True)  # of an earlier system, which is gone
+        made.wait(sites)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

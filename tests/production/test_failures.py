@@ -1,0 +1,169 @@
+"""Everything that goes wrong, against a real provisioned system on loopback: what the user sees, how long it takes, that nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from fedsynth import weights
+from fedsynth.kit import KitError
+from nvflare_jobs import build, federation, local
+from nvflare_jobs.server import GLOBAL
+from tests.jobs.test_federation import training
+from tests.production.conftest import SITES, Trial, Watch, started
+
+pytestmark = pytest.mark.production
+
+
+def after(number: int):
+    """When a round is done."""
+    return lambda event: event.kind == "round" and event.round == number
+
+
+def ones(path: Path, rounds: int) -> None:
+    """Each round adds the mean of ones: what the global parameters are after so many."""
+    np.testing.assert_array_equal(weights.load(path / GLOBAL)["w"], np.full((2, 3), rounds, np.float32))
+
+
+def test_a_script_that_raises_at_one_site_ends_the_job_with_the_site_and_a_word_for_it(trial: Trial, measured):
+    job = training(trial.root, {"north": "raise"}, sites=SITES)
+    watch = Watch(after(0), lambda: None)
+    said = trial.fails(job, watch)
+    measured("a site's script raises, every site is needed", said, watch.seconds())
+    assert "site north: failed: an error; its log has the reason" in said
+    assert "disk of this site" not in said  # the site's own words stay there
+    ones(trial.root / "work" / "result", 1)  # of the round that was done
+    # the next run of the same training goes on from there
+    again = training(trial.root, {}, sites=SITES, rounds=3)
+    ones(trial.run(again, work="again"), 3)
+    assert [(e.round, e.resumed) for e in trial.rounds()[-3:]] == [(0, False), (1, True), (2, False)]
+
+
+def test_with_a_quorum_the_rounds_go_on_without_a_site_whose_script_raises(trial: Trial, measured):
+    job = training(trial.root, {"north": "raise"}, sites=SITES, quorum=2)
+    watch = Watch(after(0), lambda: None)
+    ones(trial.run(job, watch), 3)
+    measured("a site's script raises, two of three are enough", trial.rounds()[1].left_out["north"], watch.seconds())
+    assert [sorted(e.sites) for e in trial.rounds()] == [SITES, ["east", "west"], ["east", "west"]]
+    assert trial.rounds()[1].left_out == {"north": "failed: an error; its log has the reason"}
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("nan", "sent NaN or Inf in w"),
+        ("inf", "sent NaN or Inf in w"),
+        ("shape", "sent other parameters or shapes"),
+        ("keys", "sent other parameters or shapes"),
+        ("ints", "sent w as int64"),
+    ],
+)
+def test_an_update_that_cannot_be_used_is_left_out_with_its_site(tmp_path, how, said):
+    with started(tmp_path, SITES) as trial:
+        job = training(trial.root, {"north": how}, sites=SITES, rounds=2, at=0, quorum=2)
+        ones(trial.run(job), 2)
+        assert said in trial.rounds()[0].left_out["north"]
+        assert sorted(trial.rounds()[1].sites) == SITES  # it comes back
+
+
+def test_a_slow_site_is_left_out_of_a_round_and_comes_back(trial: Trial, measured):
+    job = training(trial.root, {"north": "slow"}, sites=SITES, rounds=6, quorum=2, grace_s=2, slow_s=6, pause=1)
+    watch = Watch(after(0), lambda: None)
+    ones(trial.run(job, watch), 6)
+    seen = {e.round: sorted(e.sites) for e in trial.rounds()}
+    assert seen[1] == ["east", "west"]
+    assert trial.rounds()[1].left_out == {"north": "no update within the time of grace"}
+    assert seen[5] == SITES
+    measured("a site is slow, two of three are enough", trial.rounds()[1].left_out["north"], trial.rounds()[1].seconds)
+
+
+def test_a_client_process_that_is_killed_in_a_round_ends_the_job_where_every_site_is_needed(trial: Trial, measured):
+    job = training(trial.root, {"north": "die"}, sites=SITES)
+    watch = Watch(after(0), lambda: None)
+    said = trial.fails(job, watch)
+    measured("a site's client process dies, every site is needed", said, watch.seconds())
+    assert "north" in said
+    ones(trial.root / "work" / "result", 1)
+
+
+def test_a_client_process_that_is_killed_is_left_out_with_a_quorum(trial: Trial, measured):
+    job = training(trial.root, {"north": "die"}, sites=SITES, quorum=2)
+    watch = Watch(after(0), lambda: None)
+    ones(trial.run(job, watch), 3)
+    measured("a site's client process dies, two of three are enough", trial.rounds()[1].left_out["north"], watch.seconds())
+    assert "north" in trial.rounds()[1].left_out
+
+
+def test_a_site_that_is_killed_and_started_again_is_left_out_and_takes_part_in_the_next_job(trial: Trial, measured):
+    job = training(trial.root, {}, sites=SITES, rounds=12, quorum=2, grace_s=3, pause=1)
+    watch = Watch(after(0), lambda: (trial.system.kill("north"), time.sleep(3), trial.system.start("north")))
+    ones(trial.run(job, watch), 12)
+    without = [e for e in trial.rounds() if "north" in e.left_out]
+    measured("a whole site is killed and started again, two of three are enough", without[0].left_out["north"], watch.seconds())
+    assert without
+    assert max(e.seconds for e in trial.rounds()) < 30
+    trial.seen.clear()
+    again = training(trial.root, {}, sites=SITES, rounds=2, at=9)
+    ones(trial.run(again, work="again"), 2)
+    assert sorted(trial.rounds()[0].sites) == SITES
+
+
+def test_a_site_that_is_killed_ends_the_job_where_every_site_is_needed(trial: Trial, measured):
+    job = training(trial.root, {}, sites=SITES, rounds=30, pause=1)
+    watch = Watch(after(0), lambda: trial.system.kill("north"))
+    said = trial.fails(job, watch, stall_s=200)
+    measured("a whole site is killed, every site is needed", said, watch.seconds())
+    assert (trial.root / "work" / "result" / GLOBAL).is_file()
+
+
+def test_a_server_that_is_killed_and_started_again_loses_the_job_and_the_training_goes_on(trial: Trial, measured):
+    job = training(trial.root, {}, sites=SITES, rounds=8, pause=1)
+    watch = Watch(after(2), lambda: (trial.system.kill(local.SERVER), time.sleep(2), trial.system.start(local.SERVER)))
+    ones(trial.run(job, watch), 8)
+    measured("the server is killed and started again in a round", next(e.status for e in trial.seen if e.status.startswith("LOST")), watch.seconds())
+    assert [e.round for e in trial.rounds()] == list(range(8))  # no round twice, none missing
+    assert [e.round for e in trial.rounds() if e.resumed][0] >= 3
+    assert len([e for e in trial.seen if e.kind == "job"]) == 2
+
+
+def test_a_server_that_cannot_be_reached_is_said_within_the_time_that_was_set(tmp_path, measured):
+    with started(tmp_path, SITES) as trial:
+        trial.system.stop()
+        began = time.monotonic()
+        said = trial.fails(training(trial.root, {}, sites=SITES), connect_s=6.0)
+        measured("the server cannot be reached at submission (6 s were set)", said, time.monotonic() - began)
+        assert f"localhost:{trial.system.port} could not be reached for 6 s" in said
+        assert time.monotonic() - began < 20
+
+
+def test_a_kit_of_another_federation_is_refused_at_once_and_said(tmp_path, measured):
+    with started(tmp_path / "one", SITES) as trial:
+        other = local.LocalSystem(tmp_path / "other", SITES, {})
+        other.provision()
+        admin = other.admin / "startup" / "fed_admin.json"
+        admin.write_text(admin.read_text().replace(str(other.port), str(trial.system.port)))
+        began = time.monotonic()
+        said = trial.fails(training(trial.root, {}, sites=SITES), kit=other.admin)
+        measured("the kit is another federation's", said, time.monotonic() - began)
+        assert "do not belong together" in said
+
+
+def test_sites_that_are_not_connected_are_waited_for_and_named(tmp_path, measured):
+    with started(tmp_path, SITES) as trial:
+        trial.system.kill("north")
+        began = time.monotonic()
+        said = trial.fails(training(trial.root, {}, sites=SITES), connect_s=8.0)
+        measured("a site is not connected at submission (8 s were set)", said, time.monotonic() - began)
+        assert "not connected: north" in said
+        with federation.connect(trial.settings(), tmp_path / "look") as connected:
+            assert [j["status"] for j in connected._call("list_jobs")] == ["FINISHED:ABORTED"]  # it does not start at night after all
