@@ -74,6 +74,28 @@ def report() -> None:
 
 
 @app.command()
+def check(
+    site: Annotated[str | None, typer.Option(help="the site's name; default: the one that the kit names")] = None,
+    kit: Annotated[Path | None, typer.Option(help="the site's startup kit, the folder with startup/ and local/")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="seconds to wait for the server")] = 5,
+) -> None:
+    """Check a hospital's site: installation, folders, data, startup kit and server. Ends with 1 where something fails."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedsynth import check as checks
+
+    table = Table(box=None)
+    for column in ("what", "found", "verdict", "what to do"):
+        table.add_column(column, overflow="fold")
+    found = list(checks.site(Settings.read(), site, kit, timeout))
+    for row in found:
+        table.add_row(row.what, row.found, row.verdict, row.todo)
+    Console(highlight=False, markup=False).print(table)
+    raise typer.Exit(1 if any(row.verdict == "fails" for row in found) else 0)
+
+
+@app.command()
 def env() -> None:
     """Show the environment variables: what each is for and its value now."""
     from rich.console import Console
