@@ -1,16 +1,18 @@
-"""The registry of models in MLflow: each family's weights as a version that loads in a clean process, once for the same weights."""
+"""The registry of models in MLflow: weights as versions that load in a clean process, and the aliases that say which of them counts."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
 import threading
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedsynth import outputs, weights
-from fedsynth.card import card
+from fedsynth.card import LONGEST, card
+from fedsynth.errors import UserError
 from fedsynth.lineage import key, lineage
 from fedsynth.params import Image, Params
 from fedsynth.settings import quiet, tracking_uri
@@ -18,11 +20,19 @@ from fedsynth.settings import quiet, tracking_uri
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
 
 NEEDED = ("torch", "monai", "einops", "numpy", "pandas", "safetensors", "pydantic", "pyyaml", "mlflow")  # by serving.py and the families
 # fifty lines at the first use of a database, and more at each model
 NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry", "mlflow.pyfunc")
 _saving = threading.Lock()  # MLflow keeps the model that a file of code sets in a global variable
+CHAMPION, PREVIOUS = "champion", "previous"  # aliases: the version in use, and the one that it replaced
+GATES = "none computed"  # a person decides, or a policy that a person has named; no measure is held against a limit yet
+HISTORY = "\n\nWhat was done to this version:\n\n"  # in a description, after the card
+
+
+class RegistryError(UserError):
+    """A model, version or alias is not as it was asked for; the message says what there is."""
 
 
 def registered_name(model: str) -> str:
@@ -34,10 +44,16 @@ def registered(root: Path, params: Params) -> bool:
     files = {model: root / "models" / model / weights.FILE for model in params.models}
     if not all(path.is_file() for path in files.values()):
         return False
-    if tracking_uri(root).startswith("sqlite:///") and not Path(tracking_uri(root).removeprefix("sqlite:///")).is_file():
+    if not _there(root):
         return False
     client = client_of(root)
     return all(find(client, model, weights.sha256(path)) for model, path in files.items())
+
+
+def _there(root: Path) -> bool:
+    """Whether there is a database to ask: MLflow would make one that is missing."""
+    uri = tracking_uri(root)
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
 
 
 def client_of(root: Path) -> MlflowClient:
@@ -94,6 +110,109 @@ def register(root: Path, model: str, run_id: str) -> str:
         model_id=logged.model_id,
     )
     return str(made.version)
+
+
+def version_of(root: Path, model: str, number: int | None = None) -> ModelVersion:
+    """A version of `fedsynth-<model>`, the newest by default. Raises RegistryError saying which models or versions there are."""
+    if not _there(root):
+        raise RegistryError("there is no registry in this project yet; run the pipeline first, or set MLFLOW_TRACKING_URI")
+    client, name = client_of(root), registered_name(model)
+    versions = client.search_model_versions(f"name LIKE '{registered_name('%')}'")  # a person's word is no part of a query
+    found = {int(v.version): v for v in versions if v.name == name}
+    if not found:
+        models = ", ".join(sorted({v.name.removeprefix(registered_name("")) for v in versions})) or "none"
+        raise RegistryError(f"the registry has no version of a model {model!r}; models that have one: {models}")
+    if number is not None and number not in found:
+        raise RegistryError(f"{name} has no version {number}; there are {', '.join(map(str, sorted(found)))}")
+    return found[max(found) if number is None else number]
+
+
+def alias_of(root: Path, model: str, alias: str) -> str | None:
+    """The version that has an alias, if any has."""
+    number = client_of(root).get_registered_model(registered_name(model)).aliases.get(alias)
+    return None if number is None else str(number)
+
+
+def scores_of(root: Path, version: ModelVersion) -> dict[str, float]:
+    """The newest scores of a version: metrics of the run score@<model> in the newest pipeline run that had this version."""
+    client, model = client_of(root), version.name.removeprefix(registered_name(""))
+    if not version.run_id:  # registered by hand
+        return {}
+    trained = client.get_run(version.run_id)
+    places, title = [trained.info.experiment_id], f"{version.name} version {version.version}"
+    runs = client.search_runs(places, f"tags.`registered.{model}` = '{title}'", order_by=["attributes.start_time DESC"])
+    for parent in [*(run.info.run_id for run in runs), trained.data.tags.get("mlflow.parentRunId")]:
+        wanted = f"tags.`mlflow.parentRunId` = '{parent}' and tags.stage = 'score' and tags.model = '{model}'"
+        for run in client.search_runs(places, wanted, max_results=1):
+            return dict(sorted(run.data.metrics.items()))
+    return {}
+
+
+def promote(root: Path, model: str, number: int, who: str, why: str, flow_run_id: str) -> str | None:
+    """Make a version the champion; the champion until now becomes `previous`. Returns the version that was replaced, if there was one.
+
+    Who, when, why and the flow run are written to the version. Raises RegistryError where it is the champion already.
+    """
+    tags = _words(who, why)
+    version, former = version_of(root, model, number), alias_of(root, model, CHAMPION)
+    if former == str(number):
+        raise RegistryError(f"{version.name} version {number} is the {CHAMPION} already")
+    client, replaced = client_of(root), f"version {former}" if former else "nothing"
+    if former:  # before the champion moves: ended between the two, a second call finds all that it needs
+        client.set_registered_model_alias(version.name, PREVIOUS, former)
+    client.set_registered_model_alias(version.name, CHAMPION, str(number))
+    tags |= {"flow_run_id": flow_run_id, "replaced": replaced, "gates": GATES}
+    _write(client, version, "promotion", tags, f"Champion in place of {replaced}")
+    return former
+
+
+def rollback(root: Path, model: str, who: str, why: str, flow_run_id: str) -> tuple[str, str]:
+    """Make `previous` the champion again. Returns the versions (left, in use now).
+
+    `previous` is taken away: it would name the version that was just left, and a second call would bring that back.
+    Raises RegistryError where there is no previous version.
+    """
+    tags = _words(who, why) | {"flow_run_id": flow_run_id}
+    newest = version_of(root, model)
+    left, back = alias_of(root, model, CHAMPION), alias_of(root, model, PREVIOUS)
+    if left is None or back is None or left == back:
+        now = f"version {left} is the {CHAMPION}" if left else f"no version is the {CHAMPION}"
+        raise RegistryError(f"{newest.name} has no version to go back to: {now}; promote one of 1 to {newest.version} by its number")
+    client = client_of(root)
+    client.set_registered_model_alias(newest.name, CHAMPION, back)
+    client.delete_registered_model_alias(newest.name, PREVIOUS)
+    _write(client, version_of(root, model, int(left)), "rollback", tags | {"to": f"version {back}"}, f"Left for version {back}")
+    tags |= {"replaced": f"version {left}", "gates": GATES}
+    _write(client, version_of(root, model, int(back)), "promotion", tags, f"Champion again, in place of version {left}")
+    return left, back
+
+
+def _write(client: MlflowClient, version: ModelVersion, event: str, tags: dict[str, str], what: str) -> None:
+    """What was done to a version: the last time in its tags, every time as a line at the end of its description."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    for name, value in {**tags, "at": at}.items():
+        client.set_model_version_tag(version.name, version.version, f"{event}.{name}", value)
+    line = f"- {at} {what}, by {tags['by']}: {tags['why']} (flow run: {tags['flow_run_id']}; gates: {GATES})"
+    client.update_model_version(version.name, version.version, _with_line(version.description or "", line))
+
+
+def _with_line(description: str, line: str) -> str:
+    """A description with one more line of history, as long as MLflow's database takes: the oldest lines go first, then the card's end."""
+    about, _, history = description.partition(HISTORY)
+    lines = [*history.splitlines(), line]
+    while len(lines) > 1 and len("\n".join(lines)) > LONGEST // 2:
+        lines.pop(0)
+    end = HISTORY + "\n".join(lines)
+    return about[: LONGEST - len(end)] + end
+
+
+def _words(who: str, why: str) -> dict[str, str]:
+    """Tags of who and why, each on one line. Raises RegistryError where one is missing or too long to be kept."""
+    words = {"by": " ".join(who.split()), "why": " ".join(why.split())}
+    for name, longest in (("by", 100), ("why", 1000)):
+        if not 0 < len(words[name]) <= longest:
+            raise RegistryError(f"`{name}` has {len(words[name])} characters; say in 1 to {longest} who decides and why")
+    return words
 
 
 def worth_of(root: Path, model: str) -> dict[str, dict[str, Any]]:

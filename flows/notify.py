@@ -1,0 +1,124 @@
+"""WHO hears of a run that went wrong: an automation of the Prefect server calls a webhook. `python -m flows.notify URL`.
+
+Not a file for `prefect automation create`: an automation names its webhook by an id that each server makes anew. The message says which run
+and in which state, and links to it; it does not say why, for an error may name a hospital's files, and a webhook may lead out of the house.
+"""
+# ruff: noqa: E402  Prefect reads the environment when it is imported
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import timedelta
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from fedsynth.settings import quiet
+
+quiet()
+
+from prefect.automations import AutomationCore
+from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import CallWebhook, ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture, ResourceSpecification
+from prefect.settings import PREFECT_API_URL
+
+from fedsynth.errors import UserError
+
+BLOCK = "fedsynth-failures"
+BAD, SILENT = "fedsynth: a run went wrong", "fedsynth: a run gave no sign of life"
+# Late: its time has come and no worker has taken it. A run that was cancelled, by a person or by its concurrency limit, is no failure.
+STATES = ("Failed", "Crashed", "TimedOut", "Late")
+ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")
+SILENCE_S = 600  # a run gives a heartbeat every 180 s by default; a server that is started again must not cost a run its life
+# The form that Slack and Mattermost take. A server that was told its own address (PREFECT_UI_URL) gives a link, another the run's id.
+MESSAGE = """{"text": {{ ("fedsynth: the run " ~ flow_run.name ~ " of " ~ flow.name ~ " is " ~ flow_run.state.name ~ ": "
+ ~ ((flow_run|ui_url) or flow_run.id)) | tojson }} }"""
+
+
+class NotifyError(UserError):
+    """The automation cannot be made as it was asked for; the message says why."""
+
+
+def bad(block_id: UUID, tag: str) -> AutomationCore:
+    """A flow run with this tag that entered one of STATES: the webhook is called, once for each state of each run."""
+    return AutomationCore(
+        name=BAD,
+        description="calls a webhook; made by flows/notify.py",
+        trigger=EventTrigger(
+            expect={f"prefect.flow-run.{state}" for state in STATES},
+            match=RUNS,
+            match_related=tagged(tag),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[CallWebhook(block_document_id=block_id, payload=MESSAGE)],
+    )
+
+
+def silent(tag: str, silence_s: float) -> AutomationCore:
+    """A flow run whose machine died cannot say so: after `silence_s` seconds without a heartbeat it is made Crashed, which `bad` sees."""
+    beat = "prefect.flow-run.heartbeat"
+    return AutomationCore(
+        name=SILENT,
+        description="makes a run Crashed that has stopped to give heartbeats; made by flows/notify.py",
+        trigger=EventTrigger(
+            after={beat},
+            expect={beat, *(f"prefect.flow-run.{state}" for state in ENDS)},
+            match=RUNS,
+            match_related=tagged(tag),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=silence_s),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no sign of life for {silence_s:.0f} s")],
+    )
+
+
+RUNS = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
+
+
+def tagged(tag: str) -> ResourceSpecification:
+    return ResourceSpecification({"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"})
+
+
+def install(url: str, tag: str = "fedsynth", silence_s: float = SILENCE_S) -> list[str]:
+    """Make or renew webhook and automations on the server of PREFECT_API_URL, and return the automations' names.
+
+    Raises NotifyError where the URL is none, or no server is named: an automation on a server that ends with the command would do nothing.
+    """
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise NotifyError("the webhook's address must begin with http:// or https:// and name a host")
+    if not PREFECT_API_URL.value():
+        raise NotifyError("set PREFECT_API_URL to the server whose runs are meant")
+    hook = Webhook(url=url, headers={"Content-Type": "application/json"})
+    made = [bad(hook.save(BLOCK, overwrite=True), tag), silent(tag, silence_s)]
+    with get_client(sync_client=True) as client:
+        for automation in made:
+            known = client.read_automations_by_name(automation.name)
+            if known:
+                client.update_automation(known[0].id, automation)
+            else:
+                client.create_automation(automation)
+    return [automation.name for automation in made]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.notify", description="Call a webhook when a run of a deployment goes wrong.")
+    parser.add_argument("url", help="of the webhook; - reads it from the standard input, where no list of processes shows it")
+    given = parser.parse_args()
+    try:
+        names = install(sys.stdin.readline().strip() if given.url == "-" else given.url)
+    except Exception as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(names))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

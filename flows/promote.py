@@ -1,0 +1,182 @@
+"""WHICH version is in use: a registered model becomes `champion` when a person has approved it. `python -m flows.promote MODEL`.
+
+Gates, limits that a version's measures must pass, are not computed yet; every promotion says so in its tag `promotion.gates`. A name is
+what somebody typed: Prefect's own server does not check who that is, so whoever reaches the server can approve.
+"""
+# ruff: noqa: E402  Prefect reads the environment when it is imported
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+from fedsynth.settings import Settings, quiet
+
+quiet()
+if __name__ == "__main__":
+    # Prefect's lines go to its server, the terminal has ours. Before prefect is imported, for it reads this then.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectNotFound
+from prefect.flow_runs import pause_flow_run, resume_flow_run
+from prefect.input import RunInput
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelled, Completed, State
+from pydantic import Field
+
+from fedsynth import registry
+from fedsynth.errors import UserError
+
+DAY_S = 24 * 60 * 60
+# The server gives a run whose time is over a message of its own instead of ours, by which it is known at the terminal.
+OVER, UNANSWERED = "never resumed.", "nobody approved {} within {} s; nothing was promoted; run the flow again to ask again"
+
+
+class PromotionError(UserError):
+    """A promotion that cannot be decided; the message says how it can be."""
+
+
+class Decision(RunInput):
+    """What the person who resumes the flow run fills in."""
+
+    who: str = Field(min_length=1, description="your name")
+    why: str = Field(min_length=1, description="what you looked at, and why that is enough (or not)")
+    approved: bool = Field(default=True, description="no: nothing is promoted")
+
+
+@flow(name="promote", log_prints=False)
+def promote(model: str, version: int | None = None, approve: str | None = None, why: str = "", wait_s: int = DAY_S) -> State:
+    """Make a version of `fedsynth-<model>` (default: the newest) the champion, once a person has resumed this run and said who and why.
+
+    `approve` names who answers for promoting without a question, for a policy; `why` goes with it. A version that is the champion already
+    stays it. Raises RegistryError where the version is not there, and PromotionError where nobody answered within `wait_s` seconds.
+    """
+    root = Settings.read().root
+    candidate = registry.version_of(root, model, version)
+    number, title = int(candidate.version), f"{candidate.name} version {candidate.version}"
+    champion = registry.alias_of(root, model, registry.CHAMPION)
+    if champion == str(number):
+        return Completed(name="Unchanged", message=f"{title} is the {registry.CHAMPION} already")
+    facts = describe(root, model, number, champion)
+    create_markdown_artifact(facts, key=f"promotion-{model}".lower().replace("_", "-"), description=f"what is known of {title}")
+    decision = Decision(who=approve, why=why) if approve else ask(title, facts, wait_s)
+    if not decision.approved:
+        return Cancelled(message=f"{title} was refused by {decision.who}: {decision.why}")
+    former = registry.promote(root, model, number, decision.who, decision.why, str(flow_run.id))
+    return Completed(message=f"{title} is the {registry.CHAMPION}" + (f", in place of version {former}" if former else ""))
+
+
+def describe(root: Path, model: str, number: int, champion: str | None) -> str:
+    """Markdown: the version's tags and description, and its newest scores beside the champion's."""
+    version = registry.version_of(root, model, number)
+    scores, there = registry.scores_of(root, version), {}
+    columns = [f"version {number}"]
+    if champion:
+        there = registry.scores_of(root, registry.version_of(root, model, int(champion)))
+        columns.append(f"{registry.CHAMPION} (version {champion})")
+    lines = [f"# {version.name} version {number}", version.description or "", "", f"Gates: {registry.GATES}.", ""]
+    if scores or there:
+        lines += [f"| score | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        sides = (scores, there)[: len(columns)]
+        lines += [f"| {n} | {' | '.join(_number(side.get(n)) for side in sides)} |" for n in sorted(scores | there)]
+    else:
+        lines.append("No scores: this version has not been scored.")
+    lines += ["", "| tag | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in sorted(version.tags.items()))]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "not computed" if value is None else f"{value:.3f}"
+
+
+def ask(title: str, facts: str, wait_s: int) -> Decision:
+    """Pause this run until a person has resumed it with a decision. Raises PromotionError after `wait_s` seconds without one."""
+    how = f"{flow_run.ui_url or 'the run in the UI'}, or `python -m flows.promote answer {flow_run.id} --by NAME --why TEXT [--refuse]`"
+    get_run_logger().info("%s waits for approval: %s", title, how)
+    print(f"{title} waits for approval: {how}", flush=True)
+    form = Decision.with_initial_data(description=facts)
+    try:
+        return pause_flow_run(wait_for_input=form, timeout=wait_s, poll_interval=min(5, max(1, wait_s // 4)))
+    except FlowPauseTimeout as error:
+        raise PromotionError(UNANSWERED.format(title, wait_s)) from error  # stands in the run's log; see UNANSWERED
+
+
+def answer(run: UUID, decision: Decision) -> str:
+    """Resume a waiting run with a decision. Raises PromotionError where it does not wait (any more)."""
+    try:
+        resume_flow_run(run, run_input=decision.model_dump())
+    except (NotPausedError, ObjectNotFound, FlowPauseTimeout) as error:
+        raise PromotionError(f"the flow run {run} waits for no answer: it is unknown, has been answered, or its time is over") from error
+    return f"{'approved' if decision.approved else 'refused'} by {decision.who}"
+
+
+def _promote(words: list[str]) -> str:
+    parser = argparse.ArgumentParser(prog="python -m flows.promote", description=(promote.__doc__ or "").partition("\n")[0],
+                                     epilog="also: `rollback MODEL`, `answer RUN`, each with --help")  # fmt: skip
+    parser.add_argument("model", help="a key of models in params.yaml")
+    parser.add_argument("--version", type=int, help="default: the newest")
+    parser.add_argument("--approve", metavar="NAME", help="who answers for it: nobody is asked")
+    parser.add_argument("--why", default="", help="with --approve: the reason")
+    parser.add_argument("--wait", type=int, default=DAY_S, metavar="SECONDS", help="for a person's approval; default: a day")
+    given = parser.parse_args(words)
+    if given.approve and not given.why:
+        parser.error("--approve needs --why")
+    if not given.approve and not PREFECT_API_URL.value():
+        raise PromotionError("nobody could approve: there is no Prefect server; set PREFECT_API_URL, or give --approve NAME --why TEXT")
+    state = promote(given.model, given.version, given.approve, given.why, given.wait, return_state=True)
+    if state.is_failed() and (state.message or "").endswith(OVER):
+        raise PromotionError(UNANSWERED.format(registry.registered_name(given.model), given.wait))
+    if state.is_failed() or state.is_crashed():
+        state.result()  # raises what went wrong
+    if state.is_cancelled():
+        raise PromotionError(state.message or "the run was cancelled")
+    return state.message or ""
+
+
+def _rollback(words: list[str]) -> str:
+    """Without Prefect, which may be what is broken."""
+    parser = argparse.ArgumentParser(prog="python -m flows.promote rollback", description="Make the previous champion the champion again.")
+    parser.add_argument("model", help="a key of models in params.yaml")
+    parser.add_argument("--by", default=getpass.getuser(), metavar="NAME", help="who decides; default: the user")
+    parser.add_argument("--why", default="rolled back", help="the reason")
+    given = parser.parse_args(words)
+    left, back = registry.rollback(Settings.read().root, given.model, given.by, given.why, "none, at the command line")
+    return f"{registry.registered_name(given.model)} version {back} is the {registry.CHAMPION} again, in place of version {left}"
+
+
+def _answer(words: list[str]) -> str:
+    parser = argparse.ArgumentParser(prog="python -m flows.promote answer", description="Approve or refuse, for a run that waits for it.")
+    parser.add_argument("run", type=UUID, help="the flow run's id")
+    parser.add_argument("--by", required=True, metavar="NAME", help="who decides")
+    parser.add_argument("--why", required=True, help="the reason")
+    parser.add_argument("--refuse", action="store_true", help="nothing is promoted")
+    given = parser.parse_args(words)
+    return answer(given.run, Decision(who=given.by, why=given.why, approved=not given.refuse))
+
+
+COMMANDS: dict[str, Callable[[list[str]], str]] = {"rollback": _rollback, "answer": _answer}
+
+
+def main(words: list[str]) -> int:
+    try:
+        command = COMMANDS.get(words[0]) if words else None
+        print(command(words[1:]) if command else _promote(words))
+    except KeyboardInterrupt:
+        print("interrupted; nothing was promoted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,183 @@
+"""Aliases of the registry of models: which version is in use, which was before, who decided that and why."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fedsynth import registry, track
+from fedsynth.card import LONGEST
+from tests.sets import tiny_params
+from tests.trained import trained
+
+PARAMS = tiny_params()
+WHO = ("Ada", "the table of worth", "run-1")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A project with versions 1 to 3 of one model, the last with scores."""
+    root = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.delenv("DVC_ROOT", raising=False)
+        for seed in (1, 2, 3):
+            trained(root, PARAMS, seed=seed)
+            if seed == 3:
+                scored(root, 0.4)
+            with track.Tracker(root, PARAMS) as tracker:
+                tracker.publish("vae")
+    return root
+
+
+def scored(root, auroc):
+    known = {"use": "c", "site": "north", "seed": 1, "n": {"auroc": 9}}
+    real = [
+        known | {"name": name, "model": "", "trained_on": on, "metrics": {"auroc": value}}
+        for name, on, value in (("local", "north", 0.6), ("pooled", "all", 0.8))
+    ]
+    made = [
+        known | {"name": name, "model": "vae", "trained_on": on, "metrics": {"auroc": value}}
+        for name, on, value in (("synthetic", "vae", auroc), ("augmented", "north", 0.7))
+    ]
+    (root / "reports" / "score").mkdir(parents=True, exist_ok=True)
+    (root / "reports" / "reference.json").write_text(json.dumps({"rows": real}))
+    (root / "reports" / "score" / "vae.json").write_text(json.dumps({"rows": made}))
+
+
+@pytest.fixture
+def root(three):
+    """The project with no alias in it."""
+    client = registry.client_of(three)
+    for alias in client.get_registered_model("fedsynth-vae").aliases:
+        client.delete_registered_model_alias("fedsynth-vae", alias)
+    return three
+
+
+def aliases(root):
+    return {alias: registry.alias_of(root, "vae", alias) for alias in ("champion", "previous")}
+
+
+def test_the_newest_version_is_meant_where_none_is_named(root):
+    assert str(registry.version_of(root, "vae").version) == "3"
+    assert str(registry.version_of(root, "vae", 2).version) == "2"
+
+
+@pytest.mark.parametrize("model", ["gan", "va", "%", "o'brien"])
+def test_a_model_that_is_not_there_is_answered_with_those_that_are(root, model):
+    with pytest.raises(registry.RegistryError, match=r"no version of a model .*; models that have one: vae$"):
+        registry.version_of(root, model)
+
+
+def test_a_version_that_is_not_there_is_answered_with_those_that_are(root):
+    with pytest.raises(registry.RegistryError, match="fedsynth-vae has no version 9; there are 1, 2, 3"):
+        registry.promote(root, "vae", 9, *WHO)
+
+
+def test_a_project_without_a_registry_says_so_and_gets_none(tmp_path):
+    with pytest.raises(registry.RegistryError, match="there is no registry in this project yet; run the pipeline first"):
+        registry.version_of(tmp_path, "vae")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_champion_is_replaced_and_stays_within_reach(root):
+    assert registry.promote(root, "vae", 1, *WHO) is None
+    assert aliases(root) == {"champion": "1", "previous": None}
+    assert registry.promote(root, "vae", 3, *WHO) == "1"
+    assert aliases(root) == {"champion": "3", "previous": "1"}
+
+
+def test_a_promotion_that_was_cut_short_is_completed_by_another(root, monkeypatch):
+    from mlflow import MlflowClient
+
+    registry.promote(root, "vae", 1, *WHO)
+    real = MlflowClient.set_registered_model_alias
+
+    def cut(self, name, alias, version):
+        if alias == "champion":
+            raise ConnectionError
+        return real(self, name, alias, version)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, "set_registered_model_alias", cut)
+        with pytest.raises(ConnectionError):
+            registry.promote(root, "vae", 2, *WHO)
+    assert aliases(root)["champion"] == "1", "nothing is in use that was not promoted"
+    registry.promote(root, "vae", 2, *WHO)
+    assert aliases(root) == {"champion": "2", "previous": "1"}
+
+
+def test_who_when_why_and_the_flow_run_are_kept_and_that_no_gate_was_computed(root):
+    registry.promote(root, "vae", 1, *WHO)
+    registry.promote(root, "vae", 2, "  Grace\n", "sharper\nlesions", "run-2")
+    version = registry.version_of(root, "vae", 2)
+    found = {name: version.tags[f"promotion.{name}"] for name in ("by", "why", "flow_run_id", "replaced", "gates")}
+    assert found == {"by": "Grace", "why": "sharper lesions", "flow_run_id": "run-2", "replaced": "version 1", "gates": "none computed"}
+    assert version.description.startswith("**vae**"), "the card stays"
+    at, line = version.tags["promotion.at"], version.description.splitlines()[-1]
+    assert line == f"- {at} Champion in place of version 1, by Grace: sharper lesions (flow run: run-2; gates: none computed)"
+
+
+def test_the_champion_is_not_promoted_again_which_would_lose_the_previous_one(root):
+    registry.promote(root, "vae", 1, *WHO)
+    registry.promote(root, "vae", 2, *WHO)
+    with pytest.raises(registry.RegistryError, match="fedsynth-vae version 2 is the champion already"):
+        registry.promote(root, "vae", 2, *WHO)
+    assert aliases(root) == {"champion": "2", "previous": "1"}
+
+
+@pytest.mark.parametrize(
+    ("who", "why", "what"), [("", "x", "`by` has 0"), ("Ada", " ", "`why` has 0"), ("Ada", "x" * 1001, "`why` has 1001")]
+)
+def test_nobody_promotes_without_a_name_and_a_reason_that_can_be_kept(root, who, why, what):
+    with pytest.raises(registry.RegistryError, match=what):
+        registry.promote(root, "vae", 1, who, why, "run")
+    assert aliases(root) == {"champion": None, "previous": None}
+
+
+def test_rollback_brings_the_previous_champion_back_once(root):
+    registry.promote(root, "vae", 1, *WHO)
+    registry.promote(root, "vae", 3, *WHO)
+    assert registry.rollback(root, "vae", "Grace", "artefacts", "none") == ("3", "1")
+    assert aliases(root) == {"champion": "1", "previous": None}
+    left, back = (registry.version_of(root, "vae", n) for n in (3, 1))
+    assert (left.tags["rollback.by"], left.tags["rollback.why"], left.tags["rollback.to"]) == ("Grace", "artefacts", "version 1")
+    assert back.tags["promotion.replaced"] == "version 3"
+    assert "Left for version 1, by Grace: artefacts" in left.description
+    assert "Champion again, in place of version 3, by Grace: artefacts" in back.description
+    with pytest.raises(registry.RegistryError, match="no version to go back to: version 1 is the champion; promote one of 1 to 3"):
+        registry.rollback(root, "vae", "Grace", "again", "none")
+
+
+def test_nothing_is_rolled_back_where_nothing_was_promoted(root):
+    with pytest.raises(registry.RegistryError, match="no version is the champion"):
+        registry.rollback(root, "vae", "Grace", "x", "none")
+
+
+def test_the_scores_of_a_version_are_the_newest_of_its_own_weights(root):
+    third, first = registry.version_of(root, "vae", 3), registry.version_of(root, "vae", 1)
+    assert registry.scores_of(root, first) == {}
+    assert registry.scores_of(root, third)["c/synthetic/north/auroc"] == 0.4
+    scored(root, 0.5)
+    with track.Tracker(root, PARAMS) as tracker:
+        assert tracker.publish("vae") == "3", "the same weights, scored again"
+    assert registry.scores_of(root, third)["c/synthetic/north/auroc"] == 0.5
+    assert registry.scores_of(root, first) == {}
+
+
+def test_a_long_history_loses_its_oldest_lines_and_never_the_card():
+    description = "card"
+    for number in range(100):
+        description = registry._with_line(description, f"- {number} " + "x" * 200)
+    assert len(description) <= LONGEST
+    assert description.startswith("card" + registry.HISTORY)
+    assert "- 99 " in description
+    assert "- 0 " not in description
+    assert len(registry._with_line("c" * LONGEST, "- 1 " + "x" * 1000)) == LONGEST
