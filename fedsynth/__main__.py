@@ -20,21 +20,15 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 @app.command()
-def source() -> None:
-    """Look at the source's files, so that DVC sees when they have changed."""
-    from fedsynth.stages import ingest as stage
-
-    settings, params = _start()
-    stage.look(params, settings.root / "data" / "source.json")
-
-
-@app.command()
 def ingest(site: Annotated[str | None, typer.Option(help="only this site; default: all that the source names")] = None) -> None:
     """Read every image of the source, resample and scale it, and write a set with its manifest for each site."""
     from fedsynth.stages import ingest as stage
 
     settings, params = _start()
-    if site is None:
+    if not settings.simulation and site is None:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        typer.echo("ingest: in a federation each site ingests its own images, with `fedsynth ingest --site NAME`")
+    elif site is None:
         stage.ingest(params, settings.data)
     else:
         stage.ingest_site(params, params.source.build(image=params.image, seed=params.seed), site, settings.data)

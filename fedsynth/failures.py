@@ -13,6 +13,7 @@ FAILURES = {
     "version": "it runs another version of fedsynth than the centre",
     "diverged": "its training diverged; lower the learning rate or look at that site's data",
     "disk": "its disk is full or cannot be written to",
+    "died": "its process died twice at this point (out of memory?); its log and its system's have the reason",
     "memory": "it ran out of memory",
     "error": "an error; its log has the reason",
 }
@@ -30,6 +31,7 @@ WORDS = {
     "Diverged": "diverged",
     "ParamsError": "version",
     "ValidationError": "version",
+    "ProcessDied": "died",
     "MemoryError": "memory",
     "OutOfMemoryError": "memory",
 }

@@ -124,7 +124,7 @@ class Look(Closed):
 class Failure(Closed):
     """Of any job that cannot be done at this site."""
 
-    failure: Literal["data", "not_validated", "settings", "withheld", "version", "diverged", "disk", "memory", "error"]
+    failure: Literal["data", "not_validated", "settings", "withheld", "version", "diverged", "died", "disk", "memory", "error"]
 
 
 JOBS: dict[str, type[Closed]] = {

@@ -19,8 +19,7 @@ from fedsynth.errors import UserError
 from fedsynth.params import Params
 from fedsynth.settings import Settings, quiet
 from nvflare_jobs import build, federation
-from nvflare_jobs import rounds as written
-from nvflare_jobs.server import ANSWERS, GLOBAL
+from nvflare_jobs.server import ANSWERS
 
 WARNING = "warning: "  # a line of a stage's output that starts so is for the person at the terminal, whatever else scrolls by
 EVENT = "::event "  # what follows on a line of a stage's output is JSON for the flow
@@ -45,21 +44,12 @@ class Result:
 
 
 def run(stage: str, job: Path, sites: list[str], settings: Settings, rounds: int = 0) -> Result:
-    """Run one job to its end and bring its result. Prints a line for each event, and the event itself where asked for.
-
-    A job that broke off after the last of its `rounds` has all that it was for: that is a warning.
-    """
+    """Run one job to its end and bring its result. Prints a line for each event, and the event itself where asked for."""
     work = settings.root / ".work" / "jobs" / stage.replace("@", "-")
     show, result = Show(stage, rounds, settings.events), work / "result"
     shutil.rmtree(result, ignore_errors=True)
     with federation.connect(settings, work, sites) as connected:
-        try:
-            federation.run(connected, job, build.token(job), sites, result, show)
-        except federation.FederationError as error:
-            done = [record["round"] for record in written.read(result / written.ROUNDS)]
-            if not rounds or rounds - 1 not in done or not (result / GLOBAL).is_file():
-                raise
-            print(f"{WARNING}{stage}: all rounds are done and their result is here, though the job ended badly: {error}", flush=True)
+        federation.run(connected, job, build.token(job), sites, result, show)
     return Result(result, show.job_id)
 
 
@@ -104,7 +94,7 @@ class Show:
             return
         if event.kind == "status":
             self.event({"kind": "status", "status": event.status})
-            if event.status.startswith(("waiting", "LOST")):
+            if event.status.startswith(federation.NOTABLE):
                 print(f"{WARNING}{self.stage}: {event.status}", flush=True)
             elif not self.events:
                 print(f"{self.stage}: {event.status}", flush=True)

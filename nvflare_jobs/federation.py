@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,7 +15,9 @@ from typing import Any
 from fedsynth.settings import Settings
 from nvflare_jobs import rounds
 
-TRIES = 3  # of a job whose server lost it
+TRIES = 4  # of a job that was lost
+LOST, WHOLE, WAITING = "the job was lost", "the result is whole", "waiting for"  # how a status begins that a person should see
+NOTABLE = (LOST, WHOLE, WAITING)
 
 
 class FederationError(RuntimeError):
@@ -22,7 +25,11 @@ class FederationError(RuntimeError):
 
 
 class JobLost(FederationError):
-    """The server does not know the running job any more (it was restarted); what the job had come to is kept at the server."""
+    """The job is gone, and another one of the same content goes on from what the server and the sites keep of it.
+
+    Its server was restarted, or one of its sites' processes died: FLARE ends the whole job then, whatever the quorum. A site whose process
+    dies again and again says so in the job after (nvflare_jobs/site.py).
+    """
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ def run(federation: Federation, job: Path, token: str, sites: list[str], dest: P
     Ctrl-C and SIGTERM abort the job; anything else that ends this process leaves it running, to be found again by its token.
     """
     seen: set[int] = set()
+    shutil.rmtree(dest, ignore_errors=True)
 
     def show(event: Event) -> None:
         if event.kind != "round" or event.round not in seen:
@@ -114,18 +122,24 @@ def run(federation: Federation, job: Path, token: str, sites: list[str], dest: P
             for event in federation.follow(job_id):
                 show(event)
             break
-        except JobLost as lost:
-            if not left:
-                raise
-            show(Event("status", f"LOST: {lost}; it is submitted again and goes on from its last round"))
-        except FederationError as error:
-            with suppress(FederationError):  # it may not have come so far as to have a result
-                federation.collect(job_id, dest)
-            raise FederationError(explained(str(error), dest)) from error
         except (KeyboardInterrupt, SystemExit):
             federation.abort(job_id)
             raise
-    federation.collect(job_id, dest)
+        except FederationError as error:
+            with suppress(FederationError):  # it may not have come so far as to have a result
+                federation.collect(job_id, dest)
+            if rounds.is_complete(dest):
+                show(Event("status", f"{WHOLE}, though {error}"))
+                break
+            if refusal := rounds.refused(dest):
+                raise FederationError(refusal) from error
+            said = explained(str(error), dest)
+            if not left or not isinstance(error, JobLost):
+                raise FederationError(said) from error
+            show(Event("status", f"{LOST}: {said}; it is submitted again and goes on from its last round"))
+            shutil.rmtree(dest, ignore_errors=True)
+    if not dest.is_dir():
+        federation.collect(job_id, dest)
     for record in rounds.read(dest / rounds.ROUNDS):  # the last ones may have ended between two looks
         show(Event.of(record))
     return dest
@@ -141,7 +155,7 @@ def explained(said: str, dest: Path) -> str:
 REASONS = [
     (r"FEDSYNTH FAILED (.+)", "{0}"),  # nvflare_jobs/site.py wrote it
     (r"Component '(\S+)' at config path \S+ is not in allow_list",
-     "{0} is not allowed there: add \"nvflare_jobs.\" to class_allow_list in local/resources.json of the server (and of sites that allow no code)"),
+     "{0} is not allowed there: add it to class_allow_list in local/resources.json (docs/production.md for the server, docs/hospital.md for sites)"),
     (r"Exception in model controller run: \w+: ([^\n]+)", "{0}"),
     (r"^(\w*(?:Error|Exception): .+)$", "{0}"),
     (r"Subprocess died for client (\S+), exit code: (-?\d+)", "site {0} died (exit code {1})"),

@@ -27,12 +27,14 @@ class LocalError(RuntimeError):
 class LocalSystem:
     """Server, sites and the kit of an admin in `folder`. `places` are environment variables by participant (sites, and "localhost").
 
-    `heart_beat_s` is how long FLARE's server takes to see that a site is gone; `locked` makes sites that allow no code in a job.
+    `heart_beat_s` is how long FLARE's server takes to see that a site is gone; `locked` makes sites that allow no code in a job;
+    `streaming` leaves it to FLARE to send sites' error logs to the server, as it does by default.
     """
 
-    def __init__(self, folder: Path, sites: list[str], places: dict[str, dict[str, str]], heart_beat_s: int = 30, locked: bool = False):
+    def __init__(self, folder: Path, sites: list[str], places: dict[str, dict[str, str]], heart_beat_s: int = 30, locked: bool = False,
+                 streaming: bool = False):  # fmt: skip
         self.folder, self.sites, self.places = folder.resolve(), sites, places
-        self.heart_beat_s, self.locked = heart_beat_s, locked
+        self.heart_beat_s, self.locked, self.streaming = heart_beat_s, locked, streaming
         self.mark = uuid.uuid4().hex
         self.kits = self.folder / "kits" / "fedsynth" / "prod_00"
 
@@ -64,11 +66,14 @@ class LocalSystem:
             raw["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(self.folder / "snapshots")
             manager = next(c for c in raw["components"] if c["id"] == "job_manager")
             manager["args"]["uri_root"] = str(self.folder / "jobs")
-        else:
+        elif not self.streaming:
             raw["allow_log_streaming"] = False
             raw["components"] = [c for c in raw["components"] if c["id"] != "site_log_streamer"]
-        if self.locked or name == SERVER:
-            raw["class_allow_list"] = ["nvflare.", "nvflare_jobs."]
+        # whole names: by a prefix such as "nvflare_jobs." a job could name what our modules import, and that runs any command
+        if name == SERVER:
+            raw["class_allow_list"] = [f"nvflare_jobs.server.{cls}" for cls in ("Rounds", "Arrays", "Aggregate", "Ask")]
+        elif self.locked:
+            raw["class_allow_list"] = ["nvflare_jobs.installed.Installed"]
         (local / "resources.json").write_text(json.dumps(raw, indent=2))
 
     def _lock(self, name: str) -> None:

@@ -30,7 +30,7 @@ from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
 from fedsynth import kit as kits
 from fedsynth.settings import Settings
-from nvflare_jobs.federation import Event, Federation, FederationError, JobLost
+from nvflare_jobs.federation import WAITING, Event, Federation, FederationError, JobLost
 from nvflare_jobs.local import LocalSystem
 
 LOOK_S = 1.0  # seconds between two looks at a job
@@ -47,6 +47,9 @@ ENDINGS = {
     "FINISHED:FAILED_TO_RUN": "the job could not be started",
     "FINISHED:ABANDONED": "the job was abandoned by the server",
 }
+
+
+BROKEN = ("FINISHED:EXECUTION_EXCEPTION", "FINISHED:ABNORMAL")  # what FLARE makes of a job of which a site's process died
 
 
 class Provisioned(Federation):
@@ -158,7 +161,7 @@ class Provisioned(Federation):
     def follow(self, job_id: str) -> Iterator[Event]:
         shown, seen, last, status = "", -1, time.monotonic(), ""
         began = time.monotonic()
-        refused = ""
+        ran = False
         while not status.startswith("FINISHED"):
             meta = self._call("get_job_meta", job_id, patience_s=self.settings.stall_s)
             status = str(meta["status"])
@@ -169,7 +172,7 @@ class Provisioned(Federation):
                 yield Event("status", text)
                 shown, last = text, time.monotonic()
             progress = self._progress(job_id) if status == "RUNNING" else {}
-            refused = progress.get("refused") or refused
+            ran = ran or bool(progress)
             for record in progress.get("rounds", []):
                 if record["round"] > seen:
                     seen, last = record["round"], time.monotonic()
@@ -181,8 +184,12 @@ class Provisioned(Federation):
                 )
             if not status.startswith("FINISHED"):
                 time.sleep(LOOK_S)
-        if status != COMPLETED:
-            raise FederationError(f"{ENDINGS.get(status, status)} ({job_id})" + (f": {refused}" if refused else ""))
+        if status == COMPLETED:
+            return
+        said = f"{ENDINGS.get(status, status)} ({job_id})"
+        if ran and status in BROKEN:
+            raise JobLost(f"{said}; did a site's process die?")
+        raise FederationError(said)
 
     def _waiting(self, job_id: str, began: float) -> str:
         """What a job that has not been started waits for. Aborts it where sites have not come in time."""
@@ -196,7 +203,7 @@ class Provisioned(Federation):
                 f"not connected: {', '.join(missing)}; {enough} sites are needed and were waited for {self.settings.connect_s:.0f} s. "
                 "Start their FLARE clients, set consortium.quorum, or FEDSYNTH_CONNECT_S to wait longer"
             )
-        return f"waiting for {', '.join(missing)}"
+        return f"{WAITING} {', '.join(missing)}"
 
     def _progress(self, job_id: str) -> dict[str, Any]:
         """What nvflare_jobs/server.py tells of a running job; nothing while it starts and ends."""

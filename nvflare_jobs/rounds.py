@@ -1,4 +1,4 @@
-"""The file in which a job's rounds are written down as they happen: a line of JSON for each, with each site's metrics."""
+"""What the server writes down of a job: a line of JSON for each round, with each site's metrics, and at last that its result is whole."""
 
 from __future__ import annotations
 
@@ -6,9 +6,28 @@ import json
 from pathlib import Path
 from typing import Any
 
-ROUNDS = "rounds.jsonl"  # in the server's run folder
+ROUNDS, COMPLETE, REFUSED = "rounds.jsonl", "complete", "refused.txt"  # in the server's run folder
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The rounds so far; the last line may be half written, and is then not there yet."""
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.is_file() else []
+
+
+def complete(run_dir: Path) -> None:
+    """The server has all that the job is for. FLARE may still call it failed: where a site died, for one."""
+    (run_dir / COMPLETE).touch()
+
+
+def is_complete(run_dir: Path) -> bool:
+    return (run_dir / COMPLETE).is_file()
+
+
+def refuse(run_dir: Path, why: str) -> None:
+    """The server ends the job of itself, and another one would end in the same way."""
+    (run_dir / REFUSED).write_text(why)
+
+
+def refused(run_dir: Path) -> str:
+    path = run_dir / REFUSED
+    return path.read_text() if path.is_file() else ""

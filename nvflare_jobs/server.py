@@ -56,6 +56,7 @@ class Rounds(Progress, FedAvg):
     def run(self) -> None:
         super().run()
         if self.persistor.done == self.start_round + self.num_rounds:
+            rounds.complete(run_dir(self.fl_ctx))
             self.persistor.kept.forget()
 
     def load_model(self) -> FLModel:
@@ -71,13 +72,13 @@ class Rounds(Progress, FedAvg):
 
     def send_model(self, task_name: str = "train", data: FLModel | None = None, targets: list[str] | None = None,
                    min_responses: int | None = None, timeout: int = 0, callback: Callable[[FLModel], None] | None = None) -> None:  # fmt: skip
-        self.aggregator.begin({name: np.shape(a) for name, a in data.params.items()})
+        self.aggregator.begin({name: np.shape(a) for name, a in data.params.items()}, targets)
         data.meta = (data.meta or {}) | {"job": question(self.fl_ctx)}
         self.broadcast_model(data, task_name, targets, min_responses=min(self.quorum, len(targets)), timeout=timeout,
                              wait_time_after_min_received=self.grace_s, blocking=False, callback=callback)  # fmt: skip
 
     def progress(self) -> dict[str, Any]:
-        return {"rounds": self.aggregator.records[-SHOWN:], "refused": self.aggregator.refused}
+        return {"rounds": self.aggregator.records[-SHOWN:]}
 
 
 class Arrays(ModelPersistor):
@@ -115,16 +116,16 @@ class Aggregate(ModelAggregator):
         super().__init__()
         self.algorithm, self.sites, self.quorum = algorithm, sites, quorum
         self.records: list[dict[str, Any]] = []
-        self.refused = ""  # why the job ends, where it does
         self._built: Any = None
         self._updates: list[FLModel] = []
         self._resumed = 0
         self._began = time.monotonic()
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._targets: list[str] = []
 
-    def begin(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """A round begins; `shapes` are those of the parameters that go out."""
-        self._began, self._shapes = time.monotonic(), shapes
+    def begin(self, shapes: dict[str, tuple[int, ...]], targets: list[str]) -> None:
+        """A round begins; `shapes` are those of the parameters that go out, to `targets`."""
+        self._began, self._shapes, self._targets = time.monotonic(), shapes, targets
 
     def resume(self, done: int) -> None:
         """Earlier jobs have done so many rounds; they are in the run's folder."""
@@ -136,7 +137,7 @@ class Aggregate(ModelAggregator):
     def aggregate_model(self) -> FLModel:
         if self._built is None:
             self._built = Block(**json.loads(self.algorithm)).build()
-        left_out = {site: "no update within the time of grace" for site in self.sites}
+        left_out = {s: "no update within the time of grace" if s in self._targets else "not connected" for s in self.sites}
         answers = []
         for model in sorted(self._updates, key=lambda m: m.meta["client_name"]):
             site = model.meta["client_name"]
@@ -148,10 +149,8 @@ class Aggregate(ModelAggregator):
         good, bad = check([(m.meta["client_name"], float(m.meta["weight"]), m.params) for m in answers], self._shapes)
         left_out |= bad
         if len(good) < self.quorum:
-            self.refused = f"{len(good)} of {len(self.sites)} sites have a usable update, {self.quorum} are needed: " + "; ".join(
-                f"site {site}: {why}" for site, why in sorted(left_out.items())
-            )
-            raise ValueError(self.refused)
+            reasons = "; ".join(f"site {site}: {why}" for site, why in sorted(left_out.items()))
+            refuse(self.fl_ctx, f"{len(good)} of {len(self.sites)} sites have a usable update, {self.quorum} are needed: {reasons}")
         difference = self._built.aggregate(good)
         self._write_round({u.meta["client_name"]: u.metrics for u in answers if u.meta["client_name"] not in bad}, left_out)
         return FLModel(params=difference, params_type=ParamsType.DIFF, meta={})
@@ -207,7 +206,6 @@ class Ask(Progress, ModelController):
         self.sites, self.quorum, self.grace_s = sites, quorum, grace_s
         self.payload = payload
         self.answers: dict[str, dict[str, Any]] = {}
-        self.refused = ""
 
     def run(self) -> None:
         targets = present(self, self.sites, self.quorum)
@@ -217,15 +215,17 @@ class Ask(Progress, ModelController):
                              wait_time_after_min_received=self.grace_s, blocking=False, callback=self._take)  # fmt: skip
         while self.get_num_standing_tasks() and not self.abort_signal.triggered:
             time.sleep(self._task_check_period)
+        if self.abort_signal.triggered:
+            return
         good = [site for site, answer in self.answers.items() if "answer" in answer]
         for site in self.sites:
-            self.answers.setdefault(site, {"failed": "no answer within the time of grace"})
+            silent = "no answer within the time of grace" if site in targets else "not connected"
+            self.answers.setdefault(site, {"failed": silent})
         if len(good) < self.quorum:
             reasons = [f"site {site}: {a['failed']}" for site, a in sorted(self.answers.items()) if "failed" in a]
-            self.refused = f"{len(good)} of {len(self.sites)} sites answered, {self.quorum} are needed: {'; '.join(reasons)}"
-            self.panic(self.refused)
-            return
+            refuse(self.fl_ctx, f"{len(good)} of {len(self.sites)} sites answered, {self.quorum} are needed: {'; '.join(reasons)}")
         (run_dir(self.fl_ctx) / ANSWERS).write_text(json.dumps(dict(sorted(self.answers.items()))))
+        rounds.complete(run_dir(self.fl_ctx))
 
     def _take(self, result: FLModel) -> None:
         site, failure = result.meta["client_name"], result.meta.get("failed")
@@ -233,7 +233,7 @@ class Ask(Progress, ModelController):
         self.answers[site] = words
 
     def progress(self) -> dict[str, Any]:
-        return {"answered": sorted(self.answers), "refused": self.refused}
+        return {"answered": sorted(self.answers)}
 
 
 def present(controller: Any, sites: list[str], quorum: int) -> list[str]:
@@ -242,9 +242,14 @@ def present(controller: Any, sites: list[str], quorum: int) -> list[str]:
     found = [site for site in sites if site in connected]
     if len(found) < quorum:
         missing = ", ".join(site for site in sites if site not in connected)
-        controller.refused = f"{len(found)} of {len(sites)} sites are connected, {quorum} are needed; not there: {missing}"
-        raise RuntimeError(controller.refused)
+        refuse(controller.fl_ctx, f"{len(found)} of {len(sites)} sites are connected, {quorum} are needed; not there: {missing}")
     return found
+
+
+def refuse(fl_ctx: FLContext, why: str) -> None:
+    """End the job for a reason that the centre finds in its result. Raises RuntimeError."""
+    rounds.refuse(run_dir(fl_ctx), why)
+    raise RuntimeError(why)
 
 
 def question(fl_ctx: FLContext) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,9 +17,10 @@ import psutil
 from fedsynth import processes
 from fedsynth.settings import Settings
 from nvflare_jobs import rounds
-from nvflare_jobs.federation import Event, Federation, FederationError, reason
+from nvflare_jobs.federation import Event, Federation, FederationError, JobLost, reason
 
 LOOK_S = 2.0  # seconds between two looks at the sites' processes
+RUNNING = "running"  # of a site's state: nvflare_jobs/site.py
 MARK = "FEDSYNTH_RUN"  # in the environment of every process of a run, so that none is missed when it ends
 
 
@@ -38,7 +40,7 @@ class Simulator(Federation):
         return None
 
     def submit(self, job: Path, token: str, sites: list[str]) -> str:
-        if token in self._runs:
+        if token in self._runs and self._runs[token].process.poll() is None:
             return token
         # The simulator joins its command line as text and splits it again: no blank may be in a path.
         if any(c.isspace() for c in str(self.work)):
@@ -75,8 +77,9 @@ class Simulator(Federation):
 class _Run:
     """One simulator process, its site processes, its log and its round file."""
 
-    def __init__(self, process: subprocess.Popen, mark: str, folder: Path, sites: list[str]):
-        self.process, self.mark, self.sites = process, mark, sites
+    def __init__(self, process: subprocess.Popen, mark: str, folder: Path, sites: list[str], enough: int, state: Path):
+        self.process, self.mark, self.sites, self.enough = process, mark, sites, enough
+        self.state, self.dead = state, ""
         self.log = folder / "log.txt"
         self.workspace = folder / "workspace"
         self.server = self.workspace / "server" / "simulate_job"
@@ -97,7 +100,7 @@ class _Run:
             process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, start_new_session=True, cwd=folder
             )
-        return cls(process, mark, folder, sites)
+        return cls(process, mark, folder, sites, json.loads((job / "meta.json").read_text())["min_clients"], settings.state)
 
     def watch(self, stall_s: float) -> Iterator[Event]:
         seen, size, last, looked = 0, 0, time.monotonic(), 0.0
@@ -112,16 +115,17 @@ class _Run:
             if code is not None:
                 break
             # asking for processes reads all of /proc: seldom enough not to cost the sites' time
-            if time.monotonic() - looked > LOOK_S and (looked := time.monotonic()) and (reason := self._dead_site()):
-                raise FederationError(f"{reason}; the job was ended ({self.log})")
+            if time.monotonic() - looked > LOOK_S and (looked := time.monotonic()) and (dead := self._dead_site()):
+                said = f"{self._raised() or f'site {dead} died (its process is gone)'}; the job was ended ({self.log})"
+                self.dead = dead
+                raise JobLost(said) if self.enough < len(self.sites) else FederationError(said)
             if time.monotonic() - last > stall_s:
                 raise FederationError(
                     f"no sign of life for {stall_s:.0f} s, so the job was ended; set FEDSYNTH_STALL_S for longer ones ({self.log})"
                 )
             time.sleep(0.3)
-        if code != 0 or (reason := self._raised()):
-            reason = self._raised() or f"the simulator ended with exit code {code}"
-            raise FederationError(f"{reason} ({self.log})")
+        if not rounds.is_complete(self.server):
+            raise FederationError(f"{self._raised() or f'the simulator ended with exit code {code}'} ({self.log})")
 
     def _logs(self) -> list[Path]:
         return [self.log, *self.workspace.glob("*/log.txt"), *self.workspace.glob("*/*/log.txt")]
@@ -140,7 +144,7 @@ class _Run:
             since = self._missed.setdefault(site, time.monotonic()) if gone else time.monotonic()
             # At the end of a good run the sites leave first: only one that leaves long before the server is done has died.
             if gone and time.monotonic() - since > (15 if done else 3):
-                return self._raised() or f"site {site} died (its process is gone)"
+                return site
         return ""
 
     def _note(self, child: psutil.Process) -> None:
@@ -157,8 +161,12 @@ class _Run:
 
     def kill(self) -> None:
         """End every process of the run: those that carry its mark, wherever they were started."""
+        running = self.process.poll() is None
         processes.end(MARK, self.mark)
         self.process.poll()
+        for site in self.sites if running else []:
+            if site != self.dead:  # these did not die of themselves, and the next job shall not count it
+                shutil.rmtree(self.state / site / RUNNING, ignore_errors=True)
 
 
 def _tail(path: Path, size: int = 4000) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import json
 import os
 import sys
 import traceback
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import nvflare.client as flare
 from nvflare.client import FLModel
+from nvflare.fuel.f3.mpm import MainProcessMonitor as mpm
 
 from fedsynth import failures, outgoing
 from fedsynth import manifest as table
@@ -22,6 +25,7 @@ from fedsynth.params import Params
 from fedsynth.settings import Settings, SettingsError
 
 Arrays = dict[str, np.ndarray]
+RUNNING, DEATHS = "running", 2
 NOTHING = {"none": np.zeros(1, np.float32)}  # FLARE sends no empty model
 
 
@@ -31,6 +35,34 @@ class JobEnded(Exception):
 
 class NotValidated(table.SetError):
     """The data at the site are not those that passed validation."""
+
+
+class ProcessDied(Exception):
+    """Two processes of this site have died of the same task; a third would."""
+
+
+class Life:
+    """A file that outlives a process which ends in disorder (out of memory, for one), and by which the next one knows.
+
+    FLARE ends a whole job where a site's process dies, and does not say whose: without this no quorum could go on without that site.
+    """
+
+    def __init__(self, path: Path):
+        died = int(path.read_text()) if path.is_file() else 0
+        if died >= DEATHS:
+            path.unlink()  # the next run may try again
+            raise ProcessDied(f"{died} processes have died of this task; look for the reason in the system's log (out of memory?)")
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(died + 1))
+        for orderly in (atexit.register, mpm.add_cleanup_cb):
+            orderly(self.end)
+
+    def survived(self) -> None:
+        self.path.write_text("1")
+
+    def end(self) -> None:
+        self.path.unlink(missing_ok=True)
 
 
 class Site:
@@ -85,10 +117,11 @@ class Site:
         return real
 
     def tasks(self) -> Iterator[FLModel]:
-        """The centre's tasks until the job ends."""
-        _ = self.config
+        """The centre's tasks until the job ends. Raises ProcessDied where two processes have died of the first of them."""
+        life = Life(self.state / RUNNING / hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16])
         while self._received is not None:
             yield self._received
+            life.survived()
             self._received = flare.receive() if flare.is_running() else None
 
     def answer(self, job: str, answer: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedsynth import manifest as table
+from fedsynth.settings import SettingsError
 from nvflare_jobs.site import Site
 from tests.sets import make_set, tiny_params
 
@@ -18,6 +19,20 @@ def site(data, digest: str) -> Site:
     made.name, made.params, made.config = "north", tiny_params(), {"digests": {"north": digest}}
     made.settings = Settings("simulator", data, data, data / "state", 60, False)
     return made
+
+
+@pytest.fixture(autouse=True)
+def places(monkeypatch):
+    """As a hospital's environment has them; what they hold is the test's."""
+    monkeypatch.setenv("FEDSYNTH_DATA", "set")
+    monkeypatch.setenv("FEDSYNTH_STATE", "set")
+
+
+@pytest.mark.parametrize(("variable", "folder"), [("FEDSYNTH_DATA", "data"), ("FEDSYNTH_STATE", "state")])
+def test_a_site_whose_environment_names_no_folder_is_told_which(tmp_path, monkeypatch, variable, folder):
+    monkeypatch.delenv(variable)
+    with pytest.raises(SettingsError, match=f"north: {variable} is not set"):
+        getattr(site(tmp_path, ""), folder)
 
 
 def test_data_that_passed_are_loaded(tmp_path):

@@ -87,21 +87,34 @@ def test_a_slow_site_is_left_out_of_a_round_and_comes_back(trial: Trial, measure
     measured("a site is slow, two of three are enough", trial.rounds()[1].left_out["north"], trial.rounds()[1].seconds)
 
 
-def test_a_client_process_that_is_killed_in_a_round_ends_the_job_where_every_site_is_needed(trial: Trial, measured):
-    job = training(trial.root, {"north": "die"}, sites=SITES)
+def test_a_client_process_that_is_killed_in_a_round_comes_back_in_a_new_job(trial: Trial, measured):
+    """FLARE ends the whole job then: the training goes on in another one, from its last round."""
+    job = training(trial.root, {"north": "die once"}, sites=SITES, marks=str(trial.root))
     watch = Watch(after(0), lambda: None)
-    said = trial.fails(job, watch)
-    measured("a site's client process dies, every site is needed", said, watch.seconds())
-    assert "north" in said
-    ones(trial.root / "work" / "result", 1)
+    ones(trial.run(job, watch), 3)
+    lost = [e.status for e in trial.seen if e.status.startswith(federation.LOST)]
+    measured("a site's client process is killed", lost[0], watch.seconds())
+    assert len(lost) == 1
+    assert [sorted(e.sites) for e in trial.rounds()] == [SITES] * 3
+    assert [e.resumed for e in trial.rounds()] == [False, True, False]
 
 
-def test_a_client_process_that_is_killed_is_left_out_with_a_quorum(trial: Trial, measured):
+def test_a_client_process_that_dies_again_and_again_is_left_out_with_a_quorum(trial: Trial, measured):
     job = training(trial.root, {"north": "die"}, sites=SITES, quorum=2)
     watch = Watch(after(0), lambda: None)
     ones(trial.run(job, watch), 3)
-    measured("a site's client process dies, two of three are enough", trial.rounds()[1].left_out["north"], watch.seconds())
-    assert "north" in trial.rounds()[1].left_out
+    measured("a site's client process dies in each job, two of three are enough", trial.rounds()[1].left_out["north"], watch.seconds())
+    assert [sorted(e.sites) for e in trial.rounds()] == [SITES, ["east", "west"], ["east", "west"]]
+    assert "its process died twice" in trial.rounds()[1].left_out["north"]
+
+
+def test_a_client_process_that_dies_again_and_again_is_named_where_every_site_is_needed(trial: Trial, measured):
+    job = training(trial.root, {"north": "die"}, sites=SITES)
+    watch = Watch(after(0), lambda: None)
+    said = trial.fails(job, watch)
+    measured("a site's client process dies in each job, every site is needed", said, watch.seconds())
+    assert "site north: failed: its process died twice at this point" in said
+    ones(trial.root / "work" / "result", 1)
 
 
 def test_a_site_that_is_killed_and_started_again_is_left_out_and_takes_part_in_the_next_job(trial: Trial, measured):
@@ -121,16 +134,17 @@ def test_a_site_that_is_killed_and_started_again_is_left_out_and_takes_part_in_t
 def test_a_site_that_is_killed_ends_the_job_where_every_site_is_needed(trial: Trial, measured):
     job = training(trial.root, {}, sites=SITES, rounds=30, pause=1)
     watch = Watch(after(0), lambda: trial.system.kill("north"))
-    said = trial.fails(job, watch, stall_s=200)
-    measured("a whole site is killed, every site is needed", said, watch.seconds())
-    assert (trial.root / "work" / "result" / GLOBAL).is_file()
+    said = trial.fails(job, watch, stall_s=200, connect_s=15)
+    measured("a whole site is killed and stays away, every site is needed (15 s were set)", said, watch.seconds())
+    assert "not connected: north" in said
+    assert list((trial.state(local.SERVER) / "server" / "train").glob("*/global.safetensors"))  # the next run goes on from there
 
 
 def test_a_server_that_is_killed_and_started_again_loses_the_job_and_the_training_goes_on(trial: Trial, measured):
     job = training(trial.root, {}, sites=SITES, rounds=8, pause=1)
     watch = Watch(after(2), lambda: (trial.system.kill(local.SERVER), time.sleep(2), trial.system.start(local.SERVER)))
     ones(trial.run(job, watch), 8)
-    measured("the server is killed and started again in a round", next(e.status for e in trial.seen if e.status.startswith("LOST")), watch.seconds())
+    measured("the server is killed and started again in a round", next(e.status for e in trial.seen if e.status.startswith(federation.LOST)), watch.seconds())
     assert [e.round for e in trial.rounds()] == list(range(8))  # no round twice, none missing
     assert [e.round for e in trial.rounds() if e.resumed][0] >= 3
     assert len([e for e in trial.seen if e.kind == "job"]) == 2

@@ -1,7 +1,9 @@
 """A client that does what its job says at each site and round: answers, raises, dies hard, hangs, is slow, or sends what cannot be used."""
 
 import os
+import signal
 import time
+from pathlib import Path
 
 import numpy as np
 from nvflare.client import FLModel, send
@@ -16,6 +18,14 @@ BAD = {
 }
 
 
+def first(site: Site) -> bool:
+    """Whether this has not happened yet: the next process must not do it again."""
+    mark = Path(site.config["marks"]) / f"died_{site.name}"
+    found = mark.exists()
+    mark.touch()
+    return not found
+
+
 def work(site: Site) -> None:
     for received in site.tasks():
         number = received.current_round
@@ -26,8 +36,8 @@ def work(site: Site) -> None:
         time.sleep(site.config.get("pause", 0))
         if how.startswith("slow"):
             time.sleep(site.config["slow_s"])
-        elif how == "die":
-            os._exit(9)
+        elif how == "die" or (how == "die once" and first(site)):
+            os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does where memory ends
         elif how == "raise":
             raise RuntimeError("the disk of this site is full")
         elif how == "hang":
