@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
-import socket
-import ssl
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fedsynth.errors import UserError
+from fedsynth.kit import Kit, KitError, json_of
 from fedsynth.manifest import FILE, SPLITS
 from fedsynth.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
-    from cryptography.x509 import Certificate
 
 MAIN = ("nvflare", "torch", "monai", "numpy", "pandas", "great-expectations", "pydantic")
 FOLDERS = {
@@ -31,7 +27,6 @@ FOLDERS = {
 }
 FAIL_GIB, WARN_GIB = 1, 5
 WARN_DAYS = 30
-ALERT_S = 1.0  # a server of TLS 1.3 refuses a certificate after the handshake; so long its answer is waited for
 CLIENT = "nvflare_jobs.installed.Installed"  # what runs at a site in a job that carries no code
 RUNNERS = ("nvflare.app_common.executors.client_api_executor.ClientAPIExecutor", "nvflare_jobs.installed.ClientAPIExecutor")
 
@@ -56,17 +51,20 @@ def warns(what: str, found: str, todo: str) -> Finding:
 
 def site(settings: Settings, name: str | None, kit: Path | None, timeout_s: float) -> Iterator[Finding]:
     """All findings, as they come. Without a `name` it is the one that the kit names; without a `kit` the kit is not looked at."""
-    startup = _json(kit / "startup" / "fed_client.json") if kit else {}
-    named = str(startup.get("client", {}).get("fqsn", "")).rpartition(".")[2]
-    name = name or named
+    found: Kit | Finding
+    try:
+        found = Kit.of_site(kit) if kit else warns("startup kit", "not looked at", "give its folder with --kit FOLDER")
+    except KitError as error:
+        found = of_kit(error)
+    name = name or (found.user if isinstance(found, Kit) else "")
     yield from versions()
     for variable, folder in (("FEDSYNTH_DATA", settings.data), ("FEDSYNTH_STATE", settings.state)):
         yield from place(variable, folder)
     yield from data(settings, name)
-    if kit:
-        yield from startup_kit(kit, startup, named, name, timeout_s)
+    if isinstance(found, Kit):
+        yield from startup_kit(found, name, timeout_s)
     else:
-        yield warns("startup kit", "not looked at", "give its folder with --kit FOLDER")
+        yield found
 
 
 # --- the installation
@@ -208,76 +206,57 @@ def validation(path: Path, folder: Path, name: str) -> Finding:
 # --- the startup kit
 
 
-def startup_kit(kit: Path, startup: dict[str, Any], named: str, name: str, timeout_s: float) -> Iterator[Finding]:
+def startup_kit(kit: Kit, name: str, timeout_s: float) -> Iterator[Finding]:
     """The kit is this site's, its key is secret, its certificate good, and the server takes it. Never shows key material."""
-    folder = kit / "startup"
-    if not named:
-        yield fails("startup kit", f"{folder / 'fed_client.json'} is missing or not a site's", "unzip the kit again; --kit is its folder")
-        return
-    if name != named:
-        yield fails("startup kit", f"made for {named!r}, not {name!r}", f"use --site {named}, or ask the centre for the kit of {name}")
-    else:
-        yield Finding("startup kit", f"of {named}")
-    if kit.stat().st_mode & 0o077:
-        yield warns("kit's folder", f"{kit} is open to other users; its logs name rows and files", f"chmod 700 {kit}")
-    yield private_key(folder / "client.key")
-    yield from (certificates := list(certificate(folder, named)))
-    yield from policy(kit)
-    yield from server(folder, startup, timeout_s, good=all(f.verdict != "fails" for f in certificates))
-
-
-def private_key(path: Path) -> Finding:
-    if not path.is_file():
-        return fails("private key", f"{path} is not there", "unzip the kit again, or ask the centre for a new one")
-    if path.stat().st_mode & 0o077:
-        return fails("private key", f"{path} is readable by other users", f"chmod 600 {path}")
-    return Finding("private key", "readable by its owner alone")
-
-
-def certificate(folder: Path, named: str) -> Iterator[Finding]:
-    """Signed by the federation, for this site and this key, and valid today."""
-    from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    from cryptography.x509.oid import NameOID
-
-    again = "ask the centre for a new startup kit"
-    try:
-        own, root = (x509.load_pem_x509_certificate((folder / file).read_bytes()) for file in ("client.crt", "rootCA.pem"))
-        key = load_pem_private_key((folder / "client.key").read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:  # TypeError: of a key with a password
-        file = getattr(error, "filename", None)
-        yield fails("certificate", f"{file} cannot be read" if file else "a file of the kit is not a certificate or key", again)
-        return
-    yield validity(own, root)
-    names = [str(a.value) for a in own.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    if names != [named]:
-        yield fails("certificate's name", f"{', '.join(names) or 'none'}, the kit is of {named}", again)
-    if own.public_key() != key.public_key():
-        yield fails("certificate's key", "client.key is not the key of client.crt", again)
-    try:
-        own.verify_directly_issued_by(root)
-    except (InvalidSignature, ValueError, TypeError):
-        yield fails("certificate's signature", "client.crt was not issued by the kit's rootCA.pem", again)
-    else:
-        yield Finding("certificate's signature", "issued by the kit's rootCA.pem")
-
-
-def validity(own: Certificate, root: Certificate) -> Finding:
-    """Of the site's certificate and of the federation's own, whichever ends first: with the latter no kit is good for anything."""
-    now = datetime.now(UTC)
-    start = max(own.not_valid_before_utc, root.not_valid_before_utc)
-    end = min(own.not_valid_after_utc, root.not_valid_after_utc)
-    text = f"valid from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
-    if now < start:
-        return fails("certificate", f"not yet valid: {text}", f"check this computer's clock: it says {now:%Y-%m-%d %H:%M} UTC")
-    if now > end:
-        return fails(
-            "certificate", f"expired: {text}", f"check this computer's clock ({now:%Y-%m-%d} UTC); else ask the centre for a new kit"
+    if name != kit.user:
+        yield fails(
+            "startup kit", f"made for {kit.user!r}, not {name!r}", f"use --site {kit.user}, or ask the centre for the kit of {name}"
         )
-    if end - now < timedelta(days=WARN_DAYS):
-        return warns("certificate", f"{text}, {(end - now).days} days left", "ask the centre for a new startup kit now")
+    else:
+        yield Finding("startup kit", f"of {kit.user}")
+    if kit.folder.stat().st_mode & 0o077:
+        yield warns("kit's folder", f"{kit.folder} is open to other users; its logs name rows and files", f"chmod 700 {kit.folder}")
+    faults = {fault.what: fault for fault in kit.faults()}
+    yield from map(of_kit, faults.values())
+    if "private key" not in faults:
+        yield Finding("private key", "readable by its owner alone")
+    if "certificate" not in faults:
+        yield dates(kit)
+    if not faults:
+        yield Finding("certificate's signature", "issued by the kit's rootCA.pem, for this site and this key")
+    yield from policy(kit.folder)
+    yield from server(kit, timeout_s, good=not any(what.startswith("certificate") for what in faults))
+
+
+def of_kit(error: KitError) -> Finding:
+    return fails(error.what, error.found, error.todo)
+
+
+def dates(kit: Kit) -> Finding:
+    """Of a kit that is valid now."""
+    start, end = kit.valid()
+    text, left = f"valid from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC", end - datetime.now(UTC)
+    if left < timedelta(days=WARN_DAYS):
+        return warns("certificate", f"{text}, {left.days} days left", "ask the centre for a new startup kit now")
     return Finding("certificate", text)
+
+
+def server(kit: Kit, timeout_s: float, good: bool) -> Iterator[Finding]:
+    """The server's port answers, and takes the kit; what it says to a kit that is not `good` says nothing new."""
+    try:
+        with kit.connect(timeout_s) as connection:
+            yield Finding("server", f"{kit.address} answers")
+            if kit.security != "mtls":
+                found, todo = f"not tried: the kit asks for {kit.security!r}", "ask the centre whether mutual TLS is meant"
+                yield warns("server takes this kit", found, todo)
+            elif good:
+                kit.shake(connection, timeout_s)
+                yield Finding("server takes this kit", f"mutual TLS with {kit.identity}")
+    except KitError as error:
+        yield of_kit(error)
+
+
+# --- the site's policy
 
 
 def policy(kit: Path) -> Iterator[Finding]:
@@ -288,7 +267,7 @@ def policy(kit: Path) -> Iterator[Finding]:
             "local/resources.json", "not there, and no default either", "unzip the kit again, then copy docs/site/resources.json there"
         )
         return
-    if not (settings := _json(path)):
+    if not (settings := json_of(path)):
         yield fails(f"local/{path.name}", "not a JSON object: FLARE does not start with it", "mend it, or take docs/site/resources.json")
         return
     listed = settings.get("class_allow_list")
@@ -309,64 +288,3 @@ def policy(kit: Path) -> Iterator[Finding]:
 def _allows(entries: list[str], path: str) -> bool:
     """FLARE's own rule: everything, the path itself, or a package or module that it lies in."""
     return any(e in ("*", path) or path.startswith(f"{e.removesuffix('.')}.") for e in entries)
-
-
-def server(folder: Path, startup: dict[str, Any], timeout_s: float, good: bool) -> Iterator[Finding]:
-    """The server's port answers, and takes the kit; what it says to a kit that is not `good` says nothing new."""
-    try:
-        listed = startup["servers"][0]
-        host, port = listed["service"]["target"].rsplit(":", 1)
-        identity, address = str(listed.get("identity", host)), (host.strip("[]"), int(port))
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError):
-        yield fails("server", "fed_client.json names no host and port", "ask the centre for a new startup kit")
-        return
-    try:
-        connection = socket.create_connection(address, timeout_s)
-    except OSError as error:
-        wall = f"let this computer open outgoing TCP connections to {host}, port {port} (firewall, proxy); if it may, ask the centre"
-        yield fails("server", f"{host}:{port} does not answer within {timeout_s:g} s ({error.strerror or error})", wall)
-        return
-    with connection:
-        yield Finding("server", f"{host}:{port} answers")
-        security = startup["client"].get("connection_security", "mtls")
-        if security != "mtls":
-            yield warns("server takes this kit", f"not tried: the kit asks for {security!r}", "ask the centre whether mutual TLS is meant")
-        elif good:
-            yield handshake(connection, folder, identity, timeout_s)
-
-
-def handshake(connection: socket.socket, folder: Path, identity: str, timeout_s: float) -> Finding:
-    """Mutual TLS as FLARE's client does it: trust in the kit's rootCA.pem alone, names compared with the kit's and not with the host's."""
-    refused, what = "the server refused this kit", "server takes this kit"
-    ask = "ask the centre whether the kit is of this federation and still good; if a proxy opens TLS, exempt this server"
-    context = ssl.create_default_context(cafile=str(folder / "rootCA.pem"))
-    context.check_hostname = False
-    try:
-        context.load_cert_chain(folder / "client.crt", folder / "client.key")
-        with context.wrap_socket(connection, server_hostname=identity) as secure:
-            if identity not in (names := _names(secure.getpeercert() or {})):
-                return fails(what, f"the server is {', '.join(names)}, the kit expects {identity}", ask)
-            secure.settimeout(min(timeout_s, ALERT_S))
-            with suppress(TimeoutError):
-                if secure.recv(1) == b"":
-                    return fails(what, f"{refused}: it closed the connection", ask)
-    except ssl.SSLCertVerificationError as error:
-        return fails(what, f"the kit does not trust the server: {error.verify_message}", ask)
-    except OSError as error:  # ssl.SSLError is one
-        return fails(what, f"{refused}: {getattr(error, 'reason', None) or error}", ask)
-    return Finding(what, f"mutual TLS with {identity}")
-
-
-def _names(peer: dict[str, Any]) -> list[str]:
-    """Common name and alternative names of a certificate, as `getpeercert` gives them."""
-    common = [value for part in peer.get("subject", ()) for key, value in part if key == "commonName"]
-    return list(dict.fromkeys([*common, *(value for _, value in peer.get("subjectAltName", ()))]))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """The object in a file; an empty one where there is none, so that the finding about it says so."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -1,77 +1,221 @@
-"""An NVFLARE startup kit: whose it is, which server it is for, and whether it can be used. Needs no NVFLARE."""
+"""An NVFLARE startup kit, of an admin or of a site: whose it is, which server it is for, and whether it can be used. Needs no NVFLARE."""
 
 from __future__ import annotations
 
 import json
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fedsynth.errors import UserError
 
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+KEY, CERTIFICATE, ROOT = "client.key", "client.crt", "rootCA.pem"  # in `startup` of every kit
+ALERT_S = 1.0  # a server of TLS 1.3 refuses a certificate after the handshake; so long its answer is waited for
+AGAIN = "ask for a new startup kit where you got this one"
+
 
 class KitError(UserError):
-    """A startup kit cannot be used; the message names the file and says what to do."""
+    """`what` of a startup kit cannot be used: what was `found`, and what is to do about it. Names files, never what is in a key."""
+
+    def __init__(self, what: str, found: str, todo: str):
+        super().__init__(what, found, todo)
+        self.what, self.found, self.todo = what, found, todo
+
+    def __str__(self) -> str:
+        return f"{self.found}; {self.todo}"
+
+
+class Refused(KitError):
+    """Server and kit do not take one another, and no waiting will change that."""
 
 
 @dataclass(frozen=True)
 class Kit:
-    """The kit of an admin: who signs in, where."""
+    """The kit of `user` (an admin, or a site), and its server: where that answers, and as whom it is to show itself (`identity`)."""
 
     folder: Path
     user: str
     host: str
     port: int
+    identity: str
+    security: str = "mtls"
 
     @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
 
+    @property
+    def startup(self) -> Path:
+        return self.folder / "startup"
+
     @classmethod
     def read(cls, folder: Path) -> Kit:
-        """Raises KitError where it is no admin's kit, its key may be read by others, or its certificate is not valid now."""
-        about = folder / "startup" / "fed_admin.json"
-        if not about.is_file():
-            raise KitError(f"{folder} is not the startup kit of an admin: it has no startup/fed_admin.json (FEDSYNTH_KIT names the folder above it)")
-        admin = json.loads(about.read_text())["admin"]
-        key = folder / "startup" / admin["client_key"]
-        if key.stat().st_mode & 0o077:
-            raise KitError(f"{key} can be read by other users of this machine; run `chmod 600 {key}`")
-        valid_now(folder / "startup" / admin["client_cert"])
-        return cls(folder, admin["username"], admin["host"], int(admin["port"]))
+        """Of an admin, to sign in with. Raises KitError where it is no admin's, or for the first of its `faults`."""
+        try:
+            admin = json_of(folder / "startup" / "fed_admin.json")["admin"]
+            host, port, user = str(admin["host"]), int(admin["port"]), str(admin["username"])
+            kit = cls(folder, user, host, port, str(admin.get("server_identity", host)), admin.get("connection_security", "mtls"))
+        except (KeyError, ValueError, TypeError) as error:
+            found = f"{folder} is not the startup kit of an admin: it has no startup/fed_admin.json, or one that names no user and server"
+            raise KitError("startup kit", found, "FEDSYNTH_KIT names the folder above `startup`") from error
+        for fault in kit.faults():
+            raise fault
+        return kit
+
+    @classmethod
+    def of_site(cls, folder: Path) -> Kit:
+        """Of a site, as it is: its `faults` are not looked for. Raises KitError where it is no site's."""
+        about = folder / "startup" / "fed_client.json"
+        try:
+            startup = json_of(about)
+            client, server = startup["client"], startup["servers"][0]
+            host, port = server["service"]["target"].rsplit(":", 1)
+            user, identity = client["fqsn"].rpartition(".")[2], str(server.get("identity", host))
+            return cls(folder, user, host.strip("[]"), int(port), identity, client.get("connection_security", "mtls"))
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+            found = f"{about} is missing, or names no site and server"
+            raise KitError("startup kit", found, "unzip the kit again; --kit is the folder above `startup`") from error
+
+    def faults(self) -> Iterator[KitError]:
+        """Why it cannot be used: a key that others can read, a certificate that is not valid now, not its own or not its federation's."""
+        if not (key := self.startup / KEY).is_file():
+            yield KitError("private key", f"{key} is not there", f"unzip the kit again, or {AGAIN}")
+        elif key.stat().st_mode & 0o077:
+            yield KitError("private key", f"{key} is readable by other users", f"chmod 600 {key}")
+        try:
+            (own, root), public = self._certificates(), _public_key_of(key)
+        except KitError as fault:
+            yield fault
+            return
+        start, end = _valid(own, root)
+        yield from _dated(self.startup / CERTIFICATE, start, end)
+        yield from self._belonging(own, root, public)
+
+    def valid(self) -> tuple[datetime, datetime]:
+        """From when until when, in UTC. Raises KitError where a certificate cannot be read."""
+        return _valid(*self._certificates())
+
+    def _certificates(self) -> tuple[Certificate, Certificate]:
+        """The kit's own and its federation's."""
+        from cryptography.x509 import load_pem_x509_certificate
+
+        own, root = (_load(self.startup / name, load_pem_x509_certificate) for name in (CERTIFICATE, ROOT))
+        return own, root
+
+    def _belonging(self, own: Certificate, root: Certificate, public: Any) -> Iterator[KitError]:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.x509.oid import NameOID
+
+        names = [str(a.value) for a in own.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        if names != [self.user]:
+            yield KitError("certificate's name", f"{CERTIFICATE} is of {', '.join(names) or 'nobody'}, the kit of {self.user}", AGAIN)
+        if own.public_key() != public:
+            yield KitError("certificate's key", f"{self.startup / KEY} is not the key of {CERTIFICATE}", AGAIN)
+        try:
+            own.verify_directly_issued_by(root)
+        except (InvalidSignature, ValueError, TypeError):
+            yield KitError("certificate's signature", f"{self.startup / CERTIFICATE} was not issued by the kit's {ROOT}", AGAIN)
+
+    def connect(self, timeout_s: float) -> socket.socket:
+        """To the server's port, without TLS yet. Raises KitError where nothing answers in that many seconds."""
+        try:
+            return socket.create_connection((self.host, self.port), timeout_s)
+        except OSError as error:
+            port = f"outgoing TCP connections to {self.host}, port {self.port}"
+            wall = f"let this computer open {port} (firewall, proxy); if it may, ask the centre"
+            found = f"{self.address} does not answer within {timeout_s:g} s ({error.strerror or error})"
+            raise KitError("server", found, wall) from error
+
+    def shake(self, connection: socket.socket, timeout_s: float) -> None:
+        """Mutual TLS as FLARE does it: trust in the kit's root alone, names compared with the kit's and not with the host's.
+
+        Raises Refused where server and kit do not take one another, and KitError where the connection ends without a reason.
+        """
+        what, ask = (
+            "server takes this kit",
+            "ask whether the kit is of this federation and still good; if a proxy opens TLS, exempt this server",
+        )
+        try:
+            context = ssl.create_default_context(cafile=str(self.startup / ROOT))
+            context.check_hostname = False
+            context.load_cert_chain(self.startup / CERTIFICATE, self.startup / KEY)
+            with context.wrap_socket(connection, server_hostname=self.identity) as secure:
+                if self.identity not in (names := _names(secure.getpeercert() or {})):
+                    raise Refused(what, f"the server is {', '.join(names)}, the kit expects {self.identity}", ask)
+                secure.settimeout(min(timeout_s, ALERT_S))
+                with suppress(TimeoutError):  # it waits for a request: it has taken the certificate
+                    if secure.recv(1) == b"":
+                        raise KitError(what, "the server refused this kit: it closed the connection", ask)
+        except ssl.SSLCertVerificationError as error:
+            raise Refused(what, f"the kit does not trust the server: {error.verify_message}", ask) from error
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+            raise KitError(what, f"the server refused this kit: {error.reason or error}", ask) from error
+        except ssl.SSLError as error:
+            raise Refused(what, f"the server refused this kit: {error.reason or error}", ask) from error
+        except OSError as error:
+            raise KitError(what, f"the server refused this kit: {error.strerror or error}", ask) from error
 
     def refused(self, timeout_s: float = 5) -> str:
-        """Why the server does not take this kit, where it answers at all; nothing where it does, or cannot be reached."""
-        startup = self.folder / "startup"
-        try:
-            raw = socket.create_connection((self.host, self.port), timeout=timeout_s)
-        except OSError:
+        """Why the server does not take this kit, in one line; nothing where it does, or may yet: it cannot be reached, or went away."""
+        if self.security != "mtls":
             return ""
-        with raw:
-            try:
-                context = ssl.create_default_context(cafile=str(startup / "rootCA.pem"))
-                context.load_cert_chain(startup / "client.crt", startup / "client.key")
-                with context.wrap_socket(raw, server_hostname=self.host) as secure:
-                    secure.settimeout(1)
-                    secure.recv(1)  # a server that refuses the certificate says so after the handshake
-            except TimeoutError:
-                return ""  # it waits for a request: it has taken the certificate
-            except ssl.SSLError as error:
-                return f"the server {self.address} and the kit {self.folder} do not belong together ({error.reason or error}); ask for a new kit"
-            except OSError:
-                return ""
+        try:
+            with self.connect(timeout_s) as connection:
+                self.shake(connection, timeout_s)
+        except Refused as error:
+            return f"the server {self.address} and the kit {self.folder} do not belong together: {error}"
+        except KitError:
+            return ""
         return ""
 
 
-def valid_now(certificate: Path) -> None:
-    """Raises KitError where a certificate is not yet, or no more, valid by this machine's clock."""
-    from datetime import UTC, datetime
+def json_of(path: Path) -> dict[str, Any]:
+    """The object in a file; an empty one where there is none, for whoever reads it knows best what to say."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
-    from cryptography import x509
 
-    found, now = x509.load_pem_x509_certificate(certificate.read_bytes()), datetime.now(UTC)
-    if now < found.not_valid_before_utc:
-        raise KitError(f"{certificate} is valid from {found.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on; is this machine's clock ({now:%Y-%m-%d %H:%M} UTC) right?")
-    if now > found.not_valid_after_utc:
-        raise KitError(f"{certificate} was valid until {found.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; ask who provisions the federation for a new kit")
+def _load(path: Path, parse: Any) -> Any:
+    try:
+        return parse(path.read_bytes())
+    except OSError as error:
+        raise KitError("certificate", f"{path} cannot be read ({error.strerror})", AGAIN) from error
+    except (ValueError, TypeError) as error:  # TypeError: of a key with a password
+        raise KitError("certificate", f"{path} is not a certificate, or not a key without a password", AGAIN) from error
+
+
+def _public_key_of(path: Path) -> Any:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    return _load(path, lambda content: load_pem_private_key(content, password=None)).public_key()
+
+
+def _valid(*certificates: Certificate) -> tuple[datetime, datetime]:
+    """Of all together: with a federation's own certificate, every kit of it ends."""
+    return max(c.not_valid_before_utc for c in certificates), min(c.not_valid_after_utc for c in certificates)
+
+
+def _dated(path: Path, start: datetime, end: datetime) -> Iterator[KitError]:
+    now = datetime.now(UTC)
+    clock = f"check this computer's clock: it says {now:%Y-%m-%d %H:%M} UTC"
+    if now < start:
+        yield KitError("certificate", f"not yet valid: {path} is valid from {start:%Y-%m-%d %H:%M} UTC on", clock)
+    if now > end:
+        yield KitError("certificate", f"expired: {path} was valid until {end:%Y-%m-%d %H:%M} UTC", f"{clock}; if that is right, {AGAIN}")
+
+
+def _names(peer: dict[str, Any]) -> list[str]:
+    """Common name and alternative names of a certificate, as `getpeercert` gives them."""
+    common = [value for part in peer.get("subject", ()) for key, value in part if key == "commonName"]
+    return list(dict.fromkeys([*common, *(value for _, value in peer.get("subjectAltName", ()))]))

@@ -6,11 +6,6 @@ import json
 import platform
 import shutil
 import socket
-import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,52 +13,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
 from fedsynth import check
+from fedsynth import kit as kits
 from fedsynth.__main__ import app
 from fedsynth.check import Finding
 from fedsynth.manifest import ARRAY
 from fedsynth.settings import Settings
+from tests.kits import EXAMPLES, Authority, listening, make_kit, pem
 from tests.sets import TINY, make_set, tiny_params
 
-EXAMPLES = Path(__file__).parents[1] / "docs" / "site"
-LOCAL = {"client": {"fqsn": "north", "connection_security": "mtls"}}
-
-
-# --- a federation's certificates, made by hand
-
-
-class Authority:
-    def __init__(self):
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self._sign("consortium", self.key.public_key(), -400, 400, ca=True)
-
-    def issue(self, name: str, start: float = -1, end: float = 360) -> tuple[bytes, bytes]:
-        """Certificate and key as PEM, valid from `start` to `end` days from now."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        return pem(self._sign(name, key.public_key(), start, end)), pem_of_key(key)
-
-    def _sign(self, name: str, public, start: float, end: float, ca: bool = False) -> x509.Certificate:
-        now, subject = datetime.now(UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        issuer = subject if ca else self.certificate.subject
-        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(public)
-        builder = builder.serial_number(x509.random_serial_number()).add_extension(x509.BasicConstraints(ca, None), critical=True)
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        builder = builder.not_valid_before(now + timedelta(days=start)).not_valid_after(now + timedelta(days=end))
-        return builder.sign(self.key, hashes.SHA256())
-
-
-def pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+# --- a site that is looked at
 
 
 @pytest.fixture(scope="module")
@@ -71,58 +32,10 @@ def authority() -> Authority:
     return Authority()
 
 
-def make_kit(folder: Path, authority: Authority, port: int = 1, name: str = "north", identity: str = "centre", **dates: float) -> Path:
-    """A startup kit as `nvflare provision` 2.9 lays it out, with the example's site policy."""
-    (folder / "startup").mkdir(parents=True)
-    (folder / "local").mkdir()
-    folder.chmod(0o700)
-    certificate, key = authority.issue(name, **dates)
-    servers = [{"name": "consortium", "service": {"target": f"127.0.0.1:{port}", "scheme": "http"}, "identity": identity}]
-    (folder / "startup/fed_client.json").write_text(json.dumps(LOCAL | {"servers": servers}))
-    (folder / "startup/client.crt").write_bytes(certificate)
-    (folder / "startup/client.key").write_bytes(key)
-    (folder / "startup/client.key").chmod(0o600)
-    (folder / "startup/rootCA.pem").write_bytes(pem(authority.certificate))
-    shutil.copy(EXAMPLES / "resources.json", folder / "local")
-    return folder
-
-
-@contextmanager
-def listening(folder: Path, authority: Authority, trusts: Authority | None = None, name: str = "centre") -> Iterator[int]:
-    """A server that asks for a client's certificate, as FLARE's does, and then says nothing. Gives its port."""
-    folder.mkdir(parents=True)
-    certificate, key = authority.issue(name)
-    (folder / "server.pem").write_bytes(certificate + key)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cadata=pem((trusts or authority).certificate).decode())
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        plain, _ = listener.accept()
-        with plain:
-            try:
-                with context.wrap_socket(plain, server_side=True) as secure:
-                    secure.recv(1)
-            except OSError:
-                return  # the client was refused or left: what a test looks at is what the client says of it
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    with listener:
-        yield listener.getsockname()[1]
-        thread.join(5)
-    assert not thread.is_alive()
-
-
-# --- a site
-
-
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """The servers here are on this machine: what they have to say comes at once."""
-    monkeypatch.setattr(check, "ALERT_S", 0.2)
+    monkeypatch.setattr(kits, "ALERT_S", 0.2)
 
 
 @pytest.fixture
@@ -364,6 +277,17 @@ def test_a_server_of_another_name_fails(hospital, authority):
     assert (row.verdict, row.found) == ("fails", "the server is elsewhere, the kit expects centre")
 
 
+def test_a_kit_without_mutual_tls_is_not_tried(hospital, authority):
+    kit = make_kit(hospital / "kit", authority)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        about = json.loads((kit / "startup/fed_client.json").read_text())
+        about["servers"][0]["service"]["target"] = f"127.0.0.1:{listener.getsockname()[1]}"
+        about["client"]["connection_security"] = "tls"
+        (kit / "startup/fed_client.json").write_text(json.dumps(about))
+        row = of(look(kit=kit), "server takes this kit")
+    assert (row.verdict, "'tls'" in row.found) == ("warning", True)
+
+
 # --- the site's policy
 
 
@@ -383,7 +307,9 @@ def test_flares_default_refuses_jobs_without_code_and_lets_logs_go(tmp_path, aut
 @pytest.mark.parametrize("entry", ["nvflare_jobs.", "nvflare.", "nvflare_jobs.installed", "*"])
 def test_a_list_so_wide_that_a_job_without_code_runs_any_command_is_a_warning(tmp_path, authority, entry):
     found = resources(make_kit(tmp_path / "kit", authority), class_allow_list=[entry])
-    assert "any command" in of(found, "class_allow_list").found
+    row = of(found, "class_allow_list")
+    assert "any command" in row.found
+    assert '"nvflare_jobs.installed.Installed"' in row.todo
 
 
 def test_a_policy_that_is_no_json_fails(tmp_path, authority):
