@@ -22,8 +22,10 @@ def flatten(value: Any, prefix: str = "") -> dict[str, str]:
 
 
 def round_metrics(event: dict[str, Any]) -> dict[str, float]:
-    """One row of history.json: `<site>/loss/<player>` for every site, `loss/<player>` as their mean by weight (images seen), `seconds`."""
-    found: dict[str, float] = {}
+    """One row of history.json: `<site>/loss/<player>` for every site, `loss/<player>` as their mean by weight (images seen), `seconds`,
+    and how many `sites` the round rests on.
+    """
+    found: dict[str, float] = {"sites": len(event["sites"])}
     weighted: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for site, numbers in event["sites"].items():
         for name, value in numbers.items():

@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import psutil
 
+OWNER = "FEDSYNTH_OWNER"  # process id of the flow that a stage belongs to
 LOOK_S, KILL_S = 0.2, 9.0  # between two looks; for how long what starts anew is killed again
+
+
+class Orphaned(BaseException):
+    """The flow that this stage belongs to is gone: it was killed. No Exception, so that nobody takes it for a stage's own failure."""
+
+
+def mind_owner() -> None:
+    """Raise Orphaned in the main thread once the process that OWNER names is gone. Nothing where there is no such variable."""
+    owner = int(os.environ.get(OWNER) or 0)
+    if not owner:
+        return
+
+    def orphaned(number: int, frame: Any) -> None:
+        raise Orphaned
+
+    def look() -> None:
+        while _lives(owner):
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGUSR1)  # the one way into the main thread
+
+    signal.signal(signal.SIGUSR1, orphaned)
+    threading.Thread(target=look, daemon=True).start()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def marked(name: str, value: str) -> list[psutil.Process]:

@@ -10,6 +10,7 @@ from typing import Any
 from fedsynth import curves, pictures
 from fedsynth.dataset import ImageSet
 from fedsynth.datasheet import block
+from fedsynth.history import left_out, resumed
 from fedsynth.params import Image, Params
 from fedsynth.usetable import METRICS, headline, known_number, number, percent, use_table
 
@@ -78,6 +79,8 @@ def family(params: Params, name: str, trained: Trained, real: dict[str, dict[str
             "time": duration(history["seconds"]),
             "synthetic images": str(len(trained.synthetic)),
             "FLARE job": model["job_id"],
+            **({"resumed": goes_on} if (goes_on := resumed(history)) else {}),
+            **{f"{site} left out": f"of {why}" for site, why in left_out(history).items()},
             "weights, SHA-256": model["weights_sha256"],
             "fedsynth": model["fedsynth"],
         },

@@ -14,10 +14,11 @@ from typing import Any
 
 from fedsynth import outputs, weights
 from fedsynth.flat import flatten, round_metrics, score_metrics
+from fedsynth.history import left_out, resumed
 from fedsynth.lineage import key, lineage
 from fedsynth.params import Params
 from fedsynth.registry import client_of, find, register, registered, registered_name, worth_of
-from fedsynth.settings import home, tracking_uri
+from fedsynth.settings import home, masked, tracking_uri
 
 __all__ = ["Tracker", "register", "registered"]
 
@@ -84,11 +85,12 @@ class Tracker:
         try:
             self._rounds(model, [event])
         except MlflowException as error:
-            log.warning("round %s of %s did not reach MLflow, the end of the run tries again: %s", event["round"], model, error)
+            log.warning("round %s of %s did not reach MLflow, the end of the run tries again: %s", event["round"], model, masked(str(error)))
 
     def history(self, model: str, history: dict[str, Any]) -> None:
         """All rounds of models/<model>/history.json that were not seen live, and the job's id."""
-        self.stage("train", model, {"flare.job_id": str(history["job_id"])})
+        tags = {"flare.job_id": str(history["job_id"])} | {f"left_out.{site}": why for site, why in left_out(history).items()}
+        self.stage("train", model, tags | ({"resumed": goes_on} if (goes_on := resumed(history)) else {}))
         self._rounds(model, history["rounds"])
 
     def _rounds(self, model: str, rounds: list[dict[str, Any]]) -> None:
@@ -152,13 +154,13 @@ class Tracker:
 
     def _log(self, run_id: str, tags: dict[str, str] | None = None, params: dict[str, str] | None = None,
              metrics: Iterable[tuple[str, float, int]] = ()) -> None:  # fmt: skip
-        """Metrics are (name, value, step). In requests of the size that a tracking server takes."""
+        """Metrics are (name, value, step). In requests of the size that a tracking server takes; without the password of an address."""
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)
-        for t in _chunks([RunTag(key(name), value) for name, value in (tags or {}).items()], 100):
+        for t in _chunks([RunTag(key(name), masked(value)) for name, value in (tags or {}).items()], 100):
             self.client.log_batch(run_id, tags=t)
-        for p in _chunks([Param(key(name), value[:6000]) for name, value in (params or {}).items()], 100):
+        for p in _chunks([Param(key(name), masked(value)[:6000]) for name, value in (params or {}).items()], 100):
             self.client.log_batch(run_id, params=p)
         for m in _chunks([Metric(key(name), float(value), now, step) for name, value, step in metrics], 1000):
             self.client.log_batch(run_id, metrics=m)

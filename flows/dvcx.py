@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedsynth import processes
+from fedsynth.processes import OWNER
 
 MARK = "FEDSYNTH_FLOW"  # in the environment of every process that this flow starts
 RAN, RESTORED, UNCHANGED = "ran", "restored", "unchanged"
@@ -75,6 +76,7 @@ class Runner:
         env = os.environ | {
             "PATH": path,
             MARK: self._mark,
+            OWNER: str(os.getpid()),
             "FEDSYNTH_EVENTS": "1",
             "OMP_NUM_THREADS": self.threads,
             "PYTHONUNBUFFERED": "1",
@@ -105,7 +107,7 @@ class Runner:
             raise StageFailed(f"{stage}: {reason}", retry=reason.startswith("federation error:"))
         return outcome
 
-    def stop(self, patience_s: float = 12) -> None:
+    def stop(self, patience_s: float = 20) -> None:
         """End every running stage: first politely, so that each ends its federation, then by force. Takes `patience_s` at most, about."""
         with self._lock:
             self.stopping.set()

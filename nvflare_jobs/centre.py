@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedsynth import outputs
+from fedsynth import outputs, processes
 from fedsynth import params as configuration
 from fedsynth.errors import UserError
 from fedsynth.params import Params
@@ -135,6 +135,7 @@ def main(stage: Callable[[Params, Settings], None]) -> None:
     """Run a stage as a program: errors are one clear text and exit code 1, a signal ends the job first."""
     quiet()
     signal.signal(signal.SIGTERM, _terminate)
+    processes.mind_owner()
     try:
         settings = Settings.read()
         os.chdir(settings.root)
@@ -145,6 +146,9 @@ def main(stage: Callable[[Params, Settings], None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+    except processes.Orphaned:  # a job in a real federation runs on, and the next run finds it
+        print("the flow of this stage was killed", file=sys.stderr, flush=True)
+        sys.exit(129)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         sys.exit(130)

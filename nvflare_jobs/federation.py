@@ -69,6 +69,10 @@ class Federation(ABC):
     def collect(self, job_id: str, dest: Path) -> Path:
         """Bring the server's run folder of a job (ended or aborted) to `dest`."""
 
+    def words(self, job_id: str) -> str:
+        """What the sites' own logs say went wrong, where the sites are this machine; a hospital's log stays there."""
+        return ""
+
     @abstractmethod
     def abort(self, job_id: str) -> None:
         """End the job and all its processes."""
@@ -131,10 +135,10 @@ def run(federation: Federation, job: Path, token: str, sites: list[str], dest: P
             if rounds.is_complete(dest):
                 show(Event("status", f"{WHOLE}, though {error}"))
                 break
-            if refusal := rounds.refused(dest):
-                raise FederationError(refusal) from error
-            said = explained(str(error), dest)
-            if not left or not isinstance(error, JobLost):
+            refusal, words = rounds.refused(dest), federation.words(job_id)
+            said = refusal or explained(str(error), dest)
+            said += f" ({words})" if words and words not in said else ""
+            if refusal or not left or not isinstance(error, JobLost):
                 raise FederationError(said) from error
             show(Event("status", f"{LOST}: {said}; it is submitted again and goes on from its last round"))
             shutil.rmtree(dest, ignore_errors=True)
@@ -157,16 +161,16 @@ REASONS = [
     (r"Component '(\S+)' at config path \S+ is not in allow_list",
      "{0} is not allowed there: add it to class_allow_list in local/resources.json (docs/production.md for the server, docs/hospital.md for sites)"),
     (r"Exception in model controller run: \w+: ([^\n]+)", "{0}"),
-    (r"^(\w*(?:Error|Exception): .+)$", "{0}"),
+    (r"^(?!AttributeError: 'NoneType')(\w*(?:Error|Exception): .+)$", "{0}"),  # that one is FLARE's, of a job that is asked as it ends
     (r"Subprocess died for client (\S+), exit code: (-?\d+)", "site {0} died (exit code {1})"),
     (r"Communication error with client (\S+):", "site {0} died"),
     (r"(?:received panic|PANIC)[^\n]*: ([^\n]+)", "{0}"),
 ]
 
 
-def reason(log: str) -> str:
-    """What went wrong, in one line; nothing where the log says nothing."""
-    for pattern, text in REASONS:
+def reason(log: str, own: bool = False) -> str:
+    """What went wrong, in one line; nothing where the log says nothing. `own`: only what our own clients wrote."""
+    for pattern, text in REASONS[:1] if own else REASONS:
         if found := re.search(pattern, log, re.MULTILINE):
             return text.format(*(group.strip() for group in found.groups()))
     return ""

@@ -30,7 +30,7 @@ from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
 from fedsynth import kit as kits
 from fedsynth.settings import Settings
-from nvflare_jobs.federation import WAITING, Event, Federation, FederationError, JobLost
+from nvflare_jobs.federation import WAITING, Event, Federation, FederationError, JobLost, reason
 from nvflare_jobs.local import LocalSystem
 
 LOOK_S = 1.0  # seconds between two looks at a job
@@ -258,15 +258,8 @@ class Poc(Provisioned):
         self.system = system
         super().__init__(settings, work, system.admin)
 
-    def follow(self, job_id: str) -> Iterator[Event]:
-        try:
-            yield from super().follow(job_id)
-        except FederationError as error:
-            from nvflare_jobs.federation import reason
-
-            # the sites' logs are this machine's here
-            found = reason(self.system.logs())
-            raise type(error)(f"{error}: {found}" if found and found not in str(error) else str(error)) from error
+    def words(self, job_id: str) -> str:
+        return reason(self.system.logs(), own=True)
 
     def wait(self, sites: list[str]) -> None:
         """Until all are there: a job that had to wait for sites is looked at again by FLARE's scheduler after 10 s only."""

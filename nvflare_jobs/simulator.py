@@ -66,6 +66,9 @@ class Simulator(Federation):
         shutil.copytree(source, dest)
         return dest
 
+    def words(self, job_id: str) -> str:
+        return reason(self._runs[job_id].logged(), own=True)
+
     def abort(self, job_id: str) -> None:
         self._runs[job_id].kill()
 
@@ -157,7 +160,10 @@ class _Run:
 
     def _raised(self) -> str:
         """The most telling error that a site's script or the server wrote down, in one line."""
-        return reason("\n".join(path.read_text(errors="replace") for path in self._logs()))
+        return reason(self.logged())
+
+    def logged(self) -> str:
+        return "\n".join(path.read_text(errors="replace") for path in self._logs())
 
     def kill(self) -> None:
         """End every process of the run: those that carry its mark, wherever they were started."""

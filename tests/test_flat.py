@@ -26,6 +26,7 @@ def test_a_round_has_each_sites_losses_and_their_mean_by_weight():
         "east/loss/autoencoder": 2.0,
         "loss/autoencoder": 1.25,
         "seconds": 1.5,
+        "sites": 2,
     }
 
 
@@ -36,7 +37,7 @@ def test_the_mean_of_equal_losses_is_that_loss_whatever_the_weights():
 
 def test_other_numbers_of_a_site_are_kept_but_not_averaged():
     found = round_metrics({"round": 0, "sites": {"north": {"epsilon": 1.5, "loss/g": 1.0, "weight": 2, "steps": 3}}})
-    assert found == {"north/epsilon": 1.5, "north/loss/g": 1.0, "loss/g": 1.0}
+    assert found == {"north/epsilon": 1.5, "north/loss/g": 1.0, "loss/g": 1.0, "sites": 1}
 
 
 def row(name, trained_on, site, value, **more):

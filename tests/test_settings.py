@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
-from fedsynth.settings import DESCRIBED, Settings, SettingsError
+from fedsynth.__main__ import app
+from fedsynth.settings import DESCRIBED, Settings, SettingsError, masked
 
 
 def test_by_default_everything_lies_under_the_working_directory(tmp_path, monkeypatch):
@@ -31,3 +33,35 @@ def test_a_value_that_cannot_be_used_is_named(monkeypatch, name, value):
 
 def test_every_variable_is_described():
     assert {name for name, _, _ in Settings.read().rows()} == set(DESCRIBED)
+
+
+SECRET = "SECRET4711"
+
+
+def shown(monkeypatch, **environment: str) -> str:
+    """What `fedsynth env` prints, in a terminal that is wide enough not to break a value over two lines."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(app, ["env"], env={"COLUMNS": "600"})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "PREFECT_API_URL"])
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2", "mysql", "http", "https"])
+def test_the_environment_is_shown_without_the_password_of_an_address(monkeypatch, name, scheme):
+    said = shown(monkeypatch, **{name: f"{scheme}://user:{SECRET}@centre.org:5432/db"})
+    assert f"{scheme}://user:***@centre.org:5432/db" in said
+    assert SECRET not in said
+
+
+def test_tokens_and_keys_are_not_shown_at_all(monkeypatch):
+    secrets = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "AWS_SECRET_ACCESS_KEY")
+    said = shown(monkeypatch, FEDSYNTH_KIT="/srv/kit", **dict.fromkeys(secrets, SECRET))
+    assert "/srv/kit" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize("plain", ["sqlite:////srv/mlflow.db", "http://127.0.0.1:4200/api", "postgresql://user@host/db", "/srv/kit", ""])
+def test_what_holds_no_secret_is_shown_as_it_is(plain):
+    assert masked(plain) == plain

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from fedsynth import weights
+from fedsynth import processes, weights
 from fedsynth.params import Consortium
 from fedsynth.settings import Settings
 from nvflare_jobs import build, federation, simulator
@@ -33,12 +33,12 @@ def settings(tmp_path: Path, stall_s: float = 120) -> Settings:
 
 
 def training(tmp_path: Path, how: dict[str, str], rounds: int = 3, at: int = 1, sites: list[str] = SITES, thin: bool = True,
-             quorum: int | None = None, grace_s: int = 5, **more: Any) -> Path:  # fmt: skip
+             quorum: int | None = None, grace_s: int = 5, initial: dict[str, np.ndarray] | None = None, **more: Any) -> Path:  # fmt: skip
     """A job of the given length in which a site misbehaves in round `at`."""
     config = {"how": how, "at": at, "name": "misbehaving", "key": "k"} | more
     algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}
     consortium = Consortium(quorum=quorum, grace_s=grace_s)
-    initial = {"w": np.zeros((2, 3), np.float32)}
+    initial = initial or {"w": np.zeros((2, 3), np.float32)}
     return build.train(tmp_path / "job", "misbehaving", sites, consortium, config, algorithm, initial, rounds, thin, kind=CLIENT)
 
 
@@ -81,7 +81,7 @@ def test_a_question_brings_back_one_answer_for_each_site(tmp_path):
         ("raise", "site north: RuntimeError: the disk of this site is full"),
         ("die", "site north died"),
         ("hang", "no sign of life for 20 s"),
-        ("nan", "north sent NaN or Inf in w"),
+        ("nan", "site north: sent NaN or Inf in w"),
     ],
 )
 def test_a_site_that_fails_ends_the_run_with_the_reason_and_keeps_what_was_computed(tmp_path, how, said):
@@ -105,13 +105,25 @@ def test_a_site_that_fails_ends_the_run_with_the_reason_and_keeps_what_was_compu
     )  # of the round that was done
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_with_a_quorum_a_site_that_dies_in_each_job_is_left_out_and_the_rounds_go_on(tmp_path):
+    job = training(tmp_path, {"north": "die"}, quorum=1)
+    events = []
+    with federation.connect(settings(tmp_path), tmp_path / "work") as connected:
+        result = federation.run(connected, job, build.token(job), SITES, tmp_path / "result", events.append)
+    rounds = [e for e in events if e.kind == "round"]
+    assert [(e.round, sorted(e.sites)) for e in rounds] == [(0, SITES), (1, ["east"]), (2, ["east"])]
+    assert "its process died twice" in rounds[1].left_out["north"]
+    assert len([e for e in events if e.status.startswith(federation.LOST)]) == 2
+    np.testing.assert_array_equal(weights.load(result / GLOBAL)["w"], np.full((2, 3), 3.0, np.float32))
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, "its flow is killed"])
 def test_a_signal_ends_the_run_at_once_and_leaves_no_process(tmp_path, number):
     job = training(tmp_path, {"north": "hang"}, at=0)
     script = f"""
 import sys
 from pathlib import Path
-from typing import Any
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from nvflare_jobs import centre, federation
 from tests.jobs.test_federation import SITES, settings
@@ -120,17 +132,26 @@ def stage(params, settings_):
 centre.configuration.load = lambda: None
 centre.main(stage)
 """
+    flow = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    env = os.environ | {"PYTHONUNBUFFERED": "1", processes.OWNER: str(flow.pid)}
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
-                               env=os.environ | {"PYTHONUNBUFFERED": "1"})  # fmt: skip
+                               env=env)  # fmt: skip
     log = tmp_path / ".work/jobs/hanging"
-    deadline = time.monotonic() + 60
-    while not any("start" in p.read_text(errors="replace").lower() for p in log.glob("*/workspace/server/log.txt")):
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline, "the simulator did not start"
-        time.sleep(0.2)
-    process.send_signal(number)
-    started = time.monotonic()
-    code = process.wait(timeout=LIMIT_S)
+    try:
+        deadline = time.monotonic() + 60
+        while not any("start" in p.read_text(errors="replace").lower() for p in log.glob("*/workspace/server/log.txt")):
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < deadline, "the simulator did not start"
+            time.sleep(0.2)
+        if isinstance(number, str):
+            flow.kill()
+        else:
+            process.send_signal(number)
+        started = time.monotonic()
+        code = process.wait(timeout=LIMIT_S)
+    finally:
+        flow.kill()
+        flow.wait()
     assert code != 0
     assert time.monotonic() - started < LIMIT_S
     assert left(tmp_path) == []

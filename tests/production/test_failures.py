@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from fedsynth import weights
@@ -181,3 +178,165 @@ def test_sites_that_are_not_connected_are_waited_for_and_named(tmp_path, measure
         assert "not connected: north" in said
         with federation.connect(trial.settings(), tmp_path / "look") as connected:
             assert [j["status"] for j in connected._call("list_jobs")] == ["FINISHED:ABORTED"]  # it does not start at night after all
+
+
+def submit_and_die(trial: Trial, job: Path, after_round: int) -> None:
+    """A centre that is killed (not ended) once it has seen a round."""
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from fedsynth.settings import Settings
+from nvflare_jobs import build, federation
+root, job = Path({str(trial.root)!r}), Path({str(job)!r})
+settings = Settings("production", root, root / "data", root / "state", 90, False, kit=Path({str(trial.system.admin)!r}), connect_s=20)
+def show(event):
+    if event.kind == "round" and event.round == {after_round}:
+        os.kill(os.getpid(), signal.SIGKILL)
+with federation.connect(settings, root / "work") as connected:
+    federation.run(connected, job, build.token(job), {SITES!r}, root / "work" / "result", show)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def jobs(trial: Trial) -> list[dict]:
+    with federation.connect(trial.settings(), trial.root / "look") as connected:
+        return connected._call("list_jobs")
+
+
+def test_a_centre_that_was_killed_finds_its_running_job_again_and_starts_no_other(trial: Trial, measured):
+    job = training(trial.root, {}, sites=SITES, rounds=10, pause=1)
+    submit_and_die(trial, job, 1)
+    began = time.monotonic()
+    ones(trial.run(job), 10)
+    measured("the centre's process is killed, and started again while the job runs", "the same job's rounds, then its result", time.monotonic() - began)
+    assert [e.round for e in trial.rounds()] == list(range(10))  # those that it had missed too
+    assert len(jobs(trial)) == 1
+
+
+def test_a_job_that_ended_while_nobody_looked_is_collected_once_and_run_again_only_after_that(trial: Trial, measured):
+    job = training(trial.root, {}, sites=SITES, rounds=3)
+    submit_and_die(trial, job, 0)
+    deadline = time.monotonic() + 60
+    while jobs(trial)[0]["status"] != "FINISHED:COMPLETED":
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    began = time.monotonic()
+    ones(trial.run(job), 3)
+    measured("the centre's process is killed, and started again when the job has ended", "its result", time.monotonic() - began)
+    assert time.monotonic() - began < 10
+    assert len(jobs(trial)) == 1
+    trial.run(job)  # the same question at another time is another job
+    assert len(jobs(trial)) == 2
+
+
+def test_two_centres_that_submit_the_same_job_have_one_job(trial: Trial):
+    job = training(trial.root, {}, sites=SITES, rounds=3, pause=1)
+    with federation.connect(trial.settings(), trial.root / "one") as one, federation.connect(trial.settings(), trial.root / "two") as two:
+        token = build.token(job)
+        assert one.submit(job, token, SITES) == two.submit(job, token, SITES)
+        assert list(one.follow(one.submit(job, token, SITES)))[-1].status == "FINISHED:COMPLETED"
+
+
+def test_another_job_under_a_used_token_gets_one_of_its_own(trial: Trial):
+    """As where an admin deletes jobs from the server, so that their number is no more the number of tokens."""
+    one, other = training(trial.root / "a", {}, sites=SITES, rounds=1), training(trial.root / "b", {}, sites=SITES, rounds=2)
+    with federation.connect(trial.settings(), trial.root / "work") as connected, federation.connect(trial.settings(), trial.root / "two") as two:
+        first = connected.submit(one, "token", SITES)
+        list(connected.follow(first))
+        connected.collect(first, trial.root / "result")
+        second = two.submit(other, "token", SITES)
+        assert first != second
+        two.abort(second)
+        connected._call("delete_job", first)
+        third = connected.submit(one, "token", SITES)
+        assert third not in (first, second)
+        list(connected.follow(third))
+
+
+def test_a_session_that_has_ended_is_opened_again(trial: Trial):
+    job = training(trial.root, {}, sites=SITES, rounds=4, pause=1)
+    with federation.connect(trial.settings(), trial.root / "work") as connected:
+
+        def show(event):
+            if event.kind == "round" and event.round == 1:
+                connected._session.close()  # as FLARE does after 15 idle minutes
+
+        ones(federation.run(connected, job, build.token(job), SITES, trial.root / "result", show), 4)
+
+
+def test_an_abort_by_another_admin_ends_the_run_and_starts_no_other_job(trial: Trial, measured):
+    job = training(trial.root, {}, sites=SITES, rounds=60, pause=1, quorum=2)
+
+    def abort() -> None:
+        with federation.connect(trial.settings(), trial.root / "admin") as other:
+            other.abort(next(e.status for e in trial.seen if e.kind == "job"))
+
+    watch = Watch(after(1), abort)
+    said = trial.fails(job, watch)
+    measured("the job is aborted by an admin of the federation", said, watch.seconds())
+    assert "the job was aborted" in said
+    assert len(jobs(trial)) == 1
+    assert int(weights.load(trial.root / "work" / "result" / GLOBAL)["w"][0, 0]) >= 2
+
+
+def test_a_full_disk_at_the_centre_while_collecting_is_said_and_the_result_is_kept_at_the_server(trial: Trial, measured):
+    """On a small tmpfs, which only root may make."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    small = trial.root / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        job = training(trial.root, {}, sites=SITES, rounds=2, initial={"w": np.zeros((300, 300), np.float32)})
+        began = time.monotonic()
+        watch = Watch(after(0), lambda: None)
+        said = trial.fails(job, watch, work="small/work")
+        measured("the centre's disk is full while it collects", said, watch.seconds())
+        assert "could not be brought to" in said
+        assert "is the disk full?" in said
+        assert sum(p.stat().st_size for p in small.rglob("*") if p.is_file()) < 20_000  # nothing half is left to fill it
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)  # room was made
+        began = time.monotonic()
+        result = trial.run(job, work="small/work")
+        measured("the same, run again once there is room", "the result", time.monotonic() - began)
+        assert weights.load(result / GLOBAL)["w"][0, 0] == 2
+        assert len(jobs(trial)) == 1
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=False)
+
+
+@pytest.mark.parametrize(("days", "said"), [((-9, -1), "was valid until"), ((1, 9), "is valid from")])
+def test_a_certificate_that_is_not_valid_by_this_clock_is_said_before_anything_is_tried(tmp_path, days, said, measured):
+    system = local.LocalSystem(tmp_path / "system", SITES, {})
+    system.provision()
+    certificate(system.admin, *days)
+    settings = Trial(tmp_path, system, SITES).settings()
+    began = time.monotonic()
+    with pytest.raises(KitError, match=said):
+        federation.connect(settings, tmp_path / "work")
+    measured("the kit's certificate has expired, or the clock is wrong", said, time.monotonic() - began)
+
+
+def certificate(kit: Path, begin: int, end: int) -> None:
+    """Give the kit a certificate of its own making, valid from and until so many days from now."""
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    path, now = kit / "startup" / "client.crt", datetime.now(UTC)
+    key = serialization.load_pem_private_key((kit / "startup" / "client.key").read_bytes(), None)
+    old = x509.load_pem_x509_certificate(path.read_bytes())
+    made = x509.CertificateBuilder().subject_name(old.subject).issuer_name(old.issuer).public_key(key.public_key())
+    made = made.serial_number(x509.random_serial_number()).not_valid_before(now + timedelta(days=begin)).not_valid_after(now + timedelta(days=end))
+    path.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path):
+    system = local.LocalSystem(tmp_path / "system", SITES, {})
+    system.provision()
+    (system.admin / "startup" / "client.key").chmod(0o644)
+    with pytest.raises(KitError, match="chmod 600"):
+        federation.connect(Trial(tmp_path, system, SITES).settings(), tmp_path / "work")
