@@ -85,7 +85,8 @@ class Tracker:
         try:
             self._rounds(model, [event])
         except MlflowException as error:
-            log.warning("round %s of %s did not reach MLflow, the end of the run tries again: %s", event["round"], model, masked(str(error)))
+            said = masked(str(error))
+            log.warning("round %s of %s did not reach MLflow, the end of the run tries again: %s", event["round"], model, said)
 
     def history(self, model: str, history: dict[str, Any]) -> None:
         """All rounds of models/<model>/history.json that were not seen live, and the job's id."""

@@ -282,13 +282,14 @@ def summary(root: Path, params: configuration.Params) -> None:
     from rich.console import Console
 
     from fedsynth import worth
+    from fedsynth.settings import masked
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140  # a log has no width: the table is not to be cut
     console.print(worth.text(worth.rows(root, list(params.models))))
     print(f"report   {root / 'reports/report/index.html'}")
-    print(f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {tracking_uri(root)}")
+    print(f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {masked(tracking_uri(root))}")
     print("flows    .venv/bin/prefect server start")
 
 

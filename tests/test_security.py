@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -104,15 +105,16 @@ def as_torch_saves(evil: Evil) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("written", [as_torch_saves, lambda evil: pickle.dumps({"state": evil}, 2), lambda evil: pickle.dumps(evil)])
+@pytest.mark.parametrize("written", [as_torch_saves, pickle.dumps, lambda evil: pickle.dumps({"state": evil}, 2)])
 def test_a_sites_state_that_would_run_code_is_refused_and_does_not_run(tmp_path, written):
     proof, path = tmp_path / "proof", tmp_path / "state.pt"
     path.write_bytes(written(Evil(proof)))
     with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights.only"):
         checkpoint.load(path)
     assert not proof.exists()
-    torch.load(path, weights_only=False, map_location="cpu")  # the same file, loaded as one must not: it does what it says
-    assert proof.exists()
+    with suppress(RuntimeError):  # a bare pickle is run first, and is then found to be no state
+        torch.load(path, weights_only=False)
+    assert proof.exists(), "loaded as one must not, the same file does its harm"
 
 
 def test_what_a_site_keeps_passes_through_its_file_unchanged(tmp_path):
@@ -247,11 +249,10 @@ def test_a_job_holds_no_value_of_an_environment_variable_and_nothing_of_where_im
         monkeypatch.setenv(name, f"{SECRET}-{name}")
     source = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": f"/{SECRET}/images", "labels": {SECRET: "none"}}}
     params = tiny_params(source=source)
-    config, (initial, rounds) = training.question(params, "vae", {"north": "d"}), training.begin(params, "vae")
+    config, initial = training.question(params, "vae", {"north": "d"}), training.begin(params, "vae")
+    algorithm = config["model"]["algorithm"]
     for thin in (True, False):
-        build.train(
-            tmp_path / f"train-{thin}", "train_vae", ["north"], Consortium(), config, config["model"]["algorithm"], initial, rounds, thin
-        )
+        build.train(tmp_path / f"train-{thin}", "train_vae", ["north"], Consortium(), config, algorithm, initial, 1, thin)
         asked = {"params": centre.public(params), "look": False}
         build.ask(tmp_path / f"ask-{thin}", "validate", "validate", ["north"], Consortium(), asked, thin=thin)
     assert len(list(tmp_path.rglob("job.json"))) == 4
