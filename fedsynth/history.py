@@ -1,4 +1,4 @@
-"""What a training's history (models/<model>/history.json) says of how it went: who was left out of which rounds, and where it was resumed."""
+"""What a training's history (models/<model>/history.json) says of how it went: who was left out of which rounds, where it was resumed."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from fedsynth.errors import UserError
 
 DESCRIBED = {
-    "FEDSYNTH_FEDERATION": "which federation runs the jobs: simulator (default), poc (one provisioned here, for the time of a job), production",
+    "FEDSYNTH_FEDERATION": "what runs the jobs: simulator (default), poc (a federation provisioned here, for the time of a job), production",
     "FEDSYNTH_KIT": "production: folder of the startup kit of whom the centre acts as (an admin of the federation)",
     "FEDSYNTH_ROOT": "the project's folder; default: the working directory",
     "FEDSYNTH_DATA": "folder that holds a site's ingested sets, <data>/<site>/; default: <root>/data/sites",
     "FEDSYNTH_STATE": "folder where a site keeps its own state and validation reports; default: <root>/.work/sites",
-    "FEDSYNTH_STALL_S": "seconds without a sign of life from a job after which it is ended; default 180, in production 3600 (longer than a round)",
+    "FEDSYNTH_STALL_S": "seconds without a sign of life after which a job is ended; default 180, in production 3600 (longer than a round)",
     "FEDSYNTH_CONNECT_S": "seconds to wait for the federation's server, and for sites that are not connected; default 60",
     "FEDSYNTH_CODE": "what code a job carries to the sites: thin (default: its client.py), none (sites that allow no code)",
     "FEDSYNTH_EVENTS": "1: stages also print machine-readable events, for the flow",

@@ -30,10 +30,10 @@ def train(folder: Path, name: str, sites: list[str], consortium: Consortium, con
     quorum = consortium.enough(sites)
     job = _job(name, quorum)
     persistor_id = job.to_server(Arrays(key=f"{config['name']}-{config['key']}" if "key" in config else ""), id="persistor")
-    job.to_server(
-        Rounds(sites=sites, quorum=quorum, grace_s=consortium.grace_s, num_clients=len(sites), num_rounds=rounds, persistor_id=persistor_id,
-               aggregator=Aggregate(json.dumps(algorithm), sites, quorum), task_check_period=0.1)  # fmt: skip
-    )
+    aggregator = Aggregate(json.dumps(algorithm), sites, quorum)
+    controller = Rounds(sites=sites, quorum=quorum, grace_s=consortium.grace_s, num_clients=len(sites), num_rounds=rounds,
+                        persistor_id=persistor_id, aggregator=aggregator, task_check_period=0.1)  # fmt: skip
+    job.to_server(controller)
     return export(job, folder, sites, kind, config, {"initial.safetensors": initial}, thin)
 
 

@@ -107,10 +107,8 @@ class Show:
         self.seen += 1
         self.first_round = self.first_round or now
         left = (now - self.first_round) / (self.seen - 1) * (self.rounds - event.round - 1) if self.seen > 1 else None
-        self.event(
-            {"kind": "round", "round": event.round, "rounds": self.rounds, "seconds": round(seconds, 2), "left": left, "sites": event.sites,
-             "left_out": event.left_out}  # fmt: skip
-        )
+        numbers = {"round": event.round, "rounds": self.rounds, "seconds": round(seconds, 2), "left": left}
+        self.event({"kind": "round"} | numbers | {"sites": event.sites, "left_out": event.left_out})
         if not self.events:
             ahead = f"  {left:.0f} s left" if left is not None else ""
             print(

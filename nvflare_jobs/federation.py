@@ -59,7 +59,7 @@ class Federation(ABC):
 
     @abstractmethod
     def submit(self, job: Path, token: str, sites: list[str]) -> str:
-        """Start the job at the sites, or find the one of the same token that runs, or has ended well and was not collected. Returns its id."""
+        """Start the job at the sites, or find the one of the same token that runs, or ended well and was not collected. Returns its id."""
 
     @abstractmethod
     def follow(self, job_id: str) -> Iterator[Event]:
@@ -158,8 +158,10 @@ def explained(said: str, dest: Path) -> str:
 # What a FLARE log says when something went wrong, the most telling first, and how to put it.
 REASONS = [
     (r"FEDSYNTH FAILED (.+)", "{0}"),  # nvflare_jobs/site.py wrote it
-    (r"Component '(\S+)' at config path \S+ is not in allow_list",
-     "{0} is not allowed there: add it to class_allow_list in local/resources.json (docs/production.md for the server, docs/hospital.md for sites)"),
+    (
+        r"Component '(\S+)' at config path \S+ is not in allow_list",
+        "{0} is not allowed there: add it to class_allow_list in local/resources.json (docs/production.md, docs/hospital.md)",
+    ),
     (r"Exception in model controller run: \w+: ([^\n]+)", "{0}"),
     (r"^(?!AttributeError: 'NoneType')(\w*(?:Error|Exception): .+)$", "{0}"),  # that one is FLARE's, of a job that is asked as it ends
     (r"Subprocess died for client (\S+), exit code: (-?\d+)", "site {0} died (exit code {1})"),

@@ -11,7 +11,7 @@ KINDS = ("validate", "train", "score")
 
 
 class Installed(ClientAPIExecutor):
-    """Runs `nvflare_jobs/<kind>/client.py` of the installed package. A site that allows the classes of `nvflare_jobs.` needs no `byoc` right."""
+    """Runs `nvflare_jobs/<kind>/client.py` of the installed package: a site that allows this class alone can refuse all code in jobs."""
 
     def __init__(self, kind: str):
         if kind not in KINDS:

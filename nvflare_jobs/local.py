@@ -96,14 +96,18 @@ class LocalSystem:
 
     def _env(self, name: str) -> dict[str, str]:
         threads = str(max(1, (os.cpu_count() or 1) // len(self.sites)))
-        return os.environ | {
-            MARK: self.mark,
-            f"{MARK}_{name.upper().replace('-', '_')}": self.mark,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # the kits' scripts start "python3"
-            "TMPDIR": str(self.folder / "tmp"),
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-        } | self.places.get(name, {})
+        return (
+            os.environ
+            | {
+                MARK: self.mark,
+                f"{MARK}_{name.upper().replace('-', '_')}": self.mark,
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # the kits' scripts start "python3"
+                "TMPDIR": str(self.folder / "tmp"),
+                "OMP_NUM_THREADS": threads,
+                "MKL_NUM_THREADS": threads,
+            }
+            | self.places.get(name, {})
+        )
 
     def kill(self, name: str) -> None:
         """End one participant with all its processes, as a power cut would."""

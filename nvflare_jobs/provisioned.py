@@ -180,7 +180,8 @@ class Provisioned(Federation):
             if time.monotonic() - last > self.settings.stall_s:
                 self.abort(job_id)
                 raise FederationError(
-                    f"no sign of life from job {job_id} for {self.settings.stall_s:.0f} s, so it was aborted; set FEDSYNTH_STALL_S for longer rounds"
+                    f"no sign of life from job {job_id} for {self.settings.stall_s:.0f} s, so it was aborted; "
+                    "set FEDSYNTH_STALL_S for longer rounds"
                 )
             if not status.startswith("FINISHED"):
                 time.sleep(LOOK_S)

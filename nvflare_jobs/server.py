@@ -71,7 +71,8 @@ class Rounds(Progress, FedAvg):
         return present(self, self.sites, self.quorum)
 
     def send_model(self, task_name: str = "train", data: FLModel | None = None, targets: list[str] | None = None,
-                   min_responses: int | None = None, timeout: int = 0, callback: Callable[[FLModel], None] | None = None) -> None:  # fmt: skip
+                   min_responses: int | None = None, timeout: int = 0,
+                   callback: Callable[[FLModel], None] | None = None) -> None:  # fmt: skip
         self.aggregator.begin({name: np.shape(a) for name, a in data.params.items()}, targets)
         data.meta = (data.meta or {}) | {"job": question(self.fl_ctx)}
         self.broadcast_model(data, task_name, targets, min_responses=min(self.quorum, len(targets)), timeout=timeout,

@@ -141,7 +141,7 @@ class Site:
     def failed(self, error: Exception) -> None:
         """Answer this task and all that follow with one word for what went wrong.
 
-        A script that only ends is noticed late or never by FLARE; and where a quorum goes on without this site, it must not keep it waiting.
+        A script that only ends is noticed late or never by FLARE; and where a quorum goes on without this site, it must not wait for it.
         """
         allowed = outgoing.leave("failure", {"failure": failures.word(error)})
         while flare.is_running():

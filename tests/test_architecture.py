@@ -73,9 +73,12 @@ def test_importing_the_package_makes_no_file_and_reads_no_environment(tmp_path):
 # What carries, words or ends things and does not change what a stage computes. `params` decides all of it, and DVC compares its values
 # themselves; what `manifest` decides is in the data; `outgoing` lets through or refuses.
 PLUMBING = {
-    *(f"fedsynth/{name}.py" for name in ("__init__", "checkpoint", "errors", "failures", "kit", "lean", "manifest", "outgoing", "outputs", "params")),
-    *(f"fedsynth/{name}.py" for name in ("processes", "settings", "stages/__init__", "verdict_page")),
-    *(f"nvflare_jobs/{name}.py" for name in ("__init__", "build", "centre", "federation", "installed", "kept", "local", "provisioned", "rounds", "simulator")),
+    *(f"fedsynth/{name}.py" for name in ("__init__", "checkpoint", "errors", "failures", "kit", "lean", "manifest", "outgoing")),
+    *(f"fedsynth/{name}.py" for name in ("outputs", "params", "processes", "settings", "stages/__init__", "verdict_page")),
+    *(
+        f"nvflare_jobs/{name}.py"
+        for name in ("__init__", "build", "centre", "federation", "installed", "kept", "local", "provisioned", "rounds", "simulator")
+    ),
 }
 
 

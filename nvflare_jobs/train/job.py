@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 import fedsynth
 from fedsynth import outputs, weights
 from fedsynth.params import Params
@@ -54,7 +55,7 @@ def begin(params: Params, name: str) -> Arrays:
 
 
 def history(result: centre.Result, seconds: float) -> dict[str, Any]:
-    """The rounds as the server wrote them down, each once. `resumed_at` are those with which another job went on; `seconds` are this one's."""
+    """The rounds as the server wrote them down, each once. With those of `resumed_at` another job went on; `seconds` are this one's."""
     rounds = written.read(result.folder / written.ROUNDS)
     resumed = [record["round"] for record in rounds if record.get("resumed")]
     return {"job_id": result.job_id, "seconds": round(seconds, 1), "resumed_at": resumed, "rounds": rounds}

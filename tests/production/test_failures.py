@@ -1,4 +1,4 @@
-"""Everything that goes wrong, against a real provisioned system on loopback: what the user sees, how long it takes, that nothing is lost."""
+"""All that goes wrong, against a real provisioned system on loopback: what the user sees, how long it takes, that nothing is lost."""
 
 from __future__ import annotations
 
@@ -141,9 +141,10 @@ def test_a_server_that_is_killed_and_started_again_loses_the_job_and_the_trainin
     job = training(trial.root, {}, sites=SITES, rounds=8, pause=1)
     watch = Watch(after(2), lambda: (trial.system.kill(local.SERVER), time.sleep(2), trial.system.start(local.SERVER)))
     ones(trial.run(job, watch), 8)
-    measured("the server is killed and started again in a round", next(e.status for e in trial.seen if e.status.startswith(federation.LOST)), watch.seconds())
+    lost = next(e.status for e in trial.seen if e.status.startswith(federation.LOST))
+    measured("the server is killed and started again in a round", lost, watch.seconds())
     assert [e.round for e in trial.rounds()] == list(range(8))  # no round twice, none missing
-    assert [e.round for e in trial.rounds() if e.resumed][0] >= 3
+    assert next(e.round for e in trial.rounds() if e.resumed) >= 3
     assert len([e for e in trial.seen if e.kind == "job"]) == 2
 
 
@@ -209,7 +210,8 @@ def test_a_centre_that_was_killed_finds_its_running_job_again_and_starts_no_othe
     submit_and_die(trial, job, 1)
     began = time.monotonic()
     ones(trial.run(job), 10)
-    measured("the centre's process is killed, and started again while the job runs", "the same job's rounds, then its result", time.monotonic() - began)
+    said = "the same job's rounds, then its result"
+    measured("the centre's process is killed, and started again while the job runs", said, time.monotonic() - began)
     assert [e.round for e in trial.rounds()] == list(range(10))  # those that it had missed too
     assert len(jobs(trial)) == 1
 
@@ -241,7 +243,8 @@ def test_two_centres_that_submit_the_same_job_have_one_job(trial: Trial):
 def test_another_job_under_a_used_token_gets_one_of_its_own(trial: Trial):
     """As where an admin deletes jobs from the server, so that their number is no more the number of tokens."""
     one, other = training(trial.root / "a", {}, sites=SITES, rounds=1), training(trial.root / "b", {}, sites=SITES, rounds=2)
-    with federation.connect(trial.settings(), trial.root / "work") as connected, federation.connect(trial.settings(), trial.root / "two") as two:
+    settings = trial.settings()
+    with federation.connect(settings, trial.root / "work") as connected, federation.connect(settings, trial.root / "two") as two:
         first = connected.submit(one, "token", SITES)
         list(connected.follow(first))
         connected.collect(first, trial.root / "result")
@@ -330,7 +333,8 @@ def certificate(kit: Path, begin: int, end: int) -> None:
     key = serialization.load_pem_private_key((kit / "startup" / "client.key").read_bytes(), None)
     old = x509.load_pem_x509_certificate(path.read_bytes())
     made = x509.CertificateBuilder().subject_name(old.subject).issuer_name(old.issuer).public_key(key.public_key())
-    made = made.serial_number(x509.random_serial_number()).not_valid_before(now + timedelta(days=begin)).not_valid_after(now + timedelta(days=end))
+    made = made.serial_number(x509.random_serial_number())
+    made = made.not_valid_before(now + timedelta(days=begin)).not_valid_after(now + timedelta(days=end))
     path.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
 

@@ -73,7 +73,7 @@ def ingest(trial: Trial, site: str) -> None:
 def centre(trial: Trial, *words: str, **env: str) -> subprocess.CompletedProcess:
     """A stage at the centre, which knows its admin's kit and nothing else."""
     place = {k: v for k, v in os.environ.items() if not k.startswith("FEDSYNTH_")}
-    place |= {"FEDSYNTH_FEDERATION": "production", "FEDSYNTH_KIT": str(trial.system.admin), "FEDSYNTH_CONNECT_S": "30", "PYTHONUNBUFFERED": "1"}
+    place |= {"FEDSYNTH_FEDERATION": "production", "FEDSYNTH_KIT": str(trial.system.admin), "FEDSYNTH_CONNECT_S": "30"}
     return subprocess.run([sys.executable, "-m", *words], cwd=trial.root / "centre", env=place | env, check=False, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240)  # fmt: skip
 
@@ -148,7 +148,8 @@ def test_nothing_of_a_hospital_is_in_anything_that_the_centre_has_received(walk)
     marks = [m.encode() for m in MARKS]
     for site in SITES:
         images = np.load(Path(trial.system.places[site]["FEDSYNTH_DATA"]) / site / manifest.ARRAY)
-        marks += [np.ascontiguousarray(image.ravel()[i : i + 3]).tobytes() for image in images for i in (0, 100, 200)]  # three pixels in a row
+        # three pixels in a row
+        marks += [np.ascontiguousarray(image.ravel()[i : i + 3]).tobytes() for image in images for i in (0, 100, 200)]
     places = [trial.root / "centre", trial.system.kits / local.SERVER, trial.system.folder / "jobs", trial.system.folder / "snapshots",
               trial.system.folder / "tmp"]  # fmt: skip
     files = [path for place in places for path in place.rglob("*") if path.is_file() and "transfer" not in path.parts]
