@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: run test lint clean
+.PHONY: run test test-production lint clean
 
 run: $(STAMP)
 	@$(BIN)/python -m flows.pipeline
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest
+
+# What goes wrong in a federation, each failure on a real one on loopback: about half an hour. Prints the table of docs/production.md.
+test-production: $(STAMP)
+	@$(BIN)/python -m pytest -m production
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -10,7 +10,7 @@ from pathlib import Path
 from fedsynth.errors import UserError
 
 DESCRIBED = {
-    "FEDSYNTH_FEDERATION": "what runs the jobs: simulator (default), poc (a federation provisioned here, for the time of a job), production",
+    "FEDSYNTH_FEDERATION": "what runs the jobs: simulator (default), poc (a federation provisioned here for one job), production",
     "FEDSYNTH_KIT": "production: folder of the startup kit of whom the centre acts as (an admin of the federation)",
     "FEDSYNTH_ROOT": "the project's folder; default: the working directory",
     "FEDSYNTH_DATA": "folder that holds a site's ingested sets, <data>/<site>/; default: <root>/data/sites",
@@ -85,9 +85,15 @@ class Settings:
         return [(name, masked(named.get(name, os.environ.get(name, ""))), meaning) for name, meaning in DESCRIBED.items()]
 
 
-def masked(uri: str) -> str:
-    """Without the password that an address may hold: "postgresql://user:***@host/db"."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
+# Up to the last @: a password may hold one, or a slash, that ought to have been written as %40 or %2F.
+PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):\S*@")
+LONE = re.compile(r"(https?://)[^/@:\s?#]+@")  # of a web server: a name without a password is a token
+QUERY = re.compile(r"(?<=[?&;])([\w.-]*(?:pass|pwd|token|secret|key|credential|signature)[\w.-]*=)[^&;#\s'\"]+", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """Without the passwords and tokens of the addresses in it: "postgresql://user:***@host/db?password=***"."""
+    return QUERY.sub(r"\1***", LONE.sub(r"\1***@", PASSWORD.sub(r"\1:***@", text)))
 
 
 def _one_of(name: str, known: tuple[str, ...]) -> str:

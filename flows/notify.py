@@ -13,7 +13,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from fedsynth.settings import quiet
+from fedsynth.settings import masked, quiet
 
 quiet()
 
@@ -114,7 +114,7 @@ def main() -> int:
     try:
         names = install(sys.stdin.readline().strip() if given.url == "-" else given.url)
     except Exception as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(masked(f"error: {error}"), file=sys.stderr)
         return 1
     print("\n".join(names))
     return 0

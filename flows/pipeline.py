@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedsynth.settings import Settings, quiet, tracking_uri
+from fedsynth.settings import Settings, masked, quiet, tracking_uri
 
 quiet()
 if __name__ == "__main__":
@@ -282,7 +282,6 @@ def summary(root: Path, params: configuration.Params) -> None:
     from rich.console import Console
 
     from fedsynth import worth
-    from fedsynth.settings import masked
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -324,7 +323,7 @@ def main() -> int:
         print("interrupted; what was computed is kept", file=sys.stderr)
         return 130
     except Exception as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(masked(f"error: {error}"), file=sys.stderr)
         return 1
     summary(settings.root, params)
     print(f"{time.monotonic() - started:.0f} s")

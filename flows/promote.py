@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
-from fedsynth.settings import Settings, quiet
+from fedsynth.settings import Settings, masked, quiet
 
 quiet()
 if __name__ == "__main__":
@@ -173,7 +173,7 @@ def main(words: list[str]) -> int:
         print("interrupted; nothing was promoted", file=sys.stderr)
         return 130
     except Exception as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(masked(f"error: {error}"), file=sys.stderr)
         return 1
     return 0
 

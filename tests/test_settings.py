@@ -62,6 +62,38 @@ def test_tokens_and_keys_are_not_shown_at_all(monkeypatch):
     assert SECRET not in said
 
 
-@pytest.mark.parametrize("plain", ["sqlite:////srv/mlflow.db", "http://127.0.0.1:4200/api", "postgresql://user@host/db", "/srv/kit", ""])
+@pytest.mark.parametrize(
+    "plain",
+    [
+        "sqlite:////srv/mlflow.db",
+        "http://127.0.0.1:4200/api?a=1",
+        "postgresql://user@host/db",
+        "models:/fedsynth-vae@champion",
+        "/srv/kit",
+        "",
+    ],
+)
 def test_what_holds_no_secret_is_shown_as_it_is(plain):
     assert masked(plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql://host/db?user=me&password={}", "postgresql://host/db?user=me&password=***"),
+        ("postgresql://host/db?PASSWORD={}&sslmode=require", "postgresql://host/db?PASSWORD=***&sslmode=require"),
+        ("https://host/mlflow?token={}#top", "https://host/mlflow?token=***#top"),
+        ("https://host/?api_key={}&access_token={}&x=1", "https://host/?api_key=***&access_token=***&x=1"),
+        ("https://bucket.host/x?X-Amz-Signature={}&X-Amz-Credential={}", "https://bucket.host/x?X-Amz-Signature=***&X-Amz-Credential=***"),
+        ("postgresql://me:{}@@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:a/{}@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://:{}@host/db", "postgresql://:***@host/db"),
+        ("https://{}@host/repository.git", "https://***@host/repository.git"),
+        ("http://{}@host/api", "http://***@host/api"),
+        ("no mysql://me:{}@a/db, then no http://me:{}@b/", "no mysql://me:***@a/db, then no http://me:***@b/"),
+    ],
+)
+def test_no_form_of_an_address_shows_its_password_or_token(monkeypatch, address, said):
+    address = address.replace("{}", SECRET)
+    assert masked(address) == said
+    assert SECRET not in shown(monkeypatch, MLFLOW_TRACKING_URI=address, PREFECT_API_URL=address)
