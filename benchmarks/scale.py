@@ -1,0 +1,206 @@
+"""What one more site costs: time and memory of a training by the number of sites, with a model so small that the federation is all.
+
+    python benchmarks/scale.py --sites 2 8 32
+    python benchmarks/scale.py --sites 8 32 --with MALLOC_ARENA_MAX=2           # without the variable, then with it
+    python benchmarks/scale.py --sites 8 32 --with PYTHONPATH=/another/checkout # this code at server and sites, then the other's
+
+Runs in the simulator and writes to a temporary folder only; the job itself is always built by this code. Memory is PSS, in which what
+processes share is counted once. "server" is every process of the job that is no site's: in the simulator, FLARE's starter and the server.
+Others on the machine change CPU seconds least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from fedsynth import manifest
+from fedsynth.params import Params
+from fedsynth.settings import Settings
+from fedsynth.stages.ingest import ingest
+from nvflare_jobs import build, federation
+from nvflare_jobs.simulator import Simulator
+from nvflare_jobs.train import job as training
+
+MIB, GIB = 2**20, 2**30
+LEGEND = """\
+first, rounds, end: seconds from submission to the first round's end, of a round after it, from the last round to the collected result
+at server:          median seconds of these rounds as the server measures them, from sending to the mean
+CPU first, a round: CPU seconds of all processes of the job up to the first round's end, and in a round after it; of which at the server
+server, site, all:  peaks of PSS in MiB: the server, a site's mean and the largest site, everything
+here:               CPU seconds of this process, which follows the job as a stage does and looks at its memory
+"""
+NAMES = (
+    "sites",
+    "first",
+    "rounds",
+    "at server",
+    "end",
+    "CPU first",
+    "a round",
+    "at server",
+    "server",
+    "site mean",
+    "largest",
+    "all",
+    "here",
+)
+WIDTH = 11
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sites", type=int, nargs="+", default=[2, 8, 32])
+    parser.add_argument("--rounds", type=int, default=5, help="2 or more")
+    parser.add_argument("--images", type=int, default=24, help="of each site")
+    parser.add_argument("--with", dest="changes", action="append", default=[], metavar="NAME=VALUE",
+                        help="run each number of sites a second time with this environment variable")  # fmt: skip
+    parser.add_argument("--only", action="store_true", help="run with these variables only")
+    parser.add_argument("--leave", type=float, default=4, help="GiB of free memory below which a run is ended")
+    arguments = parser.parse_args()
+    changes = dict(change.split("=", 1) for change in arguments.changes)
+    variants = [changes] if arguments.only or not changes else [{}, changes]
+    print(LEGEND, "".join(f"{name:>{WIDTH}}" for name in NAMES), sep="\n", flush=True)
+    for n in arguments.sites:
+        for variant in variants:
+            with tempfile.TemporaryDirectory() as folder, variables(variant):
+                print(measure(Path(folder), n, arguments), " ".join(f"{k}={v}" for k, v in variant.items()), flush=True)
+
+
+@contextmanager
+def variables(changes: dict[str, str]) -> Iterator[None]:
+    """In this process's environment, which the job's processes inherit."""
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def measure(folder: Path, n: int, arguments: argparse.Namespace) -> str:
+    """Run one training with n sites; its row of the table."""
+    params = small(n, arguments.rounds, arguments.images)
+    settings = Settings("simulator", folder, folder / "data", folder / "state", stall_s=600, events=False)
+    with redirect_stdout(None):
+        digests = {site: manifest.digest(table) for site, table in ingest(params, settings.data).items()}
+    sites, config = list(digests), training.question(params, "vae", digests)
+    job = build.train(folder / "job", "train_vae", sites, params.consortium, config, config["model"]["algorithm"],
+                      training.begin(params, "vae"), arguments.rounds)  # fmt: skip
+    token, own = build.token(job), time.process_time()
+    with Simulator(settings, folder / "work") as simulator:
+        watch = Watch(max(1.0, n / 8), arguments.leave * GIB, lambda: simulator.abort(token))
+        try:
+            federation.run(simulator, job, token, sites, folder / "result", watch.see)
+        except federation.FederationError as error:
+            if not watch.short:
+                raise
+            return f"{n:>5}  ended: less than {arguments.leave:g} GiB of memory were left ({error})"
+        finally:
+            watch.stop()
+    return watch.row(n, time.process_time() - own)
+
+
+def small(n: int, rounds: int, images: int) -> Params:
+    sites = {f"site-{i:02d}": {"images": images} for i in range(n)}
+    image = {
+        "size": [16, 16],
+        "channels": {"t1": "image", "t2": "image", "lesion": "mask"},
+        "labels": ["none", "infiltrating", "extra_axial"],
+    }
+    model = {"family": {"class_path": "fedsynth.families.vae.VAE"}, "training": {"rounds": rounds, "epochs": 1, "batch": 8}}
+    uses = {"classification": {"class_path": "fedsynth.uses.classification.Classification"}}
+    return Params.model_validate(
+        {
+            "source": {"class_path": "fedsynth.sources.phantom.Phantom", "args": {"sites": sites}},
+            "image": image | {"empty_labels": ["none"]},
+            "models": {"vae": model},
+            "sample": {"images": 12},
+            "score": {"uses": uses},
+        }
+    )
+
+
+class Watch:
+    """Looks at the processes of a job each `every_s` seconds, in a thread; calls `abort` where less than `leave` bytes are free."""
+
+    def __init__(self, every_s: float, leave: float, abort: Callable[[], None]):
+        self.every_s, self.leave, self.abort = every_s, leave, abort
+        self.short = False
+        self.began = time.monotonic()
+        self.rounds: list[Round] = []
+        self.peaks = dict.fromkeys(("server", "mean", "largest", "all"), 0.0)  # bytes
+        self._cpu: dict[int, tuple[str, float]] = {}
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def see(self, event: federation.Event) -> None:
+        if event.kind == "round":
+            self.rounds.append(Round(time.monotonic(), event.seconds, *self._cpu_seconds()))
+
+    def stop(self) -> None:
+        self.ended = time.monotonic()
+        self._done.set()
+        self._thread.join()
+
+    def row(self, n: int, here: float) -> str:
+        first, last, after = self.rounds[0], self.rounds[-1], len(self.rounds) - 1
+        times = (
+            first.at - self.began,
+            (last.at - first.at) / after,
+            statistics.median(r.seconds for r in self.rounds[1:]),
+            self.ended - last.at,
+        )
+        cpu = (first.cpu, (last.cpu - first.cpu) / after, (last.cpu_server - first.cpu_server) / after)
+        memory = "".join(f"{self.peaks[name] / MIB:>{WIDTH}.0f}" for name in ("server", "mean", "largest", "all"))
+        return f"{n:>{WIDTH}}" + "".join(f"{x:>{WIDTH}.2f}" for x in (*times, *cpu)) + memory + f"{here:>{WIDTH}.1f}"
+
+    def _look(self) -> None:
+        while not self._done.wait(self.every_s):
+            found = [(site, memory.pss) for site, memory in of_job(lambda process: process.memory_full_info())]
+            sites, server = [pss for site, pss in found if site], sum(pss for site, pss in found if not site)
+            now = {"server": server, "mean": sum(sites) / max(1, len(sites)), "largest": max(sites, default=0), "all": server + sum(sites)}
+            self.peaks = {name: max(peak, now[name]) for name, peak in self.peaks.items()}
+            if psutil.virtual_memory().available < self.leave and not self.short:
+                self.short = True
+                self.abort()
+
+    def _cpu_seconds(self) -> tuple[float, float]:
+        """Of all processes of the job so far, and of the server alone; one that has ended counts as it was last seen."""
+        self._cpu.update({pid: (site, t.user + t.system) for site, (pid, t) in of_job(lambda process: (process.pid, process.cpu_times()))})
+        return sum(s for _, s in self._cpu.values()), sum(s for site, s in self._cpu.values() if not site)
+
+
+@dataclass(frozen=True)
+class Round:
+    at: float  # when it was seen
+    seconds: float  # as the server measures them
+    cpu: float  # seconds of the whole job so far
+    cpu_server: float
+
+
+def of_job(ask: Callable[[psutil.Process], Any]) -> list[tuple[str, Any]]:
+    """The site ("" is the server) and the answer of each process of the job; one that ends meanwhile is left out."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            command = process.cmdline()
+            found.append((command[command.index("--client") + 1] if "--client" in command else "", ask(process)))
+    return found
+
+
+if __name__ == "__main__":
+    main()
