@@ -1,4 +1,4 @@
-"""Import MONAI without the optional packages that it looks for: 1.7 instead of 3.6 CPU-seconds in every process of a federation."""
+"""Import MONAI without the optional packages that it looks for: 0.6 instead of 2.6 CPU-seconds, 93 instead of 250 MiB in every process."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# MONAI's handlers and plots import these where they are installed; nothing here uses those. (What `None` in sys.modules means: the
-# import statement's documentation. Only names that are not loaded yet are hidden, and only while MONAI is imported.)
-HIDDEN = ("mlflow", "matplotlib", "tensorboard", "ignite")
+# MONAI's handlers, plots, readers and transforms import these where they are installed; nothing here uses those. (What `None` in
+# sys.modules means: the import statement's documentation. Only names that are not loaded yet are hidden, and only while MONAI is imported.)
+HIDDEN = ("mlflow", "matplotlib", "tensorboard", "ignite", "scipy", "sklearn", "nibabel", "requests")
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from fedsynth.optimizer import LeanAdamW
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -32,7 +34,7 @@ def train(net: nn.Module, loss: Callable[[Tensor, Tensor, Tensor], Tensor], imag
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = torch.Generator().manual_seed(seed)
     net = net.to(device).train()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
+    optimizer = LeanAdamW(net.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, budget.lr, total_steps=max(budget.steps, 2), pct_start=0.1)
     share = shares(y, weights)
     for _ in range(budget.steps):

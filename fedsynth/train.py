@@ -17,6 +17,7 @@ from fedsynth import checkpoint
 from fedsynth.algorithms import Algorithm
 from fedsynth.dataset import batches
 from fedsynth.families import Family
+from fedsynth.optimizer import LeanAdamW
 from fedsynth.params import Training
 
 
@@ -50,7 +51,7 @@ class Trainer:
             raise ValueError(f"training.lr names {sorted(rates)}, the players are {sorted(self.players)}")
         self.rates = rates
         self.optimizers = {
-            name: torch.optim.AdamW(net.parameters(), lr=rates[name], betas=training.betas, weight_decay=training.weight_decay)
+            name: LeanAdamW(net.parameters(), lr=rates[name], betas=training.betas, weight_decay=training.weight_decay)
             for name, net in self.players.items()
         }
         self.average = AveragedModel(self.family, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None

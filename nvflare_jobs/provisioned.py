@@ -112,7 +112,8 @@ class Provisioned(Federation):
     def submit(self, job: Path, token: str, sites: list[str]) -> str:
         meta = json.loads((job / "meta.json").read_text())
         known = [j for j in self._call("list_jobs", name_prefix=meta["name"]) if j["job_name"] == meta["name"]]
-        found = self._pending(token) or next((j["job_id"] for j in known if not self._over(j["job_id"])), None)
+        open_ones = [j["job_id"] for j in known if not j["status"].startswith("FINISHED")]
+        found = self._pending(token) or next((job_id for job_id in open_ones if not self._over(job_id)), None)
         number = len(known)
         while not found:
             number += 1
@@ -163,7 +164,10 @@ class Provisioned(Federation):
         began = time.monotonic()
         ran = False
         while not status.startswith("FINISHED"):
-            meta = self._call("get_job_meta", job_id, patience_s=self.settings.stall_s)
+            try:
+                meta = self._call("get_job_meta", job_id, patience_s=self.settings.stall_s)
+            except JobNotFound as error:
+                raise FederationError(f"job {job_id} is not at the server any more; did an admin delete it?") from error
             status = str(meta["status"])
             if self._lost(meta):
                 raise JobLost(f"the server was restarted while job {job_id} ran")

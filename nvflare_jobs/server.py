@@ -73,7 +73,7 @@ class Rounds(Progress, FedAvg):
     def send_model(self, task_name: str = "train", data: FLModel | None = None, targets: list[str] | None = None,
                    min_responses: int | None = None, timeout: int = 0,
                    callback: Callable[[FLModel], None] | None = None) -> None:  # fmt: skip
-        self.aggregator.begin({name: np.shape(a) for name, a in data.params.items()}, targets)
+        self.aggregator.begin(data.current_round, {name: np.shape(a) for name, a in data.params.items()}, targets)
         data.meta = (data.meta or {}) | {"job": question(self.fl_ctx)}
         self.broadcast_model(data, task_name, targets, min_responses=min(self.quorum, len(targets)), timeout=timeout,
                              wait_time_after_min_received=self.grace_s, blocking=False, callback=callback)  # fmt: skip
@@ -123,10 +123,11 @@ class Aggregate(ModelAggregator):
         self._began = time.monotonic()
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._targets: list[str] = []
+        self._round = 0
 
-    def begin(self, shapes: dict[str, tuple[int, ...]], targets: list[str]) -> None:
+    def begin(self, number: int, shapes: dict[str, tuple[int, ...]], targets: list[str]) -> None:
         """A round begins; `shapes` are those of the parameters that go out, to `targets`."""
-        self._began, self._shapes, self._targets = time.monotonic(), shapes, targets
+        self._began, self._round, self._shapes, self._targets = time.monotonic(), number, shapes, targets
 
     def resume(self, done: int) -> None:
         """Earlier jobs have done so many rounds; they are in the run's folder."""
@@ -147,7 +148,7 @@ class Aggregate(ModelAggregator):
                 left_out[site] = f"failed: {FAILURES.get(failure, FAILURES['error'])}"
             else:
                 answers.append(model)
-        good, bad = check([(m.meta["client_name"], float(m.meta["weight"]), m.params) for m in answers], self._shapes)
+        good, bad = check([(m.meta["client_name"], float(m.meta.get("weight", "nan")), m.params) for m in answers], self._shapes)
         left_out |= bad
         if len(good) < self.quorum:
             reasons = "; ".join(f"site {site}: {why}" for site, why in sorted(left_out.items()))
@@ -158,7 +159,7 @@ class Aggregate(ModelAggregator):
 
     def _write_round(self, sites: dict[str, Any], left_out: dict[str, str]) -> None:
         """FLARE's own metrics file leaves the sites out where the aggregator is not FLARE's."""
-        record = {"round": self._updates[0].current_round, "sites": sites, "seconds": round(time.monotonic() - self._began, 2)}
+        record = {"round": self._round, "sites": sites, "seconds": round(time.monotonic() - self._began, 2)}
         record |= {"left_out": left_out} if left_out else {}
         record |= {"resumed": True} if self._resumed == record["round"] and self._resumed else {}
         self.records.append(record)

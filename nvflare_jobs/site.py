@@ -6,6 +6,7 @@ import atexit
 import hashlib
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator
@@ -65,6 +66,14 @@ class Life:
         self.path.unlink(missing_ok=True)
 
 
+def checked(config: dict[str, Any]) -> dict[str, Any]:
+    """The question, whose names may be parts of file names at the site. Raises LeakError where one could lead out of the site's folders."""
+    for key in ("name", "key"):
+        if not re.fullmatch(r"[A-Za-z0-9_-]*", str(config.get(key, ""))):
+            raise outgoing.LeakError(f"the job's {key} is no plain name; it would be part of a path at this site")
+    return config
+
+
 class Site:
     """What a job's client may know: its name, its folders (from its own environment, never from the job) and the job's question."""
 
@@ -84,8 +93,7 @@ class Site:
             self._received = flare.receive()
         if self._received is None:
             raise JobEnded("the job ended before its first task")
-        found: dict[str, Any] = self._received.meta["job"]
-        return found
+        return checked(self._received.meta["job"])
 
     @cached_property
     def params(self) -> Params:

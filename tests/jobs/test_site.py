@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fedsynth import failures
 from fedsynth import manifest as table
+from fedsynth.outgoing import Diverged, LeakError, leave
 from fedsynth.settings import SettingsError
-from nvflare_jobs.site import Site
+from nvflare_jobs.site import Life, ProcessDied, Site, checked
 from tests.sets import make_set, tiny_params
 
 
@@ -55,7 +57,60 @@ def test_pixels_that_were_changed_after_validation_are_refused(tmp_path):
         site(tmp_path, table.digest(real.manifest)).validated_set()
 
 
+@pytest.mark.parametrize("name", ["../../elsewhere", "/etc/x", "a/b", "a\x00b", ".."])
+def test_a_job_cannot_lead_a_site_to_another_folder(name):
+    for key in ("name", "key"):
+        with pytest.raises(LeakError, match=f"the job's {key}"):
+            checked({key: name})
+    assert checked({"name": "vae_2", "key": "0f3a"}) == {"name": "vae_2", "key": "0f3a"}
+
+
 def test_every_site_draws_its_own_noise(tmp_path):
     one, other = site(tmp_path, ""), site(tmp_path, "")
     other.name = "south"
     assert one.seed() == site(tmp_path, "").seed() != other.seed()
+
+
+def test_a_site_says_so_once_two_of_its_processes_have_died_of_a_task_and_tries_again_in_the_next_run(tmp_path):
+    path = tmp_path / "running" / "task"
+    Life(path)  # and dies
+    Life(path)  # and dies
+    with pytest.raises(ProcessDied, match="2 processes have died"):
+        Life(path)
+    Life(path)
+
+
+def test_what_a_process_survived_does_not_count_and_an_orderly_end_leaves_nothing(tmp_path):
+    path = tmp_path / "running" / "task"
+    Life(path)
+    second = Life(path)
+    second.survived()
+    third = Life(path)  # the second died of a later task
+    third.end()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (OSError(28, "No space left on device"), "disk"),
+        (FileNotFoundError("patient_x.png"), "error"),
+        (PermissionError("x"), "settings"),
+        (MemoryError(), "memory"),
+        (table.SetError("x"), "data"),
+        (Diverged("x"), "diverged"),
+        (LeakError("x"), "withheld"),
+        (RuntimeError("x"), "error"),
+    ],
+)
+def test_a_failure_leaves_as_one_word_that_may_leave(error, word):
+    assert failures.word(error) == word
+    assert leave("failure", {"failure": word}) == {"failure": word}
+
+
+def test_every_word_has_a_sentence_and_may_leave_and_nothing_else_may():
+    for word in {*failures.WORDS.values(), *failures.FAILURES}:
+        assert failures.FAILURES[word]
+        leave("failure", {"failure": word})
+    with pytest.raises(LeakError):
+        leave("failure", {"failure": "patient_x.png cannot be read"})

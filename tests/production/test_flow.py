@@ -132,10 +132,14 @@ def test_prefects_cancel_aborts_the_job_and_the_next_run_goes_on_from_its_last_r
             measured("`prefect flow-run cancel` while a job runs", "Cancelled; the job FINISHED:ABORTED", time.monotonic() - began)
             assert list((trial.state(local.SERVER) / "server" / "train").glob("gan-*/global.safetensors"))
             second = launched(server)
-            following = rounds_of(trial, 3, but=training)
+            following = rounds_of(trial, 3, but=training)  # the rounds of the first job count
             with Provisioned(trial.settings(), trial.root / "look", trial.system.admin) as connected:
-                records = connected._progress(following)["rounds"]
-            assert next(r["round"] for r in records if r.get("resumed")) >= 3
+
+                def resumed() -> list[int]:
+                    return [r["round"] for r in connected._progress(following).get("rounds", []) if r.get("resumed")]
+
+                wait("a round of the second job", resumed, 60)
+                assert resumed()[0] >= 3
             server.cli("flow-run", "cancel", second)
             wait("the flow is cancelled", lambda: state(server, second) == "Cancelled", 60)
             wait("no stage is left", lambda: stages_left(centre) == [], 20)
