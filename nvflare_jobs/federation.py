@@ -15,7 +15,7 @@ from typing import Any
 from fedsynth.settings import Settings
 from nvflare_jobs import rounds
 
-TRIES = 4  # of a job that was lost
+TRIES = 4  # of a job that is lost again and again before it has done one round more
 LOST, WHOLE, WAITING = "the job was lost", "the result is whole", "waiting for"  # how a status begins that a person should see
 NOTABLE = (LOST, WHOLE, WAITING)
 
@@ -27,8 +27,8 @@ class FederationError(RuntimeError):
 class JobLost(FederationError):
     """The job is gone, and another one of the same content goes on from what the server and the sites keep of it.
 
-    Its server was restarted, or one of its sites' processes died: FLARE ends the whole job then, whatever the quorum. A site whose process
-    dies again and again says so in the job after (nvflare_jobs/site.py).
+    Its server was restarted, a site is back that had gone, or one of its sites' processes died: FLARE ends the whole job then, whatever the
+    quorum. A site whose process dies again and again says so in the job after (nvflare_jobs/site.py).
     """
 
 
@@ -115,11 +115,15 @@ def run(federation: Federation, job: Path, token: str, sites: list[str], dest: P
     shutil.rmtree(dest, ignore_errors=True)
 
     def show(event: Event) -> None:
-        if event.kind != "round" or event.round not in seen:
+        if event.kind == "round":
+            if event.round in seen:
+                return
             seen.add(event.round)
-            on_event(event)
+        on_event(event)
 
-    for left in reversed(range(TRIES)):
+    left, before = TRIES, 0
+    while True:
+        left, before = (left - 1 if len(seen) == before else TRIES - 1), len(seen)
         job_id = federation.submit(job, token, sites)
         show(Event("job", job_id))
         try:

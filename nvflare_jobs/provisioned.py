@@ -18,6 +18,7 @@ from nvflare.fuel.flare_api.api_spec import (
     AuthorizationError,
     InternalError,
     InvalidJobDefinition,
+    InvalidTarget,
     JobNotFound,
     JobNotRunning,
     NoConnection,
@@ -32,6 +33,7 @@ from fedsynth import kit as kits
 from fedsynth.settings import Settings
 from nvflare_jobs.federation import WAITING, Event, Federation, FederationError, JobLost, reason
 from nvflare_jobs.local import LocalSystem
+from nvflare_jobs.rounds import SILENT
 
 LOOK_S = 1.0  # seconds between two looks at a job
 ABORT_S = 8.0  # seconds in which an abort should have come through
@@ -181,6 +183,7 @@ class Provisioned(Federation):
                 if record["round"] > seen:
                     seen, last = record["round"], time.monotonic()
                     yield Event.of(record)
+                    self._rejoin(job_id, record.get("left_out", {}))
             if time.monotonic() - last > self.settings.stall_s:
                 self.abort(job_id)
                 raise FederationError(
@@ -195,6 +198,26 @@ class Provisioned(Federation):
         if ran and status in BROKEN:
             raise JobLost(f"{said}; did a site's process die?")
         raise FederationError(said)
+
+    def _rejoin(self, job_id: str, left_out: dict[str, str]) -> None:
+        """FLARE gives a running job to nobody who comes later: a site whose machine was restarted is back in a new job, from this round on.
+
+        Raises JobLost, once the job is aborted, where a site that was left out is connected and does not work on the job.
+        """
+        gone = [site for site, why in left_out.items() if why in SILENT]
+        back = [site for site in gone if site in self.sites() and self._idle(job_id, site)] if gone else []
+        if back:
+            self.abort(job_id, patience_s=60)  # until it is over: the next one must not find it
+            raise JobLost(f"{', '.join(back)} had gone and is back")
+
+    def _idle(self, job_id: str, site: str) -> bool:
+        """Whether the site says that it does not run the job; one that does not answer has not said so."""
+        try:
+            rows = self._call("get_client_job_status", [site]) or []
+        except (InternalError, NoReply, InvalidTarget):
+            return False
+        said = [row for row in rows if row.get("status") not in ("no_reply", "error")]
+        return bool(said) and all(row.get("job_id") != job_id for row in said)
 
     def _waiting(self, job_id: str, began: float) -> str:
         """What a job that has not been started waits for. Aborts it where sites have not come in time."""
@@ -240,9 +263,9 @@ class Provisioned(Federation):
         self._pending_file.unlink(missing_ok=True)
         return dest
 
-    def abort(self, job_id: str) -> None:
+    def abort(self, job_id: str, patience_s: float = ABORT_S) -> None:
         self._drop()  # the session may be in the middle of a call
-        deadline = time.monotonic() + ABORT_S
+        deadline = time.monotonic() + patience_s
         while True:
             with contextlib.suppress(InternalError, JobNotFound):  # it is not running: it starts, it ends, or its server lost it
                 self._call("abort_job", job_id, patience_s=ABORT_S)

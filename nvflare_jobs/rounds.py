@@ -8,6 +8,10 @@ from typing import Any
 
 ROUNDS, COMPLETE, REFUSED = "rounds.jsonl", "complete", "refused.txt"  # in the server's run folder
 
+# Why a site is not in a round that has said nothing.
+LATE, ABSENT = "no update within the time of grace", "not connected"
+SILENT = (LATE, ABSENT)
+
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The rounds so far; the last line may be half written, and is then not there yet."""

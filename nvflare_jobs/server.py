@@ -139,7 +139,7 @@ class Aggregate(ModelAggregator):
     def aggregate_model(self) -> FLModel:
         if self._built is None:
             self._built = Block(**json.loads(self.algorithm)).build()
-        left_out = {s: "no update within the time of grace" if s in self._targets else "not connected" for s in self.sites}
+        left_out = {site: rounds.LATE if site in self._targets else rounds.ABSENT for site in self.sites}
         answers = []
         for model in sorted(self._updates, key=lambda m: m.meta["client_name"]):
             site = model.meta["client_name"]
