@@ -175,7 +175,7 @@ def test_ending_the_flow_ends_its_federation_and_its_server(tmp_path, project, f
     assert "reference" not in rest or outcomes(rest)["reference"] == "left"  # nothing was started any more
     left = [p.cmdline() for p in psutil.process_iter() if _in(p, str(tmp_path))]
     assert left == []
-    assert list((tmp_path / ".work/train/diffusion").glob("kept-*.safetensors"))  # the next run goes on from there
+    assert list((tmp_path / ".work/sites/server/train").glob("diffusion-*/global.safetensors"))  # the next run goes on from there
 
 
 def _in(process: psutil.Process, folder: str) -> bool:

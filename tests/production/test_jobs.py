@@ -90,7 +90,7 @@ def walk(tmp_path_factory) -> Any:
                 ingest(trial, site)
             began, said = time.monotonic(), {}
             look, failed = pool.submit(centre, trial, "nvflare_jobs.look"), pool.submit(centre, trial, "nvflare_jobs.validate.job")
-            said["look"], said["failed"] = look.result(), failed.result()
+            said["look"], said["failed"], said["failed_s"] = look.result(), failed.result(), time.monotonic() - began
             table = trial.root / "hospitals" / "north" / "manifest.csv"
             table.write_text("".join(line for line in table.read_text().splitlines(keepends=True) if MARKS[3] not in line))  # mended
             ingest(trial, "north")
@@ -110,8 +110,10 @@ def test_every_kind_of_job_ends_well(walk):
         assert said[name].returncode == 0, f"{name}: {said[name].stdout}"
 
 
-def test_a_site_that_failed_validation_is_named_with_the_expectation_and_nothing_of_its_files(walk):
+def test_a_site_that_failed_validation_is_named_with_the_expectation_and_nothing_of_its_files(walk, measured):
     _, said = walk
+    line = next(text for text in said["failed"].stdout.splitlines() if text.startswith("  north"))
+    measured("a site's data fail validation (`failed_site: stop`)", f"validation failed at north; {line.strip()}", said["failed_s"])
     assert said["failed"].returncode == 1, said["failed"].stdout
     assert "validation failed at north" in said["failed"].stdout
     assert "rows and files are in the report at the site" in said["failed"].stdout
