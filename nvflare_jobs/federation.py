@@ -121,6 +121,11 @@ def run(federation: Federation, job: Path, token: str, sites: list[str], dest: P
             seen.add(event.round)
         on_event(event)
 
+    def written(folder: Path) -> None:
+        """Rounds that ended between two looks."""
+        for record in rounds.read(folder / rounds.ROUNDS):
+            show(Event.of(record))
+
     left, before = TRIES, 0
     while True:
         left, before = (left - 1 if len(seen) == before else TRIES - 1), len(seen)
@@ -136,6 +141,7 @@ def run(federation: Federation, job: Path, token: str, sites: list[str], dest: P
         except FederationError as error:
             with suppress(FederationError):  # it may not have come so far as to have a result
                 federation.collect(job_id, dest)
+            written(dest)
             if rounds.is_complete(dest):
                 show(Event("status", f"{WHOLE}, though {error}"))
                 break
@@ -148,8 +154,7 @@ def run(federation: Federation, job: Path, token: str, sites: list[str], dest: P
             shutil.rmtree(dest, ignore_errors=True)
     if not dest.is_dir():
         federation.collect(job_id, dest)
-    for record in rounds.read(dest / rounds.ROUNDS):  # the last ones may have ended between two looks
-        show(Event.of(record))
+    written(dest)
     return dest
 
 
