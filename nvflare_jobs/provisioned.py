@@ -19,6 +19,7 @@ from nvflare.fuel.flare_api.api_spec import (
     InternalError,
     InvalidJobDefinition,
     InvalidTarget,
+    JobNotDone,
     JobNotFound,
     JobNotRunning,
     NoConnection,
@@ -251,7 +252,9 @@ class Provisioned(Federation):
                 raise FederationError(f"job {job_id} left no result at the server")
             shutil.rmtree(dest, ignore_errors=True)
             workspace.rename(dest)
-        except (OSError, RuntimeError) as error:
+        except (JobNotDone, JobNotFound) as error:  # for FLARE a job whose server was restarted runs for ever
+            raise FederationError(f"job {job_id} has no result at the server: {_line(error)}") from error
+        except (OSError, RuntimeError, InternalError, NoReply) as error:
             if isinstance(error, FederationError):
                 raise
             raise FederationError(
