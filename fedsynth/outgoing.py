@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from fedsynth.errors import UserError
+from fedsynth.failures import FAILURES
 from fedsynth.manifest import COLUMNS
 from fedsynth.params import Params
 from fedsynth.rules import HINTS
@@ -124,7 +125,7 @@ class Look(Closed):
 class Failure(Closed):
     """Of any job that cannot be done at this site."""
 
-    failure: Literal["data", "not_validated", "settings", "withheld", "version", "diverged", "died", "disk", "memory", "error"]
+    failure: Annotated[str, AfterValidator(lambda text: text if text in FAILURES else _refuse("is not a word for a failure"))]
 
 
 JOBS: dict[str, type[Closed]] = {

@@ -15,6 +15,11 @@ OWNER = "FEDSYNTH_OWNER"  # process id of the flow that a stage belongs to
 LOOK_S, KILL_S = 0.2, 9.0  # between two looks; for how long what starts anew is killed again
 
 
+def threads(processes: int) -> str:
+    """For each of so many processes that compute at once: more threads than cores only wait for each other."""
+    return str(max(1, (os.cpu_count() or 1) // processes))
+
+
 class Orphaned(BaseException):
     """The flow that this stage belongs to is gone: it was killed. No Exception, so that nobody takes it for a stage's own failure."""
 

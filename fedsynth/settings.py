@@ -79,6 +79,11 @@ class Settings:
         """Whether the hospitals are this machine, so that what they keep may be looked at."""
         return self.federation != "production"
 
+    @property
+    def thin(self) -> bool:
+        """Whether jobs carry their client to the sites."""
+        return self.code == "thin"
+
     def rows(self) -> list[tuple[str, str, str]]:
         """Variable, value in force, meaning: for `fedsynth env`."""
         named = {f"FEDSYNTH_{f.name.upper()}": str(getattr(self, f.name) or "") for f in fields(self)}

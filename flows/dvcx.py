@@ -58,8 +58,7 @@ class Runner:
 
     def __init__(self, root: Path, at_once: int = 1):
         self.root = root
-        # stages that run at once share the cores: more threads than cores only wait for each other
-        self.threads = str(max(1, (os.cpu_count() or 1) // at_once))
+        self.threads = processes.threads(at_once)
         self.stopping = threading.Event()
         self._mark = uuid.uuid4().hex
         self._groups: set[int] = set()

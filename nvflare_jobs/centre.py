@@ -73,7 +73,7 @@ def expected(params: Params, settings: Settings) -> list[str]:
         found = connected.sites()
     if not found:
         raise federation.FederationError("no site is connected to the federation; start the sites' FLARE clients")
-    return found or []
+    return found
 
 
 class Show:

@@ -95,7 +95,7 @@ class LocalSystem:
                     stdout=log, stderr=log, start_new_session=True)  # fmt: skip
 
     def _env(self, name: str) -> dict[str, str]:
-        threads = str(max(1, (os.cpu_count() or 1) // len(self.sites)))
+        threads = processes.threads(len(self.sites))
         return (
             os.environ
             | {

@@ -29,7 +29,7 @@ def stage(params: Params, settings: Settings) -> None:
 
     sites = centre.expected(params, settings)
     job = build.ask(settings.root / ".work/jobs/source-job", "validate", "source", sites, params.consortium,
-                    {"params": centre.public(params), "look": True}, quorum=1, thin=settings.code == "thin")  # fmt: skip
+                    {"params": centre.public(params), "look": True}, quorum=1, thin=settings.thin)  # fmt: skip
     found = centre.ask("source", job, sites, settings)
     outputs.write(path, {"source": "sites", "digests": {s: found[s].get("answer", {}).get("digest") or "none" for s in sites}})
 

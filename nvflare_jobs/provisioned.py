@@ -311,7 +311,7 @@ def poc(settings: Settings, work: Path, sites: list[str]) -> Poc:
     """Provision and start a system for `sites` in `work`; with the project's own folders for their data and state."""
     place = {"FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
     names = ["localhost", *sites]
-    system = LocalSystem(work / "poc", sites, dict.fromkeys(names, place), locked=settings.code == "none")
+    system = LocalSystem(work / "poc", sites, dict.fromkeys(names, place), locked=not settings.thin)
     system.provision()
     made = Poc(settings, work, system)
     try:

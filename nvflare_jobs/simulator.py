@@ -94,7 +94,7 @@ class _Run:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         mark = uuid.uuid4().hex
-        threads = str(max(1, (os.cpu_count() or 1) // len(sites)))
+        threads = processes.threads(len(sites))
         place = {MARK: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
         env = os.environ | place | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
         module = "nvflare.private.fed.app.simulator.simulator"

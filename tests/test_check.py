@@ -16,7 +16,6 @@ import yaml
 from typer.testing import CliRunner
 
 from fedsynth import check
-from fedsynth import kit as kits
 from fedsynth.__main__ import app
 from fedsynth.check import Finding
 from fedsynth.manifest import ARRAY
@@ -27,15 +26,7 @@ from tests.sets import TINY, make_set, tiny_params
 # --- a site that is looked at
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch):
-    """The servers here are on this machine: what they have to say comes at once."""
-    monkeypatch.setattr(kits, "ALERT_S", 0.2)
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 @pytest.fixture

@@ -10,20 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from fedsynth import kit as kits
 from fedsynth.kit import Kit, KitError
 from tests.kits import Authority, listening, make_admin_kit, make_kit, pem
 
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch):
-    """The servers here are on this machine: what they have to say comes at once."""
-    monkeypatch.setattr(kits, "ALERT_S", 0.2)
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 @contextmanager

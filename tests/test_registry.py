@@ -15,12 +15,6 @@ PARAMS = tiny_params()
 WHO = ("Ada", "the table of worth", "run-1")
 
 
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     """A project with versions 1 to 3 of one model, the last with scores."""

@@ -41,12 +41,6 @@ print(json.dumps({"file": fedsynth.__file__, "images": [i.tolist() for i in imag
 """
 
 
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """Two models in the registry: one without and one with given channels."""

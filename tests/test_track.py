@@ -15,12 +15,6 @@ from tests.trained import ROUNDS, trained
 PARAMS = tiny_params()
 
 
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """One project for all tests: making a database takes seconds."""

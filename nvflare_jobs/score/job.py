@@ -52,7 +52,7 @@ def _ask(params: Params, settings: Settings, kind: str, name: str, payload: Arra
     config = {"params": centre.public(params), "kind": kind, "name": name, "digests": {s: validation["sites"][s]["digest"] for s in sites}}
     folder = settings.root / ".work" / "jobs" / f"{stage.replace('@', '-')}-job"
     fitted = time.monotonic() - started
-    job = build.ask(folder, "score", stage.replace("@", "_"), sites, params.consortium, config, payload, thin=settings.code == "thin")
+    job = build.ask(folder, "score", stage.replace("@", "_"), sites, params.consortium, config, payload, thin=settings.thin)
     found = centre.ask(stage, job, sites, settings)
     answers = {site: found[site]["answer"] for site in sites if "answer" in found[site]}
     rows = [row for answer in answers.values() for row in answer["rows"]]

@@ -30,7 +30,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     config = question(params, name, {site: validation["sites"][site]["digest"] for site in sites})
     initial, rounds = begin(params, name), params.models[name].training.rounds
     job = build.train(settings.root / ".work" / "train" / name, f"train_{name}", sites, params.consortium, config,
-                      config["model"]["algorithm"], initial, rounds, thin=settings.code == "thin")  # fmt: skip
+                      config["model"]["algorithm"], initial, rounds, thin=settings.thin)  # fmt: skip
     began = time.monotonic()
     result = centre.run(f"train@{name}", job, sites, settings, rounds)
     final = {n: a for n, a in weights.load(result.folder / GLOBAL).items() if ":" not in n}

@@ -15,7 +15,7 @@ def stage(params: Params, settings: Settings) -> None:
     sites = centre.expected(params, settings)
     enough = min(params.consortium.min_sites, len(sites))
     job = build.ask(settings.root / ".work/jobs/validate-job", "validate", "validate", sites, params.consortium,
-                    {"params": centre.public(params), "look": False}, quorum=enough, thin=settings.code == "thin")  # fmt: skip
+                    {"params": centre.public(params), "look": False}, quorum=enough, thin=settings.thin)  # fmt: skip
     answers = centre.ask("validate", job, sites, settings)
     verdicts = {site: answers[site].get("answer") or unanswered(answers[site]["failed"]) for site in sites}
     used = decide(params, verdicts, settings)

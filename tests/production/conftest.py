@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from fedsynth import processes
 from fedsynth.settings import Settings
 from nvflare_jobs import build, federation, local
 from nvflare_jobs.federation import Event, FederationError
@@ -29,7 +30,6 @@ class Trial:
     system: local.LocalSystem
     sites: list[str]
     seen: list[Event] = field(default_factory=list)
-    at: dict[str, float] = field(default_factory=dict)
 
     def settings(self, **more: Any) -> Settings:
         given = {"kit": self.system.admin, "connect_s": 20.0, "stall_s": 90.0} | more
@@ -77,12 +77,9 @@ def started(root: Path, sites: list[str], **options: Any) -> Iterator[Trial]:
 def left(mark: str) -> list[list[str]]:
     """Command lines of what is left of a system."""
     found = []
-    for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(local.MARK) == mark:
-                found.append(process.cmdline())
-        except psutil.Error:
-            continue
+    for process in processes.marked(local.MARK, mark):
+        with suppress(psutil.Error):
+            found.append(process.cmdline())
     return found
 
 
