@@ -1,0 +1,207 @@
+"""What a synthetic set is beside real images: a measure is computed inside each site and combined at the centre from numbers alone.
+
+A new measure is one file here and one block of params.yaml under `score.measures`. Legend: N images · I image channels · M mask channels ·
+F features · *S spatial size. Real images are never pooled: `at_site` sees one site's, `combine` sees what sites have sent.
+
+Three sets meet in a measure: `held_out`, the site's real images that no model was trained on (val and test), `train`, its real training
+images, and `synthetic`. The *floor* of a measure is what it says of `train` in the place of `synthetic`: real images against real images.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fedsynth.dataset import ImageSet
+    from fedsynth.families import Family
+    from fedsynth.features import Extractor
+    from fedsynth.params import Image
+    from fedsynth.uses import Use
+
+Z = 1.959964  # of a normal distribution's 95 % interval
+DRAWS = 20  # subsets of the synthetic set that an interval rests on
+
+Better = Literal["lower", "higher", "floor"]  # "floor": as near to the floor as can be, from either side
+
+
+@dataclass(frozen=True)
+class About:
+    """What one number of a measure is, as the report says it: which way is better, and a definition in one sentence."""
+
+    better: Better
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number with the counts of images that it rests on, the real-real floor and a 95 % interval; None is "could not be computed"."""
+
+    value: float | None
+    n: dict[str, int] = field(default_factory=dict)
+    floor: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean (F,) and covariance (F, F) of n feature vectors; they leave a site only where n >= F (fedsynth/outgoing.py)."""
+
+    n: int
+    mean: np.ndarray
+    covariance: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Moments:
+        """Of features (N, F), the covariance with n - 1."""
+        return cls(len(features), features.mean(0), np.atleast_2d(np.cov(features, rowvar=False)))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a measure gives at one site: numbers by name, and moments of "held_out" and "train" where the centre needs them."""
+
+    values: dict[str, Value]
+    moments: dict[str, Moments] = field(default_factory=dict)
+
+
+@dataclass
+class Seen:
+    """What a measure may look at. At the centre `held_out` and `train` are None, and nothing of a real image is there."""
+
+    image: Image
+    synthetic: ImageSet
+    extractor: Extractor
+    networks: dict[str, tuple[Use, nn.Module]] = field(default_factory=dict)  # use -> its `federated` network, trained on real images
+    held_out: ImageSet | None = None
+    train: ImageSet | None = None
+    family: Family | None = None  # the released model
+    flip: tuple[int, ...] = ()  # spatial axes along which it saw images mirrored
+    seed: int = 0
+    keep: Path | None = None  # a folder at the site for what stays there
+
+    def __post_init__(self) -> None:
+        self._features: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def real(self) -> tuple[ImageSet, ImageSet]:
+        """`held_out` and `train`. Raises ValueError at the centre."""
+        if self.held_out is None or self.train is None:
+            raise ValueError("there are no real images at the centre")
+        return self.held_out, self.train
+
+    def features(self, which: Literal["held_out", "train", "synthetic"]) -> np.ndarray:
+        """(N, F) float64 of one of the sets; computed once."""
+        if which not in self._features:
+            self._features[which] = self.extractor.features(self.pixels(getattr(self, which)))
+        return self._features[which]
+
+    def pixels(self, images: ImageSet) -> np.ndarray:
+        """(N, I, *S) float32: the image channels of a set, without its masks."""
+        return images.channels(self.image, self.image.images)
+
+    def masks(self, images: ImageSet) -> np.ndarray:
+        """(N, M, *S) bool."""
+        return images.channels(self.image, self.image.masks) > 0
+
+    def tensors(self, images: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (N, I, *S), masks (N, M, *S) in [-1, 1], labels (N,), as a use takes them."""
+        import torch
+
+        image = self.image
+        parts = images.channels(image, image.images), images.channels(image, image.masks), images.labels(image)
+        return torch.tensor(parts[0]), torch.tensor(parts[1]), torch.tensor(parts[2])
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """Random numbers of one purpose: the same in every run."""
+        return np.random.default_rng([self.seed, *purpose.encode()])
+
+
+class Measure(ABC):
+    """Constructor arguments are the measure's own settings, from params.yaml."""
+
+    about: dict[str, About]  # by the name of each number that it gives: no other name leaves a site
+
+    @abstractmethod
+    def at_site(self, seen: Seen) -> Answer:
+        """The numbers of one site. A number that its images do not allow is a Value of None with its counts, not an error."""
+
+    def combine(self, answers: dict[str, Answer], centre: Seen) -> dict[str, Value]:
+        """One number for all sites: the mean of theirs, each by its real images `n["real"]`; None where one site has none.
+
+        The sites' images are independent, so the variance of the mean is the sum of w_k^2 times the sites' own.
+        """
+        return {name: mean({site: answer.values[name] for site, answer in answers.items()}) for name in self.about}
+
+
+def mean(values: dict[str, Value]) -> Value:
+    """The mean of the sites' values by n["real"], with its floor and interval."""
+    counts = {kind: sum(v.n.get(kind, 0) for v in values.values()) for kind in dict.fromkeys(k for v in values.values() for k in v.n)}
+    if "synthetic" in counts:  # each site saw the same synthetic images
+        counts["synthetic"] = max(v.n.get("synthetic", 0) for v in values.values())
+    if not values or any(v.value is None for v in values.values()) or not counts.get("real"):
+        return Value(None, counts)
+    weights = {site: v.n["real"] / counts["real"] for site, v in values.items()}
+    value = sum(weights[site] * float(v.value) for site, v in values.items() if v.value is not None)
+    floors = {site: v.floor for site, v in values.items() if v.floor is not None}
+    floor = sum(weights[site] * f for site, f in floors.items()) if len(floors) == len(values) else None
+    if any(v.low is None or v.high is None for v in values.values()):
+        return Value(value, counts, floor)
+    spread = math.sqrt(sum((weights[site] * (v.high - v.low) / (2 * Z)) ** 2 for site, v in values.items()))  # type: ignore[operator]
+    return Value(value, counts, floor, value - Z * spread, value + Z * spread)
+
+
+Statistic = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+
+
+def beside_floor(seen: Seen, statistic: Statistic, held_out: np.ndarray, train: np.ndarray, synthetic: np.ndarray,
+                 purpose: str) -> dict[str, Value]:  # fmt: skip
+    """The synthetic set in the place of the site's training images: as many of them, against the same held-out images.
+
+    `statistic(reference (N, F), candidate (N', F))` by name. The value is the mean over DRAWS draws of min(n train, n synthetic) synthetic
+    images without replacement, the interval the 2.5 and 97.5 percentiles of the draws, the floor the statistic of `train`. Most of these
+    statistics depend on the number of images (FID is biased upwards by few), so that only equal numbers can be compared.
+    """
+    n = min(len(train), len(synthetic))
+    counts = {"real": len(held_out), "train": len(train), "synthetic": n}
+    rng = seen.generator(purpose)
+    floor = statistic(held_out, train)
+    drawn = [statistic(held_out, synthetic[rng.choice(len(synthetic), n, replace=False)]) for _ in range(DRAWS)]
+    return {
+        name: interval(np.array([d[name] for d in drawn]), float(np.mean([d[name] for d in drawn])), counts, floor[name]) for name in floor
+    }
+
+
+def interval(replicates: np.ndarray, value: float, n: dict[str, int], floor: float | None = None) -> Value:
+    """A value with the 2.5 and 97.5 percentiles of its replicates; None where it is not finite."""
+    if not math.isfinite(value):
+        return Value(None, n)
+    known = replicates[np.isfinite(replicates)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (None, None)
+    usable = floor is not None and math.isfinite(floor)
+    return Value(value, n, float(floor) if usable else None, *(None if v is None else float(v) for v in (low, high)))  # type: ignore[arg-type]
+
+
+def bootstrap(seen: Seen, statistic: Callable[..., float], *samples: np.ndarray, purpose: str, n: dict[str, int],
+              floor: float | None = None, times: int = 300) -> Value:  # fmt: skip
+    """`statistic(*samples)` with a percentile bootstrap (Efron 1979): each sample drawn anew with replacement, independently."""
+    rng = seen.generator(purpose)
+    replicates = [statistic(*(s[rng.integers(0, len(s), len(s))] for s in samples)) for _ in range(times)]
+    return interval(np.array(replicates), float(statistic(*samples)), n, floor)
+
+
+def plain(value: Value) -> dict[str, Any]:
+    """As it is written to JSON: rounded, without what is not there."""
+    kept = {name: getattr(value, name) for name in ("value", "floor", "low", "high")}
+    return {name: None if v is None else round(float(v), 6) for name, v in kept.items()} | {"n": dict(value.n)}
