@@ -132,21 +132,23 @@ class Measure(ABC):
     """Constructor arguments are the measure's own settings, from params.yaml."""
 
     about: dict[str, About]  # by the name of each number that it gives: no other name leaves a site
+    independent = True  # whether its intervals are over each site's own images, not over the synthetic ones, which all sites share
 
     @abstractmethod
     def at_site(self, seen: Seen) -> Answer:
         """The numbers of one site. A number that its images do not allow is a Value of None with its counts, not an error."""
 
     def combine(self, answers: dict[str, Answer], centre: Seen) -> dict[str, Value]:
-        """One number for all sites: the mean of theirs, each by its real images `n["real"]`; None where one site has none.
-
-        The sites' images are independent, so the variance of the mean is the sum of w_k^2 times the sites' own.
-        """
-        return {name: mean({site: answer.values[name] for site, answer in answers.items()}) for name in self.about}
+        """One number for all sites: the mean of theirs, each by its real images `n["real"]`; None where one site has none."""
+        return {name: mean({site: a.values[name] for site, a in answers.items()}, self.independent) for name in self.about}
 
 
-def mean(values: dict[str, Value]) -> Value:
-    """The mean of the sites' values by n["real"], with its floor and interval."""
+def mean(values: dict[str, Value], independent: bool = True) -> Value:
+    """The mean of the sites' values by n["real"], with its floor and interval.
+
+    Where the sites' images are independent, the variance of the mean is the sum of w_k^2 times the sites' own. Where what varies is the
+    synthetic set that they share, they may all err to the same side, and the mean's interval is the mean of theirs.
+    """
     counts = {kind: sum(v.n.get(kind, 0) for v in values.values()) for kind in dict.fromkeys(k for v in values.values() for k in v.n)}
     if "synthetic" in counts:  # each site saw the same synthetic images
         counts["synthetic"] = max(v.n.get("synthetic", 0) for v in values.values())
@@ -156,9 +158,13 @@ def mean(values: dict[str, Value]) -> Value:
     value = sum(weights[site] * float(v.value) for site, v in values.items() if v.value is not None)
     floors = {site: v.floor for site, v in values.items() if v.floor is not None}
     floor = sum(weights[site] * f for site, f in floors.items()) if len(floors) == len(values) else None
-    if any(v.low is None or v.high is None for v in values.values()):
+    ends = np.array([(v.low, v.high) for v in values.values()], dtype=float)  # (sites, 2), NaN for None
+    w = np.array([weights[site] for site in values])
+    if np.isnan(ends).any():
         return Value(value, counts, floor)
-    spread = math.sqrt(sum((weights[site] * (v.high - v.low) / (2 * Z)) ** 2 for site, v in values.items()))  # type: ignore[operator]
+    if not independent:
+        return Value(value, counts, floor, *(w @ ends).tolist())
+    spread = float(np.sqrt((w**2 * ((ends[:, 1] - ends[:, 0]) / (2 * Z)) ** 2).sum()))
     return Value(value, counts, floor, value - Z * spread, value + Z * spread)
 
 
@@ -169,18 +175,23 @@ def beside_floor(seen: Seen, statistic: Statistic, held_out: np.ndarray, train: 
                  purpose: str) -> dict[str, Value]:  # fmt: skip
     """The synthetic set in the place of the site's training images: as many of them, against the same held-out images.
 
-    `statistic(reference (N, F), candidate (N', F))` by name. The value is the mean over DRAWS draws of min(n train, n synthetic) synthetic
-    images without replacement, the interval the 2.5 and 97.5 percentiles of the draws, the floor the statistic of `train`. Most of these
-    statistics depend on the number of images (FID is biased upwards by few), so that only equal numbers can be compared.
+    `statistic(reference (N, F), candidate (N', F))` by name, NaN where it is not defined. The value is the mean over DRAWS draws of
+    n = min(n train, n synthetic) synthetic images without replacement, the interval the 2.5 and 97.5 percentiles of the draws (none where
+    every draw is the whole set), the floor the same mean of n images of `train`. Most of these statistics depend on the number of images
+    (FID is biased upwards by few), so that only equal numbers can be compared.
     """
     n = min(len(train), len(synthetic))
-    counts = {"real": len(held_out), "train": len(train), "synthetic": n}
+    counts = {"real": len(held_out), "train": n, "synthetic": n}
     rng = seen.generator(purpose)
-    floor = statistic(held_out, train)
-    drawn = [statistic(held_out, synthetic[rng.choice(len(synthetic), n, replace=False)]) for _ in range(DRAWS)]
-    return {
-        name: interval(np.array([d[name] for d in drawn]), float(np.mean([d[name] for d in drawn])), counts, floor[name]) for name in floor
-    }
+
+    def drawn(images: np.ndarray) -> dict[str, np.ndarray]:
+        times = DRAWS if len(images) > n else 1  # the whole set is the same in every draw
+        found = [statistic(held_out, images[rng.choice(len(images), n, replace=False)]) for _ in range(times)]
+        return {name: np.array([f[name] for f in found]) for name in found[0]}
+
+    values, floors = drawn(synthetic), drawn(train)
+    nothing = np.array([])
+    return {name: interval(v if len(v) > 1 else nothing, float(v.mean()), counts, float(floors[name].mean())) for name, v in values.items()}
 
 
 def interval(replicates: np.ndarray, value: float, n: dict[str, int], floor: float | None = None) -> Value:
