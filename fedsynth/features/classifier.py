@@ -1,0 +1,45 @@
+"""The default feature space, which needs no download: what a classification network that the sites trained together sees in an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedsynth.features import Extractor, ExtractorError, in_batches
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedsynth.uses import Use
+
+
+class Classifier(Extractor):
+    """The penultimate layer of the `federated` network of a use, (N, F) of any images that the use takes.
+
+    `use`: the name of a block of `score.uses` whose network has `embed(x) -> (B, F)`. Such features see what tells the classes apart and
+    little else: a fault of the synthetic images that does not matter for the classes may not show.
+    """
+
+    title = "penultimate layer of the federated classification network"
+
+    def __init__(self, use: str = "classification"):
+        self.use = use
+
+    def open(self, networks: dict[str, tuple[Use, nn.Module]], folder: Path) -> Classifier:
+        if self.use not in networks:
+            there = ", ".join(networks) or "none"
+            raise ExtractorError(
+                f"the features come from the federated network of the use {self.use!r}, and the references have none (they have: {there}); "
+                "add the use to score.uses, name another one with score.features.args.use, or take another extractor"
+            )
+        self.net = networks[self.use][1].eval()
+        if not callable(getattr(self.net, "embed", None)):
+            raise ExtractorError(f"the network of the use {self.use!r} has no penultimate layer `embed`; name a classification use")
+        features = getattr(getattr(self.net, "head", None), "in_features", None)
+        self.title = f"penultimate layer of the federated {self.use} network" + (f", {features} features" if features else "")
+        return self
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return in_batches(self.net.embed, images, next(self.net.parameters()).device)  # type: ignore[arg-type]

@@ -1,0 +1,66 @@
+"""The feature space of the published FID and KID, for comparison with other work: Inception v3, where its weights are present."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from fedsynth.features import Extractor, ExtractorError, in_batches, local_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedsynth.uses import Use
+
+WEIGHTS = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+
+
+class Inception(Extractor):
+    """torchmetrics' Inception v3 of FID (Heusel et al. 2017, arXiv:1706.08500) on 2-D images of any number of channels.
+
+    `file`, `sha256`: its weights in the machine's folder of extractor files (torch-fidelity's `weights-inception-2015-12-05-6726825d.pth`);
+    nothing is downloaded. `feature`: the layer, by its number of features. Each image channel is shown for itself, as a gray picture in
+    three channels of 0 to 255, and the features are put one after the other (F = I x `feature`): a mean over the channels would not see
+    two of them exchanged. More features than images leave no moments (FID): 64 asks for the fewest.
+    """
+
+    def __init__(self, size: tuple[int, ...], file: str, sha256: str, feature: Literal["64", "192", "768", "2048"] = "64"):
+        if len(size) != 2:
+            raise ExtractorError(f"Inception takes 2-D images, and image.size is {list(size)}; take another score.features")
+        if str(feature) not in ("64", "192", "768", "2048"):
+            raise ExtractorError(f"score.features.args.feature is 64, 192, 768 or 2048, not {feature!r}")
+        self.size = size
+        self.file, self.sha256, self.feature = file, sha256, str(feature)
+        self.title = (
+            f"Inception v3 (ImageNet), layer of {self.feature} features for each image channel, weights {file}, sha256 {sha256[:12]}"
+        )
+
+    def open(self, networks: dict[str, tuple[Use, nn.Module]], folder: Path) -> Inception:
+        import torch
+
+        try:
+            content = local_file(folder, self.file, self.sha256)
+        except ExtractorError as error:
+            raise ExtractorError(f"{error}. Weights of Inception: {WEIGHTS}") from error
+        try:
+            from torchmetrics.image.fid import NoTrainInceptionV3
+
+            torch.load(io.BytesIO(content), weights_only=True)  # torch-fidelity would also run code that a file of weights holds
+            self.net = NoTrainInceptionV3("inception-v3-compat", [self.feature], io.BytesIO(content))  # type: ignore[arg-type]
+        except ModuleNotFoundError as error:
+            raise ExtractorError(
+                "Inception needs torch-fidelity and its torchvision: pip install torch-fidelity, at the centre and at every site"
+            ) from error
+        except Exception as error:
+            raise ExtractorError(f"{Path(folder) / self.file} does not hold the weights of Inception; take those of {WEIGHTS}") from error
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.net.to(self.device)
+        return self
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        gray = np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
+        channels = [in_batches(self.net, np.repeat(gray[:, [c]], 3, axis=1), self.device) for c in range(gray.shape[1])]
+        return np.concatenate(channels, axis=1)

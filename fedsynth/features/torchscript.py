@@ -1,0 +1,42 @@
+"""Any feature space that someone has put into a TorchScript file, such as a medical one (RadImageNet): the file lies at each machine."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedsynth.features import Extractor, ExtractorError, in_batches, local_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedsynth.uses import Use
+
+
+class TorchScript(Extractor):
+    """A scripted or traced module that maps images (N, I, *S) float32 in [-1, 1] to features (N, F).
+
+    `file`: its name in the machine's folder of extractor files; `sha256`: of the file. It never travels: TorchScript is code, so that each
+    hospital puts it there itself, and only the file of this sha256 is run.
+    """
+
+    def __init__(self, file: str, sha256: str):
+        self.file, self.sha256 = file, sha256
+        self.title = f"TorchScript file {file}, sha256 {sha256[:12]}"
+
+    def open(self, networks: dict[str, tuple[Use, nn.Module]], folder: Path) -> TorchScript:
+        import torch
+
+        content = local_file(folder, self.file, self.sha256)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:  # the bytes that were checked, not the file once more
+            self.net = torch.jit.load(io.BytesIO(content), map_location=self.device).eval()
+        except RuntimeError as error:
+            raise ExtractorError(f"{Path(folder) / self.file} cannot be read as TorchScript; make it with torch.jit.save") from error
+        return self
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return in_batches(self.net, images, self.device)
