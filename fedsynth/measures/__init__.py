@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -131,7 +131,7 @@ class Seen:
 class Measure(ABC):
     """Constructor arguments are the measure's own settings, from params.yaml."""
 
-    about: dict[str, About]  # by the name of each number that it gives: no other name leaves a site
+    about: ClassVar[dict[str, About]]  # by the name of each number that it gives: no other name leaves a site
     independent = True  # whether its intervals are over each site's own images, not over the synthetic ones, which all sites share
 
     @abstractmethod

@@ -1,0 +1,61 @@
+"""Whether a classification network that learned from real images names the class of a synthetic image as the set says it is (TRTS)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from fedsynth.dataset import ImageSet
+from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
+
+
+class ClassAgreement(Measure):
+    """Balanced accuracy of the `federated` classification network on the synthetic set: "train on real, test on synthetic" (Esteban et al.
+    2017, arXiv:1706.02633, section 4.2).
+
+    The value is of the synthetic set alone and the same at every site; the floor is the site's own. None where no use is a classification,
+    and with one class. It may lie above the floor: images that show their class more plainly than real ones do.
+    """
+
+    about: ClassVar = {
+        "class_agreement": About(
+            "higher",
+            "class agreement",
+            "Balanced accuracy on synthetic images of the classification network trained on real images; the floor is the same on held-out "
+            "real images.",
+        ),
+    }
+    independent = False
+
+    def at_site(self, seen: Seen) -> Answer:
+        held_out = seen.real[0]
+        counts = {"real": len(held_out), "synthetic": len(seen.synthetic)}
+        made = answers(seen, seen.synthetic)
+        if made is None:
+            return Answer({"class_agreement": Value(None, counts)})
+        real = answers(seen, held_out)
+        floor = None if real is None else accuracy(real)
+        return Answer({"class_agreement": bootstrap(seen, accuracy, made, purpose="class_agreement", n=counts, floor=floor)})
+
+
+def answers(seen: Seen, images: ImageSet) -> np.ndarray | None:
+    """(N, K + 1): logits and the true class of each image; None where there is no network or no image."""
+    from fedsynth.uses import predict
+    from fedsynth.uses.classification import Classification
+
+    network = next(((use, net) for use, net in seen.networks.values() if isinstance(use, Classification)), None)
+    if network is None or not len(images):
+        return None
+    use, net = network
+    pixels, _, y = seen.tensors(images)
+    return np.column_stack([predict(net, pixels, use.labels).numpy(), y.numpy()])
+
+
+def accuracy(table: np.ndarray) -> float:
+    """Balanced accuracy of `answers`, NaN below two classes."""
+    import torch
+
+    from fedsynth.uses.classification import balanced_accuracy
+
+    return balanced_accuracy(torch.from_numpy(table[:, :-1]), torch.from_numpy(table[:, -1]).long())

@@ -1,0 +1,81 @@
+"""Whether the synthetic masks are as large, lie where, and are as many as the real ones."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from fedsynth.dataset import ImageSet
+from fedsynth.measures import About, Answer, Measure, Seen, Value, beside_floor
+
+
+class Geometry(Measure):
+    """Wasserstein-1 distances between distributions over the images of the classes with a mask (`image.empty_labels` names the others), each
+    a mean over the mask channels: area, place of the centre, number of separate parts. None without a mask channel or a real mask.
+    """
+
+    about: ClassVar = {
+        "mask_area_distance": About(
+            "lower",
+            "mask area distance",
+            "Wasserstein-1 distance between the areas of held-out real and of synthetic masks, as shares of the image.",
+        ),
+        "mask_position_distance": About(
+            "lower",
+            "mask position distance",
+            "Wasserstein-1 distance between the masks' centres, as shares of the image's size, mean over the axes; without empty masks.",
+        ),
+        "mask_count_distance": About(
+            "lower",
+            "mask count distance",
+            "Wasserstein-1 distance between the numbers of separate parts that a mask has (touching at a corner is one part).",
+        ),
+    }
+    independent = False
+
+    def at_site(self, seen: Seen) -> Answer:
+        held_out, train, synthetic = (shapes(seen, images) for images in (*seen.real, seen.synthetic))
+        if not (held_out[:, :, 0] > 0).any():
+            counts = {"real": len(held_out), "train": len(train), "synthetic": len(synthetic)}
+            return Answer({name: Value(None, counts) for name in self.about})
+        return Answer(beside_floor(seen, distances, held_out, train, synthetic, "geometry"))
+
+
+def shapes(seen: Seen, images: ImageSet) -> np.ndarray:
+    """(N, M, 2 + D) of the images whose class has a mask: area, number of parts, centre along each of D axes (NaN for an empty mask)."""
+    image = seen.image
+    lesion = ~images.manifest["label"].isin(image.empty_labels).to_numpy(dtype=bool)
+    masks = seen.masks(images.where(lesion))
+    return np.array([[shape(m) for m in channels] for channels in masks]).reshape(len(masks), masks.shape[1], 2 + len(image.size))
+
+
+def shape(mask: np.ndarray) -> list[float]:
+    """Area and centre as shares, number of parts of a mask (*S)."""
+    from scipy import ndimage
+
+    parts = ndimage.label(mask, np.ones((3,) * mask.ndim))[1]
+    middle = (np.argwhere(mask).mean(0) + 0.5) / mask.shape if parts else np.full(mask.ndim, np.nan)
+    return [float(mask.mean()), float(parts), *middle.tolist()]
+
+
+def distances(reference: np.ndarray, candidate: np.ndarray) -> dict[str, float]:
+    """Of shapes (N, M, 2 + D) and (N', M, 2 + D); NaN where one has none."""
+    channels = range(reference.shape[1])
+    area, count, *axes = (
+        _mean([_wasserstein(reference[:, m, i], candidate[:, m, i]) for m in channels]) for i in range(reference.shape[2])
+    )
+    return {"mask_area_distance": area, "mask_position_distance": _mean(axes), "mask_count_distance": count}
+
+
+def _wasserstein(a: np.ndarray, b: np.ndarray) -> float:
+    from scipy.stats import wasserstein_distance
+
+    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
+    return float(wasserstein_distance(a, b)) if len(a) and len(b) else float("nan")
+
+
+def _mean(values: list[float]) -> float:
+    """Over the known ones: a mask channel may be empty in all images of a site."""
+    known = [v for v in values if not np.isnan(v)]
+    return float(np.mean(known)) if known else float("nan")

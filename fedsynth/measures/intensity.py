@@ -1,0 +1,48 @@
+"""Whether the synthetic images hold dark and bright pixels in the shares of the real ones; needs no features, and finds a wrong scale."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from fedsynth.measures import About, Answer, Measure, Seen, beside_floor
+
+BINS = 1024  # on [-1, 1]: a pixel moves by less than 0.001
+
+
+class Intensity(Measure):
+    """Wasserstein-1 distance between the distributions of pixel values, mean over the image channels; the unit is that of [-1, 1]."""
+
+    about: ClassVar = {
+        "intensity_distance": About(
+            "lower",
+            "intensity distance",
+            "Wasserstein-1 distance between the pixel values of held-out real and of synthetic images, mean over the image channels, "
+            "in units of the scale from -1 to 1.",
+        ),
+    }
+    independent = False
+
+    def at_site(self, seen: Seen) -> Answer:
+        held_out, train, synthetic = (histograms(seen.pixels(images)) for images in (*seen.real, seen.synthetic))
+        return Answer(beside_floor(seen, lambda a, b: {"intensity_distance": distance(a, b)}, held_out, train, synthetic, "intensity"))
+
+
+def histograms(images: np.ndarray) -> np.ndarray:
+    """(N, I, BINS) counts of pixels (N, I, *S) in [-1, 1], so that a draw of images is a sum."""
+    n, channels = images.shape[:2]
+    places = np.clip(((images.reshape(n, channels, -1) + 1) / 2 * BINS).astype(int), 0, BINS - 1)
+    counts = [[np.bincount(channel, minlength=BINS) for channel in image] for image in places]
+    return np.array(counts, dtype=np.int64).reshape(n, channels, BINS)
+
+
+def distance(reference: np.ndarray, candidate: np.ndarray) -> float:
+    """Of histograms (N, I, BINS) and (N', I, BINS); NaN without an image."""
+    if not (len(reference) and len(candidate)):
+        return float("nan")
+    from scipy.stats import wasserstein_distance
+
+    values = (np.arange(BINS) + 0.5) * 2 / BINS - 1
+    pairs = zip(reference.sum(0), candidate.sum(0), strict=True)
+    return float(np.mean([wasserstein_distance(values, values, real, fake) for real, fake in pairs]))

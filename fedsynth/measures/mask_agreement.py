@@ -1,0 +1,50 @@
+"""Whether a segmentation network that learned from real images finds the synthetic masks in the synthetic images."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from fedsynth.dataset import ImageSet
+from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
+
+
+class MaskAgreement(Measure):
+    """Dice between the masks of the synthetic set and what the `federated` segmentation network finds in its images.
+
+    The value is of the synthetic set alone and the same at every site; the floor is the site's own. None where no use is a segmentation.
+    """
+
+    about: ClassVar = {
+        "mask_agreement": About(
+            "higher",
+            "mask agreement",
+            "Mean Dice between the synthetic masks and what the segmentation network trained on real images finds in the synthetic images, "
+            "over the images with a mask; the floor is the same on held-out real images.",
+        ),
+    }
+    independent = False
+
+    def at_site(self, seen: Seen) -> Answer:
+        held_out = seen.real[0]
+        real, made = agreement(seen, held_out), agreement(seen, seen.synthetic)
+        counts = {"real": len(real), "synthetic": len(made)}
+        if not len(made):
+            return Answer({"mask_agreement": Value(None, counts)})
+        floor = float(real.mean()) if len(real) else None
+        return Answer({"mask_agreement": bootstrap(seen, np.mean, made, purpose="mask_agreement", n=counts, floor=floor)})
+
+
+def agreement(seen: Seen, images: ImageSet) -> np.ndarray:
+    """(N,) Dice of each image with a mask, mean over its mask channels that are not empty; (0,) where there is no network or no mask."""
+    from fedsynth.uses import predict
+    from fedsynth.uses.segmentation import Segmentation, overlap
+
+    network = next(((use, net) for use, net in seen.networks.values() if isinstance(use, Segmentation)), None)
+    if network is None or not seen.image.masks or not len(images):
+        return np.array([])
+    use, net = network
+    pixels, masks, _ = seen.tensors(images)
+    dice = overlap(predict(net, pixels, use.masks) > 0, masks > 0).numpy()
+    return dice[~np.isnan(dice)]

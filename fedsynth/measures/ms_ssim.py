@@ -1,0 +1,91 @@
+"""Whether synthetic images of a class differ from each other as real ones do: a model that makes one image again and again shows here."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from fedsynth.dataset import ImageSet
+from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
+
+WANG = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of the scales (Wang et al. 2003)
+KERNEL = 7  # pixels; with the usual 11, an image of 32 pixels would have two scales only
+
+
+class MSSSIM(Measure):
+    """Mean multi-scale structural similarity of random pairs of images of one class (Odena et al. 2017, arXiv:1610.09585, section 4.2),
+    mean over the classes.
+
+    `pairs`: at most so many in all. No image is in two synthetic pairs, so that they are independent and can be bootstrapped. Better is
+    nearer to the floor, that of real pairs: above it there is less variety than in real images, below it something that real ones lack.
+    """
+
+    about: ClassVar = {
+        "ms_ssim": About(
+            "floor",
+            "MS-SSIM",
+            "Mean multi-scale structural similarity of pairs of synthetic images of one class (1: all the same); the floor is that of "
+            "pairs of the site's real training images. Above it: less variety than in real images.",
+        ),
+    }
+    independent = False
+
+    def __init__(self, pairs: int = 200):
+        self.pairs = pairs
+
+    def at_site(self, seen: Seen) -> Answer:
+        train = seen.real[1]
+        counts = {"real": len(train), "synthetic": len(seen.synthetic)}
+        made = self.similarities(seen, seen.synthetic, matchings=1)
+        if not made:
+            return Answer({"ms_ssim": Value(None, counts)})
+        real = self.similarities(seen, train, matchings=20)  # without an interval: the pairs need not be independent
+        # A class that one of both has no pair of would make it another mean.
+        floor = _mean_of_means(*real.values()) if real.keys() == made.keys() else None
+        return Answer({"ms_ssim": bootstrap(seen, _mean_of_means, *made.values(), purpose="ms_ssim bootstrap", n=counts, floor=floor)})
+
+    def similarities(self, seen: Seen, images: ImageSet, matchings: int) -> dict[int, np.ndarray]:
+        """By class, (P,) of its pairs; without the classes of a single image."""
+        rng, pixels, labels = seen.generator("ms_ssim"), seen.pixels(images), images.labels(seen.image)
+        most = max(1, self.pairs // len(seen.image.labels))
+        chosen = {int(k): pairs(np.flatnonzero(labels == k), rng, matchings)[:most] for k in np.unique(labels)}
+        return {k: similarity(pixels[p[:, 0]], pixels[p[:, 1]]) for k, p in chosen.items() if len(p)}
+
+
+def pairs(places: np.ndarray, rng: np.random.Generator, matchings: int) -> np.ndarray:
+    """(P, 2) different unordered pairs of places (N,), at random: in each matching a place is in one pair at most."""
+    half = len(places) // 2
+    found = [np.sort(rng.permutation(places)[: 2 * half].reshape(half, 2), axis=1) for _ in range(matchings)]
+    whole = np.concatenate(found)
+    return whole[np.sort(np.unique(whole, axis=0, return_index=True)[1])]
+
+
+def similarity(one: np.ndarray, other: np.ndarray, batch: int = 64) -> np.ndarray:
+    """(N,) MS-SSIM of images (N, I, *S) in [-1, 1] with others, mean over the channels."""
+    import torch
+
+    from fedsynth.lean import monai_imports
+
+    with monai_imports():
+        from monai.metrics.regression import compute_ms_ssim
+    kernel, weights = scales(one.shape[2:])
+    found = []
+    for start in range(0, len(one), batch):
+        # From 0 to 1: the luminance of SSIM is defined for values that are not negative.
+        a, b = ((torch.from_numpy(x[start : start + batch]) + 1) / 2 for x in (one, other))
+        found.append(compute_ms_ssim(a, b, a.ndim - 2, data_range=1.0, kernel_size=kernel, weights=weights).numpy().ravel())
+    return np.concatenate(found).astype(np.float64)
+
+
+def scales(size: tuple[int, ...]) -> tuple[int, tuple[float, ...]]:
+    """Kernel and weights of as many scales, five at most, as keep the halved image no smaller than the kernel. MONAI asks for more."""
+    smallest = min(size)
+    kernel = min(KERNEL, smallest - 1 + smallest % 2)
+    halvings = [s for s in range(len(WANG)) if smallest // max(2**s, s * s) >= kernel]
+    weights = WANG[: len(halvings)]
+    return kernel, tuple(w / sum(weights) for w in weights)
+
+
+def _mean_of_means(*by_class: np.ndarray) -> float:
+    return float(np.mean([values.mean() for values in by_class]))

@@ -1,0 +1,71 @@
+"""Precision, recall, density, coverage: whether synthetic images look real, and whether they are as varied, as two separate questions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from fedsynth.measures import About, Answer, Measure, Seen, beside_floor
+
+
+class PRDC(Measure):
+    """Precision and recall of Kynkaanniemi et al. 2019 (arXiv:1904.06991, equations 1 and 2), density and coverage of Naeem et al. 2020
+    (arXiv:2002.09797, equations 3 and 4), in the space of features.
+
+    `k`: the ball around an image reaches to its k-th nearest neighbour of the same set. None for sets of k images or fewer.
+    """
+
+    about: ClassVar = {
+        "precision": About(
+            "higher", "precision", "Share of the synthetic images that lie in the ball of a held-out real image: how many look real."
+        ),
+        "recall": About(
+            "higher",
+            "recall",
+            "Share of the held-out real images that lie in the ball of a synthetic image: how much of what is real is made.",
+        ),
+        "density": About(
+            "higher",
+            "density",
+            "Number of real images' balls that a synthetic image lies in, as a share of k: precision that one outlier cannot spoil; "
+            "1 on average between samples of one distribution, and may be above.",
+        ),
+        "coverage": About(
+            "higher",
+            "coverage",
+            "Share of the held-out real images with a synthetic image in their ball: recall that outliers cannot spoil.",
+        ),
+    }
+    independent = False
+
+    def __init__(self, k: int = 5):
+        self.k = k
+
+    def at_site(self, seen: Seen) -> Answer:
+        sets = seen.features("held_out"), seen.features("train"), seen.features("synthetic")
+        return Answer(beside_floor(seen, lambda a, b: prdc(a, b, self.k), *sets, "prdc"))
+
+
+def prdc(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
+    """Of features (N, F) and (M, F). "Inside a ball" is "nearer than", as in the authors' code: a set against itself then has density 1."""
+    if min(len(real), len(fake)) <= k:
+        return dict.fromkeys(PRDC.about, float("nan"))
+    from scipy.spatial.distance import cdist
+
+    between = cdist(real, fake)  # (N, M)
+    in_real = between < radii(real, k)[:, None]
+    in_fake = between < radii(fake, k)[None, :]
+    return {
+        "precision": float(in_real.any(0).mean()),
+        "recall": float(in_fake.any(1).mean()),
+        "density": float(in_real.sum(0).mean() / k),
+        "coverage": float(in_real.any(1).mean()),
+    }
+
+
+def radii(points: np.ndarray, k: int) -> np.ndarray:
+    """(N,) distance of each of (N, F) to its k-th nearest other."""
+    from scipy.spatial.distance import cdist
+
+    return np.partition(cdist(points, points), k, axis=1)[:, k]  # the nearest is the point itself
