@@ -11,8 +11,8 @@ from fedsynth.measures import About, Answer, Measure, Seen, Value, beside_floor
 
 
 class Geometry(Measure):
-    """Wasserstein-1 distances between distributions over the images of the classes with a mask (`image.empty_labels` names the others), each
-    a mean over the mask channels: area, place of the centre, number of separate parts. None without a mask channel or a real mask.
+    """Wasserstein-1 distances between distributions over the images of the classes with a mask (`image.empty_labels` names the others),
+    each a mean over the mask channels: area, place of the centre, number of separate parts. None without a mask channel or a real mask.
     """
 
     about: ClassVar = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -32,7 +33,7 @@ class Intensity(Measure):
 def histograms(images: np.ndarray) -> np.ndarray:
     """(N, I, BINS) counts of pixels (N, I, *S) in [-1, 1], so that a draw of images is a sum."""
     n, channels = images.shape[:2]
-    places = np.clip(((images.reshape(n, channels, -1) + 1) / 2 * BINS).astype(int), 0, BINS - 1)
+    places = np.clip(((images.reshape(n, channels, math.prod(images.shape[2:])) + 1) / 2 * BINS).astype(int), 0, BINS - 1)
     counts = [[np.bincount(channel, minlength=BINS) for channel in image] for image in places]
     return np.array(counts, dtype=np.int64).reshape(n, channels, BINS)
 
