@@ -1,0 +1,124 @@
+"""FID is 0 of a set to itself, the squared shift of equal clouds, and of all sites' moments what it is of their features in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedsynth.measures import Moments, Seen
+from fedsynth.measures.fid import FID, fid, frechet, pool
+from tests.measures.seen import centre, look
+from tests.sets import make_set, tiny_params
+
+
+def cloud(n: int, features: int = 6, seed: int = 0) -> np.ndarray:
+    """Correlated, off the origin."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, features)) @ rng.normal(size=(features, features)) + 5
+
+
+def test_a_set_to_itself_is_zero() -> None:
+    points = cloud(40)
+    assert fid(points, points) == pytest.approx(0, abs=1e-9)
+    assert fid(points, points[::-1]) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_shift_is_its_square_where_the_covariances_are_equal() -> None:
+    points, shift = cloud(40), np.array([3.0, 0, 0, 4.0, 0, 0])
+    assert fid(points, points + shift) == pytest.approx(25)
+
+
+def test_a_scale_of_one_feature_is_the_squared_difference_of_its_deviations() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(50, 1))
+    assert fid(points, 3 * points) == pytest.approx((2 * points.mean()) ** 2 + (2 * points.std(ddof=1)) ** 2)
+
+
+def test_a_feature_that_never_changes_does_not_matter() -> None:
+    a, b = cloud(40), cloud(50, seed=1)
+    dead = [np.column_stack([x, np.full(len(x), 2.0)]) for x in (a, b)]
+    assert fid(*dead) == pytest.approx(fid(a, b), abs=1e-6)
+
+
+def test_fewer_images_than_features_have_no_fid() -> None:
+    assert np.isnan(fid(cloud(5), cloud(40)))
+    assert np.isnan(fid(cloud(40), cloud(5)))
+    assert np.isfinite(fid(cloud(40), cloud(6)))
+
+
+@pytest.mark.parametrize("sizes", [(40, 9, 25), (6, 6), (50,)])
+def test_moments_of_sites_give_mean_and_covariance_of_all_images_in_one_place(sizes: tuple[int, ...]) -> None:
+    parts = [cloud(n, seed=i) + 10 * i for i, n in enumerate(sizes)]
+    whole, pooled = np.concatenate(parts), pool([Moments.of(p) for p in parts])
+    assert pooled.n == len(whole)
+    np.testing.assert_allclose(pooled.mean, whole.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(pooled.covariance, np.cov(whole, rowvar=False), rtol=1e-9, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
+    folder, params = tmp_path_factory.mktemp("sets"), tiny_params()
+    return {name: look(folder, params, n, 90, site=name) for name, n in (("north", 90), ("east", 60))}
+
+
+def test_pooled_fid_is_that_of_all_features_in_one_place(sites: dict[str, Seen]) -> None:
+    north = sites["north"]
+    combined = FID().combine({name: FID().at_site(seen) for name, seen in sites.items()}, centre(north))
+    held_out, train = (
+        np.concatenate([seen.features(which) for seen in sites.values()])  # type: ignore[arg-type]
+        for which in ("held_out", "train")
+    )
+    found = combined["pooled_fid"]
+    assert found.value == pytest.approx(fid(held_out, north.features("synthetic")), abs=1e-6)
+    assert found.floor == pytest.approx(fid(held_out, train), abs=1e-6)
+    assert found.n == {"real": len(held_out), "train": len(train), "synthetic": 90}
+    assert found.low is not None
+    assert found.low < found.value < found.high  # type: ignore[operator]
+
+
+def test_dist_fid_is_the_mean_of_the_sites_by_their_real_images(sites: dict[str, Seen]) -> None:
+    answers = {name: FID().at_site(seen) for name, seen in sites.items()}
+    n = {name: a.values["fid"].n["real"] for name, a in answers.items()}
+    expected = sum(n[name] * a.values["fid"].value for name, a in answers.items()) / sum(n.values())  # type: ignore[operator]
+    assert FID().combine(answers, centre(sites["north"]))["fid"].value == pytest.approx(expected)
+
+
+def test_a_site_gives_mean_and_covariance_and_nothing_of_a_single_image(sites: dict[str, Seen]) -> None:
+    seen = sites["east"]
+    answer = FID().at_site(seen)
+    assert answer.moments.keys() == {"held_out", "train"}
+    np.testing.assert_allclose(answer.moments["held_out"].mean, seen.features("held_out").mean(0))
+    assert answer.moments["held_out"].covariance.shape == (8, 8)
+
+
+def test_fewer_images_than_features_give_no_moments_and_none_at_the_site_and_for_all(sites: dict[str, Seen]) -> None:
+    north, east = sites["north"], sites["east"]
+    few = east.held_out.where(np.arange(len(east.held_out)) < 7)  # type: ignore[union-attr, arg-type]
+    small = Seen(east.image, east.synthetic, east.extractor, east.networks, few, east.train, seed=1)
+    answer = FID().at_site(small)
+    assert "held_out" not in answer.moments
+    assert answer.values["fid"].value is None
+    assert answer.values["fid"].n["real"] == 7
+    combined = FID().combine({"north": FID().at_site(north), "east": answer}, centre(north))
+    assert combined["fid"].value is None
+    assert combined["pooled_fid"].value is None
+
+
+def test_noise_is_farther_than_images_that_are_drawn_alike(sites: dict[str, Seen], tmp_path: Path) -> None:
+    north = sites["north"]
+    noise = make_set(tmp_path, tiny_params(), "synthetic", 90)
+    noise.images[:] = np.random.default_rng(0).uniform(-1, 1, noise.images.shape)
+    bad = Seen(north.image, noise, north.extractor, north.networks, north.held_out, north.train, seed=1)
+    near, far = (FID().at_site(seen).values["fid"] for seen in (north, bad))
+    assert near.floor == far.floor
+    assert near.value < 3 * near.floor < far.value  # type: ignore[operator]
+
+
+def test_it_is_torchmetrics_number_in_double_precision() -> None:
+    import torch
+    from torchmetrics.image.fid import _compute_fid
+
+    a, b = Moments.of(cloud(40)), Moments.of(cloud(50, seed=1))
+    assert frechet(a, b) == pytest.approx(float(_compute_fid(*map(torch.from_numpy, (a.mean, a.covariance, b.mean, b.covariance)))))
