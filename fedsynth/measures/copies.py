@@ -1,0 +1,96 @@
+"""Copies: synthetic images that lie nearer to one training image than real images of other patients ever do by chance."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap, mean
+from fedsynth.neighbours import Pair, by_subject, distances, relative, spaces, subjects, write
+
+LEAST = 5  # patients in either set, below which there is no telling what is near
+PAIRS = 5
+
+COUNT = (
+    "Synthetic images that lie nearer to one of a site's training images, in {}, than chance brings an image of another patient in one "
+    "of 1/alpha cases (as measured by the site's held-out images); the sum over the sites. The floor counts held-out images that do."
+)
+RATIO = (
+    "Median over the synthetic images of the distance in {} to the nearest training patient over the mean distance to the 50 nearest (or "
+    "to all); the floor is the same of held-out images, and clearly below it the set lies too near to the training images."
+)
+
+
+class Copies(Measure):
+    """`alpha`: how often, by chance, an image may be taken for a copy at one site; `neighbours`: k of the relative distance.
+
+    Distances are to patients, that is to their nearest image: several images of one patient are no crowd in which a copy of one of
+    them could hide.
+    """
+
+    independent = False  # the sites share the synthetic images, over which the intervals are
+    about: ClassVar = {
+        "copies_pixel": About("lower", "Copies (pixels)", COUNT.format("pixels")),
+        "copies_feature": About("lower", "Copies (features)", COUNT.format("features")),
+        "nearest_ratio_pixel": About("higher", "Nearest ratio (pixels)", RATIO.format("pixels")),
+        "nearest_ratio_feature": About("higher", "Nearest ratio (features)", RATIO.format("features")),
+    }
+
+    def __init__(self, alpha: float = 1e-4, neighbours: int = 50):
+        if not 0 < alpha < 0.5 or neighbours < 2:
+            raise ValueError(f"alpha must be in (0, 0.5) and neighbours at least 2, not {alpha} and {neighbours}")
+        self.alpha, self.neighbours = alpha, neighbours
+
+    def at_site(self, seen: Seen) -> Answer:
+        held_out, train = seen.real
+        n = {"real": len(held_out), "train": len(train), "synthetic": len(seen.synthetic)}
+        values = {name: Value(None, n) for name in self.about}
+        if min(len(set(subjects(images))) for images in seen.real) < LEAST or not len(seen.synthetic):
+            return Answer(values)
+        pairs = {}
+        for space, points in spaces(seen).items():
+            table, chance = distances(seen, points, [seen.synthetic, held_out], train)
+            s, real = (relative(by_subject(t, subjects(train)), self.neighbours) for t in (table, chance))
+            if np.isnan(real).any() or np.isnan(s).any():  # images that cannot be told apart
+                continue
+            limit = threshold(real, len(set(subjects(held_out))), self.alpha)
+            values[f"copies_{space}"] = Value(float((s < limit).sum()), n, float((real < limit).sum()))
+            values[f"nearest_ratio_{space}"] = bootstrap(seen, np.median, s, purpose=f"copies {space}", n=n, floor=float(np.median(real)))
+            pairs[space] = [Pair(int(i), int(table[i].argmin()), float(s[i]), limit) for i in np.argsort(s, kind="stable")[:PAIRS]]
+        if seen.keep is not None:
+            write(seen.keep, seen, pairs)
+        return Answer(values)
+
+    def combine(self, answers: dict[str, Answer], centre: Seen) -> dict[str, Value]:
+        """A synthetic image may be a copy at one site only, so that copies add up, without an interval; ratios are means."""
+        return super().combine(answers, centre) | {name: total(answers, name) for name in self.about if name.startswith("copies")}
+
+
+def total(answers: dict[str, Answer], name: str) -> Value:
+    """The sum over the sites; None where one has none."""
+    values = {site: answer.values[name] for site, answer in answers.items()}
+    counts = mean(values).n
+    found = [(v.value, v.floor) for v in values.values() if v.value is not None and v.floor is not None]
+    if not values or len(found) < len(values):
+        return Value(None, counts)
+    return Value(float(sum(v for v, _ in found)), counts, float(sum(floor for _, floor in found)))
+
+
+def threshold(real: np.ndarray, patients: int, alpha: float) -> float:
+    """The relative distance below which a real image of another patient lies in a share `alpha` of cases, from s (N,) of held-out images.
+
+    A prediction bound for one more image: mean + t_{n-1}(alpha) sd sqrt(1 + 1/n) of log(s / (1 - s)) with n = `patients` (Student's t;
+    Geisser 1993, example 2.2). The fewer they are, the lower it is, so that the smallest of a few is not taken for a law. The logit and
+    not the log, because s ends at 1 and its logarithm is skewed: docs/privacy.md has the rates of false alarms. A patient who is in both
+    sets under two names would disarm the audit: values that far from the quartiles are left out; of the others none is below the threshold.
+    """
+    from scipy.special import expit, logit
+    from scipy.stats import t
+
+    logits = logit(np.clip(real, 1e-9, 0.999))
+    low, middle, high = np.percentile(logits, [25, 50, 75])
+    factor = float(t.ppf(alpha, patients - 1)) * math.sqrt(1 + 1 / patients)
+    kept = logits[logits >= middle + factor * (high - low) / 1.349]  # 1.349 sd between the quartiles of a normal distribution
+    return float(expit(min(kept.mean() + factor * kept.std(ddof=1), kept.min())))

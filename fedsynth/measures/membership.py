@@ -1,0 +1,165 @@
+"""Membership: whether the synthetic set, or the released weights, tell a site's training images from its held-out ones."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
+from fedsynth.neighbours import distances, spaces, subjects
+
+if TYPE_CHECKING:
+    from fedsynth.families import Family
+
+LEAST = 5  # members or non-members, below which nothing is said
+REFERENCE = 5  # nearest real images of other patients that an image's distance is set against
+
+DISTANCE = (
+    "An attacker who has the synthetic set and guesses from how near an image lies to it, for its surroundings, whether it was trained on: "
+)
+LOSS = "An attacker who has the released weights and guesses from their loss on an image whether it was trained on: "
+AUC = "area under the ROC curve; 0.5, and less, is guessing."
+TPR = "share of the training images that are found while at most {:.0%} of the held-out ones are taken for such; guessing gives that share."
+
+Attack = tuple[np.ndarray, np.ndarray]  # scores of the members and of the non-members; the higher, the likelier a member
+
+
+class Membership(Measure):
+    """Members are the site's training images, non-members its held-out ones. `fpr`: false-positive rate at which the true-positive rate
+    is told (Carlini et al. 2022, arXiv:2112.03570, section II.C); `draws` of noise for each image's loss; `most` images of either kind
+    whose loss is taken, drawn by chance where there are more.
+    """
+
+    about: ClassVar = {
+        "membership_distance_auc": About("lower", "Membership by distance, AUC", DISTANCE + AUC),
+        "membership_distance_tpr": About("lower", "Membership by distance, TPR", DISTANCE + TPR.format(0.01)),
+        "membership_loss_auc": About("lower", "Membership by loss, AUC", LOSS + AUC),
+        "membership_loss_tpr": About("lower", "Membership by loss, TPR", LOSS + TPR.format(0.01)),
+    }
+
+    def __init__(self, draws: int = 16, fpr: float = 0.01, most: int = 400):
+        if draws < 1 or not 0 < fpr < 1 or most < LEAST:
+            raise ValueError(f"draws must be positive, fpr in (0, 1) and most at least {LEAST}, not {draws}, {fpr} and {most}")
+        self.draws, self.fpr, self.most = draws, fpr, most
+
+    def at_site(self, seen: Seen) -> Answer:
+        non_members, members = seen.real
+        enough = min(len(members), len(non_members)) >= LEAST
+        scores = by_distance(seen) if enough and len(seen.synthetic) else None
+        values = self._judge(seen, "distance", scores, members, non_members)
+        members, non_members = (_some(images, self.most, seen) for images in (members, non_members))
+        scores = by_loss(seen, members, non_members, self.draws) if enough and seen.family is not None else None
+        return Answer(values | self._judge(seen, "loss", scores, members, non_members))
+
+    def _judge(self, seen: Seen, attack: str, scores: Attack | None, members: ImageSet, non_members: ImageSet) -> dict[str, Value]:
+        """AUC and TPR, each with a bootstrap over patients, whose images are no independent ones."""
+        names = f"membership_{attack}_auc", f"membership_{attack}_tpr"
+        n = {
+            "real": len(members) + len(non_members),
+            "members": len(members),
+            "non_members": len(non_members),
+            "synthetic": len(seen.synthetic),
+        }
+        if scores is None or not all(np.isfinite(s).all() for s in scores):
+            return {name: Value(None, n) for name in names}
+        whose = (subjects(members), subjects(non_members))
+        groups = [_groups(s, who) for s, who in zip(scores, whose, strict=True)]
+        statistics = (auc, partial(tpr, fpr=self.fpr))
+        return {
+            name: bootstrap(seen, lambda a, b, of=of: of(np.concatenate(list(a)), np.concatenate(list(b))), *groups, purpose=name, n=n)  # type: ignore[misc]
+            for name, of in zip(names, statistics, strict=True)
+        }
+
+
+def by_distance(seen: Seen) -> Attack:
+    """Minus the distance in pixels to the nearest synthetic image over the mean distance to the nearest real images of other patients.
+
+    The quotient is that of densities in DOMIAS (van Breugel et al. 2023, arXiv:2302.12580, equation 2): an image that lies amid the
+    others is near to a synthetic one whether or not it was trained on. An attacker has some other real images at best, so that this is the
+    stronger side. Pixels only: in each training that memorised features told less, and the better of two is above chance by chance.
+    """
+    pixel = spaces(seen)["pixel"]
+    non_members, members = seen.real
+    everyone = concatenate([members, non_members])
+    (near,), (others,) = (distances(seen, pixel, [everyone], to) for to in (seen.synthetic, everyone))
+    who = subjects(everyone)
+    others[who[:, None] == who[None]] = np.inf
+    around = np.sort(others, axis=1)[:, :REFERENCE].mean(1)
+    score = -near.min(1) / np.where(around > 0, around, np.nan)
+    return score[: len(members)], score[len(members) :]
+
+
+def by_loss(seen: Seen, members: ImageSet, non_members: ImageSet, draws: int) -> Attack | None:
+    """Minus the family's own loss (the LOSS attack: Yeom et al. 2018, arXiv:1709.01604), of the player that tells most.
+
+    A player whose loss does not look at the image (a GAN's generator) tells nothing. Losses are compared within a class: those of
+    another class are others, and a small site's classes are not in the same shares in both sets.
+    """
+    found = []
+    for player in seen.family.players():  # type: ignore[union-attr]
+        a, b = (-losses(seen, images, player, draws) for images in (members, non_members))
+        attack = within_class(a, b, members.labels(seen.image), non_members.labels(seen.image))
+        if np.ptp(np.concatenate(attack)) > 0:
+            found.append(attack)
+    return max(found, key=lambda attack: auc(*attack), default=None)
+
+
+def losses(seen: Seen, images: ImageSet, player: str, draws: int) -> np.ndarray:
+    """(N,) float64: the player's loss of each image, the mean over `draws` of noise that are the same for all images."""
+    import torch
+
+    family: Family = copy.deepcopy(seen.family).eval().requires_grad_(False)  # type: ignore[union-attr]  # gradients by x are needed at times (R1)
+    device = next(iter(seen.family.parameters())).device  # type: ignore[union-attr]
+    image = seen.image
+    x, given = (torch.from_numpy(images.channels(image, names)).to(device) for names in (image.generated, image.given))
+    y, found = torch.from_numpy(images.labels(image)).to(device), []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
+        for i in range(len(images)):
+            torch.manual_seed(seen.seed)
+            several = [t[i : i + 1].expand(draws, *t.shape[1:]).contiguous() for t in (x, y, given)]
+            found.append(float(family.loss(player, several[0], several[1], several[2] if image.given else None).detach()))
+    return np.array(found, dtype=np.float64)
+
+
+def within_class(a: np.ndarray, b: np.ndarray, class_a: np.ndarray, class_b: np.ndarray) -> Attack:
+    """Scores less their class's middle: between the means of both sides, or of the one that is there."""
+    a, b = a.copy(), b.copy()
+    for k in np.union1d(class_a, class_b):
+        sides = [part.mean() for part in (a[class_a == k], b[class_b == k]) if len(part)]
+        a[class_a == k] -= np.mean(sides)
+        b[class_b == k] -= np.mean(sides)
+    return a, b
+
+
+def auc(members: np.ndarray, non_members: np.ndarray) -> float:
+    """The chance that a member scores above a non-member, ties half (Mann and Whitney's U over the pairs)."""
+    from scipy.stats import rankdata
+
+    m, n = len(members), len(non_members)
+    return float((rankdata(np.concatenate([members, non_members]))[:m].sum() - m * (m + 1) / 2) / (m * n))
+
+
+def tpr(members: np.ndarray, non_members: np.ndarray, fpr: float) -> float:
+    """Share of members above the lowest score that at most `fpr` of the non-members exceed; below 1 / fpr of these, that none exceeds."""
+    allowed = int(fpr * len(non_members))
+    return float((members > np.sort(non_members)[::-1][allowed]).mean())
+
+
+def _groups(scores: np.ndarray, whose: np.ndarray) -> np.ndarray:
+    """(patients,) object: the scores of each patient's images."""
+    groups = np.empty(len(np.unique(whose)), dtype=object)
+    for i, who in enumerate(np.unique(whose)):
+        groups[i] = scores[whose == who]
+    return groups
+
+
+def _some(images: ImageSet, most: int, seen: Seen) -> ImageSet:
+    if len(images) <= most:
+        return images
+    keep = np.zeros(len(images), dtype=bool)
+    keep[seen.generator("membership").choice(len(images), most, replace=False)] = True
+    return images.where(keep)
