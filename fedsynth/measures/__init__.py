@@ -171,27 +171,46 @@ def mean(values: dict[str, Value], independent: bool = True) -> Value:
 Statistic = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
 
-def beside_floor(seen: Seen, statistic: Statistic, held_out: np.ndarray, train: np.ndarray, synthetic: np.ndarray,
-                 purpose: str) -> dict[str, Value]:  # fmt: skip
-    """The synthetic set in the place of the site's training images: as many of them, against the same held-out images.
+def beside_floor(seen: Seen, statistic: Statistic, held_out: np.ndarray, train: np.ndarray, synthetic: np.ndarray, purpose: str,
+                 labels: tuple[np.ndarray, ...] | None = None) -> dict[str, Value]:  # fmt: skip
+    """The synthetic set in the place of the site's training images: as many of each class, against the same held-out images.
 
     `statistic(reference (N, F), candidate (N', F))` by name, NaN where it is not defined. The value is the mean over DRAWS draws of
-    n = min(n train, n synthetic) synthetic images without replacement, the interval the 2.5 and 97.5 percentiles of the draws (none where
-    every draw is the whole set), the floor the same mean of n images of `train`. Most of these statistics depend on the number of images
-    (FID is biased upwards by few), so that only equal numbers can be compared.
+    synthetic images without replacement, the interval the 2.5 and 97.5 percentiles of the draws (none where every draw is the whole set),
+    the floor the same mean over draws of `train`. Both are drawn in the class shares of `held_out` and in the same number: most of these
+    statistics depend on the number of images (FID is biased upwards by few), and all of them on the mix of classes, in which sites differ
+    from each other and from the synthetic set. None where a class that is held out is missing in one of them.
+
+    `labels`: the classes of the three arrays' rows, where these are not all images of the sets.
     """
-    n = min(len(train), len(synthetic))
+    reference, *candidates = labels or [images.labels(seen.image) for images in (*seen.real, seen.synthetic)]
+    quota = matched(reference, *candidates)
+    n = sum(quota.values())
     counts = {"real": len(held_out), "train": n, "synthetic": n}
     rng = seen.generator(purpose)
 
-    def drawn(images: np.ndarray) -> dict[str, np.ndarray]:
+    def drawn(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        places = {k: np.flatnonzero(labels == k) for k in quota}
         times = DRAWS if len(images) > n else 1  # the whole set is the same in every draw
-        found = [statistic(held_out, images[rng.choice(len(images), n, replace=False)]) for _ in range(times)]
+        found = []
+        for _ in range(times):
+            chosen = [rng.choice(places[k], q, replace=False) for k, q in quota.items()]
+            found.append(statistic(held_out, images[np.concatenate([*chosen, np.array([], int)])]))
         return {name: np.array([f[name] for f in found]) for name in found[0]}
 
-    values, floors = drawn(synthetic), drawn(train)
+    floors, values = drawn(train, candidates[0]), drawn(synthetic, candidates[1])
     nothing = np.array([])
     return {name: interval(v if len(v) > 1 else nothing, float(v.mean()), counts, float(floors[name].mean())) for name, v in values.items()}
+
+
+def matched(reference: np.ndarray, *others: np.ndarray) -> dict[int, int]:
+    """How many of each class to draw: in the shares of the labels `reference` (N,), as many as all `others` allow; {} for none."""
+    classes, counts = np.unique(reference, return_counts=True)
+    there = np.array([[np.sum(labels == k) for k in classes] for labels in others])
+    if not there.size or not there.all():
+        return {}
+    times = (there / counts).min()  # how often the whole of `reference` could be drawn
+    return {int(k): max(1, int(times * c + 1e-9)) for k, c in zip(classes, counts, strict=True)}
 
 
 def interval(replicates: np.ndarray, value: float, n: dict[str, int], floor: float | None = None) -> Value:

@@ -20,14 +20,15 @@ class FID(Measure):
         "fid": About(
             "lower",
             "FID",
-            "Fréchet distance between the features of held-out real and of synthetic images, as many of these as the site has training "
-            "images; over all sites it is Dist-FID, the mean by their real images.",
+            "Fréchet distance between the features of held-out real images and of synthetic ones in the same shares of classes; the floor is "
+            "as many real training images in their place. Over all sites it is Dist-FID, the mean by their real images.",
         ),
         "pooled_fid": About(
             "lower",
             "pooled FID",
             "FID of all sites' held-out images together against the whole synthetic set, exact from the sites' means and covariances; its "
-            "floor is all training images in the place of the synthetic ones, its interval comes from random halves of the synthetic set.",
+            "floor is all training images in the place of the synthetic ones, its interval comes from random halves of the synthetic set. "
+            "A mix of classes that is not the sites' counts as a distance.",
         ),
     }
     independent = False

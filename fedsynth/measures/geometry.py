@@ -35,19 +35,25 @@ class Geometry(Measure):
     independent = False
 
     def at_site(self, seen: Seen) -> Answer:
-        held_out, train, synthetic = (shapes(seen, images) for images in (*seen.real, seen.synthetic))
+        sets = [with_mask(seen, images) for images in (*seen.real, seen.synthetic)]
+        held_out, train, synthetic = (shapes(seen, images) for images in sets)
         if not (held_out[:, :, 0] > 0).any():
             counts = {"real": len(held_out), "train": len(train), "synthetic": len(synthetic)}
             return Answer({name: Value(None, counts) for name in self.about})
-        return Answer(beside_floor(seen, distances, held_out, train, synthetic, "geometry"))
+        labels = tuple(images.labels(seen.image) for images in sets)
+        return Answer(beside_floor(seen, distances, held_out, train, synthetic, "geometry", labels))
+
+
+def with_mask(seen: Seen, images: ImageSet) -> ImageSet:
+    """Those whose class has a mask."""
+    return images.where(~images.manifest["label"].isin(seen.image.empty_labels))
 
 
 def shapes(seen: Seen, images: ImageSet) -> np.ndarray:
-    """(N, M, 2 + D) of the images whose class has a mask: area, number of parts, centre along each of D axes (NaN for an empty mask)."""
-    image = seen.image
-    lesion = ~images.manifest["label"].isin(image.empty_labels).to_numpy(dtype=bool)
-    masks = seen.masks(images.where(lesion))
-    return np.array([[shape(m) for m in channels] for channels in masks]).reshape(len(masks), masks.shape[1], 2 + len(image.size))
+    """(N, M, 2 + D): area, number of parts, centre along each of D axes (NaN for an empty mask)."""
+    masks = seen.masks(images)
+    found = np.array([[shape(m) for m in channels] for channels in masks])
+    return found.reshape(len(masks), masks.shape[1], 2 + len(seen.image.size))
 
 
 def shape(mask: np.ndarray) -> list[float]:

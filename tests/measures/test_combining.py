@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsynth.measures import DRAWS, Value, beside_floor, bootstrap, interval, mean
+from fedsynth.measures import DRAWS, Seen, Value, beside_floor, bootstrap, interval, matched, mean
+from fedsynth.measures.fid import FID
+from fedsynth.measures.intensity import Intensity
 from tests.measures.seen import centre, look
 from tests.sets import tiny_params
 
@@ -34,23 +36,62 @@ def test_one_site_without_a_number_leaves_none_and_one_without_a_floor_no_floor(
     assert (found.value, found.floor, found.low) == (2.5, None, None)
 
 
-def test_value_and_floor_rest_on_as_many_images(tmp_path: Path) -> None:
+def test_value_and_floor_rest_on_as_many_images_of_each_class_in_the_shares_of_the_held_out_ones(tmp_path: Path) -> None:
     seen, asked = look(tmp_path, tiny_params()), []
 
-    def size(reference: np.ndarray, candidate: np.ndarray) -> dict[str, float]:
-        asked.append((len(reference), len(candidate)))
-        return {"n": float(candidate.mean())}
+    def note(reference: np.ndarray, candidate: np.ndarray) -> dict[str, float]:
+        asked.append((len(reference), *np.bincount(candidate[:, 0].astype(int), minlength=3)))
+        return {"n": float(candidate[:, 1].mean())}
 
-    held_out, few, many = np.zeros((7, 1)), np.arange(5.0)[:, None], np.arange(9.0)[:, None]
+    def labelled(*counts: int) -> np.ndarray:
+        labels = np.repeat(np.arange(3), counts)
+        return np.column_stack([labels, np.arange(len(labels))])
+
+    held_out, few, many = labelled(4, 2, 0), labelled(9, 4, 5), labelled(50, 50, 50)
     for train, synthetic in ((few, many), (many, few)):
         asked.clear()
-        found = beside_floor(seen, size, held_out, train, synthetic, "test")["n"]
-        assert set(asked) == {(7, 5)}
-        assert len(asked) == DRAWS + 1
-        assert found.n == {"real": 7, "train": 5, "synthetic": 5}
-        assert (found.low is None) == (synthetic is few), "the whole set again and again has no interval"
-    assert found.floor == pytest.approx(4, abs=1.5)
-    assert found.value == 2
+        labels = tuple(images[:, 0] for images in (held_out, train, synthetic))
+        found = beside_floor(seen, note, held_out, train, synthetic, "test", labels)["n"]
+        assert set(asked) == {(6, 8, 4, 0)}, "4 of class 1 are the fewest"
+        assert len(asked) == 2 * DRAWS
+        assert found.n == {"real": 6, "train": 12, "synthetic": 12}
+        assert found.low < found.value < found.high  # type: ignore[operator]
+
+
+def test_a_whole_set_drawn_again_and_again_has_no_interval(tmp_path: Path) -> None:
+    seen = look(tmp_path, tiny_params())
+    one, labels = np.arange(6.0)[:, None], np.zeros(6, int)
+    found = beside_floor(
+        seen, lambda _, b: {"n": float(b.mean())}, one, np.vstack([one, one]), one, "test", (labels, np.zeros(12, int), labels)
+    )
+    assert (found["n"].value, found["n"].low, found["n"].high) == (2.5, None, None)
+    assert found["n"].floor != 2.5
+
+
+@pytest.mark.parametrize(
+    ("reference", "others", "quota"),
+    [
+        ([0, 0, 1], ([0, 0, 0, 0, 1, 1], [0, 0, 1]), {0: 2, 1: 1}),
+        ([0, 1], ([0] * 5 + [1] * 7, [0] * 9 + [1] * 6), {0: 5, 1: 5}),
+        ([0, 0, 0, 1], ([0, 1, 1], [0, 0, 0, 1]), {0: 1, 1: 1}),  # a class is not left out for being rare
+        ([0, 1], ([0, 0], [0, 1]), {}),  # nor for being missing
+        ([], ([0, 1], [0, 1]), {}),
+    ],
+)
+def test_classes_are_drawn_in_the_shares_of_the_reference(
+    reference: list[int], others: tuple[list[int], ...], quota: dict[int, int]
+) -> None:
+    assert matched(np.array(reference), *map(np.array, others)) == quota
+
+
+def test_another_mix_of_classes_is_no_distance(tmp_path: Path) -> None:
+    seen = look(tmp_path, tiny_params(), 90, 180)
+    labels = seen.synthetic.labels(seen.image)
+    mixed = seen.synthetic.where((labels != 0) | (np.arange(180) < 45))
+    other = Seen(seen.image, mixed, seen.extractor, {}, seen.held_out, seen.train, seed=1)
+    for measure, name in ((FID(), "fid"), (Intensity(), "intensity_distance")):
+        even, uneven = (measure.at_site(s).values[name].value for s in (seen, other))
+        assert uneven == pytest.approx(even, rel=0.15)
 
 
 def test_an_interval_holds_the_middle_95_percent_of_its_replicates() -> None:

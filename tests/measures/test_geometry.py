@@ -9,7 +9,7 @@ import pytest
 
 from fedsynth.dataset import ImageSet
 from fedsynth.measures import Seen
-from fedsynth.measures.geometry import Geometry, distances, shape, shapes
+from fedsynth.measures.geometry import Geometry, distances, shape, shapes, with_mask
 from tests.measures.seen import look
 from tests.sets import tiny_params
 
@@ -51,7 +51,7 @@ def test_a_mask_has_an_area_a_number_of_parts_and_a_centre() -> None:
 
 
 def test_only_images_of_a_class_with_a_mask_count(seen: Seen) -> None:
-    table = shapes(seen, seen.synthetic)
+    table = shapes(seen, with_mask(seen, seen.synthetic))
     assert table.shape == (60, 1, 4)
     assert (table[:, :, 0] > 0).all()
     answer = Geometry().at_site(seen)
@@ -70,7 +70,7 @@ def test_each_distance_answers_to_its_own_change_alone(seen: Seen) -> None:
 
 def test_synthetic_masks_that_are_all_empty_are_far_in_area_and_have_no_place(seen: Seen) -> None:
     found = moved(seen, "none")
-    real = shapes(seen, seen.held_out)[:, 0, 0].mean()  # type: ignore[arg-type]
+    real = shapes(seen, with_mask(seen, seen.held_out))[:, 0, 0].mean()  # type: ignore[arg-type]
     assert found["mask_area_distance"] == pytest.approx(real)
     assert found["mask_count_distance"] == 1
     assert found["mask_position_distance"] is None
