@@ -20,8 +20,8 @@ class FID(Measure):
         "fid": About(
             "lower",
             "FID",
-            "Fréchet distance between the features of held-out real images and of synthetic ones in the same shares of classes; the floor is "
-            "as many real training images in their place. Over all sites it is Dist-FID, the mean by their real images.",
+            "Fréchet distance between the features of held-out real images and of synthetic ones in the same shares of classes; the floor "
+            "is as many real training images in their place. Over all sites it is Dist-FID, the mean by their real images.",
         ),
         "pooled_fid": About(
             "lower",

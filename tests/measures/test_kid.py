@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.image.kid import poly_mmd
 
-from fedsynth.measures.kid import kid
+from fedsynth.measures.kid import by_class, kid
 
 
 def cloud(n: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -36,3 +36,23 @@ def test_it_grows_with_the_distance() -> None:
 def test_one_image_has_none() -> None:
     assert np.isnan(kid(cloud(1, 0), cloud(30, 1)))
     assert np.isnan(kid(cloud(30, 0), cloud(1, 1)))
+
+
+def labelled(sizes: tuple[int, ...], seed: int) -> np.ndarray:
+    """Two classes far from each other."""
+    return np.vstack([np.column_stack([np.full(n, k), cloud(n, 2 * seed + k, 5.0 * k)]) for k, n in enumerate(sizes)])
+
+
+def test_classes_in_the_same_shares_leave_it_at_zero() -> None:
+    pairs = [(labelled((12, 24), 2 * i), labelled((10, 20), 2 * i + 1)) for i in range(200)]
+    found = np.array([by_class(a, b) for a, b in pairs])
+    assert abs(found.mean()) < 4 * found.std() / np.sqrt(200)
+    assert np.mean([kid(a[:, 1:], b[:, 1:]) for a, b in pairs]) < -1, "over all images it would be biased"
+
+
+def test_a_class_counts_by_its_real_images_and_one_of_a_single_image_not_at_all() -> None:
+    a, b = labelled((30, 10), 0), labelled((20, 20), 1)
+    each = [kid(a[a[:, 0] == k, 1:], b[b[:, 0] == k, 1:]) for k in (0, 1)]
+    assert by_class(a, b) == pytest.approx(0.75 * each[0] + 0.25 * each[1])
+    assert by_class(a, b[:21]) == pytest.approx(each[0])
+    assert np.isnan(by_class(a[:1], b))
