@@ -52,11 +52,12 @@ def evaluate(gates: Mapping[str, list[str]], numbers: Mapping[str, float | None]
     """{"passed", "said", "gates": [{"gate", "kind", "held", "value", "limit", "reason"}]} of {"require": [...], "warn": [...]}.
 
     `numbers`, `floors` and `why` (one is missing) are by name, a site's by `name@site`. A number that is missing is a gate that does not
-    hold. `passed`: something is required, and all of it holds. `said` puts it in a word: "passed", "failed: 2 of 9", "none set".
+    hold. `passed`: all that is required holds. `said` puts it in a word and tells where nothing is required: "passed", "failed: 2 of 9",
+    "none set".
     """
     found = [_judge(parse(text), kind, numbers, floors, why or {}) for kind in ("require", "warn") for text in gates.get(kind, [])]
     required = [g for g in found if g["kind"] == "require"]
-    return {"passed": bool(required) and all(g["held"] for g in required), "said": said(found), "gates": found}
+    return {"passed": all(g["held"] for g in required), "said": said(found), "gates": found}
 
 
 def said(found: list[dict[str, Any]]) -> str:
