@@ -40,8 +40,8 @@ def euclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     import torch
 
     how = "donot_use_mm_for_euclid_dist"
-    parts = torch.from_numpy(np.ascontiguousarray(a)).split(ROWS)
-    found = [torch.cdist(part, torch.from_numpy(np.ascontiguousarray(b)), compute_mode=how) for part in parts if len(part)]
+    parts, others = torch.tensor(a).split(ROWS), torch.tensor(b)
+    found = [torch.cdist(part, others, compute_mode=how) for part in parts if len(part)]
     return torch.cat(found).double().numpy() if found else np.zeros((0, len(b)))
 
 

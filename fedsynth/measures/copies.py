@@ -12,6 +12,7 @@ from fedsynth.neighbours import Pair, by_subject, distances, relative, spaces, s
 
 LEAST = 5  # patients in either set, below which there is no telling what is near
 PAIRS = 5
+FAR = 1e-4  # share of held-out images that would by chance lie as low as those that are left out
 
 COUNT = (
     "Synthetic images that lie nearer to one of a site's training images, in {}, than chance brings an image of another patient in one "
@@ -91,6 +92,6 @@ def threshold(real: np.ndarray, patients: int, alpha: float) -> float:
 
     logits = logit(np.clip(real, 1e-9, 0.999))
     low, middle, high = np.percentile(logits, [25, 50, 75])
-    factor = float(t.ppf(alpha, patients - 1)) * math.sqrt(1 + 1 / patients)
-    kept = logits[logits >= middle + factor * (high - low) / 1.349]  # 1.349 sd between the quartiles of a normal distribution
+    factor, far = (float(t.ppf(share, patients - 1)) * math.sqrt(1 + 1 / patients) for share in (alpha, min(alpha, FAR)))
+    kept = logits[logits >= middle + far * (high - low) / 1.349]  # 1.349 sd between the quartiles of a normal distribution
     return float(expit(min(kept.mean() + factor * kept.std(ddof=1), kept.min())))

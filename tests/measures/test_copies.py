@@ -1,0 +1,143 @@
+"""Copies are found, in whatever guise; other patients' images, and blurred ones, are none."""
+
+import csv
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from fedsynth.measures import Answer, Value
+from fedsynth.measures.copies import Copies, threshold
+from fedsynth.neighbours import by_subject, euclidean, mirrors, relative
+from tests.measures.phantoms import changed, halves, phantoms, site
+
+SPACES = ["pixel", "feature"]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    return phantoms(tmp_path_factory.mktemp("real"), 180)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    return phantoms(tmp_path_factory.mktemp("fresh"), 300, seed=9)
+
+
+def values(seen, **arguments):
+    return Copies(**arguments).at_site(seen).values
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_training_images_handed_over_as_synthetic_are_all_copies(real, space):
+    _, train = halves(real)
+    found = values(site(real, train))
+    assert found[f"copies_{space}"].value == len(train)
+    assert found[f"nearest_ratio_{space}"].value == 0 < found[f"nearest_ratio_{space}"].floor
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_mirrored_copies_are_found_where_the_model_saw_images_mirrored(real, space):
+    _, train = halves(real)
+    mirrored = changed(train, np.flip(train.images, -1))
+    assert values(site(real, mirrored, flip=(1,)))[f"copies_{space}"].value == len(train)
+    assert values(site(real, mirrored))[f"copies_{space}"].value < len(train) / 10
+
+
+def test_copies_under_a_little_noise_are_found(real):
+    _, train = halves(real)
+    noisy = train.images + np.random.default_rng(0).normal(0, 0.05, train.images.shape)
+    assert values(site(real, changed(train, noisy)))["copies_pixel"].value == len(train)
+
+
+def test_blurred_copies_are_found(real):
+    _, train = halves(real)
+    blurred = ndimage.gaussian_filter(train.images, (0, 0, 0.4, 0.4))
+    assert values(site(real, changed(train, blurred)))["copies_pixel"].value > 0.9 * len(train)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_images_of_other_patients_are_no_copies(real, fresh, space):
+    found = values(site(real, fresh))
+    assert found[f"copies_{space}"].value == 0
+    ratio = found[f"nearest_ratio_{space}"]
+    assert ratio.value == pytest.approx(ratio.floor, rel=0.1)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_false_alarms_are_not_more_frequent_than_alpha_says(real, fresh, space):
+    assert values(site(real, fresh), alpha=0.01)[f"copies_{space}"].value <= 0.01 * len(fresh)
+
+
+def test_a_blurred_mean_image_is_near_to_everything_and_no_copy(real):
+    held_out, train = halves(real)
+    mean = np.broadcast_to(train.images.mean(0), train.images.shape)
+    pixels = [s.images[:, :2].reshape(len(s), -1) for s in (held_out, train)]
+    nearer = euclidean(mean[:1, :2].reshape(1, -1), pixels[1]).min() < np.median(euclidean(*pixels).min(1))
+    assert nearer  # so that plain distance would call it a copy
+    found = values(site(real, changed(train, ndimage.gaussian_filter(mean, (0, 0, 1, 1)))))
+    assert found["copies_pixel"].value == 0
+    assert found["nearest_ratio_pixel"].value > found["nearest_ratio_pixel"].floor
+
+
+def test_a_patient_in_both_sets_under_two_names_does_not_disarm_it_and_shows_in_the_floor(real):
+    held_out, train = halves(real)
+    images = held_out.images.copy()
+    images[:2] = train.images[:2]
+    found = values(site(real, train, held_out=changed(held_out, images)))["copies_pixel"]
+    assert (found.value, found.floor) == (len(train), 2)
+
+
+def test_many_images_of_one_patient_hide_no_copy_of_it():
+    distances, whose = np.array([[0.1, 0.1, 0.1, 1.0, 1.0, 1.0]]), np.array(["a", "a", "a", "b", "c", "d"])
+    assert relative(distances, 3)[0] == pytest.approx(1)
+    assert relative(by_subject(distances, whose), 3)[0] == pytest.approx(0.1 / 0.7)
+
+
+def test_relative_distance_does_not_depend_on_the_scale_and_is_not_defined_without_one():
+    table = np.random.default_rng(0).uniform(1, 2, (5, 9))
+    assert relative(7 * table, 4) == pytest.approx(relative(table, 4))
+    assert np.isnan(relative(np.zeros((1, 9)), 4)).all()
+
+
+def test_the_fewer_patients_the_lower_is_the_threshold_but_never_above_what_they_show():
+    s = np.random.default_rng(0).beta(30, 5, 400)
+    assert 0 < threshold(s, 5, 1e-4) < threshold(s, 20, 1e-4) < threshold(s, 400, 1e-4) < s.min()
+    assert threshold(s, 400, 0.4) == pytest.approx(s.min())
+
+
+def test_mirrors_are_all_combinations_of_the_axes():
+    image = np.arange(4.0).reshape(1, 1, 2, 2)
+    assert {tuple(m.ravel()) for m in mirrors(image, (0, 1))} == {(0, 1, 2, 3), (2, 3, 0, 1), (1, 0, 3, 2), (3, 2, 1, 0)}
+    assert len(mirrors(image, ())) == 1
+
+
+def test_features_that_tell_no_image_from_another_give_no_number(real):
+    class Blind:
+        def features(self, images):
+            return np.ones((len(images), 3))
+
+    _, train = halves(real)
+    seen = site(real, train)
+    seen.extractor = Blind()
+    found = values(seen)
+    assert found["copies_feature"].value is found["nearest_ratio_feature"].value is None
+    assert found["copies_pixel"].value == len(train)
+
+
+def test_the_nearest_pairs_stay_at_the_site_as_a_picture_and_a_table(real, tmp_path):
+    _, train = halves(real)
+    values(site(real, train, keep=tmp_path / "keep"))
+    assert sorted(f.name for f in (tmp_path / "keep").iterdir()) == ["pairs.csv", "pairs.png"]
+    rows = list(csv.DictReader((tmp_path / "keep" / "pairs.csv").open()))
+    assert [row["space"] for row in rows] == ["pixel"] * 5 + ["feature"] * 5
+    assert all(row["synthetic"] == row["train"] and row["copy"] == "True" for row in rows)  # each one is its own copy
+
+
+def test_copies_of_the_sites_add_up_and_none_is_known_where_one_site_is_not():
+    known, unknown = (Answer({name: Value(v, {"real": 9, "synthetic": 5}, 1.0) for name in Copies.about}) for v in (2.0, None))
+    both = Copies().combine({"north": known, "east": known}, None)
+    assert both["copies_pixel"] == Value(4.0, {"real": 18, "synthetic": 5}, 2.0)
+    assert both["nearest_ratio_pixel"].value == 2
+    assert Copies().combine({"north": known, "east": unknown}, None)["copies_pixel"].value is None
+    assert Copies().combine({}, None)["copies_pixel"].value is None
