@@ -51,11 +51,20 @@ def validate(
 
 @app.command()
 def sample(model: Annotated[str, typer.Argument(help="a key of models in params.yaml")]) -> None:
-    """Draw a synthetic set from a trained model, validate it, export it, write its datasheet."""
+    """Draw a synthetic set from a trained model and validate it."""
     from fedsynth.stages import sample as stage
 
     settings, params = _start()
     stage.sample(params, settings.root, model)
+
+
+@app.command()
+def export(model: Annotated[str, typer.Argument(help="a key of models in params.yaml")]) -> None:
+    """Hand a synthetic set out with its verdict: an archive for each exporter, with datasheet and model card."""
+    from fedsynth.stages import export as stage
+
+    settings, params = _start()
+    stage.export(params, settings.root, model)
 
 
 @app.command()

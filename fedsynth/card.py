@@ -1,39 +1,62 @@
-"""The model card: a registered version's description, short and from what the run left in files."""
+"""The model card, short as a version's description and whole as MODEL_CARD.md; after Mitchell et al. (2019, arXiv:1810.03993)."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 LONGEST = 5000  # characters that MLflow's database keeps of a description
+FILE = "MODEL_CARD.md"
 
 
-def card(model: dict[str, Any], worth: dict[str, dict[str, Any]]) -> str:
-    """Markdown. `model` is its model.json, `worth` what worth.summary says of it by use, empty where it was not scored."""
+def card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:
+    """Markdown, the verdict first. `model` is its model.json, `facts` as fedsynth/facts.py gives them, None where it was not scored."""
+    parts = _judged(facts) if facts else ["**Not judged**: what it is worth and what it gives away has not been measured."]
     image, training = model["image"], model["training"]
-    generated = [c for c in image["channels"] if c not in image["given"]]
     sites = ", ".join(f"{site} ({n} images)" for site, n in sorted(model["sites"].items()))
     given = f" from {' + '.join(image['given'])}" if image["given"] else ""
-    parts = [
-        f"**{model['name']}**: {_last(model['family'])}, trained by {_last(model['algorithm'])} over {len(model['sites'])} sites: {sites}. "
-        f"{training['rounds']} rounds of {training['epochs']:g} local epochs; FLARE job `{model['job_id']}`; fedsynth {model['fedsynth']}.",
-        f"Makes {' + '.join(generated)} of size {'x'.join(map(str, image['size']))}{given} for the labels {', '.join(image['labels'])}; "
+    parts += [
+        f"Makes {' + '.join(made(image))} of size {'x'.join(map(str, image['size']))}{given} for the labels {', '.join(image['labels'])}; "
         "values lie in [-1, 1]. For research, not for diagnosis.",
-        _table(worth) if worth else "What it is worth has not been measured.",
+        f"**{model['name']}**: {_last(model['family'])}, trained by {_last(model['algorithm'])} over {len(model['sites'])} sites; "
+        f"{training['rounds']} rounds of {training['epochs']:g} local epochs; FLARE job `{model['job_id']}`; fedsynth {model['fedsynth']}.",
+        f"Sites: {sites}.",
     ]
     text = "\n\n".join(parts)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def _table(worth: dict[str, dict[str, Any]]) -> str:
-    columns = {"retained": "retained", "gap_closed": "gap closed", "gap_closed_poorest": "at the poorest site"}
-    lines = [f"| use | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {use} | {' | '.join(_percent(of.get(key)) for key in columns)} |" for use, of in worth.items()]
-    return "\n".join(lines)
+def model_card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:
+    """The whole card as markdown. The same files give the same text."""
+    from fedsynth.datasheet import render
+
+    shown = None
+    if facts:
+        from fedsynth.facttables import tables
+
+        shown = tables(facts)
+    uses = list(facts["uses"]) if facts else []
+    return render("card.md.j2", model=model, image=model["image"], made=made(model["image"]), uses=uses, t=shown)
 
 
-def _percent(share: float | None) -> str:
-    return "not computed" if share is None or not math.isfinite(share) else f"{share:.0%}"
+def made(image: dict[str, Any]) -> list[str]:
+    """The generated channels."""
+    return [c for c in image["channels"] if c not in image["given"]]
+
+
+def _judged(facts: dict[str, Any]) -> list[str]:
+    """Verdict, worth, what it gives away, worst site and class."""
+    from fedsynth.facttables import NOT_COMPUTED, WORTH, short_verdict, tables
+
+    t, (said, *broken) = tables(facts), short_verdict(facts)
+    columns = ["use", *(name.replace("_", " ").replace("poorest", "at the poorest site") for name in WORTH)]
+    worth = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    worth += [f"| {line['use']} | {' | '.join(line[name] for name in WORTH)} |" for line in t["worth"]]
+    audit = [f"{m['title']} {m['value']}" for m in t["audit"] if not m["value"].startswith(NOT_COMPUTED)] + [f"epsilon {t['epsilon'][0]}"]
+    missing = [m["title"] for m in t["audit"] if m["value"].startswith(NOT_COMPUTED)]
+    audit += [f"{NOT_COMPUTED}: {', '.join(missing)}"] if missing else []
+    parts = ["\n".join([f"**{said}.**", *(["", *(f"- {line}" for line in broken)] if broken else [])])]
+    parts += ["\n".join(worth)] if t["worth"] else ["What it is worth: not computed."]
+    return [*parts, f"Gives away: {'; '.join(audit)}.", f"Worst: {'. '.join(t['worst'])}."]
 
 
 def _last(block: dict[str, Any]) -> str:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fedsynth.dataset import ImageSet
 from fedsynth.params import Params
 
+if TYPE_CHECKING:
+    from fedsynth.dataset import ImageSet
 
-def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet) -> str:
-    """Markdown about the set `synthetic`, drawn from what `model` (its model.json) describes. The same set gives the same text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet, facts: dict[str, Any]) -> str:
+    """Markdown about the set `synthetic`, drawn from what `model` (its model.json) describes; `facts` as fedsynth/facts.py gives them.
+
+    The same set and facts give the same text.
+    """
+    from fedsynth.facttables import tables
 
     rows = synthetic.manifest
-    environment = Environment(
-        loader=PackageLoader("fedsynth", ""), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, autoescape=False
-    )
-    environment.filters.update(cell=cell, short=block)  # markdown, not HTML: cells are escaped by name
-    return environment.get_template("datasheet.md.j2").render(
+    return render(
+        "datasheet.md.j2",
         params=params,
         image=params.image,
         model=model,
@@ -28,7 +30,19 @@ def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet) -> str
         seeds=", ".join(str(s) for s in sorted(set(rows["seed"]))),
         size=" × ".join(map(str, params.image.size)),
         exporters=[e.class_path.rpartition(".")[2] for e in params.sample.exporters.values()],
+        t=tables(facts),
     )
+
+
+def render(template: str, **known: Any) -> str:
+    """Markdown of a template in this folder; the filters `cell` and `short` are the functions below."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fedsynth", ""), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, autoescape=False
+    )
+    environment.filters.update(cell=cell, short=block)  # markdown, not HTML: cells are escaped by name
+    return environment.get_template(template).render(**known)
 
 
 def cell(text: Any) -> str:

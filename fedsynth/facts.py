@@ -49,9 +49,7 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
         "reference_sha256": digest(reference["rows"]),
     }
     known |= _flat(known, list(params.score.uses))
-    limits = getattr(params, "gates", None)
-    verdict = gates.evaluate(limits.model_dump() if limits else {}, known["numbers"], known["floors"], known["why"])
-    return known | {"verdict": verdict}
+    return known | {"verdict": gates.evaluate(params.gates.model_dump(), known["numbers"], known["floors"], known["why"])}
 
 
 def digest(rows: list[dict[str, Any]]) -> str:

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from fedsynth.datasheet import block, cell, datasheet
+from fedsynth.facts import facts
 from fedsynth.params import Params
+from tests.judged import judged
 from tests.sets import make_set, tiny_params
+from tests.trained import trained
 
 
 def model_of(params: Params, **changes: Any) -> dict[str, Any]:
@@ -32,54 +35,76 @@ def params() -> Params:
 
 
 @pytest.fixture(scope="module")
+def known(params, tmp_path_factory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("project")
+    trained(root, params)
+    judged(root)
+    return facts(params, root, "vae")
+
+
+@pytest.fixture(scope="module")
 def synthetic(params, tmp_path_factory):
     return make_set(tmp_path_factory.mktemp("set"), params, site="synthetic", n=20, origin="synthetic", model="vae/c3c3c3", seed=0)
 
 
-def test_it_names_what_the_set_was_made_from_and_by_what(params, synthetic):
-    text = datasheet(params, model_of(params), synthetic)
+def test_it_names_what_the_set_was_made_from_and_by_what(params, synthetic, known):
+    text = datasheet(params, model_of(params), synthetic, known)
     for fact in ("north", "east", "120", "a1" * 32, "b2" * 32, "VAE", "FedAvg", "train_vae-4f2a", "c3" * 32, "vae/c3c3c3", "0.1.0"):
         assert fact in text, fact
 
 
-def test_it_counts_the_images_of_each_class(params, synthetic):
-    text = datasheet(params, model_of(params), synthetic)
+def test_it_counts_the_images_of_each_class(params, synthetic, known):
+    text = datasheet(params, model_of(params), synthetic, known)
     counts = synthetic.manifest["label"].value_counts()
     assert all(f"| {label} | {counts[label]} |" in text for label in params.image.labels)
     assert "| **all** | **20** |" in text
 
 
-def test_a_withheld_count_stays_withheld(params, synthetic):
-    assert "| east | &lt; 5 |" in datasheet(params, model_of(params), synthetic)
+def test_a_withheld_count_stays_withheld(params, synthetic, known):
+    assert "| east | &lt; 5 |" in datasheet(params, model_of(params), synthetic, known)
 
 
-def test_it_says_what_has_not_been_computed_and_grants_no_licence(params, synthetic):
-    text = datasheet(params, model_of(params), synthetic)
-    for measure in ("copies of training images", "membership inference", "epsilon of differential privacy"):
+def test_what_was_computed_stands_with_its_interval_and_floor(params, synthetic, known):
+    text = datasheet(params, model_of(params), synthetic, known)
+    assert "| FID | 2.00 | 1.70 to 2.30 | 1.00 |" in text
+    assert "| copies, by pixels | 0 |" in text
+    assert "| classification | balanced accuracy | 0.750 | 0.800 | 83 % | 67 % | 75 % (south) |" in text
+
+
+def test_what_was_not_computed_says_so(params, synthetic, known):
+    bare = known | {"measures": {}, "uses": {}, "scores": {}, "by_class": {}, "worst": {}}
+    text = datasheet(params, model_of(params), synthetic, bare)
+    for measure in ("copies, by pixels", "copies, by features", "membership by distance, AUC", "membership by loss, AUC", "FID", "recall"):
         assert f"| {measure} | not computed |" in text
+    assert "| epsilon of differential privacy | none |" in text
+    assert "worst site and class not computed" in text
+
+
+def test_it_grants_no_licence_and_no_use_on_patients(params, synthetic, known):
+    text = datasheet(params, model_of(params), synthetic, known)
     assert "The consortium decides; none is granted" in text
     assert "Not for the diagnosis or treatment" in text
 
 
-def test_the_layout_is_that_of_the_exporters_if_there_are_any(params, synthetic):
-    assert "masks/ " in datasheet(params, model_of(params), synthetic)
-    assert "images.npy" in datasheet(tiny_params(), model_of(params), synthetic)
+def test_the_layout_is_that_of_the_exporters_if_there_are_any(params, synthetic, known):
+    assert "masks/ " in datasheet(params, model_of(params), synthetic, known)
+    assert "images.npy" in datasheet(tiny_params(), model_of(params), synthetic, known)
 
 
-def test_the_same_set_gives_the_same_text_so_that_archives_do_not_change(params, synthetic):
-    assert datasheet(params, model_of(params), synthetic) == datasheet(params, model_of(params), synthetic)
+def test_the_same_set_gives_the_same_text_so_that_archives_do_not_change(params, synthetic, known):
+    assert datasheet(params, model_of(params), synthetic, known) == datasheet(params, model_of(params), synthetic, known)
 
 
-def test_odd_names_stay_in_their_cells(params, synthetic):
-    text = datasheet(params, model_of(params, sites={"a|b\n<i>": 9}, digests={}), synthetic)
+def test_odd_names_stay_in_their_cells(params, synthetic, known):
+    text = datasheet(params, model_of(params, sites={"a|b\n<i>": 9}, digests={}), synthetic, known)
     assert "| a\\|b &lt;i> | 9 | `not recorded` |" in text
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
 
 
-def test_a_volume_is_called_a_volume(tmp_path):
+def test_a_volume_is_called_a_volume(tmp_path, known):
     params = tiny_params(image={"size": [8, 8, 8]})
-    text = datasheet(params, model_of(params), make_set(tmp_path, params, n=6))
+    text = datasheet(params, model_of(params), make_set(tmp_path, params, n=6), known)
     assert "One synthetic volume of 8 × 8 × 8 voxels" in text
 
 

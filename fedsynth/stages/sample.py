@@ -1,10 +1,10 @@
-"""Draw a synthetic set from a trained model: images, manifest, exports, datasheet; checked like real data before anyone gets it."""
+"""Draw a synthetic set from a trained model: images and manifest, checked like real data before anyone gets it."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class SampleError(UserError):
 
 
 def sample(params: Params, root: Path, name: str) -> ImageSet:
-    """data/synthetic/<name> and data/export/<name> from models/<name>. Raises SampleError where the set fails the expectations."""
+    """data/synthetic/<name> from models/<name>. Raises SampleError where the set fails the expectations."""
     from fedsynth import expectations, weights
 
     source, folder = root / "models" / name, root / "data" / "synthetic" / name
@@ -39,7 +39,6 @@ def sample(params: Params, root: Path, name: str) -> ImageSet:
         raise SampleError(
             f"the synthetic set of {name} fails what real data must pass; train it longer or look at its losses\n{verdict.message()}"
         )
-    export(params, drawn, model, root / "data" / "export" / name)
     print(
         f"sample@{name}: {len(drawn)} images, {', '.join(f'{n} {label}' for label, n in drawn.manifest['label'].value_counts().items())}",
         flush=True,
@@ -119,31 +118,3 @@ def _given(params: Params, n: int) -> np.ndarray | None:
         )
     channels = ImageSet.load(Path(params.sample.given)).channels(params.image, params.image.given)
     return channels[np.arange(n) % len(channels)]
-
-
-def export(params: Params, drawn: ImageSet, model: dict[str, Any], folder: Path) -> None:
-    """One archive for each exporter (a set is few large files), each with the datasheet, and the datasheet beside them."""
-    from fedsynth.datasheet import datasheet
-
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    text = datasheet(params, model, drawn)
-    (folder / "DATASHEET.md").write_text(text)
-    for name, block in params.sample.exporters.items():
-        part = folder / name
-        part.mkdir()
-        block.build().write(drawn, params.image, part)
-        (part / "DATASHEET.md").write_text(text)
-        archive(part, folder / f"{name}.zip")
-        shutil.rmtree(part)
-
-
-def archive(folder: Path, path: Path) -> None:
-    """A zip whose bytes depend on the files alone: no times, fixed order."""
-    import zipfile
-
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
-        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            info = zipfile.ZipInfo(str(file.relative_to(folder)), date_time=(1980, 1, 1, 0, 0, 0))
-            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            out.writestr(info, file.read_bytes())

@@ -1,4 +1,4 @@
-"""A synthetic set: balanced, clean, the same for the same seed, and in archives whose bytes depend on the images alone."""
+"""A synthetic set: balanced, clean, and the same for the same seed."""
 
 from __future__ import annotations
 
@@ -97,12 +97,3 @@ def test_the_same_seed_draws_the_same_set_and_another_seed_another():
     np.testing.assert_array_equal(first.images, again.images)
     assert first.manifest.equals(again.manifest)
     assert not np.array_equal(first.images, third.images)
-
-
-def test_an_archive_depends_on_its_files_alone(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "b.txt").write_text("b")
-        (tmp_path / name / "a.txt").write_text("a")
-        sample.archive(tmp_path / name, tmp_path / f"{name}.zip")
-    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()

@@ -1,0 +1,78 @@
+"""The facts of a model as cells of tables, in the words of the report's page: what datasheet, model card and registry have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedsynth.judgement import card as judgement
+from fedsynth.judgement import gates_of, sentence
+from fedsynth.measuretable import BETTER, GIVES_AWAY, cell, epsilon_said, measures
+from fedsynth.usetable import ends, known_number, label_of
+
+NOT_COMPUTED = "not computed"
+WORTH = ("retained", "gap_closed", "gap_closed_poorest")
+
+
+def tables(facts: dict[str, Any]) -> dict[str, Any]:
+    """said (the verdict's sentence), gates, worth, measures, audit, missing, extractor, epsilon (word, meaning), worst: all of it text."""
+    found = measures({facts["model"]: facts})
+    return {
+        "said": _verdict(facts),
+        "gates": [{"gate": g["gate"], "kind": g["kind"], "held": "holds" if g["held"] else "does not hold", "reason": g["reason"]}
+                  for g in gates_of(facts)],
+        "worth": [worth_line(use, of) for use, of in facts["uses"].items()],
+        "measures": [_measure(name, of) for name, of in facts["measures"].items() if name not in GIVES_AWAY],
+        "audit": [_measure(name, facts["measures"].get(name) or {}) | {"title": title, "text": plain}
+                  for name, (title, plain) in GIVES_AWAY.items()],
+        "missing": found["missing"],
+        "extractor": facts["extractor"] or "not recorded",
+        "epsilon": epsilon_said(facts),
+        "worst": worst(facts),
+    }  # fmt: skip
+
+
+def worth_line(use: str, of: dict[str, Any]) -> dict[str, str]:
+    """One use: its headline metric, what networks reach, and the three shares with their 95 % intervals."""
+    intervals, why = of.get("intervals") or {}, of.get("why") or {}
+    line = {"use": use, "metric": label_of(of["headline"]), "poorest_site": of.get("poorest_site") or "not known"}
+    line |= {name: NOT_COMPUTED if of.get(name) is None else f"{of[name]:.3f}" for name in ("synthetic", "augmented")}
+    return line | {name: share(of.get(name), intervals.get(name), why.get(name, "")) for name in WORTH}
+
+
+def share(value: float | None, interval: list[float] | None = None, why: str = "") -> str:
+    """ "83 % (81 to 86 %)" """
+    if not known_number(value):
+        return f"{NOT_COMPUTED}{': ' + why if why else ''}"
+    around = ends(interval)
+    return f"{100 * value:.0f} %" + (f" ({around})" if around else "")
+
+
+def _measure(name: str, number: dict[str, Any]) -> dict[str, str]:
+    shown = cell(number)
+    about = {"title": number.get("title", name), "text": number.get("text", ""), "better": BETTER.get(number.get("better", ""), "")}
+    if not known_number(number.get("value")):
+        why = "" if shown["why"] == NOT_COMPUTED else f": {shown['why']}"
+        return about | shown | {"value": f"{NOT_COMPUTED}{why}"}
+    return about | shown
+
+
+def worst(facts: dict[str, Any]) -> list[str]:
+    """A sentence for each use: the site and the class that its networks serve worst."""
+    said = []
+    for use, of in facts["worst"].items():
+        site, label = of["site"], of["class"]
+        at = f"worst at {site['site']} ({label_of(site['metric'])} {site['value']:.2f})" if site else f"worst site {NOT_COMPUTED}"
+        by = f"worst class {label['label']} ({label_of(label['metric'])} {label['value']:.2f})" if label else f"worst class {NOT_COMPUTED}"
+        said.append(f"{use}: {at}; {by}")
+    return said or [f"worst site and class {NOT_COMPUTED}"]
+
+
+def short_verdict(facts: dict[str, Any]) -> list[str]:
+    """The verdict's sentence, then each gate that does not hold."""
+    broken = [f"{'required' if g['kind'] == 'require' else 'warning'}: {sentence(g)}" for g in gates_of(facts) if not g["held"]]
+    return [_verdict(facts), *broken]
+
+
+def _verdict(facts: dict[str, Any]) -> str:
+    text = judgement(facts["model"], facts)["said"]
+    return text[:1].upper() + text[1:]
