@@ -20,3 +20,18 @@ def monai_imports() -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+def with_scipy(module: str) -> None:
+    """Read a module of MONAI again that was imported while scipy was hidden: what it looked for is there now.
+
+    Its functions find the new names where they looked before, in the module's own dictionary, which a reload fills in place.
+    """
+    import importlib
+
+    import scipy.ndimage
+    import scipy.spatial  # noqa: F401
+
+    loaded = sys.modules[module]
+    if getattr(loaded, "scipy_ndimage", None) is not scipy.ndimage:
+        importlib.reload(loaded)

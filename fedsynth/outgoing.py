@@ -16,6 +16,7 @@ from fedsynth.rules import HINTS
 from fedsynth.verdict import withhold
 
 MIN_CELL = 5
+COUNTED = ("real", "train", "synthetic", "members", "non_members")  # images that a measure may say it rests on
 
 
 class LeakError(UserError):
@@ -37,8 +38,9 @@ def _known(text: str, info: ValidationInfo) -> str:
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Cell = Count | Annotated[str, Field(pattern=r"^< [0-9]{1,4}$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$"), AfterValidator(_known)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,80}$"), AfterValidator(_known)]
 Expectation = Annotated[str, AfterValidator(lambda text: text if text in HINTS else _refuse("is not the name of an expectation"))]
+Kind = Literal["local", "federated", "pooled", "synthetic", "augmented"]  # rows of the table of worth
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Few = Field(max_length=64)  # a table of numbers with more entries than any job has could be an image
 
@@ -49,6 +51,13 @@ def _refuse(why: str) -> Any:
 
 class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class Counted(Closed):
+    """Holds numbers that rest on images: too few of them say too much of each."""
+
+    def withheld(self, min_cell: int) -> None:
+        raise NotImplementedError
 
 
 class Failed(Closed):
@@ -84,11 +93,11 @@ class Train(Closed):
     epsilon: Number | None = None
 
 
-class Row(Closed):
+class Row(Counted):
     """What one network reached on one site's test images."""
 
     use: Name
-    name: Literal["local", "federated", "pooled", "synthetic", "augmented"]
+    name: Kind
     trained_on: Name
     model: Name | Literal[""]
     site: Name
@@ -111,9 +120,90 @@ class Row(Closed):
                     self.metrics[name] = None
 
 
-class Score(Closed):
+Square = Annotated[list[Annotated[list[Number], Field(max_length=256)]], Field(max_length=256)]
+
+
+class Spread(Counted):
+    """How the headline metrics of the table's rows vary together with the test images: a covariance, no resampled metric."""
+
+    use: Name
+    model: Name
+    site: Name
+    metric: Name
+    names: list[Kind] = Field(max_length=5)
+    covariance: Square | None
+    n: Cell
+
+    @model_validator(mode="after")
+    def _of_the_rows(self) -> Spread:
+        if self.covariance is not None and [len(line) for line in self.covariance] != [len(self.names)] * len(self.names):
+            raise ValueError("has a matrix of another size than its rows")
+        return self
+
+    def withheld(self, min_cell: int) -> None:
+        if isinstance(self.n, str) or self.n < min_cell:
+            self.n, self.covariance = self.n if isinstance(self.n, str) else withhold(self.n, min_cell), None
+
+
+class Measured(Counted):
+    """One number of a measure, with the counts of images that it rests on."""
+
+    value: Number | None
+    floor: Number | None
+    low: Number | None
+    high: Number | None
+    n: Annotated[dict[Name, Cell], Field(max_length=8)]
+
+    def withheld(self, min_cell: int) -> None:
+        """A number that rests on few images says too much of each."""
+        if any(isinstance(n, str) or 0 < n < min_cell for n in self.n.values()):
+            self.n = {k: n if isinstance(n, str) or n >= min_cell or not n else withhold(n, min_cell) for k, n in self.n.items()}
+            self.value = self.floor = self.low = self.high = None
+
+
+class Moments(Closed):
+    """Mean and covariance of the features of n images: only of more images than features, from which no single one can be solved for."""
+
+    n: Count
+    mean: list[Number] = Field(min_length=1, max_length=256)
+    covariance: Square
+
+    @model_validator(mode="after")
+    def _of_many(self, info: ValidationInfo) -> Moments:
+        if self.n < max(len(self.mean), (info.context or {})["min_cell"]):
+            raise ValueError("are of fewer images than features")
+        if [len(line) for line in self.covariance] != [len(self.mean)] * len(self.mean):
+            raise ValueError("has a matrix of another size than its mean")
+        return self
+
+
+class Measures(Closed):
+    values: Annotated[dict[Name, Measured], Few]
+    moments: dict[Literal["held_out", "train"], Moments]
+
+
+class Reference(Counted):
+    """The references' rows."""
+
     rows: list[Row] = Field(max_length=2000)
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+    def withheld(self, min_cell: int) -> None:
+        for row in self.rows:
+            row.withheld(min_cell)
+
+
+class Score(Reference):
+    """A synthetic set's rows, their spread, and its measures."""
+
+    spread: Annotated[list[Spread], Few] = Field(default_factory=list)
+    measures: Annotated[dict[Name, Measures], Few] = Field(default_factory=dict)
+
+    def withheld(self, min_cell: int) -> None:
+        super().withheld(min_cell)
+        parts: list[Counted] = [*self.spread, *(v for m in self.measures.values() for v in m.values.values())]
+        for part in parts:
+            part.withheld(min_cell)
 
 
 class Look(Closed):
@@ -133,7 +223,7 @@ JOBS: dict[str, type[Closed]] = {
     "validate": Validate,
     "train": Train,
     "score": Score,
-    "reference": Score,
+    "reference": Reference,
     "failure": Failure,
 }
 
@@ -153,9 +243,8 @@ def leave(job: str, answer: dict[str, Any], known: Collection[str] | None = None
     except ValidationError as error:
         problems = "; ".join(sorted({f"{_key(e['loc'])}: {_why(e)}" for e in error.errors(include_input=False, include_url=False)}))
         raise LeakError(f"{job}: the answer may not leave the site: {problems}") from None  # its cause would show the values
-    if isinstance(checked, Score):
-        for row in checked.rows:
-            row.withheld(min_cell)
+    if isinstance(checked, Reference):
+        checked.withheld(min_cell)
     return checked.model_dump(exclude_unset=True)
 
 
@@ -164,7 +253,8 @@ def vocabulary(job: str, params: Params, *more: str) -> frozenset[str]:
     if job in ("look", "validate"):
         return frozenset([*params.image.labels, *more])
     metrics = [name for block in params.score.uses.values() for name in block.build(**params.image.context()).metrics]
-    return frozenset(["all", *params.score.uses, *metrics, *more])
+    numbers = [name for block in params.score.measures.values() for name in block.build(**params.image.context()).about]
+    return frozenset(["all", *COUNTED, *params.score.uses, *metrics, *params.score.measures, *numbers, *more])
 
 
 def leave_arrays(arrays: Mapping[str, np.ndarray], allowed: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -186,7 +276,7 @@ def leave_arrays(arrays: Mapping[str, np.ndarray], allowed: Mapping[str, tuple[i
     return {name: arrays[name] for name in allowed}
 
 
-MODELS: list[type[Closed]] = [Failed, Row, *JOBS.values()]
+MODELS: list[type[Closed]] = [Failed, Row, Spread, Measured, Moments, Measures, *JOBS.values()]
 FIELDS = {field for model in MODELS for field in model.model_fields} | set(COLUMNS)
 
 

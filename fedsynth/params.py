@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from fedsynth import gates
 from fedsynth.errors import UserError
 
 
@@ -122,6 +123,8 @@ class Image(Strict):
             "generated": len(self.generated),
             "given": len(self.given),
             "labels": len(self.labels),
+            "label_names": tuple(self.labels),
+            "empty_labels": tuple(self.empty_labels),
             "size": tuple(self.size),
             "images": len(self.images),
             "masks": len(self.masks),
@@ -172,7 +175,24 @@ class Sample(Strict):
 
 class Score(Strict):
     seeds: list[int] = Field(default_factory=lambda: [1], min_length=1)
+    rounds: int = Field(10, ge=1)  # of the `federated` reference; a use's budget of steps is dealt out to them
     uses: dict[str, Block]
+    features: Block = Block(class_path="fedsynth.features.classifier.Classifier")  # the space in which images are compared
+    measures: dict[str, Block] = Field(default_factory=dict)
+
+
+class Gates(Strict):
+    """What a model's numbers must hold before it may be promoted: "classification/retained >= 0.85", "fid <= 3 * floor"."""
+
+    require: list[str] = Field(default_factory=list)
+    warn: list[str] = Field(default_factory=list)
+
+    @field_validator("require", "warn")
+    @classmethod
+    def _readable(cls, lines: list[str]) -> list[str]:
+        for line in lines:
+            gates.parse(line)
+        return lines
 
 
 class Params(Strict):
@@ -185,6 +205,7 @@ class Params(Strict):
     models: dict[str, Model]
     sample: Sample = Sample()
     score: Score
+    gates: Gates = Gates()
 
     @field_validator("models")
     @classmethod

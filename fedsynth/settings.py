@@ -15,6 +15,7 @@ DESCRIBED = {
     "FEDSYNTH_ROOT": "the project's folder; default: the working directory",
     "FEDSYNTH_DATA": "folder that holds a site's ingested sets, <data>/<site>/; default: <root>/data/sites",
     "FEDSYNTH_STATE": "folder where a site keeps its own state and validation reports; default: <root>/.work/sites",
+    "FEDSYNTH_EXTRACTORS": "folder of the files that feature extractors read (score.features), at the centre and each site; default: <root>/extractors",
     "FEDSYNTH_STALL_S": "seconds without a sign of life after which a job is ended; default 180, in production 3600 (longer than a round)",
     "FEDSYNTH_CONNECT_S": "seconds to wait for the federation's server, and for sites that are not connected; default 60",
     "FEDSYNTH_CODE": "what code a job carries to the sites: thin (default: its client.py), none (sites that allow no code)",
@@ -52,6 +53,7 @@ class Settings:
     kit: Path | None = None
     connect_s: float = 60
     code: str = "thin"
+    extractors: Path = Path("extractors")
 
     @classmethod
     def read(cls) -> Settings:
@@ -72,6 +74,7 @@ class Settings:
             kit=Path(kit).resolve() if kit else None,
             connect_s=_seconds("FEDSYNTH_CONNECT_S", 60),
             code=_one_of("FEDSYNTH_CODE", CODES),
+            extractors=Path(env.get("FEDSYNTH_EXTRACTORS") or root / "extractors").resolve(),
         )
 
     @property

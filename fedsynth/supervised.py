@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from fedsynth.optimizer import LeanAdamW
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -22,31 +26,61 @@ class Budget:
     weight_decay: float = 0.05
 
 
-def train(net: nn.Module, loss: Callable[[Tensor, Tensor, Tensor], Tensor], images: Tensor, masks: Tensor, y: Tensor, budget: Budget,
-          seed: int, weights: Tensor | None = None) -> nn.Module:  # fmt: skip
-    """Train `net` in place on images (N, I, *S), masks (N, M, *S), y (N,); `loss(net(images), masks, y)` is a scalar.
+class Training:
+    """A training that may be taken in pieces, so that the rounds of FedAvg are the same loop as a training in one go.
 
-    Every class is drawn as often as every other, and within a class an image in proportion to `weights` (N,) >= 0 (default: equal).
-    The same seed gives the same network on the same machine. Raises ValueError where there is no image.
+    On images (N, I, *S), masks (N, M, *S), y (N,); `loss(net(images), masks, y)` is a scalar. Every class is drawn as often as every other,
+    and within a class an image in proportion to `weights` (N,) >= 0 (default: equal). The same seed gives the same network on the same
+    machine. Raises ValueError where there is no image.
     """
-    if len(images) == 0:
-        raise ValueError("there is no image to train on; look at the set's manifest: every row is in another split or has a problem")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    generator = torch.Generator().manual_seed(seed)
-    net = net.to(device).train()
-    optimizer = LeanAdamW(net.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, budget.lr, total_steps=max(budget.steps, 2), pct_start=0.1)
-    share = shares(y, weights)
-    for _ in range(budget.steps):
-        places = torch.multinomial(share, budget.batch, replacement=True, generator=generator)
-        x, m = augment(images[places], masks[places], generator)
-        value = loss(net(x.to(device)), m.to(device), y[places].to(device))
-        optimizer.zero_grad(set_to_none=True)
+
+    def __init__(self, net: nn.Module, loss: Loss, images: Tensor, masks: Tensor, y: Tensor, budget: Budget, seed: int,
+                 weights: Tensor | None = None):  # fmt: skip
+        if len(images) == 0:
+            raise ValueError("there is no image to train on; look at the set's manifest: every row is in another split or has a problem")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.net, self.loss, self.budget = net.to(self.device), loss, budget
+        self.images, self.masks, self.y = images, masks, y
+        self.generator = torch.Generator().manual_seed(seed)
+        self.share = shares(y, weights)
+        self.optimizer = LeanAdamW(net.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, budget.lr, total_steps=max(budget.steps, 2), pct_start=0.1)
+
+    def steps(self, n: int) -> float:
+        """Take the next n steps of the budget. Returns the mean loss, NaN of none."""
+        self.net.train()
+        losses = [self._step() for _ in range(n)]
+        self.net.eval()
+        return sum(losses) / n if n else math.nan
+
+    def _step(self) -> float:
+        places = torch.multinomial(self.share, self.budget.batch, replacement=True, generator=self.generator)
+        x, m = augment(self.images[places], self.masks[places], self.generator)
+        value = self.loss(self.net(x.to(self.device)), m.to(self.device), self.y[places].to(self.device))
+        self.optimizer.zero_grad(set_to_none=True)
         value.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    return net.eval()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        return float(value.detach())
+
+    def state(self) -> dict[str, Any]:
+        """What must outlive a process: tensors and plain values."""
+        schedule = {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float)}
+        return {"optimizer": self.optimizer.state_dict(), "schedule": schedule, "generator": self.generator.get_state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+
+
+def train(net: nn.Module, loss: Loss, images: Tensor, masks: Tensor, y: Tensor, budget: Budget, seed: int,
+          weights: Tensor | None = None) -> nn.Module:  # fmt: skip
+    """Train `net` in place, the whole budget in one go; see Training."""
+    Training(net, loss, images, masks, y, budget, seed, weights).steps(budget.steps)
+    return net
 
 
 def shares(y: Tensor, weights: Tensor | None = None) -> Tensor:

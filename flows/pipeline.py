@@ -165,7 +165,8 @@ class Listener:
         text = self.losses(event["sites"])
         _run.terminal.round(self.address, event, text)
         self.log.info("round %d/%d  %s", event["round"] + 1, event["rounds"], text)
-        _run.tracker.get().round(self.model, event)
+        if self.model:  # the references' rounds belong to no model
+            _run.tracker.get().round(self.model, event)
         percent = 100 * (event["round"] + 1) / event["rounds"]
         if self.artifact is None:
             key = self.address.replace("@", "-").replace("_", "-")

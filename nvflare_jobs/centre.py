@@ -63,6 +63,30 @@ def ask(stage: str, job: Path, sites: list[str], settings: Settings) -> dict[str
     return found
 
 
+def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict[str, Any], more: dict[str, Any],
+         started: float) -> tuple[Path, dict[str, Any]]:  # fmt: skip
+    """Ask every site that passed for rows of the table of worth, and write them to reports/. Returns the file and the sites' answers.
+
+    `kind`: whose client answers, "reference" or "score"; `name`: of the model, if any; `more` goes into the question.
+    """
+    validation = validated(settings.root)
+    sites, stage = validation["used"], f"{kind}@{name}" if name else kind
+    digests = {site: validation["sites"][site]["digest"] for site in sites}
+    config = {"params": public(params), "name": name, "digests": digests, **more}
+    folder = settings.root / ".work" / "jobs" / f"{stage.replace('@', '-')}-job"
+    fitted = time.monotonic() - started
+    job = build.ask(folder, kind, stage.replace("@", "_"), sites, params.consortium, config, payload, thin=settings.thin)
+    found = ask(stage, job, sites, settings)
+    answers = {site: found[site]["answer"] for site in sites if "answer" in found[site]}
+    written = [row for answer in answers.values() for row in answer["rows"]]
+    seconds = {"centre": round(fitted, 1)} | {site: answer["seconds"] for site, answer in answers.items()}
+    left_out = {site: found[site]["failed"] for site in sites if site not in answers}
+    out = settings.root / "reports" / (f"{kind}/{name}.json" if name else f"{kind}.json")
+    outputs.write(out, {"rows": written, "seconds": seconds, "left_out": left_out})
+    print(f"{stage}: {len(written)} rows from {len(answers)} sites", flush=True)
+    return out, answers
+
+
 def expected(params: Params, settings: Settings) -> list[str]:
     """The sites of the consortium: those that params.yaml names, else the source's; of a real federation those that are connected."""
     if params.consortium.sites:

@@ -7,7 +7,7 @@ from pathlib import Path
 from nvflare.app_common.executors.client_api_executor import ClientAPIExecutor, ExecutionMode
 from nvflare.client.config import ExchangeFormat, TransferType
 
-KINDS = ("validate", "train", "score")
+KINDS = ("validate", "train", "reference", "score")
 
 
 class Installed(ClientAPIExecutor):

@@ -157,6 +157,11 @@ class Site:
             flare.send(FLModel(params=NOTHING, meta={"failed": allowed["failure"]}))
 
 
+def arrays_of(received: Arrays, start: str) -> Arrays:
+    """Those whose names begin with `start`, by the rest of their names."""
+    return {name.removeprefix(start): array for name, array in received.items() if name.startswith(start)}
+
+
 def main(work: Callable[[Site], None]) -> None:
     """Run a client. Any error is one line in the site's log, with its reason; the centre gets one word of a closed list."""
     site = Site()

@@ -1,85 +1,80 @@
-"""The networks behind the table of worth: who trains what on which images, and tests it where.
+"""What a synthetic set is worth and what it gives away, at one site: rows of the table, their spread, and every measure.
 
 No FLARE here: nvflare_jobs/score/ carries it.
-
-`networks` below are {use: {seed: state}}, a state being the arrays of a network by parameter name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.features import Extractor
+from fedsynth.measures import Answer, Measure, Moments, Seen, Value, plain
 from fedsynth.params import Params
-from fedsynth.uses import Use
+from fedsynth.stages import reference
+from fedsynth.stages.networks import Networks, fit, held_out, network, training, uses
+from fedsynth.uses import Table, Use
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
-State = dict[str, np.ndarray]
-Networks = dict[str, dict[int, State]]
-Rows = list[dict[str, Any]]
+    from fedsynth.families import Family
 
 REAL_SHARE = 0.5  # of what `augmented` draws within a class; the rest is synthetic
+TIMES = 300  # resamplings of the test images
 
 
-def uses(params: Params) -> dict[str, Use]:
-    return {name: block.build(**params.image.context()) for name, block in params.score.uses.items()}
+def fit_synthetic(params: Params, synthetic: ImageSet) -> Networks:
+    """Networks on the synthetic set alone (train on synthetic, test on real: Esteban et al. 2017, arXiv:1706.02633)."""
+    return {name: {seed: fit(use, params, synthetic, seed) for seed in params.score.seeds} for name, use in uses(params).items()}
 
 
-def training(real: ImageSet) -> ImageSet:
-    """All that any network may be trained on: the training split. The one place where the table's rows get their real images from."""
-    return _sound(real.split("train"))
+def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet, sent: dict[str, Networks], state: Path,
+                 model: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
+    """Rows of `synthetic`, sent by the centre, and `augmented`, trained here on own and synthetic images; and how all rows vary together.
 
-
-def testing(real: ImageSet) -> ImageSet:
-    """What every row of the table is tested on. Raises ValueError for synthetic images: a set must not be judged by itself."""
-    test = _sound(real.split("test"))
-    if (test.manifest["origin"] != "real").any():
-        raise ValueError("the test split holds synthetic images; worth is measured on real ones only")
-    return test
-
-
-def _sound(images: ImageSet) -> ImageSet:
-    """Without the rows that have a problem: their arrays are zeros."""
-    return images.where(images.manifest["problem"] == "")
-
-
-def fit_pooled(params: Params, sets: dict[str, ImageSet]) -> Networks:
-    """Networks on all sites' training images together. In simulation only: nobody may pool images of hospitals."""
-    together = concatenate([training(real) for real in sets.values()])
-    return {name: {seed: _fit(use, params, together, seed) for seed in params.score.seeds} for name, use in uses(params).items()}
-
-
-def fit_synthetic(params: Params, synthetic: ImageSet, seed: int) -> dict[str, State]:
-    """use -> network on the synthetic set alone (train on synthetic, test on real: Esteban et al. 2017, arXiv:1706.02633)."""
-    return {name: _fit(use, params, synthetic, seed) for name, use in uses(params).items()}
-
-
-def reference_at_site(params: Params, site: str, real: ImageSet, pooled: Networks) -> Rows:
-    """`local`, trained here, and `pooled`, sent by the centre, on the site's test images."""
-    rows = []
-    for name, use in uses(params).items():
-        for seed in params.score.seeds:
-            rows.append(_row(use, params, real, _fit(use, params, training(real), seed), name, "local", site, "", site, seed))
-            if name in pooled:
-                rows.append(_row(use, params, real, pooled[name][seed], name, "pooled", "all", "", site, seed))
-    return rows
-
-
-def score_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet, networks: Networks, model: str) -> Rows:
-    """`synthetic`, sent by the centre, and `augmented`, trained here on own and synthetic images, on the site's test images."""
-    rows, both = [], concatenate([training(real), synthetic])
+    `sent`: row -> networks: "synthetic", "federated" and, in simulation, "pooled".
+    """
+    both = concatenate([training(real), synthetic])
     weights = balance(both, len(training(real)))
+    own, rows, spread = reference.local(params, real, state), [], []
     for name, use in uses(params).items():
-        for seed in params.score.seeds:
-            rows.append(_row(use, params, real, networks[name][seed], name, "synthetic", model, model, site, seed))
-            rows.append(_row(use, params, real, _fit(use, params, both, seed, weights), name, "augmented", site, model, site, seed))
-    return rows
+        added = {name: {seed: fit(use, params, both, seed, weights) for seed in params.score.seeds}}
+        networks = {"local": own, **sent, "augmented": added}
+        judged = {
+            kind: [reference.judge(params, use, real, of[name][seed], seed) for seed in params.score.seeds]
+            for kind, of in networks.items()
+            if name in of
+        }
+        for kind, on in (("synthetic", model), ("augmented", site)):
+            for seed, table in zip(params.score.seeds, judged[kind], strict=True):
+                rows.append(reference.row(params, use, real, {}, name, kind, on, model, site, seed, table))
+        spread.append({"use": name, "model": model, "site": site, "metric": use.headline} | covariance(use, judged, params.seed))
+    return rows, spread
+
+
+def covariance(use: Use, judged: dict[str, list[Table]], seed: int) -> dict[str, Any]:
+    """How the headline metrics of the table's rows vary together with the test images: a paired bootstrap's covariance.
+
+    `judged`: row -> a table for each seed, all of the same images. Every resampling draws the same images for all rows and seeds, as many
+    of each class as there are (Efron & Tibshirani 1993); a row's metric is the mean over its seeds. Only this matrix leaves the site: the
+    resampled metrics themselves, whose images anybody could draw again, would say what each single image added.
+    """
+    rng = np.random.default_rng([seed, 4])
+    y, names = next(iter(judged.values()))[0]["y"], list(judged)
+    groups = [np.flatnonzero(y == k) for k in np.unique(y)]
+    replicates = np.full((TIMES, len(names)), np.nan)
+    for i in range(TIMES):
+        chosen = np.concatenate([rng.choice(g, len(g)) for g in groups] or [np.array([], int)])
+        for j, tables in enumerate(judged.values()):
+            replicates[i, j] = np.mean([use.summarise({k: v[chosen] for k, v in t.items()})[0][use.headline] for t in tables])
+    n = use.summarise(next(iter(judged.values()))[0])[1][use.headline]
+    known = replicates[np.isfinite(replicates).all(1)]
+    matrix = np.atleast_2d(np.cov(known, rowvar=False)).round(8).tolist() if len(known) > TIMES // 2 else None
+    return {"names": names, "covariance": matrix, "n": n}
 
 
 def balance(both: ImageSet, n_real: int) -> Tensor:
@@ -96,48 +91,50 @@ def balance(both: ImageSet, n_real: int) -> Tensor:
     return torch.from_numpy(weights)
 
 
-def _tensors(params: Params, images: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
-    import torch
-
-    image = params.image
-    parts = images.channels(image, image.images), images.channels(image, image.masks), images.labels(image)
-    return torch.tensor(parts[0]), torch.tensor(parts[1]), torch.tensor(parts[2])
+def measures(params: Params) -> dict[str, Measure]:
+    return {name: block.build(**params.image.context()) for name, block in params.score.measures.items()}
 
 
-def _fit(use: Use, params: Params, images: ImageSet, seed: int, weights: torch.Tensor | None = None) -> State:
-    net = use.fit(*_tensors(params, images), seed=seed, weights=weights)
-    return {name: value.detach().cpu().numpy() for name, value in net.state_dict().items()}
+def seen(params: Params, synthetic: ImageSet, federated: Networks, extractors: Path, real: ImageSet | None = None,
+         family: Family | None = None, flip: tuple[int, ...] = (), keep: Path | None = None) -> Seen:  # fmt: skip
+    """What the measures look at, at a site or (without `real`) at the centre. `extractors`: where this machine keeps extractor files."""
+    seed = params.score.seeds[0]
+    networks = {name: (use, network(use, federated[name][seed], seed)) for name, use in uses(params).items()}
+    extractor: Extractor = params.score.features.build(**params.image.context()).open(networks, extractors)
+    sets = {} if real is None else {"held_out": held_out(real), "train": training(real)}
+    return Seen(params.image, synthetic, extractor, networks, **sets, family=family, flip=flip, seed=params.seed, keep=keep)
 
 
-def _network(use: Use, state: State, seed: int) -> nn.Module:
-    import torch
-
-    net = use.network(seed)
-    net.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
-    return net.eval()
-
-
-def _row(use: Use, params: Params, real: ImageSet, state: State, name: str, kind: str, trained_on: str, model: str, site: str,
-         seed: int) -> dict[str, Any]:  # fmt: skip
-    metrics, n = use.score(_network(use, state, seed), *_tensors(params, testing(real)))
-    first = [use.headline, *(m for m in metrics if m != use.headline)]  # the table of worth is about the first
-    shown = {m: None if np.isnan(metrics[m]) else round(float(metrics[m]), 6) for m in first}
-    return {"use": name, "name": kind, "trained_on": trained_on, "model": model, "site": site, "seed": seed, "metrics": shown, "n": n}
+def measured_at_site(params: Params, of: Seen) -> dict[str, dict[str, Any]]:
+    """measure -> {"values": {name: number with counts, floor, interval}, "moments": {...}}, as it may leave."""
+    found = {}
+    for name, measure in measures(params).items():
+        answer = measure.at_site(of)
+        moments = {k: {"n": m.n, "mean": m.mean.tolist(), "covariance": m.covariance.tolist()} for k, m in answer.moments.items()}
+        found[name] = {"values": {n: plain(v) for n, v in answer.values.items()}, "moments": moments}
+    return found
 
 
-def to_arrays(networks: Networks) -> State:
-    """As flat arrays that travel: "<use>/<seed>/<parameter>"."""
-    return {f"{use}/{seed}/{name}": a for use, seeds in networks.items() for seed, state in seeds.items() for name, a in state.items()}
+def combined(params: Params, centre: Seen, sites: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """name of a number -> itself for all sites, by site, what it is, and why it is missing; `sites`: what each has sent."""
+    out = {}
+    for name, measure in measures(params).items():
+        answers = {site: _answer(sent[name]) for site, sent in sites.items()}
+        for number, value in measure.combine(answers, centre).items():
+            about = measure.about[number]
+            by_site = {site: plain(a.values[number]) for site, a in answers.items() if number in a.values}
+            absent = [site for site, v in by_site.items() if v["value"] is None]
+            why = "" if value.value is not None else f"could not be computed at {', '.join(absent) or 'the centre'}: too few images there"
+            out[number] = {"measure": name, "better": about.better, "title": about.title, "text": about.text, **plain(value), "why": why,
+                           "sites": by_site}  # fmt: skip
+    return out
 
 
-def from_arrays(arrays: State) -> Networks:
-    networks: Networks = {}
-    for use, seed, name, array in _split(arrays):
-        networks.setdefault(use, {}).setdefault(seed, {})[name] = array
-    return networks
-
-
-def _split(arrays: State) -> Iterator[tuple[str, int, str, np.ndarray]]:
-    for key, array in arrays.items():
-        use, seed, name = key.split("/", 2)
-        yield use, int(seed), name, array
+def _answer(sent: dict[str, Any]) -> Answer:
+    """As a measure gave it at its site; a count that was withheld is not there."""
+    values = {
+        name: Value(v["value"], {k: n for k, n in v["n"].items() if isinstance(n, int)}, v["floor"], v["low"], v["high"])
+        for name, v in sent["values"].items()
+    }
+    moments = {k: Moments(m["n"], np.array(m["mean"]), np.array(m["covariance"])) for k, m in sent["moments"].items()}
+    return Answer(values, moments)

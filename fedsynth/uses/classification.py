@@ -6,51 +6,78 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedsynth.supervised import Budget, train
-from fedsynth.uses import Use, predict
+from fedsynth.supervised import Budget
+from fedsynth.uses import Table, Use, predict
 
 
 class Classification(Use):
     """A small convolutional network with GroupNorm and a cross-entropy; `width` channels at full resolution
-    (a multiple of 4), doubled twice.
+    (a multiple of 4), doubled twice, and `features` units before the last layer.
 
-    `images`: image channels I; `labels`: classes K; `size`: *S. `steps`, `batch`, `lr`: the budget, the same for every row.
+    `images`: image channels I; `labels`: classes K, `label_names`: theirs; `size`: *S. `steps`, `batch`, `lr`: the budget.
     """
 
     headline = "balanced_accuracy"
-    metrics = ("balanced_accuracy", "auroc")
+    lower = frozenset({"ece"})
 
-    def __init__(
-        self, images: int, labels: int, size: tuple[int, ...], steps: int = 200, batch: int = 24, lr: float = 5e-3, width: int = 12
-    ):
-        self.images, self.labels, self.size = images, labels, size
-        self.steps, self.batch, self.lr, self.width = steps, batch, lr, width
+    def __init__(self, images: int, labels: int, size: tuple[int, ...], label_names: tuple[str, ...] = (), steps: int = 200,
+                 batch: int = 24, lr: float = 5e-3, width: int = 12, features: int = 16):  # fmt: skip
+        self.images, self.labels, self.size, self.label_names = images, labels, size, label_names
+        self.steps, self.batch, self.lr, self.width, self.features = steps, batch, lr, width, features
+        self.budget = Budget(steps, batch, lr)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
+        by_class = [f"{metric}.{name}" for metric in ("sensitivity", "specificity") for name in self.label_names]
+        return ("balanced_accuracy", "auroc", "sensitivity", "specificity", "ece", *by_class)
 
     def network(self, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return Classifier(len(self.size), self.images, self.labels, self.width)
+            return Classifier(len(self.size), self.images, self.labels, self.width, self.features)
 
-    def fit(self, images: Tensor, masks: Tensor, y: Tensor, seed: int, weights: Tensor | None = None) -> nn.Module:
-        def loss(logits: Tensor, _: Tensor, target: Tensor) -> Tensor:
-            return F.cross_entropy(logits, target, label_smoothing=0.05)
+    def loss(self, output: Tensor, masks: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(output, y, label_smoothing=0.05)
 
-        return train(self.network(seed), loss, images, masks, y, Budget(self.steps, self.batch, self.lr), seed, weights)
+    def judge(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
+        """`logits` (N, K) and `y` (N,)."""
+        return {"logits": predict(net, images, self.labels).numpy(), "y": y.numpy()}
 
-    def score(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> tuple[dict[str, float], dict[str, int]]:
+    def summarise(self, table: Table) -> tuple[dict[str, float], dict[str, int]]:
         """`balanced_accuracy`: mean recall over the classes that the images have (as scikit-learn), NaN below two classes.
         `auroc`: one class against the rest, mean over all K classes; NaN where a class has no image, because a mean over fewer
         classes is another quantity (Hand & Till 2001 and scikit-learn ask for all of them, too).
+        `sensitivity`, `specificity`: of each class against the rest, and their means over all K classes, NaN as for AUROC.
+        `ece`: expected calibration error of the class that is named (Guo et al. 2017, arXiv:1706.04599, equation 3), 10 bins.
         """
-        logits = predict(net, images, self.labels)
-        n = len(y)
-        return {"balanced_accuracy": balanced_accuracy(logits, y), "auroc": auroc(logits, y)}, {"balanced_accuracy": n, "auroc": n}
+        logits, y = torch.from_numpy(table["logits"]), torch.from_numpy(table["y"])
+        found = logits.argmax(1)
+        metrics = {"balanced_accuracy": balanced_accuracy(logits, y), "auroc": auroc(logits, y)}
+        sensitivity = [_share(found[y == k] == k) for k in range(self.labels)]
+        specificity = [_share(found[y != k] != k) for k in range(self.labels)]
+        metrics |= {"sensitivity": _mean(sensitivity), "specificity": _mean(specificity), "ece": calibration_error(logits, y)}
+        n = dict.fromkeys(metrics, len(y))
+        for k, name in enumerate(self.label_names):
+            metrics |= {f"sensitivity.{name}": sensitivity[k], f"specificity.{name}": specificity[k]}
+            n |= {f"sensitivity.{name}": int((y == k).sum()), f"specificity.{name}": int((y != k).sum())}
+        return metrics, n
+
+
+def _share(right: Tensor) -> float:
+    return float(right.double().mean())  # the mean of none is NaN
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 class Classifier(nn.Module):
-    """(B, I, *S) -> (B, K) logits. Each image and channel is standardised first, so that a scanner's gain and offset do not matter."""
+    """(B, I, *S) -> (B, K) logits. `embed` gives what the last layer sees, (B, `features`).
 
-    def __init__(self, dimensions: int, images: int, labels: int, width: int):
+    Each image and channel is standardised first, so that a scanner's gain and offset do not matter.
+    """
+
+    def __init__(self, dimensions: int, images: int, labels: int, width: int, features: int):
         super().__init__()
         from fedsynth.lean import monai_imports
 
@@ -66,11 +93,16 @@ class Classifier(nn.Module):
         self.features = nn.Sequential(block(images, w, 1), block(w, 2 * w, 2), block(2 * w, 4 * w, 2), block(4 * w, 4 * w, 2))
         # A small lesion shows in the maximum, a change of the whole image in the mean.
         self.mean, self.max = Pool[Pool.ADAPTIVEAVG, dimensions](1), Pool[Pool.ADAPTIVEMAX, dimensions](1)
-        self.head = nn.Linear(8 * w, labels)
+        # Few, because they are the space of FID, whose covariance wants more images than features: a small site has a dozen.
+        self.last = nn.Linear(8 * w, features)
+        self.head = nn.Linear(features, labels)
+
+    def embed(self, x: Tensor) -> Tensor:
+        h = self.features(self.standardise(x))
+        return F.silu(self.last(torch.cat([self.mean(h), self.max(h)], 1).flatten(1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.features(self.standardise(x))
-        return self.head(torch.cat([self.mean(h), self.max(h)], 1).flatten(1))
+        return self.head(self.embed(x))
 
 
 def balanced_accuracy(logits: Tensor, y: Tensor) -> float:
@@ -92,3 +124,16 @@ def auroc(logits: Tensor, y: Tensor) -> float:
     if len(y.unique()) < max(labels, 2):
         return float("nan")
     return float(compute_roc_auc(logits.softmax(1), F.one_hot(y, labels).float(), average="macro"))  # type: ignore[arg-type]
+
+
+def calibration_error(logits: Tensor, y: Tensor, bins: int = 10) -> float:
+    """Sum over the bins of confidence of n_b / N |accuracy - confidence|; NaN where there is no image."""
+    from fedsynth.lean import monai_imports
+
+    with monai_imports():
+        from monai.metrics.calibration import calibration_binning
+    if not len(y):
+        return float("nan")
+    confidence, named = logits.softmax(1).max(1)
+    said, right, n = calibration_binning(confidence[None, None], (named == y).float()[None, None], num_bins=bins)
+    return float((n * (said - right).abs()).nansum() / len(y))

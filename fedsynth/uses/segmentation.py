@@ -2,69 +2,125 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from functools import cached_property
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedsynth.supervised import Budget, train
-from fedsynth.uses import Use, predict
+from fedsynth.supervised import Budget
+from fedsynth.uses import Table, Use, predict
 
 
 class Segmentation(Use):
     """A small U-Net with GroupNorm, Dice and cross-entropy; the target is where a mask channel is above 0.
 
-    `images`, `masks`: channels I and M; `size`: *S. `steps`, `batch`, `lr`: the budget, the same for every row; `width`: channels at
-    full resolution, a multiple of 4.
+    `images`, `masks`: channels I and M; `size`: *S; `label_names`, `empty_labels`: the classes', and of those without a mask.
+    `steps`, `batch`, `lr`: the budget; `width`: channels at full resolution, a multiple of 4.
     Raises ValueError without a mask channel: take the use out of `score.uses` then.
     """
 
     headline = "dice"
-    metrics = ("dice", "false_positive_rate")
+    lower = frozenset({"hd95", "false_positive_rate"})
 
-    def __init__(self, images: int, masks: int, size: tuple[int, ...], steps: int = 200, batch: int = 16, lr: float = 5e-3, width: int = 8):
+    def __init__(self, images: int, masks: int, size: tuple[int, ...], label_names: tuple[str, ...] = (),
+                 empty_labels: tuple[str, ...] = (), steps: int = 200, batch: int = 16, lr: float = 5e-3, width: int = 8):  # fmt: skip
         if masks < 1:
             raise ValueError("segmentation needs a mask channel; name one in image.channels or take this use out of score.uses")
-        self.images, self.masks, self.size = images, masks, size
+        self.images, self.masks, self.size, self.label_names, self.empty_labels = images, masks, size, label_names, empty_labels
         self.steps, self.batch, self.lr, self.width = steps, batch, lr, width
+        self.budget = Budget(steps, batch, lr)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("dice", "hd95", "false_positive_rate", *(f"dice.{name}" for _, name in self._classes()))
+
+    def _classes(self) -> list[tuple[int, str]]:
+        """Those that may have a mask, with their places."""
+        return [(k, name) for k, name in enumerate(self.label_names) if name not in self.empty_labels]
 
     def network(self, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return Segmenter(len(self.size), self.images, self.masks, self.width)
 
-    def fit(self, images: Tensor, masks: Tensor, y: Tensor, seed: int, weights: Tensor | None = None) -> nn.Module:
+    @cached_property
+    def criterion(self) -> nn.Module:
         from fedsynth.lean import monai_imports
 
         with monai_imports():
             from monai.losses.dice import DiceCELoss
-        criterion = DiceCELoss(sigmoid=True, batch=True)  # over the batch, so that images without a lesion count, too
+        return DiceCELoss(sigmoid=True, batch=True)  # over the batch, so that images without a lesion count, too
 
-        def loss(logits: Tensor, target: Tensor, _: Tensor) -> Tensor:
-            # One channel at a time: with several, DiceCELoss would take its cross-entropy over channels, and masks may overlap.
-            one = (len(logits) * logits.shape[1], 1, *logits.shape[2:])
-            return criterion(logits.reshape(one), (target > 0).float().reshape(one))
+    def loss(self, output: Tensor, masks: Tensor, y: Tensor) -> Tensor:
+        # One channel at a time: with several, DiceCELoss would take its cross-entropy over channels, and masks may overlap.
+        one = (len(output) * output.shape[1], 1, *output.shape[2:])
+        return self.criterion(output.reshape(one), (masks > 0).float().reshape(one))
 
-        return train(self.network(seed), loss, images, masks, y, Budget(self.steps, self.batch, self.lr), seed, weights)
+    def judge(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
+        """`dice`, `hd95` (N,), NaN without a true mask; `found` (N,): whether anything was; `empty` (N,): whether nothing is; `y` (N,)."""
+        found, true = predict(net, images, self.masks) > 0, masks > 0
+        each = {"dice": overlap(found, true), "hd95": distance(found, true)}
+        each |= {"found": found.flatten(1).any(1).double(), "empty": ~true.flatten(1).any(1), "y": y}
+        return {name: values.numpy() for name, values in each.items()}
 
-    def score(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> tuple[dict[str, float], dict[str, int]]:
+    def summarise(self, table: Table) -> tuple[dict[str, float], dict[str, int]]:
         """`dice`: mean over the images with a mask (in each, over its mask channels that are not empty); NaN where none has.
+        `hd95`: 95th percentile of the distances between the two outlines, in pixels, mean over the same images; an image in which nothing
+        was found counts with its diagonal, the largest distance there is (Metrics Reloaded, Maier-Hein et al. 2024).
         `false_positive_rate`: share of the images without any mask in which something was found; NaN where all have one.
 
         Dice of an empty true mask is 0 for one false pixel and undefined for none. MONAI's DiceMetric leaves such images out by default,
-        BraTS counts them as 0 or 1; Metrics Reloaded (Maier-Hein et al. 2024) asks to judge them as detection. So: left out, and a rate.
+        BraTS counts them as 0 or 1; Metrics Reloaded asks to judge them as detection. So: left out, and a rate.
         """
-        from fedsynth.lean import monai_imports
+        empty, lesion = table["empty"], ~table["empty"]
+        metrics = {"dice": _mean(table["dice"][lesion]), "hd95": _mean(table["hd95"][lesion])}
+        metrics["false_positive_rate"] = _mean(table["found"][empty])
+        n = {"dice": int(lesion.sum()), "hd95": int(lesion.sum()), "false_positive_rate": int(empty.sum())}
+        for k, name in self._classes():
+            of = lesion & (table["y"] == k)
+            metrics[f"dice.{name}"], n[f"dice.{name}"] = _mean(table["dice"][of]), int(of.sum())
+        return metrics, n
 
-        with monai_imports():
-            from monai.metrics.meandice import compute_dice
-        found, true = predict(net, images, self.masks) > 0, masks > 0
-        empty = ~true.flatten(1).any(1)
-        lesion = int((~empty).sum())
-        # A mask channel that is empty in an image with another mask is NaN, and left out of that image's mean.
-        dice = compute_dice(found[~empty].float(), true[~empty].float(), ignore_empty=True).nanmean(1).mean() if lesion else torch.nan
-        false = found[empty].flatten(1).any(1).double().mean()  # the mean of none is NaN
-        metrics = {"dice": float(dice), "false_positive_rate": float(false)}
-        return metrics, {"dice": lesion, "false_positive_rate": int(empty.sum())}
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def overlap(found: Tensor, true: Tensor) -> Tensor:
+    """(N,) Dice of masks (N, M, *S), mean over the channels with a true mask; NaN without one."""
+    from fedsynth.lean import monai_imports
+
+    with monai_imports():
+        from monai.metrics.meandice import compute_dice
+    if not len(true):
+        return torch.zeros(0, dtype=torch.float64)
+    return compute_dice(found.float(), true.float(), ignore_empty=True).double().nanmean(1)
+
+
+def distance(found: Tensor, true: Tensor) -> Tensor:
+    """(N,) Hausdorff distance in pixels at the 95th percentile (Huttenlocher et al. 1993), mean over the channels with a true mask; NaN
+    without one, and the image's diagonal for a channel in which nothing was found.
+    """
+    from fedsynth.lean import monai_imports, with_scipy
+
+    with monai_imports():
+        from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+    with_scipy("monai.metrics.utils")
+    there, seen = true.flatten(2).any(2), found.flatten(2).any(2)
+    out = torch.full(there.shape, math.nan, dtype=torch.float64)
+    out[there & ~seen] = math.dist(true.shape[2:], [0] * (true.ndim - 2))
+    if (both := there & seen).any():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # MONAI calls its own deprecated argument
+            far = compute_hausdorff_distance(
+                found[both][:, None].float(), true[both][:, None].float(), include_background=True, percentile=95
+            )
+        out[both] = far[:, 0].double()
+    return out.nanmean(1)
 
 
 class Segmenter(nn.Module):

@@ -1,26 +1,33 @@
-"""In the hospital: test the networks that the centre sent, train the site's own, and send metrics with their counts."""
+"""In the hospital: test the networks that the centre sent, train the site's own, measure the synthetic set, and send numbers alone."""
 
 import time
+from typing import Any
 
-from nvflare_jobs.site import Site, main
+from nvflare_jobs.site import Arrays, Site, arrays_of, main
 
 
 def work(site: Site) -> None:
-    from fedsynth.dataset import synthetic
-    from fedsynth.stages import score
-
-    params, kind, name = site.params, site.config["kind"], site.config["name"]
     real = site.validated_set()
     for received in site.tasks():
         started = time.monotonic()
-        networks = score.from_arrays({n.removeprefix("net/"): a for n, a in received.params.items() if n.startswith("net/")})
-        if kind == "reference":
-            rows = score.reference_at_site(params, site.name, real, networks)
-        else:
-            images, places = received.params["set/images"], received.params["set/labels"]
-            drawn = synthetic(params, images, places, name, "job")
-            rows = score.score_at_site(params, site.name, real, drawn, networks, name)
-        site.answer("score", {"rows": rows, "seconds": round(time.monotonic() - started, 1)})
+        found = score(site, real, received.params)
+        site.answer("score", found | {"seconds": round(time.monotonic() - started, 1)})
+
+
+def score(site: Site, real: Any, arrays: Arrays) -> dict[str, Any]:
+    """Rows, how they vary together, and measures. The nearest pairs stay in the site's state, audit/<model>."""
+    from fedsynth import weights
+    from fedsynth.dataset import synthetic
+    from fedsynth.stages import networks, score
+
+    params, name, model = site.params, site.config["name"], site.config["model"]
+    drawn = synthetic(params, arrays["set/images"], arrays["set/labels"], name, "job")
+    sent = networks.by_row(arrays_of(arrays, "net/"))
+    rows, spread = score.rows_at_site(params, site.name, real, drawn, sent, site.state / "reference", name)
+    family = weights.build_family(model | {"image": params.image.model_dump(mode="json")}, arrays_of(arrays, "model/"))
+    flip, keep = tuple(model["training"]["flip"]), site.state / "audit" / name
+    seen = score.seen(params, drawn, sent["federated"], site.settings.extractors, real, family, flip, keep)
+    return {"rows": rows, "spread": spread, "measures": score.measured_at_site(params, seen)}
 
 
 if __name__ == "__main__":

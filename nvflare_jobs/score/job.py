@@ -1,4 +1,4 @@
-"""At the centre: train what may be trained here, send it with the synthetic set, and write down the sites' rows."""
+"""At the centre: train what may be trained here, send it with the synthetic set, and write down what the sites answer."""
 
 from __future__ import annotations
 
@@ -7,61 +7,35 @@ import time
 
 import numpy as np
 
-from fedsynth import outputs
+from fedsynth import outputs, weights
 from fedsynth.dataset import ImageSet
 from fedsynth.params import Params
 from fedsynth.settings import Settings
-from fedsynth.stages import score
-from nvflare_jobs import build, centre
+from fedsynth.stages import networks, score
+from nvflare_jobs import centre
 
 Arrays = dict[str, np.ndarray]
 
 
-def reference(params: Params, settings: Settings) -> None:
-    """reports/reference.json: `local` at each site and, in simulation only, `pooled`, the one training that sees all sites' images."""
-    started = time.monotonic()
-    pooled = {}
-    if settings.simulation:
-        used = centre.validated(settings.root)["used"]
-        pooled = score.fit_pooled(params, {site: ImageSet.load(settings.data / site) for site in used})
-    _ask(params, settings, "reference", "", networks(pooled), started)
-
-
-def model(params: Params, settings: Settings, name: str) -> None:
-    """reports/score/<name>.json: `synthetic` and `augmented` on each site's real test images."""
+def stage(params: Params, settings: Settings, name: str) -> None:
+    """reports/score/<name>.json: `synthetic` and `augmented` on each site's real test images, and every measure of the set."""
     if name not in params.models:
         raise centre.StageError(f"params.yaml has no models.{name}; it has {', '.join(params.models)}")
-    started = time.monotonic()
-    synthetic = ImageSet.load(settings.root / "data" / "synthetic" / name)
-    fitted: dict = {}
-    for seed in params.score.seeds:
-        for use, state in score.fit_synthetic(params, synthetic, seed).items():
-            fitted.setdefault(use, {})[seed] = state
-    payload = networks(fitted) | {"set/images": np.asarray(synthetic.images), "set/labels": synthetic.labels(params.image)}
-    _ask(params, settings, "score", name, payload, started)
-
-
-def networks(fitted: dict) -> Arrays:
-    return {f"net/{name}": array for name, array in score.to_arrays(fitted).items()}
-
-
-def _ask(params: Params, settings: Settings, kind: str, name: str, payload: Arrays, started: float) -> None:
-    validation = centre.validated(settings.root)
-    sites = validation["used"]
-    stage = f"{kind}@{name}" if name else kind
-    config = {"params": centre.public(params), "kind": kind, "name": name, "digests": {s: validation["sites"][s]["digest"] for s in sites}}
-    folder = settings.root / ".work" / "jobs" / f"{stage.replace('@', '-')}-job"
-    fitted = time.monotonic() - started
-    job = build.ask(folder, "score", stage.replace("@", "_"), sites, params.consortium, config, payload, thin=settings.thin)
-    found = centre.ask(stage, job, sites, settings)
-    answers = {site: found[site]["answer"] for site in sites if "answer" in found[site]}
-    rows = [row for answer in answers.values() for row in answer["rows"]]
-    seconds = {"centre": round(fitted, 1)} | {site: answer["seconds"] for site, answer in answers.items()}
-    out = settings.root / "reports" / ("reference.json" if kind == "reference" else f"score/{name}.json")
-    left_out = {site: found[site]["failed"] for site in sites if site not in answers}
-    outputs.write(out, {"rows": rows, "seconds": seconds, "left_out": left_out})
-    print(f"{stage}: {len(rows)} rows from {len(answers)} sites", flush=True)
+    started, root = time.monotonic(), settings.root
+    synthetic, folder = ImageSet.load(root / "data" / "synthetic" / name), root / "models" / name
+    about, references = outputs.read(folder / weights.ABOUT, f"train@{name}"), weights.load(root / "data" / "reference" / networks.FILE)
+    centre_seen = score.seen(params, synthetic, networks.of_row(references, "federated"), settings.extractors)
+    fitted = networks.to_arrays(score.fit_synthetic(params, synthetic), "synthetic") | references
+    payload = {f"net/{key}": a for key, a in fitted.items()}
+    payload |= {f"model/{key}": a for key, a in weights.load(folder / weights.FILE).items()}
+    payload |= {"set/images": np.asarray(synthetic.images), "set/labels": synthetic.labels(params.image)}
+    model = {key: about[key] for key in ("name", "family", "algorithm", "training")}
+    path, answers = centre.rows(params, settings, "score", name, payload, {"model": model}, started)
+    found = score.combined(params, centre_seen, {site: answer["measures"] for site, answer in answers.items()})
+    spread = [of for answer in answers.values() for of in answer["spread"]]
+    more = {"spread": spread, "measures": found, "extractor": centre_seen.extractor.title, "weights_sha256": about["weights_sha256"]}
+    outputs.write(path, outputs.read(path, "score") | more)
 
 
 if __name__ == "__main__":
-    centre.main(reference if sys.argv[1] == "reference" else lambda params, settings: model(params, settings, sys.argv[2]))
+    centre.main(lambda params, settings: stage(params, settings, sys.argv[1]))

@@ -1,0 +1,129 @@
+"""What the uses reach on real images alone: `local` at each site, `federated` by FedAvg, and `pooled`, which only a simulation may have.
+
+No FLARE here: nvflare_jobs/reference/ carries it. No generative model either, so that DVC keeps the references while models change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedsynth import checkpoint
+from fedsynth import manifest as table
+from fedsynth import weights as files
+from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.params import Params
+from fedsynth.stages.networks import Networks, State, fit, from_arrays, network, state_of, tensors, testing, to_arrays, training, uses
+from fedsynth.uses import Table, Use
+
+Rows = list[dict[str, Any]]
+
+
+class Federated:
+    """One site's half of the `federated` reference: FedAvg (McMahan et al. 2017, algorithm 1) of every use's network and seed at once.
+
+    A use's budget of steps is dealt out to `score.rounds` rounds, so that this row has as many steps, one after the other, as any other;
+    the optimiser and its learning rate go on from round to round. `state`: a file that outlives this process.
+    """
+
+    def __init__(self, params: Params, real: ImageSet, state: Path):
+        self.params, self.state = params, state
+        self.images = training(real)
+        self.trainings = {
+            f"{name}/{seed}": use.training(use.network(seed), *tensors(params, self.images), seed=seed)
+            for name, use in uses(params).items()
+            for seed in params.score.seeds
+        }
+        self.done: int | None = None  # rounds, in this process
+
+    def round(self, incoming: State, number: int) -> tuple[State, dict[str, float], int]:
+        """Train on from the global networks. Returns the differences to them, the mean loss by use, and the number of steps."""
+        import torch
+
+        if self.done is None and number:
+            self._restore()
+        received, taken = from_arrays(incoming), 0
+        difference: State = {}
+        losses: dict[str, list[float]] = {}
+        for key, of in self.trainings.items():
+            name, seed = key.split("/")
+            state = received[name][int(seed)]
+            of.net.load_state_dict({n: torch.from_numpy(np.array(a)) for n, a in state.items()})
+            rounds, steps = self.params.score.rounds, of.budget.steps
+            n = steps * (number + 1) // rounds - steps * number // rounds
+            losses.setdefault(name, []).append(of.steps(n))
+            difference |= {f"{key}/{n}": a - state[n] for n, a in state_of(of.net).items()}
+            taken += n
+        self.done = number + 1
+        checkpoint.save(self.state, {key: of.state() for key, of in self.trainings.items()})
+        return difference, {name: float(np.nanmean(of)) if np.isfinite(of).any() else 0.0 for name, of in losses.items()}, taken
+
+    def _restore(self) -> None:
+        """Go on where an earlier process stopped. The first round never does: it starts afresh."""
+        for key, state in (checkpoint.load(self.state) or {}).items():
+            self.trainings[key].load_state(state)
+
+
+def begin(params: Params) -> State:
+    """The untrained networks of every use and seed, as arrays: the global parameters of the first round."""
+    return to_arrays({name: {seed: state_of(use.network(seed)) for seed in params.score.seeds} for name, use in uses(params).items()})
+
+
+def fit_pooled(params: Params, sets: dict[str, ImageSet]) -> Networks:
+    """Networks on all sites' training images together. In simulation only: nobody may pool images of hospitals."""
+    together = concatenate([training(real) for real in sets.values()])
+    return {name: {seed: fit(use, params, together, seed) for seed in params.score.seeds} for name, use in uses(params).items()}
+
+
+def at_site(params: Params, site: str, real: ImageSet, sent: dict[str, Networks], state: Path) -> Rows:
+    """Rows of `local`, trained here and kept in `state`, and of the networks that the centre sent, on the site's test images."""
+    rows = []
+    own = fit_local(params, real, state)
+    for name, use in uses(params).items():
+        for kind, networks in {"local": own, **sent}.items():
+            if name in networks:
+                on = site if kind == "local" else "all"
+                rows += [row(params, use, real, networks[name][seed], name, kind, on, "", site, seed) for seed in params.score.seeds]
+    return rows
+
+
+def fit_local(params: Params, real: ImageSet, state: Path) -> Networks:
+    """The `local` networks, fitted and kept in the folder `state` under a name that says what they were fitted on."""
+    fitted = {name: {seed: fit(use, params, training(real), seed) for seed in params.score.seeds} for name, use in uses(params).items()}
+    files.save(_kept(params, real, state), to_arrays(fitted))
+    return fitted
+
+
+def local(params: Params, real: ImageSet, state: Path) -> Networks:
+    """The `local` networks that the reference left at this site, or the same ones fitted again."""
+    path = _kept(params, real, state)
+    return from_arrays(files.load(path)) if path.is_file() else fit_local(params, real, state)
+
+
+def _kept(params: Params, real: ImageSet, state: Path) -> Path:
+    blocks = {name: block.model_dump(mode="json") for name, block in params.score.uses.items()}
+    about = {
+        "uses": blocks,
+        "seeds": params.score.seeds,
+        "image": params.image.model_dump(mode="json"),
+        "data": table.digest(real.manifest),
+    }
+    return Path(state) / f"local-{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]}.safetensors"
+
+
+def judge(params: Params, use: Use, real: ImageSet, state: State, seed: int) -> Table:
+    """What each test image of the site adds to the metrics of one network."""
+    return use.judge(network(use, state, seed), *tensors(params, testing(real)))
+
+
+def row(params: Params, use: Use, real: ImageSet, state: State, name: str, kind: str, trained_on: str, model: str, site: str, seed: int,
+        judged: Table | None = None) -> dict[str, Any]:  # fmt: skip
+    """One row of the table: a network's metrics on the site's test images, its headline metric first."""
+    metrics, n = use.summarise(judge(params, use, real, state, seed) if judged is None else judged)
+    first = [use.headline, *(m for m in metrics if m != use.headline)]  # the table of worth is about the first
+    shown = {m: None if np.isnan(metrics[m]) else round(float(metrics[m]), 6) for m in first}
+    return {"use": name, "name": kind, "trained_on": trained_on, "model": model, "site": site, "seed": seed, "metrics": shown, "n": n}

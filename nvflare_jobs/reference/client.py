@@ -1,0 +1,39 @@
+"""In the hospital: train the uses' networks on the site's own images, round by round; then say what every reference reaches here."""
+
+import time
+
+from nvflare_jobs.site import Site, arrays_of, main
+
+
+def work(site: Site) -> None:
+    if "rounds" in site.config:
+        train(site)
+    else:
+        judge(site)
+
+
+def train(site: Site) -> None:
+    """The `federated` reference: differences and mean losses leave."""
+    from fedsynth.stages.reference import Federated
+
+    federated = Federated(site.params, site.validated_set(), site.state / "reference" / f"{site.config['key']}.pt")
+    for received in site.tasks():
+        difference, losses, steps = federated.round(received.params, received.current_round)
+        facts = {"losses": losses, "steps": steps, "weight": float(len(federated.images))}
+        site.update(difference, received.params, facts, site.params.score.uses)
+
+
+def judge(site: Site) -> None:
+    """Metrics with their counts leave, of `local`, which is trained here, and of the networks that the centre sent."""
+    from fedsynth.stages import networks, reference
+
+    real = site.validated_set()
+    for received in site.tasks():
+        started = time.monotonic()
+        sent = networks.by_row(arrays_of(received.params, "net/"))
+        rows = reference.at_site(site.params, site.name, real, sent, site.state / "reference")
+        site.answer("reference", {"rows": rows, "seconds": round(time.monotonic() - started, 1)})
+
+
+if __name__ == "__main__":
+    main(work)

@@ -1,0 +1,57 @@
+"""At the centre: the references. Two jobs: FedAvg of the uses' networks, then every network on each site's test images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from fedsynth import weights
+from fedsynth.dataset import ImageSet
+from fedsynth.params import Params
+from fedsynth.settings import Settings
+from fedsynth.stages import networks, reference
+from nvflare_jobs import build, centre
+from nvflare_jobs import rounds as written
+from nvflare_jobs.server import GLOBAL
+
+
+def stage(params: Params, settings: Settings) -> None:
+    """reports/reference.json and data/reference: `local`, `federated` and, in simulation only, `pooled`, which sees all sites' images."""
+    started = time.monotonic()
+    validation = centre.validated(settings.root)
+    sent = {"federated": networks.from_arrays(federated(params, settings, validation))}
+    if settings.simulation:
+        sent["pooled"] = reference.fit_pooled(params, {site: ImageSet.load(settings.data / site) for site in validation["used"]})
+    arrays = {name: a for row, of in sent.items() for name, a in networks.to_arrays(of, row).items()}
+    weights.save(settings.root / "data" / "reference" / networks.FILE, arrays)
+    centre.rows(params, settings, "reference", "", {f"net/{name}": a for name, a in arrays.items()}, {}, started)
+
+
+def federated(params: Params, settings: Settings, validation: dict[str, Any]) -> networks.State:
+    """The uses' networks after the last round."""
+    sites, rounds = validation["used"], params.score.rounds
+    config = question(params, {site: validation["sites"][site]["digest"] for site in sites})
+    folder = settings.root / ".work" / "train" / "reference"
+    algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg"}
+    initial = reference.begin(params)
+    job = build.train(folder, "reference_fedavg", sites, params.consortium, config, algorithm, initial, rounds, settings.thin, "reference")
+    result = centre.run("reference", job, sites, settings, rounds)
+    left_out = {site for record in written.read(result.folder / written.ROUNDS) for site in record.get("left_out", {})}
+    if left_out:
+        print(f"{centre.WARNING}reference: not in every round of `federated`: {', '.join(sorted(left_out))}", flush=True)
+    return weights.load(Path(result.folder) / GLOBAL)
+
+
+def question(params: Params, digests: dict[str, str]) -> dict[str, Any]:
+    """The job's config. `key` names this training: the same params and data give the same key, so that a restart finds its state."""
+    config = {"params": centre.public(params), "name": "reference", "digests": digests, "rounds": params.score.rounds}
+    score = {k: config["params"]["score"][k] for k in ("uses", "seeds", "rounds")}
+    seen = {"digests": digests, "image": config["params"]["image"], "score": score}
+    return config | {"key": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]}
+
+
+if __name__ == "__main__":
+    centre.main(stage)
