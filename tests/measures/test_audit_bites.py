@@ -1,0 +1,93 @@
+"""The audit fails models that have learnt 20 images by heart and passes one of the same kind that has not: real trainings, at 16 pixels."""
+
+import pytest
+import torch
+
+from fedsynth.algorithms.fedavg import FedAvg
+from fedsynth.dataset import synthetic
+from fedsynth.families.diffusion import Diffusion
+from fedsynth.families.gan import GAN
+from fedsynth.families.vae import VAE
+from fedsynth.measures.copies import Copies
+from fedsynth.measures.membership import Membership
+from fedsynth.params import Training
+from fedsynth.stages.sample import assemble
+from fedsynth.train import Trainer
+from tests.measures.phantoms import PARAMS, halves, phantoms, site
+
+GATE = 0.6  # of params.yaml: membership's AUC at most
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    return phantoms(tmp_path_factory.mktemp("real"), 200)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def audit(real, family, of_train=None, **training):
+    """All numbers of the audit of a family that is trained on the first `of_train` training images of a site."""
+    _, train = halves(real, of_train)
+    torch.manual_seed(0)
+    family = family(**{k: v for k, v in PARAMS.image.context().items() if k in ("generated", "given", "labels", "size")})
+    settings = Training(**({"rounds": 1, "batch": 20} | training))
+    x, y = torch.tensor(train.channels(PARAMS.image, PARAMS.image.generated)), torch.tensor(train.labels(PARAMS.image))
+    trainer = Trainer(family, FedAvg(), settings, x, y, None, seed=1)
+    trainer.round({name: p.detach().cpu().numpy().copy() for name, p in family.named_parameters()}, 0)
+    seen = site(real, drawn(family), train=train, family=family, flip=tuple(settings.flip))
+    return Copies().at_site(seen).values | Membership(draws=8).at_site(seen).values
+
+
+def drawn(family, n=100):
+    """A synthetic set of n images, classes in turn."""
+    places = torch.arange(n) % len(PARAMS.image.labels)
+    images = assemble(PARAMS.image, family.sample(places, None, torch.Generator().manual_seed(1)).clamp(-1, 1).cpu().numpy(), None)
+    return synthetic(PARAMS, images, places.numpy(), "model", "1")
+
+
+def vae(**known):
+    return VAE(channels=(32, 64), patch=4, sigma=0.05, **known)
+
+
+def diffusion(**known):
+    return Diffusion(channels=(32, 64), guidance=1, steps=12, **known)
+
+
+def gan(**known):
+    return GAN(width=32, r1=0, shift=0, **known)
+
+
+def test_a_vae_that_knows_20_images_by_heart_fails_by_copies_distance_and_loss(real):
+    found = audit(real, vae, of_train=20, epochs=800, lr=4e-3, ema=0.98)
+    assert found["copies_pixel"].value > 0
+    assert found["nearest_ratio_pixel"].high < found["nearest_ratio_pixel"].floor
+    assert found["membership_distance_auc"].low > GATE
+    assert found["membership_loss_auc"].low > GATE
+
+
+def test_a_diffusion_that_knows_20_images_by_heart_fails_by_distance_and_loss(real):
+    found = audit(real, diffusion, of_train=20, epochs=300, lr=4e-3, ema=0.98)
+    assert found["membership_distance_auc"].value > GATE
+    assert found["membership_loss_auc"].low > GATE
+
+
+def test_a_gan_without_its_brakes_fails_by_loss(real):
+    found = audit(real, gan, of_train=20, epochs=250, lr=5e-4, betas=(0.0, 0.99), clip=None, ema=0.98)
+    assert found["membership_loss_auc"].low > GATE
+
+
+@pytest.mark.parametrize("family", [VAE, diffusion])
+def test_a_model_of_more_images_and_fewer_epochs_passes(real, family):
+    found = audit(real, family, epochs=15, batch=16, lr=2e-3, ema=0.95, flip=[1])
+    assert found["copies_pixel"].value == found["copies_feature"].value == 0
+    assert found["nearest_ratio_pixel"].low > found["nearest_ratio_pixel"].floor
+    for attack in ("distance", "loss"):
+        auc = found[f"membership_{attack}_auc"]
+        assert auc.low < 0.5
+        assert auc.value <= GATE
