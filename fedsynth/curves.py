@@ -39,26 +39,27 @@ def losses(history: dict[str, Any], sites: list[str]) -> dict[str, str]:
     `sites` is the whole consortium in its order, which gives each site its colour.
     """
     style = style_of(sites)
-    with _plain():
+    with plain():
         return {player: _inline(lines, style) for player, lines in by_player(history).items()}
 
 
 def losses_png(history: dict[str, Any], sites: list[str]) -> bytes:
     """The same curves side by side as a PNG, for places that show no SVG."""
     found, style = by_player(history), style_of(sites)
-    with _plain():
+    with plain():
         figure = _figure(len(found))
         for axes, (player, lines) in zip(figure.axes, found.items(), strict=True):
             panel(axes, lines, style)
             axes.set_title(player, fontsize=10, loc="left")
-        return _saved(figure, format="png", dpi=160)
+        return saved(figure, format="png", dpi=160)
 
 
-def _plain() -> Any:
+def plain() -> Any:
+    """A context in which a person's own settings of matplotlib change no chart."""
     import matplotlib
 
     fixed: Any = {"svg.fonttype": "none", "svg.hashsalt": "fedsynth", "font.size": 9, "axes.linewidth": 0.6, "text.parse_math": False}
-    return matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **fixed})  # a person's own settings change no report
+    return matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **fixed})
 
 
 def panel(axes: Axes, lines: dict[str, list[tuple[int, float]]], style: dict[str, tuple[str, str]]) -> None:
@@ -120,22 +121,27 @@ def _figure(n: int) -> Any:
     return figure
 
 
-def _saved(figure: Any, **how: Any) -> bytes:
+def saved(figure: Any, **how: Any) -> bytes:
+    """As `savefig` writes it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, **how)
     return buffer.getvalue()
 
 
 def _inline(lines: dict[str, list[tuple[int, float]]], style: dict[str, tuple[str, str]]) -> str:
-    """Black becomes the page's ink, a site's colour the page's variable, and the page gives the font."""
     figure = _figure(1)
     panel(figure.axes[0], lines, style)
-    svg = _saved(figure, format="svg", transparent=True, metadata={"Date": None}).decode()
+    return inline(figure, {colour: f"var(--site-{place})" for place, colour in enumerate(COLOURS)})
+
+
+def inline(figure: Any, theme: dict[str, str]) -> str:
+    """A figure as SVG inside a page: black becomes the page's ink, a colour of `theme` the page's variable, and the page gives the font."""
+    svg = saved(figure, format="svg", transparent=True, metadata={"Date": None}).decode()
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)  # and no XML prolog
     svg = re.sub(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', r"<svg \1>", svg, count=1)
     svg = re.sub(r' id="[a-z0-9]+(_\d+|\.[a-z_\d]+)"', "", svg)  # names of groups, which would not be unique in the page
     svg = re.sub(r"font(?:-size)?: ([\d.]+px)[^;\"]*(; font-family:[^;\"]*)?", r"font-size: \1", svg)
     svg = svg.replace("#000000", "currentColor").replace("<text ", '<text fill="currentColor" ')
-    for place, colour in enumerate(COLOURS):
-        svg = svg.replace(colour, f"var(--site-{place})")
+    for colour, variable in theme.items():
+        svg = svg.replace(colour, variable)
     return re.sub(r"\s*\n\s*", " ", svg)

@@ -44,6 +44,21 @@ def sheet(images: ImageSet, image: Image) -> np.ndarray:
     return _grid([[_tile(one[image.index(names)], one[masks]) for one in flat] for names in rows_of(image).values()])
 
 
+def misfit(whole: np.ndarray, found: np.ndarray, image: Image) -> np.ndarray:
+    """(height, width, 4) uint8 RGBA of one image (C, *S): its own masks outlined in OUTLINES[0], `found` (M, *S) in OUTLINES[1].
+
+    A row for each of `rows_of`. Of a volume it is the slice along its first axis that holds most of both.
+    """
+    masks = image.index(image.masks)
+    own = whole[masks] > 0
+    if whole.ndim == 4:
+        slices = (own | found).sum((0, 2, 3))
+        place = int(slices.argmax()) if slices.any() else len(slices) // 2
+        whole, own, found = whole[:, place], own[:, place], found[:, place]
+    both = np.stack([np.where(mask.any(0), 1.0, -1.0) for mask in (own, found)]).astype(np.float32)
+    return _grid([[_tile(whole[image.index(names)], both)] for names in rows_of(image).values()])
+
+
 def _grid(tiles: list[list[np.ndarray]]) -> np.ndarray:
     def join(parts: list[np.ndarray], axis: int) -> np.ndarray:
         between = [(0, 0)] * 3

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fedsynth import curves, pictures
+from fedsynth import curves, pictures, tradeoff, worth
+from fedsynth.bysite import by_class, by_site
 from fedsynth.dataset import ImageSet
 from fedsynth.datasheet import block
 from fedsynth.history import left_out, resumed
+from fedsynth.judgement import card, gate_table, readers
+from fedsynth.measuretable import Facts, epsilon_said, measures
 from fedsynth.params import Image, Params
-from fedsynth.usetable import METRICS, headline, known_number, number, percent, use_table
+from fedsynth.usetable import METRICS, ends, headline, known_number, number, percent, summary_of, use_table
+from fedsynth.worst import Failure
 
 SHOWN = 6  # images of each class and side
 
@@ -27,11 +32,13 @@ class Trained:
 
 
 def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]], models: dict[str, Trained], real: ImageSet | None = None,
-         simulation: bool = True, lineage: dict[str, Any] | None = None) -> str:  # fmt: skip
-    """The whole page. `rows` as in reports/reference.json and reports/score/; `real` images stand beside the synthetic ones.
+         simulation: bool = True, lineage: dict[str, Any] | None = None, facts: Facts | None = None,
+         spread: list[dict[str, Any]] | None = None, failures: dict[str, list[Failure]] | None = None) -> str:  # fmt: skip
+    """The whole page. `rows` and `spread` as in reports/reference.json and reports/score/; `facts` by model as facts.py gives them.
 
-    `lineage` is shown as it is: {"git commit": ..., ...}. Raises ValueError where real images are handed over outside of a simulation:
-    they would leave their hospital with the page.
+    `real` images stand beside the synthetic ones; `failures` are synthetic ones, None: not computed. `lineage` is shown as it is:
+    {"git commit": ..., ...}. A model without facts is said to be not judged. Raises ValueError where real images are handed over outside
+    of a simulation: they would leave their hospital with the page.
     """
     if real is not None and not simulation:
         raise ValueError("real images may be shown in a simulation only; call page() without them")
@@ -40,21 +47,18 @@ def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]],
     environment = Environment(
         loader=PackageLoader("fedsynth", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters.update(number=number, percent=percent, duration=duration, listed=listed, known=known_number)
+    environment.filters.update(number=number, percent=percent, duration=duration, listed=listed, known=known_number, ends=ends)
     beside = side(params, real, "real") if real is not None else {}
     sites, used = list(validation["sites"]), validation["used"]
-    uses = [use_table(use, rows, list(models), used) for use in params.score.uses]
-    metrics = {table["metric"] for use in uses for table in use["tables"]}
     return environment.get_template("report.html.j2").render(
         params=params,
         validation=validation,
         sites=sites,
         used=used,
         left_out=[site for site in sites if site not in used],
-        uses=uses,
-        headlines=[headline(use) for use in uses],
-        definitions=[METRICS[m] for m in METRICS if m in metrics],
+        **judged(params, rows, settled(rows, facts, models, spread), used, models),
         families=[family(params, name, trained, beside, sites) for name, trained in models.items()],
+        failures={name: [misfit(params, one) for one in of] for name, of in (failures or {}).items()},
         simulation=simulation,
         shown=SHOWN,
         lineage=lineage or {},
@@ -62,7 +66,47 @@ def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]],
         colours=list(enumerate(curves.COLOURS)),
         place={site: i % len(curves.COLOURS) for i, site in enumerate(sites)},
         outlines=dict(zip(params.image.masks, pictures.OUTLINES, strict=False)),
+        masks=params.image.masks,
+        own_and_found=pictures.OUTLINES[:2],
     )
+
+
+def judged(params: Params, rows: worth.Rows, facts: Facts, used: list[str], models: dict[str, Trained]) -> dict[str, Any]:
+    """What is said of the scores and the measures, for the template."""
+    summary = summary_of(facts)
+    names, wanted = list(facts), list(params.score.uses)
+    uses = [use_table(use, rows, names, used, summary) for use in wanted]
+    classes = [by_class(use, rows, names, used, params.consortium.min_cell) for use in wanted]
+    jobs = {name: f"FLARE job {of.model['job_id']}, weights {of.model['weights_sha256'][:12]}" for name, of in models.items()}
+    metrics = {table["metric"] for use in uses for table in use["tables"]}
+    return {
+        "models": names,
+        "cards": [card(name, of) for name, of in facts.items()],
+        "gates": gate_table(facts),
+        "readers": readers(facts, classes, jobs),
+        "uses": uses,
+        "headlines": [headline(use) for use in uses],
+        "definitions": [METRICS[m] for m in METRICS if m in metrics],
+        "by_class": [table for table in classes if table["lines"]],
+        "by_site": [by_site(use, summary, names, used) for use in wanted],
+        "measures": measures(facts),
+        "epsilons": {name: epsilon_said(of) for name, of in facts.items()},
+        "plot": tradeoff.svg(facts, wanted),
+        "not_plotted": tradeoff.missing(tradeoff.points(facts, wanted)),
+    }
+
+
+def settled(rows: worth.Rows, facts: Facts | None, models: Iterable[str], spread: worth.Rows | None = None) -> Facts:
+    """The facts of every model of the page, empty where there are none, `uses` with the intervals that rest on `spread`."""
+    of_rows = worth.summary(rows, spread)
+    told = {name: (facts or {}).get(name) or {} for name in models}
+    return {name: of | {"uses": of_rows.get(name) if spread or not of.get("uses") else of["uses"]} for name, of in told.items()}
+
+
+def misfit(params: Params, of: Failure) -> dict[str, str]:
+    picture = pictures.misfit(of.image, of.found, params.image)
+    return {"src": data_uri(pictures.png(picture)), "label": of.label, "dice": f"{of.dice:.2f}",
+            "alt": f"synthetic image of the class {of.label}, its own mask and the one found in it, Dice {of.dice:.2f}"}  # fmt: skip
 
 
 def family(params: Params, name: str, trained: Trained, real: dict[str, dict[str, Any]], sites: list[str]) -> dict[str, Any]:

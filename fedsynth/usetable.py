@@ -18,24 +18,41 @@ METRICS = {
         "the share of a class's images that were told right, mean over the classes; guessing gives 1 / number of classes",
     ),
     "auroc": ("AUROC", "the area under the ROC curve of each class against the rest, mean over all classes; guessing gives 0.5"),
+    "sensitivity": ("sensitivity", "of the images of a class, the share that was told as that class; mean over the classes"),
+    "specificity": ("specificity", "of the images of all other classes, the share that was not told as that class; mean over the classes"),
+    "ece": (
+        "calibration error (ECE)",
+        "how far the network's confidence is from the share of answers that are right, mean over bins of confidence weighted by their "
+        "images; 0 is calibrated, lower is better",
+    ),
     "dice": ("Dice", "2 |A ∩ B| / (|A| + |B|) of the found mask A and the true mask B, mean over the test images that have a lesion"),
+    "hd95": (
+        "HD95 (pixels)",
+        "the 95th percentile of the distances between the outlines of the found and the true mask, in pixels; mean over the test images "
+        "in which both are there; lower is better",
+    ),
     "false_positive_rate": ("false-positive rate", "the share of the test images without a lesion in which one was found; lower is better"),
 }
-LOWER_IS_BETTER = {"false_positive_rate"}
+LOWER_IS_BETTER = {"false_positive_rate", "ece", "hd95"}
+NOT_A_SHARE = {"hd95"}  # no number between 0 and 1
+REAL = ("local", "federated", "pooled")  # the lines of networks that saw no synthetic image
+Summary = dict[str, dict[str, dict[str, Any]]]  # as worth.summary gives it: model -> use -> what
 NO_GAP = "no gap"  # as worth.py says it
 
 
-def use_table(use: str, rows: worth.Rows, models: list[str], sites: list[str]) -> dict[str, Any]:
+def use_table(use: str, rows: worth.Rows, models: list[str], sites: list[str], summary: Summary | None = None) -> dict[str, Any]:
     """A table for each metric of a use, the headline metric in front, and of that what worth.py makes of it.
 
+    `summary` is worth.summary's, default: of `rows`. Metrics of one class ("sensitivity.none") are not here: fedsynth/bysite.py.
     In a table None stands for "never computed" and NaN for "computed, but not defined on these images".
     """
     rows = [r for r in rows if r["use"] == use]
     scores = worth.table(rows)
-    summary = {model: of[use] for model, of in worth.summary(rows).items()}
-    lines = [("local", ""), ("pooled", ""), *[(name, model) for model in models for name in ("synthetic", "augmented")]]
-    tables = [_table(metric, scores[scores["metric"] == metric], lines, sites) for metric in (dict.fromkeys(scores["metric"]) or ["score"])]
-    judge(tables[0]["lines"], summary)
+    found = {model: of[use] for model, of in (worth.summary(rows) if summary is None else summary).items() if use in of}
+    lines = [*((name, "") for name in REAL), *((name, model) for model in models for name in ("synthetic", "augmented"))]
+    metrics = [m for m in dict.fromkeys(scores["metric"]) if "." not in m] or ["score"]
+    tables = [_table(metric, scores[scores["metric"] == metric], lines, sites) for metric in metrics]
+    judge(tables[0]["lines"], found)
     return {"name": use, "tables": tables, "seeds": sorted({r["seed"] for r in rows})}
 
 
@@ -47,22 +64,40 @@ def _table(metric: str, scores: pd.DataFrame, lines: list[tuple[str, str]], site
         if len(comparable) > 1:
             choose(comparable, key=lambda line: line["mean"])["best"] = True
     counts = scores.drop_duplicates("site").set_index("site")["n"].to_dict()
-    label = METRICS.get(metric, (metric.replace("_", " "), ""))[0]
-    return {"metric": metric, "label": label, "n": {s: counts.get(s) for s in sites}, "lines": table, "lower": metric in LOWER_IS_BETTER}
+    about = {"metric": metric, "label": label_of(metric), "lower": metric in LOWER_IS_BETTER, "share": metric not in NOT_A_SHARE}
+    return about | {"n": {s: counts.get(s) for s in sites}, "lines": table}
+
+
+def label_of(metric: str) -> str:
+    """ "sensitivity of none" of "sensitivity.none" """
+    name, _, label = metric.partition(".")
+    said = METRICS.get(name, (name.replace("_", " "), ""))[0]
+    return f"{said} of {label}" if label else said
+
+
+def line_of(table: dict[str, Any], name: str) -> dict[str, Any]:
+    """The line of local, federated or pooled."""
+    return next(line for line in table["lines"] if line["name"] == name)
 
 
 def _line(scores: pd.DataFrame, name: str, model: str, sites: list[str]) -> dict[str, Any]:
     values, deviations = scores.set_index("site")["value"].to_dict(), scores.set_index("site")["std"].to_dict()
     cells = {site: values.get(site) for site in sites}
     mean = None if None in cells.values() else sum(cells.values()) / len(cells)
-    return {"name": name, "model": model, "cells": cells, "std": deviations, "mean": mean, "best": False, "judged": {}}
+    return {"name": name, "model": model, "cells": cells, "std": deviations, "mean": mean, "best": False, "judged": {}, "intervals": {}}
+
+
+def summary_of(facts: dict[str, dict[str, Any]]) -> Summary:
+    """What worth.summary says, out of the facts."""
+    return {model: of.get("uses") or {} for model, of in facts.items()}
 
 
 def judge(lines: list[dict[str, Any]], summary: dict[str, dict]) -> None:
     """Put what worth.py makes of a use into its lines: retained beside `synthetic`, gap closed beside `augmented`."""
-    local, pooled = lines[0]["mean"], lines[1]["mean"]
-    for line in lines[2:]:
+    local, pooled = (next(line["mean"] for line in lines if line["name"] == name) for name in ("local", "pooled"))
+    for line in (line for line in lines if line["model"]):
         of = summary.get(line["model"], {})
+        line["intervals"] = {key: ends for key, ends in (of.get("intervals") or {}).items() if ends and known_number(of.get(key))}
         if line["name"] == "synthetic":
             line["judged"] = {"retained": settled(of.get("retained"), line["mean"], pooled)}
         else:
@@ -93,10 +128,10 @@ def headline(use: dict[str, Any]) -> dict[str, Any]:
     said = {"use": use["name"], "metric": table["label"], "retained": None, "gap_closed": None, "text": []}
     if synthetic:
         said["retained"] = synthetic["model"], synthetic["judged"]["retained"]
-        said["text"].append(_alone(synthetic, table["lines"][1]["mean"], table["label"]))
+        said["text"].append(_alone(synthetic, line_of(table, "pooled")["mean"], table["label"]))
     if augmented:
         said["gap_closed"] = augmented["model"], augmented["judged"]["gap_closed"]
-        said["text"].append(_added(augmented, table["lines"][0]["mean"], table["label"]))
+        said["text"].append(_added(augmented, line_of(table, "local")["mean"], table["label"]))
     said["text"] = said["text"] or ["No synthetic set has been scored for this use: what one is worth is missing."]
     return said
 
@@ -137,6 +172,14 @@ def _moves(before: float | None, after: float, label: str) -> str:
 
 def number(value: float | None) -> str:
     return "missing" if value is None else f"{value:.2f}" if known_number(value) else "undefined"
+
+
+def ends(pair: list[float] | None) -> str:
+    """A 95 % interval of a share, "81 to 93 %"; nothing where there is none."""
+    if not pair or not all(known_number(v) for v in pair):
+        return ""
+    low, high = (f"{100 * v:.0f}".replace("-", "−") for v in pair)
+    return f"{low} to {high}\N{NO-BREAK SPACE}%"
 
 
 def percent(value: float | str | None) -> str:

@@ -42,7 +42,7 @@ def lines(rows: list[dict], models: list[str]) -> dict[str, dict]:
 
 def test_the_lines_hold_what_the_rows_hold():
     found = lines(REFERENCE + VAE + GAN, ["vae", "gan"])
-    assert list(found) == ["local", "pooled", "vae synthetic", "vae augmented", "gan synthetic", "gan augmented"]
+    assert list(found) == ["local", "federated", "pooled", "vae synthetic", "vae augmented", "gan synthetic", "gan augmented"]
     assert found["local"]["cells"] == {"north": 0.6, "east": 0.4}
     assert math.isclose(found["gan synthetic"]["mean"], 0.65)
 
@@ -125,5 +125,5 @@ def test_without_pooled_the_headline_claims_no_share():
 
 def test_a_use_without_any_row_is_missing_as_a_whole():
     use = use_table("classification", REFERENCE, ["vae"], SITES)
-    assert [line["mean"] for line in use["tables"][0]["lines"]] == [None] * 4
+    assert [line["mean"] for line in use["tables"][0]["lines"]] == [None] * 5
     assert "missing" in headline(use)["text"][0]

@@ -1,35 +1,72 @@
-"""The report: what the other stages left in files becomes one page, its pictures and the table of worth."""
+"""The report: what the other stages left in files becomes one page, its pictures and text, and the numbers by which runs are compared."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fedsynth import curves, outputs, pictures, worth
+from fedsynth import comparing, curves, outputs, pictures, tradeoff, worth
 from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.facts import facts as known_of
+from fedsynth.measuretable import Facts
 from fedsynth.params import Params
-from fedsynth.report import SHOWN, Trained, page
+from fedsynth.report import SHOWN, Trained, page, settled
+from fedsynth.reporttext import markdown
+from fedsynth.usetable import summary_of, use_table
+from fedsynth.worst import failures
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedsynth.uses import Use
+
+Networks = dict[str, "tuple[Use, nn.Module]"]
 
 
-def report(params: Params, root: Path, out: Path, simulation: bool = True, lineage: dict[str, Any] | None = None) -> None:
-    """index.html, worth.csv, samples_<model>.png and losses_<model>.png into `out`, and worth.json (DVC's metrics) beside it.
+def report(params: Params, root: Path, out: Path, simulation: bool = True, lineage: dict[str, Any] | None = None,
+           facts: Facts | None = None, networks: Networks | None = None) -> None:  # fmt: skip
+    """Into `out`: index.html, verdict.md, tradeoff.png, worth.csv, samples_<model>.png and losses_<model>.png. Beside it: worth.json (DVC's
+    metrics), verdict.json, and plots/*.csv (DVC's plots).
 
-    Real images are read in simulation only. `lineage` is shown on the page as it is: {"git commit": ..., ...}.
+    Real images are read in simulation only. `lineage` is shown on the page as it is: {"git commit": ..., ...}. `facts` by model and the
+    `federated` `networks` by use: default, of the files under `root`.
     Raises UserError naming the file that is missing; scores may be missing, and are shown as that.
     """
     root, out = Path(root), Path(out)
     validation = outputs.read(root / "reports" / "validation.json", "validate")
     models = {name: _trained(root, name) for name in params.models}
-    rows = [row for path in _scores(root, params) for row in outputs.read(path, "score")["rows"]]
+    answers = [outputs.read(path, "score") for path in _scores(root, params)]
+    rows, spread = [r for a in answers for r in a["rows"]], [s for a in answers for s in a.get("spread", [])]
+    known = settled(rows, _facts(params, root) if facts is None else facts, models, spread)
+    networks = _networks(params, root) if networks is None else networks
+    misfits = {name: failures(trained.synthetic, params.image, networks) for name, trained in models.items()}
     real = shown(params, root, validation["used"]) if simulation else None
     out.mkdir(parents=True, exist_ok=True)
+    text = page(params, validation, rows, models, real, simulation, lineage, known, failures=misfits)
+    (out / "index.html").write_text(text, encoding="utf-8")
+    _pictures(params, out, models, real, list(validation["sites"]))
+    _numbers(params, out, rows, known, models, validation["used"])
+
+
+def _pictures(params: Params, out: Path, models: dict[str, Trained], real: ImageSet | None, sites: list[str]) -> None:
     for name, trained in models.items():
         sheet = pictures.samples(real, trained.synthetic, params.image, params.seed, SHOWN)
         (out / f"samples_{name}.png").write_bytes(pictures.png(sheet))
-        (out / f"losses_{name}.png").write_bytes(curves.losses_png(trained.history, list(validation["sites"])))
-    (out / "index.html").write_text(page(params, validation, rows, models, real, simulation, lineage), encoding="utf-8")
-    outputs.write(out.parent / "worth.json", worth.summary(rows))
+        (out / f"losses_{name}.png").write_bytes(curves.losses_png(trained.history, sites))
+
+
+def _numbers(params: Params, out: Path, rows: worth.Rows, facts: Facts, models: dict[str, Trained], used: list[str]) -> None:
+    summary, wanted = summary_of(facts), list(params.score.uses)
+    uses = [use_table(use, rows, list(models), used, summary) for use in wanted]
+    (out / "verdict.md").write_text(markdown(uses, facts, used), encoding="utf-8")
+    (out / "tradeoff.png").write_bytes(tradeoff.png(facts, wanted))
     worth.table(rows).to_csv(out / "worth.csv", index=False, lineterminator="\n")
+    outputs.write(out.parent / "worth.json", comparing.metrics(summary, facts))
+    outputs.write(out.parent / "verdict.json", comparing.verdicts(facts))
+    (out.parent / "plots").mkdir(exist_ok=True)
+    for name, frame in comparing.plots(rows, facts, {name: of.history for name, of in models.items()}, wanted).items():
+        frame.to_csv(out.parent / "plots" / f"{name}.csv", index=False, lineterminator="\n")
 
 
 def shown(params: Params, root: Path, sites: list[str]) -> ImageSet:
@@ -50,3 +87,19 @@ def _trained(root: Path, name: str) -> Trained:
 def _scores(root: Path, params: Params) -> list[Path]:
     paths = [root / "reports" / "reference.json", *[root / "reports" / "score" / f"{name}.json" for name in params.models]]
     return [path for path in paths if path.is_file()]
+
+
+def _facts(params: Params, root: Path) -> Facts:
+    """What is known of each model, with its verdict; nothing of one that was not scored, so that it is shown as not judged."""
+    if not (root / "reports" / "reference.json").is_file():
+        return {}
+    scored = [name for name in params.models if (root / "reports" / "score" / f"{name}.json").is_file()]
+    return {name: known_of(params, root, name) for name in scored}
+
+
+def _networks(params: Params, root: Path) -> Networks:
+    """The uses' federated networks; none where no reference has made them."""
+    if not (root / "data" / "reference" / "networks.safetensors").is_file():
+        return {}
+    found: Networks = import_module("fedsynth.stages.score").federated(params, root)
+    return found
