@@ -114,5 +114,7 @@ def _protection(of: dict[str, Any]) -> str:
 
 def _engineer(of: dict[str, Any], job: str) -> str:
     states = [state(g) for g in gates_of(of)]
+    if not states:
+        return f"No gate was judged; {job}."
     lacking = f", {n} for want of a number" if (n := states.count("missing")) else ""
     return f"{len(states) - states.count('held')} of {len(states)} gates do not hold{lacking}; {job}."

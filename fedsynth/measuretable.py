@@ -81,7 +81,7 @@ def measured(value: float | None) -> str:
     if 0 < size < 5e-5:
         return "under 0.0001" if value > 0 else "above −0.0001"
     digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3 if size >= 0.01 or value == 0 else 4
-    return f"{value:.{digits}f}".replace("-", "−") if value else "0"
+    return (str(int(value)) if value == int(value) else f"{value:.{digits}f}").replace("-", "−")
 
 
 def epsilon_said(of: dict[str, Any]) -> tuple[str, str]:

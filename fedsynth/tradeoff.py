@@ -132,12 +132,12 @@ def _limit_axes(axes: Any, drawn: list[Point], lines: dict[str, list[float]]) ->
     axes.axvline(0.5, color=SOFT, linewidth=0.8, linestyle=":")
     for value in lines["auc"]:
         axes.axvline(value, color=BAD, linewidth=1, linestyle="--")
-        at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "color": BAD, "fontsize": 8}
-        axes.annotate(f"gate: at most {value:g}", (value, 0.02), xytext=(3, 0), **at)
+        at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "color": BAD, "fontsize": 8, "ha": "right"}
+        axes.annotate(f"gate: at most {value:g}", (value, 0.96), xytext=(-4, 0), **at)
     for value in lines["retained"]:
         axes.axhline(value, color=BAD, linewidth=1, linestyle="--")
-        at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "color": BAD, "fontsize": 8, "ha": "right"}
-        axes.annotate(f"gate: at least {value:.0%}", (0.99, value), xytext=(0, 3), **at)
+        at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "color": BAD, "fontsize": 8}
+        axes.annotate(f"gate: at least {value:.0%}", (0.01, value), xytext=(0, 3), **at)
 
 
 def _name(axes: Any, drawn: list[Point]) -> None:
