@@ -60,7 +60,8 @@ def digest(rows: list[dict[str, Any]]) -> str:
 def _summary(reference: dict[str, Any], score: dict[str, Any]) -> dict[str, Any]:
     from fedsynth import worth
 
-    return worth.summary([*reference["rows"], *score["rows"]])
+    rows, spread = ([of for answer in (reference, score) for of in answer.get(key, [])] for key in ("rows", "spread"))
+    return worth.summary(rows, spread)
 
 
 def _means(rows: list[dict[str, Any]], model: str) -> dict[str, dict[str, dict[str, Any]]]:

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedsynth import outputs, weights
-from fedsynth.card import LONGEST, card
+from fedsynth import outputs, promotion, weights
+from fedsynth.card import FILE, LONGEST, card, model_card
 from fedsynth.errors import UserError
 from fedsynth.lineage import key, lineage
 from fedsynth.params import Image, Params
@@ -27,7 +27,6 @@ NEEDED = ("torch", "monai", "einops", "numpy", "pandas", "safetensors", "pydanti
 NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry", "mlflow.pyfunc")
 _saving = threading.Lock()  # MLflow keeps the model that a file of code sets in a global variable
 CHAMPION, PREVIOUS = "champion", "previous"  # aliases: the version in use, and the one that it replaced
-GATES = "none computed"  # a person decides, or a policy that a person has named; no measure is held against a limit yet
 HISTORY = "\n\nWhat was done to this version:\n\n"  # in a description, after the card
 
 
@@ -74,10 +73,11 @@ def find(client: MlflowClient, model: str, digest: str) -> str | None:
     return str(max(int(v.version) for v in found)) if found else None
 
 
-def register(root: Path, model: str, run_id: str) -> str:
-    """Put models/<model> into the registry as `fedsynth-<model>`, made by the run `run_id`. Returns the version.
+def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None = None) -> str:
+    """Put models/<model> into the registry as `fedsynth-<model>`, made by the run `run_id`, with its card. Returns the version.
 
-    The same weights are one version, however often this is called. Raises WeightsError where the weights are not those of model.json.
+    `facts` as fedsynth/facts.py gives them, None where it was not scored. The same weights are one version, however often this is called.
+    Raises WeightsError where the weights are not those of model.json.
     """
     from mlflow.entities import LoggedModelOutput
 
@@ -93,6 +93,7 @@ def register(root: Path, model: str, run_id: str) -> str:
     try:
         with tempfile.TemporaryDirectory() as temporary:
             _save(Path(temporary) / "model", folder, about, run_id, logged)
+            (Path(temporary) / "model" / FILE).write_text(model_card(about, facts), encoding="utf-8")
             client.log_model_artifacts(logged.model_id, str(Path(temporary) / "model"))
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
@@ -106,10 +107,42 @@ def register(root: Path, model: str, run_id: str) -> str:
         logged.artifact_location,
         run_id,
         tags,
-        description=card(about, worth_of(root, model)),
+        description=card(about, facts),
         model_id=logged.model_id,
     )
     return str(made.version)
+
+
+def judge(root: Path, model: str, number: str, facts: dict[str, Any]) -> None:
+    """Write what is known now to a version: verdict, worth and measures as tags, the card as its description and in its folder.
+
+    What was done to the version stays in the description. Called again after another scoring, nothing of the one before is left.
+    """
+    client, name = client_of(root), registered_name(model)
+    version, about = client.get_model_version(name, number), outputs.read(root / "models" / model / weights.ABOUT, f"train@{model}")
+    tags = {key(tag): value for tag, value in promotion.tags(facts).items()}
+    for tag in set(version.tags) - set(tags):
+        if tag.startswith(promotion.PREFIXES):
+            client.delete_model_version_tag(name, number, tag)
+    for tag, value in tags.items():
+        if version.tags.get(tag) != value:
+            client.set_model_version_tag(name, number, tag, value)
+    _, mark, history = (version.description or "").partition(HISTORY)
+    text = card(about, facts)[: LONGEST - len(mark + history)] + mark + history
+    if text != version.description:
+        client.update_model_version(name, number, text)
+    for made in _logged(client, version):
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / FILE
+            path.write_text(model_card(about, facts), encoding="utf-8")
+            client.log_model_artifact(made, str(path))
+
+
+def _logged(client: MlflowClient, version: ModelVersion) -> list[str]:
+    """The id of the logged model behind a version, which MLflow's SQL store does not keep in it; none where it was registered by hand."""
+    outputs_of = client.get_run(version.run_id).outputs if version.run_id else None
+    made = [out.model_id for out in (outputs_of.model_outputs if outputs_of else [])]
+    return [model_id for model_id in made if client.get_logged_model(model_id).artifact_location == version.source]
 
 
 def version_of(root: Path, model: str, number: int | None = None) -> ModelVersion:
@@ -148,12 +181,15 @@ def scores_of(root: Path, version: ModelVersion) -> dict[str, float]:
     return {}
 
 
-def promote(root: Path, model: str, number: int, who: str, why: str, flow_run_id: str) -> str | None:
+def promote(
+    root: Path, model: str, number: int, who: str, why: str, flow_run_id: str, compared: str = "", although: str = ""
+) -> str | None:
     """Make a version the champion; the champion until now becomes `previous`. Returns the version that was replaced, if there was one.
 
-    Who, when, why and the flow run are written to the version. Raises RegistryError where it is the champion already.
+    Who, when, why, the flow run, what the gates said, how it compared and why it was promoted nevertheless are written to the version.
+    Asks no gate: fedsynth/promotion.py does, before. Raises RegistryError where it is the champion already.
     """
-    tags = _words(who, why)
+    tags = _words(who, why) | ({"although": _line("although", although, 1000)} if although else {})
     version, former = version_of(root, model, number), alias_of(root, model, CHAMPION)
     if former == str(number):
         raise RegistryError(f"{version.name} version {number} is the {CHAMPION} already")
@@ -161,7 +197,7 @@ def promote(root: Path, model: str, number: int, who: str, why: str, flow_run_id
     if former:  # before the champion moves: ended between the two, a second call finds all that it needs
         client.set_registered_model_alias(version.name, PREVIOUS, former)
     client.set_registered_model_alias(version.name, CHAMPION, str(number))
-    tags |= {"flow_run_id": flow_run_id, "replaced": replaced, "gates": GATES}
+    tags |= {"flow_run_id": flow_run_id, "replaced": replaced} | ({"compared": compared} if compared else {})
     _write(client, version, "promotion", tags, f"Champion in place of {replaced}")
     return former
 
@@ -182,7 +218,7 @@ def rollback(root: Path, model: str, who: str, why: str, flow_run_id: str) -> tu
     client.set_registered_model_alias(newest.name, CHAMPION, back)
     client.delete_registered_model_alias(newest.name, PREVIOUS)
     _write(client, version_of(root, model, int(left)), "rollback", tags | {"to": f"version {back}"}, f"Left for version {back}")
-    tags |= {"replaced": f"version {left}", "gates": GATES}
+    tags |= {"replaced": f"version {left}"}
     _write(client, version_of(root, model, int(back)), "promotion", tags, f"Champion again, in place of version {left}")
     return left, back
 
@@ -190,9 +226,15 @@ def rollback(root: Path, model: str, who: str, why: str, flow_run_id: str) -> tu
 def _write(client: MlflowClient, version: ModelVersion, event: str, tags: dict[str, str], what: str) -> None:
     """What was done to a version: the last time in its tags, every time as a line at the end of its description."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    for name, value in {**tags, "at": at}.items():
+    tags |= {"at": at, "gates": promotion.said(version.tags)} | (
+        {"warnings": w} if (w := "; ".join(promotion.warnings(version.tags))) else {}
+    )
+    for name in [n for n in version.tags if n.startswith(f"{event}.") and n.removeprefix(f"{event}.") not in tags]:
+        client.delete_model_version_tag(version.name, version.version, name)  # of the time before
+    for name, value in tags.items():
         client.set_model_version_tag(version.name, version.version, f"{event}.{name}", value)
-    line = f"- {at} {what}, by {tags['by']}: {tags['why']} (flow run: {tags['flow_run_id']}; gates: {GATES})"
+    more = "".join(f"; {name}: {tags[name]}" for name in ("warnings", "compared", "although") if name in tags)
+    line = f"- {at} {what}, by {tags['by']}: {tags['why']} (flow run: {tags['flow_run_id']}; gates: {tags['gates']}{more})"
     client.update_model_version(version.name, version.version, _with_line(version.description or "", line))
 
 
@@ -207,21 +249,15 @@ def _with_line(description: str, line: str) -> str:
 
 
 def _words(who: str, why: str) -> dict[str, str]:
-    """Tags of who and why, each on one line. Raises RegistryError where one is missing or too long to be kept."""
-    words = {"by": " ".join(who.split()), "why": " ".join(why.split())}
-    for name, longest in (("by", 100), ("why", 1000)):
-        if not 0 < len(words[name]) <= longest:
-            raise RegistryError(f"`{name}` has {len(words[name])} characters; say in 1 to {longest} who decides and why")
-    return words
+    return {"by": _line("by", who, 100), "why": _line("why", why, 1000)}
 
 
-def worth_of(root: Path, model: str) -> dict[str, dict[str, Any]]:
-    """Retained and gap closed by use, where this model has been scored."""
-    if not all((root / "reports" / name).is_file() for name in ("reference.json", f"score/{model}.json")):
-        return {}
-    from fedsynth import worth
-
-    return worth.summary(worth.rows(root, [model])).get(model, {})
+def _line(name: str, text: str, longest: int) -> str:
+    """A person's words on one line. Raises RegistryError where they are missing or too long to be kept."""
+    line = " ".join(text.split())
+    if not 0 < len(line) <= longest:
+        raise RegistryError(f"`{name}` has {len(line)} characters; say in 1 to {longest} who decides and why")
+    return line
 
 
 def _name(client: MlflowClient, model: str) -> None:

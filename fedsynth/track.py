@@ -13,11 +13,13 @@ from types import TracebackType
 from typing import Any
 
 from fedsynth import outputs, weights
+from fedsynth.facts import facts
 from fedsynth.flat import flatten, round_metrics, score_metrics
 from fedsynth.history import left_out, resumed
 from fedsynth.lineage import key, lineage
 from fedsynth.params import Params
-from fedsynth.registry import client_of, find, register, registered, registered_name, worth_of
+from fedsynth.promotion import metrics
+from fedsynth.registry import client_of, find, judge, register, registered, registered_name
 from fedsynth.settings import home, masked, tracking_uri
 
 __all__ = ["Tracker", "register", "registered"]
@@ -35,7 +37,7 @@ class Tracker:
     def __init__(
         self, root: Path, params: Params, experiment: str = "fedsynth", name: str | None = None, tags: dict[str, str] | None = None
     ):
-        self.root = Path(root)
+        self.root, self.params = Path(root), params
         self.client = client_of(self.root)
         self.experiment_id = self._experiment(experiment)
         self._children: dict[str, str] = {}
@@ -117,20 +119,24 @@ class Tracker:
         self.scores("reference", "", outputs.read(self.root / "reports" / "reference.json", "reference")["rows"])
 
     def publish(self, model: str) -> str:
-        """Bring a model's rounds, scores and weights into MLflow; weights that are in the registry already are not registered again."""
-        folder = self.root / "models" / model
-        known = find(self.client, model, weights.sha256(folder / weights.FILE))
-        if known is None or f"train@{model}" in self._children:
+        """Bring a model's rounds, scores and weights into MLflow, with the verdict on them.
+
+        Weights that are in the registry already are not registered again, but what is known of them now is written to their version.
+        Raises UserError where the scores are of other weights.
+        """
+        folder, known = self.root / "models" / model, None
+        found = find(self.client, model, weights.sha256(folder / weights.FILE))
+        if found is None or f"train@{model}" in self._children:
             self.history(model, outputs.read(folder / "history.json", f"train@{model}"))
             self.ended("train", model)
         scores = self.root / "reports" / "score" / f"{model}.json"
         if scores.is_file():
+            known = facts(self.params, self.root, model)
+            self._log(self.stage("score", model), metrics=[(name, value, 0) for name, value in metrics(known).items()])
             self.scores("score", model, outputs.read(scores, f"score@{model}")["rows"])
-            made = [
-                (f"{use}/{name}", of.get(name)) for use, of in worth_of(self.root, model).items() for name in ("retained", "gap_closed")
-            ]
-            self._log(self.stage("score", model), metrics=[(name, value, 0) for name, value in made if value is not None])
-        number = known or register(self.root, model, self.stage("train", model))
+        number = found or register(self.root, model, self.stage("train", model), known)
+        if known:
+            judge(self.root, model, number, known)
         self._log(self.run_id, {f"registered.{model}": f"{registered_name(model)} version {number}"})
         return number
 

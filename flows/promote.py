@@ -1,6 +1,6 @@
-"""WHICH version is in use: a registered model becomes `champion` when a person has approved it. `python -m flows.promote MODEL`.
+"""WHICH version is in use: a registered model becomes `champion` when its gates hold and a person has approved it.
 
-Gates, limits that a version's measures must pass, are not computed yet; every promotion says so in its tag `promotion.gates`. A name is
+`python -m flows.promote MODEL`. What a version's gates said stands in its tags since it was scored (fedsynth/promotion.py). A name is
 what somebody typed: Prefect's own server does not check who that is, so whoever reaches the server can approve.
 """
 # ruff: noqa: E402  Prefect reads the environment when it is imported
@@ -32,7 +32,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, State
 from pydantic import Field
 
-from fedsynth import registry
+from fedsynth import promotion, registry
 from fedsynth.errors import UserError
 
 DAY_S = 24 * 60 * 60
@@ -53,36 +53,64 @@ class Decision(RunInput):
 
 
 @flow(name="promote", log_prints=False)
-def promote(model: str, version: int | None = None, approve: str | None = None, why: str = "", wait_s: int = DAY_S) -> State:
+def promote(
+    model: str, version: int | None = None, approve: str | None = None, why: str = "", wait_s: int = DAY_S, although: str = ""
+) -> State:
     """Make a version of `fedsynth-<model>` (default: the newest) the champion, once a person has resumed this run and said who and why.
 
-    `approve` names who answers for promoting without a question, for a policy; `why` goes with it. A version that is the champion already
-    stays it. Raises RegistryError where the version is not there, and PromotionError where nobody answered within `wait_s` seconds.
+    `approve` names who answers for promoting without a question, for a policy; `why` goes with it. `although` says why a version that is
+    not better than the champion on the same references is promoted; no word helps where a required gate does not hold. A version that is
+    the champion already stays it. Raises RegistryError where the version is not there, promotion.Refused where it may not be promoted, and
+    PromotionError where nobody answered within `wait_s` seconds.
     """
-    root = Settings.read().root
+    root, although = Settings.read().root, " ".join(although.split())
     candidate = registry.version_of(root, model, version)
     number, title = int(candidate.version), f"{candidate.name} version {candidate.version}"
     champion = registry.alias_of(root, model, registry.CHAMPION)
     if champion == str(number):
         return Completed(name="Unchanged", message=f"{title} is the {registry.CHAMPION} already")
-    facts = describe(root, model, number, champion)
+    facts = describe(root, model, number, champion, although)
     create_markdown_artifact(facts, key=f"promotion-{model}".lower().replace("_", "-"), description=f"what is known of {title}")
+    allowed(root, model, number, although)
     decision = Decision(who=approve, why=why) if approve else ask(title, facts, wait_s)
     if not decision.approved:
         return Cancelled(message=f"{title} was refused by {decision.who}: {decision.why}")
-    former = registry.promote(root, model, number, decision.who, decision.why, str(flow_run.id))
+    compared = allowed(root, model, number, although)  # a day may have gone by: it may have been judged anew, or the champion be another
+    former = registry.promote(root, model, number, decision.who, decision.why, str(flow_run.id), compared, although)
     return Completed(message=f"{title} is the {registry.CHAMPION}" + (f", in place of version {former}" if former else ""))
 
 
-def describe(root: Path, model: str, number: int, champion: str | None) -> str:
-    """Markdown: the version's tags and description, and its newest scores beside the champion's."""
+def allowed(root: Path, model: str, number: int, although: str) -> str:
+    """How a version compares with the champion of now, "" where there is none. Raises promotion.Refused where it may not be promoted."""
+    version, champion = registry.version_of(root, model, number), registry.alias_of(root, model, registry.CHAMPION)
+    title = f"{version.name} version {number}"
+    promotion.check_gates(title, version.tags)
+    better, compared = comparison(root, model, number, champion)
+    if not better and not although:
+        raise promotion.Refused(f"{compared}; to promote it nevertheless say why: --although TEXT")
+    return compared
+
+
+def comparison(root: Path, model: str, number: int, champion: str | None) -> tuple[bool, str]:
+    """Whether a version is better than the champion, and a sentence; without a champion there is nothing to be better than."""
+    if champion is None or champion == str(number):
+        return True, ""
+    mine, other = registry.version_of(root, model, number), registry.version_of(root, model, int(champion))
+    return promotion.compare(f"version {number}", mine.tags, f"version {champion}, the {registry.CHAMPION},", other.tags)
+
+
+def describe(root: Path, model: str, number: int, champion: str | None, although: str = "") -> str:
+    """Markdown: verdict and comparison, the version's description, its newest scores beside the champion's, its tags."""
     version = registry.version_of(root, model, number)
-    scores, there = registry.scores_of(root, version), {}
+    scores, there = brief(registry.scores_of(root, version)), {}
     columns = [f"version {number}"]
     if champion:
-        there = registry.scores_of(root, registry.version_of(root, model, int(champion)))
+        there = brief(registry.scores_of(root, registry.version_of(root, model, int(champion))))
         columns.append(f"{registry.CHAMPION} (version {champion})")
-    lines = [f"# {version.name} version {number}", version.description or "", "", f"Gates: {registry.GATES}.", ""]
+    lines = [f"# {version.name} version {number}", "", *verdict(version.tags), ""]
+    lines += [comparison(root, model, number, champion)[1] or f"There is no {registry.CHAMPION} yet to compare it with.", ""]
+    lines += [f"Promoted although: {although}", ""] if although else []
+    lines += [version.description or "", ""]
     if scores or there:
         lines += [f"| score | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
         sides = (scores, there)[: len(columns)]
@@ -91,6 +119,26 @@ def describe(root: Path, model: str, number: int, champion: str | None) -> str:
         lines.append("No scores: this version has not been scored.")
     lines += ["", "| tag | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in sorted(version.tags.items()))]
     return "\n".join(lines)
+
+
+def verdict(tags: promotion.Tags) -> list[str]:
+    """The gates in words; what does not hold, also a mere warning, is a line of its own."""
+    said = promotion.said(tags)
+    lines = [f"**Gates: {said}.**"]
+    if said.startswith("none"):
+        lines.append("params.yaml requires nothing of it: whoever approves is the only check.")
+    broken = [g for g in promotion.gates(tags) if not g["held"]]
+    return [*lines, "", *(f"- {'required' if g['kind'] == 'require' else 'warning'}: {g['gate']}: {g['reason']}" for g in broken)]
+
+
+def brief(scores: dict[str, float]) -> dict[str, float]:
+    """Without the single sites' numbers: `<use>/<share>`, `<use>/<name>/<metric>`, `measure/<name>`, floors and intervals."""
+    ends = ("floor", "low", "high")
+    return {
+        name: value
+        for name, value in scores.items()
+        if name.count("/") < 2 or (name.count("/") == 2 and (not name.startswith("measure/") or name.rpartition("/")[2] in ends))
+    }
 
 
 def _number(value: float | None) -> str:
@@ -125,13 +173,14 @@ def _promote(words: list[str]) -> str:
     parser.add_argument("--version", type=int, help="default: the newest")
     parser.add_argument("--approve", metavar="NAME", help="who answers for it: nobody is asked")
     parser.add_argument("--why", default="", help="with --approve: the reason")
+    parser.add_argument("--although", default="", metavar="TEXT", help="why, where it is not better than the champion")
     parser.add_argument("--wait", type=int, default=DAY_S, metavar="SECONDS", help="for a person's approval; default: a day")
     given = parser.parse_args(words)
     if given.approve and not given.why:
         parser.error("--approve needs --why")
     if not given.approve and not PREFECT_API_URL.value():
         raise PromotionError("nobody could approve: there is no Prefect server; set PREFECT_API_URL, or give --approve NAME --why TEXT")
-    state = promote(given.model, given.version, given.approve, given.why, given.wait, return_state=True)
+    state = promote(given.model, given.version, given.approve, given.why, given.wait, given.although, return_state=True)
     if state.is_failed() and (state.message or "").endswith(OVER):
         raise PromotionError(UNANSWERED.format(registry.registered_name(given.model), given.wait))
     if state.is_failed() or state.is_crashed():
@@ -142,7 +191,7 @@ def _promote(words: list[str]) -> str:
 
 
 def _rollback(words: list[str]) -> str:
-    """Without Prefect, which may be what is broken."""
+    """Without Prefect, which may be what is broken, and without asking gates: what was in use is the way out of what should not be."""
     parser = argparse.ArgumentParser(prog="python -m flows.promote rollback", description="Make the previous champion the champion again.")
     parser.add_argument("model", help="a key of models in params.yaml")
     parser.add_argument("--by", default=getpass.getuser(), metavar="NAME", help="who decides; default: the user")

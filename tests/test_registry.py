@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from fedsynth.card import LONGEST
 from tests.sets import tiny_params
 from tests.trained import trained
 
-PARAMS = tiny_params()
+PARAMS = tiny_params(gates={"require": ["c/retained >= 0.5"], "warn": ["epsilon <= 8"]})
 WHO = ("Ada", "the table of worth", "run-1")
 
 
@@ -108,15 +109,28 @@ def test_a_promotion_that_was_cut_short_is_completed_by_another(root, monkeypatc
     assert aliases(root) == {"champion": "2", "previous": "1"}
 
 
-def test_who_when_why_and_the_flow_run_are_kept_and_that_no_gate_was_computed(root):
+def test_who_when_why_the_flow_run_and_the_verdict_are_kept(root):
     registry.promote(root, "vae", 1, *WHO)
     registry.promote(root, "vae", 2, "  Grace\n", "sharper\nlesions", "run-2")
     version = registry.version_of(root, "vae", 2)
     found = {name: version.tags[f"promotion.{name}"] for name in ("by", "why", "flow_run_id", "replaced", "gates")}
-    assert found == {"by": "Grace", "why": "sharper lesions", "flow_run_id": "run-2", "replaced": "version 1", "gates": "none computed"}
-    assert version.description.startswith("**vae**"), "the card stays"
+    assert found == {"by": "Grace", "why": "sharper lesions", "flow_run_id": "run-2", "replaced": "version 1", "gates": "no verdict"}
+    assert version.description.startswith("**Not judged**"), "the card stays"
     at, line = version.tags["promotion.at"], version.description.splitlines()[-1]
-    assert line == f"- {at} Champion in place of version 1, by Grace: sharper lesions (flow run: run-2; gates: none computed)"
+    assert line == f"- {at} Champion in place of version 1, by Grace: sharper lesions (flow run: run-2; gates: no verdict)"
+
+
+def test_what_the_gates_warned_of_how_it_compared_and_why_it_was_promoted_nevertheless_are_written_down(root):
+    registry.promote(root, "vae", 3, *WHO, compared="worse", although="the\nold one leaks")
+    version = registry.version_of(root, "vae", 3)
+    assert (version.tags["promotion.compared"], version.tags["promotion.although"]) == ("worse", "the old one leaks")
+    assert version.tags["promotion.gates"] == "passed, with 1 warning"
+    assert version.tags["promotion.warnings"].startswith("epsilon <= 8: missing: no differential privacy was used")
+    assert "gates: passed, with 1 warning; warnings: epsilon <= 8: missing" in version.description
+    assert version.description.endswith("; compared: worse; although: the old one leaks)")
+    registry.promote(root, "vae", 1, *WHO)
+    registry.promote(root, "vae", 3, *WHO)
+    assert "promotion.although" not in registry.version_of(root, "vae", 3).tags, "of another promotion"
 
 
 def test_the_champion_is_not_promoted_again_which_would_lose_the_previous_one(root):
@@ -143,7 +157,7 @@ def test_rollback_brings_the_previous_champion_back_once(root):
     assert aliases(root) == {"champion": "1", "previous": None}
     left, back = (registry.version_of(root, "vae", n) for n in (3, 1))
     assert (left.tags["rollback.by"], left.tags["rollback.why"], left.tags["rollback.to"]) == ("Grace", "artefacts", "version 1")
-    assert back.tags["promotion.replaced"] == "version 3"
+    assert (back.tags["promotion.replaced"], back.tags["promotion.gates"]) == ("version 3", "no verdict"), "the way out asks no gate"
     assert "Left for version 1, by Grace: artefacts" in left.description
     assert "Champion again, in place of version 3, by Grace: artefacts" in back.description
     with pytest.raises(registry.RegistryError, match="no version to go back to: version 1 is the champion; promote one of 1 to 3"):
@@ -164,6 +178,40 @@ def test_the_scores_of_a_version_are_the_newest_of_its_own_weights(root):
         assert tracker.publish("vae") == "3", "the same weights, scored again"
     assert registry.scores_of(root, third)["c/synthetic/north/auroc"] == 0.5
     assert registry.scores_of(root, first) == {}
+
+
+def test_a_version_is_judged_anew_and_keeps_what_was_done_to_it(root):
+    registry.promote(root, "vae", 3, *WHO)
+    before = registry.version_of(root, "vae", 3)
+    scored(root, 0.2)
+    lenient = PARAMS.model_copy(update={"gates": PARAMS.gates.model_copy(update={"warn": []})})
+    with track.Tracker(root, lenient) as tracker:
+        assert tracker.publish("vae") == "3"
+    after = registry.version_of(root, "vae", 3)
+    assert after.tags["gates"] == "failed: 1 of 1"
+    assert after.tags["gate.01"] == "require does not hold: c/retained >= 0.5: 0.25 is below 0.5"
+    assert "gate.02" in before.tags
+    assert "gate.02" not in after.tags, "a gate that is set no more"
+    assert after.tags["reference.sha256"] == before.tags["reference.sha256"]
+    assert after.description.startswith("**Must not be promoted: 1 of 1 required gate does not hold.**")
+    assert after.description.partition(registry.HISTORY)[2] == before.description.partition(registry.HISTORY)[2]
+    assert "Champion in place of nothing, by Ada" in after.description
+    assert "Must not be promoted" in whole_card(root, after)
+    scored(root, 0.4)
+    with track.Tracker(root, PARAMS) as tracker:
+        tracker.publish("vae")
+    assert registry.version_of(root, "vae", 3).tags["gates"] == "passed, with 1 warning"
+
+
+def whole_card(root, version):
+    from mlflow.artifacts import download_artifacts
+
+    return Path(download_artifacts(f"{version.source}/MODEL_CARD.md")).read_text()
+
+
+def test_the_whole_card_lies_in_the_models_folder_of_every_version(root):
+    assert "**Not judged.**" in whole_card(root, registry.version_of(root, "vae", 1))
+    assert "May be promoted" in whole_card(root, registry.version_of(root, "vae", 3))
 
 
 def test_a_long_history_loses_its_oldest_lines_and_never_the_card():

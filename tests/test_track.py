@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fedsynth import track, weights
+from fedsynth.errors import UserError
 from fedsynth.settings import tracking_uri
+from tests.judged import judged
 from tests.sets import tiny_params
 from tests.trained import ROUNDS, trained
 
@@ -199,7 +201,36 @@ def test_scores_and_worth_are_metrics_of_their_own_run_and_stand_in_the_card(roo
     assert metrics["c/synthetic/north/auroc"] == 0.4
     assert metrics["c/retained"] == pytest.approx(0.5)
     assert metrics["c/gap_closed"] == pytest.approx(0.5)
-    assert "| c | 50% | 50% | 50% |" in tracker.client.get_model_version("fedsynth-vae", version).description
+    assert metrics["c/gap_closed_poorest"] == pytest.approx(0.5)
+    found = tracker.client.get_model_version("fedsynth-vae", version)
+    assert "| c | 50 % | 50 % | 50 % |" in found.description
+    assert (found.tags["worth.c.retained"], found.tags["gates"], found.tags["epsilon"]) == ("0.5000", "none set", "none")
+
+
+def test_measures_are_metrics_with_their_floors_and_sites_and_the_verdict_is_counted(root):
+    trained(root, PARAMS, seed=8)
+    judged(root)
+    strict = tiny_params(gates={"require": ["fid <= 1", "coverage >= 0.5"], "warn": ["epsilon <= 8"]})
+    with track.Tracker(root, strict) as tracker:
+        tracker.publish("vae")
+    metrics = children(tracker)["score@vae"].data.metrics
+    assert [metrics[f"measure/fid{of}"] for of in ("", "/floor", "/low", "/high", "/north", "/south")] == [2.0, 1.0, 1.7, 2.3, 2.2, 1.8]
+    assert "measure/membership_loss_auc" not in metrics, "what was not computed is no metric"
+    assert "epsilon" not in metrics
+    assert metrics["segmentation/worst_site/hd95"] == 9.0
+    assert (metrics["gates/failed"], metrics["gates/warnings"]) == (1, 1)
+    (root / "reports" / "reference.json").unlink()
+    (root / "reports" / "score" / "vae.json").unlink()
+
+
+def test_scores_of_other_weights_are_not_published(root):
+    about = trained(root, PARAMS, seed=9)
+    judged(root, weights_sha256=about["weights_sha256"])
+    trained(root, PARAMS, seed=10)
+    with track.Tracker(root, PARAMS) as tracker, pytest.raises(UserError, match="is of other weights"):
+        tracker.publish("vae")
+    (root / "reports" / "reference.json").unlink()
+    (root / "reports" / "score" / "vae.json").unlink()
 
 
 def test_weights_that_are_not_those_of_model_json_are_refused(root):

@@ -1,0 +1,129 @@
+"""What a promotion rests on: the verdict as tags of a registered version, and whether these tags let it become the champion."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from statistics import mean
+from typing import Any
+
+from fedsynth.errors import UserError
+
+Tags = Mapping[str, str]
+PREFIXES = ("gates", "gate.", "worth.", "measure.", "worst_site.", "reference.", "epsilon")  # of the tags below: judged anew, they go first
+NOT_COMPUTED, NO_VERDICT = "not computed", "no verdict"
+SHARES = ("retained", "gap_closed", "gap_closed_poorest")
+LONGEST = 5000  # characters of a tag's value
+GATE = re.compile(r"(?P<kind>require|warn) (?P<held>holds|does not hold): (?P<gate>.*?): (?P<reason>.*)", re.DOTALL)
+
+
+class Refused(UserError):
+    """A version may not become the champion; the message says why and what can be done."""
+
+
+def tags(facts: dict[str, Any]) -> dict[str, str]:
+    """gates ("passed", "failed: 2 of 9", "none set"), gate.<nn> (kind, whether it holds, gate, reason), worth.<use>.<share>,
+    measure.<name>, worst_site.<use>, epsilon ("none" without differential privacy), reference.sha256 (of what it was judged against).
+    """
+    found = {"gates": facts["verdict"]["said"], "reference.sha256": facts["reference_sha256"]}
+    for i, g in enumerate(facts["verdict"]["gates"], 1):
+        text = f"{g['kind']} {'holds' if g['held'] else 'does not hold'}: {g['gate']}: {g['reason']}"
+        found[f"gate.{i:02d}"] = text[:LONGEST]
+    for use, of in facts["uses"].items():
+        found |= {f"worth.{use}.{share}": _number(of.get(share)) for share in SHARES}
+    found |= {f"measure.{name}": _number(of.get("value"), ".6g") for name, of in facts["measures"].items()}
+    found |= {f"worst_site.{use}": of["site"]["site"] for use, of in facts["worst"].items() if of["site"]}
+    spent = facts["epsilon"]
+    return found | {"epsilon": "none" if spent is None else _number(spent.get("epsilon"), ".6g")}
+
+
+def metrics(facts: dict[str, Any]) -> dict[str, float]:
+    """For MLflow's compare view: `<use>/<share>`, `<use>/worst_site/<metric>`, `measure/<name>` with `/floor`, `/low`, `/high` and
+    `/<site>`, `epsilon`, `gates/failed` and `gates/warnings`. What was not computed has none.
+    """
+    found: dict[str, float | None] = {}
+    for use, of in facts["uses"].items():
+        found |= {f"{use}/{share}": of.get(share) for share in SHARES}
+        for share, ends in (of.get("intervals") or {}).items():
+            found |= dict(zip((f"{use}/{share}/low", f"{use}/{share}/high"), ends or (), strict=False))
+    for use, metric in ((use, metric) for use, of in facts["scores"].items() for metric in of):
+        found[f"{use}/worst_site/{metric}"] = facts["numbers"].get(f"{use}/{metric}@worst_site")
+    for name, of in facts["measures"].items():
+        found |= {f"measure/{name}": of.get("value")} | {f"measure/{name}/{key}": of.get(key) for key in ("floor", "low", "high")}
+        found |= {f"measure/{name}/{site}": value.get("value") for site, value in (of.get("sites") or {}).items()}
+    broken = [g["kind"] for g in facts["verdict"]["gates"] if not g["held"]]
+    found |= {"epsilon": facts["numbers"].get("epsilon"), "gates/failed": broken.count("require"), "gates/warnings": broken.count("warn")}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def said(tags: Tags) -> str:
+    """The verdict in a word; a version that has never been judged has none."""
+    return tags.get("gates", NO_VERDICT)
+
+
+def gates(tags: Tags) -> list[dict[str, Any]]:
+    """[{"kind", "held", "gate", "reason"}] as `tags` wrote them, in order."""
+    found = [GATE.fullmatch(value) for name, value in sorted(tags.items()) if name.startswith("gate.")]
+    return [{**g.groupdict(), "held": g["held"] == "holds"} for g in found if g]
+
+
+def warnings(tags: Tags) -> list[str]:
+    """Gates of `warn` that do not hold, with their reasons."""
+    return [f"{g['gate']}: {g['reason']}" for g in gates(tags) if g["kind"] == "warn" and not g["held"]]
+
+
+def check_gates(title: str, tags: Tags) -> None:
+    """Raises Refused where a required gate does not hold, or nobody has judged the version."""
+    if said(tags) == NO_VERDICT:
+        raise Refused(f"{title} has no verdict, and none is not passed: its weights were not scored since they were registered; "
+                      "run the pipeline with them (`make run`), which judges them by the gates of params.yaml")  # fmt: skip
+    broken = [f"{g['gate']}: {g['reason']}" for g in gates(tags) if g["kind"] == "require" and not g["held"]]
+    if broken or said(tags).startswith("failed"):
+        lines = "".join(f"\n  {line}" for line in broken)
+        raise Refused(f"{title} must not be promoted, gates {said(tags)}:{lines}\ntrain it better; or, if a limit is wrong, change `gates` "
+                      "in params.yaml and run the pipeline (`make run`), which judges it anew")  # fmt: skip
+
+
+def compare(title: str, tags: Tags, champion: str, other: Tags) -> tuple[bool, str]:
+    """Whether a version is better than the champion on the same references, and a sentence with both numbers that says so, or why not.
+
+    The number is the mean of `retained` over the uses. Numbers from different references cannot be compared.
+    """
+    mine, theirs = _retained(tags), _retained(other)
+    digests = tags.get("reference.sha256"), other.get("reference.sha256")
+    if said(other) == NO_VERDICT:
+        return False, f"{title} cannot be compared: {champion} has no verdict, so its worth is not known"
+    shown = f"{title} retains {_words(mine)}, {champion} {_words(theirs)}"
+    if None in digests or digests[0] != digests[1]:
+        return (
+            False,
+            f"{shown}: they were judged on different references ({_short(digests[0])} and {_short(digests[1])}), so neither is better",
+        )
+    if None in mine.values() or None in theirs.values() or not mine or set(mine) != set(theirs):
+        return False, f"{shown}: they cannot be compared"
+    ahead = mean(v for v in mine.values() if v is not None) - mean(v for v in theirs.values() if v is not None)
+    if ahead > 0:
+        return True, f"{shown}: better on the same references"
+    return False, f"{shown}: {'worse' if ahead < 0 else 'not better'} on the same references"
+
+
+def _retained(tags: Tags) -> dict[str, float | None]:
+    found = {n: v for n, v in tags.items() if n.startswith("worth.") and n.endswith(".retained")}
+    return {n.removeprefix("worth.").removesuffix(".retained"): None if v == NOT_COMPUTED else float(v) for n, v in found.items()}
+
+
+def _words(retained: dict[str, float | None]) -> str:
+    """ "0.8210 (classification 0.8300, segmentation 0.8120)" """
+    if not retained:
+        return NOT_COMPUTED
+    each = ", ".join(f"{use} {_number(v)}" for use, v in sorted(retained.items()))
+    known = [v for v in retained.values() if v is not None]
+    return f"{_number(mean(known) if len(known) == len(retained) else None)} ({each})"
+
+
+def _number(value: float | None, form: str = ".4f") -> str:
+    return NOT_COMPUTED if value is None else format(value, form)
+
+
+def _short(digest: str | None) -> str:
+    return digest[:8] if digest else "not recorded"
