@@ -61,7 +61,7 @@ def _table(metric: str, scores: pd.DataFrame, lines: list[tuple[str, str]], site
     choose: Callable = min if metric in LOWER_IS_BETTER else max
     for name in ("synthetic", "augmented"):
         comparable = [line for line in table if line["name"] == name and known_number(line["mean"])]
-        if len(comparable) > 1:
+        if len({number(line["mean"]) for line in comparable}) > 1:
             choose(comparable, key=lambda line: line["mean"])["best"] = True
     counts = scores.drop_duplicates("site").set_index("site")["n"].to_dict()
     about = {"metric": metric, "label": label_of(metric), "lower": metric in LOWER_IS_BETTER, "share": metric not in NOT_A_SHARE}

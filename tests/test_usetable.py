@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fedsynth.usetable import headline, known_number, use_table
+from fedsynth.usetable import ends, headline, known_number, use_table
 
 SITES = ["north", "east"]
 
@@ -127,3 +127,21 @@ def test_a_use_without_any_row_is_missing_as_a_whole():
     use = use_table("classification", REFERENCE, ["vae"], SITES)
     assert [line["mean"] for line in use["tables"][0]["lines"]] == [None] * 5
     assert "missing" in headline(use)["text"][0]
+
+
+def test_a_metric_of_one_class_has_no_table_of_its_own():
+    rows = [row("synthetic", s, 0.5, "vae", **{"dice.b": 0.4, "hd95": 3.0}) for s in SITES]
+    tables = use_table("segmentation", rows, ["vae"], SITES)["tables"]
+    assert [(t["metric"], t["lower"], t["share"]) for t in tables] == [("dice", False, True), ("hd95", True, False)]
+
+
+def test_an_interval_stands_beside_its_share_and_only_where_that_is_known():
+    known = {"retained": 0.8, "gap_closed": None, "intervals": {"retained": [0.7, 0.9], "gap_closed": [0.1, 0.2]}}
+    table = use_table("segmentation", REFERENCE + VAE, ["vae"], SITES, {"vae": {"segmentation": known}})["tables"][0]
+    assert table["lines"][3]["intervals"] == {"retained": [0.7, 0.9]}
+    assert ends([-0.1, 0.9]) == "−10 to 90\N{NO-BREAK SPACE}%"
+    assert ends(None) == ""
+
+
+def test_where_all_are_alike_none_is_best():
+    assert not any(line["best"] for line in lines(REFERENCE + VAE + [r | {"model": "gan"} for r in VAE], ["vae", "gan"]).values())
