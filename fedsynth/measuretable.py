@@ -55,6 +55,7 @@ def _line(name: str, facts: Facts) -> dict[str, Any]:
     return {
         "name": name, "title": about.get("title", EXPECTED.get(name, name)), "text": about.get("text", ""),
         "better": BETTER.get(about.get("better", ""), ""), "cells": {model: cell(number) for model, number in of.items()},
+        "n": counts.pop() if len(counts := {cell(number)["n"] for number in of.values() if number}) == 1 else "",
         "sites": {s: {model: cell(((number or {}).get("sites") or {}).get(s)) for model, number in of.items()} for s in sites},
     }  # fmt: skip
 
