@@ -66,7 +66,7 @@ def test_the_whole_card_has_the_headings_of_model_cards_and_every_measure_with_i
     for heading in ("Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data", "Quantitative analyses",
                     "Ethical considerations", "Caveats and recommendations"):  # fmt: skip
         assert f"\n\n## {heading}\n\n" in text, heading
-    assert "| FID | 2.00 | 1.70 to 2.30 | 1.00 | 40 real · 31 synthetic | lower is better |" in text
+    assert "| FID | 2 | 1.70 to 2.30 | 1 | 40 real · 31 synthetic | lower is better |" in text
     assert "| KID | not computed |" in text
     assert "| membership by loss, AUC | not computed: the family has no loss for one image |" in text
     assert "| epsilon of differential privacy | none |" in text

@@ -66,7 +66,7 @@ def test_a_withheld_count_stays_withheld(params, synthetic, known):
 
 def test_what_was_computed_stands_with_its_interval_and_floor(params, synthetic, known):
     text = datasheet(params, model_of(params), synthetic, known)
-    assert "| FID | 2.00 | 1.70 to 2.30 | 1.00 |" in text
+    assert "| FID | 2 | 1.70 to 2.30 | 1 |" in text
     assert "| copies, by pixels | 0 |" in text
     assert "| classification | balanced accuracy | 0.750 | 0.800 | 83 % | 67 % | 75 % (south) |" in text
 
