@@ -39,14 +39,27 @@ def registered_name(model: str) -> str:
 
 
 def registered(root: Path, params: Params) -> bool:
-    """Whether the weights of every model of params.yaml, as they lie there, are in the registry."""
+    """Whether the weights of every model of params.yaml, as they lie there, are in the registry with the verdict on them."""
     files = {model: root / "models" / model / weights.FILE for model in params.models}
     if not all(path.is_file() for path in files.values()):
         return False
     if not _there(root):
         return False
     client = client_of(root)
-    return all(find(client, model, weights.sha256(path)) for model, path in files.items())
+    return all(
+        (number := find(client, model, weights.sha256(path))) is not None and _judged(client, root, params, model, number)
+        for model, path in files.items()
+    )
+
+
+def _judged(client: MlflowClient, root: Path, params: Params, model: str, number: str) -> bool:
+    """Whether a version's tags say what its scores say now; a model without scores has no verdict to keep."""
+    if not (root / "reports" / "score" / f"{model}.json").is_file():
+        return True
+    from fedsynth.facts import facts
+
+    wanted, tags = promotion.tags(facts(params, root, model)), client.get_model_version(registered_name(model), number).tags
+    return all(tags.get(key(name)) == value for name, value in wanted.items())
 
 
 def _there(root: Path) -> bool:

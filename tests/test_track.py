@@ -213,6 +213,9 @@ def test_measures_are_metrics_with_their_floors_and_sites_and_the_verdict_is_cou
     strict = tiny_params(gates={"require": ["fid <= 1", "coverage >= 0.5"], "warn": ["epsilon <= 8"]})
     with track.Tracker(root, strict) as tracker:
         tracker.publish("vae")
+    assert track.registered(root, strict)
+    other = tiny_params(gates={"require": ["fid <= 2"]})
+    assert not track.registered(root, other), "the same weights under other gates have yet to be judged"
     metrics = children(tracker)["score@vae"].data.metrics
     assert [metrics[f"measure/fid{of}"] for of in ("", "/floor", "/low", "/high", "/north", "/south")] == [2.0, 1.0, 1.7, 2.3, 2.2, 1.8]
     assert "measure/membership_loss_auc" not in metrics, "what was not computed is no metric"
