@@ -30,7 +30,7 @@ def with_scipy(module: str) -> None:
     import importlib
 
     import scipy.ndimage
-    import scipy.spatial  # noqa: F401
+    import scipy.spatial
 
     loaded = sys.modules[module]
     if getattr(loaded, "scipy_ndimage", None) is not scipy.ndimage:

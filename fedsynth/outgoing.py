@@ -232,7 +232,7 @@ def leave(job: str, answer: dict[str, Any], known: Collection[str] | None = None
     """The answer as it may leave. Raises LeakError naming the key where it holds anything else.
 
     `known` are all names that the job may use: sites, models, players, uses, labels, metrics. Without it, names are only held to letters,
-    digits, `_`, `.`, `-` and 40 characters, which a patient's name passes too: a hospital's client gives it.
+    digits, `_`, `.`, `-` and 80 characters, which a patient's name passes too: a hospital's client gives it.
     A metric that rests on fewer than `min_cell` images becomes None and its n "< 5"; one that could not be computed is None, not NaN.
     """
     if job not in JOBS:

@@ -15,7 +15,7 @@ DESCRIBED = {
     "FEDSYNTH_ROOT": "the project's folder; default: the working directory",
     "FEDSYNTH_DATA": "folder that holds a site's ingested sets, <data>/<site>/; default: <root>/data/sites",
     "FEDSYNTH_STATE": "folder where a site keeps its own state and validation reports; default: <root>/.work/sites",
-    "FEDSYNTH_EXTRACTORS": "folder of the files that feature extractors read (score.features), at the centre and each site; default: <root>/extractors",
+    "FEDSYNTH_EXTRACTORS": "folder of the files that feature extractors read, at the centre and each site; default: <root>/extractors",
     "FEDSYNTH_STALL_S": "seconds without a sign of life after which a job is ended; default 180, in production 3600 (longer than a round)",
     "FEDSYNTH_CONNECT_S": "seconds to wait for the federation's server, and for sites that are not connected; default 60",
     "FEDSYNTH_CODE": "what code a job carries to the sites: thin (default: its client.py), none (sites that allow no code)",

@@ -24,9 +24,14 @@ ROW = {
     "use": "segmentation", "name": "augmented", "trained_on": "north", "model": "vae", "site": "north", "seed": 1,
     "metrics": {"dice": 0.71, "auroc": None}, "n": {"dice": 40, "auroc": 44},
 }  # fmt: skip
-SCORE = {"rows": [ROW, ROW | {"name": "local", "model": ""}], "seconds": 3.5}
-ANSWERS = {"validate": VALIDATE, "train": TRAIN, "score": SCORE, "reference": SCORE}
-KNOWN = {"none", "generator", "discriminator", "segmentation", "dice", "auroc", "north", "vae", "all"}
+REFERENCE = {"rows": [ROW, ROW | {"name": "local", "model": ""}], "seconds": 3.5}
+SPREAD = {"use": "segmentation", "model": "vae", "site": "north", "metric": "dice", "names": ["local", "augmented"], "n": 40,
+          "covariance": [[0.01, 0.002], [0.002, 0.03]]}  # fmt: skip
+NUMBER = {"value": 0.3, "floor": None, "low": 0.2, "high": 0.4, "n": {"real": 40, "synthetic": 30}}
+MOMENTS = {"n": 40, "mean": [0.1, 0.2], "covariance": [[1.0, 0.5], [0.5, 2.0]]}
+SCORE = REFERENCE | {"spread": [SPREAD], "measures": {"fid": {"values": {"fid": NUMBER}, "moments": {"held_out": MOMENTS}}}}
+ANSWERS = {"validate": VALIDATE, "train": TRAIN, "score": SCORE, "reference": REFERENCE}
+KNOWN = {"none", "generator", "discriminator", "segmentation", "dice", "auroc", "north", "vae", "all", "fid", "real", "synthetic"}
 CANARIES = {
     "a subject": "Subject-4711",
     "a file": "images/Mueller_Anna_1961.png",
@@ -107,7 +112,7 @@ def test_a_patients_name_cannot_be_named_as_a_key():
 
 def test_without_known_names_only_the_form_of_a_name_is_held():
     assert leave("train", TRAIN | {"losses": {"player-2": 0.5}})["losses"] == {"player-2": 0.5}
-    for name in ("Anna Mueller", "images/a.png", "x" * 41, "", "naïve"):
+    for name in ("Anna Mueller", "images/a.png", "x" * 81, "", "naïve"):
         with pytest.raises(LeakError):
             leave("train", TRAIN | {"losses": {name: 0.5}})
 
@@ -163,7 +168,35 @@ def test_two_verdicts_that_differ_in_a_small_count_alone_look_the_same_outside(n
 def test_the_vocabulary_of_a_job_is_what_params_name():
     params = tiny_params()
     assert outgoing.vocabulary("validate", params) == {"none", "infiltrating", "extra_axial"}
-    assert outgoing.vocabulary("score", params, "north") == {"all", "classification", "balanced_accuracy", "auroc", "north"}
+    known = outgoing.vocabulary("score", params, "north")
+    assert known >= {"all", "classification", "balanced_accuracy", "auroc", "sensitivity.infiltrating", "north", "real"}
+    assert not known & {"segmentation", "dice", "fid"}
+    fid = {"fid": {"class_path": "fedsynth.measures.fid.FID"}}
+    assert outgoing.vocabulary("score", tiny_params(score={"measures": fid}), "north") - known == {"fid", "pooled_fid"}
+
+
+def test_moments_of_fewer_images_than_features_stay():
+    few = put(SCORE, ("measures", "fid", "moments", "held_out"), {"n": 6, "mean": [0.0] * 7, "covariance": [[0.0] * 7] * 7})
+    assert "fewer images than features" in refuses("score", few)
+    other = put(SCORE, ("measures", "fid", "moments", "held_out", "covariance"), [[1.0, 0.5]])
+    assert "another size than its mean" in refuses("score", other)
+
+
+def test_moments_of_a_handful_of_images_stay_however_few_features_there_are():
+    assert "fewer images" in refuses("score", put(SCORE, ("measures", "fid", "moments", "held_out", "n"), 4))
+
+
+def test_a_measure_of_few_images_does_not_leave_and_how_rows_vary_with_them_neither():
+    answer = put(put(SCORE, ("measures", "fid", "values", "fid", "n", "real"), 4), ("spread", 0, "n"), 3)
+    out = leave("score", answer, KNOWN)
+    number = out["measures"]["fid"]["values"]["fid"]
+    assert number == {"value": None, "floor": None, "low": None, "high": None, "n": {"real": "< 5", "synthetic": 30}}
+    assert (out["spread"][0]["n"], out["spread"][0]["covariance"]) == ("< 5", None)
+
+
+def test_a_matrix_that_is_not_of_the_rows_does_not_leave():
+    assert "another size than its rows" in refuses("score", put(SCORE, ("spread", 0, "covariance"), [[0.1] * 5] * 5))
+    assert "at most 5" in refuses("score", put(SCORE, ("spread", 0, "names"), ["local"] * 6))
 
 
 def test_arrays_leave_as_they_are():

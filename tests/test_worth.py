@@ -175,3 +175,48 @@ def test_the_terminal_tells_no_gap_from_missing():
 def test_the_page_has_the_same_table():
     lines = worth.markdown(consortium(synthetic=POOLED)).splitlines()
     assert "| synthetic vae | 0.900 | 0.900 | 0.900 | 100 % |  |  |" in lines
+
+
+def vary(site, model="vae", sd=0.02, together=0.9, names=("local", "pooled", "synthetic", "augmented")):
+    """How a site's rows vary: standard deviation `sd` each, correlation `together`."""
+    covariance = [[sd**2 * (1 if a == b else together) for b in names] for a in names]
+    return {"use": "classification", "model": model, "site": site, "metric": "balanced_accuracy", "names": list(names),
+            "covariance": covariance, "n": 40}  # fmt: skip
+
+
+def test_intervals_hold_the_value_and_are_narrower_where_rows_vary_together():
+    rows = consortium(synthetic={"north": 0.8, "south": 0.7}, augmented={"north": 0.85, "south": 0.8})
+    widths = []
+    for together in (0.0, 0.9):
+        found = worth.summary(rows, [vary(s, together=together) for s in LOCAL])["vae"]["classification"]
+        for name in ("retained", "gap_closed", "gap_closed_poorest"):
+            low, high = found["intervals"][name]
+            assert low < found[name] < high
+        low, high = found["intervals"]["gap_closed"]
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 2
+
+
+def test_rows_that_do_not_vary_have_intervals_of_no_width():
+    rows = consortium(synthetic=POOLED, augmented=POOLED)
+    found = worth.summary(rows, [vary(s, sd=0.0) for s in LOCAL])["vae"]["classification"]
+    assert found["intervals"] == {"retained": [1, 1], "gap_closed": [1, 1], "gap_closed_poorest": [1, 1]}
+
+
+def test_a_gap_that_may_be_none_gives_an_interval_without_a_bound():
+    rows = consortium(local={"north": 0.8, "south": 0.84}, augmented={"north": 0.85, "south": 0.9})
+    low, high = worth.summary(rows, [vary(s, sd=0.2) for s in LOCAL])["vae"]["classification"]["intervals"]["gap_closed"]
+    assert low is None or high is None
+
+
+def test_without_the_spread_of_every_site_there_is_no_interval():
+    rows = consortium(synthetic=POOLED, augmented=POOLED)
+    withheld = {**vary("north"), "covariance": None}
+    for spread in (None, [vary("north")], [withheld, vary("south")]):
+        assert set(worth.summary(rows, spread)["vae"]["classification"]["intervals"].values()) == {None}
+
+
+def test_an_interval_of_what_could_not_be_computed_is_none():
+    found = worth.summary(consortium(augmented=POOLED, pooled=LOCAL), [vary(s) for s in LOCAL])["vae"]["classification"]
+    assert found["gap_closed"] is None
+    assert found["intervals"]["gap_closed"] is None

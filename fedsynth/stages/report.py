@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from fedsynth.measuretable import Facts
 from fedsynth.params import Params
 from fedsynth.report import SHOWN, Trained, page, settled
 from fedsynth.reporttext import markdown
+from fedsynth.stages import networks
 from fedsynth.usetable import summary_of, use_table
 from fedsynth.worst import failures
 
@@ -25,12 +25,12 @@ Networks = dict[str, "tuple[Use, nn.Module]"]
 
 
 def report(params: Params, root: Path, out: Path, simulation: bool = True, lineage: dict[str, Any] | None = None,
-           facts: Facts | None = None, networks: Networks | None = None) -> None:  # fmt: skip
+           facts: Facts | None = None, federated: Networks | None = None) -> None:  # fmt: skip
     """Into `out`: index.html, verdict.md, tradeoff.png, worth.csv, samples_<model>.png and losses_<model>.png. Beside it: worth.json (DVC's
     metrics), verdict.json, and plots/*.csv (DVC's plots).
 
     Real images are read in simulation only. `lineage` is shown on the page as it is: {"git commit": ..., ...}. `facts` by model and the
-    `federated` `networks` by use: default, of the files under `root`.
+    `federated` networks by use: default, of the files under `root`.
     Raises UserError naming the file that is missing; scores may be missing, and are shown as that.
     """
     root, out = Path(root), Path(out)
@@ -39,8 +39,8 @@ def report(params: Params, root: Path, out: Path, simulation: bool = True, linea
     answers = [outputs.read(path, "score") for path in _scores(root, params)]
     rows, spread = [r for a in answers for r in a["rows"]], [s for a in answers for s in a.get("spread", [])]
     known = settled(rows, _facts(params, root) if facts is None else facts, models, spread)
-    networks = _networks(params, root) if networks is None else networks
-    misfits = {name: failures(trained.synthetic, params.image, networks) for name, trained in models.items()}
+    found = _networks(params, root) if federated is None else federated
+    misfits = {name: failures(trained.synthetic, params.image, found) for name, trained in models.items()}
     real = shown(params, root, validation["used"]) if simulation else None
     out.mkdir(parents=True, exist_ok=True)
     text = page(params, validation, rows, models, real, simulation, lineage, known, failures=misfits)
@@ -99,7 +99,4 @@ def _facts(params: Params, root: Path) -> Facts:
 
 def _networks(params: Params, root: Path) -> Networks:
     """The uses' federated networks; none where no reference has made them."""
-    if not (root / "data" / "reference" / "networks.safetensors").is_file():
-        return {}
-    found: Networks = import_module("fedsynth.stages.score").federated(params, root)
-    return found
+    return networks.federated(params, root) if (root / "data" / "reference" / networks.FILE).is_file() else {}

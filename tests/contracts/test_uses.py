@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import pkgutil
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 
 from fedsynth import supervised, uses
 from fedsynth.params import Block, Image
-from fedsynth.uses.classification import Classification, auroc, balanced_accuracy
-from fedsynth.uses.segmentation import Segmentation
+from fedsynth.uses.classification import Classification, auroc, balanced_accuracy, calibration_error
+from fedsynth.uses.segmentation import Segmentation, distance
 from tests.sets import tiny_params
 
 SIZES = [(16, 16), (8, 8, 10)]  # 10 does not halve twice
@@ -68,8 +69,42 @@ def test_it_learns_what_is_easy(path: str, data: tuple[Image, Tensor, Tensor, Te
     assert metrics[use.headline] > 0.75
     assert metrics[use.headline] > untrained[use.headline] + 0.15
     assert metrics.keys() == n.keys() == set(use.metrics)
-    assert all(math.isfinite(v) and 0 <= v <= 1 for v in metrics.values())
+    assert use.lower <= set(use.metrics)
+    assert all(
+        math.isfinite(v) and 0 <= v <= (math.dist(image.size, [0] * len(image.size)) if k == "hd95" else 1) for k, v in metrics.items()
+    )
     assert all(0 < count <= 20 for count in n.values())
+
+
+@pytest.mark.parametrize("path", paths())
+def test_a_training_in_pieces_is_the_training_in_one_go_and_outlives_its_process(
+    path: str, data: tuple[Image, Tensor, Tensor, Tensor]
+) -> None:
+    image, x, m, y = data
+    use = build(path, image, steps=6)
+    whole, first = use.fit(x, m, y, seed=1), use.training(use.network(1), x, m, y, seed=1)
+    first.steps(2)
+    state, weights = copy.deepcopy(first.state()), copy.deepcopy(first.net.state_dict())
+    first.steps(4)
+    assert same(whole, first.net)
+    again = use.training(use.network(7), x, m, y, seed=1)  # another process: the weights come from the server, the rest from its file
+    again.net.load_state_dict(weights)
+    again.load_state(state)
+    again.steps(4)
+    assert same(whole, again.net)
+
+
+@pytest.mark.parametrize("path", paths())
+def test_what_each_image_adds_can_be_drawn_anew(path: str, data: tuple[Image, Tensor, Tensor, Tensor]) -> None:
+    image, x, m, y = data
+    use = build(path, image)
+    net, places = use.network(1), torch.tensor([3, 4, 5, 3, 8, 1])
+    table = use.judge(net, x, m, y)
+    assert {len(values) for values in table.values()} == {len(x)}
+    drawn = use.summarise({name: values[places.numpy()] for name, values in table.items()})
+    direct = use.score(net, x[places], m[places], y[places])
+    assert drawn[1] == direct[1]
+    assert drawn[0] == pytest.approx(direct[0], nan_ok=True)
 
 
 @pytest.mark.parametrize("path", paths())
@@ -153,9 +188,46 @@ def test_dice_leaves_out_empty_masks_and_counts_what_was_found_in_them() -> None
     found = masks.clone()
     found[1, :, 2:4] = -1  # half of it: Dice 2·16 / (16 + 32)
     found[3, 0, 0, 0] = 1  # one false pixel
-    metrics, n = Segmentation(1, 1, (8, 8)).score(Answer(found), torch.zeros(4, 1, 8, 8), masks, torch.zeros(4, dtype=torch.long))
-    assert metrics == {"dice": pytest.approx((1 + 2 / 3) / 2), "false_positive_rate": 0.5}
-    assert n == {"dice": 2, "false_positive_rate": 2}
+    use = Segmentation(1, 1, (8, 8), label_names=("none", "mass"), empty_labels=("none",))
+    metrics, n = use.score(Answer(found), torch.zeros(4, 1, 8, 8), masks, torch.tensor([1, 1, 0, 0]))
+    half = pytest.approx((1 + 2 / 3) / 2)
+    assert metrics == {"dice": half, "hd95": pytest.approx((0 + 2) / 2), "false_positive_rate": 0.5, "dice.mass": half}
+    assert n == {"dice": 2, "hd95": 2, "false_positive_rate": 2, "dice.mass": 2}
+
+
+def test_a_lesion_that_was_not_found_is_as_far_away_as_can_be() -> None:
+    masks = -torch.ones(2, 1, 6, 8)
+    masks[:, :, 2:4, 2:4] = 1
+    found = masks.clone()
+    found[1] = -1
+    far = distance(found > 0, masks > 0)
+    assert far.tolist() == [0.0, 10.0]  # the diagonal of 6 by 8
+    assert math.isnan(distance(masks[:1] > 0, masks[:1] > 2).item()), "no lesion, no distance"
+
+
+def test_a_shift_by_three_pixels_is_three_pixels_off() -> None:
+    masks = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+    masks[:, :, 4:8, 4:8] = True
+    assert distance(masks.roll(3, -1), masks).item() == pytest.approx(3.0)
+
+
+def test_calibration_error_of_known_answers() -> None:
+    y = torch.tensor([0, 0, 1, 1])
+    sure = 50 * nn.functional.one_hot(y, 2).float()
+    assert calibration_error(sure, y) == pytest.approx(0.0, abs=1e-6)
+    assert calibration_error(sure, 1 - y) == pytest.approx(1.0, abs=1e-6), "sure and always wrong"
+    assert calibration_error(sure, torch.tensor([0, 0, 1, 0])) == pytest.approx(0.25, abs=1e-6), "sure, and wrong in a quarter"
+
+
+def test_sensitivity_and_specificity_are_of_each_class_against_the_rest() -> None:
+    y = torch.tensor([0, 0, 0, 0, 1, 1, 2])
+    said = torch.tensor([0, 0, 0, 1, 1, 0, 2])
+    use = Classification(1, 3, (8, 8), label_names=("a", "b", "c"))
+    metrics, n = use.summarise({"logits": nn.functional.one_hot(said, 3).float().numpy(), "y": y.numpy()})
+    assert (metrics["sensitivity.a"], metrics["specificity.a"]) == (pytest.approx(3 / 4), pytest.approx(2 / 3))
+    assert (metrics["sensitivity.c"], metrics["specificity.b"]) == (1.0, pytest.approx(4 / 5))
+    assert metrics["sensitivity"] == pytest.approx(metrics["balanced_accuracy"])
+    assert (n["sensitivity.b"], n["specificity.b"]) == (2, 5)
 
 
 def test_overlapping_mask_channels_are_learned_side_by_side() -> None:

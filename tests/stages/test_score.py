@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fedsynth.dataset import ImageSet
-from fedsynth.stages import score
+from fedsynth import outgoing
+from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.measures import mean as score_mean
+from fedsynth.stages import networks, reference, score
 from tests.sets import make_set, tiny_params
 
 USES = {
@@ -16,6 +20,11 @@ USES = {
     for name in ("Classification", "Segmentation")
 }
 PARAMS = tiny_params(score={"uses": USES, "seeds": [1, 2]})
+MEASURES = {
+    "fid": {"class_path": "fedsynth.measures.fid.FID"},
+    "class_agreement": {"class_path": "fedsynth.measures.class_agreement.ClassAgreement"},
+    "intensity": {"class_path": "fedsynth.measures.intensity.Intensity"},
+}
 SITES = ("north", "east")
 
 
@@ -32,17 +41,28 @@ def synthetic(tmp_path_factory) -> ImageSet:
 
 
 @pytest.fixture(scope="module")
-def trained(sets, synthetic) -> tuple[score.Networks, score.Networks]:
-    pooled = score.fit_pooled(PARAMS, sets)
-    by_seed = {seed: score.fit_synthetic(PARAMS, synthetic, seed) for seed in PARAMS.score.seeds}
-    return pooled, {use: {seed: states[use] for seed, states in by_seed.items()} for use in USES}
+def sent(sets, synthetic) -> dict[str, networks.Networks]:
+    """What the centre sends. One round of one site is FedAvg's simplest case."""
+    return {"synthetic": score.fit_synthetic(PARAMS, synthetic), "federated": networks.from_arrays(reference.begin(PARAMS)),
+            "pooled": reference.fit_pooled(PARAMS, sets)}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def rows(sets, synthetic, trained):
-    pooled, fitted = trained
-    reference = score.reference_at_site(PARAMS, "north", sets["north"], pooled)
-    return reference + score.score_at_site(PARAMS, "north", sets["north"], synthetic, fitted, "vae")
+def state(tmp_path_factory):
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="module")
+def found(sets, synthetic, sent, state):
+    references = {kind: sent[kind] for kind in ("federated", "pooled")}
+    rows = reference.at_site(PARAMS, "north", sets["north"], references, state)
+    more, spread = score.rows_at_site(PARAMS, "north", sets["north"], synthetic, sent, state, "vae")
+    return rows + more, spread
+
+
+@pytest.fixture(scope="module")
+def rows(found):
+    return found[0]
 
 
 def poisoned(real: ImageSet) -> ImageSet:
@@ -52,42 +72,56 @@ def poisoned(real: ImageSet) -> ImageSet:
     return ImageSet(real.manifest, images)
 
 
-def equal(one: score.Networks, other: score.Networks) -> bool:
-    a, b = score.to_arrays(one), score.to_arrays(other)
+def equal(one: networks.Networks, other: networks.Networks) -> bool:
+    a, b = networks.to_arrays(one), networks.to_arrays(other)
     return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
 
 
 def test_there_is_a_row_for_each_use_name_and_seed(rows):
-    found = {(r["use"], r["name"], r["seed"], r["trained_on"], r["model"], r["site"]) for r in rows}
-    kinds = [("local", "north", ""), ("pooled", "all", ""), ("synthetic", "vae", "vae"), ("augmented", "north", "vae")]
-    assert found == {(use, name, seed, on, model, "north") for use in USES for seed in (1, 2) for name, on, model in kinds}
-    assert len(rows) == len(found)
+    got = {(r["use"], r["name"], r["seed"], r["trained_on"], r["model"], r["site"]) for r in rows}
+    kinds = [
+        ("local", "north", ""),
+        ("federated", "all", ""),
+        ("pooled", "all", ""),
+        ("synthetic", "vae", "vae"),
+        ("augmented", "north", "vae"),
+    ]
+    assert got == {(use, name, seed, on, model, "north") for use in USES for seed in (1, 2) for name, on, model in kinds}
+    assert len(rows) == len(got)
 
 
 def test_a_row_is_plain_json_with_the_headline_first_and_a_count_for_each_metric(rows):
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     for r in rows:
-        assert next(iter(r["metrics"])) == score.uses(PARAMS)[r["use"]].headline
+        assert next(iter(r["metrics"])) == networks.uses(PARAMS)[r["use"]].headline
         assert r["metrics"].keys() == r["n"].keys()
 
 
 def test_counts_are_of_the_test_split(rows, sets):
     test = sets["north"].split("test").manifest
     counted = next(r["n"] for r in rows if r["use"] == "classification")
-    assert set(counted.values()) == {len(test)}
+    assert counted["balanced_accuracy"] == counted["auroc"] == len(test)
+    assert counted["sensitivity.none"] == (test["label"] == "none").sum()
     assert next(r["n"]["dice"] for r in rows if r["use"] == "segmentation") == (test["mask_area"] > 0).sum()
 
 
-def test_no_test_image_disturbs_a_pooled_network(sets, trained):
-    assert equal(trained[0], score.fit_pooled(PARAMS, {site: poisoned(real) for site, real in sets.items()}))
+def test_no_test_image_disturbs_a_pooled_network(sets, sent):
+    assert equal(sent["pooled"], reference.fit_pooled(PARAMS, {site: poisoned(real) for site, real in sets.items()}))
 
 
-def test_no_test_image_disturbs_a_network_trained_at_a_site(sets, synthetic, trained, monkeypatch):
+def test_no_test_image_disturbs_a_federated_network(sets, tmp_path):
+    differences = [reference.Federated(PARAMS, of, tmp_path / str(i)).round(reference.begin(PARAMS), 0)[0]
+                   for i, of in enumerate((sets["north"], poisoned(sets["north"])))]  # fmt: skip
+    assert all(np.array_equal(differences[0][name], differences[1][name]) for name in differences[0])
+
+
+def test_no_test_image_disturbs_a_network_trained_at_a_site(sets, synthetic, sent, tmp_path, monkeypatch):
     seen = []
-    original = score._fit
-    monkeypatch.setattr(score, "_fit", lambda *a, **k: seen.append(original(*a, **k)) or seen[-1])
-    score.reference_at_site(PARAMS, "north", poisoned(sets["north"]), {})
-    score.score_at_site(PARAMS, "north", poisoned(sets["north"]), synthetic, trained[1], "vae")
+    original = networks.fit
+    for module in (reference, score):
+        monkeypatch.setattr(module, "fit", lambda *a, **k: seen.append(original(*a, **k)) or seen[-1])
+    reference.at_site(PARAMS, "north", poisoned(sets["north"]), {}, tmp_path)
+    score.rows_at_site(PARAMS, "north", poisoned(sets["north"]), synthetic, sent, tmp_path, "vae")
     assert len(seen) == 2 * len(USES) * len(PARAMS.score.seeds)  # local and augmented
     assert all(np.isfinite(array).all() for state in seen for array in state.values())
 
@@ -95,40 +129,138 @@ def test_no_test_image_disturbs_a_network_trained_at_a_site(sets, synthetic, tra
 def test_the_poison_would_be_seen(sets):
     everything = poisoned(sets["north"])
     everything = ImageSet(everything.manifest.assign(split="train"), everything.images)
-    state = score.fit_synthetic(PARAMS, everything, seed=1)["classification"]
+    state = score.fit_synthetic(PARAMS, everything)["classification"][1]
     assert not all(np.isfinite(array).all() for array in state.values())
 
 
 def test_a_row_with_a_problem_is_neither_learned_from_nor_tested(sets):
     real = sets["north"]
     bad = ImageSet(real.manifest.assign(problem=["cannot be read", *[""] * (len(real) - 1)]), real.images)
-    assert len(score.training(bad)) + len(score.testing(bad)) + len(bad.split("val")) == len(real) - 1
+    assert len(networks.training(bad)) + len(networks.held_out(bad)) == len(real) - 1
+
+
+def test_held_out_is_all_that_nothing_was_trained_on(sets):
+    real = sets["north"]
+    assert not set(networks.held_out(real).manifest["image_id"]) & set(networks.training(real).manifest["image_id"])
+    assert set(networks.testing(real).manifest["image_id"]) < set(networks.held_out(real).manifest["image_id"])
 
 
 def test_synthetic_images_are_no_test_images(synthetic):
     with pytest.raises(ValueError, match="real ones only"):
-        score.testing(ImageSet(synthetic.manifest.assign(split="test"), synthetic.images))
+        networks.testing(ImageSet(synthetic.manifest.assign(split="test"), synthetic.images))
 
 
-def test_without_pooled_networks_there_are_no_pooled_rows(sets):
-    assert {r["name"] for r in score.reference_at_site(PARAMS, "north", sets["north"], {})} == {"local"}
+def test_without_pooled_networks_there_are_no_pooled_rows(sets, tmp_path):
+    assert {r["name"] for r in reference.at_site(PARAMS, "north", sets["north"], {}, tmp_path)} == {"local"}
 
 
-def test_networks_travel_as_flat_float32_arrays_and_come_back_the_same(trained):
-    arrays = score.to_arrays(trained[0])
+def test_networks_travel_as_flat_float32_arrays_and_come_back_the_same(sent):
+    arrays = networks.to_arrays(sent["pooled"])
     assert all(name.count("/") == 2 for name in arrays)
     assert {name.rpartition("/")[0] for name in arrays} == {f"{use}/{seed}" for use in USES for seed in (1, 2)}
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
-    assert equal(score.from_arrays(arrays), trained[0])
+    assert equal(networks.from_arrays(arrays), sent["pooled"])
+    together = networks.to_arrays(sent["pooled"], "pooled") | networks.to_arrays(sent["federated"], "federated")
+    back = networks.by_row(together)
+    assert list(back) == ["pooled", "federated"]
+    assert equal(back["federated"], sent["federated"])
 
 
 def test_half_of_what_is_drawn_of_a_class_is_real_however_many_there_are(sets, synthetic):
-    few = score.training(sets["north"]).where(np.arange(len(score.training(sets["north"]))) < 5)
+    few = networks.training(sets["north"]).where(np.arange(len(networks.training(sets["north"]))) < 5)
     few = few.where(few.manifest["label"] != "none")  # a class that the site has no image of comes from the synthetic set alone
-    both = score.concatenate([few, synthetic])
+    both = concatenate([few, synthetic])
     weights = score.balance(both, len(few)).numpy()
     real = np.arange(len(both)) < len(few)
     for label in PARAMS.image.labels:
         of_class = (both.manifest["label"] == label).to_numpy()
         share = weights[of_class & real].sum() / weights[of_class].sum()
         assert share == pytest.approx(0 if label == "none" else score.REAL_SHARE)
+
+
+def test_fedavg_of_one_site_is_training_there_in_one_go(sets, tmp_path):
+    one = tiny_params(score={"uses": USES, "seeds": [1], "rounds": 2})
+    federated, arrays = reference.Federated(one, sets["north"], tmp_path / "state.pt"), reference.begin(one)
+    for number in range(2):
+        difference, losses, steps = federated.round(arrays, number)
+        arrays = {name: a + difference[name] for name, a in arrays.items()}
+        assert losses.keys() == USES.keys()
+        assert steps == (2, 4)[number]  # three steps of each use, dealt out to two rounds
+    alone = networks.to_arrays(
+        {name: {1: networks.fit(use, one, networks.training(sets["north"]), 1)} for name, use in networks.uses(one).items()}
+    )
+    assert all(np.allclose(arrays[name], alone[name], atol=1e-6) for name in alone)
+
+
+def test_a_process_that_takes_over_goes_on_with_the_optimiser_of_the_one_before(sets, tmp_path):
+    one = tiny_params(score={"uses": USES, "seeds": [1], "rounds": 2})
+    first, begun = reference.Federated(one, sets["north"], tmp_path / "a.pt"), reference.begin(one)
+    second = {name: a + d for (name, a), d in zip(begun.items(), first.round(begun, 0)[0].values(), strict=True)}
+    shutil.copy(tmp_path / "a.pt", tmp_path / "b.pt")
+    through, taken_over = first.round(second, 1)[0], reference.Federated(one, sets["north"], tmp_path / "b.pt").round(second, 1)[0]
+    afresh = reference.Federated(one, sets["north"], tmp_path / "c.pt").round(second, 1)[0]
+    assert all(np.array_equal(through[name], taken_over[name]) for name in through)
+    assert not all(np.array_equal(through[name], afresh[name]) for name in through)
+
+
+def test_local_networks_are_kept_at_the_site_and_fitted_again_where_they_are_gone(sets, tmp_path, state, found):
+    kept = list(state.glob("local-*.safetensors"))
+    assert len(kept) == 1
+    assert equal(reference.local(PARAMS, sets["north"], state), reference.local(PARAMS, sets["north"], tmp_path))
+    other = tiny_params(score={"uses": USES, "seeds": [3]})
+    reference.local(other, sets["north"], tmp_path)
+    assert len(list(tmp_path.glob("local-*.safetensors"))) == 2, "another question is another file"
+
+
+def test_how_rows_vary_together_is_of_all_rows_and_leaves_no_resampled_metric(found):
+    _, spread = found
+    assert {s["use"] for s in spread} == set(USES)
+    for s in spread:
+        assert s.keys() == {"use", "model", "site", "metric", "names", "covariance", "n"}
+        assert set(s["names"]) == {"local", "synthetic", "federated", "pooled", "augmented"}
+        matrix = np.array(s["covariance"])
+        assert np.allclose(matrix, matrix.T)
+        assert (np.linalg.eigvalsh(matrix) > -1e-6).all()
+
+
+def test_a_network_varies_with_itself_wholly_and_with_its_opposite_not_at_all():
+    use = networks.uses(PARAMS)["classification"]
+    y = np.arange(60) % 3
+    good = {"logits": np.eye(3)[np.where(np.arange(60) % 4, y, (y + 1) % 3)], "y": y}
+    matrix = np.array(score.covariance(use, {"local": [good], "pooled": [good]}, seed=1)["covariance"])
+    assert np.allclose(matrix, matrix[0, 0])
+    # the bootstrap's variance is that of the mean over the classes of p (1 - p) / n
+    assert matrix[0, 0] == pytest.approx(0.75 * 0.25 / 60, rel=0.35)
+
+
+@pytest.fixture(scope="module")
+def measured(sets, synthetic, sent, tmp_path_factory):
+    params = tiny_params(score={"uses": USES, "seeds": [1], "measures": MEASURES})
+    centre = score.seen(params, synthetic, sent["federated"], tmp_path_factory.mktemp("extractors"))
+    answers = {}
+    for site in SITES:
+        of = score.seen(params, synthetic, sent["federated"], Path("none"), sets[site])
+        known = outgoing.vocabulary("score", params, site)
+        answers[site] = outgoing.leave("score", {"rows": [], "measures": score.measured_at_site(params, of)}, known)["measures"]
+    return score.combined(params, centre, answers)
+
+
+def test_measures_pass_the_door_of_the_site_and_come_together_at_the_centre(measured):
+    assert set(measured) == {"fid", "pooled_fid", "class_agreement", "intensity_distance"}
+    for number in measured.values():
+        assert number.keys() == {"measure", "better", "title", "text", "value", "floor", "low", "high", "n", "why", "sites"}
+        assert (number["value"] is None) == bool(number["why"])
+        assert json.loads(json.dumps(number, allow_nan=False)) == number
+    assert measured["intensity_distance"]["value"] > 0
+    assert measured["intensity_distance"]["sites"].keys() == set(SITES)
+
+
+def test_a_measure_that_few_images_do_not_allow_is_none_and_says_where(measured):
+    assert measured["fid"]["value"] is None, "twelve held-out images and sixteen features"
+    assert "north" in measured["fid"]["why"]
+
+
+def test_where_one_site_has_no_number_there_is_none_for_all(sets, synthetic, sent):
+    one = score.Value(0.5, {"real": 10})
+    assert score_mean({"north": one, "east": score.Value(None, {"real": 3})}).value is None
+    assert score_mean({"north": one, "east": one}).value == pytest.approx(0.5)
