@@ -26,6 +26,11 @@ def with_given(x: Tensor, given: Tensor | None, channels: int) -> Tensor:
     return x if given is None else torch.cat([x, given.to(x)], 1)
 
 
+def one_hot(y: Tensor, labels: int) -> Tensor:
+    """(B,) -> (B, labels) of 0 and 1. torch.func cannot take F.one_hot, which looks at the values."""
+    return torch.eye(labels, device=y.device)[y]
+
+
 def to_patches(x: Tensor, patch: int) -> Tensor:
     """(B, C, *S) -> (B, C patch^d, *S / patch): the same numbers on a coarser grid, where a convolution costs patch^d times less."""
     return pixelunshuffle(x, x.ndim - 2, patch) if patch > 1 else x

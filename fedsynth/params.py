@@ -163,6 +163,7 @@ class Model(Strict):
     family: Block
     algorithm: Block = Block(class_path="fedsynth.algorithms.fedavg.FedAvg")
     training: Training
+    privacy: Block | None = None  # a mechanism of fedsynth/privacy; without one no epsilon holds
 
 
 class Sample(Strict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,21 @@ from fedsynth.dataset import batches
 from fedsynth.families import Family
 from fedsynth.optimizer import LeanAdamW
 from fedsynth.params import Training
+from fedsynth.privacy import Mechanism
 
 
 @dataclass
 class Update:
-    """What one round yields: `difference` by parameter name, mean `losses` by player, the number of images seen as `weight`."""
+    """What one round yields: `difference` by parameter name, mean `losses` by player, the number of images seen as `weight`.
+
+    With a mechanism of privacy: what the training has spent so far as `epsilon`, and no losses but those that it lets out.
+    """
 
     difference: dict[str, np.ndarray]
     losses: dict[str, float]
     steps: int
     weight: float
+    epsilon: float | None = None
 
 
 class Trainer:
@@ -38,10 +44,10 @@ class Trainer:
     """
 
     def __init__(self, family: Family, algorithm: Algorithm, training: Training, x: Tensor, y: Tensor, given: Tensor | None, seed: int,
-                 state: Path | None = None):  # fmt: skip
+                 state: Path | None = None, privacy: Mechanism | None = None):  # fmt: skip
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.family = family.to(self.device)
-        self.algorithm, self.training, self.state = algorithm, training, state
+        self.algorithm, self.training, self.state, self.privacy = algorithm, training, state, privacy
         self.x, self.y, self.given = x, y, given
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
@@ -55,23 +61,25 @@ class Trainer:
             for name, net in self.players.items()
         }
         self.average = AveragedModel(self.family, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None
+        self.steps = max(1, math.ceil(training.epochs * len(x) / training.batch))  # of a round
+        if privacy is not None:
+            privacy.protect(self.family, dict(self.optimizers), training, len(x), self.steps)
         self.rounds_done: int | None = None  # none in this process yet
 
     def round(self, incoming: dict[str, np.ndarray], number: int) -> Update:
         """Train one round (`number` counts from 0) on from the global parameters and return the difference to them."""
         if self.rounds_done is None and number > 0:
-            self._restore()
+            self._restore(number)
         received = {name: torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for name, a in incoming.items()}
         self.algorithm.begin(self.family, received)
         self.family.train()
-        n = len(self.x)
-        steps = max(1, math.ceil(self.training.epochs * n / self.training.batch))
         losses: dict[str, list[float]] = defaultdict(list)
-        for step, places in enumerate(batches(n, self.training.batch, steps, self.generator)):
+        for step, places in enumerate(self._places(number)):
             x, y, given = self._batch(places)
-            share = self._decay((number + step / steps) / self.training.rounds)
+            share = self._decay((number + step / self.steps) / self.training.rounds)
             for name, player in self.players.items():
-                losses[name].append(self._step(name, player, x, y, given, self.rates[name] * share))
+                loss = self._step(name, player, x, y, given, self.rates[name] * share)
+                losses[name] += [] if loss is None else [loss]
             if self.average is not None:
                 self.average.update_parameters(self.family)
         difference = self._end(received, last=number == self.training.rounds - 1)
@@ -79,24 +87,44 @@ class Trainer:
         self._keep()
         return Update(
             {name: d.float().cpu().numpy() for name, d in difference.items()},
-            {k: float(np.mean(v)) for k, v in losses.items()},
-            steps,
-            float(n),
+            {k: float(np.mean(v)) for k, v in losses.items() if v},
+            self.steps,
+            float(len(self.x)),
+            None if self.privacy is None else self.privacy.spent(),
         )
 
-    def _step(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None, lr: float) -> float:
+    def _places(self, number: int) -> Iterator[Tensor]:
+        if self.privacy is None:
+            return batches(len(self.x), self.training.batch, self.steps, self.generator)
+        self.privacy.begin(number)
+        return self.privacy.batches(self.steps)
+
+    def _step(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None, lr: float) -> float | None:
         optimizer = self.optimizers[name]
         for group in optimizer.param_groups:
             group["lr"] = lr
+        loss = self._gradient(name, player, x, y, given) if self.privacy is None else self._private(name, player, x, y, given)
+        optimizer.step()
+        self.algorithm.after_step(self.family, player, lr)
+        return loss
+
+    def _gradient(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None) -> float:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.bf16):
             loss = self.family.loss(name, x, y, given)
-        optimizer.zero_grad(set_to_none=True)
+        self.optimizers[name].zero_grad(set_to_none=True)
         (loss + self.algorithm.penalty(self.family, player)).backward(inputs=list(player.parameters()))
         if self.training.clip:
             torch.nn.utils.clip_grad_norm_(player.parameters(), self.training.clip)
-        optimizer.step()
-        self.algorithm.after_step(self.family, player, lr)
         return float(loss.detach())
+
+    def _private(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
+        """The mechanism's gradient, and on it the penalty's: that one knows weights only, so it needs neither clipping nor noise."""
+        assert self.privacy is not None
+        loss = self.privacy.gradient(name, x, y, given)
+        penalty = self.algorithm.penalty(self.family, player)
+        if isinstance(penalty, Tensor):
+            penalty.backward(inputs=list(player.parameters()))
+        return loss
 
     def _batch(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         both = self.x[places] if self.given is None else torch.cat([self.x[places], self.given[places]], 1)
@@ -132,11 +160,15 @@ class Trainer:
             "generator": self.generator.get_state(),
             "rng": torch.get_rng_state(),
         }
+        if self.privacy is not None:
+            state["privacy"] = self.privacy.state()
         checkpoint.save(self.state, state)
 
-    def _restore(self) -> None:
+    def _restore(self, number: int) -> None:
         """Go on where an earlier process stopped. A training's first round never does: it starts afresh."""
         state = checkpoint.load(self.state) if self.state else None
+        if self.privacy is not None:
+            self.privacy.load_state(state and state["privacy"], number)
         if state is None:
             return
         self.family.load_state_dict(state["family"])

@@ -146,11 +146,13 @@ class Show:
 
 
 def losses(sites: dict[str, dict[str, float]]) -> str:
-    """Each player's loss, averaged over the sites by their weight: "generator 0.71  discriminator 0.65"."""
+    """Each player's loss, as a mean over the sites by weight: "generator 0.71  discriminator 0.65"; and the greatest epsilon, if any."""
     total = sum(s.get("weight", 1.0) for s in sites.values()) or 1.0
     players = sorted({k for s in sites.values() for k in s if k.startswith("loss/")})
     mean = {p: sum(s.get("weight", 1.0) * s.get(p, 0.0) for s in sites.values()) / total for p in players}
-    return "  ".join(f"{p.removeprefix('loss/')} {v:.3f}" for p, v in mean.items())
+    spent = [s["epsilon"] for s in sites.values() if "epsilon" in s]
+    words = [f"{p.removeprefix('loss/')} {v:.3f}" for p, v in mean.items()] + ([f"epsilon {max(spent):.2f}"] if spent else [])
+    return "  ".join(words)
 
 
 def main(stage: Callable[[Params, Settings], None]) -> None:

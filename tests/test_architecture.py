@@ -20,6 +20,7 @@ ONLY_IN = {
     "prefect": {"flows/"},
     "dvc": {"flows/dvcx.py"},
     "nvflare": {"nvflare_jobs/", "fedsynth/algorithms/"},
+    "opacus": {"fedsynth/privacy/"},
     "flows": {"flows/"},
     "nvflare_jobs": {"nvflare_jobs/", "flows/"},
 }

@@ -24,6 +24,13 @@ class Family(nn.Module, ABC):
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """A scalar for one player to lower. x (B, C, *S) generated channels, y (B,) labels, given (B, G, *S) or None."""
 
+    def private_players(self) -> tuple[str, ...]:
+        """The players whose loss looks at real images, at their given channels or at their labels; asked by mechanisms of privacy only.
+
+        The others get zeros for x, labels by chance (of `self.labels`) and None for given.
+        """
+        return tuple(self.players())
+
     @abstractmethod
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Images (B, C, *S) in [-1, 1] for labels y (B,); the same generator state gives the same images."""

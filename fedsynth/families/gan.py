@@ -46,6 +46,10 @@ class GAN(Family):
     def players(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator}
 
+    def private_players(self) -> tuple[str, ...]:
+        """The generator learns of images through the discriminator alone, unless given channels, which are real ones, go into it."""
+        return ("generator", "discriminator") if self.given else ("discriminator",)
+
     def draw(self, z: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """Images (B, C, *S) in (-1, 1) from z (B, latent)."""
         return torch.tanh(self.generator(torch.cat([z, F.one_hot(y, self.labels).to(z)], 1), given).float())

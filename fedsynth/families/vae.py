@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsynth.families import Family
-from fedsynth.networks import FromVector, ToVector, with_given
+from fedsynth.networks import FromVector, ToVector, one_hot, with_given
 
 
 class VAE(Family):
@@ -39,13 +39,13 @@ class VAE(Family):
 
     def encode(self, x: Tensor, y: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (B, latent) of q(z | x, y, given)."""
-        planes = F.one_hot(y, self.labels).to(x).reshape(len(y), self.labels, *[1] * len(self.size)).expand(-1, -1, *self.size)
+        planes = one_hot(y, self.labels).to(x).reshape(len(y), self.labels, *[1] * len(self.size)).expand(-1, -1, *self.size)
         mean, log_variance = self.autoencoder["encoder"](torch.cat([with_given(x, given, self.given), planes], 1)).float().chunk(2, 1)
         return mean, log_variance.clamp(-12, 4)
 
     def decode(self, z: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """Mean (B, C, *S) in (-1, 1) of p(x | z, y, given)."""
-        return torch.tanh(self.autoencoder["decoder"](torch.cat([z, F.one_hot(y, self.labels).to(z)], 1), given).float())
+        return torch.tanh(self.autoencoder["decoder"](torch.cat([z, one_hot(y, self.labels).to(z)], 1), given).float())
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """-ELBO in units of sigma^2 / 2 and per value of an image, so that it does not grow with the size."""

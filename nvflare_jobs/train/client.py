@@ -22,10 +22,11 @@ def work(site: Site) -> None:
         given,
         seed=site.seed(),
         state=site.state / "train" / f"{site.config['name']}-{site.config['key']}.pt",
+        privacy=model.privacy.build() if model.privacy else None,
     )
     for received in site.tasks():
         update = trainer.round(received.params, received.current_round)
-        facts = {"losses": update.losses, "steps": update.steps, "weight": update.weight}
+        facts = {"losses": update.losses, "steps": update.steps, "weight": update.weight, "epsilon": update.epsilon}
         site.update(update.difference, received.params, facts, trainer.players)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 import fedsynth
 from fedsynth import outputs, weights
-from fedsynth.params import Params
+from fedsynth.params import Model, Params
 from fedsynth.settings import Settings
 from nvflare_jobs import build, centre
 from nvflare_jobs import rounds as written
@@ -51,7 +51,20 @@ def begin(params: Params, name: str) -> Arrays:
     model = params.models[name]
     torch.manual_seed(params.seed)
     family, algorithm = model.family.build(**params.image.context()), model.algorithm.build()
+    if model.privacy:
+        model.privacy.build().check(family)
     return algorithm.prepare({n: p.detach().numpy() for n, p in algorithm.parameters(family).items()})
+
+
+def epsilon(model: Model, rounds: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the training has spent at the site where that is most: an image is at one site. None without a mechanism of privacy.
+
+    A site that took part and has not told what it spent makes the number unknown: {"epsilon": None}.
+    """
+    if model.privacy is None:
+        return None
+    mechanism, spent = model.privacy.build(), [numbers.get("epsilon") for record in rounds for numbers in record["sites"].values()]
+    return {"epsilon": None if not spent or None in spent else max(spent), "delta": mechanism.delta, "unit": mechanism.unit}
 
 
 def history(result: centre.Result, seconds: float) -> dict[str, Any]:
@@ -65,8 +78,10 @@ def write(folder: Path, params: Params, name: str, arrays: Arrays, result: centr
           seconds: float) -> None:  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     weights.save(folder / "weights.safetensors", arrays, {"model": name})
-    outputs.write(folder / "history.json", history(result, seconds))
+    went = history(result, seconds)
+    outputs.write(folder / "history.json", went)
     model = params.models[name].model_dump(mode="json")
+    spent = epsilon(params.models[name], went["rounds"])
     facts = {
         "name": name,
         **model,
@@ -77,6 +92,7 @@ def write(folder: Path, params: Params, name: str, arrays: Arrays, result: centr
         "digests": {site: validation["sites"][site]["digest"] for site in validation["used"]},
         "fedsynth": fedsynth.__version__,
         "weights_sha256": weights.sha256(folder / "weights.safetensors"),
+        **({"epsilon": spent} if spent else {}),
     }
     outputs.write(folder / "model.json", facts)
 

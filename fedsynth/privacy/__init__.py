@@ -1,0 +1,64 @@
+"""Mechanisms of privacy. Each wraps the steps of the one loop (fedsynth/train.py) and says what has been spent.
+
+A new mechanism is one file here and `models.<name>.privacy` in params.yaml. Its constructor checks the budget and is called at the centre
+too, before a job starts; all that sees images happens at the site, after `protect`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from fedsynth.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from fedsynth.families import Family
+    from fedsynth.params import Training
+
+
+class PrivacyError(UserError):
+    """No such privacy can be had: a budget that makes no sense or is spent, a family whose loss does not allow it."""
+
+
+class Mechanism(ABC):
+    """`epsilon` and `delta` are the most that one training may spend, for one `unit` more or less in the training images of a site."""
+
+    epsilon: float
+    delta: float
+    unit: str
+
+    @abstractmethod
+    def check(self, family: Family) -> None:
+        """Raise PrivacyError or UserError where the mechanism cannot train this family. Asked at the centre, before a job starts."""
+
+    @abstractmethod
+    def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int) -> None:
+        """Before the first round in a process: the family on its device, the players' optimisers, n images, `steps` in each round."""
+
+    @abstractmethod
+    def begin(self, number: int) -> None:
+        """Round `number` (from 0) begins. Raises PrivacyError where the budget is spent."""
+
+    @abstractmethod
+    def batches(self, steps: int) -> Iterator[Tensor]:
+        """For each step the places of its images, (B,) of 0 to n - 1; B may be 0. What the step spends is counted here."""
+
+    @abstractmethod
+    def gradient(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
+        """Leave the player's private gradient in its parameters' `grad`. Returns its loss where that may leave the site, else None."""
+
+    @abstractmethod
+    def spent(self) -> float:
+        """Epsilon of this training so far."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What must outlive a round at the site (tensors and plain values)."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Any] | None, number: int) -> None:
+        """Take back what `state` gave before round `number`; None where nothing was kept."""

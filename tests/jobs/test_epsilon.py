@@ -1,0 +1,64 @@
+"""What was spent at the sites on its way to model.json. Without FLARE."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedsynth.errors import UserError
+from fedsynth.outgoing import LeakError
+from fedsynth.params import Model
+from nvflare_jobs import centre, site
+from nvflare_jobs.train import job
+from tests.sets import tiny_params
+
+DPSGD = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}
+
+
+def model(privacy):
+    return Model.model_validate(tiny_params().models["vae"].model_dump() | {"privacy": privacy})
+
+
+def rounds(*spent):
+    return [{"round": i, "sites": {s: {} if e is None else {"epsilon": e} for s, e in sites.items()}} for i, sites in enumerate(spent)]
+
+
+def test_a_model_has_the_epsilon_of_the_site_that_spent_most():
+    found = job.epsilon(model(DPSGD), rounds({"north": 2.0, "east": 3.0}, {"north": 2.5}))  # east was left out of the last round
+    assert found == {"epsilon": 3.0, "delta": 1e-5, "unit": "image"}
+
+
+def test_a_site_that_does_not_say_what_it_spent_makes_the_models_epsilon_unknown():
+    assert job.epsilon(model(DPSGD), rounds({"north": 2.0, "east": None}))["epsilon"] is None
+
+
+def test_without_a_mechanism_there_is_no_epsilon():
+    assert job.epsilon(model(None), rounds({"north": None})) is None
+
+
+def test_a_budget_that_makes_no_sense_stops_at_the_centre():
+    params = tiny_params()
+    params.models["vae"] = model(DPSGD | {"args": {"epsilon": 0}})
+    with pytest.raises(UserError, match="epsilon"):
+        job.begin(params, "vae")
+
+
+@pytest.mark.parametrize(("spent", "arrives"), [(1.5, {"epsilon": 1.5}), (None, {})])
+def test_a_site_sends_what_it_has_spent_with_the_round(monkeypatch, spent, arrives):
+    sent = []
+    monkeypatch.setattr(site.flare, "send", sent.append)
+    facts = {"losses": {}, "steps": 3, "weight": 10.0, "epsilon": spent}
+    object.__new__(site.Site).update({"w": np.zeros(2, np.float32)}, {"w": np.zeros(2, np.float32)}, facts, ["unet"])
+    assert sent[0].metrics == {"steps": 3.0, "weight": 10.0} | arrives
+
+
+def test_an_epsilon_that_is_no_number_does_not_leave(monkeypatch):
+    monkeypatch.setattr(site.flare, "send", lambda _: pytest.fail("something left"))
+    facts = {"losses": {}, "steps": 3, "weight": 10.0, "epsilon": float("inf")}
+    with pytest.raises(LeakError, match="epsilon"):
+        object.__new__(site.Site).update({}, {}, facts, ["unet"])
+
+
+def test_the_line_of_a_round_says_the_greatest_epsilon():
+    assert centre.losses({"a": {"epsilon": 1.0, "weight": 3.0}, "b": {"epsilon": 2.345, "weight": 1.0}}) == "epsilon 2.35"
+    assert centre.losses({"a": {"loss/g": 1.0, "weight": 3.0}}) == "g 1.000"
