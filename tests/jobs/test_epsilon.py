@@ -1,16 +1,21 @@
-"""What was spent at the sites on its way to model.json. Without FLARE."""
+"""What was spent at the sites on its way to model.json."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
 
+from fedsynth import manifest as table
+from fedsynth import outputs
 from fedsynth.errors import UserError
 from fedsynth.outgoing import LeakError
 from fedsynth.params import Model
+from fedsynth.settings import Settings
 from nvflare_jobs import centre, site
 from nvflare_jobs.train import job
-from tests.sets import tiny_params
+from tests.sets import make_set, tiny_params
 
 DPSGD = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}
 
@@ -62,3 +67,22 @@ def test_an_epsilon_that_is_no_number_does_not_leave(monkeypatch):
 def test_the_line_of_a_round_says_the_greatest_epsilon():
     assert centre.losses({"a": {"epsilon": 1.0, "weight": 3.0}, "b": {"epsilon": 2.345, "weight": 1.0}}) == "epsilon 2.35"
     assert centre.losses({"a": {"loss/g": 1.0, "weight": 3.0}}) == "g 1.000"
+
+
+@pytest.mark.flare
+def test_a_private_training_ends_with_the_epsilon_that_was_asked_for(tmp_path):
+    """Through FLARE: the mechanism at the sites, epsilon in each round, no loss in any, and model.json as gates read it."""
+    params = tiny_params()
+    params.models["vae"] = Model.model_validate(
+        params.models["vae"].model_dump() | {"privacy": DPSGD, "training": {"rounds": 2, "batch": 8, "epochs": 1}}
+    )
+    sets = {name: make_set(tmp_path / "data" / "sites" / name, params, name) for name in ("east", "north")}
+    sites = {name: {"digest": table.digest(real.manifest), "images": 60} for name, real in sets.items()}
+    outputs.write(tmp_path / "reports" / "validation.json", {"used": sorted(sites), "sites": sites})
+    settings = Settings("simulator", tmp_path, tmp_path / "data" / "sites", tmp_path / "state", 120, False)
+    job.stage(params, settings, "vae")
+    about, history = (json.loads((tmp_path / "models" / "vae" / name).read_text()) for name in ("model.json", "history.json"))
+    assert about["epsilon"] == {"epsilon": pytest.approx(8, abs=0.1), "delta": 1e-5, "unit": "image"}
+    assert about["epsilon"]["epsilon"] <= 8
+    for record in history["rounds"]:
+        assert {name for numbers in record["sites"].values() for name in numbers} == {"steps", "weight", "epsilon"}
