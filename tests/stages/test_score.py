@@ -256,7 +256,7 @@ def test_measures_pass_the_door_of_the_site_and_come_together_at_the_centre(meas
 
 
 def test_a_measure_that_few_images_do_not_allow_is_none_and_says_where(measured):
-    assert measured["fid"]["value"] is None, "twelve held-out images and sixteen features"
+    assert measured["fid"]["value"] is None, "few held-out images of each class and eight features"
     assert "north" in measured["fid"]["why"]
 
 
