@@ -228,4 +228,4 @@ def test_a_sigterm_to_the_stage_aborts_its_job_and_leaves_no_process(walk):
 
 
 def test_the_fast_path_is_fast(walk):
-    assert walk[1]["seconds"] < 180
+    assert walk[1]["seconds"] < 240  # the references are two jobs
