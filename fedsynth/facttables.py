@@ -39,7 +39,7 @@ def worth_line(use: str, of: dict[str, Any]) -> dict[str, str]:
     return line | {name: share(of.get(name), intervals.get(name), why.get(name, "")) for name in WORTH}
 
 
-def share(value: float | None, interval: list[float] | None = None, why: str = "") -> str:
+def share(value: float | None, interval: list[float | None] | None = None, why: str = "") -> str:
     """ "83 % (81 to 86 %)" """
     if not known_number(value):
         return f"{NOT_COMPUTED}{': ' + why if why else ''}"

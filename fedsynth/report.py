@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedsynth import curves, pictures, tradeoff, worth
 from fedsynth.bysite import by_class, by_site
@@ -18,6 +19,9 @@ from fedsynth.measuretable import Facts, epsilon_said, measures
 from fedsynth.params import Image, Params
 from fedsynth.usetable import METRICS, ends, headline, known_number, number, percent, summary_of, use_table
 from fedsynth.worst import Failure
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 SHOWN = 6  # images of each class and side
 
@@ -47,7 +51,8 @@ def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]],
     environment = Environment(
         loader=PackageLoader("fedsynth", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters.update(number=number, percent=percent, duration=duration, listed=listed, known=known_number, ends=ends)
+    environment.filters.update(number=number, percent=percent, duration=duration, listed=listed, known=known_number, ends=ends,
+                               breakable=breakable)  # fmt: skip
     beside = side(params, real, "real") if real is not None else {}
     sites, used = list(validation["sites"]), validation["used"]
     return environment.get_template("report.html.j2").render(
@@ -133,6 +138,13 @@ def family(params: Params, name: str, trained: Trained, real: dict[str, dict[str
         "classes": {label: [part[label] for part in (real, synthetic) if part] for label in params.image.labels},
         "curves": curves.losses(history, sites),
     }
+
+
+def breakable(name: str) -> Markup:
+    """A gate or another long name that may be broken where its parts meet."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([/_@])", r"\1<wbr>", str(escape(name))))
 
 
 def side(params: Params, images: ImageSet, what: str) -> dict[str, dict[str, Any]]:

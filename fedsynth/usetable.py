@@ -174,12 +174,14 @@ def number(value: float | None) -> str:
     return "missing" if value is None else f"{value:.2f}" if known_number(value) else "undefined"
 
 
-def ends(pair: list[float] | None) -> str:
-    """A 95 % interval of a share, "81 to 93 %"; nothing where there is none."""
-    if not pair or not all(known_number(v) for v in pair):
+def ends(pair: list[float | None] | None) -> str:
+    """A 95 % interval of a share, "81 to 93 %", "50 % or more"; nothing where there is none."""
+    if not pair:
         return ""
-    low, high = (f"{100 * v:.0f}".replace("-", "−") for v in pair)
-    return f"{low} to {high}\N{NO-BREAK SPACE}%"
+    low, high = (f"{100 * v:.0f}".replace("-", "−") if known_number(v) else "" for v in pair)
+    if low and high:
+        return f"{low} to {high}\N{NO-BREAK SPACE}%"
+    return f"{low}\N{NO-BREAK SPACE}% or more" if low else f"{high}\N{NO-BREAK SPACE}% or less" if high else "without bounds"
 
 
 def percent(value: float | str | None) -> str:

@@ -231,11 +231,3 @@ def text(rows: Rows) -> Group:
             shown.add_row(*line, style="dim" if line[0] in ("local", "federated", "pooled") else "")
         tables += [shown, ""]
     return Group(*tables)
-
-
-def markdown(rows: Rows) -> str:
-    out = []
-    for use in dict.fromkeys(r["use"] for r in rows):
-        head, lines = cells(rows, use)
-        out += [f"| {' | '.join(line)} |" for line in [head, ["---"] + ["---:"] * (len(head) - 1), *lines]] + [""]
-    return "\n".join(out)

@@ -185,17 +185,16 @@ def register(model: str) -> str:
 
 @task
 def publish() -> None:
-    """The report's table and pictures as artifacts of the flow run and of the MLflow run."""
+    """The report's text and pictures as artifacts of the flow run, and the whole of it as one of the MLflow run."""
     import base64
 
-    from fedsynth import worth
-
     report = _run.root / "reports" / "report"
-    create_markdown_artifact(worth.markdown(worth.rows(_run.root, list(_run.params.models))), key="worth", description="the table of worth")
-    for picture in sorted(report.glob("samples_*.png")):
+    verdict = (report / "verdict.md").read_text(encoding="utf-8")
+    create_markdown_artifact(verdict, key="verdict", description="verdict, gates, table of worth, measures")
+    for picture in [report / "tradeoff.png", *sorted(report.glob("samples_*.png"))]:
         data = base64.b64encode(picture.read_bytes()).decode()
-        key = picture.stem.replace("_", "-")
-        create_image_artifact(f"data:image/png;base64,{data}", key=key, description="real beside synthetic images")
+        said = "worth against privacy" if picture.stem == "tradeoff" else "samples of a synthetic set"
+        create_image_artifact(f"data:image/png;base64,{data}", key=picture.stem.replace("_", "-"), description=said)
     _run.tracker.get().report(report)
 
 
@@ -288,6 +287,9 @@ def summary(root: Path, params: configuration.Params) -> None:
     if not console.is_terminal:
         console.width = 140  # a log has no width: the table is not to be cut
     console.print(worth.text(worth.rows(root, list(params.models))))
+    for model, verdict in json.loads((root / "reports" / "verdict.json").read_text()).items():
+        failed = [g for g in verdict["gates"] if not g["held"] and g["kind"] == "require"]
+        print("\n".join([f"gates    {model}: {verdict['said']}", *(f"         {g['gate']}: {g['reason']}" for g in failed)]))
     print(f"report   {root / 'reports/report/index.html'}")
     print(f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {masked(tracking_uri(root))}")
     print("flows    .venv/bin/prefect server start")

@@ -1,4 +1,4 @@
-"""The default feature space, which needs no download: what a classification network that the sites trained together sees in an image."""
+"""The default feature space, which needs no download: what a network that the sites trained together sees in an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Classifier(Extractor):
-    """The penultimate layer of the `federated` network of a use, (N, F) of any images that the use takes.
+    """What the `federated` network of a use sees in an image, (N, F): a classifier's penultimate layer, a segmenter's coarsest level.
 
     `use`: the name of a block of `score.uses` whose network has `embed(x) -> (B, F)`. Such features see what tells the classes apart and
     little else: a fault of the synthetic images that does not matter for the classes may not show.
@@ -36,9 +36,10 @@ class Classifier(Extractor):
             )
         self.net = networks[self.use][1].eval()
         if not callable(getattr(self.net, "embed", None)):
-            raise ExtractorError(f"the network of the use {self.use!r} has no penultimate layer `embed`; name a classification use")
+            raise ExtractorError(f"the network of the use {self.use!r} has no features `embed`; name another use")
         features = getattr(getattr(self.net, "head", None), "in_features", None)
-        self.title = f"penultimate layer of the federated {self.use} network" + (f", {features} features" if features else "")
+        layer = f"penultimate layer of the federated {self.use} network, {features} features" if features else ""
+        self.title = layer or f"coarsest level of the federated {self.use} network"
         return self
 
     def features(self, images: np.ndarray) -> np.ndarray:

@@ -165,7 +165,8 @@ def mean(values: dict[str, Value], independent: bool = True) -> Value:
     if not independent:
         return Value(value, counts, floor, *(w @ ends).tolist())
     spread = float(np.sqrt((w**2 * ((ends[:, 1] - ends[:, 0]) / (2 * Z)) ** 2).sum()))
-    return Value(value, counts, floor, value - Z * spread, value + Z * spread)
+    # a mean of shares is no less than the least of them: the sites' own ends bound it
+    return Value(value, counts, floor, max(value - Z * spread, float(ends.min())), min(value + Z * spread, float(ends.max())))
 
 
 Statistic = Callable[[np.ndarray, np.ndarray], dict[str, float]]

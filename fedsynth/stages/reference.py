@@ -93,7 +93,11 @@ def at_site(params: Params, site: str, real: ImageSet, sent: dict[str, Networks]
 
 def fit_local(params: Params, real: ImageSet, state: Path) -> Networks:
     """The `local` networks, fitted and kept in the folder `state` under a name that says what they were fitted on."""
-    fitted = {name: {seed: fit(use, params, training(real), seed) for seed in params.score.seeds} for name, use in uses(params).items()}
+    fitted: Networks = {}
+    for name, use in uses(params).items():
+        for seed in params.score.seeds:
+            fitted.setdefault(name, {})[seed] = fit(use, params, training(real), seed)
+            print(f"{name} with seed {seed} trained on own images", flush=True)  # a sign of life
     files.save(_kept(params, real, state), to_arrays(fitted))
     return fitted
 

@@ -42,7 +42,10 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
     weights = balance(both, len(training(real)))
     own, rows, spread = reference.local(params, real, state), [], []
     for name, use in uses(params).items():
-        added = {name: {seed: fit(use, params, both, seed, weights) for seed in params.score.seeds}}
+        added: Networks = {name: {}}
+        for seed in params.score.seeds:
+            added[name][seed] = fit(use, params, both, seed, weights)
+            print(f"{site}: {name} with seed {seed} trained on own and synthetic images", flush=True)  # a sign of life
         networks = {"local": own, **sent, "augmented": added}
         judged = {
             kind: [reference.judge(params, use, real, of[name][seed], seed) for seed in params.score.seeds]
@@ -110,6 +113,7 @@ def measured_at_site(params: Params, of: Seen) -> dict[str, dict[str, Any]]:
     found = {}
     for name, measure in measures(params).items():
         answer = measure.at_site(of)
+        print(f"measured: {name}", flush=True)  # a sign of life
         moments = {k: {"n": m.n, "mean": m.mean.tolist(), "covariance": m.covariance.tolist()} for k, m in answer.moments.items()}
         found[name] = {"values": {n: plain(v) for n, v in answer.values.items()}, "moments": moments}
     return found

@@ -21,7 +21,7 @@ class Classification(Use):
     lower = frozenset({"ece"})
 
     def __init__(self, images: int, labels: int, size: tuple[int, ...], label_names: tuple[str, ...] = (), steps: int = 200,
-                 batch: int = 24, lr: float = 5e-3, width: int = 12, features: int = 16):  # fmt: skip
+                 batch: int = 24, lr: float = 5e-3, width: int = 12, features: int = 8):  # fmt: skip
         self.images, self.labels, self.size, self.label_names = images, labels, size, label_names
         self.steps, self.batch, self.lr, self.width, self.features = steps, batch, lr, width, features
         self.budget = Budget(steps, batch, lr)

@@ -142,7 +142,15 @@ class Segmenter(nn.Module):
         self.unet = DynUNet(dimensions, images, masks, [3, 3, 3], strides, strides[1:], filters=filters, norm_name=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        size = x.shape[2:]
-        more = [-n % 4 for n in size]  # each size must halve twice
-        padded = F.pad(self.standardise(x), [n for m in reversed(more) for n in (0, m)], mode="replicate")
-        return self.unet(padded)[(..., *[slice(n) for n in size])]
+        return self.unet(self._padded(x))[(..., *[slice(n) for n in x.shape[2:]])]
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, 4 `width`): the means of the coarsest level, for a feature space where no use tells classes."""
+        h = self.unet.input_block(self._padded(x))
+        for down in self.unet.downsamples:
+            h = down(h)
+        return self.unet.bottleneck(h).flatten(2).mean(2)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        more = [-n % 4 for n in x.shape[2:]]  # each size must halve twice
+        return F.pad(self.standardise(x), [n for m in reversed(more) for n in (0, m)], mode="replicate")

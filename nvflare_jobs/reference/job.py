@@ -35,7 +35,7 @@ def federated(params: Params, settings: Settings, validation: dict[str, Any]) ->
     sites, rounds = validation["used"], params.score.rounds
     config = question(params, {site: validation["sites"][site]["digest"] for site in sites})
     folder = settings.root / ".work" / "train" / "reference"
-    algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg"}
+    algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}  # without "args" FLARE takes its text for an expression
     initial = reference.begin(params)
     job = build.train(folder, "reference_fedavg", sites, params.consortium, config, algorithm, initial, rounds, settings.thin, "reference")
     result = centre.run("reference", job, sites, settings, rounds)

@@ -246,6 +246,14 @@ def test_segmentation_without_a_mask_channel_says_what_to_do() -> None:
         Segmentation(images=1, masks=0, size=(8, 8))
 
 
+@pytest.mark.parametrize("path", paths())
+def test_its_network_has_features_for_measures(path: str, data: tuple[Image, Tensor, Tensor, Tensor]) -> None:
+    image, x, _, _ = data
+    found = build(path, image).network(1).embed(x[:3])
+    assert found.shape == (3, found.shape[1])
+    assert found.std(0).max() > 0, "the same for every image"
+
+
 def test_classification_sees_no_difference_of_gain_and_offset() -> None:
     net = Classification(2, 3, (16, 16)).network(1)
     x = torch.randn(4, 2, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -21,12 +21,12 @@ def test_the_features_are_what_the_last_layer_of_the_network_sees(size: tuple[in
     extractor = Classifier().open({"classification": (use, net)}, Path("nowhere"))
     images = np.random.default_rng(0).uniform(-1, 1, (70, 2, *size)).astype(np.float32)  # more than one batch
     features = extractor.features(images)
-    assert features.shape == (70, 16)
+    assert features.shape == (70, 8)
     assert features.dtype == np.float64
     with torch.no_grad():
         logits = net(torch.from_numpy(images))
         torch.testing.assert_close(net.head(torch.from_numpy(features).float()), logits, atol=1e-5, rtol=1e-4)
-    assert extractor.title == "penultimate layer of the federated classification network, 16 features"
+    assert extractor.title == "penultimate layer of the federated classification network, 8 features"
 
 
 def test_the_network_is_only_looked_at() -> None:

@@ -91,7 +91,7 @@ def test_a_job_without_code_names_only_classes_that_a_site_can_allow(tmp_path):
 
 
 def test_only_the_clients_of_this_package_can_be_named():
-    with pytest.raises(ValueError, match="kind must be one of validate, train, score"):
+    with pytest.raises(ValueError, match="kind must be one of validate, train, reference, score"):
         Installed("../../somewhere")
 
 

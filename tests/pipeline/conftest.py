@@ -20,6 +20,7 @@ def tiny(raw: dict) -> dict:
     """params.yaml made small: two sites, 16 x 16 pixels, two models, two rounds. What it yields is worth nothing, and soon there."""
     raw["source"]["args"]["sites"] = {"north": SITE, "south": SITE | {"noise": 0.05}}
     raw["image"]["size"] = [16, 16]
+    raw["split"] = {"val": 0.1, "test": 0.3}  # enough of each class to train on at both sites
     raw["models"] = {name: raw["models"][name] for name in ("diffusion", "gan")}
     for model in raw["models"].values():
         model["training"] |= {"rounds": 2, "epochs": 1}

@@ -32,7 +32,7 @@ def outcomes(output: str) -> dict[str, str]:
 
 def test_a_run_goes_from_images_to_registered_models(project, first):
     assert set(outcomes(first.stdout).values()) == {"ran"}
-    assert len(outcomes(first.stdout)) == 11  # source, ingest, validate, reference, report, and train, sample, score of two models
+    assert len(outcomes(first.stdout)) == 13  # source, ingest, validate, reference, report, and train, sample, score, export of two models
     for path in ("reports/report/index.html", "reports/worth.json", "data/export/diffusion/png.zip", "data/export/gan/DATASHEET.md"):
         assert (project / path).is_file(), path
     assert "reports/report/index.html" in first.stdout  # where to look
@@ -94,7 +94,7 @@ def test_a_change_of_one_model_runs_what_follows_from_it_and_nothing_else(projec
     done = run(project)
     assert done.returncode == 0, done.stdout[-4000:]
     ran = {stage for stage, outcome in outcomes(done.stdout).items() if outcome == "ran"}
-    assert ran == {"source", "train@diffusion", "sample@diffusion", "score@diffusion", "report"}  # a source is always looked at
+    assert ran == {"source", "train@diffusion", "sample@diffusion", "score@diffusion", "export@diffusion", "report"}
     assert (project / "models/diffusion/weights.safetensors").read_bytes() != before
 
     # an older commit brings its data and models back, from a remote and on another machine too

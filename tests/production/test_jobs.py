@@ -32,6 +32,10 @@ SITES = ["east", "north"]
 MARKS = ["SCANFILE7391", "SUBJECT5527", "REMARK8846", "BROKEN4402"]
 
 
+MEASURES = {"fid": "FID", "kid": "KID", "prdc": "PRDC", "ms_ssim": "MSSSIM", "intensity": "Intensity", "class_agreement": "ClassAgreement",
+            "copies": "Copies", "membership": "Membership"}  # fmt: skip
+
+
 def params(folder: Path | str) -> dict[str, Any]:
     return {
         "source": {"class_path": "fedsynth.sources.table.Table", "args": {"folder": str(folder)}},
@@ -40,7 +44,11 @@ def params(folder: Path | str) -> dict[str, Any]:
         "expectations": {"min_images": {"train": 2, "test": 2}},
         "models": {"vae": {"family": {"class_path": "fedsynth.families.vae.VAE"}, "training": {"rounds": 2, "batch": 8}}},
         "sample": {"images": 12},
-        "score": {"uses": {"classification": {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 5}}}},
+        "score": {
+            "uses": {"classification": {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 5}}},
+            "rounds": 2,
+            "measures": {name.lower(): {"class_path": f"fedsynth.measures.{file}.{name}"} for file, name in MEASURES.items()},
+        },
     }
 
 
@@ -96,10 +104,10 @@ def walk(tmp_path_factory) -> Any:
             ingest(trial, "north")
             said["validate"] = centre(trial, "nvflare_jobs.validate.job")
             train = pool.submit(centre, trial, "nvflare_jobs.train.job", "vae")
-            reference = pool.submit(centre, trial, "nvflare_jobs.score.job", "reference")
+            reference = pool.submit(centre, trial, "nvflare_jobs.reference.job")
             said["train"], said["reference"] = train.result(), reference.result()
             said["sample"] = centre(trial, "fedsynth", "sample", "vae")
-            said["score"] = centre(trial, "nvflare_jobs.score.job", "score", "vae")
+            said["score"] = centre(trial, "nvflare_jobs.score.job", "vae")
             said["seconds"] = time.monotonic() - began
             yield trial, said
 
@@ -139,9 +147,25 @@ def test_what_comes_back_is_what_the_simulator_brings(walk):
     assert sorted(history["rounds"][0]["sites"]) == SITES
     assert (root / "models/vae/weights.safetensors").is_file()
     reference = json.loads((root / "reports/reference.json").read_text())["rows"]
-    assert {(r["name"], r["site"]) for r in reference} == {("local", s) for s in SITES}  # nobody can pool hospitals' images
-    rows = json.loads((root / "reports/score/vae.json").read_text())["rows"]
-    assert {(r["name"], r["site"]) for r in rows} == {(n, s) for n in ("synthetic", "augmented") for s in SITES}
+    # nobody can pool hospitals' images
+    assert {(r["name"], r["site"]) for r in reference} == {(n, s) for n in ("local", "federated") for s in SITES}
+    score = json.loads((root / "reports/score/vae.json").read_text())
+    assert {(r["name"], r["site"]) for r in score["rows"]} == {(n, s) for n in ("synthetic", "augmented") for s in SITES}
+    assert {number["measure"] for number in score["measures"].values()} == {name.lower() for name in MEASURES.values()}
+    for name in ("intensity_distance", "class_agreement", "membership_loss_auc", "copies_pixel"):
+        assert score["measures"][name]["value"] is not None
+        assert score["measures"][name]["sites"].keys() == set(SITES)
+    assert {(of["site"], len(of["covariance"])) for of in score["spread"]} == {(s, 4) for s in SITES}
+
+
+def test_the_nearest_pairs_are_pictures_that_stay_at_their_site(walk):
+    trial, _ = walk
+    for site in SITES:
+        kept = trial.state(site) / site / "audit" / "vae"
+        assert (kept / "pairs.png").stat().st_size > 1000
+        assert site in (kept / "pairs.csv").read_text()  # the ids of its images
+    received = [*(trial.root / "centre").rglob("*"), *(trial.system.kits / local.SERVER).rglob("*")]
+    assert not [path for path in received if path.name.startswith("pairs.")]
 
 
 def test_nothing_of_a_hospital_is_in_anything_that_the_centre_has_received(walk):
@@ -204,4 +228,4 @@ def test_a_sigterm_to_the_stage_aborts_its_job_and_leaves_no_process(walk):
 
 
 def test_the_fast_path_is_fast(walk):
-    assert walk[1]["seconds"] < 180
+    assert walk[1]["seconds"] < 240  # the references are two jobs

@@ -50,14 +50,14 @@ def test_the_modes_give_the_same_events_and_the_same_bits(tmp_path):
         stage(root, mode, "fedsynth", "ingest")
         stage(root, mode, "nvflare_jobs.validate.job")
         said[mode] = stage(root, mode, "nvflare_jobs.train.job", "vae")
-        stage(root, mode, "nvflare_jobs.score.job", "reference")
+        stage(root, mode, "nvflare_jobs.reference.job")
         weights[mode] = (root / "models/vae/weights.safetensors").read_bytes()
         rows[mode] = json.loads((root / "reports/reference.json").read_text())["rows"]
     lines = {mode: [line.partition("  ")[0] for line in text.splitlines() if "round" in line] for mode, text in said.items()}
     assert lines["simulator"] == lines["poc"] == lines["poc without code"] == ["train@vae: round 1/2", "train@vae: round 2/2"]
     assert weights["simulator"] == weights["poc"] == weights["poc without code"]
     assert rows["simulator"] == rows["poc"] == rows["poc without code"]
-    assert {row["name"] for row in rows["poc"]} == {"local", "pooled"}
+    assert {row["name"] for row in rows["poc"]} == {"local", "federated", "pooled"}
 
 
 def test_a_local_federation_listens_on_loopback_alone_and_leaves_nothing_in_the_systems_folders(tmp_path):

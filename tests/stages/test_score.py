@@ -16,8 +16,8 @@ from fedsynth.stages import networks, reference, score
 from tests.sets import make_set, tiny_params
 
 USES = {
-    name.lower(): {"class_path": f"fedsynth.uses.{name.lower()}.{name}", "args": {"steps": 3}}
-    for name in ("Classification", "Segmentation")
+    "classification": {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 3, "features": 16}},
+    "segmentation": {"class_path": "fedsynth.uses.segmentation.Segmentation", "args": {"steps": 3}},
 }
 PARAMS = tiny_params(score={"uses": USES, "seeds": [1, 2]})
 MEASURES = {
@@ -256,7 +256,7 @@ def test_measures_pass_the_door_of_the_site_and_come_together_at_the_centre(meas
 
 
 def test_a_measure_that_few_images_do_not_allow_is_none_and_says_where(measured):
-    assert measured["fid"]["value"] is None, "twelve held-out images and sixteen features"
+    assert measured["fid"]["value"] is None, "few images of each class and sixteen features"
     assert "north" in measured["fid"]["why"]
 
 
