@@ -70,6 +70,13 @@ class ImageSet:
         """(N, len(names), *S) float32 of the named channels."""
         return np.ascontiguousarray(self.images[:, image.index(names)], dtype=np.float32)
 
+    def tensors(self, image: Image) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Images (N, I, *S), masks (N, M, *S) in [-1, 1], labels (N,), as a use takes them."""
+        import torch
+
+        parts = self.channels(image, image.images), self.channels(image, image.masks), self.labels(image)
+        return torch.tensor(parts[0]), torch.tensor(parts[1]), torch.tensor(parts[2])
+
 
 def concatenate(sets: list[ImageSet]) -> ImageSet:
     return ImageSet(pd.concat([s.manifest for s in sets], ignore_index=True), np.concatenate([s.images for s in sets]))

@@ -84,7 +84,7 @@ def lower(metric: str) -> bool:
     """Whether a lower value of a use's metric is better."""
     from fedsynth.usetable import LOWER_IS_BETTER
 
-    return metric.partition(".")[0] in LOWER_IS_BETTER | {"hd95", "ece"}
+    return metric.partition(".")[0] in LOWER_IS_BETTER
 
 
 def _mean(sites: dict[str, float | None]) -> float | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedsynth.facts import WORTH
 from fedsynth.judgement import card as judgement
 from fedsynth.judgement import gates_of, sentence
 from fedsynth.measuretable import BETTER, GIVES_AWAY, cell, epsilon_said, measures
 from fedsynth.usetable import ends, known_number, label_of
 
 NOT_COMPUTED = "not computed"
-WORTH = ("retained", "gap_closed", "gap_closed_poorest")
 
 
 def tables(facts: dict[str, Any]) -> dict[str, Any]:

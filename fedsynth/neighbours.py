@@ -100,7 +100,7 @@ def _picture(seen: Seen, pairs: dict[str, list[Pair]]) -> np.ndarray:
     from PIL import Image as pil
     from PIL import ImageDraw
 
-    from fedsynth.pictures import _font, sheet
+    from fedsynth.pictures import font, sheet
 
     tiles = {space: [sheet(_beside(seen, pair), seen.image) for pair in found] for space, found in pairs.items()}
     height, width = next((t.shape[:2] for line in tiles.values() for t in line), (0, 0))
@@ -111,10 +111,10 @@ def _picture(seen: Seen, pairs: dict[str, list[Pair]]) -> np.ndarray:
     pen = ImageDraw.Draw(canvas)
     for line, (space, sheets) in enumerate(tiles.items()):
         y = line * (head + height + apart)
-        pen.text((apart, y + 6), f"Nearest pairs by {space}s: synthetic | the site's training image", "black", _font(15))
+        pen.text((apart, y + 6), f"Nearest pairs by {space}s: synthetic | the site's training image", "black", font(15))
         for i, (tile, pair) in enumerate(zip(sheets, pairs[space], strict=True)):
             x = apart + i * (width + apart)
-            pen.text((x, y + 28), pair.text, "#b00000" if pair.s < pair.limit else "#555555", _font(13))
+            pen.text((x, y + 28), pair.text, "#b00000" if pair.s < pair.limit else "#555555", font(13))
             canvas.paste(pil.fromarray(tile), (x, y + head), pil.fromarray(tile))
     return np.asarray(canvas)
 

@@ -116,12 +116,12 @@ def samples(real: ImageSet | None, synthetic: ImageSet, image: Image, seed: int,
     pen = ImageDraw.Draw(canvas)
     y = foot
     for (label, pair), height in zip(blocks.items(), heights, strict=True):
-        pen.text((foot, y), label, "black", _font(17))
+        pen.text((foot, y), label, "black", font(17))
         for row, name in enumerate(rows_of(image)):
-            pen.text((foot, y + head + row * (height + GAP) / len(rows_of(image))), name, "#555555", _font(13))
+            pen.text((foot, y + head + row * (height + GAP) / len(rows_of(image))), name, "#555555", font(13))
         x = left
         for (side, tiles), width in zip(pair, widths, strict=True):
-            pen.text((x, y + 23), side if tiles.size else f"{side}: none of this class", "#555555", _font(13))
+            pen.text((x, y + 23), side if tiles.size else f"{side}: none of this class", "#555555", font(13))
             if tiles.size:
                 picture = pil.fromarray(tiles)
                 canvas.paste(picture, (x, y + head), picture)
@@ -130,7 +130,7 @@ def samples(real: ImageSet | None, synthetic: ImageSet, image: Image, seed: int,
     return canvas
 
 
-def _font(size: int) -> Any:
+def font(size: int) -> Any:
     import matplotlib
     from PIL import ImageFont
 

@@ -31,17 +31,16 @@ class Failure:
 
 def failures(synthetic: ImageSet, image: Image, networks: dict[str, tuple[Use, nn.Module]], n: int = 6) -> list[Failure]:
     """The `n` images of lowest Dice, lowest first; of equal ones the largest masks. Nothing without a segmentation network."""
+    from fedsynth.uses import of_kind, predict
     from fedsynth.uses.segmentation import Segmentation
 
-    net = next((net for use, net in networks.values() if isinstance(use, Segmentation)), None)
+    network = of_kind(networks, Segmentation)
     usable = synthetic.where(synthetic.manifest["problem"] == "")
-    if net is None or not len(usable) or not image.masks:
+    if network is None or not len(usable) or not image.masks:
         return []
     import torch
 
-    from fedsynth.uses import predict
-
-    found = (predict(net, torch.tensor(usable.channels(image, image.images)), len(image.masks)) > 0).numpy()
+    found = (predict(network[1], torch.tensor(usable.channels(image, image.images)), len(image.masks)) > 0).numpy()
     own = usable.channels(image, image.masks) > 0
     dice = agreement(found, own)
     order = np.lexsort((-(found.reshape(len(found), -1).sum(1) + own.reshape(len(own), -1).sum(1)), dice))[:n]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from fedsynth.dataset import ImageSet
     from fedsynth.families import Family
@@ -114,14 +114,6 @@ class Seen:
     def masks(self, images: ImageSet) -> np.ndarray:
         """(N, M, *S) bool."""
         return images.channels(self.image, self.image.masks) > 0
-
-    def tensors(self, images: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (N, I, *S), masks (N, M, *S) in [-1, 1], labels (N,), as a use takes them."""
-        import torch
-
-        image = self.image
-        parts = images.channels(image, image.images), images.channels(image, image.masks), images.labels(image)
-        return torch.tensor(parts[0]), torch.tensor(parts[1]), torch.tensor(parts[2])
 
     def generator(self, purpose: str) -> np.random.Generator:
         """Random numbers of one purpose: the same in every run."""

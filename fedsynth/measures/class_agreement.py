@@ -41,14 +41,14 @@ class ClassAgreement(Measure):
 
 def answers(seen: Seen, images: ImageSet) -> np.ndarray | None:
     """(N, K + 1): logits and the true class of each image; None where there is no network or no image."""
-    from fedsynth.uses import predict
+    from fedsynth.uses import of_kind, predict
     from fedsynth.uses.classification import Classification
 
-    network = next(((use, net) for use, net in seen.networks.values() if isinstance(use, Classification)), None)
+    network = of_kind(seen.networks, Classification)
     if network is None or not len(images):
         return None
     use, net = network
-    pixels, _, y = seen.tensors(images)
+    pixels, _, y = images.tensors(seen.image)
     return np.column_stack([predict(net, pixels, use.labels).numpy(), y.numpy()])
 
 

@@ -38,13 +38,13 @@ class MaskAgreement(Measure):
 
 def agreement(seen: Seen, images: ImageSet) -> np.ndarray:
     """(N,) Dice of each image with a mask, mean over its mask channels that are not empty; (0,) where there is no network or no mask."""
-    from fedsynth.uses import predict
+    from fedsynth.uses import of_kind, predict
     from fedsynth.uses.segmentation import Segmentation, overlap
 
-    network = next(((use, net) for use, net in seen.networks.values() if isinstance(use, Segmentation)), None)
+    network = of_kind(seen.networks, Segmentation)
     if network is None or not seen.image.masks or not len(images):
         return np.array([])
     use, net = network
-    pixels, masks, _ = seen.tensors(images)
+    pixels, masks, _ = images.tensors(seen.image)
     dice = overlap(predict(net, pixels, use.masks) > 0, masks > 0).numpy()
     return dice[~np.isnan(dice)]

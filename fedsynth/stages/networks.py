@@ -52,17 +52,8 @@ def _sound(images: ImageSet) -> ImageSet:
     return images.where(images.manifest["problem"] == "")
 
 
-def tensors(params: Params, images: ImageSet) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (N, I, *S), masks (N, M, *S) in [-1, 1], labels (N,), as a use takes them."""
-    import torch
-
-    image = params.image
-    parts = images.channels(image, image.images), images.channels(image, image.masks), images.labels(image)
-    return torch.tensor(parts[0]), torch.tensor(parts[1]), torch.tensor(parts[2])
-
-
 def fit(use: Use, params: Params, images: ImageSet, seed: int, weights: Tensor | None = None) -> State:
-    return state_of(use.fit(*tensors(params, images), seed=seed, weights=weights))
+    return state_of(use.fit(*images.tensors(params.image), seed=seed, weights=weights))
 
 
 def state_of(net: nn.Module) -> State:

@@ -17,7 +17,7 @@ from fedsynth import manifest as table
 from fedsynth import weights as files
 from fedsynth.dataset import ImageSet, concatenate
 from fedsynth.params import Params
-from fedsynth.stages.networks import Networks, State, fit, from_arrays, network, state_of, tensors, testing, to_arrays, training, uses
+from fedsynth.stages.networks import Networks, State, fit, from_arrays, network, state_of, testing, to_arrays, training, uses
 from fedsynth.uses import Table, Use
 
 Rows = list[dict[str, Any]]
@@ -34,7 +34,7 @@ class Federated:
         self.params, self.state = params, state
         self.images = training(real)
         self.trainings = {
-            f"{name}/{seed}": use.training(use.network(seed), *tensors(params, self.images), seed=seed)
+            f"{name}/{seed}": use.training(use.network(seed), *self.images.tensors(params.image), seed=seed)
             for name, use in uses(params).items()
             for seed in params.score.seeds
         }
@@ -121,7 +121,7 @@ def _kept(params: Params, real: ImageSet, state: Path) -> Path:
 
 def judge(params: Params, use: Use, real: ImageSet, state: State, seed: int) -> Table:
     """What each test image of the site adds to the metrics of one network."""
-    return use.judge(network(use, state, seed), *tensors(params, testing(real)))
+    return use.judge(network(use, state, seed), *testing(real).tensors(params.image))
 
 
 def row(params: Params, use: Use, real: ImageSet, state: State, name: str, kind: str, trained_on: str, model: str, site: str, seed: int,

@@ -7,6 +7,7 @@ A new use is one file here and one block of params.yaml under `score.uses`. The 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +56,11 @@ class Use(ABC):
     def score(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> tuple[dict[str, float], dict[str, int]]:
         """Metrics of a network on these images, and how many images each rests on."""
         return self.summarise(self.judge(net, images, masks, y))
+
+
+def of_kind(networks: dict[str, tuple[Use, nn.Module]], kind: type[Use]) -> tuple[Any, nn.Module] | None:
+    """The first use of a class, with its network; None where there is none."""
+    return next(((use, net) for use, net in networks.values() if isinstance(use, kind)), None)
 
 
 @torch.no_grad()
