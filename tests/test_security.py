@@ -268,6 +268,8 @@ def test_the_summary_of_a_run_shows_no_password(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", URI)
     monkeypatch.setattr(worth, "rows", lambda root, models: [])
     monkeypatch.setattr(worth, "text", lambda rows: "")
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/verdict.json").write_text('{"vae": {"said": "every gate holds", "gates": []}}')
     summary(tmp_path, tiny_params())
     shown = capsys.readouterr().out
     assert "postgresql://user:***@127.0.0.1:1/mlflow" in shown
