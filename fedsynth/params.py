@@ -177,6 +177,7 @@ class Sample(Strict):
 class Score(Strict):
     seeds: list[int] = Field(default_factory=lambda: [1], min_length=1)
     rounds: int = Field(10, ge=1)  # of the `federated` reference; a use's budget of steps is dealt out to them
+    real_share: float = Field(0.25, gt=0, lt=1)  # of what `augmented` draws of a class; the rest is synthetic
     uses: dict[str, Block]
     features: Block = Block(class_path="fedsynth.features.classifier.Classifier")  # the space in which images are compared
     measures: dict[str, Block] = Field(default_factory=dict)

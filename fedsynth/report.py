@@ -97,6 +97,7 @@ def judged(params: Params, rows: worth.Rows, facts: Facts, used: list[str], mode
         "measures": measures(facts),
         "epsilons": {name: epsilon_said(of) for name, of in facts.items()},
         "plot": tradeoff.svg(facts, wanted),
+        "real_share": f"{params.score.real_share:.0%}",
         "not_plotted": tradeoff.missing(tradeoff.points(facts, wanted)),
     }
 

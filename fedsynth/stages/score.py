@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from fedsynth.families import Family
 
-REAL_SHARE = 0.5  # of what `augmented` draws within a class; the rest is synthetic
 TIMES = 300  # resamplings of the test images
 
 
@@ -39,7 +38,7 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
     `sent`: row -> networks: "synthetic", "federated" and, in simulation, "pooled".
     """
     both = concatenate([training(real), synthetic])
-    weights = balance(both, len(training(real)))
+    weights = balance(both, len(training(real)), params.score.real_share)
     own, rows, spread = reference.local(params, real, state), [], []
     for name, use in uses(params).items():
         added: Networks = {name: {}}
@@ -73,22 +72,25 @@ def covariance(use: Use, judged: dict[str, list[Table]], seed: int) -> dict[str,
     for i in range(TIMES):
         chosen = np.concatenate([rng.choice(g, len(g)) for g in groups] or [np.array([], int)])
         for j, tables in enumerate(judged.values()):
-            replicates[i, j] = np.mean([use.summarise({k: v[chosen] for k, v in t.items()})[0][use.headline] for t in tables])
+            replicates[i, j] = np.mean([use.value({k: v[chosen] for k, v in t.items()}) for t in tables])
     n = use.summarise(next(iter(judged.values()))[0])[1][use.headline]
     known = replicates[np.isfinite(replicates).all(1)]
     matrix = np.atleast_2d(np.cov(known, rowvar=False)).round(8).tolist() if len(known) > TIMES // 2 else None
     return {"names": names, "covariance": matrix, "n": n}
 
 
-def balance(both: ImageSet, n_real: int) -> Tensor:
-    """(N,) how often each image is drawn: within a class, real ones (the first `n_real`) get REAL_SHARE, synthetic ones the rest."""
+def balance(both: ImageSet, n_real: int, real_share: float) -> Tensor:
+    """(N,) how often each image is drawn: within a class, real ones (the first `n_real`) get `real_share`, synthetic ones the rest.
+
+    Not each as often as another: the sixteen of a small site would drown among three hundred.
+    """
     import torch
 
     labels = both.manifest["label"].to_numpy()
     is_real = np.arange(len(labels)) < n_real
     weights = np.zeros(len(labels))
     for label in set(labels):
-        for part, share in ((is_real, REAL_SHARE), (~is_real, 1 - REAL_SHARE)):
+        for part, share in ((is_real, real_share), (~is_real, 1 - real_share)):
             if (chosen := part & (labels == label)).any():
                 weights[chosen] = share / chosen.sum()
     return torch.from_numpy(weights)

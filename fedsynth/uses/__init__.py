@@ -40,6 +40,10 @@ class Use(ABC):
     def summarise(self, table: Table) -> tuple[dict[str, float], dict[str, int]]:
         """Metrics by name, and how many images each rests on. NaN for a metric that cannot be computed on these images."""
 
+    def value(self, table: Table) -> float:
+        """The headline metric alone: a bootstrap asks for it thousands of times."""
+        return self.summarise(table)[0][self.headline]
+
     def training(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor, seed: int, weights: Tensor | None = None) -> Training:
         """The training of `net` on images (N, I, *S) and masks (N, M, *S) in [-1, 1], labels y (N,), to be taken in steps."""
         return Training(net, self.loss, images, masks, y, self.budget, seed, weights)

@@ -62,6 +62,9 @@ class Classification(Use):
             n |= {f"sensitivity.{name}": int((y == k).sum()), f"specificity.{name}": int((y != k).sum())}
         return metrics, n
 
+    def value(self, table: Table) -> float:
+        return balanced_accuracy(torch.from_numpy(table["logits"]), torch.from_numpy(table["y"]))
+
 
 def _share(right: Tensor) -> float:
     return float(right.double().mean())  # the mean of none is NaN

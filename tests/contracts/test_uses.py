@@ -64,9 +64,10 @@ def test_the_folder_holds_both_uses() -> None:
 def test_it_learns_what_is_easy(path: str, data: tuple[Image, Tensor, Tensor, Tensor]) -> None:
     image, x, m, y = data
     use = build(path, image, steps=60)
-    metrics, n = use.score(use.fit(x[:40], m[:40], y[:40], seed=1), x[40:], m[40:], y[40:])
+    judged = use.judge(use.fit(x[:40], m[:40], y[:40], seed=1), x[40:], m[40:], y[40:])
+    metrics, n = use.summarise(judged)
     untrained, _ = use.score(use.network(1), x[40:], m[40:], y[40:])
-    assert metrics[use.headline] > 0.75
+    assert metrics[use.headline] == use.value(judged) > 0.75
     assert metrics[use.headline] > untrained[use.headline] + 0.15
     assert metrics.keys() == n.keys() == set(use.metrics)
     assert use.lower <= set(use.metrics)

@@ -166,16 +166,16 @@ def test_networks_travel_as_flat_float32_arrays_and_come_back_the_same(sent):
     assert equal(back["federated"], sent["federated"])
 
 
-def test_half_of_what_is_drawn_of_a_class_is_real_however_many_there_are(sets, synthetic):
+def test_a_share_of_what_is_drawn_of_a_class_is_real_however_many_there_are(sets, synthetic):
     few = networks.training(sets["north"]).where(np.arange(len(networks.training(sets["north"]))) < 5)
     few = few.where(few.manifest["label"] != "none")  # a class that the site has no image of comes from the synthetic set alone
     both = concatenate([few, synthetic])
-    weights = score.balance(both, len(few)).numpy()
+    weights = score.balance(both, len(few), 0.3).numpy()
     real = np.arange(len(both)) < len(few)
     for label in PARAMS.image.labels:
         of_class = (both.manifest["label"] == label).to_numpy()
         share = weights[of_class & real].sum() / weights[of_class].sum()
-        assert share == pytest.approx(0 if label == "none" else score.REAL_SHARE)
+        assert share == pytest.approx(0 if label == "none" else 0.3)
 
 
 def test_fedavg_of_one_site_is_training_there_in_one_go(sets, tmp_path):
