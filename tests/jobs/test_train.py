@@ -1,0 +1,45 @@
+"""What a generative model may see at a site: the training split, and no more. The synthetic set is drawn from it and judged on the rest."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fedsynth.dataset import ImageSet
+from nvflare_jobs.train import client
+from nvflare_jobs.train import job as training
+from tests.sets import make_set, tiny_params
+
+PARAMS = tiny_params()
+DIGESTS = {"north": "0" * 64}
+
+
+def difference(real: ImageSet, folder) -> dict[str, np.ndarray]:
+    """What one round of a site with this set sends."""
+    config, sent = training.question(PARAMS, "vae", DIGESTS), []
+    received = SimpleNamespace(params=training.begin(PARAMS, "vae"), current_round=0)
+    site = SimpleNamespace(config=config, params=PARAMS, state=folder, validated_set=lambda: real, seed=lambda: 1, tasks=lambda: [received],
+                           update=lambda difference, *rest: sent.append(difference))  # fmt: skip
+    client.work(site)
+    return sent[0]
+
+
+def poisoned(real: ImageSet, split: str) -> ImageSet:
+    images = np.array(real.images)
+    images[(real.manifest["split"] == split).to_numpy()] = np.nan
+    return ImageSet(real.manifest, images)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_generative_model_sees_no_image_that_it_is_judged_on(tmp_path, split):
+    real = make_set(tmp_path / "north", PARAMS, "north", n=40)
+    assert (real.manifest["split"] == split).any()
+    clean, with_poison = difference(real, tmp_path / "a"), difference(poisoned(real, split), tmp_path / "b")
+    assert clean.keys() == with_poison.keys()
+    assert all(np.array_equal(clean[name], with_poison[name]) for name in clean)
+    assert any(np.abs(array).max() > 0 for array in clean.values())
+
+
+def test_the_poison_would_be_seen(tmp_path):
+    real = make_set(tmp_path / "north", PARAMS, "north", n=40)
+    assert not all(np.isfinite(array).all() for array in difference(poisoned(real, "train"), tmp_path / "b").values())
