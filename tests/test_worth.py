@@ -16,7 +16,7 @@ POOLED = {"north": 0.9, "south": 0.9}
 
 
 def row(name, site, value, model="", use="classification", seed=1, trained_on=None):
-    place = trained_on or {"local": site, "augmented": site, "pooled": "all"}.get(name, model)
+    place = trained_on or {"local": site, "augmented": site, "pooled": "all", "federated": "all"}.get(name, model)
     metrics = {"balanced_accuracy": value, "auroc": 0.5}
     return {
         "use": use,
@@ -30,8 +30,8 @@ def row(name, site, value, model="", use="classification", seed=1, trained_on=No
     }
 
 
-def consortium(synthetic=None, augmented=None, local=None, pooled=None, model="vae"):
-    given = {"local": LOCAL if local is None else local, "pooled": POOLED if pooled is None else pooled}
+def consortium(synthetic=None, augmented=None, local=None, pooled=None, federated=None, model="vae"):
+    given = {"local": LOCAL if local is None else local, "pooled": POOLED if pooled is None else pooled, "federated": federated or {}}
     rows = [row(name, site, value) for name, values in given.items() for site, value in values.items()]
     made = {"synthetic": synthetic or {}, "augmented": augmented or {}}
     return rows + [row(name, site, value, model) for name, values in made.items() for site, value in values.items()]
@@ -99,25 +99,76 @@ def test_no_gap_to_speak_of_is_none_with_the_reason():
     assert found["gap_closed"] is None
     assert "no gap: pooled 0.900" in found["why"]["gap_closed"]
     assert found["gap_closed_by_site"] == {"north": None, "south": None}
-    assert math.isnan(worth.gap_closed(local=0.9, augmented=0.95, pooled=0.9))
+    assert math.isnan(worth.gap_closed(local=0.9, augmented=0.95, together=0.9))
 
 
 @pytest.mark.parametrize(
     ("rows", "missing"),
     [
-        (consortium(synthetic=POOLED, augmented=POOLED, pooled={}), {"retained": "no pooled", "gap_closed": "no pooled"}),
-        (consortium(synthetic=POOLED), {"gap_closed": "no augmented"}),
-        (consortium(augmented=POOLED), {"retained": "no synthetic"}),
-        (consortium(synthetic=POOLED, augmented=POOLED, local={}), {"gap_closed": "no local", "gap_closed_poorest": "no local"}),
-        (consortium(synthetic={"north": 0.9}, augmented=POOLED), {"retained": "no synthetic"}),  # one site's row is missing
-        (consortium(synthetic={"north": 0.9, "south": None}, augmented=POOLED), {"retained": "no synthetic"}),  # withheld
+        (
+            consortium(synthetic=POOLED, augmented=POOLED, pooled={}),
+            {"retained": "no federated at north, south", "gap_closed": "no federated at north, south"},
+        ),
+        (consortium(synthetic=POOLED), {"gap_closed": "no augmented at north, south", "gap_closed@north": "no augmented at north"}),
+        (consortium(augmented=POOLED), {"retained": "no synthetic at north, south"}),
+        (
+            consortium(synthetic=POOLED, augmented=POOLED, local={}),
+            {"gap_closed": "no local at north, south", "gap_closed_poorest": "the poorest site is not known: no local at north, south"},
+        ),
+        (consortium(synthetic={"north": 0.9}, augmented=POOLED), {"retained": "no synthetic at south"}),  # one site's row is missing
+        (consortium(synthetic={"north": 0.9, "south": None}, augmented=POOLED), {"retained": "no synthetic at south"}),
+        (consortium(augmented=POOLED, pooled={"north": 0.9, "south": None}, federated=POOLED), {"gap_closed": "no pooled at south"}),
     ],
 )
 def test_what_is_missing_is_none_never_0(rows, missing):
     found = of(rows)
     for measure, reason in missing.items():
-        assert found[measure] is None
+        assert found.get(measure) is None
         assert found["why"][measure] == reason
+
+
+def test_where_nobody_can_pool_images_federated_stands_in_for_all_of_them():
+    federated = {"north": 0.8, "south": 0.7}
+    rows = consortium(synthetic={"north": 0.6, "south": 0.6}, augmented={"north": 0.8, "south": 0.6}, pooled={}, federated=federated)
+    found = worth.summary(rows, [vary(s, names=("local", "federated", "synthetic", "augmented")) for s in LOCAL])["vae"]["classification"]
+    assert (found["against"], found["retained"], found["gap_closed"]) == ("federated", pytest.approx(0.8), pytest.approx(0.5))
+    assert (found["retained_by_site"]["north"], found["gap_closed_poorest"]) == (pytest.approx(0.75), pytest.approx(0.5))
+    assert all(low < found[name] < high for name, (low, high) in found["intervals"].items())
+    assert found["why"] == {"gap_closed@north": "no gap: federated 0.800 is not 0.05 above local 0.800 at north"}
+    assert "gap to federated closed" in shown(rows)
+    assert of(consortium(synthetic=POOLED, federated=federated))["against"] == "pooled"
+
+
+def test_a_site_that_did_not_answer_makes_the_shares_missing_and_is_named():
+    rows = consortium(synthetic={"north": 0.9, "south": None}, augmented={"north": 0.9, "south": None})
+    for r in (r for r in rows if r["model"] and r["site"] == "south"):
+        r |= {"left_out": "not connected", "n": {}}
+    found = of(rows)
+    assert [found[k] for k in ("retained", "gap_closed", "gap_closed_poorest")] == [None] * 3
+    assert found["why"]["retained"] == found["why"]["retained@south"] == "no synthetic at south (did not answer: not connected)"
+    assert found["why"]["gap_closed_poorest"] == "no augmented at south (did not answer: not connected)"
+
+
+def test_where_a_site_s_own_score_was_withheld_the_poorest_site_is_not_known():
+    rows = consortium(synthetic=POOLED, augmented=POOLED, local={"north": 0.8, "south": None})
+    for r in rows:
+        r["n"] = dict.fromkeys(r["n"], "< 5" if r["site"] == "south" else 40)
+    found = of(rows)
+    assert (found["poorest_site"], found["gap_closed_poorest"]) == (None, None)
+    assert found["why"]["gap_closed_poorest"] == "the poorest site is not known: no local at south (withheld: < 5 test images)"
+
+
+def test_a_row_may_lack_metrics_and_counts():
+    rows = consortium(synthetic=POOLED, augmented=POOLED)
+    for r in (r for r in rows if r["site"] == "north"):
+        r["metrics"], r["n"] = {"auroc": 0.5}, {}
+    found = of(rows)
+    assert (found["headline"], found["retained"]) == ("balanced_accuracy", None)
+    assert "no synthetic at north" in found["why"]["retained"]
+    counts = worth.table(rows).set_index(["name", "site", "metric"])["n"]
+    assert counts["local", "south", "auroc"] == 40
+    assert isinstance(counts["local", "south", "auroc"], int), "a count beside one that is not there stays whole"
+    assert counts["local", "north", "auroc"] is None
 
 
 def test_a_model_that_one_use_has_not_scored_has_none_there():
