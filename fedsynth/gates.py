@@ -48,14 +48,16 @@ def parse(text: str) -> Gate:
 
 
 def evaluate(gates: Mapping[str, list[str]], numbers: Mapping[str, float | None], floors: Mapping[str, float | None],
-             why: Mapping[str, str] | None = None) -> dict[str, Any]:  # fmt: skip
+             why: Mapping[str, str] | None = None, of: Mapping[str, str] | None = None) -> dict[str, Any]:  # fmt: skip
     """{"passed", "said", "gates": [{"gate", "kind", "held", "value", "limit", "reason"}]} of {"require": [...], "warn": [...]}.
 
-    `numbers`, `floors` and `why` (one is missing) are by name, a site's by `name@site`. A number that is missing is a gate that does not
-    hold. `passed`: all that is required holds. `said` puts it in a word and tells where nothing is required: "passed", "failed: 2 of 9",
+    `numbers`, `floors` and `why` (one is missing) are by name, a site's by `name@site`; `of` says by the name alone what a share is of,
+    for the reason ("of pooled"). A number that is missing is a gate that does not hold. `passed`: all that is required holds. `said` puts it in a word and tells where nothing is required: "passed", "failed: 2 of 9",
     "none set".
     """
-    found = [_judge(parse(text), kind, numbers, floors, why or {}) for kind in ("require", "warn") for text in gates.get(kind, [])]
+    found = [
+        _judge(parse(text), kind, numbers, floors, why or {}, of or {}) for kind in ("require", "warn") for text in gates.get(kind, [])
+    ]
     required = [g for g in found if g["kind"] == "require"]
     return {"passed": all(g["held"] for g in required), "said": said(found), "gates": found}
 
@@ -72,17 +74,17 @@ def said(found: list[dict[str, Any]]) -> str:
 
 
 def _judge(gate: Gate, kind: str, numbers: Mapping[str, float | None], floors: Mapping[str, float | None],
-           why: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
+           why: Mapping[str, str], of: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
     names = [n for n in numbers if n.startswith(f"{gate.name}@") and n != f"{gate.name}@{WORST}"] if gate.site == WORST else []
     names = names or [f"{gate.name}@{gate.site}" if gate.site else gate.name]
-    answers = [_one(gate, name, numbers, floors, why) for name in names]
+    answers = [_one(gate, name, numbers, floors, why, of.get(gate.name, "")) for name in names]
     # the site that is nearest to failing, or furthest beyond: where one is missing, nobody knows which site is the worst
     worst = next((a for a in answers if a["value"] is None or a["limit"] is None), None) or min(answers, key=lambda a: _room(gate, a))
     return {"gate": gate.text, "kind": kind, **worst}
 
 
 def _one(gate: Gate, name: str, numbers: Mapping[str, float | None], floors: Mapping[str, float | None],
-         why: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
+         why: Mapping[str, str], of: str) -> dict[str, Any]:  # fmt: skip
     value, floor = _finite(numbers.get(name)), _finite(floors.get(name))
     site = name.partition("@")[2] if gate.site == WORST and name in numbers else ""
     limit = gate.number if not gate.of_floor else None if floor is None or floor < 0 else gate.number * floor
@@ -95,7 +97,10 @@ def _one(gate: Gate, name: str, numbers: Mapping[str, float | None], floors: Map
     held = OPS[gate.op](value, limit)
     shown, against = _distinct(value, limit)
     of_floor = f", {gate.number:g} times the floor of {floor:.4g}" if gate.of_floor else ""
-    return answer | {"held": held, "reason": f"{shown}{_at(site)} is {WORDS[gate.op][0 if held else 1]} {against}{of_floor}"}
+    return answer | {
+        "held": held,
+        "reason": f"{shown}{of and f' {of}'}{_at(site)} is {WORDS[gate.op][0 if held else 1]} {against}{of_floor}",
+    }
 
 
 def _missing(name: str, numbers: Mapping[str, float | None], why: Mapping[str, str]) -> str:

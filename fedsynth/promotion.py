@@ -23,16 +23,17 @@ class Refused(UserError):
 
 def tags(facts: dict[str, Any]) -> dict[str, str]:
     """gates ("passed", "failed: 2 of 9", "none set"), gate.<nn> (kind, whether it holds, gate, reason), worth.<use>.<share>,
-    measure.<name>, worst_site.<use>, epsilon ("none" without differential privacy), reference.sha256 (of what it was judged against).
+    worth.<use>.against (what the shares are of), measure.<name>, worst_site.<use> (of those known), epsilon ("none" without differential
+    privacy), reference.sha256 (of what it was judged against).
     """
     found = {"gates": facts["verdict"]["said"], "reference.sha256": facts["reference_sha256"]}
     for i, g in enumerate(facts["verdict"]["gates"], 1):
         text = f"{g['kind']} {'holds' if g['held'] else 'does not hold'}: {g['gate']}: {g['reason']}"
         found[f"gate.{i:02d}"] = text[:LONGEST]
     for use, of in facts["uses"].items():
-        found |= {f"worth.{use}.{share}": _number(of.get(share)) for share in SHARES}
+        found |= {f"worth.{use}.{share}": _number(of.get(share)) for share in SHARES} | {f"worth.{use}.against": of["against"]}
     found |= {f"measure.{name}": _number(of.get("value"), ".6g") for name, of in facts["measures"].items()}
-    found |= {f"worst_site.{use}": of["site"]["site"] for use, of in facts["worst"].items() if of["site"]}
+    found |= {f"worst_site.{use}": _site(of["site"]) for use, of in facts["worst"].items() if of["site"]}
     spent = facts["epsilon"]
     return found | {"epsilon": "none" if spent is None else _number(spent.get("epsilon"), ".6g")}
 
@@ -87,13 +88,14 @@ def check_gates(title: str, tags: Tags) -> None:
 def compare(title: str, tags: Tags, champion: str, other: Tags) -> tuple[bool, str]:
     """Whether a version is better than the champion on the same references, and a sentence with both numbers that says so, or why not.
 
-    The number is the mean of `retained` over the uses. Numbers from different references cannot be compared.
+    The number is the mean of `retained` over the uses. Numbers from different references cannot be compared: what is `pooled` in one and
+    `federated` in the other has other rows, and so another digest.
     """
     mine, theirs = _retained(tags), _retained(other)
     digests = tags.get("reference.sha256"), other.get("reference.sha256")
     if said(other) == NO_VERDICT:
         return False, f"{title} cannot be compared: {champion} has no verdict, so its worth is not known"
-    shown = f"{title} retains {_words(mine)}, {champion} {_words(theirs)}"
+    shown = f"{title} retains {_words(mine)}{_against(tags)}, {champion} {_words(theirs)}{_against(other)}"
     if None in digests or digests[0] != digests[1]:
         return (
             False,
@@ -110,6 +112,16 @@ def compare(title: str, tags: Tags, champion: str, other: Tags) -> tuple[bool, s
 def _retained(tags: Tags) -> dict[str, float | None]:
     found = {n: v for n, v in tags.items() if n.startswith("worth.") and n.endswith(".retained")}
     return {n.removeprefix("worth.").removesuffix(".retained"): None if v == NOT_COMPUTED else float(v) for n, v in found.items()}
+
+
+def _against(tags: Tags) -> str:
+    """What the shares are of, " of pooled"; nothing where a version's tags were written before they said so."""
+    found = dict.fromkeys(v for n, v in sorted(tags.items()) if n.startswith("worth.") and n.endswith(".against"))
+    return f" of {' and '.join(found)}" if found else ""
+
+
+def _site(worst: dict[str, Any]) -> str:
+    return f"{worst['site']} of those known, {', '.join(worst['unknown'])} withheld or missing" if worst["unknown"] else str(worst["site"])
 
 
 def _words(retained: dict[str, float | None]) -> str:

@@ -9,6 +9,7 @@ import pytest
 from fedsynth import worth
 from fedsynth.errors import UserError
 from fedsynth.facts import digest, facts
+from fedsynth.facttables import tables, worst
 from tests.judged import MEASURES, judged, measure, rows
 from tests.sets import tiny_params
 from tests.trained import trained
@@ -61,12 +62,12 @@ def test_a_class_has_its_own_numbers_apart_from_the_metrics_of_all(root):
 
 
 def test_the_worst_site_and_class_are_named(root):
-    worst = facts(PARAMS, root, "vae")["worst"]
-    assert worst["classification"] == {
-        "site": {"metric": "balanced_accuracy", "site": "south", "value": 0.7},
-        "class": {"metric": "sensitivity", "label": "extra_axial", "value": 0.55},
+    found = facts(PARAMS, root, "vae")["worst"]
+    assert found["classification"] == {
+        "site": {"metric": "balanced_accuracy", "site": "south", "value": 0.7, "unknown": []},
+        "class": {"metric": "sensitivity", "label": "extra_axial", "value": 0.55, "unknown": []},
     }
-    assert worst["segmentation"]["class"] is None, "withheld at one site"
+    assert found["segmentation"]["class"] is None, "withheld at one site"
 
 
 def test_a_value_that_one_site_lacks_makes_the_mean_and_the_worst_site_unknown(root):
@@ -79,6 +80,72 @@ def test_a_value_that_one_site_lacks_makes_the_mean_and_the_worst_site_unknown(r
     assert numbers(root)["fid@worst_site"] is None
 
 
+def test_the_worst_site_is_of_those_known_and_the_gate_on_it_is_missing(root):
+    withheld = rows("synthetic", "vae")
+    for r in (r for r in withheld if r["site"] == "south"):
+        r["metrics"], r["n"] = dict.fromkeys(r["metrics"]), dict.fromkeys(r["n"], "< 5")
+    judged(root, rows=withheld)
+    params = tiny_params(gates={"require": ["classification/balanced_accuracy@worst_site >= 0.1"], "warn": []})
+    found = facts(params, root, "vae")
+    assert found["worst"]["classification"]["site"] == {"metric": "balanced_accuracy", "site": "north", "value": 0.8, "unknown": ["south"]}
+    assert worst(found)[0].startswith("classification: worst at north (balanced accuracy 0.80) of those known, south withheld or missing")
+    (gate,) = found["verdict"]["gates"]
+    assert (gate["held"], gate["reason"]) == (False, "missing at south: withheld: < 5 test images")
+    assert found["why"]["classification/balanced_accuracy"] == "no value at south (withheld: < 5 test images)"
+
+
+def test_a_class_without_a_value_may_be_the_worst(root):
+    partly = rows("synthetic", "vae")
+    for r in (r for r in partly if r["site"] == "south" and r["use"] == "classification"):
+        r["metrics"]["sensitivity.extra_axial"] = None
+    judged(root, rows=partly)
+    found = facts(PARAMS, root, "vae")
+    assert found["worst"]["classification"]["class"]["unknown"] == ["extra_axial"]
+    assert "worst class none (sensitivity 0.90) of those known, extra_axial withheld or missing" in worst(found)[0]
+
+
+def test_a_metric_that_one_site_s_row_lacks_is_not_passed_over(root):
+    partly = rows("synthetic", "vae")
+    for r in (r for r in partly if r["site"] == "north"):
+        del r["metrics"]["sensitivity" if r["use"] == "classification" else "dice"]
+    judged(root, rows=partly)
+    found = numbers(root)
+    for name in ("classification/sensitivity", "segmentation/dice"):
+        assert [found[f"{name}{at}"] for at in ("", "@north", "@worst_site")] == [None] * 3
+
+
+def test_where_a_site_did_not_answer_every_gate_on_all_sites_is_missing_and_names_it(root):
+    silent = {"south": "not connected"}
+    given = rows("synthetic", "vae") + rows("augmented", "vae", {"north": 0.8, "south": 0.8})
+    for r in (r for r in given if r["site"] == "south"):
+        r |= {"metrics": dict.fromkeys(r["metrics"]), "n": {}, "left_out": "not connected"}
+    judged(root, rows=given, left_out=silent)
+    names = ("retained", "retained@worst_site", "gap_closed", "gap_closed_poorest", "balanced_accuracy", "ece@worst_site")
+    found = facts(tiny_params(gates={"require": [f"classification/{name} >= 0" for name in names], "warn": []}), root, "vae")
+    assert found["left_out"] == {"score": silent}
+    for gate in found["verdict"]["gates"]:
+        assert not gate["held"]
+        assert gate["reason"].startswith("missing")
+        assert "south" in gate["reason"], gate
+        assert "did not answer: not connected" in gate["reason"], gate
+    assert tables(found)["left_out"] == ["south did not answer the job of scoring (not connected): what rests on all sites is not computed"]
+
+
+def test_in_a_federation_every_share_says_that_it_is_of_federated(root):
+    path = root / "reports" / "reference.json"
+    before, reference = facts(PARAMS, root, "vae")["reference_sha256"], json.loads(path.read_text())
+    for r in (r for r in reference["rows"] if r["name"] == "pooled"):
+        r["name"] = "federated"
+    path.write_text(json.dumps(reference))
+    found = facts(tiny_params(gates={"require": ["classification/retained >= 0.8"], "warn": []}), root, "vae")
+    assert found["verdict"]["gates"][0]["reason"] == "0.833 of federated is at least 0.8"
+    assert found["reference_sha256"] != before, "what was judged against pooled cannot be compared with it"
+    shown = tables(found)
+    assert shown["worth"][0]["retained"] == "83 % of federated"
+    assert shown["worth"][0]["gap_closed"] == "67 % of the gap to federated"
+    assert "FedAvg" in shown["against"]["federated"]
+
+
 def test_floors_go_with_their_measures_and_sites(root):
     floors = facts(PARAMS, root, "vae")["floors"]
     assert (floors["fid"], floors["fid@south"], floors["membership_loss_auc"]) == (1.0, 0.5, None)
@@ -88,7 +155,7 @@ def test_what_is_missing_has_its_reason(root):
     judged(root, rows=rows("synthetic", "vae"))
     found = facts(PARAMS, root, "vae")
     assert found["numbers"]["classification/gap_closed"] is None
-    assert found["why"]["classification/gap_closed"] == "no augmented"
+    assert found["why"]["classification/gap_closed"] == "no augmented at north, south"
     assert found["why"]["membership_loss_auc"] == MEASURES["membership_loss_auc"]["why"]
     assert (found["epsilon"], found["numbers"]["epsilon"]) == (None, None)
     assert found["why"]["epsilon"] == "no differential privacy was used, so there is no epsilon"

@@ -43,6 +43,21 @@ def test_a_gate_holds_as_its_operator_says_and_the_reason_has_both_numbers(text,
     assert (gate["held"], gate["reason"]) == (held, reason)
 
 
+def test_a_share_says_what_it_is_of():
+    gates = {"require": ["c/retained >= 0.95", "c/retained@worst_site >= 0.7", "fid <= 3"]}
+    found = evaluate(gates, NUMBERS, FLOORS, of={"c/retained": "of federated"})["gates"]
+    assert [g["reason"] for g in found] == [
+        "0.93 of federated is below 0.95",
+        "0.8 of federated at south is at least 0.7",
+        "2 is at most 3",
+    ]
+
+
+def test_the_worst_of_sites_of_which_one_is_not_known_is_missing_for_that_site_s_reason():
+    verdict = evaluate({"require": ["dice@worst_site >= 0"]}, NUMBERS, {}, {"dice@south": "did not answer: not connected"})
+    assert verdict["gates"][0]["reason"] == "missing at south: did not answer: not connected"
+
+
 def test_numbers_that_differ_by_little_are_not_shown_as_equal():
     (gate,) = evaluate({"require": ["x >= 0.85"]}, {"x": 0.849996}, {})["gates"]
     assert not gate["held"]

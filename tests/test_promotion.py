@@ -10,11 +10,12 @@ from fedsynth.promotion import Refused, check_gates, compare, gates, said, tags,
 NUMBERS = {"c/retained": 0.9, "fid": 2.0, "epsilon": None}
 
 
-def judged(require=(), warn=(), retained=0.9, reference="a" * 64, **uses):
+def judged(require=(), warn=(), retained=0.9, reference="a" * 64, against="pooled", unknown=(), **uses):
     verdict = evaluate({"require": list(require), "warn": list(warn)}, NUMBERS, {"fid": 1.0})
-    of = {use: {"retained": value, "gap_closed": None, "gap_closed_poorest": 0.5} for use, value in (uses or {"c": retained}).items()}
+    of = {use: {"retained": value, "gap_closed": None, "gap_closed_poorest": 0.5, "against": against}
+          for use, value in (uses or {"c": retained}).items()}  # fmt: skip
     facts = {"verdict": verdict, "reference_sha256": reference, "uses": of, "measures": {"fid": {"value": 2.0}, "kid": {"value": None}},
-             "worst": {"c": {"site": {"site": "south"}, "class": None}}, "epsilon": None}  # fmt: skip
+             "worst": {"c": {"site": {"site": "south", "unknown": list(unknown)}, "class": None}}, "epsilon": None}  # fmt: skip
     return tags(facts)
 
 
@@ -23,7 +24,7 @@ def test_the_tags_hold_the_verdict_the_worth_and_the_measures():
     assert found == {
         "gates": "passed, with 1 warning", "gate.01": "require holds: c/retained >= 0.85: 0.9 is at least 0.85",
         "gate.02": "warn does not hold: epsilon <= 8: missing: not computed",
-        "worth.c.retained": "0.9000", "worth.c.gap_closed": "not computed", "worth.c.gap_closed_poorest": "0.5000",
+        "worth.c.against": "pooled", "worth.c.retained": "0.9000", "worth.c.gap_closed": "not computed", "worth.c.gap_closed_poorest": "0.5000",
         "measure.fid": "2", "measure.kid": "not computed", "worst_site.c": "south", "epsilon": "none", "reference.sha256": "a" * 64,
     }  # fmt: skip
 
@@ -77,14 +78,29 @@ def test_tags_that_were_written_by_half_let_nothing_pass(half):
 @pytest.mark.parametrize(("mine", "better", "word"), [(0.91, True, "better"), (0.9, False, "not better"), (0.89, False, "worse")])
 def test_better_is_more_retained_on_the_same_references(mine, better, word):
     found = compare("version 2", judged(retained=mine), "version 1", judged(retained=0.9))
-    expected = f"version 2 retains {mine:.4f} (c {mine:.4f}), version 1 0.9000 (c 0.9000): {word} on the same references"
+    expected = (
+        f"version 2 retains {mine:.4f} (c {mine:.4f}) of pooled, version 1 0.9000 (c 0.9000) of pooled: {word} on the same references"
+    )
     assert found == (better, expected)
 
 
 def test_the_mean_over_the_uses_decides():
     better, text = compare("version 2", judged(c=0.8, s=0.9), "version 1", judged(c=0.9, s=0.7))
     assert better
-    assert "retains 0.8500 (c 0.8000, s 0.9000), version 1 0.8000 (c 0.9000, s 0.7000)" in text
+    assert "retains 0.8500 (c 0.8000, s 0.9000) of pooled, version 1 0.8000 (c 0.9000, s 0.7000) of pooled" in text
+
+
+def test_in_a_federation_versions_are_compared_by_what_they_retain_of_federated():
+    better, text = compare("version 2", judged(retained=0.95, against="federated"), "version 1", judged(against="federated"))
+    assert better
+    assert text.startswith("version 2 retains 0.9500 (c 0.9500) of federated, version 1 0.9000 (c 0.9000) of federated: better")
+    better, text = compare("version 2", judged(retained=0.95, against="federated", reference="b" * 64), "version 1", judged())
+    assert not better
+    assert "of federated, version 1 0.9000 (c 0.9000) of pooled: they were judged on different references" in text
+
+
+def test_the_worst_site_is_of_those_known():
+    assert judged(unknown=["north"])["worst_site.c"] == "south of those known, north withheld or missing"
 
 
 @pytest.mark.parametrize(
