@@ -45,8 +45,8 @@ def _answers(root: Path, models: list[str] | None) -> list[dict[str, Any]]:
 
 
 def table(rows: Rows) -> pd.DataFrame:
-    """Long: use, metric, name, model, site, value (mean over the seeds), std (over the seeds, n - 1), seeds, n (test images: a count, "< 5"
-    or None), why (there is no value; "" where that is not known)."""
+    """Long: use, metric, name, model, site, value (mean over the seeds), std (over the seeds, n - 1), seeds, n (test images: a count, "< 5",
+    "withheld" or None), why (there is no value; "" where that is not known)."""
     flat = [
         {"use": r["use"], "metric": metric, "name": r["name"], "model": r["model"], "site": r["site"],
          "value": math.nan if value is None else float(value), "seed": r["seed"], "n": r["n"].get(metric), "why": _unknown(r, metric)}
@@ -71,8 +71,10 @@ def _unknown(row: dict[str, Any], metric: str) -> str:
     """Why a row has no value of a metric, as far as the row says."""
     if row["metrics"][metric] is not None:
         return ""
+    if "left_out" in row:
+        return f"did not answer: {row['left_out']}"
     n = row["n"].get(metric)
-    return f"did not answer: {row['left_out']}" if "left_out" in row else f"withheld: {n} test images" if isinstance(n, str) else ""
+    return f"withheld: {n} test images" if isinstance(n, str) and n.startswith("<") else "withheld" if isinstance(n, str) else ""
 
 
 def headline(rows: Rows, use: str) -> str:

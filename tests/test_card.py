@@ -55,7 +55,9 @@ def test_the_verdict_stands_first_with_every_gate_that_does_not_hold(about, know
 def test_it_says_worth_what_is_given_away_and_the_worst_site_and_class(about, known):
     known["uses"]["classification"] |= {"intervals": {"retained": [0.8, 0.86]}, "gap_closed": None, "why": {"gap_closed": "no gap: x"}}
     lines = card(about, known).splitlines()
-    assert "| classification | 83 % (80 to 86\N{NO-BREAK SPACE}%) | not computed: no gap: x | 75 % |" in lines
+    assert (
+        "| classification | 83 % of pooled (80 to 86\N{NO-BREAK SPACE}%) | not computed: no gap: x | 75 % of the gap to pooled |" in lines
+    )
     (away,) = [line for line in lines if line.startswith("Gives away")]
     assert "copies, by pixels 0; epsilon none; not computed: copies, by features, " in away
     assert "worst at south (balanced accuracy 0.70); worst class extra_axial (sensitivity 0.55)" in card(about, known)

@@ -68,7 +68,14 @@ def test_what_was_computed_stands_with_its_interval_and_floor(params, synthetic,
     text = datasheet(params, model_of(params), synthetic, known)
     assert "| FID | 2 | 1.70 to 2.30 | 1 |" in text
     assert "| copies, by pixels | 0 |" in text
-    assert "| classification | balanced accuracy | 0.750 | 0.800 | 83 % | 67 % | 75 % (south) |" in text
+    shares = "83 % of pooled | 67 % of the gap to pooled | 75 % of the gap to pooled (south)"
+    assert f"| classification | balanced accuracy | 0.750 | 0.800 | {shares} |" in text
+    assert "*pooled*: one network trained on the real images of all sites together, which a simulation alone can do." in text
+
+
+def test_a_site_that_did_not_answer_is_named(params, synthetic, known):
+    text = datasheet(params, model_of(params), synthetic, known | {"left_out": {"score": {"south": "not connected"}}})
+    assert "**south did not answer the job of scoring (not connected): what rests on all sites is not computed.**" in text
 
 
 def test_what_was_not_computed_says_so(params, synthetic, known):

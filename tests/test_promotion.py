@@ -24,7 +24,8 @@ def test_the_tags_hold_the_verdict_the_worth_and_the_measures():
     assert found == {
         "gates": "passed, with 1 warning", "gate.01": "require holds: c/retained >= 0.85: 0.9 is at least 0.85",
         "gate.02": "warn does not hold: epsilon <= 8: missing: not computed",
-        "worth.c.against": "pooled", "worth.c.retained": "0.9000", "worth.c.gap_closed": "not computed", "worth.c.gap_closed_poorest": "0.5000",
+        "worth.c.against": "pooled",
+        "worth.c.retained": "0.9000", "worth.c.gap_closed": "not computed", "worth.c.gap_closed_poorest": "0.5000",
         "measure.fid": "2", "measure.kid": "not computed", "worst_site.c": "south", "epsilon": "none", "reference.sha256": "a" * 64,
     }  # fmt: skip
 

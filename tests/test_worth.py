@@ -156,6 +156,9 @@ def test_where_a_site_s_own_score_was_withheld_the_poorest_site_is_not_known():
     found = of(rows)
     assert (found["poorest_site"], found["gap_closed_poorest"]) == (None, None)
     assert found["why"]["gap_closed_poorest"] == "the poorest site is not known: no local at south (withheld: < 5 test images)"
+    for r in (r for r in rows if r["site"] == "south"):
+        r["n"] = dict.fromkeys(r["n"], "withheld")
+    assert of(rows)["why"]["gap_closed_poorest"] == "the poorest site is not known: no local at south (withheld)"
 
 
 def test_a_row_may_lack_metrics_and_counts():
