@@ -1,4 +1,9 @@
-"""The one door out of a hospital (DESIGN §8): what may leave for each job, as a closed list; everything else is refused."""
+"""The one door out of a hospital (DESIGN §8): what may leave for each job, as a closed list; everything else is refused.
+
+Small cells. What the centre knows of a site's classes is what validation has shown, a number or "< 5" for each class and split. From an
+exact total the one cell that is withheld would follow by a subtraction. So where a cell is withheld, no count of real images leaves that
+it is part of, but the sum of the cells that are shown (as in fedsynth/verdict.py): a function of what is known, which can tell nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +18,10 @@ from fedsynth.failures import FAILURES
 from fedsynth.manifest import COLUMNS
 from fedsynth.params import Params
 from fedsynth.rules import HINTS
-from fedsynth.verdict import withhold
+from fedsynth.verdict import count, withhold
 
 MIN_CELL = 5
+WITHHELD = "withheld"  # a count that is not small itself, but another one would follow from it
 COUNTED = ("real", "train", "synthetic", "members", "non_members")  # images that a measure may say it rests on
 
 
@@ -37,6 +43,7 @@ def _known(text: str, info: ValidationInfo) -> str:
 # Numbers are plain and finite, names come from a closed set, and no text is free: nothing here can carry a row, a file or a pixel.
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Cell = Count | Annotated[str, Field(pattern=r"^< [0-9]{1,4}$")]
+Shown = Mapping[str, Mapping[str, int | str]]  # class -> split -> images, as validation shows them
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,80}$"), AfterValidator(_known)]
 Expectation = Annotated[str, AfterValidator(lambda text: text if text in HINTS else _refuse("is not the name of an expectation"))]
@@ -51,6 +58,21 @@ def _refuse(why: str) -> Any:
 
 class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+def shown(manifest: Any, labels: list[str], min_cell: int) -> dict[str, dict[str, int | str]]:
+    """What validation has shown of these images: each class and split, small ones as "< 5"."""
+    return {label: {s: withhold(n, min_cell) for s, n in splits.items()} for label, splits in count(manifest, labels).items()}
+
+
+def _hides(cells: Shown, *splits: str) -> bool:
+    """Whether a class has too few images in one of these splits."""
+    return any(isinstance(of[split], str) for of in cells.values() for split in splits)
+
+
+def _total(cells: Shown, *splits: str) -> int:
+    """Images in these splits, of the cells that are shown."""
+    return sum(n for of in cells.values() for split in splits if isinstance(n := of[split], int))
 
 
 class Counted(Closed):
@@ -92,6 +114,11 @@ class Train(Closed):
     weight: Number
     epsilon: Number | None = None
 
+    def withheld(self, min_cell: int, cells: Shown) -> None:
+        """The weight is the number of training images. At least 1: the server takes no 0."""
+        if _hides(cells, "train"):
+            self.weight = float(max(1, _total(cells, "train")))
+
 
 class Row(Counted):
     """What one network reached on one site's test images."""
@@ -103,7 +130,7 @@ class Row(Counted):
     site: Name
     seed: Count
     metrics: Annotated[dict[Name, Number | None], Few]
-    n: Annotated[dict[Name, Cell], Few]
+    n: Annotated[dict[Name, Cell | Literal["withheld"]], Few]
 
     @model_validator(mode="after")
     def _counted(self) -> Row:
@@ -119,6 +146,18 @@ class Row(Counted):
                 if name in self.metrics:
                     self.metrics[name] = None
 
+    def alone(self) -> None:
+        """Of test images with a small cell: the headline, which is the first metric, and no count.
+
+        K times a mean over classes less those of the others is what was withheld, and sensitivities, specificities and their means are one
+        system of equations: one number of it can leave. With two digits, because balanced accuracy is a sum of fractions whose
+        denominators are known for the large classes: with six, one combination of numerators fits, and the small class's is among them.
+        What is left: a mean near 1 (or 0) says that every class fared well (or badly).
+        """
+        headline = next(iter(self.metrics), None)
+        self.metrics = {k: round(v, 2) if v is not None and k == headline else None for k, v in self.metrics.items()}
+        self.n = {k: n if isinstance(n, str) else WITHHELD for k, n in self.n.items()}
+
 
 Square = Annotated[list[Annotated[list[Number], Field(max_length=256)]], Field(max_length=256)]
 
@@ -132,7 +171,7 @@ class Spread(Counted):
     metric: Name
     names: list[Kind] = Field(max_length=5)
     covariance: Square | None
-    n: Cell
+    n: Cell | Literal["withheld"]
 
     @model_validator(mode="after")
     def _of_the_rows(self) -> Spread:
@@ -143,6 +182,10 @@ class Spread(Counted):
     def withheld(self, min_cell: int) -> None:
         if isinstance(self.n, str) or self.n < min_cell:
             self.n, self.covariance = self.n if isinstance(self.n, str) else withhold(self.n, min_cell), None
+
+    def alone(self) -> None:
+        """Of test images with a small cell: nothing, because the variance is mostly that of the smallest class, s (1 - s) / n."""
+        self.n, self.covariance = self.n if isinstance(self.n, str) else WITHHELD, None
 
 
 class Measured(Counted):
@@ -159,6 +202,30 @@ class Measured(Counted):
         if any(isinstance(n, str) or 0 < n < min_cell for n in self.n.values()):
             self.n = {k: n if isinstance(n, str) or n >= min_cell or not n else withhold(n, min_cell) for k, n in self.n.items()}
             self.value = self.floor = self.low = self.high = None
+
+    def hide_floor(self, min_cell: int) -> None:
+        """Of a number that is itself a count. Its value counts synthetic images, which are nobody's, and a gate asks for it: that leaves.
+        Its floor counts held-out real ones: few of them are a small cell."""
+        if self.floor is not None and 0 < self.floor < min_cell:
+            self.floor = None
+
+    def public(self, cells: Shown, counts_images: bool) -> None:
+        """At a site with a small cell: by counts that the centre knows, and three digits, so that a share does not say of how many.
+
+        Every set is told as the whole of its splits, also where a measure looks at some classes only: the difference would say how many
+        are of the others. A number of synthetic images was drawn in the shares of the real classes, and does not leave.
+        """
+        train, held_out = _total(cells, "train"), _total(cells, "val", "test")
+        totals = {"real": held_out, "train": train, "members": train, "non_members": held_out}
+        if "members" in self.n:  # which takes both for its real images
+            totals["real"] = train + held_out
+        self.n = {kind: n if isinstance(n, str) else totals[kind] for kind, n in self.n.items() if kind in totals}
+        if not counts_images:
+            self.value, self.floor, self.low, self.high = (_three_digits(v) for v in (self.value, self.floor, self.low, self.high))
+
+
+def _three_digits(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.3g}")
 
 
 class Moments(Closed):
@@ -181,16 +248,39 @@ class Measures(Closed):
     values: Annotated[dict[Name, Measured], Few]
     moments: dict[Literal["held_out", "train"], Moments]
 
+    def withheld(self, min_cell: int, cells: Shown, hides: bool) -> None:
+        for name, value in self.values.items():
+            counts_images = name.startswith("copies_")
+            value.withheld(min_cell)
+            if counts_images:
+                value.hide_floor(min_cell)
+            if hides:
+                value.public(cells, counts_images)
+        if hides:
+            totals = {"held_out": _total(cells, "val", "test"), "train": _total(cells, "train")}
+            self.moments = {k: m.model_copy(update={"n": totals[k]}) for k, m in self.moments.items() if totals[k]}
 
-class Reference(Counted):
+
+class Reference(Closed):
     """The references' rows."""
 
     rows: list[Row] = Field(max_length=2000)
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
-    def withheld(self, min_cell: int) -> None:
-        for row in self.rows:
-            row.withheld(min_cell)
+    def withheld(self, min_cell: int, cells: Shown) -> None:
+        alone = self.hides(min_cell, cells)
+        for part in self.of_test_images():
+            part.withheld(min_cell)
+            if alone:
+                part.alone()
+
+    def hides(self, min_cell: int, cells: Shown) -> bool:
+        """Whether a cell of the test images is small; a row's own small count (of images without a mask, say) is one, too."""
+        own = [n for row in self.rows for n in row.n.values()]
+        return _hides(cells, "test") or any(isinstance(n, str) or 0 < n < min_cell for n in own)
+
+    def of_test_images(self) -> list[Row | Spread]:
+        return [*self.rows]
 
 
 class Score(Reference):
@@ -199,11 +289,14 @@ class Score(Reference):
     spread: Annotated[list[Spread], Few] = Field(default_factory=list)
     measures: Annotated[dict[Name, Measures], Few] = Field(default_factory=dict)
 
-    def withheld(self, min_cell: int) -> None:
-        super().withheld(min_cell)
-        parts: list[Counted] = [*self.spread, *(v for m in self.measures.values() for v in m.values.values())]
-        for part in parts:
-            part.withheld(min_cell)
+    def withheld(self, min_cell: int, cells: Shown) -> None:
+        hides = bool(cells) and (self.hides(min_cell, cells) or _hides(cells, "train", "val"))
+        super().withheld(min_cell, cells)
+        for measure in self.measures.values():
+            measure.withheld(min_cell, cells, hides)
+
+    def of_test_images(self) -> list[Row | Spread]:
+        return [*self.rows, *self.spread]
 
 
 class Look(Closed):
@@ -228,11 +321,13 @@ JOBS: dict[str, type[Closed]] = {
 }
 
 
-def leave(job: str, answer: dict[str, Any], known: Collection[str] | None = None, min_cell: int = MIN_CELL) -> dict[str, Any]:
+def leave(job: str, answer: dict[str, Any], known: Collection[str] | None = None, min_cell: int = MIN_CELL,
+          cells: Shown | None = None) -> dict[str, Any]:  # fmt: skip
     """The answer as it may leave. Raises LeakError naming the key where it holds anything else.
 
     `known` are all names that the job may use: sites, models, players, uses, labels, metrics. Without it, names are only held to letters,
     digits, `_`, `.`, `-` and 80 characters, which a patient's name passes too: a hospital's client gives it.
+    `cells` are those that validation has shown of the site's images, see `shown`: a job that has seen real images gives them.
     A metric that rests on fewer than `min_cell` images becomes None and its n "< 5"; one that could not be computed is None, not NaN.
     """
     if job not in JOBS:
@@ -243,8 +338,8 @@ def leave(job: str, answer: dict[str, Any], known: Collection[str] | None = None
     except ValidationError as error:
         problems = "; ".join(sorted({f"{_key(e['loc'])}: {_why(e)}" for e in error.errors(include_input=False, include_url=False)}))
         raise LeakError(f"{job}: the answer may not leave the site: {problems}") from None  # its cause would show the values
-    if isinstance(checked, Reference):
-        checked.withheld(min_cell)
+    if isinstance(checked, Train | Reference):
+        checked.withheld(min_cell, cells or {})
     return checked.model_dump(exclude_unset=True)
 
 

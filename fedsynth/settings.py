@@ -16,6 +16,7 @@ DESCRIBED = {
     "FEDSYNTH_DATA": "folder that holds a site's ingested sets, <data>/<site>/; default: <root>/data/sites",
     "FEDSYNTH_STATE": "folder where a site keeps its own state and validation reports; default: <root>/.work/sites",
     "FEDSYNTH_EXTRACTORS": "folder of the files that feature extractors read, at the centre and each site; default: <root>/extractors",
+    "FEDSYNTH_MIN_CELL": "a site's own: no smaller count of its images leaves, whatever consortium.min_cell is; default 5",
     "FEDSYNTH_STALL_S": "seconds without a sign of life after which a job is ended; default 180, in production 3600 (longer than a round)",
     "FEDSYNTH_CONNECT_S": "seconds to wait for the federation's server, and for sites that are not connected; default 60",
     "FEDSYNTH_CODE": "what code a job carries to the sites: thin (default: its client.py), none (sites that allow no code)",
@@ -54,6 +55,7 @@ class Settings:
     connect_s: float = 60
     code: str = "thin"
     extractors: Path = Path("extractors")
+    min_cell: int = 5
 
     @classmethod
     def read(cls) -> Settings:
@@ -75,6 +77,7 @@ class Settings:
             connect_s=_seconds("FEDSYNTH_CONNECT_S", 60),
             code=_one_of("FEDSYNTH_CODE", CODES),
             extractors=Path(env.get("FEDSYNTH_EXTRACTORS") or root / "extractors").resolve(),
+            min_cell=_images("FEDSYNTH_MIN_CELL", 5),
         )
 
     @property
@@ -120,6 +123,14 @@ def _seconds(name: str, default: float) -> float:
     if not value > 0:
         raise SettingsError(f"{name}={os.environ[name]!r} must be more than 0 seconds")
     return value
+
+
+def _images(name: str, default: int) -> int:
+    """A number of images from 1 to 9999."""
+    value = os.environ.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,4}", value) or not int(value):
+        raise SettingsError(f"{name}={value!r} is not a number of images from 1 to 9999")
+    return int(value)
 
 
 def home(root: Path) -> Path:

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,8 @@ class Site:
         self.name: str = flare.get_site_name()
         self._received: FLModel | None = None
 
+    cells: outgoing.Shown = MappingProxyType({})  # what validation has shown of the images that this process has read
+
     @cached_property
     def settings(self) -> Settings:
         return Settings.read()
@@ -98,6 +101,11 @@ class Site:
     @cached_property
     def params(self) -> Params:
         return Params.model_validate(self.config["params"])
+
+    @property
+    def min_cell(self) -> int:
+        """Smaller counts do not leave. The consortium's, or the hospital's own where that asks for more."""
+        return max(self.params.consortium.min_cell, self.settings.min_cell)
 
     @property
     def data(self) -> Path:
@@ -122,6 +130,7 @@ class Site:
         real = ImageSet.load(self.data)
         if table.digest(real.manifest) != self.config["digests"].get(self.name):
             raise NotValidated(f"{self.name}: the data at this site are not those that passed validation; run validate again")
+        self.cells = outgoing.shown(real.manifest, self.params.image.labels, self.min_cell)
         return real
 
     def tasks(self) -> Iterator[FLModel]:
@@ -135,12 +144,12 @@ class Site:
     def answer(self, job: str, answer: dict[str, Any]) -> None:
         """Send an answer to a question; only what DESIGN's table lists may leave, all else is refused here."""
         known = outgoing.vocabulary(job, self.params, self.name, self.config.get("name", ""))
-        allowed = outgoing.leave(job, answer, known, self.params.consortium.min_cell)
+        allowed = outgoing.leave(job, answer, known, self.min_cell, self.cells)
         flare.send(FLModel(params=NOTHING, meta={"answer": allowed}))
 
     def update(self, difference: Arrays, received: Arrays, facts: dict[str, Any], players: Collection[str]) -> None:
         """Send a round's difference, the losses of its players, and the epsilon that was spent, if any."""
-        allowed = outgoing.leave("train", facts, players)
+        allowed = outgoing.leave("train", facts, players, cells=self.cells)
         arrays = outgoing.leave_arrays(difference, {name: a.shape for name, a in received.items()})
         metrics = {f"loss/{player}": loss for player, loss in allowed["losses"].items()}
         metrics |= {"steps": float(allowed["steps"]), "weight": allowed["weight"]}

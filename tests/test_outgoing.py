@@ -1,13 +1,21 @@
 """The one door out of a hospital: what is on the list leaves unchanged, all else is refused without a word of what it was."""
 
 import copy
+import itertools
 import json
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 
 from fedsynth import outgoing
+from fedsynth.manifest import SPLITS
 from fedsynth.outgoing import LeakError, leave, leave_arrays
+from fedsynth.uses.classification import Classification
+from fedsynth.uses.segmentation import Segmentation
 from fedsynth.verdict import Failure, Verdict
 from tests.sets import tiny_params
 
@@ -128,8 +136,8 @@ def test_a_count_below_the_smallest_cell_is_refused_wherever_it_is(n):
 def test_a_metric_of_few_images_is_withheld_with_its_count():
     answer = put(put(SCORE, ("rows", 0, "n", "dice"), 4), ("rows", 0, "metrics", "auroc"), 0.9)
     row = leave("score", answer, KNOWN)["rows"][0]
-    assert row["metrics"] == {"dice": None, "auroc": 0.9}
-    assert row["n"] == {"dice": "< 5", "auroc": 44}
+    assert row["metrics"] == {"dice": None, "auroc": None}
+    assert row["n"] == {"dice": "< 5", "auroc": "withheld"}
     assert leave("score", answer, KNOWN, min_cell=4)["rows"][0]["metrics"]["dice"] == 0.71
 
 
@@ -197,6 +205,198 @@ def test_a_measure_of_few_images_does_not_leave_and_how_rows_vary_with_them_neit
 def test_a_matrix_that_is_not_of_the_rows_does_not_leave():
     assert "another size than its rows" in refuses("score", put(SCORE, ("spread", 0, "covariance"), [[0.1] * 5] * 5))
     assert "at most 5" in refuses("score", put(SCORE, ("spread", 0, "names"), ["local"] * 6))
+
+
+LABELS = ("none", "glioma", "rare")
+SIZES = {"none": (30, 8, 40), "glioma": (25, 7, 31), "rare": (9, 6, 12)}  # train, val, test
+
+
+def site(**sizes):
+    """label -> split -> images"""
+    return {label: dict(zip(SPLITS, of, strict=True)) for label, of in (SIZES | sizes).items()}
+
+
+def rows_of(counts, right):
+    """Rows of both uses, as they would leave without this door. `right`: of the test images of each class, how many are told as such."""
+    test = [counts[label]["test"] for label in LABELS]
+    y = np.repeat(np.arange(3), test)
+    hit = np.concatenate([np.arange(n) < r for n, r in zip(test, right, strict=True)])
+    tables = {
+        "classification": (Classification(1, 3, (8, 8), LABELS), {"logits": np.eye(3)[np.where(hit, y, (y + 1) % 3)], "y": y}),
+        "segmentation": (
+            Segmentation(1, 1, (8, 8), LABELS, ("none",)),
+            {"dice": np.where(y > 0, np.where(hit, 0.8, 0.3), np.nan), "hd95": np.where(y > 0, 3.0, np.nan),
+             "found": 1.0 - hit, "empty": y == 0, "y": y},
+        ),
+    }  # fmt: skip
+    rows = []
+    for name, (use, table) in tables.items():
+        metrics, n = use.summarise(table)
+        first = {m: None if np.isnan(metrics[m]) else float(metrics[m]) for m in (use.headline, *metrics)}
+        rows.append(ROW | {"use": name, "metrics": first, "n": n})
+    return rows
+
+
+def measures_of(counts):
+    """Counts as the measures give them: of all held-out images, and of those of a class with a mask."""
+
+    def of(splits, labels=LABELS):
+        return sum(counts[label][split] for label in labels for split in splits)
+
+    held, train, both = of(("val", "test")), of(("train",)), of(("train", "val", "test"))
+    ns = {
+        "fid": {"real": held, "train": held, "synthetic": held},  # as many as are held out, in their shares
+        "geometry": {"real": of(("val", "test"), LABELS[1:]), "train": train, "synthetic": 300},
+        "ms_ssim": {"real": train, "synthetic": 300},
+        "membership": {"real": both, "members": train, "non_members": held, "synthetic": 300},
+    }
+    moments = {"held_out": MOMENTS | {"n": held}, "train": MOMENTS | {"n": train}}
+    return {
+        name: {"values": {name: NUMBER | {"value": 12 / 47, "n": n}}, "moments": moments if name == "fid" else {}} for name, n in ns.items()
+    }
+
+
+def outside(counts, right=(30, 20, 2)):
+    """All that the centre gets of a site: the verdict, a training's weight, rows, their spread and measures."""
+    frame = pd.DataFrame(
+        [(label, split) for label, of in counts.items() for split, n in of.items() for _ in range(n)], columns=["label", "split"]
+    )
+    cells = outgoing.shown(frame, list(LABELS), 5)
+    score = {
+        "rows": rows_of(counts, right),
+        "spread": [SPREAD | {"n": sum(of["test"] for of in counts.values())}],
+        "measures": measures_of(counts),
+    }
+    weight = float(sum(of["train"] for of in counts.values()))
+    return {
+        "validate": leave("validate", Verdict("north", True, "b" * 64, len(frame), [], [], counts).outgoing(5)),
+        "train": leave("train", TRAIN | {"weight": weight}, cells=cells),
+        "score": leave("score", score, cells=cells),
+    }
+
+
+def counts_in(answer):
+    """Every count in it, and every weight, that is a number."""
+    return {float(v) for p in places(answer) if p and ({"n", "counts"} & set(p) or p[-1] in ("images", "weight"))
+            and isinstance(v := _at(answer, p), int | float)}  # fmt: skip
+
+
+SMALL = [{"rare": (9, 6, 3)}, {"rare": (9, 2, 12)}, {"rare": (3, 6, 12)}, {"none": (30, 8, 3)}, {"none": (30, 1, 40)}, {"rare": (2, 1, 3)}]
+
+
+@pytest.mark.parametrize("small", SMALL)
+def test_no_subtraction_of_what_leaves_finds_a_small_cell(small):
+    counts = site(**small)
+    known = outside(counts)
+    shown = _shown(known)
+    assert len(shown) < 9
+    # every count that leaves is a sum of cells that are shown: nothing that a small one is part of
+    sums = {sum(c) for r in range(len(shown) + 1) for c in itertools.combinations(shown, r)}
+    assert {n for n in counts_in(known) if n != 300} <= sums
+
+
+def _shown(known):
+    return [n for of in known["validate"]["counts"].values() for n in of.values() if isinstance(n, int)]
+
+
+@pytest.mark.parametrize("small", SMALL)
+def test_sites_that_differ_in_a_small_cell_alone_send_the_same_counts(small):
+    ((label, sizes),) = small.items()
+    others = [tuple(n if n >= 5 else m for n in sizes) for m in (1, 2, 4)]
+    assert len({tuple(sorted(counts_in(outside(site(**{label: other}), (1, 1, 1))))) for other in [sizes, *others]}) == 1
+
+
+def test_the_subtraction_finds_the_small_cell_where_the_door_does_not_know_of_it():
+    """The attack itself: from what would leave without the rule."""
+    counts = site(rare=(9, 6, 3))
+    total = next(r["n"]["balanced_accuracy"] for r in rows_of(counts, (30, 20, 2)) if r["use"] == "classification")
+    assert total - sum(of["test"] for of in counts.values() if of["test"] >= 5) == 3
+    measured = measures_of(counts)
+    assert measured["fid"]["values"]["fid"]["n"]["real"] - sum(_shown(outside(counts))) + 30 + 25 + 9 == 3
+    known = outside(counts)["score"]
+    assert not any(isinstance(n, int) for row in known["rows"] for n in row["n"].values())
+    assert (known["spread"][0]["n"], known["spread"][0]["covariance"]) == ("withheld", None)
+
+
+def test_of_a_class_with_few_test_images_no_value_can_be_solved_for():
+    known = outside(site(rare=(9, 6, 3)))["score"]["rows"]
+    left = {row["use"]: {m: v for m, v in row["metrics"].items() if v is not None} for row in known}
+    # K times the mean less the others needs the others: the headline is alone
+    assert left == {"classification": {"balanced_accuracy": 0.69}, "segmentation": {"dice": 0.62}}
+    assert {row["n"][f"{m}.rare"] for row in known for m in ("sensitivity", "dice") if f"{m}.rare" in row["n"]} == {"< 5"}
+
+
+@pytest.mark.parametrize("right", [(30, 20, 2), (38, 25, 0), (21, 29, 3), (11, 7, 1)])
+def test_the_headline_of_two_digits_does_not_say_how_the_small_class_fared(right):
+    """Shares of right answers of the small class that fit, with the sizes of the large ones known. Of six digits each fits in one way."""
+    shares = {r / n for n in range(1, 5) for r in range(n + 1)}
+
+    def fitting(value, digits):
+        sums = ((a / 40 + b / 31 + s, s) for a in range(41) for b in range(32) for s in shares)
+        return Counter(s for total, s in sums if abs(total / 3 - value) <= 0.51 * 10**-digits)
+
+    counts = site(rare=(9, 6, 3))
+    within = rows_of(counts, right)[0]["metrics"]["balanced_accuracy"]
+    assert set(fitting(within, 6).values()) == {1}
+    left = outside(counts, right)["score"]["rows"][0]["metrics"]["balanced_accuracy"]
+    assert sum(n > 5 for n in fitting(left, 2).values()) >= 3
+
+
+def test_where_every_class_has_enough_images_all_leaves_as_it_is():
+    counts = site()
+    known = outside(counts)
+    assert known["score"]["rows"] == rows_of(counts, (30, 20, 2))
+    assert known["score"]["measures"] == measures_of(counts)
+    assert known["train"]["weight"] == 64
+
+
+def test_a_few_images_without_a_mask_are_a_small_cell_too():
+    row = put(put(ROW, ("n",), {"dice": 38, "auroc": 40}), ("n", "false_positive_rate"), 2) | {"metrics": {"dice": 0.712345, "auroc": 0.5}}
+    out = leave("reference", {"rows": [row]})["rows"][0]
+    assert (out["n"], out["metrics"]) == (
+        {"dice": "withheld", "auroc": "withheld", "false_positive_rate": "< 5"},
+        {"dice": 0.71, "auroc": None},
+    )
+    none = leave("reference", {"rows": [put(row, ("n", "false_positive_rate"), 0)]})["rows"][0]
+    assert none["n"] == {"dice": 38, "auroc": 40, "false_positive_rate": "< 5"}
+
+
+def test_a_site_with_a_small_cell_is_weighed_by_what_is_shown():
+    known = outside(site(rare=(3, 2, 12)))
+    assert known["train"]["weight"] == 55
+    held = 8 + 40 + 7 + 31 + 12
+    found = {name: of["values"][name]["n"] for name, of in known["score"]["measures"].items()}
+    assert found == {
+        "fid": {"real": held, "train": 55},
+        "geometry": {"real": held, "train": 55},
+        "ms_ssim": {"real": held},
+        "membership": {"real": 55 + held, "members": 55, "non_members": held},
+    }
+    assert {k: m["n"] for k, m in known["score"]["measures"]["fid"]["moments"].items()} == {"held_out": held, "train": 55}
+    assert known["score"]["measures"]["fid"]["values"]["fid"]["value"] == 0.255  # 12 / 47 would say 47
+
+
+def test_where_no_cell_is_shown_moments_stay_and_a_weight_is_left():
+    known = outside(site(none=(4, 4, 4), glioma=(4, 4, 4), rare=(4, 4, 4)), (1, 1, 1))
+    assert known["score"]["measures"]["fid"]["moments"] == {}
+    assert known["train"]["weight"] == 1
+
+
+@pytest.mark.parametrize(("floor", "leaves"), [(0.0, 0.0), (1.0, None), (4.0, None), (5.0, 5.0), (None, None)])
+def test_a_floor_that_counts_a_few_held_out_images_does_not_leave_and_the_number_of_copies_does(floor, leaves):
+    copies = {"copies_pixel": NUMBER | {"value": 1234.0, "floor": floor}, "nearest_ratio_pixel": NUMBER | {"floor": 1.0}}
+    for cells in ({}, site(rare=(9, "< 5", 12))):
+        out = leave("score", {"rows": [], "measures": {"copies": {"values": copies, "moments": {}}}}, cells=cells)["measures"]["copies"][
+            "values"
+        ]
+        assert (out["copies_pixel"]["value"], out["copies_pixel"]["floor"]) == (1234.0, leaves)
+        assert out["nearest_ratio_pixel"]["floor"] == 1.0
+
+
+def test_the_stages_whose_answers_pass_the_door_are_done_again_where_its_smallest_cell_changes():
+    stages = yaml.safe_load((Path(__file__).parents[1] / "dvc.yaml").read_text())["stages"]
+    for name in ("validate", "reference", "score"):
+        assert "consortium" in stages[name].get("do", stages[name])["params"], name
 
 
 def test_arrays_leave_as_they_are():

@@ -31,6 +31,21 @@ def test_a_value_that_cannot_be_used_is_named(monkeypatch, name, value):
         Settings.read()
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "5.5", "few", "10000"])
+def test_the_smallest_cell_of_a_site_is_a_number_of_images(monkeypatch, value):
+    monkeypatch.setenv("FEDSYNTH_MIN_CELL", value)
+    with pytest.raises(SettingsError, match="FEDSYNTH_MIN_CELL"):
+        Settings.read()
+
+
+def test_a_hospital_sets_its_own_smallest_cell_and_has_five_without(monkeypatch):
+    monkeypatch.delenv("FEDSYNTH_MIN_CELL", raising=False)
+    assert Settings.read().min_cell == 5
+    monkeypatch.setenv("FEDSYNTH_MIN_CELL", "12")
+    assert Settings.read().min_cell == 12
+    assert ("FEDSYNTH_MIN_CELL", "12", DESCRIBED["FEDSYNTH_MIN_CELL"]) in Settings.read().rows()
+
+
 def test_every_variable_is_described():
     assert {name for name, _, _ in Settings.read().rows()} == set(DESCRIBED)
 

@@ -12,7 +12,7 @@ def work(site: Site) -> None:
 
             verdict = validate(site.data, site.params, site.name, site.state / "validation")
             print(verdict.message(), flush=True)
-            site.answer("validate", verdict.outgoing(site.params.consortium.min_cell))
+            site.answer("validate", verdict.outgoing(site.min_cell))
 
 
 def digest(site: Site) -> str:

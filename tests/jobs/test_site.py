@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from fedsynth import failures
 from fedsynth import manifest as table
 from fedsynth.outgoing import Diverged, LeakError, leave
-from fedsynth.settings import SettingsError
+from fedsynth.settings import Settings, SettingsError
 from nvflare_jobs.site import Life, ProcessDied, Site, checked
 from tests.sets import make_set, tiny_params
 
 
 def site(data, digest: str) -> Site:
     """A site as it is once FLARE has told it its name."""
-    from fedsynth.settings import Settings
-
     made = object.__new__(Site)
     made.name, made.params, made.config = "north", tiny_params(), {"digests": {"north": digest}}
     made.settings = Settings("simulator", data, data, data / "state", 60, False)
@@ -55,6 +55,42 @@ def test_pixels_that_were_changed_after_validation_are_refused(tmp_path):
     np.save(tmp_path / "north" / table.ARRAY, images)
     with pytest.raises(table.SetError, match=str(real.manifest["image_id"][3])):
         site(tmp_path, table.digest(real.manifest)).validated_set()
+
+
+@pytest.mark.parametrize(("consortium", "own", "least"), [(1, 5, 5), (5, 5, 5), (10, 5, 10), (5, 20, 20), (1, 1, 1)])
+def test_the_larger_of_the_centres_and_the_sites_smallest_cell_holds(tmp_path, monkeypatch, consortium, own, least):
+    monkeypatch.setenv("FEDSYNTH_MIN_CELL", str(own))
+    made = site(tmp_path, "")
+    made.settings, made.params = Settings.read(), tiny_params(consortium={"min_cell": consortium})
+    assert made.min_cell == least
+
+
+def test_what_a_site_answers_is_cut_at_its_own_smallest_cell_whatever_the_centre_asks_for(tmp_path, monkeypatch):
+    real, sent = make_set(tmp_path / "north", tiny_params(), n=60), []
+    monkeypatch.setattr("nvflare_jobs.site.flare.send", sent.append)
+    made = site(tmp_path, table.digest(real.manifest))
+    made.params = tiny_params(consortium={"min_cell": 1})
+    n = len(real.split("test"))
+    row = {"use": "classification", "name": "local", "trained_on": "north", "model": "", "site": "north", "seed": 1,
+           "metrics": {"balanced_accuracy": 0.712345, "auroc": 0.9}, "n": {"balanced_accuracy": n, "auroc": n}}  # fmt: skip
+    for own, shown in ((1, n), (100, "< 100")):
+        made.settings = dataclasses.replace(made.settings, min_cell=own)
+        made.validated_set()
+        made.answer("reference", {"rows": [{**row, "n": dict(row["n"])}]})
+        assert sent[-1].meta["answer"]["rows"][0]["n"]["balanced_accuracy"] == shown
+
+
+def test_the_weight_of_a_site_with_few_training_images_of_a_class_is_of_the_others(tmp_path, monkeypatch):
+    real, sent = make_set(tmp_path / "north", tiny_params(), n=60), []
+    monkeypatch.setattr("nvflare_jobs.site.flare.send", sent.append)
+    rare = np.flatnonzero((real.manifest["label"] == "none") & (real.manifest["split"] == "train"))
+    changed = real.manifest.copy()
+    changed.loc[rare[3:], "label"] = "infiltrating"
+    table.write(tmp_path / "north", changed, real.images)
+    made = site(tmp_path, table.digest(table.read(tmp_path / "north")))
+    weight = float(len(made.validated_set().split("train")))
+    made.update({}, {}, {"losses": {}, "steps": 3, "weight": weight}, [])
+    assert sent[-1].meta["weight"] == weight - 3
 
 
 @pytest.mark.parametrize("name", ["../../elsewhere", "/etc/x", "a/b", "a\x00b", ".."])
