@@ -213,10 +213,13 @@ class Measured(Counted):
         """At a site with a small cell: by counts that the centre knows, and three digits, so that a share does not say of how many.
 
         Every set is told as the whole of its splits, also where a measure looks at some classes only: the difference would say how many
-        are of the others. A number of synthetic images was drawn in the shares of the real classes, and does not leave.
+        are of the others. A number of synthetic images may have been drawn in the shares of the real classes, and does not leave; copies
+        are looked for in the whole set.
         """
         train, held_out = _total(cells, "train"), _total(cells, "val", "test")
-        totals = {"real": held_out, "train": train, "members": train, "non_members": held_out}
+        totals: dict[str, int | str] = {"real": held_out, "train": train, "members": train, "non_members": held_out}
+        if counts_images and "synthetic" in self.n:
+            totals["synthetic"] = self.n["synthetic"]
         if "members" in self.n:  # which takes both for its real images
             totals["real"] = train + held_out
         self.n = {kind: n if isinstance(n, str) else totals[kind] for kind, n in self.n.items() if kind in totals}

@@ -391,6 +391,7 @@ def test_a_floor_that_counts_a_few_held_out_images_does_not_leave_and_the_number
         ]
         assert (out["copies_pixel"]["value"], out["copies_pixel"]["floor"]) == (1234.0, leaves)
         assert out["nearest_ratio_pixel"]["floor"] == 1.0
+        assert out["copies_pixel"]["n"]["synthetic"] == 30  # the centre's interval ends there
 
 
 def test_the_stages_whose_answers_pass_the_door_are_done_again_where_its_smallest_cell_changes():
