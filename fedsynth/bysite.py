@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fedsynth import worth
-from fedsynth.usetable import LOWER_IS_BETTER, Summary, known_number, label_of
+from fedsynth.usetable import LOWER_IS_BETTER, Summary, against_of, known_number, label_of
 
 
 def by_class(use: str, rows: worth.Rows, models: list[str], sites: list[str], min_cell: int) -> dict[str, Any]:
@@ -43,12 +43,17 @@ def _worst(lines: list[dict[str, Any]], model: str) -> dict[str, Any] | None:
 
 
 def by_site(use: str, summary: Summary, models: list[str], sites: list[str]) -> dict[str, Any]:
-    """retained and gap closed at each site: {"use", "lines": [{"site", "cells": {model: {"retained", "gap_closed", "worst"}}}]}.
+    """retained and gap closed at each site: {"use", "against", "lines": [{"site", "cells": {model: {"retained", "gap_closed", "worst"}}}]}.
 
     The worst site of a model is the one where it retains least.
     """
-    cells = {model: _site_cells(summary.get(model, {}).get(use, {}), sites) for model in models}
-    return {"use": use, "lines": [{"site": site, "cells": {model: cells[model][site] for model in models}} for site in sites]}
+    found = {model: summary.get(model, {}).get(use, {}) for model in models}
+    cells = {model: _site_cells(of, sites) for model, of in found.items()}
+    return {
+        "use": use,
+        "against": against_of(found),
+        "lines": [{"site": site, "cells": {model: cells[model][site] for model in models}} for site in sites],
+    }
 
 
 def _site_cells(of: dict[str, Any], sites: list[str]) -> dict[str, dict[str, Any]]:
@@ -56,3 +61,20 @@ def _site_cells(of: dict[str, Any], sites: list[str]) -> dict[str, dict[str, Any
     known = {s: kept[s] for s in sites if known_number(kept.get(s))}
     worst = min(known, key=lambda s: known[s]) if len(known) > 1 else None
     return {s: {"retained": kept.get(s), "gap_closed": closed.get(s), "worst": s == worst} for s in sites}
+
+
+def absent(validation: dict[str, Any], left_out: dict[str, dict[str, str]]) -> dict[str, str]:
+    """site -> why it, or its answer to one of the jobs, is not in the report.
+
+    `validation` as in reports/validation.json; `left_out`: job -> site -> why, as in reports/reference.json and reports/score/.
+    """
+    found = {site: [_not_valid(of)] for site, of in validation["sites"].items() if site not in validation["used"]}
+    for job, sites in left_out.items():
+        for site, why in sites.items():
+            found.setdefault(site, []).append(f"no answer to {job} ({why}): its numbers there are missing")
+    return {site: "; ".join(said) for site, said in found.items()}
+
+
+def _not_valid(verdict: dict[str, Any]) -> str:
+    why = verdict.get("no_answer")
+    return f"{f'no answer to the validation ({why})' if why else 'its data failed validation'}, and nothing below rests on it"

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedsynth import curves, pictures, tradeoff, worth
-from fedsynth.bysite import by_class, by_site
+from fedsynth.bysite import absent, by_class, by_site
 from fedsynth.dataset import ImageSet
 from fedsynth.datasheet import block
+from fedsynth.definitions import definitions
 from fedsynth.history import left_out, resumed
 from fedsynth.judgement import card, gate_table, readers
 from fedsynth.measuretable import Facts, epsilon_said, measures
 from fedsynth.params import Image, Params
-from fedsynth.usetable import METRICS, ends, headline, known_number, number, percent, summary_of, use_table
+from fedsynth.usetable import ends, headline, known_number, number, percent, summary_of, use_table
 from fedsynth.worst import Failure
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ class Trained:
 
 def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]], models: dict[str, Trained], real: ImageSet | None = None,
          simulation: bool = True, lineage: dict[str, Any] | None = None, facts: Facts | None = None,
-         spread: list[dict[str, Any]] | None = None, failures: dict[str, list[Failure]] | None = None) -> str:  # fmt: skip
+         spread: list[dict[str, Any]] | None = None, failures: dict[str, list[Failure]] | None = None,
+         silent: dict[str, dict[str, str]] | None = None) -> str:  # fmt: skip
     """The whole page. `rows` and `spread` as in reports/reference.json and reports/score/; `facts` by model as facts.py gives them.
 
     `real` images stand beside the synthetic ones; `failures` are synthetic ones, None: not computed. `lineage` is shown as it is:
-    {"git commit": ..., ...}. A model without facts is said to be not judged. Raises ValueError where real images are handed over outside
-    of a simulation: they would leave their hospital with the page.
+    {"git commit": ..., ...}. `silent`: job -> site -> why it gave no answer. A model without facts is said to be not judged. Raises
+    ValueError where real images are handed over outside of a simulation: they would leave their hospital with the page.
     """
     if real is not None and not simulation:
         raise ValueError("real images may be shown in a simulation only; call page() without them")
@@ -61,6 +63,7 @@ def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]],
         sites=sites,
         used=used,
         left_out=[site for site in sites if site not in used],
+        absent=absent(validation, silent or {}),
         **judged(params, rows, settled(rows, facts, models, spread), used, models),
         families=[family(params, name, trained, beside, sites) for name, trained in models.items()],
         failures={name: [misfit(params, one) for one in of] for name, of in (failures or {}).items()},
@@ -83,7 +86,7 @@ def judged(params: Params, rows: worth.Rows, facts: Facts, used: list[str], mode
     uses = [use_table(use, rows, names, used, summary) for use in wanted]
     classes = [by_class(use, rows, names, used, params.consortium.min_cell) for use in wanted]
     jobs = {name: f"FLARE job {of.model['job_id']}, weights {of.model['weights_sha256'][:12]}" for name, of in models.items()}
-    metrics = {table["metric"] for use in uses for table in use["tables"]}
+    measured = measures(facts)
     return {
         "models": names,
         "cards": [card(name, of) for name, of in facts.items()],
@@ -91,13 +94,13 @@ def judged(params: Params, rows: worth.Rows, facts: Facts, used: list[str], mode
         "readers": readers(facts, classes, jobs),
         "uses": uses,
         "headlines": [headline(use) for use in uses],
-        "definitions": [METRICS[m] for m in METRICS if m in metrics],
+        "definitions": definitions(params, uses, measured),
         "by_class": [table for table in classes if table["lines"]],
         "by_site": [by_site(use, summary, names, used) for use in wanted],
-        "measures": measures(facts),
+        "measures": measured,
         "epsilons": {name: epsilon_said(of) for name, of in facts.items()},
         "plot": tradeoff.svg(facts, wanted),
-        "real_share": f"{params.score.real_share:.0%}",
+        "smallest_gap": worth.SMALLEST_GAP,
         "not_plotted": tradeoff.missing(tradeoff.points(facts, wanted)),
     }
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+import numpy as np
+
 from fedsynth import worth
 
 if TYPE_CHECKING:
@@ -15,45 +17,72 @@ if TYPE_CHECKING:
 METRICS = {
     "balanced_accuracy": (
         "balanced accuracy",
-        "the share of a class's images that were told right, mean over the classes; guessing gives 1 / number of classes",
+        "the share of a class's images that were told right, mean over the classes that there are; guessing gives 1 / their number",
     ),
     "auroc": ("AUROC", "the area under the ROC curve of each class against the rest, mean over all classes; guessing gives 0.5"),
     "sensitivity": ("sensitivity", "of the images of a class, the share that was told as that class; mean over the classes"),
     "specificity": ("specificity", "of the images of all other classes, the share that was not told as that class; mean over the classes"),
     "ece": (
         "calibration error (ECE)",
-        "how far the network's confidence is from the share of answers that are right, mean over bins of confidence weighted by their "
+        "how far the network's confidence is from the share of answers that are right, mean over ten bins of confidence weighted by their "
         "images; 0 is calibrated, lower is better",
     ),
-    "dice": ("Dice", "2 |A ∩ B| / (|A| + |B|) of the found mask A and the true mask B, mean over the test images that have a lesion"),
+    "dice": (
+        "Dice",
+        "2 |A ∩ B| / (|A| + |B|) of the found mask A and the true mask B, in an image over its mask channels that are not empty; mean "
+        "over the test images that have a mask",
+    ),
     "hd95": (
         "HD95 (pixels)",
-        "the 95th percentile of the distances between the outlines of the found and the true mask, in pixels; mean over the test images "
-        "in which both are there; lower is better",
+        "the 95th percentile of the distances between the outlines of the found and the true mask, in pixels; mean over the same "
+        "images as Dice; where nothing was found, the image's diagonal counts; lower is better",
     ),
-    "false_positive_rate": ("false-positive rate", "the share of the test images without a lesion in which one was found; lower is better"),
+    "false_positive_rate": ("false-positive rate", "the share of the test images without any mask in which one was found; lower is better"),
 }
 LOWER_IS_BETTER = {"false_positive_rate", "ece", "hd95"}
 NOT_A_SHARE = {"hd95"}  # no number between 0 and 1
 REAL = ("local", "federated", "pooled")  # the lines of networks that saw no synthetic image
 Summary = dict[str, dict[str, dict[str, Any]]]  # as worth.summary gives it: model -> use -> what
 NO_GAP = "no gap"  # as worth.py says it
+POOLED = "pooled"  # what a share is of, where a summary does not say
+TOGETHER = {"pooled": "all sites' real images together", "federated": "FedAvg over all sites' real images"}
 
 
 def use_table(use: str, rows: worth.Rows, models: list[str], sites: list[str], summary: Summary | None = None) -> dict[str, Any]:
     """A table for each metric of a use, the headline metric in front, and of that what worth.py makes of it.
 
     `summary` is worth.summary's, default: of `rows`. Metrics of one class ("sensitivity.none") are not here: fedsynth/bysite.py.
-    In a table None stands for "never computed" and NaN for "computed, but not defined on these images".
+    `against` names the line that the shares are of. In a table None stands for "never computed" and NaN for "computed, but not defined on
+    these images".
     """
     rows = [r for r in rows if r["use"] == use]
     scores = worth.table(rows)
     found = {model: of[use] for model, of in (worth.summary(rows) if summary is None else summary).items() if use in of}
+    against = against_of(found)
     lines = [*((name, "") for name in REAL), *((name, model) for model in models for name in ("synthetic", "augmented"))]
     metrics = [m for m in dict.fromkeys(scores["metric"]) if "." not in m] or ["score"]
     tables = [_table(metric, scores[scores["metric"] == metric], lines, sites) for metric in metrics]
-    judge(tables[0]["lines"], found)
-    return {"name": use, "tables": tables, "seeds": sorted({r["seed"] for r in rows})}
+    deviations = _deviations(rows, sites)
+    for table in tables:
+        for line in table["lines"]:
+            line["mean_std"] = deviations.get((table["metric"], line["name"], line["model"]), math.nan)
+    judge(tables[0]["lines"], found, against)
+    return {"name": use, "tables": tables, "seeds": sorted({r["seed"] for r in rows}), "against": against}
+
+
+def against_of(found: dict[str, dict[str, Any]]) -> str:
+    """The line that a use's shares are of, `found` by model as in worth.summary: "pooled", or "federated" where none may pool images."""
+    return next((of["against"] for of in found.values() if of.get("against")), POOLED)
+
+
+def _deviations(rows: worth.Rows, sites: list[str]) -> dict[tuple[str, str, str], float]:
+    """(metric, name, model) -> standard deviation over the seeds (n - 1) of the mean over the sites; NaN for one seed or a missing site."""
+    means: dict[tuple[str, str, str], list[float]] = {}
+    for seed in dict.fromkeys(r["seed"] for r in rows):
+        scores = worth.table([r for r in rows if r["seed"] == seed])
+        for key, part in scores.groupby(["metric", "name", "model"]):
+            means.setdefault(key, []).append(part.set_index("site")["value"].reindex(sites).mean(skipna=False))
+    return {key: float(np.std(of, ddof=1)) if len(of) > 1 else math.nan for key, of in means.items()}
 
 
 def _table(metric: str, scores: pd.DataFrame, lines: list[tuple[str, str]], sites: list[str]) -> dict[str, Any]:
@@ -92,16 +121,16 @@ def summary_of(facts: dict[str, dict[str, Any]]) -> Summary:
     return {model: of.get("uses") or {} for model, of in facts.items()}
 
 
-def judge(lines: list[dict[str, Any]], summary: dict[str, dict]) -> None:
+def judge(lines: list[dict[str, Any]], summary: dict[str, dict], against: str) -> None:
     """Put what worth.py makes of a use into its lines: retained beside `synthetic`, gap closed beside `augmented`."""
-    local, pooled = (next(line["mean"] for line in lines if line["name"] == name) for name in ("local", "pooled"))
+    local, best = (next(line["mean"] for line in lines if line["name"] == name) for name in ("local", against))
     for line in (line for line in lines if line["model"]):
         of = summary.get(line["model"], {})
         line["intervals"] = {key: ends for key, ends in (of.get("intervals") or {}).items() if ends and known_number(of.get(key))}
         if line["name"] == "synthetic":
-            line["judged"] = {"retained": settled(of.get("retained"), line["mean"], pooled)}
+            line["judged"] = {"retained": settled(of.get("retained"), line["mean"], best)}
         else:
-            needed, why = (line["mean"], local, pooled), of.get("why", {})
+            needed, why = (line["mean"], local, best), of.get("why", {})
             line["judged"] = {
                 key: NO_GAP if why.get(key, "").startswith(NO_GAP) else settled(of.get(key), *needed)
                 for key in ("gap_closed", "gap_closed_poorest")
@@ -125,13 +154,14 @@ def headline(use: dict[str, Any]) -> dict[str, Any]:
     table = use["tables"][0]
     synthetic = _best(table, "synthetic", lambda line: line["mean"])
     augmented = _best(table, "augmented", lambda line: line["judged"]["gap_closed"]) or _best(table, "augmented", lambda line: line["mean"])
-    said = {"use": use["name"], "metric": table["label"], "retained": None, "gap_closed": None, "text": []}
+    against = use["against"]
+    said = {"use": use["name"], "metric": table["label"], "against": against, "retained": None, "gap_closed": None, "text": []}
     if synthetic:
         said["retained"] = synthetic["model"], synthetic["judged"]["retained"]
-        said["text"].append(_alone(synthetic, line_of(table, "pooled")["mean"], table["label"]))
+        said["text"].append(_alone(synthetic, against, line_of(table, against)["mean"], table["label"]))
     if augmented:
         said["gap_closed"] = augmented["model"], augmented["judged"]["gap_closed"]
-        said["text"].append(_added(augmented, line_of(table, "local")["mean"], table["label"]))
+        said["text"].append(_added(augmented, against, line_of(table, "local")["mean"], table["label"]))
     said["text"] = said["text"] or ["No synthetic set has been scored for this use: what one is worth is missing."]
     return said
 
@@ -141,25 +171,25 @@ def _best(table: dict[str, Any], name: str, value: Callable[[dict], float | None
     return max(known, key=value, default=None)  # type: ignore[arg-type]
 
 
-def _alone(line: dict[str, Any], pooled: float | None, label: str) -> str:
+def _alone(line: dict[str, Any], against: str, best: float | None, label: str) -> str:
     text = f"Trained on the synthetic set of {line['model']} alone, a network reaches a {label} of {line['mean']:.2f} on real test images"
-    if known_number(line["judged"]["retained"]) and known_number(pooled):
-        return f"{text}: {percent(line['judged']['retained'])} of the {pooled:.2f} that all sites' real images together would give."
-    return f"{text}; how much that retains is missing, because there is no pooled reference."
+    if known_number(line["judged"]["retained"]) and known_number(best):
+        return f"{text}: {percent(line['judged']['retained'])} of the {best:.2f} reached with {TOGETHER[against]}."
+    return f"{text}; how much that retains is missing, because there is no {against} reference."
 
 
-def _added(line: dict[str, Any], local: float | None, label: str) -> str:
+def _added(line: dict[str, Any], against: str, local: float | None, label: str) -> str:
     text = f"Added to a site's own images, the set of {line['model']}"
     gap, poorest = line["judged"]["gap_closed"], line["judged"]["gap_closed_poorest"]
     if not known_number(gap):
         brings = f"{text} {_moves(local, line['mean'], label)}"
         if gap == NO_GAP:
-            return f"{brings}. There is no gap to close: all sites' real images together are hardly better than one site's own."
+            return f"{brings}. There is no gap to close: with {TOGETHER[against]} hardly more is reached than with one site's own."
         return f"{brings}; how much of the gap that closes is {percent(gap)}."
     if gap < 0:
-        return f"{text} does harm: it widens the gap between one site's and all sites' real images by {percent(-gap)}."
+        return f"{text} does harm: it widens the gap between one site's own images and {TOGETHER[against]} by {percent(-gap)}."
     more = f" ({percent(poorest)} at {line['judged']['poorest_site']}, the poorest site)" if known_number(poorest) else ""
-    return f"{text} closes {percent(gap)} of the gap between what one site reaches alone and all sites' real images together{more}."
+    return f"{text} closes {percent(gap)} of the gap between what one site reaches alone and {TOGETHER[against]}{more}."
 
 
 def _moves(before: float | None, after: float, label: str) -> str:

@@ -160,6 +160,25 @@ def test_a_site_that_was_left_out_is_named_with_the_reason(tmp_path):
     assert 'class="bad">failed' in text
 
 
+def test_a_site_without_an_answer_to_a_job_is_named_with_the_reason(root):
+    validation = {"sites": {s: verdict() for s in SITES}, "used": list(SITES)}
+    text = page(params(), validation, rows("local"), {}, silent={"score of gan": {"west": "not connected"}})
+    assert re.search(r"Left out:.*?west</span>: no answer to score of gan \(not connected\)", text)
+
+
+def test_budget_and_definitions_are_there(text):
+    how = text[text.index('<section id="how">') : text.index('<section id="limits">')]
+    assert "<dt>budget, classification</dt><dd>Classification: 200 steps of 24 images" in how
+    assert "<dt>retained</dt><dd>mean synthetic / mean pooled</dd>" in how
+
+
+def test_the_mean_over_sites_has_a_deviation_over_seeds(root):
+    validation = {"sites": {s: verdict() for s in SITES}, "used": list(SITES)}
+    twice = rows("local") + [r | {"seed": 2, "metrics": {m: v + 0.2 for m, v in r["metrics"].items()}} for r in rows("local")]
+    line = re.search(r"local \(own images\).*?</tr>", page(params(), validation, twice, {}), re.DOTALL)[0]
+    assert line.count("<small>± 0.14</small>") == len(SITES) + 1
+
+
 def test_odd_names_are_shown_and_not_obeyed(tmp_path):
     text = written(project(tmp_path, sites=("north", ODD)))
     assert "<b>Ann" not in text

@@ -6,7 +6,9 @@ import math
 
 import pytest
 
-from fedsynth.usetable import ends, headline, known_number, use_table
+from fedsynth.uses.classification import Classification
+from fedsynth.uses.segmentation import Segmentation
+from fedsynth.usetable import LOWER_IS_BETTER, ends, headline, known_number, use_table
 
 SITES = ["north", "east"]
 
@@ -100,6 +102,19 @@ def test_several_seeds_give_a_mean_and_a_deviation_at_each_site():
     assert use_table("segmentation", both("local", 1, 1, seed=3), [], SITES)["seeds"] == [3]
 
 
+def test_the_mean_deviates_as_the_seeds_means_do_and_not_as_the_sites():
+    found = lines(both("synthetic", 0.4, 0.6, "vae", 1) + both("synthetic", 0.6, 0.4, "vae", 2), ["vae"])
+    assert found["vae synthetic"]["mean_std"] == pytest.approx(0)
+    found = lines(both("synthetic", 0.4, 0.5, "vae", 1) + both("synthetic", 0.6, 0.7, "vae", 2), ["vae"])
+    assert found["vae synthetic"]["mean_std"] == pytest.approx(math.sqrt(0.02))
+
+
+def test_without_a_second_seed_or_with_a_site_missing_the_mean_has_no_deviation():
+    assert math.isnan(lines(both("synthetic", 0.4, 0.5, "vae"), ["vae"])["vae synthetic"]["mean_std"])
+    found = lines([*both("synthetic", 0.4, 0.5, "vae", 1), row("synthetic", "north", 0.5, "vae", 2)], ["vae"])
+    assert math.isnan(found["vae synthetic"]["mean_std"])
+
+
 def test_the_headline_names_the_best_model_with_both_measures():
     said = headline(use_table("segmentation", REFERENCE + VAE + GAN, ["vae", "gan"], SITES))
     assert said["retained"] == ("gan", pytest.approx(0.8125, abs=1e-4))
@@ -141,6 +156,21 @@ def test_an_interval_stands_beside_its_share_and_only_where_that_is_known():
     assert table["lines"][3]["intervals"] == {"retained": [0.7, 0.9]}
     assert ends([-0.1, 0.9]) == "−10 to 90\N{NO-BREAK SPACE}%"
     assert ends(None) == ""
+
+
+def test_without_pooled_images_the_shares_are_of_federated_and_said_to_be():
+    federated = [row("local", s, v) | {"name": "federated", "trained_on": "all"} for s, v in (("north", 0.8), ("east", 0.8))]
+    known = {"retained": 0.81, "gap_closed": 0.67, "gap_closed_poorest": 0.75, "poorest_site": "east", "against": "federated"}
+    use = use_table("segmentation", [*both("local", 0.6, 0.4), *federated, *GAN], ["gan"], SITES, {"gan": {"segmentation": known}})
+    assert use["against"] == headline(use)["against"] == "federated"
+    text = " ".join(headline(use)["text"]).replace("\N{NO-BREAK SPACE}", " ")
+    assert "81 % of the 0.80 reached with FedAvg over all sites' real images." in text
+    assert "between what one site reaches alone and FedAvg over all sites' real images" in text
+    assert use_table("segmentation", [], [], SITES)["against"] == "pooled", "where a summary does not say"
+
+
+def test_lower_is_better_is_said_of_what_the_uses_say_it_of():
+    assert Classification.lower | Segmentation.lower == LOWER_IS_BETTER
 
 
 def test_where_all_are_alike_none_is_best():
