@@ -27,7 +27,7 @@ Networks = dict[str, "tuple[Use, nn.Module]"]
 def report(params: Params, root: Path, out: Path, simulation: bool = True, lineage: dict[str, Any] | None = None,
            facts: Facts | None = None, federated: Networks | None = None) -> None:  # fmt: skip
     """Into `out`: index.html, verdict.md, tradeoff.png, worth.csv, samples_<model>.png and losses_<model>.png. Beside it: worth.json (DVC's
-    metrics), verdict.json, and plots/*.csv (DVC's plots).
+    metrics), verdict.json (for programs), and plots/*.csv (DVC's plots, drawn by .dvc/plots/*.json).
 
     Real images are read in simulation only. `lineage` is shown on the page as it is: {"git commit": ..., ...}. `facts` by model and the
     `federated` networks by use: default, of the files under `root`.
