@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fedsynth import curves, tradeoff, worth
-from fedsynth.judgement import card, gates_of, state
+from fedsynth.judgement import card, gates_of, passed, required, state
 from fedsynth.measuretable import Facts
 from fedsynth.usetable import Summary, known_number
 
@@ -16,7 +16,7 @@ SHARES = ("retained", "gap_closed", "gap_closed_poorest", "synthetic", "augmente
 
 
 def metrics(summary: Summary, facts: Facts) -> dict[str, Any]:
-    """{model: {use: {SHARES}, "measures": {name: value}, "gates": {"failed", "missing"}}}: what is missing has no key.
+    """{model: {use: {SHARES}, "measures": {name: value}, "gates": {"passed", "failed", "missing"}}}: what is missing has no key.
 
     A number that is written as null or as a word would make DVC's columns unreadable; a gate that does not hold counts as one of the two.
     """
@@ -30,15 +30,14 @@ def _metrics(uses: dict[str, dict[str, Any]], of: dict[str, Any]) -> dict[str, A
     if spent := of.get("epsilon"):
         found["measures"] |= {"epsilon": spent["epsilon"]} if known_number(spent.get("epsilon")) else {}
     if of.get("verdict"):
-        states = [state(g) for g in gates_of(of) if g["kind"] == "require"]
-        found["gates"] = {name: states.count(name) for name in ("failed", "missing")}
+        states = [state(g) for g in required(gates_of(of))]
+        found["gates"] = {"passed": passed(of), **{name: states.count(name) for name in ("failed", "missing")}}
     return {name: numbers for name, numbers in found.items() if numbers}
 
 
 def verdicts(facts: Facts) -> dict[str, Any]:
-    """model -> its verdict; one without is not passed, and says so."""
-    none = {"passed": False, "gates": []}
-    return {model: {**none, **(of.get("verdict") or {}), "said": card(model, of)["said"]} for model, of in facts.items()}
+    """model -> {"passed", "said", "gates"}; one without a verdict, or of which nothing is required, is not passed and says so."""
+    return {model: {"passed": passed(of), "said": card(model, of)["said"], "gates": gates_of(of)} for model, of in facts.items()}
 
 
 def plots(rows: worth.Rows, facts: Facts, histories: dict[str, dict[str, Any]], uses: list[str]) -> dict[str, pd.DataFrame]:

@@ -24,23 +24,33 @@ def gates_of(of: dict[str, Any]) -> list[dict[str, Any]]:
     return (of.get("verdict") or {}).get("gates") or []
 
 
+def required(gates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The gates that a promotion rests on. Where there is none nothing has been proven, and the model must not be promoted."""
+    return [g for g in gates if g["kind"] == "require"]
+
+
+def passed(of: dict[str, Any]) -> bool:
+    """Whether a model may be promoted: something is required of it, and all of that holds."""
+    asked = required(gates_of(of))
+    return bool((of.get("verdict") or {}).get("passed")) and bool(asked) and all(state(g) == "held" for g in asked)
+
+
 def card(model: str, of: dict[str, Any]) -> dict[str, Any]:
     """{"model", "passed", "said", "reasons", "warnings"}; a model without a verdict must not be promoted."""
-    required = [g for g in gates_of(of) if g["kind"] == "require"]
-    broken = [g for g in required if state(g) != "held"]
+    asked, may = required(gates_of(of)), passed(of)
+    broken = [g for g in asked if state(g) != "held"]
     warned = [g for g in gates_of(of) if g["kind"] != "require" and state(g) != "held"]
-    passed = bool((of.get("verdict") or {}).get("passed")) and bool(required) and not broken
     if not of.get("verdict"):
         said = "must not be promoted: it has not been judged"
-    elif not required:
+    elif not asked:
         said = "must not be promoted: params.yaml requires nothing of it"
-    elif not passed:
-        said = f"must not be promoted: {len(broken)} of {_gates(len(required))} {'does' if len(broken) == 1 else 'do'} not hold"
+    elif not may:
+        said = f"must not be promoted: {len(broken)} of {_gates(len(asked))} {'does' if len(broken) == 1 else 'do'} not hold"
     else:
-        said = f"may be promoted: all of {_gates(len(required))} hold" if len(required) > 1 else "may be promoted: the required gate holds"
+        said = f"may be promoted: all of {_gates(len(asked))} hold" if len(asked) > 1 else "may be promoted: the required gate holds"
     return {
         "model": model,
-        "passed": passed,
+        "passed": may,
         "said": said,
         "reasons": [sentence(g) for g in broken],
         "warnings": [sentence(g) for g in warned],

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import escape
 
-from fedsynth import curves
+from fedsynth import curves, judgement
 from fedsynth.measuretable import Facts
 from fedsynth.usetable import known_number
 
@@ -28,6 +28,7 @@ class Point:
     auc_interval: tuple[float, float] | None
     retained: float | None
     retained_interval: tuple[float, float] | None
+    of: str  # what `retained` is a share of: "" for the pooled reference, else " of federated"
     why: str  # what is missing, also where the point can be drawn
 
     @property
@@ -51,8 +52,13 @@ def _point(model: str, of: dict[str, Any], uses: list[str]) -> Point:
     pairs = [pair for s in summary if (pair := _pair((s.get("intervals") or {}).get("retained")))]
     both = (sum(p[0] for p in pairs) / len(pairs), sum(p[1] for p in pairs) / len(pairs)) if pairs and len(pairs) == len(uses) else None
     lacking = [f"membership by {kind}" for kind in attacks if kind not in known] + (["retained"] if kept is None else [])
-    passed = bool((of.get("verdict") or {}).get("passed"))
-    return Point(model, passed, worst.get("value"), _pair([worst.get("low"), worst.get("high")]), kept, both, ", ".join(lacking))
+    interval = _pair([worst.get("low"), worst.get("high")])
+    return Point(model, judgement.passed(of), worst.get("value"), interval, kept, both, _share_of(summary), ", ".join(lacking))
+
+
+def _share_of(summary: list[dict[str, Any]]) -> str:
+    found = sorted({s.get("against") or "pooled" for s in summary} or {"pooled"})
+    return "" if found == ["pooled"] else f" of {' and '.join(found)}"
 
 
 def _pair(ends: list[Any] | None) -> tuple[float, float] | None:
@@ -73,7 +79,7 @@ def missing(found: list[Point]) -> list[str]:
 
 def described(found: list[Point]) -> str:
     """The plot in words, for those who do not see it."""
-    drawn = [f"{p.model}: membership AUC {p.auc:.2f}, retained {p.retained:.2f}" for p in found if p.drawn]
+    drawn = [f"{p.model}: membership AUC {p.auc:.2f}, retained {p.retained:.2f}{p.of}" for p in found if p.drawn]
     return "; ".join(drawn + [f"{p.model} is not drawn" for p in found if not p.drawn]) or "no model"
 
 
@@ -116,7 +122,7 @@ def _figure(found: list[Point], lines: dict[str, list[float]]) -> Any:
     _name(axes, drawn)
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.set_xlabel("membership AUC of the stronger attack (0.5: guessing; further left gives away less)")
-    axes.set_ylabel("retained, mean of the uses")
+    axes.set_ylabel(f"retained{' or'.join(sorted({p.of for p in drawn if p.of}))}, mean of the uses")
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

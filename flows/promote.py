@@ -34,10 +34,15 @@ from pydantic import Field
 
 from fedsynth import promotion, registry
 from fedsynth.errors import UserError
+from fedsynth.judgement import required
 
 DAY_S = 24 * 60 * 60
 # The server gives a run whose time is over a message of its own instead of ours, by which it is known at the terminal.
 OVER, UNANSWERED = "never resumed.", "nobody approved {} within {} s; nothing was promoted; run the flow again to ask again"
+NOTHING_REQUIRED = (
+    "{} must not be promoted: nothing is required of it, so nothing has been proven; write a `gates.require` into params.yaml and run the "
+    "pipeline (`make run`), which judges it anew; to promote it nevertheless say why: --although TEXT"
+)
 
 
 class PromotionError(UserError):
@@ -49,7 +54,7 @@ class Decision(RunInput):
 
     who: str = Field(min_length=1, description="your name")
     why: str = Field(min_length=1, description="what you looked at, and why that is enough (or not)")
-    approved: bool = Field(default=True, description="no: nothing is promoted")
+    approved: bool = Field(description="yes: it becomes the champion; no: nothing is promoted")  # no default: resuming is not approving
 
 
 @flow(name="promote", log_prints=False)
@@ -59,9 +64,9 @@ def promote(
     """Make a version of `fedsynth-<model>` (default: the newest) the champion, once a person has resumed this run and said who and why.
 
     `approve` names who answers for promoting without a question, for a policy; `why` goes with it. `although` says why a version that is
-    not better than the champion on the same references is promoted; no word helps where a required gate does not hold. A version that is
-    the champion already stays it. Raises RegistryError where the version is not there, promotion.Refused where it may not be promoted, and
-    PromotionError where nobody answered within `wait_s` seconds.
+    not better than the champion on the same references, or of which nothing is required, is promoted; no word helps where a required gate
+    does not hold. A version that is the champion already stays it. Raises RegistryError where the version is not there, promotion.Refused
+    where it may not be promoted, and PromotionError where nobody answered within `wait_s` seconds.
     """
     root, although = Settings.read().root, " ".join(although.split())
     candidate = registry.version_of(root, model, version)
@@ -72,7 +77,7 @@ def promote(
     facts = describe(root, model, number, champion, although)
     create_markdown_artifact(facts, key=f"promotion-{model}".lower().replace("_", "-"), description=f"what is known of {title}")
     allowed(root, model, number, although)
-    decision = Decision(who=approve, why=why) if approve else ask(title, facts, wait_s)
+    decision = Decision(who=approve, why=why, approved=True) if approve else ask(title, facts, wait_s)
     if not decision.approved:
         return Cancelled(message=f"{title} was refused by {decision.who}: {decision.why}")
     compared = allowed(root, model, number, although)  # a day may have gone by: it may have been judged anew, or the champion be another
@@ -85,6 +90,8 @@ def allowed(root: Path, model: str, number: int, although: str) -> str:
     version, champion = registry.version_of(root, model, number), registry.alias_of(root, model, registry.CHAMPION)
     title = f"{version.name} version {number}"
     promotion.check_gates(title, version.tags)
+    if not required(promotion.gates(version.tags)) and not although:
+        raise promotion.Refused(NOTHING_REQUIRED.format(title))
     better, compared = comparison(root, model, number, champion)
     if not better and not although:
         raise promotion.Refused(f"{compared}; to promote it nevertheless say why: --although TEXT")
@@ -124,10 +131,10 @@ def describe(root: Path, model: str, number: int, champion: str | None, although
 def verdict(tags: promotion.Tags) -> list[str]:
     """The gates in words; what does not hold, also a mere warning, is a line of its own."""
     said = promotion.said(tags)
-    lines = [f"**Gates: {said}.**"]
-    if said.startswith("none"):
-        lines.append("params.yaml requires nothing of it: whoever approves is the only check.")
-    broken = [g for g in promotion.gates(tags) if not g["held"]]
+    lines, gates = [f"**Gates: {said}.**"], promotion.gates(tags)
+    if said != promotion.NO_VERDICT and not required(gates):
+        lines.append("params.yaml requires nothing of it, so nothing has been proven: without --although it is not promoted.")
+    broken = [g for g in gates if not g["held"]]
     return [*lines, "", *(f"- {'required' if g['kind'] == 'require' else 'warning'}: {g['gate']}: {g['reason']}" for g in broken)]
 
 
@@ -173,7 +180,9 @@ def _promote(words: list[str]) -> str:
     parser.add_argument("--version", type=int, help="default: the newest")
     parser.add_argument("--approve", metavar="NAME", help="who answers for it: nobody is asked")
     parser.add_argument("--why", default="", help="with --approve: the reason")
-    parser.add_argument("--although", default="", metavar="TEXT", help="why, where it is not better than the champion")
+    parser.add_argument(
+        "--although", default="", metavar="TEXT", help="why, where it is no better than the champion or nothing is required"
+    )
     parser.add_argument("--wait", type=int, default=DAY_S, metavar="SECONDS", help="for a person's approval; default: a day")
     given = parser.parse_args(words)
     if given.approve and not given.why:

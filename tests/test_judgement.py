@@ -7,9 +7,9 @@ import json
 import pandas as pd
 import pytest
 
-from fedsynth import comparing
+from fedsynth import comparing, tradeoff
 from fedsynth.bysite import by_class, by_site
-from fedsynth.judgement import card, gate_table, readers, state
+from fedsynth.judgement import card, gate_table, passed, readers, state
 from fedsynth.measuretable import cell, epsilon_said, measured, measures
 from fedsynth.reporttext import markdown
 from fedsynth.usetable import summary_of, use_table
@@ -17,6 +17,7 @@ from tests.facts_made import SITES, USES, bad_gates, facts_of, gate, verdict
 from tests.test_curves import history
 
 FACTS = {"vae": facts_of("vae"), "gan": facts_of("gan", 0.7, bad_gates(), fid=None, copies=3), "diffusion": {}}
+ONLY_A_WARNING = {"verdict": {"passed": True, "gates": [gate("epsilon <= 8", 4, 8, True, "warn")]}}
 
 
 def row(metric: str, site: str, value: float | None, n: int | str, model: str = "vae") -> dict:
@@ -33,11 +34,15 @@ def test_the_card_counts_the_required_gates_that_do_not_hold_and_says_why():
     assert len(found["warnings"]) == 1, "which is not counted"
 
 
-@pytest.mark.parametrize("of", [{}, {"verdict": None}, {"verdict": verdict()}, {"verdict": {"passed": True, "gates": []}}])
+@pytest.mark.parametrize("of", [{}, {"verdict": None}, {"verdict": verdict()}, {"verdict": {"passed": True, "gates": []}},
+                                ONLY_A_WARNING])  # fmt: skip
 def test_a_model_that_nothing_was_asked_of_must_not_be_promoted(of):
     found = card("m", of)
     assert not found["passed"]
     assert found["said"].startswith("must not be promoted")
+    assert not passed(of)
+    assert not comparing.verdicts({"m": of})["m"]["passed"]
+    assert not tradeoff.points({"m": of}, list(USES))[0].passed
 
 
 @pytest.mark.parametrize(("value", "limit"), [(None, 1.0), (1.0, None), (float("nan"), 1.0)])
@@ -103,7 +108,10 @@ def test_the_worst_site_is_where_least_is_retained():
 
 def test_metrics_are_numbers_alone_and_what_is_missing_has_no_key():
     found = comparing.metrics(summary_of(FACTS), FACTS)
-    assert found["gan"]["gates"] == {"failed": 2, "missing": 1}
+    assert found["gan"]["gates"] == {"passed": False, "failed": 2, "missing": 1}
+    assert found["vae"]["gates"] == {"passed": True, "failed": 0, "missing": 0}
+    nothing_required = comparing.metrics({}, {"m": ONLY_A_WARNING})
+    assert nothing_required["m"]["gates"] == {"passed": False, "failed": 0, "missing": 0}
     assert "fid" not in found["gan"]["measures"]
     assert found["vae"]["segmentation"]["retained"] == 0.93
     assert found["diffusion"] == {}

@@ -56,6 +56,22 @@ def test_a_model_that_must_not_be_promoted_does_not_look_as_if_it_might():
     assert "var(--good)" not in tradeoff.svg({"gan": BOTH["gan"]}, list(USES))
 
 
+def test_a_model_of_which_nothing_is_required_does_not_look_as_if_it_might_be_promoted():
+    facts = facts_of("m") | {"verdict": {"passed": True, "gates": [gate("epsilon <= 8", 4, 8, True, "warn")]}}
+    assert not tradeoff.points({"m": facts}, list(USES))[0].passed
+    assert "var(--good)" not in tradeoff.svg({"m": facts}, list(USES))
+
+
+def test_it_says_of_what_is_retained_where_that_is_not_the_pooled_reference():
+    facts = facts_of("m", 0.9)
+    assert "retained 0.90" in tradeoff.described(tradeoff.points({"m": facts}, list(USES)))
+    assert " of " not in tradeoff.points({"m": facts}, list(USES))[0].of
+    for of in facts["uses"].values():
+        of["against"] = "federated"
+    assert "retained 0.90 of federated" in tradeoff.svg({"m": facts}, list(USES))
+    assert "retained of federated, mean of the uses" in tradeoff.svg({"m": facts}, list(USES))
+
+
 def test_the_limits_are_those_of_the_gates_on_the_axes_and_of_no_other():
     gates = [gate("membership_distance_auc <= 0.57", 0.5, 0.57, True), gate("segmentation/retained >= 0.8", 0.9, 0.8, True),
              gate("fid <= 3 * floor", 1, 3, True), gate("membership_loss_tpr <= 0.05", 0.01, 0.05, True)]  # fmt: skip

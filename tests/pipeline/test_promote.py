@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from fedsynth import registry, track
+from fedsynth import promotion, registry, track
 from tests.judged import SITES, judged, rows
 from tests.pipeline.conftest import ROOT, command, environment
 from tests.pipeline.test_deployments import prefect_server
@@ -152,7 +153,7 @@ def test_a_version_whose_gates_do_not_hold_is_refused_whoever_approves_and_whate
     done = promote(root, "vae", "--version", "2", *words, PREFECT_API_URL=api)
     assert done.returncode == 1
     assert "error: fedsynth-vae version 2 must not be promoted, gates failed: 1 of 1:\n" in done.stdout
-    assert "  classification/retained >= 0.5: 0.333 is below 0.5\n" in done.stdout
+    assert "  classification/retained >= 0.5: 0.333 of pooled is below 0.5\n" in done.stdout
     assert "change `gates` in params.yaml and run the pipeline" in done.stdout
     done = promote(root, "vae", "--version", "3", *words, PREFECT_API_URL=api)
     assert done.returncode == 1
@@ -164,7 +165,7 @@ def test_a_version_that_is_no_better_than_the_champion_needs_a_reason_that_is_ke
     words = ("vae", "--version", "4", "--approve", "Ada", "--why", "asked to")
     done = promote(root, *words, PREFECT_API_URL=api)
     assert done.returncode == 1
-    assert "version 4 retains 0.6667 (classification 0.6667, segmentation 0.6667), version 1, the champion, 0.7778" in done.stdout
+    assert "version 4 retains 0.6667 (classification 0.6667, segmentation 0.6667) of pooled, version 1, the champion, 0.7778" in done.stdout
     assert "worse on the same references; to promote it nevertheless say why: --although TEXT" in done.stdout
     assert champion(root) == "1"
     done = promote(root, *words, "--although", "its copies were found", PREFECT_API_URL=api)
@@ -199,11 +200,28 @@ def test_without_a_champion_there_is_nothing_to_be_better_than(root, monkeypatch
     assert "There is no champion yet" in describe(root, "vae", 4, None)
 
 
-def test_where_no_gates_are_set_the_approver_is_told():
-    from flows.promote import verdict
+NOTHING_REQUIRED = {"gates": "none required, 0 of 1 warnings", "gate.01": "warn holds: epsilon <= 8: 4 is at most 8"}
 
-    assert verdict({"gates": "none set"})[1].startswith("params.yaml requires nothing of it")
-    assert not any("requires nothing" in line for line in verdict({"gates": "passed"}))
+
+@pytest.mark.parametrize("tags", [NOTHING_REQUIRED, {"gates": "none set"}])
+def test_a_version_of_which_nothing_is_required_needs_a_reason(monkeypatch, tmp_path, tags):
+    from flows.promote import allowed, verdict
+
+    monkeypatch.setattr(registry, "version_of", lambda *_: SimpleNamespace(name="fedsynth-vae", tags=tags))
+    monkeypatch.setattr(registry, "alias_of", lambda *_: None)
+    with pytest.raises(promotion.Refused, match=r"nothing has been proven; write a `gates\.require` into params\.yaml .* --although TEXT"):
+        allowed(tmp_path, "vae", 1, "")
+    assert allowed(tmp_path, "vae", 1, "a demonstration, no gates are agreed on yet") == ""
+    assert any("requires nothing of it, so nothing has been proven" in line for line in verdict(tags))
+    assert not any("requires nothing" in line for line in verdict(tags | {"gate.02": "require holds: fid <= 3: 2 is at most 3"}))
+
+
+def test_resuming_without_a_choice_approves_nothing():
+    from flows.promote import Decision
+
+    assert "approved" in Decision.with_initial_data(description="facts").model_json_schema()["required"]
+    with pytest.raises(ValueError, match="approved"):
+        Decision(who="Ada", why="looked")
 
 
 def test_the_facts_show_the_verdict_first_then_the_comparison_the_scores_and_the_tags(root, monkeypatch):
@@ -211,7 +229,7 @@ def test_the_facts_show_the_verdict_first_then_the_comparison_the_scores_and_the
 
     text = describe(root, "vae", 5, "1")
     assert "**Gates: passed, with 1 warning.**\n\n- warning: epsilon <= 8: missing: no differential privacy was used" in text
-    assert "version 5 retains 0.8889 (classification 0.8889, segmentation 0.8889), version 1, the champion, 0.7778" in text
+    assert "version 5 retains 0.8889 (classification 0.8889, segmentation 0.8889) of pooled, version 1, the champion, 0.7778" in text
     assert "| score | version 5 | champion (version 1) |" in text
     assert "| classification/retained | 0.889 | 0.778 |" in text
     assert "| measure/fid/floor | 1.000 | 1.000 |" in text
