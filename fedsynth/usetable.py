@@ -52,8 +52,8 @@ def use_table(use: str, rows: worth.Rows, models: list[str], sites: list[str], s
     """A table for each metric of a use, the headline metric in front, and of that what worth.py makes of it.
 
     `summary` is worth.summary's, default: of `rows`. Metrics of one class ("sensitivity.none") are not here: fedsynth/bysite.py.
-    `against` names the line that the shares are of. In a table None stands for "never computed" and NaN for "computed, but not defined on
-    these images".
+    `against` names the line that the shares are of. In a table None stands for "never computed, or withheld" and NaN for "computed, but not
+    defined on these images".
     """
     rows = [r for r in rows if r["use"] == use]
     scores = worth.table(rows)
@@ -110,7 +110,8 @@ def line_of(table: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _line(scores: pd.DataFrame, name: str, model: str, sites: list[str]) -> dict[str, Any]:
-    values, deviations = scores.set_index("site")["value"].to_dict(), scores.set_index("site")["std"].to_dict()
+    values = {r.site: None if r.why else r.value for r in scores.itertuples()}  # no answer, or withheld: that is not "undefined"
+    deviations = scores.set_index("site")["std"].to_dict()
     cells = {site: values.get(site) for site in sites}
     mean = None if None in cells.values() else sum(cells.values()) / len(cells)
     return {"name": name, "model": model, "cells": cells, "std": deviations, "mean": mean, "best": False, "judged": {}, "intervals": {}}

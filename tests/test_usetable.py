@@ -115,6 +115,14 @@ def test_without_a_second_seed_or_with_a_site_missing_the_mean_has_no_deviation(
     assert math.isnan(found["vae synthetic"]["mean_std"])
 
 
+def test_a_site_that_did_not_answer_or_has_too_few_images_is_missing_and_not_undefined():
+    silent = row("synthetic", "east", None, "vae") | {"n": {}, "left_out": "not connected"}
+    few = row("local", "east", None) | {"n": {"dice": "< 5"}}
+    table = use_table("segmentation", [row("synthetic", "north", 0.5, "vae"), silent, few], ["vae"], SITES)["tables"][0]
+    assert [line["cells"]["east"] for line in table["lines"] if line["name"] in ("local", "synthetic")] == [None, None]
+    assert table["n"]["east"] in ("< 5", None)
+
+
 def test_the_headline_names_the_best_model_with_both_measures():
     said = headline(use_table("segmentation", REFERENCE + VAE + GAN, ["vae", "gan"], SITES))
     assert said["retained"] == ("gan", pytest.approx(0.8125, abs=1e-4))
