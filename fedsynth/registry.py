@@ -126,8 +126,8 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
     return str(made.version)
 
 
-def judge(root: Path, model: str, number: str, facts: dict[str, Any]) -> None:
-    """Write what is known now to a version: verdict, worth and measures as tags, the card as its description and in its folder.
+def judge(params: Params, root: Path, model: str, number: str, facts: dict[str, Any]) -> None:
+    """Write what is known now to a version: verdict, worth and measures as tags, the card as its description, both papers in its folder.
 
     What was done to the version stays in the description. Called again after another scoring, nothing of the one before is left.
     """
@@ -144,11 +144,25 @@ def judge(root: Path, model: str, number: str, facts: dict[str, Any]) -> None:
     text = card(about, facts)[: LONGEST - len(mark + history)] + mark + history
     if text != version.description:
         client.update_model_version(name, number, text)
+    papers = _papers(params, root, model, about, facts)
     for made in _logged(client, version):
         with tempfile.TemporaryDirectory() as temporary:
-            path = Path(temporary) / FILE
-            path.write_text(model_card(about, facts), encoding="utf-8")
-            client.log_model_artifact(made, str(path))
+            for paper, words in papers.items():
+                path = Path(temporary) / paper
+                path.write_text(words, encoding="utf-8")
+                client.log_model_artifact(made, str(path))
+
+
+def _papers(params: Params, root: Path, model: str, about: dict[str, Any], facts: dict[str, Any]) -> dict[str, str]:
+    """What goes with the exported set: the model card, and the datasheet where the set that was scored lies in the project."""
+    from fedsynth.dataset import ImageSet
+    from fedsynth.datasheet import datasheet
+
+    folder = root / "data" / "synthetic" / model
+    papers = {FILE: model_card(about, facts)}
+    if folder.is_dir():
+        papers["DATASHEET.md"] = datasheet(params, about, ImageSet.load(folder, verify=False), facts)
+    return papers
 
 
 def _logged(client: MlflowClient, version: ModelVersion) -> list[str]:

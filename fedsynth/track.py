@@ -136,7 +136,7 @@ class Tracker:
             self.scores("score", model, outputs.read(scores, f"score@{model}")["rows"])
         number = found or register(self.root, model, self.stage("train", model), known)
         if known:
-            judge(self.root, model, number, known)
+            judge(self.params, self.root, model, number, known)
         self._log(self.run_id, {f"registered.{model}": f"{registered_name(model)} version {number}"})
         return number
 

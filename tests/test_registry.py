@@ -9,7 +9,7 @@ import pytest
 
 from fedsynth import registry, track
 from fedsynth.card import LONGEST
-from tests.sets import tiny_params
+from tests.sets import make_set, tiny_params
 from tests.trained import trained
 
 PARAMS = tiny_params(gates={"require": ["c/retained >= 0.5"], "warn": ["epsilon <= 8"]})
@@ -189,7 +189,7 @@ def test_a_version_is_judged_anew_and_keeps_what_was_done_to_it(root):
         assert tracker.publish("vae") == "3"
     after = registry.version_of(root, "vae", 3)
     assert after.tags["gates"] == "failed: 1 of 1"
-    assert after.tags["gate.01"] == "require does not hold: c/retained >= 0.5: 0.25 is below 0.5"
+    assert after.tags["gate.01"] == "require does not hold: c/retained >= 0.5: 0.25 of pooled is below 0.5"
     assert "gate.02" in before.tags
     assert "gate.02" not in after.tags, "a gate that is set no more"
     assert after.tags["reference.sha256"] == before.tags["reference.sha256"]
@@ -212,6 +212,17 @@ def whole_card(root, version):
 def test_the_whole_card_lies_in_the_models_folder_of_every_version(root):
     assert "**Not judged.**" in whole_card(root, registry.version_of(root, "vae", 1))
     assert "May be promoted" in whole_card(root, registry.version_of(root, "vae", 3))
+
+
+def test_the_datasheet_of_the_scored_set_lies_beside_the_card(root):
+    from mlflow.artifacts import download_artifacts
+
+    make_set(root / "data" / "synthetic" / "vae", PARAMS, site="synthetic", n=12, origin="synthetic", model="vae/c3c3c3")
+    with track.Tracker(root, PARAMS) as tracker:
+        number = tracker.publish("vae")
+    sheet = Path(download_artifacts(f"{registry.version_of(root, 'vae', int(number)).source}/DATASHEET.md")).read_text()
+    assert "vae/c3c3c3" in sheet
+    assert "May be promoted: the required gate holds" in sheet
 
 
 def test_a_long_history_loses_its_oldest_lines_and_never_the_card():

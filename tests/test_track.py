@@ -203,7 +203,7 @@ def test_scores_and_worth_are_metrics_of_their_own_run_and_stand_in_the_card(roo
     assert metrics["c/gap_closed"] == pytest.approx(0.5)
     assert metrics["c/gap_closed_poorest"] == pytest.approx(0.5)
     found = tracker.client.get_model_version("fedsynth-vae", version)
-    assert "| c | 50 % | 50 % | 50 % |" in found.description
+    assert "| c | 50 % of pooled | 50 % of the gap to pooled | 50 % of the gap to pooled |" in found.description
     assert (found.tags["worth.c.retained"], found.tags["gates"], found.tags["epsilon"]) == ("0.5000", "none set", "none")
 
 
