@@ -112,7 +112,7 @@ def line_of(table: dict[str, Any], name: str) -> dict[str, Any]:
 def _line(scores: pd.DataFrame, name: str, model: str, sites: list[str]) -> dict[str, Any]:
     values = {r.site: None if r.why else r.value for r in scores.itertuples()}  # no answer, or withheld: that is not "undefined"
     deviations = scores.set_index("site")["std"].to_dict()
-    cells = {site: values.get(site) for site in sites}
+    cells: dict[str, Any] = {site: values.get(site) for site in sites}
     mean = None if None in cells.values() else sum(cells.values()) / len(cells)
     return {"name": name, "model": model, "cells": cells, "std": deviations, "mean": mean, "best": False, "judged": {}, "intervals": {}}
 
