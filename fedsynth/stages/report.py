@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedsynth import comparing, curves, outputs, pictures, tradeoff, worth
+from fedsynth.bysite import absent, by_class
 from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.definitions import definitions
 from fedsynth.facts import facts as known_of
-from fedsynth.measuretable import Facts
+from fedsynth.measuretable import Facts, measures
 from fedsynth.params import Params
 from fedsynth.report import SHOWN, Trained, page, settled
 from fedsynth.reporttext import markdown
@@ -36,17 +38,18 @@ def report(params: Params, root: Path, out: Path, simulation: bool = True, linea
     root, out = Path(root), Path(out)
     validation = outputs.read(root / "reports" / "validation.json", "validate")
     models = {name: _trained(root, name) for name in params.models}
-    answers = [outputs.read(path, "score") for path in _scores(root, params)]
-    rows, spread = [r for a in answers for r in a["rows"]], [s for a in answers for s in a.get("spread", [])]
+    answers = {path: outputs.read(path, "score") for path in _scores(root, params)}
+    rows, spread = [r for a in answers.values() for r in a["rows"]], [s for a in answers.values() for s in a.get("spread", [])]
+    silent = {_job(path): a["left_out"] for path, a in answers.items() if a.get("left_out")}
     known = settled(rows, _facts(params, root) if facts is None else facts, models, spread)
     found = _networks(params, root) if federated is None else federated
     misfits = {name: failures(trained.synthetic, params.image, found) for name, trained in models.items()}
     real = shown(params, root, validation["used"]) if simulation else None
     out.mkdir(parents=True, exist_ok=True)
-    text = page(params, validation, rows, models, real, simulation, lineage, known, failures=misfits)
+    text = page(params, validation, rows, models, real, simulation, lineage, known, failures=misfits, silent=silent)
     (out / "index.html").write_text(text, encoding="utf-8")
     _pictures(params, out, models, real, list(validation["sites"]))
-    _numbers(params, out, rows, known, models, validation["used"])
+    _numbers(params, out, rows, known, models, validation, silent)
 
 
 def _pictures(params: Params, out: Path, models: dict[str, Trained], real: ImageSet | None, sites: list[str]) -> None:
@@ -56,10 +59,13 @@ def _pictures(params: Params, out: Path, models: dict[str, Trained], real: Image
         (out / f"losses_{name}.png").write_bytes(curves.losses_png(trained.history, sites))
 
 
-def _numbers(params: Params, out: Path, rows: worth.Rows, facts: Facts, models: dict[str, Trained], used: list[str]) -> None:
-    summary, wanted = summary_of(facts), list(params.score.uses)
+def _numbers(params: Params, out: Path, rows: worth.Rows, facts: Facts, models: dict[str, Trained], validation: dict[str, Any],
+             silent: dict[str, dict[str, str]]) -> None:  # fmt: skip
+    summary, wanted, used = summary_of(facts), list(params.score.uses), validation["used"]
     uses = [use_table(use, rows, list(models), used, summary) for use in wanted]
-    (out / "verdict.md").write_text(markdown(uses, facts, used), encoding="utf-8")
+    classes = [by_class(use, rows, list(models), used, params.consortium.min_cell) for use in wanted]
+    terms = definitions(params, uses, measures(facts))
+    (out / "verdict.md").write_text(markdown(uses, facts, used, classes, terms, absent(validation, silent)), encoding="utf-8")
     (out / "tradeoff.png").write_bytes(tradeoff.png(facts, wanted))
     worth.table(rows).to_csv(out / "worth.csv", index=False, lineterminator="\n")
     outputs.write(out.parent / "worth.json", comparing.metrics(summary, facts))
@@ -87,6 +93,11 @@ def _trained(root: Path, name: str) -> Trained:
 def _scores(root: Path, params: Params) -> list[Path]:
     paths = [root / "reports" / "reference.json", *[root / "reports" / "score" / f"{name}.json" for name in params.models]]
     return [path for path in paths if path.is_file()]
+
+
+def _job(path: Path) -> str:
+    """ "reference", "score of vae" """
+    return path.stem if path.parent.name == "reports" else f"score of {path.stem}"
 
 
 def _facts(params: Params, root: Path) -> Facts:
