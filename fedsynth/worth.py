@@ -45,8 +45,9 @@ def _answers(root: Path, models: list[str] | None) -> list[dict[str, Any]]:
 
 
 def table(rows: Rows) -> pd.DataFrame:
-    """Long: use, metric, name, model, site, value (mean over the seeds), std (over the seeds, n - 1), seeds, n (test images: a count, "< 5",
-    "withheld" or None), why (there is no value; "" where that is not known)."""
+    """Long: use, metric, name, model, site, value (mean over the seeds), std (over the seeds, n - 1), seeds, n (test images: a count, or
+    "< 5", "withheld", None), why (there is no value; "" where that is not known).
+    """
     flat = [
         {"use": r["use"], "metric": metric, "name": r["name"], "model": r["model"], "site": r["site"],
          "value": math.nan if value is None else float(value), "seed": r["seed"], "n": r["n"].get(metric), "why": _unknown(r, metric)}
@@ -79,7 +80,7 @@ def _unknown(row: dict[str, Any], metric: str) -> str:
 
 def headline(rows: Rows, use: str) -> str:
     """The first metric of a use, as the row with the most metrics has them: another may lack what was withheld."""
-    return next(iter(max((r["metrics"] for r in rows if r["use"] == use), key=len)))
+    return max((list(r["metrics"]) for r in rows if r["use"] == use), key=len)[0]
 
 
 def against(rows: Rows, use: str) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fedsynth.families import Family
 
 TIMES = 300  # resamplings of the test images
+COULD_NOT = "could not be computed"
 
 
 def fit_synthetic(params: Params, synthetic: ImageSet) -> Networks:
@@ -121,25 +122,43 @@ def measured_at_site(params: Params, of: Seen) -> dict[str, dict[str, Any]]:
     return found
 
 
-def combined(params: Params, centre: Seen, sites: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """name of a number -> itself for all sites, by site, what it is, and why it is missing; `sites`: what each has sent."""
+def combined(params: Params, centre: Seen, sites: dict[str, dict[str, Any]], left_out: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """name of a number -> itself for all sites, by site, what it is, and why it is missing; `sites`: what each has sent.
+
+    `left_out`: site -> why it did not answer. Where one did not there is no number of all sites: a copy may be at that one alone.
+    """
     out = {}
     for name, measure in measures(params).items():
         answers = {site: _answer(sent[name]) for site, sent in sites.items()}
-        for number, value in measure.combine(answers, centre).items():
-            about = measure.about[number]
-            by_site = {site: plain(a.values[number]) for site, a in answers.items() if number in a.values}
-            absent = [site for site, v in by_site.items() if v["value"] is None]
-            why = "" if value.value is not None else f"could not be computed at {', '.join(absent) or 'the centre'}: too few images there"
-            out[number] = {"measure": name, "better": about.better, "title": about.title, "text": about.text, **plain(value), "why": why,
-                           "sites": by_site}  # fmt: skip
+        for number, of_those in measure.combine(answers, centre).items():
+            about, told = measure.about[number], {site: sent[name]["values"][number] for site, sent in sites.items()}
+            value = Value(None, of_those.n) if left_out else of_those
+            by_site = {site: plain(answers[site].values[number]) | {"n": of["n"]} for site, of in told.items()}
+            by_site |= {site: plain(Value(None)) for site in left_out}
+            if value.value is None:
+                for site, of in by_site.items():
+                    of["why"] = f"did not answer: {left_out[site]}" if site in left_out else _why(told[site])
+            out[number] = {"measure": name, "better": about.better, "title": about.title, "text": about.text, **plain(value),
+                           "why": "" if value.value is not None else _where(by_site), "sites": by_site}  # fmt: skip
     return out
 
 
+def _why(sent: dict[str, Any]) -> str:
+    """Why a site has sent no number, as far as its counts say: it may be few images, a model that diverged, a use that is not there."""
+    few = [f"{kind} {n}" for kind, n in sent["n"].items() if isinstance(n, str) and n.startswith("<")]
+    return "" if sent["value"] is not None else f"too few images: {', '.join(few)}" if few else COULD_NOT
+
+
+def _where(by_site: dict[str, dict[str, Any]]) -> str:
+    """ "could not be computed at north, south (too few images: real < 5)" """
+    absent = [f"{s} ({of['why']})" if of["why"] != COULD_NOT else s for s, of in by_site.items() if of["value"] is None]
+    return f"{COULD_NOT} at {', '.join(absent) or 'the centre'}"
+
+
 def _answer(sent: dict[str, Any]) -> Answer:
-    """As a measure gave it at its site; a count that was withheld is not there."""
+    """As a measure gave it at its site; a count that was withheld adds nothing to that of all sites."""
     values = {
-        name: Value(v["value"], {k: n for k, n in v["n"].items() if isinstance(n, int)}, v["floor"], v["low"], v["high"])
+        name: Value(v["value"], {k: n if isinstance(n, int) else 0 for k, n in v["n"].items()}, v["floor"], v["low"], v["high"])
         for name, v in sent["values"].items()
     }
     moments = {k: Moments(m["n"], np.array(m["mean"]), np.array(m["covariance"])) for k, m in sent["moments"].items()}

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fedsynth import weights
+from fedsynth import outputs, weights
 from fedsynth.dataset import ImageSet
+from fedsynth.history import left_out
 from fedsynth.params import Params
 from fedsynth.settings import Settings
 from fedsynth.stages import networks, reference
@@ -19,19 +20,24 @@ from nvflare_jobs.server import GLOBAL
 
 
 def stage(params: Params, settings: Settings) -> None:
-    """reports/reference.json and data/reference: `local`, `federated` and, in simulation only, `pooled`, which sees all sites' images."""
+    """reports/reference.json and data/reference: `local`, `federated` and, in simulation only, `pooled`, which sees all sites' images.
+
+    `federated_without` in the file says which sites were left out of which of its rounds: it then is not quite of all sites' images.
+    """
     started = time.monotonic()
     validation = centre.validated(settings.root)
-    sent = {"federated": networks.from_arrays(federated(params, settings, validation))}
+    trained, without = federated(params, settings, validation)
+    sent = {"federated": networks.from_arrays(trained)}
     if settings.simulation:
         sent["pooled"] = reference.fit_pooled(params, {site: ImageSet.load(settings.data / site) for site in validation["used"]})
     arrays = {name: a for row, of in sent.items() for name, a in networks.to_arrays(of, row).items()}
     weights.save(settings.root / "data" / "reference" / networks.FILE, arrays)
-    centre.rows(params, settings, "reference", "", {f"net/{name}": a for name, a in arrays.items()}, {}, started)
+    path, _ = centre.rows(params, settings, "reference", "", {f"net/{name}": a for name, a in arrays.items()}, {}, started)
+    outputs.write(path, outputs.read(path, "reference") | {"federated_without": without})
 
 
-def federated(params: Params, settings: Settings, validation: dict[str, Any]) -> networks.State:
-    """The uses' networks after the last round."""
+def federated(params: Params, settings: Settings, validation: dict[str, Any]) -> tuple[networks.State, dict[str, str]]:
+    """The uses' networks after the last round, and which sites were left out of rounds: {"north": "2 of 10 rounds (3, 4): why"}."""
     sites, rounds = validation["used"], params.score.rounds
     config = question(params, {site: validation["sites"][site]["digest"] for site in sites})
     folder = settings.root / ".work" / "train" / "reference"
@@ -39,10 +45,10 @@ def federated(params: Params, settings: Settings, validation: dict[str, Any]) ->
     initial = reference.begin(params)
     job = build.train(folder, "reference_fedavg", sites, params.consortium, config, algorithm, initial, rounds, settings.thin, "reference")
     result = centre.run("reference", job, sites, settings, rounds)
-    left_out = {site for record in written.read(result.folder / written.ROUNDS) for site in record.get("left_out", {})}
-    if left_out:
-        print(f"{centre.WARNING}reference: not in every round of `federated`: {', '.join(sorted(left_out))}", flush=True)
-    return weights.load(Path(result.folder) / GLOBAL)
+    without = left_out({"rounds": written.read(result.folder / written.ROUNDS)})
+    if without:
+        print(f"{centre.WARNING}reference: not in every round of `federated`: {', '.join(sorted(without))}", flush=True)
+    return weights.load(Path(result.folder) / GLOBAL), without
 
 
 def question(params: Params, digests: dict[str, str]) -> dict[str, Any]:

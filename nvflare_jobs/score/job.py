@@ -31,10 +31,11 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     payload |= {"set/images": np.asarray(synthetic.images), "set/labels": synthetic.labels(params.image)}
     model = {key: about[key] for key in ("name", "family", "algorithm", "training")}
     path, answers = centre.rows(params, settings, "score", name, payload, {"model": model}, started)
-    found = score.combined(params, centre_seen, {site: answer["measures"] for site, answer in answers.items()})
+    written = outputs.read(path, "score")
+    found = score.combined(params, centre_seen, {site: answer["measures"] for site, answer in answers.items()}, written["left_out"])
     spread = [of for answer in answers.values() for of in answer["spread"]]
     more = {"spread": spread, "measures": found, "extractor": centre_seen.extractor.title, "weights_sha256": about["weights_sha256"]}
-    outputs.write(path, outputs.read(path, "score") | more)
+    outputs.write(path, written | more)
 
 
 if __name__ == "__main__":

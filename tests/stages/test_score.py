@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -233,16 +234,24 @@ def test_a_network_varies_with_itself_wholly_and_with_its_opposite_not_at_all():
     assert matrix[0, 0] == pytest.approx(0.75 * 0.25 / 60, rel=0.35)
 
 
+MEASURED = tiny_params(score={"uses": USES, "seeds": [1], "measures": MEASURES})
+
+
 @pytest.fixture(scope="module")
-def measured(sets, synthetic, sent, tmp_path_factory):
-    params = tiny_params(score={"uses": USES, "seeds": [1], "measures": MEASURES})
+def told(sets, synthetic, sent, tmp_path_factory):
+    """What the centre has seen, and what each site has sent."""
+    params, answers = MEASURED, {}
     centre = score.seen(params, synthetic, sent["federated"], tmp_path_factory.mktemp("extractors"))
-    answers = {}
     for site in SITES:
         of = score.seen(params, synthetic, sent["federated"], Path("none"), sets[site])
         known = outgoing.vocabulary("score", params, site)
         answers[site] = outgoing.leave("score", {"rows": [], "measures": score.measured_at_site(params, of)}, known)["measures"]
-    return score.combined(params, centre, answers)
+    return centre, answers
+
+
+@pytest.fixture(scope="module")
+def measured(told):
+    return score.combined(MEASURED, *told, {})
 
 
 def test_measures_pass_the_door_of_the_site_and_come_together_at_the_centre(measured):
@@ -255,9 +264,29 @@ def test_measures_pass_the_door_of_the_site_and_come_together_at_the_centre(meas
     assert measured["intensity_distance"]["sites"].keys() == set(SITES)
 
 
-def test_a_measure_that_few_images_do_not_allow_is_none_and_says_where(measured):
+def test_a_measure_that_could_not_be_computed_is_none_and_says_where(measured):
     assert measured["fid"]["value"] is None, "few images of each class and sixteen features"
-    assert "north" in measured["fid"]["why"]
+    assert measured["fid"]["why"] == "could not be computed at north, east"
+    assert measured["fid"]["sites"]["north"]["why"] == "could not be computed", "its counts are no reason that is known here"
+
+
+def test_too_few_images_are_the_reason_only_where_counts_say_so(told):
+    centre, answers = told[0], copy.deepcopy(told[1])
+    for number in ("fid", "pooled_fid"):
+        answers["east"]["fid"]["values"][number] |= {"value": None, "floor": None, "n": {"real": "< 5", "train": 9, "synthetic": 9}}
+    found = score.combined(MEASURED, centre, answers, {})["fid"]
+    assert found["why"] == "could not be computed at north, east (too few images: real < 5)"
+    assert found["sites"]["east"]["n"]["real"] == "< 5"
+
+
+def test_without_the_answer_of_one_site_there_is_no_measure_of_all_sites(told, measured):
+    found = score.combined(MEASURED, *told, {"west": "not connected"})
+    for name, number in found.items():
+        assert number["value"] is number["floor"] is number["low"] is None, name
+        assert "west (did not answer: not connected)" in number["why"]
+        assert number["sites"]["west"] == {"value": None, "floor": None, "low": None, "high": None, "n": {},
+                                           "why": "did not answer: not connected"}  # fmt: skip
+    assert found["intensity_distance"]["sites"]["north"]["value"] == measured["intensity_distance"]["sites"]["north"]["value"] is not None
 
 
 def test_where_one_site_has_no_number_there_is_none_for_all(sets, synthetic, sent):
