@@ -98,19 +98,13 @@ def complete(answers: list[list[dict[str, Any]]], left_out: dict[str, str], head
     """
     rows = [row for answer in answers for row in answer]
     metrics = {use: dict.fromkeys([first, *(m for r in rows if r["use"] == use for m in r["metrics"])]) for use, first in headlines.items()}
-    absent = [
-        row
-        | {
-            "site": site,
-            "trained_on": site if row["trained_on"] == row["site"] else row["trained_on"],
-            "metrics": {},
-            "n": {},
-            "left_out": why,
-        }
-        for site, why in left_out.items()
-        for row in answers[0]
-    ]
+    absent = [_absent(row, site, why) for site, why in left_out.items() for row in answers[0]]
     return [row | {"metrics": metrics[row["use"]] | row["metrics"]} for row in [*rows, *absent]]
+
+
+def _absent(row: dict[str, Any], site: str, why: str) -> dict[str, Any]:
+    on = site if row["trained_on"] == row["site"] else row["trained_on"]
+    return row | {"site": site, "trained_on": on, "metrics": {}, "n": {}, "left_out": why}
 
 
 def expected(params: Params, settings: Settings) -> list[str]:
