@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from fedsynth.uses import Use
 
 Z = 1.959964  # of a normal distribution's 95 % interval
-DRAWS = 20  # subsets of the synthetic set that an interval rests on
+DRAWS = 20  # subsets of a set, over which a value and its floor are means
+PARTS = 30  # of both sets, that an interval rests on
+KEPT = 0.75  # share of the patients and synthetic images in such a part
 
 Better = Literal["lower", "higher", "floor"]  # "floor": as near to the floor as can be, from either side
 
@@ -123,8 +125,12 @@ class Seen:
 class Measure(ABC):
     """Constructor arguments are the measure's own settings, from params.yaml."""
 
-    about: ClassVar[dict[str, About]]  # by the name of each number that it gives: no other name leaves a site
     independent = True  # whether its intervals are over each site's own images, not over the synthetic ones, which all sites share
+
+    @property
+    @abstractmethod
+    def about(self) -> Mapping[str, About]:
+        """By the name of each number: no other name leaves a site. A constant of the class, but where a text tells a setting."""
 
     @abstractmethod
     def at_site(self, seen: Seen) -> Answer:
@@ -138,8 +144,8 @@ class Measure(ABC):
 def mean(values: dict[str, Value], independent: bool = True) -> Value:
     """The mean of the sites' values by n["real"], with its floor and interval.
 
-    Where the sites' images are independent, the variance of the mean is the sum of w_k^2 times the sites' own. Where what varies is the
-    synthetic set that they share, they may all err to the same side, and the mean's interval is the mean of theirs.
+    Where the sites' images are independent, the variance of the mean is the sum of w_k^2 times the sites' own. Where the synthetic set that
+    they share varies too, they may all err to the same side, and the mean's interval is the mean of theirs: the widest that it can be.
     """
     counts = {kind: sum(v.n.get(kind, 0) for v in values.values()) for kind in dict.fromkeys(k for v in values.values() for k in v.n)}
     if "synthetic" in counts:  # each site saw the same synthetic images
@@ -165,35 +171,83 @@ Statistic = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
 
 def beside_floor(seen: Seen, statistic: Statistic, held_out: np.ndarray, train: np.ndarray, synthetic: np.ndarray, purpose: str,
-                 labels: tuple[np.ndarray, ...] | None = None) -> dict[str, Value]:  # fmt: skip
+                 sets: tuple[ImageSet, ImageSet, ImageSet] | None = None,
+                 within: Mapping[str, tuple[float, float]] | None = None) -> dict[str, Value]:  # fmt: skip
     """The synthetic set in the place of the site's training images: as many of each class, against the same held-out images.
 
     `statistic(reference (N, F), candidate (N', F))` by name, NaN where it is not defined. The value is the mean over DRAWS draws of
-    synthetic images without replacement, the interval the 2.5 and 97.5 percentiles of the draws (none where every draw is the whole set),
-    the floor the same mean over draws of `train`. Both are drawn in the class shares of `held_out` and in the same number: most of these
-    statistics depend on the number of images (FID is biased upwards by few), and all of them on the mix of classes, in which sites differ
-    from each other and from the synthetic set. None where a class that is held out is missing in one of them.
+    synthetic images without replacement, the floor the same mean over draws of `train`. Both are drawn in the class shares of `held_out`
+    and in the same number: most of these statistics depend on the number of images (FID is biased upwards by few), and all of them on the
+    mix of classes, in which sites differ from each other and from the synthetic set. None where a class that is held out is missing in one
+    of them. The interval (`spread`) is for other patients and other synthetic images in these numbers.
 
-    `labels`: the classes of the three arrays' rows, where these are not all images of the sets.
+    `sets`: whose images the three arrays' rows are, where these are not all images. `within`: the ends of a statistic's range, if not 0
+    and infinity.
     """
-    reference, *candidates = labels or [images.labels(seen.image) for images in (*seen.real, seen.synthetic)]
+    sets = sets or (*seen.real, seen.synthetic)
+    reference, *candidates = (images.labels(seen.image) for images in sets)
     quota = matched(reference, *candidates)
     n = sum(quota.values())
     counts = {"real": len(held_out), "train": n, "synthetic": n}
     rng = seen.generator(purpose)
+    floors, values = (
+        averaged(statistic, held_out, images, at_random(labels, quota, rng))
+        for images, labels in zip((train, synthetic), candidates, strict=True)
+    )
+    spreads = spread(statistic, (held_out, synthetic), sets[::2], (reference, candidates[1]), quota, rng) if n else {}
+    ranges = dict.fromkeys(values, (0.0, math.inf)) | dict(within or {})
+    return {name: around(v, spreads.get(name), counts, floors[name], ranges[name]) for name, v in values.items()}
 
-    def drawn(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        places = {k: np.flatnonzero(labels == k) for k in quota}
-        times = DRAWS if len(images) > n else 1  # the whole set is the same in every draw
-        found = []
-        for _ in range(times):
-            chosen = [rng.choice(places[k], q, replace=False) for k, q in quota.items()]
-            found.append(statistic(held_out, images[np.concatenate([*chosen, np.array([], int)])]))
-        return {name: np.array([f[name] for f in found]) for name in found[0]}
 
-    floors, values = drawn(train, candidates[0]), drawn(synthetic, candidates[1])
-    nothing = np.array([])
-    return {name: interval(v if len(v) > 1 else nothing, float(v.mean()), counts, float(floors[name].mean())) for name, v in values.items()}
+def spread(statistic: Statistic, arrays: tuple[np.ndarray, np.ndarray], sets: tuple[ImageSet, ...], labels: tuple[np.ndarray, np.ndarray],
+           quota: dict[int, int], rng: np.random.Generator) -> dict[str, float]:  # fmt: skip
+    """The standard deviation of a statistic of held-out and synthetic images, NaN where it is not defined on a part of them.
+
+    A delete-d jackknife (Shao & Wu 1989): sd of the statistic on PARTS random parts, times sqrt(KEPT / (1 - KEPT)), each part of a share
+    KEPT of the patients and of the synthetic images of each class. Not a bootstrap, which draws images twice: an image is 0 from its
+    double, which KID and nearest neighbours take for likeness. About its own mean: fewer images have another bias. It is too wide where
+    both sets are of one distribution (FID of 17 images in 16 features: by 2), and 0 where the statistic is at the end of its range.
+    """
+    from fedsynth.neighbours import subjects
+
+    whose = tuple(subjects(images) for images in sets)
+    found = []
+    for _ in range(PARTS):
+        a, b = (part(of, who, rng) for of, who in zip(labels, whose, strict=True))
+        # in the shares of the part, so that the rounding of its numbers is no difference of the mix
+        shares = {k: np.sum(labels[0][a] == k) / np.sum(labels[0] == k) for k in quota}
+        fewer = {k: max(1, round(q * shares[k])) for k, q in quota.items() if shares[k]}
+        found.append(averaged(statistic, arrays[0][a], arrays[1][b], in_turn(labels[1][b], fewer, rng)))
+    return {name: math.sqrt(KEPT / (1 - KEPT)) * float(np.std([f[name] for f in found], ddof=1)) for name in found[0]}
+
+
+def part(labels: np.ndarray, subjects: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(N,) bool: all images of a share KEPT of each class's patients, at least one; a patient's class is that of their first image."""
+    names, first = np.unique(subjects, return_index=True)
+    kept: list[str] = []
+    for k in np.unique(labels[first]):
+        there = names[labels[first] == k]
+        kept += rng.permutation(there)[: max(1, int(KEPT * len(there) + rng.random()))].tolist()  # up or down by chance
+    return np.isin(subjects, kept)
+
+
+def averaged(statistic: Statistic, reference: np.ndarray, images: np.ndarray, draws: Iterable[np.ndarray]) -> dict[str, float]:
+    """The statistic's mean over draws of rows of `images`."""
+    found = [statistic(reference, images[chosen]) for chosen in draws]
+    return {name: float(np.mean([f[name] for f in found])) for name in found[0]}
+
+
+def at_random(labels: np.ndarray, quota: dict[int, int], rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """DRAWS draws of places, each without replacement; one where it is the whole set, which is the same in every draw."""
+    for _ in range(DRAWS if len(labels) > sum(quota.values()) else 1):
+        yield np.concatenate([*(rng.choice(np.flatnonzero(labels == k), q, replace=False) for k, q in quota.items()), np.array([], int)])
+
+
+def in_turn(labels: np.ndarray, quota: dict[int, int], rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """So many draws, DRAWS at most, that every image of a class comes about equally often: their choice adds no chance of its own."""
+    decks = {k: rng.permutation(np.flatnonzero(labels == k)) for k in quota}
+    for i in range(min(DRAWS, max(math.ceil(len(decks[k]) / q) for k, q in quota.items()))):
+        yield np.concatenate([np.take(decks[k], range(i * q, (i + 1) * q), mode="wrap") for k, q in quota.items()])
 
 
 def matched(reference: np.ndarray, *others: np.ndarray) -> dict[int, int]:
@@ -204,6 +258,16 @@ def matched(reference: np.ndarray, *others: np.ndarray) -> dict[int, int]:
         return {}
     times = (there / counts).min()  # how often the whole of `reference` could be drawn
     return {int(k): max(1, int(times * c + 1e-9)) for k, c in zip(classes, counts, strict=True)}
+
+
+def around(value: float, sd: float | None, n: dict[str, int], floor: float | None, within: tuple[float, float] = (0.0, math.inf)) -> Value:
+    """A value with a normal 95 % interval inside its range; None where it is not finite, without an interval where `sd` is not."""
+    if not math.isfinite(value):
+        return Value(None, n)
+    floor = floor if floor is not None and math.isfinite(floor) else None
+    if sd is None or not math.isfinite(sd):
+        return Value(value, n, floor)
+    return Value(value, n, floor, max(within[0], value - Z * sd), min(within[1], value + Z * sd))
 
 
 def interval(replicates: np.ndarray, value: float, n: dict[str, int], floor: float | None = None) -> Value:

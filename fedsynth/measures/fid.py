@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsynth.measures import DRAWS, About, Answer, Measure, Moments, Seen, Value, Z, beside_floor
+from fedsynth.measures import KEPT, PARTS, About, Answer, Measure, Moments, Seen, Value, around, beside_floor
 
 
 class FID(Measure):
@@ -27,8 +27,8 @@ class FID(Measure):
             "lower",
             "pooled FID",
             "FID of all sites' held-out images together against the whole synthetic set, exact from the sites' means and covariances; its "
-            "floor is all training images in the place of the synthetic ones, its interval comes from random halves of the synthetic set. "
-            "A mix of classes that is not the sites' counts as a distance.",
+            "floor is all training images in the place of the synthetic ones, its interval comes from random parts of the synthetic set "
+            "and from normal features with the sites' means and covariances. A mix of classes that is not the sites' counts as a distance.",
         ),
     }
     independent = False
@@ -36,6 +36,8 @@ class FID(Measure):
     def at_site(self, seen: Seen) -> Answer:
         sets = {which: seen.features(which) for which in ("held_out", "train", "synthetic")}  # type: ignore[arg-type]
         values = beside_floor(seen, lambda a, b: {"fid": fid(a, b)}, sets["held_out"], sets["train"], sets["synthetic"], "fid")
+        few = min(values["fid"].n.values()) < sets["synthetic"].shape[-1]
+        values = {"fid": Value(None, values["fid"].n)} if few else values
         counts = {"real": len(sets["held_out"]), "train": len(sets["train"]), "synthetic": len(sets["synthetic"])}
         moments = {which: Moments.of(sets[which]) for which in ("held_out", "train") if enough(sets[which])}
         return Answer(values | {"pooled_fid": Value(None, counts)}, moments)
@@ -47,7 +49,8 @@ class FID(Measure):
 def pooled_fid(answers: list[Answer], centre: Seen) -> Value:
     """From the sites' moments; None where a site has none.
 
-    The spread of the whole set's FID is that of random halves (a delete-half jackknife: Shao & Wu 1989).
+    The standard deviation is that of random parts of the synthetic set (a delete-d jackknife: Shao & Wu 1989) and of as many normal
+    features as each site has images, drawn with its moments: the distance takes features for normal. A patient's images count as several.
     """
     synthetic = centre.features("synthetic")
     counts = {kind: sum(a.values["pooled_fid"].n[kind] for a in answers) for kind in ("real", "train")} | {"synthetic": len(synthetic)}
@@ -57,12 +60,19 @@ def pooled_fid(answers: list[Answer], centre: Seen) -> Value:
     value = frechet(real, Moments.of(synthetic))
     train = [a.moments["train"] for a in answers if "train" in a.moments]
     floor = frechet(real, pool(train)) if len(train) == len(answers) else None
-    if len(synthetic) // 2 < synthetic.shape[1]:
-        return Value(value, counts, floor)
     rng = centre.generator("pooled_fid")
-    halves = [synthetic[rng.permutation(len(synthetic))[: len(synthetic) // 2]] for _ in range(DRAWS)]
-    spread = float(np.std([frechet(real, Moments.of(half)) for half in halves], ddof=1))
-    return Value(value, counts, floor, max(0.0, value - Z * spread), value + Z * spread)
+    draws = [pool([redrawn(a.moments["held_out"], rng) for a in answers]) for _ in range(PARTS)]
+    parts = [Moments.of(synthetic[rng.permutation(len(synthetic))[: round(KEPT * len(synthetic))]]) for _ in range(PARTS)]
+    variances = [
+        np.var([frechet(other, Moments.of(synthetic)) for other in draws], ddof=1),
+        KEPT / (1 - KEPT) * np.var([frechet(real, some) for some in parts], ddof=1),
+    ]
+    return around(value, float(np.sqrt(np.sum(variances))), counts, floor)
+
+
+def redrawn(moments: Moments, rng: np.random.Generator) -> Moments:
+    """Of as many normal feature vectors with these moments (a parametric bootstrap)."""
+    return Moments.of(rng.multivariate_normal(moments.mean, moments.covariance, moments.n, check_valid="ignore"))
 
 
 def pool(parts: list[Moments]) -> Moments:
@@ -82,8 +92,8 @@ def enough(features: np.ndarray) -> bool:
 
 
 def fid(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Of two sets of features (N, F), (N', F); NaN where one has fewer images than features."""
-    if not (enough(reference) and enough(candidate)):
+    """Of two sets of features (N, F), (N', F); NaN below two images."""
+    if min(len(reference), len(candidate)) < 2:
         return float("nan")
     return frechet(Moments.of(reference), Moments.of(candidate))
 

@@ -35,13 +35,12 @@ class Geometry(Measure):
     independent = False
 
     def at_site(self, seen: Seen) -> Answer:
-        sets = [with_mask(seen, images) for images in (*seen.real, seen.synthetic)]
+        sets = with_mask(seen, seen.real[0]), with_mask(seen, seen.real[1]), with_mask(seen, seen.synthetic)
         held_out, train, synthetic = (shapes(seen, images) for images in sets)
         if not (held_out[:, :, 0] > 0).any():
             counts = {"real": len(held_out), "train": len(train), "synthetic": len(synthetic)}
             return Answer({name: Value(None, counts) for name in self.about})
-        labels = tuple(images.labels(seen.image) for images in sets)
-        return Answer(beside_floor(seen, distances, held_out, train, synthetic, "geometry", labels))
+        return Answer(beside_floor(seen, distances, held_out, train, synthetic, "geometry", sets))
 
 
 def with_mask(seen: Seen, images: ImageSet) -> ImageSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -33,7 +34,9 @@ class KID(Measure):
             np.column_stack([images.labels(seen.image), seen.features(which)]) if len(images) else np.zeros((0, 2))
             for which, images in zip(WHICH, (*seen.real, seen.synthetic), strict=True)
         ]
-        return Answer(beside_floor(seen, lambda a, b: {"kid": by_class(a, b)}, labelled[0], labelled[1], labelled[2], "kid"))
+        held_out, train, synthetic = labelled
+        ends = {"kid": (-math.inf, math.inf)}
+        return Answer(beside_floor(seen, lambda a, b: {"kid": by_class(a, b)}, held_out, train, synthetic, "kid", within=ends))
 
 
 def by_class(reference: np.ndarray, candidate: np.ndarray) -> float:

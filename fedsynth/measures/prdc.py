@@ -44,7 +44,8 @@ class PRDC(Measure):
 
     def at_site(self, seen: Seen) -> Answer:
         sets = seen.features("held_out"), seen.features("train"), seen.features("synthetic")
-        return Answer(beside_floor(seen, lambda a, b: prdc(a, b, self.k), *sets, "prdc"))
+        shares = dict.fromkeys(("precision", "recall", "coverage"), (0.0, 1.0))
+        return Answer(beside_floor(seen, lambda a, b: prdc(a, b, self.k), *sets, "prdc", within=shares))
 
 
 def prdc(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.stats import wasserstein_distance
 
-from fedsynth.measures import DRAWS, Seen, Value, beside_floor, bootstrap, interval, matched, mean
+from fedsynth.dataset import ImageSet
+from fedsynth.measures import DRAWS, KEPT, Seen, Value, Z, around, beside_floor, bootstrap, in_turn, interval, matched, mean, part
 from fedsynth.measures.fid import FID
 from fedsynth.measures.intensity import Intensity
 from tests.measures.seen import centre, look
@@ -50,22 +53,73 @@ def test_value_and_floor_rest_on_as_many_images_of_each_class_in_the_shares_of_t
     held_out, few, many = labelled(4, 2, 0), labelled(9, 4, 5), labelled(50, 50, 50)
     for train, synthetic in ((few, many), (many, few)):
         asked.clear()
-        labels = tuple(images[:, 0] for images in (held_out, train, synthetic))
-        found = beside_floor(seen, note, held_out, train, synthetic, "test", labels)["n"]
-        assert set(asked) == {(6, 8, 4, 0)}, "4 of class 1 are the fewest"
-        assert len(asked) == 2 * DRAWS
+        sets = tuple(rows(seen, images[:, 0]) for images in (held_out, train, synthetic))
+        found = beside_floor(seen, note, held_out, train, synthetic, "test", sets)["n"]  # type: ignore[arg-type]
+        assert set(asked[: 2 * DRAWS]) == {(6, 8, 4, 0)}, "4 of class 1 are the fewest"
+        assert {(held, sum(made)) for held, *made in asked[2 * DRAWS :]} <= {(4, 8), (5, 10)}, "parts keep the shares"
         assert found.n == {"real": 6, "train": 12, "synthetic": 12}
         assert found.low < found.value < found.high  # type: ignore[operator]
 
 
-def test_a_whole_set_drawn_again_and_again_has_no_interval(tmp_path: Path) -> None:
-    seen = look(tmp_path, tiny_params())
-    one, labels = np.arange(6.0)[:, None], np.zeros(6, int)
-    found = beside_floor(
-        seen, lambda _, b: {"n": float(b.mean())}, one, np.vstack([one, one]), one, "test", (labels, np.zeros(12, int), labels)
-    )
-    assert (found["n"].value, found["n"].low, found["n"].high) == (2.5, None, None)
-    assert found["n"].floor != 2.5
+def rows(seen: Seen, labels: np.ndarray, each: int = 1) -> ImageSet:
+    """Images of these classes without pixels, `each` in turn of one patient."""
+    names = np.array(seen.image.labels)[labels.astype(int)]
+    places = np.arange(len(labels))
+    table = pd.DataFrame({"label": names, "image_id": places.astype(str), "subject": (places // each).astype(str)})
+    return ImageSet(table, np.zeros((len(labels), 0)))
+
+
+def difference(reference: np.ndarray, candidate: np.ndarray) -> dict[str, float]:
+    """Two statistics of (N, 2), classes before values: one that is linear and one that is not, whose true values are 1."""
+    a, b = reference[:, 1], candidate[:, 1]
+    return {"mean": float(b.mean() - a.mean()), "wasserstein": float(wasserstein_distance(a, b))}
+
+
+@pytest.mark.parametrize(
+    ("train", "synthetic", "each"),
+    [(64, 66, 1), (64, 64, 1), (30, 240, 1), (64, 100, 4)],
+    ids=["nearly the whole set", "the whole set", "many for few", "patients of four images"],
+)
+def test_intervals_cover_the_true_value_in_95_of_100_sites(tmp_path: Path, train: int, synthetic: int, each: int) -> None:
+    seen, rng, found = look(tmp_path, tiny_params()), np.random.default_rng(0), []
+    sizes = 64, train, synthetic
+    labels = [np.arange(n) // each % 2 for n in sizes]
+    sets = [rows(seen, of, per) for of, per in zip(labels, (each, 1, 1), strict=True)]
+    for _ in range(100):
+        values = [np.repeat(rng.normal(size=64 // each), each), rng.normal(size=train), 1 + rng.normal(size=synthetic)]
+        arrays = [np.column_stack([of, v]) for of, v in zip(labels, values, strict=True)]
+        seen.seed += 1
+        found.append(beside_floor(seen, difference, *arrays, "test", tuple(sets)))  # type: ignore[arg-type]
+    for name in ("mean", "wasserstein"):
+        covered = np.mean([f[name].low <= 1 <= f[name].high for f in found])  # type: ignore[operator]
+        assert 0.88 <= covered <= 1, name
+    widths = [f["mean"].high - f["mean"].low for f in found]  # type: ignore[operator]
+    assert np.mean(widths) == pytest.approx(2 * Z * np.sqrt(each / 64 + 1 / synthetic), rel=0.12)
+
+
+def test_a_part_keeps_patients_whole_and_of_each_class_its_share() -> None:
+    labels, patients = np.repeat([0, 1, 2], [80, 12, 2]), np.array([str(i // 2) for i in range(94)])
+    for seed in range(20):
+        kept = part(labels, patients, np.random.default_rng(seed))
+        assert (kept[::2] == kept[1::2]).all()
+        assert kept[labels == 0].mean() == KEPT
+        assert kept[labels == 1].mean() in (4 / 6, 5 / 6)
+        assert kept[labels == 2].all(), "a class is not left out"
+
+
+def test_draws_in_turn_bring_every_image_equally_often() -> None:
+    draws = list(in_turn(np.repeat([0, 1], [30, 10]), {0: 5, 1: 5}, np.random.default_rng(0)))
+    assert {len(set(d)) for d in draws} == {10}
+    times = np.bincount(np.concatenate(draws), minlength=40)
+    assert set(times[:30]) == {1}
+    assert set(times[30:]) == {3}
+
+
+def test_an_interval_ends_where_the_range_does_and_is_missing_where_nothing_is_known() -> None:
+    ends = around(0.9, 0.1, {}, None, (0.0, 1.0))
+    assert (ends.low, ends.high) == (pytest.approx(0.704, abs=1e-3), 1)
+    assert around(0.9, float("nan"), {}, 0.5) == Value(0.9, {}, 0.5)
+    assert around(float("nan"), 0.1, {}, 0.5) == Value(None, {})
 
 
 @pytest.mark.parametrize(
