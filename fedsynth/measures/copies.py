@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import numpy as np
 
@@ -16,10 +15,11 @@ FAR = 1e-4  # share of held-out images that would by chance lie as low as those 
 
 COUNT = (
     "Synthetic images that lie nearer to one of a site's training images, in {}, than chance brings an image of another patient in one "
-    "of 1/alpha cases (as measured by the site's held-out images); the sum over the sites. The floor counts held-out images that do."
+    "of {:.0f} cases (as measured by the site's held-out images); the sum over the sites. The floor counts held-out images that do. "
+    "The interval is exact for the number in other sets of as many images, drawn alike."
 )
 RATIO = (
-    "Median over the synthetic images of the distance in {} to the nearest training patient over the mean distance to the 50 nearest (or "
+    "Median over the synthetic images of the distance in {} to the nearest training patient over the mean distance to the {} nearest (or "
     "to all); the floor is the same of held-out images, and clearly below it the set lies too near to the training images."
 )
 
@@ -32,17 +32,20 @@ class Copies(Measure):
     """
 
     independent = False  # the sites share the synthetic images, over which the intervals are
-    about: ClassVar = {
-        "copies_pixel": About("lower", "Copies (pixels)", COUNT.format("pixels")),
-        "copies_feature": About("lower", "Copies (features)", COUNT.format("features")),
-        "nearest_ratio_pixel": About("higher", "Nearest ratio (pixels)", RATIO.format("pixels")),
-        "nearest_ratio_feature": About("higher", "Nearest ratio (features)", RATIO.format("features")),
-    }
 
     def __init__(self, alpha: float = 1e-4, neighbours: int = 50):
         if not 0 < alpha < 0.5 or neighbours < 2:
             raise ValueError(f"alpha must be in (0, 0.5) and neighbours at least 2, not {alpha} and {neighbours}")
         self.alpha, self.neighbours = alpha, neighbours
+
+    @property
+    def about(self) -> dict[str, About]:
+        return {
+            "copies_pixel": About("lower", "Copies (pixels)", COUNT.format("pixels", 1 / self.alpha)),
+            "copies_feature": About("lower", "Copies (features)", COUNT.format("features", 1 / self.alpha)),
+            "nearest_ratio_pixel": About("higher", "Nearest ratio (pixels)", RATIO.format("pixels", self.neighbours)),
+            "nearest_ratio_feature": About("higher", "Nearest ratio (features)", RATIO.format("features", self.neighbours)),
+        }
 
     def at_site(self, seen: Seen) -> Answer:
         held_out, train = seen.real
@@ -57,7 +60,7 @@ class Copies(Measure):
             if np.isnan(real).any() or np.isnan(s).any():  # images that cannot be told apart
                 continue
             limit = threshold(real, len(set(subjects(held_out))), self.alpha)
-            values[f"copies_{space}"] = Value(float((s < limit).sum()), n, float((real < limit).sum()))
+            values[f"copies_{space}"] = counted(float((s < limit).sum()), n, float((real < limit).sum()))
             values[f"nearest_ratio_{space}"] = bootstrap(seen, np.median, s, purpose=f"copies {space}", n=n, floor=float(np.median(real)))
             pairs[space] = [Pair(int(i), int(table[i].argmin()), float(s[i]), limit) for i in np.argsort(s, kind="stable")[:PAIRS]]
         if seen.keep is not None:
@@ -65,18 +68,28 @@ class Copies(Measure):
         return Answer(values)
 
     def combine(self, answers: dict[str, Answer], centre: Seen) -> dict[str, Value]:
-        """A synthetic image may be a copy at one site only, so that copies add up, without an interval; ratios are means."""
+        """A synthetic image may be a copy at one site only, so that copies add up; ratios are means."""
         return super().combine(answers, centre) | {name: total(answers, name) for name in self.about if name.startswith("copies")}
 
 
 def total(answers: dict[str, Answer], name: str) -> Value:
-    """The sum over the sites; None where one has none."""
+    """The sum over the sites; None where one has none, without a floor where one's is not known: few real images do not leave a site."""
     values = {site: answer.values[name] for site, answer in answers.items()}
     counts = mean(values).n
-    found = [(v.value, v.floor) for v in values.values() if v.value is not None and v.floor is not None]
-    if not values or len(found) < len(values):
+    copies = [v.value for v in values.values() if v.value is not None]
+    floors = [v.floor for v in values.values() if v.floor is not None]
+    if not values or len(copies) < len(values):
         return Value(None, counts)
-    return Value(float(sum(v for v, _ in found)), counts, float(sum(floor for _, floor in found)))
+    return counted(float(sum(copies)), counts, float(sum(floors)) if len(floors) == len(values) else None)
+
+
+def counted(copies: float, n: dict[str, int], floor: float | None) -> Value:
+    """A number of copies with the exact interval of a Poisson distribution's mean (Garwood 1936), not above the number of images."""
+    from scipy.stats import chi2
+
+    low = float(chi2.ppf(0.025, 2 * copies)) / 2 if copies else 0.0
+    high = float(chi2.ppf(0.975, 2 * copies + 2)) / 2
+    return Value(copies, n, floor, low, max(copies, min(high, float(n["synthetic"]))))
 
 
 def threshold(real: np.ndarray, patients: int, alpha: float) -> float:

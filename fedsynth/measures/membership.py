@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +23,14 @@ DISTANCE = (
     "An attacker who has the synthetic set and guesses from how near an image lies to it, for its surroundings, whether it was trained on: "
 )
 LOSS = "An attacker who has the released weights and guesses from their loss on an image whether it was trained on: "
-AUC = "area under the ROC curve; 0.5, and less, is guessing."
-TPR = "share of the training images that are found while at most {:.0%} of the held-out ones are taken for such; guessing gives that share."
+AUC = "area under the ROC curve; the floor is chance, 0.5: that, and less, is guessing."
+TPR = (
+    "share of the training images that are found while at most {:.3g} % of the held-out ones are taken for such; the floor is chance, what "
+    "guessing finds: that share, and more where held-out images are few."
+)
 
 Attack = tuple[np.ndarray, np.ndarray]  # scores of the members and of the non-members; the higher, the likelier a member
+Statistic = Callable[[np.ndarray, np.ndarray], float]  # of an attack
 
 
 class Membership(Measure):
@@ -34,17 +39,20 @@ class Membership(Measure):
     whose loss is taken, drawn by chance where there are more.
     """
 
-    about: ClassVar = {
-        "membership_distance_auc": About("lower", "Membership by distance, AUC", DISTANCE + AUC),
-        "membership_distance_tpr": About("lower", "Membership by distance, TPR", DISTANCE + TPR.format(0.01)),
-        "membership_loss_auc": About("lower", "Membership by loss, AUC", LOSS + AUC),
-        "membership_loss_tpr": About("lower", "Membership by loss, TPR", LOSS + TPR.format(0.01)),
-    }
-
     def __init__(self, draws: int = 16, fpr: float = 0.01, most: int = 400):
         if draws < 1 or not 0 < fpr < 1 or most < LEAST:
             raise ValueError(f"draws must be positive, fpr in (0, 1) and most at least {LEAST}, not {draws}, {fpr} and {most}")
         self.draws, self.fpr, self.most = draws, fpr, most
+
+    @property
+    def about(self) -> dict[str, About]:
+        rate = TPR.format(100 * self.fpr)
+        return {
+            "membership_distance_auc": About("lower", "Membership by distance, AUC", DISTANCE + AUC),
+            "membership_distance_tpr": About("lower", "Membership by distance, TPR", DISTANCE + rate),
+            "membership_loss_auc": About("lower", "Membership by loss, AUC", LOSS + AUC),
+            "membership_loss_tpr": About("lower", "Membership by loss, TPR", LOSS + rate),
+        }
 
     def at_site(self, seen: Seen) -> Answer:
         non_members, members = seen.real
@@ -56,7 +64,7 @@ class Membership(Measure):
         return Answer(values | self._judge(seen, "loss", scores, members, non_members))
 
     def _judge(self, seen: Seen, attack: str, scores: Attack | None, members: ImageSet, non_members: ImageSet) -> dict[str, Value]:
-        """AUC and TPR, each with a bootstrap over patients, whose images are no independent ones."""
+        """AUC and TPR, each with chance as its floor and a bootstrap over patients, whose images are no independent ones."""
         names = f"membership_{attack}_auc", f"membership_{attack}_tpr"
         n = {
             "real": len(members) + len(non_members),
@@ -68,11 +76,9 @@ class Membership(Measure):
             return {name: Value(None, n) for name in names}
         whose = (subjects(members), subjects(non_members))
         groups = [_groups(s, who) for s, who in zip(scores, whose, strict=True)]
-        statistics = (auc, partial(tpr, fpr=self.fpr))
-        return {
-            name: bootstrap(seen, lambda a, b, of=of: of(np.concatenate(list(a)), np.concatenate(list(b))), *groups, purpose=name, n=n)  # type: ignore[misc]
-            for name, of in zip(names, statistics, strict=True)
-        }
+        statistics: tuple[Statistic, ...] = auc, partial(tpr, fpr=self.fpr)
+        judged = zip(names, statistics, (0.5, self.fpr), strict=True)
+        return {name: bootstrap(seen, partial(_of_groups, of), *groups, purpose=name, n=n, floor=floor) for name, of, floor in judged}
 
 
 def by_distance(seen: Seen) -> Attack:
@@ -147,6 +153,11 @@ def tpr(members: np.ndarray, non_members: np.ndarray, fpr: float) -> float:
     """Share of members above the lowest score that at most `fpr` of the non-members exceed; below 1 / fpr of these, that none exceeds."""
     allowed = int(fpr * len(non_members))
     return float((members > np.sort(non_members)[::-1][allowed]).mean())
+
+
+def _of_groups(statistic: Statistic, members: np.ndarray, non_members: np.ndarray) -> float:
+    """The statistic of all scores of some patients, `_groups` (patients,) of both kinds."""
+    return statistic(np.concatenate(list(members)), np.concatenate(list(non_members)))
 
 
 def _groups(scores: np.ndarray, whose: np.ndarray) -> np.ndarray:

@@ -7,21 +7,11 @@ import pytest
 from scipy import ndimage
 
 from fedsynth.measures import Answer, Value
-from fedsynth.measures.copies import Copies, threshold
+from fedsynth.measures.copies import Copies, counted, threshold
 from fedsynth.neighbours import by_subject, euclidean, mirrors, relative
-from tests.measures.phantoms import changed, halves, phantoms, site
+from tests.measures.phantoms import changed, halves, site
 
 SPACES = ["pixel", "feature"]
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    return phantoms(tmp_path_factory.mktemp("real"), 180)
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    return phantoms(tmp_path_factory.mktemp("fresh"), 300, seed=9)
 
 
 def values(seen, **arguments):
@@ -134,10 +124,29 @@ def test_the_nearest_pairs_stay_at_the_site_as_a_picture_and_a_table(real, tmp_p
     assert all(row["synthetic"] == row["train"] and row["copy"] == "True" for row in rows)  # each one is its own copy
 
 
+def test_the_interval_of_a_count_is_exact_and_never_above_the_number_of_images():
+    for copies, ends in ((0.0, (0, 3.689)), (5.0, (1.623, 11.668)), (299.0, (266.066, 300))):  # Garwood 1936, table 1
+        found = counted(copies, {"synthetic": 300}, 0.0)
+        assert (found.value, found.low, found.high) == pytest.approx((copies, *ends), abs=1e-3)
+
+
+def test_a_site_without_a_copy_does_not_say_that_there_can_be_none(real, fresh):
+    found = values(site(real, fresh))["copies_pixel"]
+    assert (found.value, found.low, found.high) == pytest.approx((0, 0, 3.689), abs=1e-3)
+
+
+def test_the_texts_tell_the_settings():
+    about = Copies(alpha=0.01, neighbours=7).about
+    assert "in one of 100 cases" in about["copies_pixel"].text
+    assert "the 7 nearest" in about["nearest_ratio_feature"].text
+
+
 def test_copies_of_the_sites_add_up_and_none_is_known_where_one_site_is_not():
-    known, unknown = (Answer({name: Value(v, {"real": 9, "synthetic": 5}, 1.0) for name in Copies.about}) for v in (2.0, None))
+    known, unknown = (Answer({name: Value(v, {"real": 9, "synthetic": 5}, 1.0) for name in Copies().about}) for v in (2.0, None))
     both = Copies().combine({"north": known, "east": known}, None)
-    assert both["copies_pixel"] == Value(4.0, {"real": 18, "synthetic": 5}, 2.0)
+    assert both["copies_pixel"] == counted(4.0, {"real": 18, "synthetic": 5}, 2.0)
     assert both["nearest_ratio_pixel"].value == 2
+    withheld = Answer({name: Value(2.0, {"real": 9, "synthetic": 5}) for name in Copies().about})
+    assert Copies().combine({"north": known, "east": withheld}, None)["copies_pixel"] == counted(4.0, both["copies_pixel"].n, None)
     assert Copies().combine({"north": known, "east": unknown}, None)["copies_pixel"].value is None
     assert Copies().combine({}, None)["copies_pixel"].value is None

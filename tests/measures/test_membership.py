@@ -7,17 +7,7 @@ from torch import nn
 
 from fedsynth.families import Family
 from fedsynth.measures.membership import Membership, auc, by_loss, losses, tpr, within_class
-from tests.measures.phantoms import changed, halves, phantoms, site
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    return phantoms(tmp_path_factory.mktemp("real"), 150)
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    return phantoms(tmp_path_factory.mktemp("fresh"), 150, seed=9)
+from tests.measures.phantoms import changed, halves, site
 
 
 class Known(Family):
@@ -51,6 +41,14 @@ def test_auc_and_tpr_of_separate_equal_and_reversed_scores():
     low, high = np.arange(10.0), np.arange(10.0, 20.0)
     assert (auc(high, low), auc(low, low), auc(low, high)) == (1, 0.5, 0)
     assert (tpr(high, low, 0.01), tpr(low, low, 0.01), tpr(low, high, 0.01)) == (1, 0, 0)
+
+
+def test_the_floor_is_chance_and_the_texts_say_so(real, fresh):
+    found = values(site(real, fresh), fpr=0.05)
+    assert (found["distance_auc"].floor, found["distance_tpr"].floor) == (0.5, 0.05)
+    about = Membership(fpr=0.05).about
+    assert all("the floor is chance" in of.text for of in about.values())
+    assert "at most 5 % of" in about["membership_loss_tpr"].text
 
 
 def test_tpr_allows_so_many_false_positives_and_no_more():
