@@ -34,12 +34,13 @@ def _cell(found: tuple[float, Any] | None, min_cell: int) -> dict[str, Any]:
 
 def _worst(lines: list[dict[str, Any]], model: str) -> dict[str, Any] | None:
     """Mark and name the worst known cell of one model."""
-    cells = [(line, key[1], cell) for line in lines for key, cell in line["cells"].items() if key[0] == model and cell["state"] == "known"]
+    every = [(line, key[1], cell) for line in lines for key, cell in line["cells"].items() if key[0] == model]
+    cells = [c for c in every if c[2]["state"] == "known"]
     if not cells:
         return None
     line, site, cell = min(cells, key=lambda c: -c[2]["value"] if c[0]["metric"].partition(".")[0] in LOWER_IS_BETTER else c[2]["value"])
     cell["worst"] = True
-    return {"label": line["label"], "site": site, "value": cell["value"]}
+    return {"label": line["label"], "site": site, "value": cell["value"], "rest": ", of those known" if len(cells) < len(every) else ""}
 
 
 def by_site(use: str, summary: Summary, models: list[str], sites: list[str]) -> dict[str, Any]:

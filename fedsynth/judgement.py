@@ -103,8 +103,11 @@ def _clinician(model: str, of: dict[str, Any], by_class: list[dict[str, Any]]) -
         if values:
             chosen = (max if metric in LOWER_IS_BETTER else min)(values, key=lambda s: values[s])
             site = found.get("worst_site") if found.get("worst_site") in values else chosen
-            said.append(f"{use} is worst at {site} ({label_of(metric)} {values[site]:.2f})")
-    said += [f"lowest of a class: {w['label']} at {w['site']}, {w['value']:.2f}" for t in by_class if (w := t["worst"].get(model))]
+            rest = ", of those known" if len(values) < len(found["sites"]) else ""
+            said.append(f"{use} is worst at {site} ({label_of(metric)} {values[site]:.2f}{rest})")
+    said += [
+        f"lowest of a class: {w['label']} at {w['site']}, {w['value']:.2f}{w['rest']}" for t in by_class if (w := t["worst"].get(model))
+    ]
     errors = [v for m in (of.get("scores") or {}).values() if known_number(v := (m.get("ece") or {}).get("mean"))]
     said.append(f"calibration error {errors[0]:.2f}" if errors else "calibration error missing")
     return "; ".join(said) + "."

@@ -59,7 +59,7 @@ def test_the_table_of_gates_has_a_cell_for_every_model_also_for_one_that_was_not
 
 
 def test_every_reader_is_answered_for_every_model():
-    tables = [{"worst": {"vae": {"label": "Dice of extra_axial", "site": "south", "value": 0.41}}}]
+    tables = [{"worst": {"vae": {"label": "Dice of extra_axial", "site": "south", "value": 0.41, "rest": ""}}}]
     clinician, protection, engineer = (r["answers"] for r in readers(FACTS, tables, {"vae": "FLARE job j"}))
     assert "worst at south" in clinician["vae"]
     assert "Dice of extra_axial at south, 0.41" in clinician["vae"]
@@ -97,7 +97,7 @@ def test_a_cell_of_few_images_is_withheld_and_the_worst_of_the_others_is_named()
     cells = {site: table["lines"][0]["cells"][("vae", site)] for site in SITES}
     assert [cells[s]["state"] for s in SITES] == ["known", "withheld", "withheld"]
     assert cells["east"]["value"] is None
-    assert table["worst"]["vae"] == {"label": "Dice of b", "site": "north", "value": 0.6}
+    assert table["worst"]["vae"] == {"label": "Dice of b", "site": "north", "value": 0.6, "rest": ", of those known"}
 
 
 def test_the_worst_site_is_where_least_is_retained():

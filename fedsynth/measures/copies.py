@@ -95,16 +95,19 @@ def counted(copies: float, n: dict[str, int], floor: float | None) -> Value:
 def threshold(real: np.ndarray, patients: int, alpha: float) -> float:
     """The relative distance below which a real image of another patient lies in a share `alpha` of cases, from s (N,) of held-out images.
 
-    A prediction bound for one more image: mean + t_{n-1}(alpha) sd sqrt(1 + 1/n) of log(s / (1 - s)) with n = `patients` (Student's t;
-    Geisser 1993, example 2.2). The fewer they are, the lower it is, so that the smallest of a few is not taken for a law. The logit and
-    not the log, because s ends at 1 and its logarithm is skewed: docs/privacy.md has the rates of false alarms. A patient who is in both
-    sets under two names would disarm the audit: values that far from the quartiles are left out; of the others none is below the threshold.
+    Distances to a nearest point follow Weibull's law (the extreme value of distances bounded by 0), so that log s is that of a smallest
+    extreme: its lower tail is far heavier than a normal one's, and with few dimensions, as in features, that decides. The bound is mean +
+    z(alpha) sd of log s, z of the standardised law, made lower for few `patients` n as a normal prediction bound would be: by
+    t_{n-1}(alpha) / t_inf(alpha) sqrt(1 + 1/n) (Geisser 1993, example 2.2), so that the smallest of a few is not taken for a law; docs/privacy.md has
+    the rates of false alarms. A patient who is in both sets under two names would disarm the audit: values that far from the quartiles
+    are left out; of the others none is below the threshold.
     """
-    from scipy.special import expit, logit
-    from scipy.stats import t
+    from scipy.stats import gumbel_l, norm, t
 
-    logits = logit(np.clip(real, 1e-9, 0.999))
-    low, middle, high = np.percentile(logits, [25, 50, 75])
-    factor, far = (float(t.ppf(share, patients - 1)) * math.sqrt(1 + 1 / patients) for share in (alpha, min(alpha, FAR)))
-    kept = logits[logits >= middle + far * (high - low) / 1.349]  # 1.349 sd between the quartiles of a normal distribution
-    return float(expit(min(kept.mean() + factor * kept.std(ddof=1), kept.min())))
+    logs = np.log(np.clip(real, 1e-9, 1))
+    low, middle, high = np.percentile(logs, [25, 50, 75])
+    more = float(t.ppf(alpha, patients - 1) / norm.ppf(alpha)) * math.sqrt(1 + 1 / patients)
+    start, centre, end, far = (float(gumbel_l.ppf(q)) for q in (0.25, 0.5, 0.75, min(alpha, FAR)))
+    kept = logs[logs >= middle + more * (far - centre) * (high - low) / (end - start)]
+    z = float((gumbel_l.ppf(alpha) - gumbel_l.mean()) / gumbel_l.std())
+    return float(np.exp(min(kept.mean() + more * z * kept.std(ddof=1), kept.min())))
