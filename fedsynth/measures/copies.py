@@ -98,9 +98,9 @@ def threshold(real: np.ndarray, patients: int, alpha: float) -> float:
     Distances to a nearest point follow Weibull's law (the extreme value of distances bounded by 0), so that log s is that of a smallest
     extreme: its lower tail is far heavier than a normal one's, and with few dimensions, as in features, that decides. The bound is mean +
     z(alpha) sd of log s, z of the standardised law, made lower for few `patients` n as a normal prediction bound would be: by
-    t_{n-1}(alpha) / t_inf(alpha) sqrt(1 + 1/n) (Geisser 1993, example 2.2), so that the smallest of a few is not taken for a law; docs/privacy.md has
-    the rates of false alarms. A patient who is in both sets under two names would disarm the audit: values that far from the quartiles
-    are left out; of the others none is below the threshold.
+    t_{n-1}(alpha) / t_inf(alpha) sqrt(1 + 1/n) (Geisser 1993, example 2.2), so that the smallest of a few is not taken for a law;
+    docs/privacy.md has the rates of false alarms. A patient who is in both sets under two names would disarm the audit: values that far
+    from the quartiles are left out; of the others none is below the threshold.
     """
     from scipy.stats import gumbel_l, norm, t
 
