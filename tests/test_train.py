@@ -5,6 +5,7 @@ import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.algorithms.scaffold import Scaffold
+from fedsynth.train import averaging
 from tests import toys
 from tests.toys import trainer
 
@@ -64,6 +65,18 @@ def test_the_last_round_sends_the_averaged_weights():
         assert torch.allclose(sent, averaged, atol=1e-6)
 
 
+def test_the_average_of_a_short_training_has_forgotten_the_untrained_weights():
+    """A site of 16 images takes 216 steps in a whole training: 0.995^216 of the first weights would be a third."""
+    start, trained, average = torch.zeros(1), torch.ones(1), torch.zeros(1)
+    update = averaging(0.995)
+    for n in range(1, 216):
+        update([average], [trained], torch.tensor(n))
+    assert float(average) > 0.999
+    far = start.clone()
+    update([far], [trained], torch.tensor(10**6))
+    assert torch.allclose(far, torch.tensor([0.005]))
+
+
 def test_the_average_is_the_sum_of_the_weights_with_shares_that_fall_by_the_decay():
     t = trainer(FedAvg(), ema=0.5, rounds=9, lr=0.1)
     seen = []
@@ -76,8 +89,9 @@ def test_the_average_is_the_sum_of_the_weights_with_shares_that_fall_by_the_deca
     t.average.update_parameters = watched
     t.round(initial(t), 0)
     expected = seen[0]
-    for weight in seen[1:]:
-        expected = 0.5 * expected + 0.5 * weight
+    for n, weight in enumerate(seen[1:], start=1):
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * weight
     assert len(seen) == 3
     assert torch.allclose(t.average.module.first.weight, expected, atol=1e-6)
 
