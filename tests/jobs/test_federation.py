@@ -111,7 +111,8 @@ def test_with_a_quorum_a_site_that_dies_in_each_job_is_left_out_and_the_rounds_g
     with federation.connect(settings(tmp_path), tmp_path / "work") as connected:
         result = federation.run(connected, job, build.token(job), SITES, tmp_path / "result", events.append)
     rounds = [e for e in events if e.kind == "round"]
-    assert [(e.round, sorted(e.sites)) for e in rounds] == [(0, SITES), (1, ["east"]), (2, ["east"])]
+    assert [(e.round, sorted(e.sites)) for e in rounds[:2]] == [(0, SITES), (1, ["east"])]
+    assert (rounds[2].round, "east" in rounds[2].sites) == (2, True)  # `north` may be back by then, and may not
     assert "its process died twice" in rounds[1].left_out["north"]
     assert len([e for e in events if e.status.startswith(federation.LOST)]) == 2
     np.testing.assert_array_equal(weights.load(result / GLOBAL)["w"], np.full((2, 3), 3.0, np.float32))

@@ -155,7 +155,10 @@ def test_what_comes_back_is_what_the_simulator_brings(walk):
     for name in ("intensity_distance", "class_agreement", "membership_loss_auc", "copies_pixel"):
         assert score["measures"][name]["value"] is not None
         assert score["measures"][name]["sites"].keys() == set(SITES)
-    assert {(of["site"], len(of["covariance"])) for of in score["spread"]} == {(s, 4) for s in SITES}
+    for of in score["spread"]:  # small cells of test images could be solved from it
+        cells = [by_split["test"] for by_split in validation["sites"][of["site"]]["counts"].values()]
+        assert (of["covariance"] and len(of["covariance"])) == (4 if all(isinstance(n, int) for n in cells) else None)
+    assert sorted(of["site"] for of in score["spread"]) == SITES
 
 
 def test_the_nearest_pairs_are_pictures_that_stay_at_their_site(walk):
