@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedsynth.dataset import ImageSet
+    from fedsynth.params import Params
 
 LONGEST = 5000  # characters that MLflow's database keeps of a description
 FILE = "MODEL_CARD.md"
@@ -23,6 +27,13 @@ def card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:
     ]
     text = "\n\n".join(parts)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def papers(params: Params, model: dict[str, Any], synthetic: ImageSet, facts: dict[str, Any]) -> dict[str, str]:
+    """File name -> text of what goes with a synthetic set wherever it goes: datasheet and model card."""
+    from fedsynth.datasheet import datasheet
+
+    return {"DATASHEET.md": datasheet(params, model, synthetic, facts), FILE: model_card(model, facts)}
 
 
 def model_card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:

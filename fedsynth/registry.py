@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedsynth import outputs, promotion, weights
-from fedsynth.card import FILE, LONGEST, card, model_card
+from fedsynth.card import FILE, LONGEST, card, model_card, papers
 from fedsynth.errors import UserError
 from fedsynth.lineage import key, lineage
 from fedsynth.params import Image, Params
@@ -144,10 +144,10 @@ def judge(params: Params, root: Path, model: str, number: str, facts: dict[str, 
     text = card(about, facts)[: LONGEST - len(mark + history)] + mark + history
     if text != version.description:
         client.update_model_version(name, number, text)
-    papers = _papers(params, root, model, about, facts)
+    texts = _papers(params, root, model, about, facts)
     for made in _logged(client, version):
         with tempfile.TemporaryDirectory() as temporary:
-            for paper, words in papers.items():
+            for paper, words in texts.items():
                 path = Path(temporary) / paper
                 path.write_text(words, encoding="utf-8")
                 client.log_model_artifact(made, str(path))
@@ -156,13 +156,11 @@ def judge(params: Params, root: Path, model: str, number: str, facts: dict[str, 
 def _papers(params: Params, root: Path, model: str, about: dict[str, Any], facts: dict[str, Any]) -> dict[str, str]:
     """What goes with the exported set: the model card, and the datasheet where the set that was scored lies in the project."""
     from fedsynth.dataset import ImageSet
-    from fedsynth.datasheet import datasheet
 
     folder = root / "data" / "synthetic" / model
-    papers = {FILE: model_card(about, facts)}
-    if folder.is_dir():
-        papers["DATASHEET.md"] = datasheet(params, about, ImageSet.load(folder, verify=False), facts)
-    return papers
+    if not folder.is_dir():
+        return {FILE: model_card(about, facts)}
+    return papers(params, about, ImageSet.load(folder, verify=False), facts)
 
 
 def _logged(client: MlflowClient, version: ModelVersion) -> list[str]:

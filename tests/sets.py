@@ -108,3 +108,10 @@ def _draw(image: Image, label: int, rng: np.random.Generator) -> np.ndarray:
         scan = np.where(lesion, bright, np.where(radius < 1, -0.2, -0.9)) + rng.normal(0, 0.04, image.size)
         planes.append(np.clip(scan, -1, 1) if kind == "image" else np.where(lesion, 1.0, -1.0))
     return np.stack(planes)
+
+
+def spoilt(images: ImageSet, *splits: str) -> ImageSet:
+    """The same set with NaN in every image of these splits, so that whoever looks at one shows it."""
+    arrays = np.array(images.images)
+    arrays[images.manifest["split"].isin(splits).to_numpy()] = np.nan
+    return ImageSet(images.manifest, arrays)

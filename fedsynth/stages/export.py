@@ -6,9 +6,8 @@ import shutil
 from pathlib import Path
 
 from fedsynth import outputs
-from fedsynth.card import FILE, model_card
+from fedsynth.card import papers
 from fedsynth.dataset import ImageSet
-from fedsynth.datasheet import datasheet
 from fedsynth.facts import facts
 from fedsynth.params import Params
 from fedsynth.weights import ABOUT
@@ -21,22 +20,22 @@ def export(params: Params, root: Path, model: str) -> None:
     """
     about, drawn = outputs.read(root / "models" / model / ABOUT, f"train@{model}"), ImageSet.load(root / "data" / "synthetic" / model)
     known, folder = facts(params, root, model), root / "data" / "export" / model
-    papers = {"DATASHEET.md": datasheet(params, about, drawn, known), FILE: model_card(about, known)}
+    texts = papers(params, about, drawn, known)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    _write(folder, papers)
+    _write(folder, texts)
     for name, block in params.sample.exporters.items():
         part = folder / name
         part.mkdir()
         block.build().write(drawn, params.image, part)
-        _write(part, papers)
+        _write(part, texts)
         archive(part, folder / f"{name}.zip")  # a set is few large files
         shutil.rmtree(part)
     print(f"export@{model}: {', '.join(params.sample.exporters) or 'papers only'}; gates: {known['verdict']['said']}", flush=True)
 
 
-def _write(folder: Path, papers: dict[str, str]) -> None:
-    for name, text in papers.items():
+def _write(folder: Path, texts: dict[str, str]) -> None:
+    for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
 
 

@@ -8,7 +8,7 @@ import pytest
 from fedsynth.dataset import ImageSet
 from nvflare_jobs.train import client
 from nvflare_jobs.train import job as training
-from tests.sets import make_set, tiny_params
+from tests.sets import make_set, spoilt, tiny_params
 
 PARAMS = tiny_params()
 DIGESTS = {"north": "0" * 64}
@@ -24,17 +24,11 @@ def difference(real: ImageSet, folder) -> dict[str, np.ndarray]:
     return sent[0]
 
 
-def poisoned(real: ImageSet, split: str) -> ImageSet:
-    images = np.array(real.images)
-    images[(real.manifest["split"] == split).to_numpy()] = np.nan
-    return ImageSet(real.manifest, images)
-
-
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_a_generative_model_sees_no_image_that_it_is_judged_on(tmp_path, split):
     real = make_set(tmp_path / "north", PARAMS, "north", n=40)
     assert (real.manifest["split"] == split).any()
-    clean, with_poison = difference(real, tmp_path / "a"), difference(poisoned(real, split), tmp_path / "b")
+    clean, with_poison = difference(real, tmp_path / "a"), difference(spoilt(real, split), tmp_path / "b")
     assert clean.keys() == with_poison.keys()
     assert all(np.array_equal(clean[name], with_poison[name]) for name in clean)
     assert any(np.abs(array).max() > 0 for array in clean.values())
@@ -42,4 +36,4 @@ def test_a_generative_model_sees_no_image_that_it_is_judged_on(tmp_path, split):
 
 def test_the_poison_would_be_seen(tmp_path):
     real = make_set(tmp_path / "north", PARAMS, "north", n=40)
-    assert not all(np.isfinite(array).all() for array in difference(poisoned(real, "train"), tmp_path / "b").values())
+    assert not all(np.isfinite(array).all() for array in difference(spoilt(real, "train"), tmp_path / "b").values())

@@ -14,7 +14,7 @@ from fedsynth import outgoing
 from fedsynth.dataset import ImageSet, concatenate
 from fedsynth.measures import mean as score_mean
 from fedsynth.stages import networks, reference, score
-from tests.sets import make_set, tiny_params
+from tests.sets import make_set, spoilt, tiny_params
 
 USES = {
     "classification": {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 3, "features": 16}},
@@ -68,9 +68,7 @@ def rows(found):
 
 def poisoned(real: ImageSet) -> ImageSet:
     """The same set with NaN in every image that is not of the training split."""
-    images = np.array(real.images)
-    images[(real.manifest["split"] != "train").to_numpy()] = np.nan
-    return ImageSet(real.manifest, images)
+    return spoilt(real, "val", "test")
 
 
 def equal(one: networks.Networks, other: networks.Networks) -> bool:
