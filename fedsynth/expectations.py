@@ -149,7 +149,8 @@ def _least(params: Params, rows: pd.DataFrame) -> tuple[dict[str, int], list[str
     """Least images by split, and the labels that they are asked of."""
     least = {str(split): n for split, n in params.expectations.min_images.items()}
     if (rows["origin"] != "synthetic").any():
-        return least, params.image.labels
+        there = set(rows["label"])
+        return least, [name for name in params.image.labels if params.expectations.every_class or name in there]
     balance = params.sample.balance
     asked = [name for name in params.image.labels if balance == "uniform" or balance.get(name, 0) > 0]
     return {split: n for split, n in least.items() if split == "train"}, asked

@@ -140,6 +140,7 @@ class Split(Strict):
 
 class Expectations(Strict):
     min_images: dict[Literal["train", "val", "test"], int] = Field(default={"train": 5, "test": 3})  # per class and split
+    every_class: bool = True  # False: a site may have no image at all of some classes
     max_resolution_loss: float | None = Field(None, ge=1)  # warn where an axis was reduced by more than this factor
     max_spacing_ratio: float | None = Field(1.5, ge=1)  # warn where an axis' spacing is more than this factor off the set's median
     max_outlier: float | None = Field(8, gt=0)  # warn where a mean intensity is more than so many (robust) standard deviations off

@@ -34,7 +34,8 @@ HINTS = {
     "similar spacing": "voxels are of another size than in most images of the set: check the spacing at the source",
     "resolution kept": "small findings may be lost at this size: choose a larger image.size",
     "usual mean intensity": "far brighter or darker than most images of the set: look at it",
-    "enough images of each class and split": "add images of this class, choose other shares in split, or lower expectations.min_images",
+    "enough images of each class and split": "add images of this class, choose other shares in split, lower expectations.min_images, "
+    "or set expectations.every_class to false where a site may have none at all",
 }
 
 

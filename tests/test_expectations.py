@@ -219,6 +219,17 @@ def test_a_class_that_is_not_there_at_all(tmp_path):
     ]
 
 
+def test_a_class_that_a_site_need_not_have(tmp_path):
+    """A class with no image at all is allowed then; one with a few is still too small."""
+    params = tiny_params(expectations={"every_class": False})
+    make_set(tmp_path, params, n=30)
+    more = tiny_params(image={"labels": [*params.image.labels, "abscess"]}, expectations={"every_class": False})
+    assert validate(tmp_path, more).failures == []
+    rewrite(tmp_path, 0, label="abscess")
+    found = {f.expectation: f.values for f in validate(tmp_path, more).failures}
+    assert any(value.startswith("abscess in test: 0 images") for value in found["enough images of each class and split"])
+
+
 def test_a_mask_that_does_not_match_its_label(folder):
     for place, mask in ((0, 1.0), (1, -1.0)):
         image = np.load(folder / manifest.ARRAY)[place]
