@@ -106,7 +106,7 @@ def _by_site(use: str, facts: Facts, models: list[str], sites: list[str]) -> str
 def _by_class(of: dict[str, Any], models: list[str], sites: list[str]) -> list[str]:
     """Networks that saw synthetic images alone: a line for each metric of a class and model, and the worst of each model."""
     shown = [[line["label"], m, *(_class_cell(line["cells"][(m, s)]) for s in sites)] for line in of["lines"] for m in models]
-    worst = [f"{plain(m)}: {plain(w['label'])} at {plain(w['site'])} ({number(w['value'])})" for m, w in of["worst"].items()]
+    worst = [f"{plain(m)}: {plain(w['label'])} at {plain(w['site'])} ({number(w['value'])}{w['rest']})" for m, w in of["worst"].items()]
     return [table([f"{of['use']}, synthetic alone", "model", *sites], shown), f"Worst: {'; '.join(worst) or 'no cell is known'}."]
 
 
