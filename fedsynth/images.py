@@ -12,6 +12,7 @@ from fedsynth.params import Image
 from fedsynth.sources import Record
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow
+MOST = 4  # channels of an array that has them on its last axis; more is taken for a spatial axis
 Spacing = tuple[float, ...] | None
 
 
@@ -31,11 +32,7 @@ def read(path: Path, dims: int, mask: bool = False) -> tuple[np.ndarray, Spacing
         array, spacing = reader(path, dims, mask)
     except Exception as error:  # decoders raise anything on a broken file: SyntaxError, struct.error, zlib.error, EOFError …
         raise SetError(f"{path.name} cannot be read: {error}") from error
-    while array.ndim > dims and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.size == 0 or array.ndim not in (dims, dims + 1) or (array.ndim > dims and array.shape[-1] > 4):
-        raise SetError(f"{path.name} has the shape {array.shape}; image.size asks for {dims} axes")
-    planes = array[None] if array.ndim == dims else np.moveaxis(array, -1, 0)
+    planes = channels_first(array, dims, path.name)
     return np.ascontiguousarray(np.any(planes > 0, axis=0, keepdims=True) if mask else planes, dtype=np.float32), spacing
 
 
@@ -80,6 +77,15 @@ def _npy(path: Path, dims: int, mask: bool) -> tuple[np.ndarray, Spacing]:
 
 
 READERS = {".png": _pillow, ".jpg": _pillow, ".jpeg": _pillow, ".nii": _nifti, ".nii.gz": _nifti, ".npy": _npy}
+
+
+def channels_first(array: np.ndarray, dims: int, name: str) -> np.ndarray:
+    """An array (*S), or (*S, C) with up to 4 channels, as (C, *S) with `dims` spatial axes. Raises SetError with `name` for others."""
+    while array.ndim > dims and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.size == 0 or array.ndim not in (dims, dims + 1) or (array.ndim > dims and array.shape[-1] > MOST):
+        raise SetError(f"{name} has the shape {array.shape}; image.size asks for {dims} axes")
+    return array[None] if array.ndim == dims else np.moveaxis(array, -1, 0)
 
 
 def as_planes(planes: np.ndarray, wanted: int) -> np.ndarray:

@@ -20,7 +20,7 @@ COLUMNS = {
     "subject": str,  # stays at the site
     "label": str,
     "modality": str,  # image channels joined by "+"
-    "split": str,  # train, val or test, by a hash of the subject
+    "split": str,  # train, val or test: the source's own, or by a hash of the subject
     "index": int,  # row of images.npy
     "sha256": str,  # of the image channels as stored, so that a copy is seen whatever its mask or label
     "mask_sha256": str,  # of the mask channels as stored; empty without a mask channel

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from fedsynth.manifest import SetError
-from fedsynth.params import Strict
+from fedsynth.params import ParamsError, Strict
 
 TRIES = 20_000
 
@@ -41,6 +41,15 @@ class Partition(Strict):
     @property
     def names(self) -> list[str]:
         return [f"site-{i + 1}" for i in range(self.sites)] if isinstance(self.sites, int) else list(self.sites or [])
+
+
+def parse(entry: dict[str, Any] | None) -> Partition:
+    """A source's argument `partition`, checked. Raises ParamsError naming the key and its value."""
+    try:
+        return Partition.model_validate(entry or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ParamsError(f"source.args.partition {'.'.join(map(str, first['loc']))}: {first['msg']} ({first['input']!r})") from error
 
 
 def deal(subjects: pd.DataFrame, partition: Partition, seed: int) -> dict[str, str]:

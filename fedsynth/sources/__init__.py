@@ -6,11 +6,15 @@ hide the next, and validation names them all. The constructor may ask by name fo
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from fedsynth.manifest import SetError
 
 
 @dataclass
@@ -24,6 +28,7 @@ class Record:
     file: str = ""  # relative name, for messages at the site
     problem: str = ""
     mask_shape: tuple[int, ...] | None = None  # as read, where there is a mask
+    split: str = ""  # train, val or test where the set has splits of its own; else by a hash of the subject
 
 
 class Source(ABC):
@@ -38,3 +43,11 @@ class Source(ABC):
     @abstractmethod
     def records(self, site: str) -> Iterator[Record]:
         """The site's images, in a fixed order; the same arguments and seed give the same bytes."""
+
+
+def path_of(text: str, argument: str, what: str) -> Path:
+    """A path of params.yaml, with `~` and `${NAMES}` of environment variables filled in. Raises SetError where one is not set."""
+    filled = os.path.expandvars(text)
+    if "$" in filled:
+        raise SetError(f"source.args.{argument} {text!r}: set the environment variable that it names to {what}")
+    return Path(filled).expanduser()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -11,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from fedsynth import images
 from fedsynth.manifest import FILE, SetError
 from fedsynth.params import Image, ParamsError
-from fedsynth.partition import Partition, deal
-from fedsynth.sources import Record, Source
+from fedsynth.partition import deal, parse
+from fedsynth.sources import Record, Source, path_of
 
 COLUMNS = ("image", "mask", "label", "site", "subject", "modality")
 
@@ -37,11 +35,7 @@ class Table(Source):
         if len(image.masks) > 1:
             raise ParamsError(f"a table has one mask for each image, but image.channels names {len(image.masks)}: {image.masks}")
         self.image, self.seed, self.folder, self.partition, self.labels = image, seed, folder, partition, labels
-        try:
-            self._partition = Partition.model_validate(partition or {})
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ParamsError(f"source.args.partition {'.'.join(map(str, first['loc']))}: {first['msg']} ({first['input']!r})") from error
+        self._partition = parse(partition)
 
     def sites(self) -> list[str]:
         return self._partition.names or list(dict.fromkeys(self._rows["site"]))
@@ -66,10 +60,7 @@ class Table(Source):
 
     @cached_property
     def _folder(self) -> Path:
-        folder = os.path.expandvars(self.folder)
-        if "$" in folder:
-            raise SetError(f"source.args.folder {self.folder!r}: set the environment variable that it names to the folder of {FILE}")
-        return Path(folder).expanduser()
+        return path_of(self.folder, "folder", f"the folder of {FILE}")
 
     @cached_property
     def _rows(self) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.D
 
 
 def _row(params: Params, record: Record) -> tuple[dict[str, Any], np.ndarray]:
-    image, problem, spacing = params.image, record.problem, None
+    image, problem, spacing = params.image, record.problem or _wrong_split(record), None
     array = np.zeros((len(image.channels), *image.size), np.float32)
     if not problem:
         try:
@@ -56,7 +56,7 @@ def _row(params: Params, record: Record) -> tuple[dict[str, Any], np.ndarray]:
         "subject": record.subject,
         "label": record.label,
         "modality": "+".join(image.images),
-        "split": manifest.split_of(record.subject, params.split.val, params.split.test, params.seed),
+        "split": _split(params, record),
         "origin": "real",
         "spacing_mm": manifest.by(spacing),
         "source_shape": manifest.by(read[0].shape) if read else "",
@@ -66,6 +66,18 @@ def _row(params: Params, record: Record) -> tuple[dict[str, Any], np.ndarray]:
         "problem": problem,
     }
     return manifest.row(len(image.images), array, **facts), array
+
+
+def _split(params: Params, record: Record) -> str:
+    """The record's own split where it has one: whoever made the set knew what belongs together; else by a hash of the subject."""
+    own = record.split if record.split in manifest.SPLITS else ""
+    return own or manifest.split_of(record.subject, params.split.val, params.split.test, params.seed)
+
+
+def _wrong_split(record: Record) -> str:
+    if record.split in ("", *manifest.SPLITS):
+        return ""
+    return f"{record.file} is in the split {record.split!r}; a source may name {', '.join(manifest.SPLITS)}, or none"
 
 
 def _line(site: str, table: pd.DataFrame, labels: list[str]) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from fedsynth import manifest, params
 from fedsynth.dataset import ImageSet
+from fedsynth.sources import Record, Source
 from fedsynth.stages.ingest import ingest, ingest_site
 from tests.realdata import real
 from tests.sets import tiny_params
@@ -71,6 +72,30 @@ def test_images_of_one_subject_are_in_one_split(tmp_path):
     for rows in ingest(table_params(tmp_path / "files"), tmp_path / "sets").values():
         assert rows.groupby("subject")["split"].nunique().max() == 1
         assert rows["split"].nunique() > 1
+
+
+class Splits(Source):
+    """One site with an image in each of the named splits."""
+
+    def __init__(self, *names):
+        self.names = names
+
+    def sites(self):
+        return ["north"]
+
+    def records(self, site):
+        for number, name in enumerate(self.names):
+            planes = {c: np.eye(16, dtype=np.float32) for c in ("t1", "t2", "lesion")}
+            yield Record(planes, "none", f"patient {number}", file=f"{number}.png", split=name)
+
+
+def test_a_sources_own_split_is_kept_and_no_other_word_is_taken_for_one(tmp_path):
+    asked = tiny_params(split={"val": 0, "test": 0.99})
+    rows = ingest_site(asked, Splits("train", "val", "test", "", "valid"), "north", tmp_path)
+    assert rows["split"].tolist() == ["train", "val", "test", "test", "test"]
+    *good, bad = rows["problem"]
+    assert not any(good)
+    assert bad.startswith("4.png is in the split 'valid'; a source may name train, val, test")
 
 
 def test_an_empty_site_is_an_empty_set(tmp_path, capsys):
