@@ -6,6 +6,7 @@ import pytest
 from fedsynth import sources
 from fedsynth.params import Block, Image
 from fedsynth.stages.ingest import ingest
+from tests.archives import make_npz
 from tests.contracts.kinds import classes
 from tests.sets import tiny_params
 from tests.tables import make_table
@@ -20,6 +21,9 @@ def arguments(name, folder):
         if not (folder / "files").exists():
             make_table(folder / "files", subjects=9)
         return {"folder": str(folder / "files"), "labels": dict(zip("abc", IMAGE.labels, strict=True))}
+    if name == "MedMNIST":
+        make_npz(folder / "set.npz", masks=True)
+        return {"file": str(folder / "set.npz"), "labels": IMAGE.labels, "partition": {"kind": "iid", "sites": 2}}
     raise NotImplementedError(f"give {name} small arguments here, so that it is tested")
 
 
