@@ -12,15 +12,25 @@ import pandas as pd
 
 from fedsynth.dataset import ImageSet
 from fedsynth.manifest import FILE
-from fedsynth.params import Image
+from fedsynth.params import Block, Image
 
 COPIED = ["label", "site", "subject", "image_id", "split", "origin", "model", "seed"]  # from the set's manifest
+COLUMNS = ["image", "mask", "label", "site", "subject", "modality", *COPIED[3:]]  # of the exported table
 
 
 class Exporter(ABC):
     @abstractmethod
     def write(self, images: ImageSet, image: Image, folder: Path) -> None:
-        """Write every image of the set into `folder` (empty), with a table of them."""
+        """Write every image of the set into `folder` (empty), with a table of them. Rows with a problem have no pixels and are left out."""
+
+    def source(self, image: Image, folder: Path) -> Block:
+        """The source that reads again what `write` has put into `folder` (its tar files, if any, unpacked there)."""
+        return Block(class_path="fedsynth.sources.table.Table", args={"folder": str(folder)})
+
+    def layout(self, image: Image) -> dict[str, str]:
+        """What each file is, for the datasheet; that of `manifest.csv` is said there."""
+        files = {"images/": "one file for each image and image channel: <image_id>-<channel>"}
+        return files | ({"masks/": "one file for each image and mask channel: <image_id>-<channel>"} if image.masks else {})
 
 
 Save = Callable[[Path, np.ndarray, str, dict[str, Any]], None]
@@ -30,20 +40,38 @@ def write_files(images: ImageSet, image: Image, folder: Path, ending: str, save:
     """A file for each channel of each image, and `manifest.csv`, a row for each image channel.
 
     Files are written by `save(path, array (*S) in [-1, 1], kind of channel, row of the set's manifest)`.
-
-    The table is one that fedsynth.sources.table.Table reads: its `modality` is the channel's name, its `mask` the first mask channel; those
-    of further mask channels lie beside it. Rows with a problem have no pixels and are left out.
     """
     for part in ["images"] + ["masks"] * bool(image.masks):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    rows = []
-    for row, array in zip(images.manifest.to_dict("records"), images.images, strict=True):
-        if row["problem"]:
-            continue
+    table = []
+    for row, array in usable(images):
         names = {c: f"{'images' if c in image.images else 'masks'}/{row['image_id']}-{c}{ending}" for c in image.channels}
         for channel, plane in zip(image.channels, array, strict=True):
             save(folder / names[channel], plane, image.channels[channel], row)
-        mask = names[image.masks[0]] if image.masks else ""
-        rows += [{"image": names[c], "mask": mask, "modality": c, **{k: row[k] for k in COPIED}} for c in image.images]
-    columns = ["image", "mask", "label", "site", "subject", "modality", *COPIED[3:]]
-    pd.DataFrame(rows, columns=columns).to_csv(folder / FILE, index=False, lineterminator="\n")
+        table += rows(image, row, names)
+    write_table(folder, table)
+
+
+def usable(images: ImageSet) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """The manifest's row and the array (C, *S) of each image without a problem."""
+    both = zip(images.manifest.to_dict("records"), images.images, strict=True)
+    return [(row, array) for row, array in both if not row["problem"]]
+
+
+def rows(image: Image, row: dict[str, Any], files: dict[str, str], **more: Any) -> list[dict[str, Any]]:
+    """The table's rows of one image, one for each image channel; `files` names each channel's file, `more` are further columns.
+
+    They are what fedsynth.sources.table.Table reads: `modality` is the channel's name, `mask` the first mask channel's file; further mask
+    channels are not in the table.
+    """
+    mask = files[image.masks[0]] if image.masks else ""
+    return [{"image": files[c], "mask": mask, "modality": c, **{k: row[k] for k in COPIED}, **more} for c in image.images]
+
+
+def write_table(folder: Path, table: list[dict[str, Any]], more: tuple[str, ...] = ()) -> None:
+    pd.DataFrame(table, columns=[*COLUMNS, *more]).to_csv(folder / FILE, index=False, lineterminator="\n")
+
+
+def gray(plane: np.ndarray) -> np.ndarray:
+    """[-1, 1] as 0 to 255, uint8."""
+    return np.rint((plane.clip(-1, 1) + 1) * 127.5).astype(np.uint8)

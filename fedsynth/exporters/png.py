@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 
 from fedsynth.dataset import ImageSet
-from fedsynth.exporters import Exporter, write_files
+from fedsynth.exporters import Exporter, gray, write_files
 from fedsynth.params import Image, ParamsError
 
 
@@ -18,10 +18,11 @@ class PNG(Exporter):
     def write(self, images: ImageSet, image: Image, folder: Path) -> None:
         if len(image.size) != 2:
             raise ParamsError(f"PNG holds slices, but image.size is {list(image.size)}; export volumes with fedsynth.exporters.nifti.NIfTI")
-        write_files(images, image, folder, ".png", _save)
+        write_files(images, image, folder, ".png", lambda path, plane, kind, row: save(path, plane))
 
 
-def _save(path: Path, plane: np.ndarray, kind: str, row: dict[str, Any]) -> None:
+def save(to: Path | BinaryIO, plane: np.ndarray) -> None:
+    """A plane (H, W) in [-1, 1] as an 8-bit gray PNG."""
     from PIL import Image as Pillow
 
-    Pillow.fromarray(np.rint((plane.clip(-1, 1) + 1) * 127.5).astype(np.uint8)).save(path)
+    Pillow.fromarray(gray(plane)).save(to, format="PNG")
