@@ -18,6 +18,7 @@ def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet, facts:
     from fedsynth.facttables import tables
 
     rows = synthetic.manifest
+    exporters = {e.class_path.rpartition(".")[2]: e.build() for e in params.sample.exporters.values()}
     return render(
         "datasheet.md.j2",
         params=params,
@@ -29,9 +30,22 @@ def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet, facts:
         version=", ".join(sorted(set(rows["model"]))),
         seeds=", ".join(str(s) for s in sorted(set(rows["seed"]))),
         size=" × ".join(map(str, params.image.size)),
-        exporters=[e.class_path.rpartition(".")[2] for e in params.sample.exporters.values()],
+        exporters=list(exporters),
+        layouts=_same({name: exporter.layout(params.image) for name, exporter in exporters.items()}),
         t=tables(facts),
     )
+
+
+def _same(layouts: dict[str, dict[str, str]]) -> list[tuple[list[str], dict[str, str]]]:
+    """Each layout once, with the names of the exporters that have it."""
+    found: list[tuple[list[str], dict[str, str]]] = []
+    for name, files in layouts.items():
+        names = next((names for names, known in found if known == files), None)
+        if names is None:
+            found.append(([name], files))
+        else:
+            names.append(name)
+    return found
 
 
 def render(template: str, **known: Any) -> str:

@@ -98,6 +98,17 @@ def test_the_layout_is_that_of_the_exporters_if_there_are_any(params, synthetic,
     assert "images.npy" in datasheet(tiny_params(), model_of(params), synthetic, known)
 
 
+def test_each_layout_stands_once_under_the_names_of_its_exporters(synthetic, known):
+    paths = ["png.PNG", "nifti.NIfTI", "npz.NPZ", "webdataset.WebDataset"]
+    asked = tiny_params(sample={"exporters": {path: {"class_path": f"fedsynth.exporters.{path}"} for path in paths}})
+    text = datasheet(asked, model_of(asked), synthetic, known)
+    layout = text[text.index("## File layout") : text.index("## Uses")]
+    assert layout.count("    images/ ") == layout.count("    masks/ ") == 1
+    assert "  PNG, NIfTI:\n" in layout
+    assert "    images.npz         train_images (0 to 255), train_labels (0 none, 1 infiltrating, 2 extra_axial), train_masks" in layout
+    assert "    shard-*.tar        for each image <image_id>.<channel>.png and <image_id>.json" in layout
+
+
 def test_the_same_set_gives_the_same_text_so_that_archives_do_not_change(params, synthetic, known):
     assert datasheet(params, model_of(params), synthetic, known) == datasheet(params, model_of(params), synthetic, known)
 
