@@ -49,16 +49,19 @@ class Diffusion(Family):
     def players(self) -> dict[str, nn.Module]:
         return {"unet": self.unet}
 
-    def velocity(self, x: Tensor, t: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """The U-Net's v (B, C, *S) at x_t and t (B,) in [0, 1000]; y = `labels` stands for "any class"."""
+    def predict(self, x: Tensor, t: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """What the U-Net tells (B, C, *S) of x_t at t (B,) in [0, 1000]: here v; y = `labels` stands for "any class"."""
         patches = to_patches(with_given(x, given, self.given), self.patch)
         return from_patches(self.unet(patches, t, class_labels=y).float(), self.patch)
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         schedule, noise = self.schedule(), torch.randn_like(x)
         t = schedule.sample_timesteps(x)
-        forgotten = torch.where(torch.rand(len(y), device=y.device) < self.drop, self.labels, y)
-        return F.mse_loss(self.velocity(schedule.add_noise(x, noise, t), t, forgotten, given), x - noise)
+        return F.mse_loss(self.predict(schedule.add_noise(x, noise, t), t, self.forget(y), given), x - noise)
+
+    def forget(self, y: Tensor) -> Tensor:
+        """y with `drop` of the labels as "any class"."""
+        return torch.where(torch.rand(len(y), device=y.device) < self.drop, self.labels, y)
 
     @torch.no_grad()
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -76,8 +79,8 @@ class Diffusion(Family):
         """v_any + guidance (v_class - v_any)."""
         t = torch.full((len(y),), time, device=x.device)
         if self.guidance == 1:
-            return self.velocity(x, t, y, given)
+            return self.predict(x, t, y, given)
         both = torch.cat([y, torch.full_like(y, self.labels)])
         twice = None if given is None else torch.cat([given, given])
-        ours, anyones = self.velocity(torch.cat([x, x]), torch.cat([t, t]), both, twice).chunk(2)
+        ours, anyones = self.predict(torch.cat([x, x]), torch.cat([t, t]), both, twice).chunk(2)
         return anyones + self.guidance * (ours - anyones)

@@ -36,7 +36,7 @@ def test_guidance_1_is_the_model_itself_and_0_is_any_class():
     y, x, t = torch.tensor([0, 1, 2]), torch.randn(3, 2, 8, 8), torch.full((3,), 400.0)
     family = make(guidance=1)
     with torch.no_grad():
-        plain, anyones = family.velocity(x, t, y, None), family.velocity(x, t, torch.full_like(y, 3), None)
+        plain, anyones = family.predict(x, t, y, None), family.predict(x, t, torch.full_like(y, 3), None)
         assert not torch.allclose(plain, anyones)
         assert torch.equal(family.guided(x, 400.0, y, None), plain)
         family.guidance = 1 + 1e-9
