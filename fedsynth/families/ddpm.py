@@ -1,4 +1,4 @@
-"""Denoising diffusion: a U-Net learns to tell the noise in an image; sampling takes it away in many random steps or in few straight ones."""
+"""Denoising diffusion: a U-Net learns to tell the noise in an image; sampling takes it away in many random or few plain steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TARGETS = ("epsilon", "v_prediction")
 
 
 class DDPM(Diffusion):
-    """DDPM: Ho et al. 2020, arXiv:2006.11239, loss of equation 14, with the samplers of DDIM: Song et al. 2021, arXiv:2010.02502, equation 12.
+    """DDPM: Ho et al. 2020, arXiv:2006.11239, equation 14; sampled by DDIM's equation 12: Song et al. 2021, arXiv:2010.02502.
 
     x_t = sqrt(a_t) x + sqrt(1 - a_t) noise, t = 0 … `times` - 1. `target`: what the U-Net tells, "epsilon" the noise, or "v_prediction"
     v = sqrt(a_t) noise - sqrt(1 - a_t) x (Salimans & Ho 2022, arXiv:2202.00512), which is steadier in few steps.
@@ -45,7 +45,7 @@ class DDPM(Diffusion):
     def noising(self) -> DDIMScheduler:
         """With the times of the sampler: `times` - 1, … , in strides that end at -1, the image itself.
 
-        MONAI's own times have another stride than its `step` takes, so that each step would end at a noise level that the next does not begin at.
+        MONAI's own times have another stride than its `step` takes: a step would not end at the noise level where the next begins.
         """
         scheduler = DDIMScheduler(self.times, self.beta, prediction_type=self.target)
         scheduler.set_timesteps(self.steps)
