@@ -16,17 +16,29 @@ Arrays = dict[str, np.ndarray]
 Update = tuple[str, float, Arrays]  # site, weight, difference to what the site received
 
 
-class FedAvg:
-    """`shared`: which parameters travel: "*" for all, or a pattern of their names ("generator.*"); the others stay at the site."""
+WEIGHTINGS = ("images", "equal")
 
-    def __init__(self, shared: str = "*"):
-        self.shared = shared
+
+class FedAvg:
+    """`shared`: which parameters travel: "*" for all, a pattern of their names ("generator.*"), or several of which the last that fits
+    decides and "!" keeps at the site: ["unet.*", "!unet.down_blocks.*"]. What stays is at the centre as it was in the beginning, so that
+    all that the sampler needs must travel.
+
+    `weighting`: a site counts by its number of training "images" (the paper), or as much as every other ("equal").
+    Raises ValueError for another weighting.
+    """
+
+    def __init__(self, shared: str | list[str] = "*", weighting: str = "images"):
+        self.shared, self.weighting = shared, weighting
+        if weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, not {weighting!r}")
 
     # at the site
 
     def parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
         """The parameters that travel, by name. Buffers never do: averaging a counter or a mask means nothing."""
-        chosen = {name: p for name, p in model.named_parameters() if fnmatchcase(name, self.shared)}
+        patterns = [self.shared] if isinstance(self.shared, str) else self.shared
+        chosen = {name: p for name, p in model.named_parameters() if travels(name, patterns)}
         if not chosen:
             raise ValueError(f"no parameter of {type(model).__name__} matches shared={self.shared!r}")
         return chosen
@@ -71,7 +83,17 @@ class FedAvg:
 
         Sites are added in the order of their names, in float64, so that the same updates give the same bits.
         """
-        return weighted_mean(updates)
+        return self.mean(updates)
+
+    def mean(self, updates: list[Update]) -> Arrays:
+        """Of the sites' differences, by `weighting`."""
+        return weighted_mean([(site, w if self.weighting == "images" else 1.0, d) for site, w, d in updates])
+
+
+def travels(name: str, patterns: list[str]) -> bool:
+    """Whether the last pattern that fits the name does so without a "!"."""
+    fitting = [p for p in patterns if fnmatchcase(name, p.removeprefix("!"))]
+    return bool(fitting) and not fitting[-1].startswith("!")
 
 
 def weighted_mean(updates: list[Update]) -> Arrays:

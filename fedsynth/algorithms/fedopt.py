@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update, weighted_mean
+from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update
 
 
 class FedOpt(FedAvg):
     """`optimizer` is a class of torch.optim ("SGD", "Adam", "Adagrad"); SGD with lr 1 and no momentum is FedAvg."""
 
     def __init__(self, optimizer: str = "SGD", lr: float = 1.0, momentum: float | None = None, betas: tuple[float, float] | None = None,
-                 eps: float | None = None, shared: str = "*"):  # fmt: skip
-        super().__init__(shared)
+                 eps: float | None = None, shared: str | list[str] = "*", weighting: str = "images"):  # fmt: skip
+        super().__init__(shared, weighting)
         self.optimizer, self.lr, self.momentum, self.betas, self.eps = optimizer, lr, momentum, betas, eps
         self._server: Any = None
 
@@ -22,7 +22,7 @@ class FedOpt(FedAvg):
         """The optimiser's step on the pseudo-gradient -mean difference; its moments live as long as the job."""
         import torch  # here only: no other algorithm needs torch at the server
 
-        mean = weighted_mean(updates)
+        mean = self.mean(updates)
         if self._server is None:
             options = {"momentum": self.momentum, "betas": self.betas, "eps": self.eps}
             points = {n: torch.zeros(d.shape) for n, d in mean.items()}

@@ -11,8 +11,8 @@ from fedsynth.algorithms.fedavg import FedAvg
 class FedProx(FedAvg):
     """FedAvg with mu/2 ||w - w_t||^2 in every player's loss, which holds sites near the global model. mu = 0 is FedAvg."""
 
-    def __init__(self, mu: float = 0.01, shared: str = "*"):
-        super().__init__(shared)
+    def __init__(self, mu: float = 0.01, shared: str | list[str] = "*", weighting: str = "images"):
+        super().__init__(shared, weighting)
         if mu < 0:
             raise ValueError(f"mu must be at least 0, not {mu}")
         self.mu = mu

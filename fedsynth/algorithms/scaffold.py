@@ -20,8 +20,8 @@ PREFIX = "control:"
 class Scaffold(FedAvg):
     """FedAvg whose local steps are corrected by c - c_i (equation 3). With any optimiser: the correction is its own step, lr (c_i - c)."""
 
-    def __init__(self, shared: str = "*"):
-        super().__init__(shared)
+    def __init__(self, shared: str | list[str] = "*", weighting: str = "images"):
+        super().__init__(shared, weighting)
         self._mine: dict[str, Tensor] = {}  # c_i
 
     def begin(self, model: nn.Module, incoming: dict[str, Tensor]) -> None:
@@ -61,7 +61,7 @@ class Scaffold(FedAvg):
         return initial | {PREFIX + n: np.zeros_like(a) for n, a in initial.items()}
 
     def aggregate(self, updates: list[Update]) -> Arrays:
-        """Weights by n_k; the control's change as a plain mean over the sites, c + 1/N sum of the changes (algorithm 1, line 17)."""
+        """By `weighting`; the control's change as a plain mean over the sites, c + 1/N sum of the changes (algorithm 1, line 17)."""
         equal = [(site, 1.0, {n: a for n, a in d.items() if n.startswith(PREFIX)}) for site, _, d in updates]
         plain = [(site, w, {n: a for n, a in d.items() if not n.startswith(PREFIX)}) for site, w, d in updates]
-        return weighted_mean(plain) | weighted_mean(equal)
+        return self.mean(plain) | weighted_mean(equal)

@@ -76,3 +76,10 @@ def test_the_state_of_a_site_passes_through_a_checkpoint(cls, tmp_path):
     again = cls()
     again.load_state(checkpoint.load(tmp_path / "state.pt"))
     assert str(again.state()) == str(algorithm.state())
+
+
+def test_equal_weighting_leaves_the_numbers_of_images_out(cls):
+    few = [("a", 3.0, {"w": np.float32([4])}), ("b", 1.0, {"w": np.float32([0])})]
+    same = [(site, 1.0, d) for site, _, d in few]
+    np.testing.assert_array_equal(cls(weighting="equal").aggregate(few)["w"], cls().aggregate(same)["w"])
+    assert not np.array_equal(cls().aggregate(few)["w"], cls().aggregate(same)["w"])
