@@ -13,6 +13,7 @@ from fedsynth.manifest import SetError
 from fedsynth.params import ParamsError, Strict
 
 TRIES = 20_000
+BY_CLASS, EQUAL = ("dirichlet", "silos"), ("iid", "silos")  # kinds that deal each class for itself; in equal shares
 
 
 class Partition(Strict):
@@ -20,13 +21,14 @@ class Partition(Strict):
 
     `site`: by the table's column; `sites` may then pick and order. `iid`: equal shares. `quantity`: shares of all subjects from a Dirichlet
     distribution. `dirichlet`: such shares for each class anew (after Hsu et al. 2019, arXiv:1909.06335): a small `alpha` skews the
-    classes, a large one is iid.
+    classes, a large one is iid. `silos`: one class at each site (McMahan et al. 2017's pathological case, at its end); sites of one class
+    share it equally, and with fewer sites than classes each has several. Validation then needs `expectations.every_class: false`.
     """
 
-    kind: Literal["site", "iid", "dirichlet", "quantity"] = "site"
+    kind: Literal["site", "iid", "dirichlet", "quantity", "silos"] = "site"
     sites: list[str] | int | None = None  # names, or a number of them: site-1, site-2, …
     alpha: float = Field(0.5, gt=0)
-    min_images: int = Field(0, ge=0)  # at each site (with `dirichlet`: of each class); shares are drawn again until it holds
+    min_images: int = Field(0, ge=0)  # at each site (with `dirichlet` and `silos`: of each class there); drawn again until it holds
 
     @model_validator(mode="after")
     def _consistent(self) -> Partition:
@@ -59,24 +61,30 @@ def deal(subjects: pd.DataFrame, partition: Partition, seed: int) -> dict[str, s
     """
     rng = np.random.default_rng([seed, zlib.crc32(b"partition")])
     subjects = subjects.sort_values("subject")
-    groups = [group for _, group in subjects.groupby("label")] if partition.kind == "dirichlet" else [subjects]
+    groups = [group for _, group in subjects.groupby("label")] if partition.kind in BY_CLASS else [subjects]
     sites: dict[str, str] = {}
-    for group in groups:
+    for number, group in enumerate(groups):
         mixed = group.iloc[rng.permutation(len(group))]
-        sites |= dict(zip(mixed["subject"], np.array(partition.names)[_places(mixed, partition, rng)].tolist(), strict=True))
+        names = _silo(partition.names, number, len(groups)) if partition.kind == "silos" else partition.names
+        sites |= dict(zip(mixed["subject"], np.array(names)[_places(mixed, partition, len(names), rng)].tolist(), strict=True))
     return sites
 
 
-def _places(group: pd.DataFrame, partition: Partition, rng: np.random.Generator) -> np.ndarray:
-    """(subjects,) int: the site of each, such that the images at each site are in the drawn shares, to within a subject."""
-    images, k = group["images"].to_numpy(), len(partition.names)
+def _silo(names: list[str], number: int, classes: int) -> list[str]:
+    """The sites that hold class `number` of so many."""
+    return names[number::classes] or [names[number % len(names)]]
+
+
+def _places(group: pd.DataFrame, partition: Partition, k: int, rng: np.random.Generator) -> np.ndarray:
+    """(subjects,) int: the site of each out of k, such that the images at each site are in the drawn shares, to within a subject."""
+    images = group["images"].to_numpy()
     middle = (np.cumsum(images) - images / 2) / images.sum()
     for _ in range(TRIES if images.sum() >= k * partition.min_images else 0):
-        share = np.full(k, 1 / k) if partition.kind == "iid" else rng.dirichlet(np.full(k, partition.alpha))
+        share = np.full(k, 1 / k) if partition.kind in EQUAL else rng.dirichlet(np.full(k, partition.alpha))
         places = np.minimum(np.searchsorted(np.cumsum(share), middle), k - 1)  # rounding may leave the last sum below 1
         if np.bincount(places, weights=images, minlength=k).min() >= partition.min_images:
             return places
-    of = f" of class {group['label'].iloc[0]!r}" if partition.kind == "dirichlet" else ""
+    of = f" of class {group['label'].iloc[0]!r}" if partition.kind in BY_CLASS else ""
     raise SetError(
         f"partition: {images.sum()} images of {len(group)} subjects{of} do not give each of {k} sites {partition.min_images}; "
         "lower partition.min_images, raise alpha, or take fewer sites"

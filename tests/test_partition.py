@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from fedsynth.manifest import SetError
 from fedsynth.partition import Partition, deal
 
-KINDS = ["iid", "dirichlet", "quantity"]
+KINDS = ["iid", "dirichlet", "quantity", "silos"]
 
 
 def table(n=300, images=1):
@@ -39,7 +39,7 @@ def test_every_subject_is_at_exactly_one_of_the_sites(people, kind, sites, alpha
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_seed_changes_the_sites(kind):
-    partition = Partition(kind=kind, sites=3)
+    partition = Partition(kind=kind, sites=4)  # two silos share a class
     assert deal(table(), partition, 1) != deal(table(), partition, 2)
 
 
@@ -57,6 +57,23 @@ def test_dirichlet_with_a_small_alpha_skews_the_classes():
     skewed = [counts(table(), Partition(kind="dirichlet", sites=4, alpha=0.1), seed) for seed in range(20)]
     assert pd.concat(skewed).max(axis=1).mean() > 40  # of the 25 of each class that each site would have had
     assert all((c.sum() == 100).all() for c in skewed)
+
+
+def test_silos_have_one_class_each():
+    found = counts(table(), Partition(kind="silos", sites=3))
+    assert found.to_numpy().tolist() == [[100, 0, 0], [0, 100, 0], [0, 0, 100]]
+
+
+def test_more_silos_than_classes_share_a_class_equally():
+    found = counts(table(), Partition(kind="silos", sites=5))
+    assert ((found > 0).sum(axis=1) == 1).all()
+    assert found.loc[found["a"] > 0, "a"].tolist() == [50, 50]
+    assert (found.sum() == 100).all()
+
+
+def test_fewer_silos_than_classes_have_several_and_none_is_split():
+    found = counts(table(), Partition(kind="silos", sites=2))
+    assert found.to_numpy().tolist() == [[100, 0, 100], [0, 100, 0]]
 
 
 def test_quantity_skews_the_sizes_and_not_the_classes():
