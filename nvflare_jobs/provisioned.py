@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -61,6 +62,7 @@ class Provisioned(Federation):
     def __init__(self, settings: Settings, work: Path, kit: Path):
         self.settings, self.work = settings, work.resolve()
         self.kit = kits.Kit.read(kit)
+        self._own = self.work / f"session-{os.getpid()}"
         self._session: Session | None = None
         self._jobs: dict[str, tuple[list[str], int]] = {}
 
@@ -73,8 +75,11 @@ class Provisioned(Federation):
         return self._session
 
     def _own_kit(self) -> Path:
-        """The kit with a transfer folder of ours: two stages at once would share the kit's own, which may not be writable either."""
-        folder = self.work / "session"
+        """The kit with a transfer folder of ours: two stages at once would share the kit's own, which may not be writable either.
+
+        Of this process alone: two may ask at once which sites there are, and the first to end would take the other's folder away.
+        """
+        folder = self._own
         (folder / "transfer").mkdir(parents=True, exist_ok=True)
         for name in ("startup", "local"):
             with contextlib.suppress(FileExistsError):
@@ -279,7 +284,7 @@ class Provisioned(Federation):
 
     def close(self) -> None:
         self._drop()
-        shutil.rmtree(self.work / "session", ignore_errors=True)
+        shutil.rmtree(self._own, ignore_errors=True)
 
 
 class Poc(Provisioned):
