@@ -106,7 +106,7 @@ def test_a_site_that_fails_ends_the_run_with_the_reason_and_keeps_what_was_compu
 
 
 def test_with_a_quorum_a_site_that_dies_in_each_job_is_left_out_and_the_rounds_go_on(tmp_path):
-    job = training(tmp_path, {"north": "die"}, quorum=1)
+    job = training(tmp_path, {"north": "die"}, quorum=1, grace_s=60)  # a second process may need long to start
     events = []
     with federation.connect(settings(tmp_path), tmp_path / "work") as connected:
         result = federation.run(connected, job, build.token(job), SITES, tmp_path / "result", events.append)
