@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -25,6 +26,17 @@ def changed(tmp_path: Path, *path: str, **values) -> Path:
 @pytest.mark.parametrize("file", sorted(ROOT.glob("params*.yaml")), ids=lambda p: p.name)
 def test_every_params_file_of_the_project_is_valid(file):
     assert load(file).models
+
+
+def test_the_phantoms_in_full_differ_from_the_default_in_their_size_alone():
+    small, full = (
+        pd.json_normalize(yaml.safe_load((ROOT / name).read_text())).iloc[0].to_dict() for name in ("params.yaml", "params.full.yaml")
+    )
+    differ = {key for key in small.keys() | full.keys() if small.get(key) != full.get(key)}
+    assert differ == {
+        "source.args.sites.north.images", "source.args.sites.east.images", "score.seeds", "score.uses.classification.args.steps",
+        *(f"models.{name}.training.epochs" for name in ("diffusion", "gan", "vae")),
+    }  # fmt: skip
 
 
 def test_a_misspelt_key_is_named_with_its_place(tmp_path):

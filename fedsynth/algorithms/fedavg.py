@@ -79,14 +79,10 @@ class FedAvg:
         return initial
 
     def aggregate(self, updates: list[Update]) -> Arrays:
-        """The change of the global parameters: sum of n_k / n times the difference of site k (algorithm 1, last line).
+        """The change of the global parameters: sum of n_k / n times the difference of site k (algorithm 1, last line), or by `weighting`.
 
         Sites are added in the order of their names, in float64, so that the same updates give the same bits.
         """
-        return self.mean(updates)
-
-    def mean(self, updates: list[Update]) -> Arrays:
-        """Of the sites' differences, by `weighting`."""
         return weighted_mean([(site, w if self.weighting == "images" else 1.0, d) for site, w, d in updates])
 
 

@@ -22,7 +22,7 @@ class FedOpt(FedAvg):
         """The optimiser's step on the pseudo-gradient -mean difference; its moments live as long as the job."""
         import torch  # here only: no other algorithm needs torch at the server
 
-        mean = self.mean(updates)
+        mean = super().aggregate(updates)
         if self._server is None:
             options = {"momentum": self.momentum, "betas": self.betas, "eps": self.eps}
             points = {n: torch.zeros(d.shape) for n, d in mean.items()}

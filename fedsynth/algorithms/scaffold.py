@@ -64,4 +64,4 @@ class Scaffold(FedAvg):
         """By `weighting`; the control's change as a plain mean over the sites, c + 1/N sum of the changes (algorithm 1, line 17)."""
         equal = [(site, 1.0, {n: a for n, a in d.items() if n.startswith(PREFIX)}) for site, _, d in updates]
         plain = [(site, w, {n: a for n, a in d.items() if not n.startswith(PREFIX)}) for site, w, d in updates]
-        return self.mean(plain) | weighted_mean(equal)
+        return super().aggregate(plain) | weighted_mean(equal)

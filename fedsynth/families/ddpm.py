@@ -40,9 +40,9 @@ class DDPM(Diffusion):
             raise ValueError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must be from 0 (DDIM) to 1 (DDPM), not {eta}")
-        self.noising()  # raises for a schedule that MONAI does not know
+        self.schedule()  # raises for a schedule that MONAI does not know
 
-    def noising(self) -> DDIMScheduler:
+    def schedule(self) -> DDIMScheduler:  # type: ignore[override]  # asked by the loss and the sampler below alone
         """With the times of the sampler: `times` - 1, … , in strides that end at -1, the image itself.
 
         MONAI's own times have another stride than its `step` takes: a step would not end at the noise level where the next begins.
@@ -53,7 +53,7 @@ class DDPM(Diffusion):
         return scheduler
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        scheduler, noise = self.noising(), torch.randn_like(x)
+        scheduler, noise = self.schedule(), torch.randn_like(x)
         t = torch.randint(0, self.times, (len(x),), device=x.device)
         wanted = noise if self.target == "epsilon" else scheduler.get_velocity(x, noise, t)
         told = self.predict(scheduler.add_noise(x, noise, t), t, self.forget(y), given)
@@ -63,7 +63,7 @@ class DDPM(Diffusion):
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         device = next(self.parameters()).device
         y, given = y.to(device), None if given is None else given.to(device)
-        scheduler = self.noising()
+        scheduler = self.schedule()
         x = torch.randn((len(y), self.generated, *self.size), generator=generator)
         for now in scheduler.timesteps.tolist():  # the step itself on the CPU, where the generator is
             x, _ = scheduler.step(self.guided(x.to(device), now, y, given).cpu(), now, x, self.eta, generator)

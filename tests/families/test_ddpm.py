@@ -15,7 +15,7 @@ def knowing(family, x):
     """The family with the network that knows the image: what it tells of x_t is what the loss asks of it."""
 
     def told(x_t, now, *_):
-        a = family.noising().alphas_cumprod[now]
+        a = family.schedule().alphas_cumprod[now]
         noise = (x_t - a.sqrt() * x) / (1 - a).sqrt()
         return noise if family.target == "epsilon" else a.sqrt() * noise - (1 - a).sqrt() * x
 
@@ -48,7 +48,7 @@ def test_each_step_ends_at_the_noise_level_where_the_next_begins():
 
 def test_eta_1_has_the_variance_of_ddpms_posterior():
     """In strides of one: beta_t (1 - a_{t-1}) / (1 - a_t), Ho et al. 2020, equation 7."""
-    scheduler = make(times=100, steps=100).noising()
+    scheduler = make(times=100, steps=100).schedule()
     for t in (99, 40, 1):
         a, before = scheduler.alphas_cumprod[t], scheduler.alphas_cumprod[t - 1]
         assert torch.allclose(scheduler._get_variance(t, t - 1), scheduler.betas[t] * (1 - before) / (1 - a), rtol=1e-3)
@@ -73,12 +73,12 @@ def test_the_loss_is_what_the_paper_says(target):
     torch.manual_seed(1)
     x = torch.zeros(512, 2, 8, 8)
     loss = float(family.loss("unet", x, torch.zeros(512, dtype=torch.long), None).detach())
-    expected = 1.0 if target == "epsilon" else float(family.noising().alphas_cumprod.mean())
+    expected = 1.0 if target == "epsilon" else float(family.schedule().alphas_cumprod.mean())
     assert loss == pytest.approx(expected, abs=0.05)
 
 
 def test_noise_is_mixed_in_as_equation_4_says():
-    scheduler, x, noise = make().noising(), torch.randn(2, 2, 8, 8), torch.randn(2, 2, 8, 8)
+    scheduler, x, noise = make().schedule(), torch.randn(2, 2, 8, 8), torch.randn(2, 2, 8, 8)
     a = torch.cumprod(1 - torch.linspace(1e-4, 2e-2, 1000), 0)[300]
     assert torch.allclose(scheduler.add_noise(x, noise, torch.tensor([300, 300])), a.sqrt() * x + (1 - a).sqrt() * noise, atol=1e-5)
 
