@@ -113,9 +113,12 @@ class Train(Closed):
     steps: Count
     weight: Number
     epsilon: Number | None = None
+    score: Number | None = None  # one number of all validation images together
 
     def withheld(self, min_cell: int, cells: Shown) -> None:
-        """The weight is the number of training images. At least 1: the server takes no 0."""
+        """The weight is the number of training images. At least 1: the server takes no 0. No score of few validation images leaves."""
+        if self.score is not None and (_hides(cells, "val") or _total(cells, "val") < min_cell):
+            self.score = None
         if _hides(cells, "train"):
             self.weight = float(max(1, _total(cells, "train")))
 

@@ -22,12 +22,15 @@ from fedsynth.optimizer import LeanAdamW
 from fedsynth.params import Training
 from fedsynth.privacy import Mechanism
 
+Batch = tuple[Tensor, Tensor, Tensor | None]
+
 
 @dataclass
 class Update:
     """What one round yields: `difference` by parameter name, mean `losses` by player, the number of images seen as `weight`.
 
-    With a mechanism of privacy: what the training has spent so far as `epsilon`, and no losses but those that it lets out.
+    `score`: peak signal-to-noise ratio in dB. With a mechanism of privacy: what the training has spent so far as `epsilon`, and no losses
+    but those that it lets out.
     """
 
     difference: dict[str, np.ndarray]
@@ -35,6 +38,7 @@ class Update:
     steps: int
     weight: float
     epsilon: float | None = None
+    score: float | None = None  # on validation images, where the algorithm weighs by it
 
 
 def averaging(ema: float) -> Callable[[Any, Any, Any], None]:
@@ -53,15 +57,15 @@ def averaging(ema: float) -> Callable[[Any, Any, Any], None]:
 class Trainer:
     """Holds a site's players, optimisers, averaged weights and random state, in memory and (with `state`) on disk.
 
-    x (N, C, *S) generated channels, y (N,) labels, given (N, G, *S) or None, all in memory.
+    x (N, C, *S) generated channels, y (N,) labels, given (N, G, *S) or None, all in memory; `held_out` the same of validation images.
     """
 
     def __init__(self, family: Family, algorithm: Algorithm, training: Training, x: Tensor, y: Tensor, given: Tensor | None, seed: int,
-                 state: Path | None = None, privacy: Mechanism | None = None):  # fmt: skip
+                 state: Path | None = None, privacy: Mechanism | None = None, held_out: Batch | None = None):  # fmt: skip
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.family = family.to(self.device)
         self.algorithm, self.training, self.state, self.privacy = algorithm, training, state, privacy
-        self.x, self.y, self.given = x, y, given
+        self.x, self.y, self.given, self.held_out = x, y, given, held_out
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         self.players = self.family.players()
@@ -104,7 +108,19 @@ class Trainer:
             self.steps,
             float(len(self.x)),
             None if self.privacy is None else self.privacy.spent(),
+            self._score(),
         )
+
+    def _score(self) -> float | None:
+        """10 log10(2^2 / error) of the model as trained here; by the same noise in each round, which costs the training none of its own."""
+        if self.held_out is None or not len(self.held_out[0]):
+            return None
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            torch.manual_seed(0)
+            x, y, given = (None if part is None else part.to(self.device) for part in self.held_out)
+            error = float(self.family.eval().error(x, y, given))  # type: ignore[arg-type]
+        return 10 * math.log10(4 / max(error, 1e-10)) if math.isfinite(error) else None
 
     def _places(self, number: int) -> Iterator[Tensor]:
         if self.privacy is None:
@@ -182,7 +198,7 @@ class Trainer:
         state = checkpoint.load(self.state) if self.state else None
         if self.privacy is not None:
             self.privacy.load_state(state and state["privacy"], number)
-        if state is None:
+        if state is None or state["rounds_done"] > number + 1:  # nothing is kept, or of an earlier training that went farther
             return
         self.family.load_state_dict(state["family"])
         for name, optimizer in self.optimizers.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from fedsynth.params import Block, Image
 if TYPE_CHECKING:
     from fedsynth.families import Family
 
+FEDAVG = "fedsynth.algorithms.fedavg.FedAvg"
 FILE, ABOUT = "weights.safetensors", "model.json"
 
 
@@ -56,18 +56,30 @@ def build_family(model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Family
     """The family that model.json describes, holding `arrays`, ready to sample.
 
     Every parameter that travels (the algorithm's `shared` pattern) must be there with its shape, and no other name may be.
-    Parameters that stay at the sites, and buffers that are not given, keep what the constructor gave them.
+    Parameters that stay at the sites, and buffers that are not given, keep what the constructor gave them. Arrays that are named
+    "<site>/<parameter>" make a mixture of the sites' models.
     Raises WeightsError naming the parameter.
     """
+    if members := sorted({name.partition("/")[0] for name in arrays if "/" in name}):
+        import torch
+
+        from fedsynth.families import Mixture
+
+        parts = {m: {n.removeprefix(f"{m}/"): a for n, a in arrays.items() if n.startswith(f"{m}/")} for m in members}
+        return Mixture({m: _one(model, part) for m, part in parts.items()}, torch.tensor([model["mixture"][m] for m in members])).eval()
+    return _one(model, arrays)
+
+
+def _one(model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Family:
     import torch
 
     family: Family = Block(**model["family"]).build(**Image(**model["image"]).context())
-    pattern = model.get("algorithm", {}).get("args", {}).get("shared", "*")
-    travel = {name for name, _ in family.named_parameters() if fnmatchcase(name, pattern)}
+    try:
+        travel = set(Block(**model.get("algorithm", {"class_path": FEDAVG})).build().parameters(family))
+    except ValueError as error:
+        raise WeightsError(f"the weights of {model.get('name', 'the model')}: {error}") from error
     state = family.state_dict()
     where, mend = f"the weights of {model.get('name', 'the model')}", f"do weights and {ABOUT} belong together?"
-    if not travel:
-        raise WeightsError(f"{where} hold nothing of {model['family']['class_path']}: no parameter of it matches shared={pattern!r}")
     if missing := sorted(travel - set(arrays)):
         raise WeightsError(f"{where} lack {missing[0]!r} ({len(missing)} of {len(travel)} parameters); {mend}")
     if unknown := sorted(set(arrays) - set(state)):

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from nvflare_jobs import rounds
 
 GLOBAL = "global.safetensors"
+BESIDE = "beside.safetensors"  # what an algorithm keeps beside it (fedsynth/algorithms: beside)
 
 
 class Kept:

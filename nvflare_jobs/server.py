@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable
@@ -20,9 +21,9 @@ from nvflare.widgets.info_collector import InfoCollector
 from safetensors.numpy import load_file, save_file
 
 from fedsynth.failures import FAILURES
-from fedsynth.params import Block
+from fedsynth.params import Block, Image
 from nvflare_jobs import rounds
-from nvflare_jobs.kept import GLOBAL, Kept
+from nvflare_jobs.kept import BESIDE, GLOBAL, Kept
 
 ANSWERS, PROGRESS = "answers.json", "fedsynth"
 SHOWN = 50  # of the rounds, in one look at the progress of a job: those before have been seen, or come with the result
@@ -68,14 +69,17 @@ class Rounds(Progress, FedAvg):
         return model
 
     def sample_clients(self, num_clients: int | None = None) -> list[str]:
-        return present(self, self.sites, self.quorum)
+        return self.aggregator.built.turn(present(self, self.sites, self.quorum), self.current_round)
 
     def send_model(self, task_name: str = "train", data: FLModel | None = None, targets: list[str] | None = None,
                    min_responses: int | None = None, timeout: int = 0,
                    callback: Callable[[FLModel], None] | None = None) -> None:  # fmt: skip
-        self.aggregator.begin(data.current_round, {name: np.shape(a) for name, a in data.params.items()}, targets)
-        data.meta = (data.meta or {}) | {"job": question(self.fl_ctx)}
-        self.broadcast_model(data, task_name, targets, min_responses=min(self.quorum, len(targets)), timeout=timeout,
+        last, job = data.current_round == self.start_round + self.num_rounds - 1, question(self.fl_ctx)
+        out = copy.copy(data)
+        out.params = {name: data.params[name] for name in self.aggregator.built.sends(list(data.params), last)}
+        out.meta = (data.meta or {}) | {"job": job}
+        self.aggregator.begin(data.current_round, out.params, targets, job, last)
+        self.broadcast_model(out, task_name, targets, min_responses=min(self.quorum, len(targets)), timeout=timeout,
                              wait_time_after_min_received=self.grace_s, blocking=False, callback=callback)  # fmt: skip
 
     def progress(self) -> dict[str, Any]:
@@ -121,13 +125,21 @@ class Aggregate(ModelAggregator):
         self._updates: list[FLModel] = []
         self._resumed = 0
         self._began = time.monotonic()
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._sent: dict[str, np.ndarray] = {}
         self._targets: list[str] = []
-        self._round = 0
+        self._job: dict[str, Any] = {}
+        self._round, self._last = 0, False
 
-    def begin(self, number: int, shapes: dict[str, tuple[int, ...]], targets: list[str]) -> None:
-        """A round begins; `shapes` are those of the parameters that go out, to `targets`."""
-        self._began, self._round, self._shapes, self._targets = time.monotonic(), number, shapes, targets
+    @property
+    def built(self) -> Any:
+        if self._built is None:
+            self._built = Block(**json.loads(self.algorithm)).build()
+        return self._built
+
+    def begin(self, number: int, sent: dict[str, np.ndarray], targets: list[str], job: dict[str, Any], last: bool) -> None:
+        """A round begins, with what is `sent` to `targets` for the question `job`."""
+        self._began, self._round, self._sent, self._targets, self._job = time.monotonic(), number, sent, targets, job
+        self._last = last
 
     def resume(self, done: int) -> None:
         """Earlier jobs have done so many rounds; they are in the run's folder."""
@@ -137,9 +149,8 @@ class Aggregate(ModelAggregator):
         self._updates.append(model)
 
     def aggregate_model(self) -> FLModel:
-        if self._built is None:
-            self._built = Block(**json.loads(self.algorithm)).build()
-        left_out = {site: rounds.LATE if site in self._targets else rounds.ABSENT for site in self.sites}
+        expected = set(self._targets) | set(self.built.turn(self.sites, self._round))
+        left_out = {site: rounds.LATE if site in self._targets else rounds.ABSENT for site in self.sites if site in expected}
         answers = []
         for model in sorted(self._updates, key=lambda m: m.meta["client_name"]):
             site = model.meta["client_name"]
@@ -148,14 +159,23 @@ class Aggregate(ModelAggregator):
                 left_out[site] = f"failed: {FAILURES.get(failure, FAILURES['error'])}"
             else:
                 answers.append(model)
-        good, bad = check([(m.meta["client_name"], float(m.meta.get("weight", "nan")), m.params) for m in answers], self._shapes)
+        updates = [(m.meta["client_name"], float(m.meta.get("weight", "nan")), m.params) for m in answers]
+        good, bad = check(updates, {name: np.shape(a) for name, a in self._sent.items()})
         left_out |= bad
-        if len(good) < self.quorum:
+        needed = min(self.quorum, len(self._targets))
+        if len(good) < needed:
             reasons = "; ".join(f"site {site}: {why}" for site, why in sorted(left_out.items()))
-            refuse(self.fl_ctx, f"{len(good)} of {len(self.sites)} sites have a usable update, {self.quorum} are needed: {reasons}")
-        difference = self._built.aggregate(good)
+            refuse(self.fl_ctx, f"{len(good)} of {len(self.sites)} sites have a usable update, {needed} are needed: {reasons}")
+        self.built.know(self._family, self._sent, {m.meta["client_name"]: (m.metrics or {}).get("score") for m in answers})
+        difference = self.built.aggregate(good)
+        if self._last and (beside := self.built.beside(self._sent, good)):
+            save_file({name: np.ascontiguousarray(a) for name, a in beside.items()}, run_dir(self.fl_ctx) / BESIDE)
         self._write_round({u.meta["client_name"]: u.metrics for u in answers if u.meta["client_name"] not in bad}, left_out)
         return FLModel(params=difference, params_type=ParamsType.DIFF, meta={})
+
+    def _family(self) -> Any:
+        """The model that is trained, for an algorithm that looks at it; it takes MONAI's import."""
+        return Block(**self._job["model"]["family"]).build(**Image(**self._job["params"]["image"]).context())
 
     def _write_round(self, sites: dict[str, Any], left_out: dict[str, str]) -> None:
         """FLARE's own metrics file leaves the sites out where the aggregator is not FLARE's."""

@@ -148,12 +148,12 @@ class Site:
         flare.send(FLModel(params=NOTHING, meta={"answer": allowed}))
 
     def update(self, difference: Arrays, received: Arrays, facts: dict[str, Any], players: Collection[str]) -> None:
-        """Send a round's difference, the losses of its players, and the epsilon that was spent, if any."""
-        allowed = outgoing.leave("train", facts, players, cells=self.cells)
+        """Send a round's difference, the losses of its players, the epsilon that was spent and the score that was reached, if any."""
+        allowed = outgoing.leave("train", facts, players, self.min_cell, self.cells)
         arrays = outgoing.leave_arrays(difference, {name: a.shape for name, a in received.items()})
         metrics = {f"loss/{player}": loss for player, loss in allowed["losses"].items()}
         metrics |= {"steps": float(allowed["steps"]), "weight": allowed["weight"]}
-        metrics |= {"epsilon": allowed["epsilon"]} if allowed.get("epsilon") is not None else {}
+        metrics |= {name: allowed[name] for name in ("epsilon", "score") if allowed.get(name) is not None}
         flare.send(FLModel(params=arrays, params_type="DIFF", metrics=metrics, meta={"weight": allowed["weight"]}))
 
     def failed(self, error: Exception) -> None:

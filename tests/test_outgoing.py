@@ -429,3 +429,10 @@ def test_other_arrays_are_refused(changes, message):
 def test_a_parameter_that_is_missing_is_named():
     with pytest.raises(LeakError, match=r"lacks 1 parameters .* first: b"):
         leave_arrays({"a": np.ones(2)}, {"a": (2,), "b": (2,)})
+
+
+@pytest.mark.parametrize(("val", "leaves"), [({"none": 8, "some": 9}, True), ({"none": 20, "some": "< 5"}, False), ({"none": 3}, False)])
+def test_a_score_of_few_validation_images_stays(val, leaves):
+    cells = {label: {"train": 20, "val": n, "test": 20} for label, n in val.items()}
+    out = leave("train", TRAIN | {"score": 21.5}, cells=cells)
+    assert out["score"] == (21.5 if leaves else None)

@@ -1,13 +1,14 @@
 """The loop: reproducible, resumable, and each of its parts does what its name says."""
 
+import numpy as np
 import pytest
 import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.algorithms.scaffold import Scaffold
-from fedsynth.train import averaging
+from fedsynth.train import Trainer, averaging
 from tests import toys
-from tests.toys import trainer
+from tests.toys import Toy, images, trainer, training
 
 
 def initial(t):
@@ -143,3 +144,43 @@ def test_sites_send_the_difference_to_what_they_received():
     difference = t.round(before, 0).difference
     for name, parameter in t.family.named_parameters():
         assert torch.allclose(torch.from_numpy(before[name] + difference[name]), parameter, atol=1e-6)
+
+
+class Off(Toy):
+    """Is 0.2 off every image."""
+
+    has_error = True
+
+    def error(self, x, y, given):
+        return torch.tensor(0.04)
+
+
+def test_the_score_is_a_peak_signal_to_noise_ratio_of_the_validation_images():
+    site = Trainer(Off(), FedAvg(), training(), *images(0), None, 1, held_out=(*images(1), None))
+    update = site.round({n: p.detach().numpy().copy() for n, p in Toy().named_parameters()}, 0)
+    assert update.score == pytest.approx(20.0, abs=1e-5)  # 10 log10(2^2 / 0.2^2)
+
+
+def test_the_score_costs_the_training_no_random_number():
+    start = {n: p.detach().numpy().copy() for n, p in Toy().named_parameters()}
+    plain = Trainer(Off(), FedAvg(), training(), *images(0), None, 1)
+    scored = Trainer(Off(), FedAvg(), training(), *images(0), None, 1, held_out=(*images(1), None))
+    torch.manual_seed(3)
+    a = [plain.round(start, n).difference for n in (0, 1)]
+    torch.manual_seed(3)
+    b = [scored.round(start, n).difference for n in (0, 1)]
+    assert all(np.array_equal(x[n], y[n]) for x, y in zip(a, b, strict=True) for n in start)
+
+
+def test_a_state_of_a_training_that_went_farther_is_not_taken_up(tmp_path):
+    """In cyclic training a site's first round is not the first one, and an older training's state may lie there."""
+    start = {n: p.detach().numpy().copy() for n, p in Toy().named_parameters()}
+    old = Trainer(Toy(), FedAvg(), training(rounds=9), *images(0), None, 1, tmp_path / "s.pt")
+    for number in range(5):
+        old.round(start, number)
+    fresh, other = (Trainer(Toy(), FedAvg(), training(rounds=9), *images(0), None, 1, state) for state in (tmp_path / "s.pt", None))
+    torch.manual_seed(3)
+    a = fresh.round(start, 1).difference
+    torch.manual_seed(3)
+    b = other.round(start, 1).difference
+    assert all(np.array_equal(a[n], b[n]) for n in start)

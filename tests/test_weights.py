@@ -75,5 +75,5 @@ def test_parameters_that_stay_at_the_sites_need_not_be_there(model):
 def test_a_family_of_which_nothing_travels_is_refused_rather_than_left_as_it_was_made(model):
     about, _ = model
     about["algorithm"]["args"] = {"shared": "nobody.*"}
-    with pytest.raises(weights.WeightsError, match=r"no parameter of it matches shared='nobody\.\*'"):
+    with pytest.raises(weights.WeightsError, match=r"no parameter of \w+ matches shared='nobody\.\*'"):
         weights.build_family(about, {})

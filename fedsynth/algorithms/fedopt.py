@@ -13,8 +13,9 @@ class FedOpt(FedAvg):
     """`optimizer` is a class of torch.optim ("SGD", "Adam", "Adagrad"); SGD with lr 1 and no momentum is FedAvg."""
 
     def __init__(self, optimizer: str = "SGD", lr: float = 1.0, momentum: float | None = None, betas: tuple[float, float] | None = None,
-                 eps: float | None = None, shared: str | list[str] = "*", weighting: str = "images"):  # fmt: skip
-        super().__init__(shared, weighting)
+                 eps: float | None = None, shared: str | list[str] = "*", weighting: str = "images",
+                 local: list[str] | None = None):  # fmt: skip
+        super().__init__(shared, weighting, local)
         self.optimizer, self.lr, self.momentum, self.betas, self.eps = optimizer, lr, momentum, betas, eps
         self._server: Any = None
 

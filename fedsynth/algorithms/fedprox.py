@@ -11,15 +11,16 @@ from fedsynth.algorithms.fedavg import FedAvg
 class FedProx(FedAvg):
     """FedAvg with mu/2 ||w - w_t||^2 in every player's loss, which holds sites near the global model. mu = 0 is FedAvg."""
 
-    def __init__(self, mu: float = 0.01, shared: str | list[str] = "*", weighting: str = "images"):
-        super().__init__(shared, weighting)
+    def __init__(self, mu: float = 0.01, shared: str | list[str] = "*", weighting: str = "images",
+                 local: list[str] | None = None):  # fmt: skip
+        super().__init__(shared, weighting, local)
         if mu < 0:
             raise ValueError(f"mu must be at least 0, not {mu}")
         self.mu = mu
 
     def begin(self, model: nn.Module, incoming: dict[str, Tensor]) -> None:
         super().begin(model, incoming)
-        self._anchor = {p: p.detach().clone() for p in self.parameters(model).values()}
+        self._anchor = {p: p.detach().clone() for p in self.common(model).values()}
 
     def penalty(self, model: nn.Module, player: nn.Module) -> Tensor | float:
         if self.mu == 0:

@@ -20,13 +20,13 @@ PREFIX = "control:"
 class Scaffold(FedAvg):
     """FedAvg whose local steps are corrected by c - c_i (equation 3). With any optimiser: the correction is its own step, lr (c_i - c)."""
 
-    def __init__(self, shared: str | list[str] = "*", weighting: str = "images"):
-        super().__init__(shared, weighting)
+    def __init__(self, shared: str | list[str] = "*", weighting: str = "images", local: list[str] | None = None):
+        super().__init__(shared, weighting, local)
         self._mine: dict[str, Tensor] = {}  # c_i
 
     def begin(self, model: nn.Module, incoming: dict[str, Tensor]) -> None:
         super().begin(model, incoming)
-        shared = self.parameters(model)
+        shared = self.common(model)
         self._names = {p: n for n, p in shared.items()}
         self._server = {n: incoming[PREFIX + n].reshape(p.shape).to(p) for n, p in shared.items()}  # c
         self._mine = {n: self._mine.get(n, torch.zeros_like(p)).to(p) for n, p in shared.items()}
@@ -41,7 +41,7 @@ class Scaffold(FedAvg):
 
     def end(self, model: nn.Module, incoming: dict[str, Tensor]) -> dict[str, Tensor]:
         difference = super().end(model, incoming)
-        for name in list(difference):
+        for name in self._server:
             if travelled := self._travelled[name]:
                 # c_i+ = c_i - c + (x - y_i) / (K eta_l)
                 new = self._mine[name] - self._server[name] - difference[name] / travelled
@@ -58,7 +58,7 @@ class Scaffold(FedAvg):
         self._mine = dict(state.get("control", {}))
 
     def prepare(self, initial: Arrays) -> Arrays:
-        return initial | {PREFIX + n: np.zeros_like(a) for n, a in initial.items()}
+        return initial | {PREFIX + n: np.zeros_like(a) for n, a in initial.items() if not self.is_local(n)}
 
     def aggregate(self, updates: list[Update]) -> Arrays:
         """By `weighting`; the control's change as a plain mean over the sites, c + 1/N sum of the changes (algorithm 1, line 17)."""

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 
 class Family(nn.Module, ABC):
+    has_error = False  # whether `error` says anything
+    personal: tuple[str, ...] = ()  # names of parameters that never leave a site, whatever the algorithm
+
     @abstractmethod
     def players(self) -> dict[str, nn.Module]:
         """The networks that take turns, in the order in which they step; their parameters do not overlap."""
@@ -31,6 +34,42 @@ class Family(nn.Module, ABC):
         """
         return tuple(self.players())
 
+    def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """Mean squared error, a scalar, of what the family makes of images (B, C, *S) that it did not see in training; see `has_error`."""
+        raise NotImplementedError(f"{type(self).__name__} cannot say how far it is off an image")
+
     @abstractmethod
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Images (B, C, *S) in [-1, 1] for labels y (B,); the same generator state gives the same images."""
+
+
+class Mixture(Family):
+    """Several sites' models of one family as one, which one-shot sharing leaves at the centre: each image is drawn by one of them.
+
+    `members` by site; `shares` (members, labels): an image of a class is drawn by a site's model in proportion to its images of it.
+
+    It is not trained. Its players are all of its members', so that an attack on its membership may ask each.
+    """
+
+    def __init__(self, members: dict[str, Family], shares: Tensor):
+        super().__init__()
+        self.members, self.shares = nn.ModuleDict(members), shares
+
+    def players(self) -> dict[str, nn.Module]:
+        return {f"{site}/{name}": net for site, of in self.members.items() for name, net in of.players().items()}  # type: ignore[operator]
+
+    def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        site, _, name = player.partition("/")
+        return self.members[site].loss(name, x, y, given)  # type: ignore[operator]
+
+    def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        chosen = torch.multinomial(self.shares.T[y.cpu()].clamp_min(1e-9), 1, generator=generator)[:, 0]
+        out: Tensor | None = None
+        for place, member in enumerate(self.members.values()):
+            mine = (chosen == place).nonzero()[:, 0]
+            if len(mine):
+                drawn = member.sample(y[mine], None if given is None else given[mine], generator)  # type: ignore[operator]
+                out = drawn.new_zeros((len(y), *drawn.shape[1:])) if out is None else out
+                out[mine] = drawn
+        assert out is not None
+        return out

@@ -59,6 +59,15 @@ class DDPM(Diffusion):
         told = self.predict(scheduler.add_noise(x, noise, t), t, self.forget(y), given)
         return F.mse_loss(told, wanted)
 
+    def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """Of the image that one step from half of the times makes: (x_t - sqrt(1 - a) noise) / sqrt(a), or sqrt(a) x_t - sqrt(1 - a) v."""
+        scheduler, noise = self.schedule(), torch.randn_like(x)
+        t = torch.full((len(x),), self.times // 2, device=x.device)
+        noisy, a = scheduler.add_noise(x, noise, t), scheduler.alphas_cumprod[self.times // 2].to(x)
+        told = self.predict(noisy, t, y, given)
+        made = (noisy - (1 - a).sqrt() * told) / a.sqrt() if self.target == "epsilon" else a.sqrt() * noisy - (1 - a).sqrt() * told
+        return F.mse_loss(made.clamp(-1, 1), x)
+
     @torch.no_grad()
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         device = next(self.parameters()).device

@@ -59,6 +59,14 @@ class Diffusion(Family):
         t = schedule.sample_timesteps(x)
         return F.mse_loss(self.predict(schedule.add_noise(x, noise, t), t, self.forget(y), given), x - noise)
 
+    has_error = True
+
+    def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """Of the image that one step from half of the way makes: x_t + t v."""
+        t, noise = torch.full((len(x),), 500.0, device=x.device), torch.randn_like(x)
+        noisy = self.schedule().add_noise(x, noise, t)
+        return F.mse_loss(noisy + 0.5 * self.predict(noisy, t, y, given), x)
+
     def forget(self, y: Tensor) -> Tensor:
         """y with `drop` of the labels as "any class"."""
         return torch.where(torch.rand(len(y), device=y.device) < self.drop, self.labels, y)

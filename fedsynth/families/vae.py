@@ -47,6 +47,12 @@ class VAE(Family):
         """Mean (B, C, *S) in (-1, 1) of p(x | z, y, given)."""
         return torch.tanh(self.autoencoder["decoder"](torch.cat([z, one_hot(y, self.labels).to(z)], 1), given).float())
 
+    has_error = True
+
+    def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """Of the image that the decoder makes of the encoder's mean."""
+        return F.mse_loss(self.decode(self.encode(x, y, given)[0], y, given), x)
+
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """-ELBO in units of sigma^2 / 2 and per value of an image, so that it does not grow with the size."""
         mean, log_variance = self.encode(x, y, given)

@@ -29,7 +29,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     payload = {f"net/{key}": a for key, a in fitted.items()}
     payload |= {f"model/{key}": a for key, a in weights.load(folder / weights.FILE).items()}
     payload |= {"set/images": np.asarray(synthetic.images), "set/labels": synthetic.labels(params.image)}
-    model = {key: about[key] for key in ("name", "family", "algorithm", "training")}
+    model = {key: about[key] for key in ("name", "family", "algorithm", "training", "mixture") if key in about}
     path, answers = centre.rows(params, settings, "score", name, payload, {"model": model}, started)
     written = outputs.read(path, "score")
     found = score.combined(params, centre_seen, {site: answer["measures"] for site, answer in answers.items()}, written["left_out"])

@@ -1,6 +1,15 @@
 """In the hospital: train the model on the site's own images, round by round, and send differences."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from nvflare_jobs.site import Site, main
+
+if TYPE_CHECKING:
+    from fedsynth.dataset import ImageSet
+    from fedsynth.params import Image
+    from fedsynth.train import Batch
 
 
 def work(site: Site) -> None:
@@ -10,24 +19,31 @@ def work(site: Site) -> None:
     from fedsynth.train import Trainer
 
     model, image = Model.model_validate(site.config["model"]), site.params.image
-    real = site.validated_set().split("train")
-    given = torch.from_numpy(real.channels(image, image.given)) if image.given else None
+    real = site.validated_set()
     torch.manual_seed(site.params.seed)
+    algorithm = model.algorithm.build()
     trainer = Trainer(
         model.family.build(**image.context()),
-        model.algorithm.build(),
+        algorithm,
         model.training,
-        torch.from_numpy(real.channels(image, image.generated)),
-        torch.from_numpy(real.labels(image)),
-        given,
+        *tensors(real.split("train"), image),
         seed=site.seed(),
         state=site.state / "train" / f"{site.config['name']}-{site.config['key']}.pt",
         privacy=model.privacy.build() if model.privacy else None,
+        held_out=tensors(real.split("val"), image) if algorithm.weighting == "validation" else None,
     )
     for received in site.tasks():
         update = trainer.round(received.params, received.current_round)
-        facts = {"losses": update.losses, "steps": update.steps, "weight": update.weight, "epsilon": update.epsilon}
+        facts = {"losses": update.losses, "steps": update.steps, "weight": update.weight, "epsilon": update.epsilon, "score": update.score}
         site.update(update.difference, received.params, facts, trainer.players)
+
+
+def tensors(images: ImageSet, image: Image) -> Batch:
+    """Generated channels, labels and given channels (None without any), as the trainer takes them."""
+    import torch
+
+    given = torch.from_numpy(images.channels(image, image.given)) if image.given else None
+    return torch.from_numpy(images.channels(image, image.generated)), torch.from_numpy(images.labels(image)), given
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from fedsynth.params import Model, Params
 from fedsynth.settings import Settings
 from nvflare_jobs import build, centre
 from nvflare_jobs import rounds as written
-from nvflare_jobs.server import GLOBAL
+from nvflare_jobs.kept import BESIDE, GLOBAL
 
 Arrays = dict[str, np.ndarray]
 
@@ -34,6 +34,8 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     began = time.monotonic()
     result = centre.run(f"train@{name}", job, sites, settings, rounds)
     final = {n: a for n, a in weights.load(result.folder / GLOBAL).items() if ":" not in n}
+    if (result.folder / BESIDE).is_file():
+        final |= weights.load(result.folder / BESIDE)
     write(settings.root / "models" / name, params, name, final, result, validation, time.monotonic() - began)
 
 
@@ -51,6 +53,7 @@ def begin(params: Params, name: str) -> Arrays:
     model = params.models[name]
     torch.manual_seed(params.seed)
     family, algorithm = model.family.build(**params.image.context()), model.algorithm.build()
+    algorithm.check(family, model.training.rounds, model.privacy is not None)
     if model.privacy:
         model.privacy.build().check(family)
     return algorithm.prepare({n: p.detach().numpy() for n, p in algorithm.parameters(family).items()})
@@ -65,6 +68,13 @@ def epsilon(model: Model, rounds: list[dict[str, Any]]) -> dict[str, Any] | None
         return None
     mechanism, spent = model.privacy.build(), [numbers.get("epsilon") for record in rounds for numbers in record["sites"].values()]
     return {"epsilon": None if not spent or None in spent else max(spent), "delta": mechanism.delta, "unit": mechanism.unit}
+
+
+def shares(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
+    """By site its training images of each label, as validation has shown them; a withheld cell counts as one image."""
+    cells = {site: validation["sites"][site]["counts"] for site in validation["used"]}
+    return {site: [n if isinstance(n := of.get(label, {}).get("train", 0), int) else 1 for label in params.image.labels]
+            for site, of in cells.items()}  # fmt: skip
 
 
 def history(result: centre.Result, seconds: float) -> dict[str, Any]:
@@ -93,6 +103,7 @@ def write(folder: Path, params: Params, name: str, arrays: Arrays, result: centr
         "fedsynth": fedsynth.__version__,
         "weights_sha256": weights.sha256(folder / "weights.safetensors"),
         **({"epsilon": spent} if spent else {}),
+        **({"mixture": shares(params, validation)} if any("/" in name for name in arrays) else {}),
     }
     outputs.write(folder / "model.json", facts)
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from fedsynth.algorithms.fedavg import FedAvg, travels
+from fedsynth.errors import UserError
 from fedsynth.families.diffusion import Diffusion
+from fedsynth.families.gan import GAN
 
 
 def test_the_change_is_the_mean_of_the_differences_weighted_by_the_number_of_images():
@@ -46,3 +48,24 @@ def test_a_part_of_a_u_net_can_stay_at_the_site():
     sent = FedAvg(shared=["*", "!unet.down_blocks.*"]).parameters(family)
     assert down
     assert set(sent) == {n for n, _ in family.named_parameters()} - set(down)
+
+
+def test_sites_may_count_by_their_score_and_one_without_a_score_as_the_mean_of_the_others():
+    algorithm = FedAvg(weighting="validation")
+    algorithm.know(lambda: None, {}, {"a": 30.0, "b": 10.0, "c": None})
+    assert [algorithm.weight(site, 100.0) for site in "abc"] == [30.0, 10.0, 20.0]
+    updates = [("a", 1.0, {"w": np.float32([4])}), ("b", 9.0, {"w": np.float32([0])})]
+    np.testing.assert_array_equal(algorithm.aggregate(updates)["w"], np.float32([3]))
+
+
+def test_without_any_score_sites_count_the_same():
+    assert FedAvg(weighting="validation").weight("a", 100.0) == 1.0
+
+
+def test_a_score_needs_a_family_that_can_be_off_and_no_mechanism_of_privacy():
+    family = Diffusion(generated=1, given=0, labels=2, size=(8, 8), channels=(16, 32))
+    FedAvg(weighting="validation").check(family, 3, False)
+    with pytest.raises(UserError, match="weighting: validation sends"):
+        FedAvg(weighting="validation").check(family, 3, True)
+    with pytest.raises(UserError, match="GAN cannot"):
+        FedAvg(weighting="validation").check(GAN(generated=1, given=0, labels=2, size=(8, 8)), 3, False)

@@ -139,3 +139,16 @@ def test_training_lowers_the_loss(cls):
         current = {n: a + update.difference[n] for n, a in current.items()}
         losses += update.losses.values()
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_an_error_is_a_scalar_that_is_not_negative_or_there_is_none(case):
+    family, x, y, given = case
+    if not family.has_error:
+        with pytest.raises(NotImplementedError):
+            family.error(x, y, given)
+        return
+    with torch.no_grad():
+        error = family.error(x, y, given)
+    assert error.shape == ()
+    assert error.isfinite()
+    assert error > 0

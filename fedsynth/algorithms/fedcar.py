@@ -1,0 +1,80 @@
+"""FedCAR: Kim et al. 2024, "Cross-client Adaptive Re-weighting for Generative Models in Federated Learning", arXiv:2412.11463.
+
+In each round the server draws images of every site's model, looks how far they are from the others', and counts a site the less the
+farther it is. The paper measures by the Fréchet distance of a network's features; here there is none to download, so the distance is the
+kernel distance (Gretton et al. 2012, JMLR 13, equation 4) of the images themselves, coarsened.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update, weighted_mean
+
+if TYPE_CHECKING:
+    import torch
+
+COARSE = 8  # places along each axis at which images are compared
+
+
+class FedCAR(FedAvg):
+    """w_k in proportion to n_k (or by `weighting`) times exp(-`sharpness` d_k / mean d), d_k the mean distance of its images to others'.
+
+    `sharpness` 0 is FedAvg. `images`: drawn of each site's model in a round, of all classes in turn and from the same noise. With fewer
+    than three sites all distances are the same. Raises ValueError for a negative `sharpness`.
+    """
+
+    def __init__(self, sharpness: float = 1.0, images: int = 48, shared: str | list[str] = "*", weighting: str = "images",
+                 local: list[str] | None = None):  # fmt: skip
+        super().__init__(shared, weighting, local)
+        if sharpness < 0:
+            raise ValueError(f"sharpness must be at least 0, not {sharpness}")
+        self.sharpness, self.images = sharpness, images
+        self._family: Any = None
+        self._sent: Arrays = {}
+
+    def know(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None]) -> None:
+        super().know(family, sent, scores)
+        self._family, self._sent = self._family or family(), sent
+
+    def aggregate(self, updates: list[Update]) -> Arrays:
+        base = {site: self.weight(site, w) for site, w, _ in updates}
+        near = self.nearness(updates)
+        return weighted_mean([(site, base[site] * near[site], d) for site, _, d in updates])
+
+    def nearness(self, updates: list[Update]) -> dict[str, float]:
+        """exp(-sharpness d_k / mean d) by site; 1 where no images can be drawn, or all are the same."""
+        if self._family is None or self.sharpness == 0:
+            return {site: 1.0 for site, _, _ in updates}
+        fakes = {site: self._draw(difference) for site, _, difference in sorted(updates, key=lambda u: u[0])}
+        far = {a: np.mean([distance(x, y) for b, y in fakes.items() if b != a] or [0.0]) for a, x in fakes.items()}
+        middle = float(np.mean(list(far.values())))
+        return {site: math.exp(-self.sharpness * d / middle) if middle > 0 else 1.0 for site, d in far.items()}
+
+    def _draw(self, difference: Arrays) -> torch.Tensor:
+        """(images, features) of the site's model."""
+        import torch
+        import torch.nn.functional as F
+
+        state = {name: torch.from_numpy(np.asarray(self._sent[name] + d)) for name, d in difference.items() if ":" not in name}
+        self._family.load_state_dict(state, strict=False)
+        drawn = self._family.eval().sample(torch.arange(self.images) % self._family.labels, None, torch.Generator().manual_seed(0))
+        pool: Any = F.adaptive_avg_pool3d if drawn.ndim == 5 else F.adaptive_avg_pool2d
+        coarse: torch.Tensor = pool(drawn, [min(COARSE, n) for n in drawn.shape[2:]])
+        return coarse.flatten(1).double()
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The squared kernel distance of two sets (N, F), at least 0, with a Gaussian kernel as wide as the middle distance of all pairs."""
+    import torch
+
+    both = torch.cat([a, b])
+    squares = torch.cdist(both, both).square()
+    width = squares[squares > 0].median() if (squares > 0).any() else squares.new_ones(())
+    kernel = torch.exp(-squares / width)
+    n = len(a)
+    return max(0.0, float(kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()))

@@ -1,0 +1,24 @@
+"""One-shot sharing: each site trains alone and sends its model once; the centre samples their mixture.
+
+As CATphishing (Kim et al. 2025, categorical and phenotypic image synthetic learning) and FederatedFactory do. Nothing of a site's training
+depends on another's, and nothing is averaged; the centre's set holds images of every site's own model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update
+from fedsynth.errors import UserError
+
+
+class OneShot(FedAvg):
+    """One round. The sites' models come to the centre beside their mean, as "<site>/<parameter>"; families.Mixture samples them."""
+
+    def check(self, family: Any, rounds: int, private: bool) -> None:
+        super().check(family, rounds, private)
+        if rounds != 1:
+            raise UserError(f"one-shot sharing has training.rounds: 1, not {rounds}; give the site more epochs instead")
+
+    def beside(self, sent: Arrays, updates: list[Update]) -> Arrays:
+        return {f"{site}/{name}": sent[name] + d for site, _, difference in updates for name, d in difference.items()}

@@ -1,0 +1,63 @@
+"""Layers that each site has for itself."""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fedsynth.algorithms.fedavg import FedAvg
+from fedsynth.algorithms.fedbn import FedBN
+from fedsynth.algorithms.scaffold import Scaffold
+from tests import toys
+
+FAMILIES = ["diffusion.Diffusion", "ddpm.DDPM", "gan.GAN", "vae.VAE"]
+NORMS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
+SECOND = ["second.*"]
+
+
+def arrays(algorithm) -> dict[str, np.ndarray]:
+    return {n: p.detach().numpy().copy() for n, p in algorithm.parameters(toys.Toy()).items()}
+
+
+@pytest.mark.parametrize("path", FAMILIES)
+def test_the_default_patterns_name_the_normalisation_layers_of_a_family_and_nothing_else(path):
+    module, name = path.split(".")
+    family = getattr(importlib.import_module(f"fedsynth.families.{module}"), name)(generated=2, given=0, labels=2, size=(16, 16))
+    norms = {f"{at}.{n}" for at, m in family.named_modules() if isinstance(m, NORMS) for n, _ in m.named_parameters()}
+    assert {n for n, _ in family.named_parameters() if FedBN().is_local(n)} == norms
+
+
+def test_local_parameters_do_not_travel_before_the_last_round():
+    algorithm = FedBN(local=SECOND)
+    names = list(arrays(algorithm))
+    assert set(algorithm.sends(names, last=False)) == {"first.weight", "first.bias"}
+    assert algorithm.sends(names, last=True) == names
+
+
+def test_a_site_keeps_its_local_parameters_and_tells_them_in_the_last_round_alone():
+    algorithm = FedBN(local=SECOND)
+    site, start = toys.trainer(algorithm, rounds=2), arrays(algorithm)
+    first = site.round({n: start[n] for n in algorithm.sends(list(start), last=False)}, 0)
+    assert set(first.difference) == {"first.weight", "first.bias"}
+    kept = site.family.second.weight.detach().numpy().copy()
+    algorithm.begin(site.family, {n: torch.from_numpy(a) for n, a in start.items()})
+    np.testing.assert_array_equal(site.family.second.weight.detach().numpy(), kept)
+    last = site.round(start, 1)
+    np.testing.assert_allclose(
+        start["second.weight"] + last.difference["second.weight"], site.family.second.weight.detach().numpy(), atol=1e-6
+    )
+
+
+def test_without_local_parameters_it_is_fedavg():
+    mine, theirs = toys.federate(lambda: FedBN(local=[])), toys.federate(FedAvg)
+    assert all(np.array_equal(mine[n], theirs[n]) for n in theirs)
+
+
+def test_scaffold_corrects_what_sites_have_in_common_alone():
+    algorithm = Scaffold(local=SECOND)
+    sent = algorithm.prepare(arrays(algorithm))
+    assert {n for n in sent if n.startswith("control:")} == {"control:first.weight", "control:first.bias"}
+    update = toys.trainer(algorithm).round(sent, 0)
+    assert set(update.difference) == set(sent)
