@@ -70,6 +70,15 @@ class ImageSet:
         """(N, len(names), *S) float32 of the named channels."""
         return np.ascontiguousarray(self.images[:, image.index(names)], dtype=np.float32)
 
+    def known(self, image: Image, names: list[str]) -> np.ndarray:
+        """As `channels`, with NaN for a channel of `image.may_lack` that an image does not have, which is blank in the set."""
+        out = self.channels(image, names)
+        for place, name in enumerate(names):
+            if name in image.may_lack:
+                blank = (out[:, place] == -1).reshape(len(out), -1).all(1)
+                out[blank, place] = np.nan
+        return out
+
     def tensors(self, image: Image) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Images (N, I, *S), masks (N, M, *S) in [-1, 1], labels (N,), as a use takes them."""
         import torch

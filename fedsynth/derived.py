@@ -56,6 +56,8 @@ def look(rows: pd.DataFrame, images: np.ndarray, image: Image) -> pd.DataFrame:
 def _look(array: np.ndarray, image: Image) -> dict[str, Any]:
     planes, masks = array[: len(image.images)], array[len(image.images) :]
     deviations = dict(zip(image.images, planes.std(axis=tuple(range(1, planes.ndim))).tolist(), strict=True))
+    lacking = {name for name, plane in zip(image.images, planes, strict=True) if name in image.may_lack and (plane == -1).all()}
+    deviations = {name: std for name, std in deviations.items() if name not in lacking} or deviations
     flat = ", ".join(f"{name} is constant" for name, std in deviations.items() if not std > FLAT)
     return {
         "stored_sha256": sha256(planes),

@@ -108,11 +108,16 @@ def fit(record: Record, image: Image) -> tuple[np.ndarray, Spacing]:
     """The record as (C, *S) float32 in the order and size of `image`, and its new spacing in mm.
 
     Image channels are scaled to [-1, 1] by `image.percentiles` and clipped; mask channels are -1 or 1, 1 where above 0. What is padded or
-    was not finite is -1. Raises SetError naming the file where a channel is missing or of another shape.
+    was not finite is -1; so is a channel of `image.may_lack` that the record has not.
+
+    Raises SetError naming the file where a channel is missing or of another shape.
     """
     arrays, spacing = [], None
     shape = next(iter(record.channels.values())).shape if record.channels else ()
     for name, kind in image.channels.items():
+        if name not in record.channels and name in image.may_lack:
+            arrays.append(np.full(image.size, -1.0))  # a blank channel is one that the image does not have
+            continue
         if name not in record.channels:
             raise SetError(f"{record.file} has no channel {name!r} (it has: {', '.join(record.channels)})")
         plane = record.channels[name]

@@ -31,6 +31,24 @@ def one_hot(y: Tensor, labels: int) -> Tensor:
     return torch.eye(labels, device=y.device)[y]
 
 
+def fill(x: Tensor, may_lack: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    """Images (B, C, *S) whose lacking channels are NaN, filled with -1, and 1 where a value is known, else 0; None where none may lack."""
+    if not may_lack:
+        return x, None
+    known = (~x.isnan()).to(x)
+    return torch.where(x.isnan(), -1.0, x), known
+
+
+def blank(x: Tensor, known: Tensor | None) -> Tensor:
+    """x with -1 where `known` is 0."""
+    return x if known is None else known * x + known - 1
+
+
+def mse(a: Tensor, b: Tensor, known: Tensor | None) -> Tensor:
+    """Mean squared error of what is known."""
+    return F.mse_loss(a, b) if known is None else (known * (a - b).square()).sum() / known.sum().clamp_min(1)
+
+
 def to_patches(x: Tensor, patch: int) -> Tensor:
     """(B, C, *S) -> (B, C patch^d, *S / patch): the same numbers on a coarser grid, where a convolution costs patch^d times less."""
     return pixelunshuffle(x, x.ndim - 2, patch) if patch > 1 else x

@@ -81,6 +81,7 @@ class Image(Strict):
     given: list[str] = Field(default_factory=list)
     labels: list[str]
     empty_labels: list[str] = Field(default_factory=list)  # labels whose mask is empty; the others' is not. None named: no such rule
+    may_lack: list[str] = Field(default_factory=list)  # generated image channels that some images do not have; a loss leaves them out
     percentiles: tuple[float, float] = (0.0, 100.0)  # of each image channel, mapped to [-1, 1]
     fit: Literal["pad", "stretch"] = "pad"  # to `size`: keep the proportions and fill up with background, or not
 
@@ -94,6 +95,10 @@ class Image(Strict):
             raise ValueError("at least one channel must be an image")
         if unknown := set(self.given) - set(self.channels):
             raise ValueError(f"given channels {sorted(unknown)} are not in channels {list(self.channels)}")
+        if strange := [c for c in self.may_lack if c not in self.images or c in self.given]:
+            raise ValueError(f"may_lack names {strange}, which are no generated image channels")
+        if self.may_lack and set(self.images) <= set(self.may_lack):
+            raise ValueError(f"may_lack names all image channels, {self.may_lack}: an image must have at least one")
         if not self.generated:
             raise ValueError("every channel is given, so there is nothing to generate")
         if len(set(self.labels)) != len(self.labels) or not self.labels:
@@ -128,6 +133,7 @@ class Image(Strict):
             "size": tuple(self.size),
             "images": len(self.images),
             "masks": len(self.masks),
+            "may_lack": tuple(self.generated.index(c) for c in self.may_lack),
         }
 
 

@@ -77,3 +77,14 @@ def test_every_image_is_seen_once_in_an_epoch(n, batch):
 def test_batches_repeat_with_the_generator():
     first, second = ([b.tolist() for b in batches(9, 4, 5, torch.Generator().manual_seed(3))] for _ in range(2))
     assert first == second
+
+
+def test_a_channel_that_an_image_lacks_is_nan_where_only_known_values_are_asked_for(tmp_path):
+    params = tiny_params(image={"may_lack": ["t2"]})
+    real = make_set(tmp_path, params, n=12)
+    real.images[3, params.image.index(["t2"])] = -1
+    known = real.known(params.image, ["t1", "t2"])
+    assert np.isnan(known[3, 1]).all()
+    assert np.isfinite(known[3, 0]).all()
+    assert np.isfinite(np.delete(known, 3, 0)).all()
+    assert np.isfinite(real.known(tiny_params().image, ["t1", "t2"])).all()

@@ -191,6 +191,14 @@ def test_a_blank_image_names_the_channel_though_the_other_is_not(folder):
     assert failure.values == ["t1 is constant", "t2 is constant"]
 
 
+def test_a_channel_that_may_lack_may_be_blank_and_another_may_not(folder):
+    image = np.load(folder / manifest.ARRAY)[6]
+    image[1] = -1
+    draw_over(folder, 6, image)
+    assert only_failure(validate(folder)).expectation == "no blank image"
+    assert validate(folder, tiny_params(image={"may_lack": ["t2"]})).passed
+
+
 @pytest.mark.parametrize("value", [1.5, np.nan])
 def test_intensities_out_of_range_or_not_finite(folder, value):
     image = np.load(folder / manifest.ARRAY)[6]

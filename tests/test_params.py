@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from fedsynth.params import Block, ParamsError, load
+from fedsynth.params import Block, Image, ParamsError, load
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,3 +79,12 @@ def test_an_image_that_makes_no_sense_is_refused(tmp_path, change, said):
 def test_a_missing_file_says_where_to_run(tmp_path):
     with pytest.raises(ParamsError, match="run from the project's folder"):
         load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("lack", "said"),
+    [(["lesion"], "no generated image channels"), (["t1", "t2"], "at least one"), (["t9"], "no generated image channels")],
+)
+def test_only_an_image_channel_that_is_generated_may_lack_and_not_all_of_them(lack, said):
+    with pytest.raises(ValueError, match=said):
+        Image(size=(8, 8), channels={"t1": "image", "t2": "image", "lesion": "mask"}, labels=["a"], may_lack=lack)

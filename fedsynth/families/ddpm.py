@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fedsynth.families.diffusion import Diffusion
 from fedsynth.lean import monai_imports
+from fedsynth.networks import fill, mse
 
 with monai_imports():
     from monai.networks.schedulers.ddim import DDIMScheduler
@@ -30,8 +30,10 @@ class DDPM(Diffusion):
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], patch: int = 2, channels: Sequence[int] = (48, 96),
                  blocks: int = 1, attention: Sequence[bool] | None = None, groups: int = 16, steps: int = 50, guidance: float = 1.5,
-                 drop: float = 0.1, times: int = 1000, beta: str = "linear_beta", target: str = "epsilon", eta: float = 0.0):  # fmt: skip
-        super().__init__(generated, given, labels, size, patch, channels, blocks, attention, groups, steps, guidance, drop)
+                 drop: float = 0.1, times: int = 1000, beta: str = "linear_beta", target: str = "epsilon", eta: float = 0.0, site: int = 0,
+                 may_lack: Sequence[int] = ()):  # fmt: skip
+        super().__init__(generated, given, labels, size, patch, channels, blocks, attention, groups, steps, guidance, drop, site=site,
+                         may_lack=may_lack)  # fmt: skip
         self.times, self.beta, self.target, self.eta = times, beta, target, eta
         if times % steps:
             near = min((n for n in range(1, times + 1) if times % n == 0), key=lambda n: abs(n - steps))
@@ -53,20 +55,22 @@ class DDPM(Diffusion):
         return scheduler
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        x, known = fill(x, self.may_lack)
         scheduler, noise = self.schedule(), torch.randn_like(x)
         t = torch.randint(0, self.times, (len(x),), device=x.device)
         wanted = noise if self.target == "epsilon" else scheduler.get_velocity(x, noise, t)
-        told = self.predict(scheduler.add_noise(x, noise, t), t, self.forget(y), given)
-        return F.mse_loss(told, wanted)
+        told = self.predict(scheduler.add_noise(x, noise, t), t, self.forget(y), given, self.some(y))
+        return mse(told, wanted, known)
 
     def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """Of the image that one step from half of the times makes: (x_t - sqrt(1 - a) noise) / sqrt(a), or sqrt(a) x_t - sqrt(1 - a) v."""
+        x, known = fill(x, self.may_lack)
         scheduler, noise = self.schedule(), torch.randn_like(x)
         t = torch.full((len(x),), self.times // 2, device=x.device)
         noisy, a = scheduler.add_noise(x, noise, t), scheduler.alphas_cumprod[self.times // 2].to(x)
         told = self.predict(noisy, t, y, given)
         made = (noisy - (1 - a).sqrt() * told) / a.sqrt() if self.target == "epsilon" else a.sqrt() * noisy - (1 - a).sqrt() * told
-        return F.mse_loss(made.clamp(-1, 1), x)
+        return mse(made.clamp(-1, 1), x, known)
 
     @torch.no_grad()
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:

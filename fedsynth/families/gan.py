@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedsynth.families import Family
 from fedsynth.lean import monai_imports
-from fedsynth.networks import FromVector, with_given
+from fedsynth.networks import FromVector, blank, fill, with_given
 
 with monai_imports():
     from monai.losses.adversarial_loss import PatchAdversarialLoss
@@ -32,10 +32,12 @@ class GAN(Family):
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 64,
                  channels: Sequence[int] = (32, 64, 96), patch: int = 2, width: int = 32, depth: int = 3,
-                 criterion: str = "least_squares", r1: float = 1.0, r1_every: int = 4, shift: float = 0.125):  # fmt: skip
+                 criterion: str = "least_squares", r1: float = 1.0, r1_every: int = 4, shift: float = 0.125,
+                 may_lack: Sequence[int] = ()):  # fmt: skip
         super().__init__()
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
         self.latent, self.channels, self.patch, self.width, self.depth = latent, channels, patch, width, depth
+        self.may_lack = may_lack
         self.criterion, self.r1, self.r1_every, self.shift = criterion, r1, r1_every, shift
         self.generator = FromVector(size, latent + labels, given, generated, channels, patch)
         # Of a size of 2^k, k - 2 levels leave the last convolution places to look at.
@@ -60,11 +62,15 @@ class GAN(Family):
         return marks[torch.arange(len(y)), y].flatten(1)
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """What a real image lacks, the generated one that it is compared with is shown without, too."""
+        x, known = fill(x, self.may_lack)
         z = torch.randn(len(y), self.latent, device=x.device)
         if player == "generator":
-            return self.adversarial(self.judge(self.draw(z, y, given), y, given), target_is_real=True, for_discriminator=False)
+            return self.adversarial(
+                self.judge(blank(self.draw(z, y, given), known), y, given), target_is_real=True, for_discriminator=False
+            )
         with torch.no_grad():
-            drawn = self.draw(z, y, given)
+            drawn = blank(self.draw(z, y, given), known)
         penalised = self.r1 > 0 and bool(torch.rand(()) * self.r1_every < 1)
         real = x.detach().requires_grad_(penalised)
         found = self.judge(real, y, given)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsynth.families import Family
-from fedsynth.networks import FromVector, ToVector, one_hot, with_given
+from fedsynth.networks import FromVector, ToVector, fill, mse, one_hot, with_given
 
 
 class VAE(Family):
@@ -23,9 +22,11 @@ class VAE(Family):
     """
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 24,
-                 channels: Sequence[int] = (32, 64, 96), patch: int = 2, sigma: float = 0.25, texture: float = 0.0):  # fmt: skip
+                 channels: Sequence[int] = (32, 64, 96), patch: int = 2, sigma: float = 0.25, texture: float = 0.0,
+                 may_lack: Sequence[int] = ()):  # fmt: skip
         super().__init__()
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
+        self.may_lack = may_lack
         self.latent, self.channels, self.patch, self.sigma, self.texture = latent, channels, patch, sigma, texture
         self.autoencoder = nn.ModuleDict(
             {
@@ -51,14 +52,16 @@ class VAE(Family):
 
     def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """Of the image that the decoder makes of the encoder's mean."""
-        return F.mse_loss(self.decode(self.encode(x, y, given)[0], y, given), x)
+        x, known = fill(x, self.may_lack)
+        return mse(self.decode(self.encode(x, y, given)[0], y, given), x, known)
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """-ELBO in units of sigma^2 / 2 and per value of an image, so that it does not grow with the size."""
+        x, known = fill(x, self.may_lack)
         mean, log_variance = self.encode(x, y, given)
         seen = self.decode(mean + torch.randn_like(mean) * (log_variance / 2).exp(), y, given)
         kl = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
-        return F.mse_loss(seen, x) + 2 * self.sigma**2 * kl.mean() / x[0].numel()
+        return mse(seen, x, known) + 2 * self.sigma**2 * kl.mean() / x[0].numel()
 
     @torch.no_grad()
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:

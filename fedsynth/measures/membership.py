@@ -121,7 +121,7 @@ def losses(seen: Seen, images: ImageSet, player: str, draws: int) -> np.ndarray:
     family: Family = copy.deepcopy(seen.family).eval().requires_grad_(False)  # type: ignore[union-attr]  # gradients by x are needed at times (R1)
     device = next(iter(seen.family.parameters())).device  # type: ignore[union-attr]
     image = seen.image
-    x, given = (torch.from_numpy(images.channels(image, names)).to(device) for names in (image.generated, image.given))
+    x, given = (torch.from_numpy(images.known(image, names)).to(device) for names in (image.generated, image.given))
     y, found = torch.tensor(images.labels(image)).to(device), []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
         for i in range(len(images)):

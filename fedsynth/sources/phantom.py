@@ -27,6 +27,7 @@ class Site(Strict):
     bias: float = Field(0.2, ge=0)  # log-amplitude of the smooth multiplicative field, two standard deviations
     gamma: float = Field(1.0, gt=0)  # contrast: signal ** gamma
     gain: float = Field(1.0, gt=0)
+    lacks: list[str] = Field(default_factory=list)  # channels that it does not take; image.may_lack must name them
 
 
 class Phantom(Source):
@@ -65,7 +66,7 @@ class Phantom(Source):
                 scanned = scan(clean, spec, np.random.default_rng([*place, subject, cut, 1]))
                 planes = {"t1": scanned[0], "t2": scanned[1], "lesion": mask.astype(np.float32)}
                 yield Record(
-                    channels={c: planes[c] for c in self.image.channels},
+                    channels={c: planes[c] for c in self.image.channels if c not in spec.lacks},
                     label=label,
                     subject=f"{site}-{subject:04d}",
                     spacing_mm=(FIELD_OF_VIEW_MM / max(size),) * len(size),
@@ -81,6 +82,8 @@ def _site(name: str, entry: dict[str, Any], image: Image) -> Site:
     except ValidationError as error:
         first = error.errors()[0]
         raise ParamsError(f"source.args.sites.{name}.{'.'.join(map(str, first['loc']))}: {first['msg']} ({first['input']!r})") from error
+    if unknown := [c for c in site.lacks if c not in image.may_lack]:
+        raise ParamsError(f"source.args.sites.{name}.lacks: image.may_lack does not name {unknown[0]!r}")
     if site.mix is None:
         return site.model_copy(update={"mix": [1.0] * len(image.labels)})
     if len(site.mix) != len(image.labels) or min(site.mix) < 0 or sum(site.mix) <= 0:

@@ -53,6 +53,8 @@ def begin(params: Params, name: str) -> Arrays:
     model = params.models[name]
     torch.manual_seed(params.seed)
     family, algorithm = model.family.build(**params.image.context()), model.algorithm.build()
+    if params.image.may_lack and not getattr(family, "may_lack", ()):
+        raise centre.StageError(f"image.may_lack: {model.family.class_path} cannot leave a channel out of its loss; take another family")
     algorithm.check(family, model.training.rounds, model.privacy is not None)
     if model.privacy:
         model.privacy.build().check(family)

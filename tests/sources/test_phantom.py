@@ -158,3 +158,12 @@ def test_a_site_without_images_is_empty():
 def test_what_cannot_be_is_named(image, spec, named):
     with pytest.raises(ParamsError, match=named):
         records(image=image, **spec)
+
+
+def test_a_site_may_lack_a_channel_that_image_may_lack_names():
+    found = records(image={"may_lack": ["t2"]}, lacks=["t2"])
+    assert set(found[0].channels) == {"t1", "lesion"}
+    whole = records()
+    assert all(np.array_equal(a.channels["t1"], b.channels["t1"]) for a, b in zip(found, whole, strict=True))
+    with pytest.raises(ParamsError, match=r"sites\.north\.lacks: image\.may_lack does not name 't2'"):
+        records(lacks=["t2"])
