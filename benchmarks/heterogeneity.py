@@ -20,7 +20,7 @@ import torch
 from families import build, complete, override, train, wanted
 
 from fedsynth.dataset import ImageSet, concatenate
-from fedsynth.params import Params
+from fedsynth.params import Block, Params
 from fedsynth.partition import Partition, deal
 from fedsynth.sources.phantom import Phantom
 from fedsynth.stages.ingest import ingest
@@ -59,14 +59,16 @@ def main() -> None:
         local = [score(params, s.split("train"), test) for s in sites.values()]
         pooled = score(params, concatenate([s.split("train") for s in sites.values()]), test)
         for algorithm, block in ALGORITHMS.items():
-            model = params.models[arguments.model].model_copy(update={"algorithm": type(params.source)(**block)})
+            model = params.models[arguments.model].model_copy(update={"algorithm": Block(**block)})
             family = build(params, model)
             train(params, model, family, sites)
             drawn = sampled(params, family, sites)
             augmented = [score(params, s.split("train"), test, drawn) for s in sites.values()]
             gap = pooled - np.mean(local)
-            rows.append({"partition": name, "algorithm": algorithm, "images": {k: len(s.split("train")) for k, s in sites.items()},
-                         "local": float(np.mean(local)), "pooled": pooled, "synthetic": score(params, drawn, test),
+            counts = {k: len(s.split("train")) for k, s in sites.items()}
+            rows.append({"partition": name, "algorithm": algorithm, "images": counts,
+                         "local": float(np.mean(local)), "pooled": pooled,
+                         "synthetic": score(params, drawn, test),
                          "augmented": float(np.mean(augmented)), "gap_closed": float((np.mean(augmented) - np.mean(local)) / gap)})  # fmt: skip
             print(rows[-1], flush=True)
             arguments.out.write_text(json.dumps(rows, indent=1))
