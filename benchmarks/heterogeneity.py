@@ -69,7 +69,8 @@ def main() -> None:
             rows.append({"partition": name, "algorithm": algorithm, "images": counts,
                          "local": float(np.mean(local)), "pooled": pooled,
                          "synthetic": score(params, drawn, test),
-                         "augmented": float(np.mean(augmented)), "gap_closed": float((np.mean(augmented) - np.mean(local)) / gap)})  # fmt: skip
+                         "augmented": float(np.mean(augmented)),
+                         "gap_closed": float((np.mean(augmented) - np.mean(local)) / gap)})  # fmt: skip
             print(rows[-1], flush=True)
             arguments.out.write_text(json.dumps(rows, indent=1))
     table = pd.DataFrame(rows).pivot(index="partition", columns="algorithm", values="gap_closed").loc[list(PARTITIONS), list(ALGORITHMS)]
