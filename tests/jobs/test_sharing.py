@@ -1,0 +1,94 @@
+"""What the server's aggregator does with algorithms that share otherwise than FedAvg, without FLARE."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from nvflare_jobs import rounds, server
+from nvflare_jobs.kept import BESIDE
+from nvflare_jobs.train import job as training
+from tests.sets import tiny_params
+
+SITES = ["east", "north", "south"]
+SENT = {"w": np.zeros(2, np.float32), "norm.w": np.zeros(2, np.float32)}
+VALIDATION = {"used": ["north", "east"], "sites": {"north": {"counts": {"none": {"train": 12}, "infiltrating": {"train": "< 5"}}},
+                                                   "east": {"counts": {"extra_axial": {"train": 7}}}}}  # fmt: skip
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "run_dir", lambda fl_ctx: tmp_path)
+
+    def aggregator(name: str, quorum: int = 3, **args):
+        made = server.Aggregate(json.dumps({"class_path": f"fedsynth.algorithms.{name}", "args": args}), SITES, quorum)
+        made.fl_ctx = None
+        return made
+
+    return aggregator
+
+
+def answer(site: str, level: float, names=("w",), **metrics: float):
+    arrays = {name: np.full(2, level, np.float32) for name in names}
+    return SimpleNamespace(meta={"client_name": site, "weight": 10.0}, params=arrays, metrics={"weight": 10.0} | metrics)
+
+
+def records(folder):
+    return rounds.read(folder / rounds.ROUNDS)
+
+
+def test_a_site_whose_turn_it_is_not_is_not_said_to_be_left_out(make, tmp_path):
+    aggregator = make("cyclic.Cyclic")
+    aggregator.begin(1, {"w": SENT["w"]}, ["north"], {}, False)
+    aggregator.accept_model(answer("north", 3))
+    np.testing.assert_array_equal(aggregator.aggregate_model().params["w"], [3, 3])
+    (record,) = records(tmp_path)
+    assert list(record["sites"]) == ["north"]
+    assert "left_out" not in record
+
+
+def test_a_site_that_missed_its_turn_is_said_to_be_left_out(make, tmp_path):
+    aggregator = make("cyclic.Cyclic")
+    aggregator.begin(0, {"w": SENT["w"]}, ["north"], {}, False)  # east is not connected
+    aggregator.accept_model(answer("north", 3))
+    aggregator.aggregate_model()
+    assert list(records(tmp_path)[0]["left_out"]) == ["east"]
+
+
+def test_every_sites_own_model_lies_beside_the_mean(make, tmp_path):
+    aggregator = make("oneshot.OneShot")
+    aggregator.begin(0, {"w": SENT["w"] + 1}, SITES, {}, True)
+    for level, site in enumerate(SITES):
+        aggregator.accept_model(answer(site, level))
+    np.testing.assert_array_equal(aggregator.aggregate_model().params["w"], [1, 1])
+    beside = load_file(tmp_path / BESIDE)
+    assert {name: array[0] for name, array in beside.items()} == {"east/w": 1, "north/w": 2, "south/w": 3}
+
+
+def test_the_scores_of_the_sites_weigh_them(make, tmp_path):
+    aggregator = make("fedavg.FedAvg", weighting="validation")
+    aggregator.begin(0, {"w": SENT["w"]}, SITES, {}, False)
+    for site, level, score in (("east", 1, 30.0), ("north", 0, 20.0), ("south", 0, 10.0)):
+        aggregator.accept_model(answer(site, level, score=score))
+    np.testing.assert_allclose(aggregator.aggregate_model().params["w"], [0.5, 0.5])
+    assert records(tmp_path)[0]["sites"]["east"]["score"] == 30.0
+
+
+def test_an_update_with_a_parameter_that_did_not_go_out_is_left_out(make, tmp_path):
+    aggregator = make("fedbn.FedBN", quorum=2)
+    assert aggregator.built.sends(list(SENT), last=False) == ["w"]
+    aggregator.begin(0, {"w": SENT["w"]}, SITES, {}, False)
+    for site in ("east", "north"):
+        aggregator.accept_model(answer(site, 1))
+    aggregator.accept_model(answer("south", 1, names=("w", "norm.w")))
+    aggregator.aggregate_model()
+    assert "other parameters" in records(tmp_path)[0]["left_out"]["south"]
+
+
+def test_the_mixtures_shares_are_the_counts_that_validation_has_shown():
+    params = tiny_params(image={"labels": ["none", "infiltrating", "extra_axial"]})
+    assert training.shares(params, VALIDATION) == {"north": [12, 1, 0], "east": [0, 0, 7]}
