@@ -1,0 +1,57 @@
+"""Every model of every params file of the project: one short round at two sites, and images from what comes of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedsynth import params as config
+from fedsynth import weights
+from fedsynth.params import Params
+from fedsynth.train import Trainer
+from nvflare_jobs.train import job
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(ROOT.glob("params*.yaml"))
+CASES = [(file, name) for file in FILES for name in config.load(file).models]
+N = 6
+
+
+def tiny(params: Params, name: str) -> config.Model:
+    model = params.models[name]
+    return model.model_copy(update={"training": model.training.model_copy(update={"epochs": 0.5, "batch": 3})})
+
+
+def images(params: Params, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    image, generator = params.image, torch.Generator().manual_seed(seed)
+    x, given = (torch.rand((N, len(names), *image.size), generator=generator) * 2 - 1 for names in (image.generated, image.given))
+    return x, torch.arange(N) % len(image.labels), given if image.given else None
+
+
+@pytest.mark.parametrize(("file", "name"), CASES, ids=[f"{file.stem}-{name}" for file, name in CASES])
+def test_a_model_takes_a_round_and_draws(file, name):
+    params = config.load(file)
+    model, algorithm = tiny(params, name), params.models[name].algorithm.build()
+    sent = job.begin(params, name)
+    updates = []
+    for number, site in enumerate(("a", "b")):
+        torch.manual_seed(number)
+        family, privacy = model.family.build(**params.image.context()), model.privacy.build() if model.privacy else None
+        trainer = Trainer(family, model.algorithm.build(), model.training, *images(params, number), seed=number, privacy=privacy)
+        update = trainer.round({n: sent[n] for n in algorithm.sends(list(sent), model.training.rounds == 1)}, 0)
+        assert all(math.isfinite(loss) for loss in update.losses.values())
+        updates.append((site, update.weight, update.difference))
+    algorithm.know(lambda: model.family.build(**params.image.context()), sent, {})
+    change = algorithm.aggregate(updates)
+    arrays = {n: a + change[n] if n in change else a for n, a in sent.items() if ":" not in n} | algorithm.beside(sent, updates)
+    assert any(np.abs(a).max() > 0 for a in change.values())
+    shares = {site: [1] * len(params.image.labels) for site in "ab"}
+    about = {"name": name, "image": params.image.model_dump(mode="json"), "mixture": shares, **model.model_dump(mode="json")}
+    _, y, given = images(params, 9)
+    drawn = weights.build_family(about, arrays).sample(y[:2], None if given is None else given[:2], torch.Generator().manual_seed(0))
+    assert drawn.shape == (2, len(params.image.generated), *params.image.size)
+    assert drawn.isfinite().all()
