@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update, weighted_mean
+from fedsynth.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,11 @@ class FedCAR(FedAvg):
         self.sharpness, self.images = sharpness, images
         self._family: Any = None
         self._sent: Arrays = {}
+
+    def check(self, family: Any, rounds: int, private: bool) -> None:
+        super().check(family, rounds, private)
+        if getattr(family, "given", 0):
+            raise UserError("FedCAR draws images at the server, which has no given channels; with image.given take another algorithm")
 
     def know(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None]) -> None:
         super().know(family, sent, scores)

@@ -6,6 +6,7 @@ import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.algorithms.fedcar import FedCAR, distance
+from fedsynth.errors import UserError
 from tests import toys
 
 
@@ -54,6 +55,14 @@ def test_the_distance_of_a_set_to_itself_is_0_and_grows():
     a = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)).double()
     assert distance(a, a) == pytest.approx(0, abs=1e-12)
     assert 0 < distance(a, a + 0.5) < distance(a, a + 2)
+
+
+def test_given_channels_are_refused_because_the_server_has_none():
+    family = toys.Toy()
+    FedCAR().check(family, 3, False)
+    family.given = 1
+    with pytest.raises(UserError, match="has no given channels"):
+        FedCAR().check(family, 3, False)
 
 
 def test_a_negative_sharpness_is_refused():
