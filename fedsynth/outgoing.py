@@ -123,6 +123,13 @@ class Train(Closed):
             self.weight = float(max(1, _total(cells, "train")))
 
 
+class Exchange(Closed):
+    """Of one round of a training whose generator is at the centre; each step's gradient is checked by `leave_feedback`."""
+
+    losses: Annotated[dict[Name, Number], Few]
+    steps: Count
+
+
 class Row(Counted):
     """What one network reached on one site's test images."""
 
@@ -321,6 +328,7 @@ JOBS: dict[str, type[Closed]] = {
     "look": Look,
     "validate": Validate,
     "train": Train,
+    "exchange": Exchange,
     "score": Score,
     "reference": Reference,
     "failure": Failure,
@@ -375,6 +383,14 @@ def leave_arrays(arrays: Mapping[str, np.ndarray], allowed: Mapping[str, tuple[i
                 f"{name} may not leave the site: it holds NaN or infinite values; the training diverged, lower its learning rate"
             )
     return {name: arrays[name] for name in allowed}
+
+
+def leave_feedback(feedback: np.ndarray, received: tuple[int, ...]) -> np.ndarray:
+    """The gradient at the images that the centre sent, as it may leave: of their shape, float32, finite. Raises LeakError otherwise."""
+    allowed = leave_arrays({"feedback": feedback}, {"feedback": received})["feedback"]
+    if allowed.dtype != np.float32:
+        raise LeakError("feedback may not leave the site: its numbers are longer than those that were sent")
+    return allowed
 
 
 MODELS: list[type[Closed]] = [Failed, Row, Spread, Measured, Moments, Measures, *JOBS.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,28 @@ def averaging(ema: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
+def rates(training: Training, players: Collection[str]) -> dict[str, float]:
+    """Each player's learning rate. Raises ValueError where `training.lr` names others than the players."""
+    found = training.lr if isinstance(training.lr, dict) else dict.fromkeys(players, training.lr)
+    if set(found) != set(players):
+        raise ValueError(f"training.lr names {sorted(found)}, the players are {sorted(players)}")
+    return found
+
+
+def decay(training: Training, progress: float) -> float:
+    """The share of the learning rate that is left after `progress` (0 to 1) of the whole run."""
+    end = training.lr_end
+    return end + (1 - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+
+def mirror(x: Tensor, axes: list[int], generator: torch.Generator) -> Tensor:
+    """x (B, C, *S), changed in place: each image mirrored along each of the spatial `axes` with probability 1/2."""
+    for axis in axes:
+        mirrored = torch.rand(len(x), generator=generator) < 0.5
+        x[mirrored] = x[mirrored].flip(axis + 2)
+    return x
+
+
 class Trainer:
     """Holds a site's players, optimisers, averaged weights and random state, in memory and (with `state`) on disk.
 
@@ -69,12 +91,9 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         self.players = self.family.players()
-        rates = training.lr if isinstance(training.lr, dict) else dict.fromkeys(self.players, training.lr)
-        if set(rates) != set(self.players):
-            raise ValueError(f"training.lr names {sorted(rates)}, the players are {sorted(self.players)}")
-        self.rates = rates
+        self.rates = rates(training, self.players)
         self.optimizers = {
-            name: LeanAdamW(net.parameters(), lr=rates[name], betas=training.betas, weight_decay=training.weight_decay)
+            name: LeanAdamW(net.parameters(), lr=self.rates[name], betas=training.betas, weight_decay=training.weight_decay)
             for name, net in self.players.items()
         }
         self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
@@ -93,7 +112,7 @@ class Trainer:
         losses: dict[str, list[float]] = defaultdict(list)
         for step, places in enumerate(self._places(number)):
             x, y, given = self._batch(places)
-            share = self._decay((number + step / self.steps) / self.training.rounds)
+            share = decay(self.training, (number + step / self.steps) / self.training.rounds)
             for name, player in self.players.items():
                 loss = self._step(name, player, x, y, given, self.rates[name] * share)
                 losses[name] += [] if loss is None else [loss]
@@ -157,16 +176,9 @@ class Trainer:
 
     def _batch(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         both = self.x[places] if self.given is None else torch.cat([self.x[places], self.given[places]], 1)
-        for axis in self.training.flip:
-            mirrored = torch.rand(len(both), generator=self.generator) < 0.5
-            both[mirrored] = both[mirrored].flip(axis + 2)
-        both = both.to(self.device)
+        both = mirror(both, self.training.flip, self.generator).to(self.device)
         c = self.x.shape[1]
         return both[:, :c], self.y[places].to(self.device), None if self.given is None else both[:, c:]
-
-    def _decay(self, progress: float) -> float:
-        end = self.training.lr_end
-        return end + (1 - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
     def _end(self, received: dict[str, Tensor], last: bool) -> dict[str, Tensor]:
         """The last round sends the averaged weights: the mean of the sites' averages is the average of their mean, at no extra traffic."""

@@ -18,6 +18,7 @@ from nvflare_jobs.installed import Installed
 from nvflare_jobs.server import Aggregate, Arrays, Ask, Rounds
 
 CLIENT, CONFIG = "client.py", "job.json"
+EXCHANGE = "nvflare_jobs.exchange.client.Exchange"  # what answers the centre's calls at a site
 
 # The defaults poll each 2 s and 0.5 s, which is most of an empty round.
 FAST_SERVER = {"server": {"task_request_interval": 0.1}}
@@ -47,6 +48,21 @@ def ask(folder: Path, kind: str, name: str, sites: list[str], consortium: Consor
     return export(job, folder, sites, kind, config, {"payload.safetensors": payload or {"none": np.zeros(1, np.float32)}}, thin)
 
 
+def exchange(folder: Path, name: str, sites: list[str], consortium: Consortium, config: dict[str, Any], call_s: float,
+             initial: dict[str, np.ndarray], thin: bool = True) -> Path:  # fmt: skip
+    """A job in which the centre asks all sites at every step; `initial` is what it begins with. Returns the job's folder."""
+    from nvflare.collab import CollabRecipe
+
+    from nvflare_jobs.exchange.client import Exchange
+    from nvflare_jobs.exchange.server import Centre
+
+    centre = Centre(sites=sites, call_s=call_s, begin_s=max(call_s, consortium.grace_s))
+    job = CollabRecipe(name, server=centre, client=Exchange(), min_clients=len(sites)).finalize()
+    job.to_server(FAST_SERVER)
+    job.to_clients(FAST_CLIENT)
+    return _write(job, folder, sites, "exchange", config, {"initial.safetensors": initial}, thin)
+
+
 def token(job: Path) -> str:
     """Of a job's content, the end of its name: the same content is the same job, so a retry never starts a second one."""
     return str(json.loads((job / "meta.json").read_text())["name"]).rpartition("-")[2]
@@ -73,10 +89,16 @@ def export(job: FedJob, folder: Path, sites: list[str], kind: str, config: dict[
 
     `kind` is a folder with a client.py: a name beside this file, or (only where thin) a path.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     script = Path(__file__).parent / kind / CLIENT
     job.to_clients(ScriptRunner(script=str(script), framework=FrameworkType.NUMPY) if thin else Installed(Path(kind).name))
+    return _write(job, folder, sites, kind, config, files, thin)
+
+
+def _write(job: FedJob, folder: Path, sites: list[str], kind: str, config: dict[str, Any], files: dict[str, dict[str, np.ndarray]],
+           thin: bool) -> Path:  # fmt: skip
+    script = Path(__file__).parent / kind / CLIENT
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     job.export_job(str(folder))
     root = folder / job.name
     server, site = root / "app_server", root / "app_site"
@@ -105,8 +127,12 @@ def _move(path: Path, folder: Path) -> None:
 
 
 def _portable(config: Path) -> None:
-    """FLARE writes the script's path on this machine; at a site it lies beside the job's other code."""
+    """FLARE writes the script's path on this machine, or the installed class; at a site it lies beside the job's other code."""
     raw = json.loads(config.read_text())
     for executor in raw["executors"]:
-        executor["executor"]["args"]["task_script_path"] = CLIENT
+        if "task_script_path" in executor["executor"]["args"]:
+            executor["executor"]["args"]["task_script_path"] = CLIENT
+    for component in raw["components"]:
+        if component["path"] == EXCHANGE:
+            component["path"] = f"{Path(CLIENT).stem}.{EXCHANGE.rpartition('.')[2]}"
     config.write_text(json.dumps(raw, indent=2))

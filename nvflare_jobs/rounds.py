@@ -18,6 +18,12 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.is_file() else []
 
 
+def append(path: Path, record: dict[str, Any]) -> None:
+    """One more round is done."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
 def complete(run_dir: Path) -> None:
     """The server has all that the job is for. FLARE may still call it failed: where a site died, for one."""
     (run_dir / COMPLETE).touch()

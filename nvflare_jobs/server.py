@@ -183,8 +183,7 @@ class Aggregate(ModelAggregator):
         record |= {"left_out": left_out} if left_out else {}
         record |= {"resumed": True} if self._resumed == record["round"] and self._resumed else {}
         self.records.append(record)
-        with (run_dir(self.fl_ctx) / rounds.ROUNDS).open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        rounds.append(run_dir(self.fl_ctx) / rounds.ROUNDS, record)
 
     def reset_stats(self) -> None:
         self._updates = []

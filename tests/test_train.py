@@ -6,7 +6,7 @@ import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.algorithms.scaffold import Scaffold
-from fedsynth.train import Trainer, averaging
+from fedsynth.train import Trainer, averaging, decay
 from tests import toys
 from tests.toys import Toy, images, trainer, training
 
@@ -99,10 +99,10 @@ def test_the_average_is_the_sum_of_the_weights_with_shares_that_fall_by_the_deca
 
 def test_the_learning_rate_falls_from_all_of_it_to_the_share_of_lr_end():
     t = trainer(FedAvg(), lr_end=0.1)
-    assert t._decay(0.0) == pytest.approx(1)
-    assert t._decay(0.5) == pytest.approx(0.55)
-    assert t._decay(1.0) == pytest.approx(0.1)
-    assert t._decay(1.2) == pytest.approx(0.1)  # rounds beyond the plan
+    assert decay(t.training, 0.0) == pytest.approx(1)
+    assert decay(t.training, 0.5) == pytest.approx(0.55)
+    assert decay(t.training, 1.0) == pytest.approx(0.1)
+    assert decay(t.training, 1.2) == pytest.approx(0.1)  # rounds beyond the plan
     run(t, 3)
     assert t.optimizers["first"].param_groups[0]["lr"] < 0.05 * 0.3
 

@@ -34,6 +34,7 @@ class FedAvg:
     as the mean of the others. Raises ValueError for another weighting.
     """
 
+    job = "train"  # what carries it: fedsynth/algorithms
     always = True  # every site that can takes part in each round
 
     def __init__(self, shared: str | list[str] = "*", weighting: str = "images", local: list[str] | None = None):

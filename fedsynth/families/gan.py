@@ -66,15 +66,21 @@ class GAN(Family):
         x, known = fill(x, self.may_lack)
         z = torch.randn(len(y), self.latent, device=x.device)
         if player == "generator":
-            return self.adversarial(
-                self.judge(blank(self.draw(z, y, given), known), y, given), target_is_real=True, for_discriminator=False
-            )
+            return self.fool(blank(self.draw(z, y, given), known), y, given)
         with torch.no_grad():
             drawn = blank(self.draw(z, y, given), known)
+        return self.tell(x, y, drawn, y, given)
+
+    def fool(self, drawn: Tensor, y: Tensor, given: Tensor | None = None) -> Tensor:
+        """The generator's loss, as a function of what it has drawn for classes y: who has the discriminator need not have the generator."""
+        return self.adversarial(self.judge(drawn, y, given), target_is_real=True, for_discriminator=False)
+
+    def tell(self, x: Tensor, y: Tensor, drawn: Tensor, asked: Tensor, given: Tensor | None = None) -> Tensor:
+        """The discriminator's loss at real images x of classes y and at those drawn for the classes `asked`."""
         penalised = self.r1 > 0 and bool(torch.rand(()) * self.r1_every < 1)
         real = x.detach().requires_grad_(penalised)
         found = self.judge(real, y, given)
-        loss = self.adversarial(found, True, True) + self.adversarial(self.judge(drawn, y, given), False, True)
+        loss = self.adversarial(found, True, True) + self.adversarial(self.judge(drawn, asked, given), False, True)
         if penalised:
             (slope,) = torch.autograd.grad(found.mean(1).sum(), real, create_graph=True)
             loss = loss + self.r1_every * self.r1 / 2 * slope.square().flatten(1).sum(1).mean()

@@ -17,6 +17,7 @@ from fedsynth.params import Model, Params
 from fedsynth.settings import Settings
 from nvflare_jobs import build, centre
 from nvflare_jobs import rounds as written
+from nvflare_jobs.exchange import job as exchange
 from nvflare_jobs.kept import BESIDE, GLOBAL
 
 Arrays = dict[str, np.ndarray]
@@ -28,9 +29,12 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     validation = centre.validated(settings.root)
     sites = validation["used"]
     config = question(params, name, {site: validation["sites"][site]["digest"] for site in sites})
-    initial, rounds = begin(params, name), params.models[name].training.rounds
-    job = build.train(settings.root / ".work" / "train" / name, f"train_{name}", sites, params.consortium, config,
-                      config["model"]["algorithm"], initial, rounds, thin=settings.thin)  # fmt: skip
+    folder, rounds = settings.root / ".work" / "train" / name, params.models[name].training.rounds
+    if params.models[name].algorithm.build().job == "exchange":
+        job = exchange.prepare(folder, params, name, config, validation, settings.thin)
+    else:
+        job = build.train(folder, f"train_{name}", sites, params.consortium, config, config["model"]["algorithm"], begin(params, name),
+                          rounds, thin=settings.thin)  # fmt: skip
     began = time.monotonic()
     result = centre.run(f"train@{name}", job, sites, settings, rounds)
     final = {n: a for n, a in weights.load(result.folder / GLOBAL).items() if ":" not in n}

@@ -5,6 +5,7 @@ import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.algorithms.scaffold import PREFIX, Scaffold
+from fedsynth.train import decay
 from tests import toys
 
 
@@ -30,7 +31,7 @@ def test_a_sites_control_becomes_the_mean_gradient_of_its_steps():
     t = toys.trainer(Scaffold())
     sent = t.algorithm.prepare(start())
     update = t.round(sent, 0)
-    travelled = sum(0.05 * t._decay(step / 3 / 3) for step in range(3))
+    travelled = sum(0.05 * decay(t.training, step / 3 / 3) for step in range(3))
     for name in start():
         np.testing.assert_allclose(t.algorithm.state()["control"][name], -update.difference[name] / travelled, rtol=1e-4, atol=1e-7)
         np.testing.assert_allclose(update.difference[PREFIX + name], t.algorithm.state()["control"][name], rtol=1e-4, atol=1e-7)

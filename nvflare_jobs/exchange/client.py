@@ -1,0 +1,114 @@
+"""In the hospital: the site's own discriminator. It learns from the images that the centre sends beside real ones, and sends gradients."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from nvflare.collab import collab
+from nvflare.fuel.utils.log_utils import get_obj_logger
+
+from fedsynth import failures, outgoing
+from nvflare_jobs.site import Site, checked
+
+if TYPE_CHECKING:
+    from fedsynth.exchange import Discriminating
+
+SERVER = "server"  # how the Collab API calls the centre
+
+
+class Called(Site):
+    """A site that the centre calls, instead of one that asks it for tasks: name and question come with the call."""
+
+    def __init__(self, name: str, question: dict[str, Any]):
+        self.name, self.config = name, checked(question)
+
+
+class Exchange:
+    """What the centre may call. Every answer is a mapping: {"failure": one word of a closed list}, or what `outgoing` has let through.
+
+    Nothing that goes wrong leaves as an exception: Collab would send its text and traceback, which may name rows and files.
+    """
+
+    def __init__(self) -> None:
+        self._site: Called | None = None
+
+    @collab.publish
+    def begin(self, question: dict[str, Any]) -> dict[str, Any]:
+        """The job's question: load the data that passed validation, make the discriminator."""
+        return self._answer(collab.caller, collab.site_name, lambda: self._begin(collab.site_name, question))
+
+    @collab.publish
+    def step(self, images: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
+        """images (B, C, *S) in [-1, 1], drawn for the classes `asked` (B,)."""
+        return self._answer(collab.caller, collab.site_name, lambda: self._step(images, asked))
+
+    @collab.publish
+    def end_round(self) -> dict[str, Any]:
+        """Mean losses of the round, and its steps."""
+        return self._answer(collab.caller, collab.site_name, self._end_round)
+
+    def _answer(self, caller: str, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Other sites of the job could call, too: only the centre is answered."""
+        try:
+            if caller != SERVER:
+                raise outgoing.LeakError(f"{caller} asked for what goes to the centre alone")
+            return work()
+        except Exception as error:
+            logger = get_obj_logger(self)  # at this level it goes into the site's log and not into the one that FLARE may stream
+            logger.info(traceback.format_exc())
+            logger.info(f"FEDSYNTH FAILED site {name}: {type(error).__name__}: {' '.join(str(error).split())}")
+            return outgoing.leave("failure", {"failure": failures.word(error)})
+
+    def _begin(self, name: str, question: dict[str, Any]) -> dict[str, Any]:
+        self._site = Called(name, question)
+        self._half = half(self._site)
+        self._done = 0
+        return {}
+
+    def _step(self, images: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
+        site = self._begun()
+        fitting(site, images, asked)
+        feedback = outgoing.leave_feedback(self._half.step(images, asked), images.shape)
+        self._done += 1
+        return {"feedback": feedback}
+
+    def _end_round(self) -> dict[str, Any]:
+        site, steps = self._begun(), self._done
+        self._done = 0
+        facts = {"losses": self._half.means(), "steps": steps}
+        return outgoing.leave("exchange", facts, list(self._half.family.players()), cells=site.cells)
+
+    def _begun(self) -> Called:
+        if self._site is None:
+            raise RuntimeError("a step was asked for before the training had begun")
+        return self._site
+
+
+def half(site: Site) -> Discriminating:
+    """The site's half of the training, on its own training images."""
+    import torch
+
+    from fedsynth.exchange import Discriminating
+    from fedsynth.params import Model
+
+    model, image = Model.model_validate(site.config["model"]), site.params.image
+    family, algorithm = model.family.build(**image.context()), model.algorithm.build()
+    algorithm.check(family, image.given, model.privacy is not None)
+    real = site.validated_set().split("train")
+    x, y = torch.from_numpy(real.channels(image, image.generated)), torch.from_numpy(real.labels(image))
+    return Discriminating(family, model.training, int(site.config["steps"]), site.seed(), x, y, algorithm.discriminator_steps)
+
+
+def fitting(site: Site, images: np.ndarray, asked: np.ndarray) -> None:
+    """Raises ParamsError where what the centre sent are no images with classes of params.yaml: the other side has another version."""
+    from fedsynth.params import ParamsError
+
+    image = site.params.image
+    shape = (len(asked), len(image.generated), *image.size)
+    if images.dtype != np.float32 or images.shape != shape or not np.isfinite(images).all():
+        raise ParamsError(f"the centre sent {images.dtype} {images.shape} for images of {shape}, or numbers that are not finite")
+    if asked.dtype != np.int64 or asked.min() < 0 or asked.max() >= len(image.labels):
+        raise ParamsError(f"the centre asks for classes that are not among the {len(image.labels)} of params.yaml")
