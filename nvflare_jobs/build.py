@@ -23,6 +23,7 @@ EXCHANGE = "nvflare_jobs.exchange.client.Exchange"  # what answers the centre's 
 # The defaults poll each 2 s and 0.5 s, which is most of an empty round.
 FAST_SERVER = {"server": {"task_request_interval": 0.1}}
 FAST_CLIENT = {"default_task_fetch_interval": 0.1}
+INLINE = {"np_download_chunk_size": 0}  # arrays lie in the call itself: fetched by a request of their own, a step would take twice as long
 
 
 def train(folder: Path, name: str, sites: list[str], consortium: Consortium, config: dict[str, Any], algorithm: dict[str, Any],
@@ -58,8 +59,8 @@ def exchange(folder: Path, name: str, sites: list[str], consortium: Consortium, 
 
     centre = Centre(sites=sites, call_s=call_s, begin_s=max(call_s, consortium.grace_s))
     job = CollabRecipe(name, server=centre, client=Exchange(), min_clients=len(sites)).finalize()
-    job.to_server(FAST_SERVER)
-    job.to_clients(FAST_CLIENT)
+    job.to_server(FAST_SERVER | INLINE)
+    job.to_clients(FAST_CLIENT | INLINE)
     return _write(job, folder, sites, "exchange", config, {"initial.safetensors": initial}, thin)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from fedsynth import processes
+from nvflare_jobs.build import EXCHANGE
 
 MARK = "FEDSYNTH_LOCAL"  # in the environment of every process of a system, so that none is missed when it ends
 SERVER, ADMIN = "localhost", "lead@centre.org"  # FLARE binds loopback alone for a server of this name, and all addresses for any other
@@ -72,8 +73,9 @@ class LocalSystem:
         # whole names: by a prefix such as "nvflare_jobs." a job could name what our modules import, and that runs any command
         if name == SERVER:
             raw["class_allow_list"] = [f"nvflare_jobs.server.{cls}" for cls in ("Rounds", "Arrays", "Aggregate", "Ask")]
+            raw["class_allow_list"] += ["nvflare_jobs.exchange.server.Centre", "nvflare.collab.runtime.controller.CollabController"]
         elif self.locked:
-            raw["class_allow_list"] = ["nvflare_jobs.installed.Installed"]
+            raw["class_allow_list"] = ["nvflare_jobs.installed.Installed", EXCHANGE, "nvflare.collab.runtime.executor.CollabExecutor"]
         (local / "resources.json").write_text(json.dumps(raw, indent=2))
 
     def _lock(self, name: str) -> None:

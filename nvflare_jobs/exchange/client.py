@@ -95,6 +95,7 @@ def half(site: Site) -> Discriminating:
     from fedsynth.params import Model
 
     model, image = Model.model_validate(site.config["model"]), site.params.image
+    torch.manual_seed(site.params.seed)
     family, algorithm = model.family.build(**image.context()), model.algorithm.build()
     algorithm.check(family, image.given, model.privacy is not None)
     real = site.validated_set().split("train")
