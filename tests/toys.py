@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fedsynth.families import Family
+from fedsynth.families.gan import GAN
 from fedsynth.params import Training
 from fedsynth.train import Trainer
 
@@ -31,6 +32,12 @@ class Toy(Family):
 
     def sample(self, y, given=None, generator=None):
         return torch.tanh(self.first(torch.randn((len(y), 2, 4, 4), generator=generator)))
+
+
+def gan() -> GAN:
+    """Of 8 x 8 pixels, with nothing left to chance but z and the penalty."""
+    torch.manual_seed(0)
+    return GAN(generated=1, given=0, labels=2, size=(8, 8), latent=4, channels=(4, 8), width=4, depth=1, shift=0.0)
 
 
 def training(**changes: Any) -> Training:
