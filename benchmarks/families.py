@@ -26,8 +26,10 @@ import yaml
 
 from fedsynth import params as config
 from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.exchange import Discriminating, Generating
 from fedsynth.stages.ingest import ingest
 from fedsynth.train import Trainer
+from nvflare_jobs.exchange.job import steps
 
 
 def main() -> None:
@@ -111,6 +113,9 @@ def site_process(pipe: Any, params: config.Params, model: config.Model, images: 
 
 def train(params: config.Params, model: config.Model, family: Any, sites: dict[str, ImageSet]) -> None:
     """Federated rounds over processes; the parameters end in `family`."""
+    if model.algorithm.build().job == "exchange":
+        exchange(params, model, family, sites)
+        return
     pipes: dict[str, Any] = {}
     context = multiprocessing.get_context("fork")
     for number, (site, images) in enumerate(sites.items()):
@@ -139,6 +144,30 @@ def train(params: config.Params, model: config.Model, family: Any, sites: dict[s
     with torch.no_grad():
         for name, parameter in server.parameters(family).items():
             parameter.copy_(torch.from_numpy(current[name]))
+
+
+def exchange(params: config.Params, model: config.Model, family: Any, sites: dict[str, ImageSet]) -> None:
+    """As `train`, for an algorithm whose generator is at the centre: all in this process, one site after the other."""
+    torch.set_num_threads(1)
+    algorithm, plan, of = model.algorithm.build(), model.training, {site: tensors(params, s.split("train")) for site, s in sites.items()}
+    images = {site: float(len(y)) for site, (_, y, _) in of.items()}
+    shares = {site: torch.bincount(y, minlength=len(params.image.labels)).tolist() for site, (_, y, _) in of.items()}
+    weights = images if algorithm.weighting == "images" else dict.fromkeys(images, 1.0)
+    n, started = steps(plan, list(images.values())), time.process_time()
+    centre = Generating(family, plan, n, params.seed, weights, shares)
+    halves = {
+        site: Discriminating(build(params, model), plan, n, params.seed + k, x, y, algorithm.discriminator_steps)
+        for k, (site, (x, y, _)) in enumerate(of.items())
+    }
+    for number in range(plan.rounds):
+        for _ in range(n):
+            drawn = centre.draw()
+            centre.learn({site: half.step(*drawn[site]) for site, half in halves.items()})
+        losses = {site: {k: round(v, 4) for k, v in half.means().items()} for site, half in halves.items()}
+        if number % max(1, plan.rounds // 8) == 0 or number == plan.rounds - 1:
+            print(f"round {number}:", losses, flush=True)
+    print(f"training: {n} steps in a round, {time.process_time() - started:.0f} CPU s", flush=True)
+    family.load_state_dict({name: torch.from_numpy(a) for name, a in centre.arrays().items()}, strict=False)
 
 
 def wanted(params: config.Params, sites: dict[str, ImageSet], n: int) -> tuple[torch.Tensor, torch.Tensor | None]:
