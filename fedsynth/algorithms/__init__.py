@@ -5,8 +5,8 @@ At the server, `prepare` (what travels beside the weights) and `aggregate` (what
 neither half knows FLARE; nvflare_jobs/train/ carries both.
 
 `job` says what carries an algorithm: "train", rounds of local training as above; or "exchange" (mdgan.py), where the centre trains too and
-asks the sites at every step. One of that kind has `parameters`, what the centre has after the training, `check`, which refuses what does
-not go with it, `weighting`, `discriminator_steps` and `call_s`; fedsynth/exchange.py has both halves, nvflare_jobs/exchange/ carries them.
+asks the sites at every step. One of that kind has `parameters`, what the centre has before and after the training, `prepare` and `check`
+as the others, `weighting`, `discriminator_steps` and `call_s`; fedsynth/exchange.py has both halves, nvflare_jobs/exchange/ carries them.
 """
 
 from __future__ import annotations

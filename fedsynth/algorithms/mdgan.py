@@ -8,10 +8,12 @@ from __future__ import annotations
 from torch import nn
 
 from fedsynth import exchange
-from fedsynth.algorithms.fedavg import WEIGHTINGS
+from fedsynth.algorithms.fedavg import Arrays
 from fedsynth.errors import UserError
 from fedsynth.families import Family
 from fedsynth.privacy import PrivacyError
+
+WEIGHTINGS = ("images", "equal")
 
 
 class MDGAN:
@@ -38,8 +40,12 @@ class MDGAN:
         """What the centre has after the training, by name."""
         return exchange.generators(model)
 
-    def check(self, family: Family, given: list[str], private: bool) -> None:
-        """Asked before a job starts. Raises UserError where this family, given channels or a mechanism of privacy do not go with it."""
+    def prepare(self, initial: Arrays) -> Arrays:
+        """What the training begins with."""
+        return initial
+
+    def check(self, family: Family, rounds: int, private: bool) -> None:
+        """Raise UserError where this family, or a mechanism of privacy, does not go with it. Asked at the centre."""
         name, players = type(family).__name__, set(family.players())
         able = all(hasattr(family, part) for part in ("latent", "draw", "fool", "tell"))
         if players != {exchange.GENERATOR, exchange.DISCRIMINATOR} or not able:
@@ -47,8 +53,10 @@ class MDGAN:
                 f"MDGAN trains a generator from the gradient at its images, and {name} cannot be parted so (its players: "
                 f"{', '.join(sorted(players))}); take families.gan.GAN, or another algorithm for {name}"
             )
-        if given:
-            raise UserError(f"MDGAN's generator is at the centre, which has no real {', '.join(given)} to be given; take another algorithm")
+        if getattr(family, "given", 0):
+            raise UserError("MDGAN's generator is at the centre, which has no real images for image.given to be taken from; give none")
+        if getattr(family, "may_lack", ()):
+            raise UserError("MDGAN's sites are all sent whole images; empty image.may_lack, or take another algorithm")
         if private:
             raise PrivacyError(
                 "MDGAN has no differential privacy here: its sites answer at every step, and what a training has told before it was ended "

@@ -97,7 +97,7 @@ def half(site: Site) -> Discriminating:
     model, image = Model.model_validate(site.config["model"]), site.params.image
     torch.manual_seed(site.params.seed)
     family, algorithm = model.family.build(**image.context()), model.algorithm.build()
-    algorithm.check(family, image.given, model.privacy is not None)
+    algorithm.check(family, model.training.rounds, model.privacy is not None)
     real = site.validated_set().split("train")
     x, y = torch.from_numpy(real.channels(image, image.generated)), torch.from_numpy(real.labels(image))
     return Discriminating(family, model.training, int(site.config["steps"]), site.seed(), x, y, algorithm.discriminator_steps)

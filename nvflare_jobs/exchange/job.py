@@ -11,36 +11,17 @@ import numpy as np
 from fedsynth.params import Params, Training
 from nvflare_jobs import build
 
-Counts = dict[str, dict[str, int | str]]  # class -> split -> images, as validation shows them: "< 5" where they are few
 
-
-def prepare(folder: Path, params: Params, name: str, config: dict[str, Any], validation: dict[str, Any], thin: bool) -> Path:
-    """The job's folder. Raises UserError where the family, the given channels or a mechanism of privacy do not go with the algorithm."""
-    model, sites = params.models[name], validation["used"]
+def prepare(folder: Path, params: Params, name: str, config: dict[str, Any], initial: dict[str, np.ndarray],
+            images: dict[str, list[int]], thin: bool) -> Path:  # fmt: skip
+    """The job's folder. `initial`: the generator's parameters; `images`: by site its training images of each label, as far as the centre
+    knows them."""
+    model, sites = params.models[name], sorted(images)
     algorithm = model.algorithm.build()
-    initial = begin(params, name)
-    counts = {site: [shown(validation["sites"][site]["counts"], label) for label in params.image.labels] for site in sites}
-    weights = {site: float(sum(of)) for site, of in counts.items()}
-    counts_as = weights if algorithm.weighting == "images" else dict.fromkeys(sites, 1.0)
-    more = {"steps": steps(model.training, list(weights.values())), "centre": {"images": weights, "weights": counts_as, "shares": counts}}
+    totals = {site: float(sum(images[site])) for site in sites}
+    counts_as = totals if algorithm.weighting == "images" else dict.fromkeys(sites, 1.0)
+    more = {"steps": steps(model.training, list(totals.values())), "centre": {"images": totals, "weights": counts_as, "shares": images}}
     return build.exchange(folder, f"train_{name}", sites, params.consortium, config | more, algorithm.call_s, initial, thin)
-
-
-def begin(params: Params, name: str) -> dict[str, np.ndarray]:
-    """The generator's initial parameters, by seed."""
-    import torch
-
-    model = params.models[name]
-    torch.manual_seed(params.seed)
-    family, algorithm = model.family.build(**params.image.context()), model.algorithm.build()
-    algorithm.check(family, params.image.given, model.privacy is not None)
-    return {n: p.detach().numpy() for n, p in algorithm.parameters(family).items()}
-
-
-def shown(counts: Counts, label: str) -> int:
-    """Training images of a class, as far as the centre knows: a small cell counts as one, so that the class is asked for now and then."""
-    n = counts[label]["train"]
-    return n if isinstance(n, int) else 1
 
 
 def steps(training: Training, images: list[float]) -> int:

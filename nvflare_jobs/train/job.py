@@ -30,11 +30,12 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     sites = validation["used"]
     config = question(params, name, {site: validation["sites"][site]["digest"] for site in sites})
     folder, rounds = settings.root / ".work" / "train" / name, params.models[name].training.rounds
+    initial = begin(params, name)
     if params.models[name].algorithm.build().job == "exchange":
-        job = exchange.prepare(folder, params, name, config, validation, settings.thin)
+        job = exchange.prepare(folder, params, name, config, initial, shares(params, validation), settings.thin)
     else:
-        job = build.train(folder, f"train_{name}", sites, params.consortium, config, config["model"]["algorithm"], begin(params, name),
-                          rounds, thin=settings.thin)  # fmt: skip
+        job = build.train(folder, f"train_{name}", sites, params.consortium, config, config["model"]["algorithm"], initial, rounds,
+                          thin=settings.thin)  # fmt: skip
     began = time.monotonic()
     result = centre.run(f"train@{name}", job, sites, settings, rounds)
     final = {n: a for n, a in weights.load(result.folder / GLOBAL).items() if ":" not in n}

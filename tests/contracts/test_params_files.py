@@ -11,6 +11,7 @@ import torch
 
 from fedsynth import params as config
 from fedsynth import weights
+from fedsynth.exchange import Discriminating, Generating
 from fedsynth.params import Params
 from fedsynth.train import Trainer
 from nvflare_jobs.train import job
@@ -35,8 +36,19 @@ def images(params: Params, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch
 @pytest.mark.parametrize(("file", "name"), CASES, ids=[f"{file.stem}-{name}" for file, name in CASES])
 def test_a_model_takes_a_round_and_draws(file, name):
     params = config.load(file)
-    model, algorithm = tiny(params, name), params.models[name].algorithm.build()
-    sent = job.begin(params, name)
+    model, sent = tiny(params, name), job.begin(params, name)
+    arrays = {"train": trained, "exchange": exchanged}[model.algorithm.build().job](params, model, sent)
+    shares = {site: [1] * len(params.image.labels) for site in "ab"}
+    about = {"name": name, "image": params.image.model_dump(mode="json"), "mixture": shares, **model.model_dump(mode="json")}
+    _, y, given = images(params, 9)
+    drawn = weights.build_family(about, arrays).sample(y[:2], None if given is None else given[:2], torch.Generator().manual_seed(0))
+    assert drawn.shape == (2, len(params.image.generated), *params.image.size)
+    assert drawn.isfinite().all()
+
+
+def trained(params: Params, model: config.Model, sent: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the centre has after a round of local training."""
+    algorithm = model.algorithm.build()
     updates = []
     for number, site in enumerate(("a", "b")):
         torch.manual_seed(number)
@@ -47,11 +59,21 @@ def test_a_model_takes_a_round_and_draws(file, name):
         updates.append((site, update.weight, update.difference))
     algorithm.know(lambda: model.family.build(**params.image.context()), sent, {})
     change = algorithm.aggregate(updates)
-    arrays = {n: a + change[n] if n in change else a for n, a in sent.items() if ":" not in n} | algorithm.beside(sent, updates)
     assert any(np.abs(a).max() > 0 for a in change.values())
-    shares = {site: [1] * len(params.image.labels) for site in "ab"}
-    about = {"name": name, "image": params.image.model_dump(mode="json"), "mixture": shares, **model.model_dump(mode="json")}
-    _, y, given = images(params, 9)
-    drawn = weights.build_family(about, arrays).sample(y[:2], None if given is None else given[:2], torch.Generator().manual_seed(0))
-    assert drawn.shape == (2, len(params.image.generated), *params.image.size)
-    assert drawn.isfinite().all()
+    return {n: a + change[n] if n in change else a for n, a in sent.items() if ":" not in n} | algorithm.beside(sent, updates)
+
+
+def exchanged(params: Params, model: config.Model, sent: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the centre has after a step of a generator that is there."""
+    family, equal = model.family.build(**params.image.context()), {site: [1.0] * len(params.image.labels) for site in "ab"}
+    family.load_state_dict({n: torch.from_numpy(a) for n, a in sent.items()}, strict=False)
+    centre = Generating(family, model.training, 1, 0, dict.fromkeys("ab", 1.0), equal)
+    feedback = {}
+    for number, (site, batch) in enumerate(centre.draw().items()):
+        x, y, _ = images(params, number)
+        half = Discriminating(model.family.build(**params.image.context()), model.training, 1, number, x, y)
+        feedback[site] = half.step(*batch)
+        assert all(math.isfinite(loss) for loss in half.means().values())
+    centre.learn(feedback)
+    assert any(not np.array_equal(a, sent[n]) for n, a in centre.arrays().items())
+    return centre.arrays()

@@ -163,17 +163,16 @@ def test_an_error_leaves_as_one_word_and_its_text_stays(tmp_path, called_by, mon
         ({"privacy": {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}}, "MDGAN has no differential privacy"),
     ],
 )
-def test_what_does_not_go_with_it_is_refused_before_a_job_is_made(tmp_path, model, said):
+def test_what_does_not_go_with_it_is_refused_before_a_job_is_made(model, said):
     made = params(**model)
     with pytest.raises(UserError, match=said):
-        exchange.prepare(tmp_path / "job", made, "mdgan", training.question(made, "mdgan", {}), validation(tmp_path), thin=True)
-    assert not (tmp_path / "job").exists()
+        training.begin(made, "mdgan")
 
 
 def job(tmp_path, thin: bool = True, made: Params = PARAMS):
     shown = validation(tmp_path, made)
     config = training.question(made, "mdgan", {site: shown["sites"][site]["digest"] for site in SITES})
-    return exchange.prepare(tmp_path / "job", made, "mdgan", config, shown, thin)
+    return exchange.prepare(tmp_path / "job", made, "mdgan", config, training.begin(made, "mdgan"), training.shares(made, shown), thin)
 
 
 @pytest.mark.parametrize(("thin", "cls"), [(True, "client.Exchange"), (False, "nvflare_jobs.exchange.client.Exchange")])
@@ -195,10 +194,6 @@ def test_the_centre_asks_each_site_for_classes_in_its_shares_and_weighs_by_image
     shares = [counts["north"][label]["train"] for label in PARAMS.image.labels]
     assert config["centre"]["shares"]["north"] == shares
     assert config["centre"]["weights"]["north"] == (sum(shares) if weighting == "images" else 1.0)
-
-
-def test_a_class_of_which_a_site_shows_no_number_is_still_asked_for():
-    assert exchange.shown({"rare": {"train": "< 5"}}, "rare") == 1
 
 
 def test_a_round_is_an_epoch_over_as_many_images_as_a_site_has_on_the_average():
@@ -243,7 +238,7 @@ def test_the_server_writes_each_rounds_losses_steps_and_images_and_the_generator
     server.run()
     written = rounds.read(tmp_path / rounds.ROUNDS)
     assert [record["round"] for record in written] == [0, 1]
-    images = float(sum(exchange.shown(validation(tmp_path)["sites"]["east"]["counts"], label) for label in PARAMS.image.labels))
+    images = float(sum(training.shares(PARAMS, validation(tmp_path))["east"]))
     assert written[0]["sites"]["east"] == {"loss/generator": 0.5, "loss/discriminator": 1.0, "steps": 2.0, "weight": images}
     assert rounds.is_complete(tmp_path)
     assert all(name.startswith("generator.") for name in weights.load(tmp_path / "global.safetensors"))
@@ -296,7 +291,7 @@ def test_in_the_simulator_the_stage_leaves_what_every_other_training_leaves(tmp_
     assert [(r["round"], sorted(r["sites"])) for r in history["rounds"]] == [(0, SITES), (1, SITES)]
     assert history["rounds"][0]["sites"]["north"].keys() == {"loss/generator", "loss/discriminator", "steps", "weight"}
     arrays = weights.load(folder / weights.FILE)
-    initial = exchange.begin(PARAMS, "mdgan")
+    initial = training.begin(PARAMS, "mdgan")
     assert arrays.keys() == initial.keys()
     assert any(not np.array_equal(arrays[name], initial[name]) for name in arrays)
     import torch
