@@ -150,7 +150,7 @@ def run(federation: Federation, job: Path, token: str, sites: list[str], dest: P
             said += f" ({words})" if words and words not in said else ""
             if refusal or not left or not isinstance(error, JobLost):
                 raise FederationError(said) from error
-            show(Event("status", f"{LOST}: {said}; it is submitted again and goes on from its last round"))
+            show(Event("status", f"{LOST}: {said}; it is submitted again and goes on from what is kept"))
             shutil.rmtree(dest, ignore_errors=True)
     if not dest.is_dir():
         federation.collect(job_id, dest)
