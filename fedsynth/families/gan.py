@@ -19,7 +19,7 @@ with monai_imports():
 
 
 class GAN(Family):
-    """Goodfellow et al. 2014, arXiv:1406.2661, with least squares (Mao et al. 2017, arXiv:1611.04076) or another criterion of MONAI.
+    """Goodfellow et al. 2014, arXiv:1406.2661, with the `criterion` "least_squares" (Mao et al. 2017, arXiv:1611.04076), "hinge" or "bce".
 
     The discriminator has an output for each class and is asked about the image's own (Liu et al. 2019, arXiv:1905.01723). Two things
     keep it from learning a small set by heart: a penalty r1 / 2 ||grad D(x)||^2 at real images (Mescheder et al. 2018, arXiv:1801.04406,
@@ -43,7 +43,7 @@ class GAN(Family):
         # Of a size of 2^k, k - 2 levels leave the last convolution places to look at.
         levels = max(1, min(depth, int(math.log2(min(size))) - 2))
         self.discriminator = PatchDiscriminator(len(size), width, generated + given, labels, levels, norm=None, bias=True)  # type: ignore[arg-type]
-        self.adversarial = PatchAdversarialLoss(criterion=criterion, no_activation_leastsq=True)
+        self.adversarial = hinge if criterion == "hinge" else PatchAdversarialLoss(criterion=criterion, no_activation_leastsq=True)
 
     def players(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator}
@@ -58,8 +58,11 @@ class GAN(Family):
 
     def judge(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """(B, places): how real x looks as an image of class y."""
-        marks = self.discriminator(self._shifted(with_given(x, given, self.given)))[-1].float()
-        return marks[torch.arange(len(y)), y].flatten(1)
+        return self.marks(self._shifted(with_given(x, given, self.given)), y)
+
+    def marks(self, seen: Tensor, y: Tensor) -> Tensor:
+        """(B, places): the outputs for class y where the discriminator sees (B, C + G, *S)."""
+        return self.discriminator(seen)[-1].float()[torch.arange(len(y)), y].flatten(1)
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """What a real image lacks, the generated one that it is compared with is shown without, too."""
@@ -103,3 +106,13 @@ class GAN(Family):
         device = next(self.parameters()).device
         z = torch.randn((len(y), self.latent), generator=generator).to(device)
         return self.draw(z, y.to(device), None if given is None else given.to(device))
+
+
+def hinge(marks: Tensor, target_is_real: bool, for_discriminator: bool) -> Tensor:
+    """Lim & Ye 2017, arXiv:1705.02894: relu(1 -+ D) for real and drawn images, -D for the generator.
+
+    MONAI's of that name sends D through tanh before, so that it never reaches the hinge.
+    """
+    if not for_discriminator:
+        return -marks.mean()
+    return F.relu(1 - marks if target_is_real else 1 + marks).mean()

@@ -3,6 +3,8 @@
 import torch
 
 from fedsynth.families.gan import GAN
+from fedsynth.optimizer import LeanAdamW
+from tests.families.small import striped
 
 
 def make(**changes):
@@ -44,3 +46,30 @@ def test_the_penalty_is_the_squared_slope_at_real_images():
     real = x.clone().requires_grad_()
     (slope,) = torch.autograd.grad(family.judge(real, y, None).mean(1).sum(), real)
     assert torch.isclose(losses[1] - losses[0], slope.square().sum() / 3, rtol=1e-3)
+
+
+def test_the_hinge_ends_at_1_and_leaves_the_generator_a_slope_everywhere():
+    """Lim & Ye 2017, equations 3 and 4: relu(1 - D(x)) + relu(1 + D(G(z))), and -D(G(z))."""
+    marks = torch.tensor([[-2.0, 0.0], [0.5, 3.0]])
+    family = make(criterion="hinge")
+    assert float(family.adversarial(marks, True, True)) == (3 + 1 + 0.5 + 0) / 4
+    assert float(family.adversarial(marks, False, True)) == (0 + 1 + 1.5 + 4) / 4
+    assert float(family.adversarial(marks, True, False)) == -(-2 + 0 + 0.5 + 3) / 4
+
+
+def test_a_discriminator_that_is_sure_has_nothing_to_learn_from_the_hinge():
+    family = make(criterion="hinge", r1=0.0)
+    family.judge = lambda x, y, given: (x.mean((1, 2, 3)).reshape(-1, 1) > 0).float() * 4 - 2
+    x, y = torch.rand(3, 2, 16, 16), torch.tensor([0, 1, 2])
+    assert float(family.tell(x, y, -x, y, None)) == 0
+
+
+def test_with_the_hinge_the_discriminator_learns_to_tell():
+    family, (x, y) = make(criterion="hinge", shift=0), striped(12)
+    optimizer = LeanAdamW(family.discriminator.parameters(), lr=2e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = family.loss("discriminator", x, y, None)
+        loss.backward(inputs=list(family.discriminator.parameters()))
+        optimizer.step()
+    assert float(loss.detach()) < 0.5  # 2 where it tells nothing
