@@ -49,6 +49,12 @@ def mse(a: Tensor, b: Tensor, known: Tensor | None) -> Tensor:
     return F.mse_loss(a, b) if known is None else (known * (a - b).square()).sum() / known.sum().clamp_min(1)
 
 
+def with_label(x: Tensor, y: Tensor, labels: int) -> Tensor:
+    """(B, C + labels, *S): a plane of ones for the image's label, of zeros for each other."""
+    planes = one_hot(y, labels).to(x).reshape(len(y), labels, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
+    return torch.cat([x, planes], 1)
+
+
 def to_patches(x: Tensor, patch: int) -> Tensor:
     """(B, C, *S) -> (B, C patch^d, *S / patch): the same numbers on a coarser grid, where a convolution costs patch^d times less."""
     return pixelunshuffle(x, x.ndim - 2, patch) if patch > 1 else x

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.families import Family
-from fedsynth.networks import FromVector, ToVector, fill, mse, one_hot, with_given
+from fedsynth.networks import FromVector, ToVector, fill, mse, one_hot, with_given, with_label
 
 
 class VAE(Family):
@@ -40,8 +40,8 @@ class VAE(Family):
 
     def encode(self, x: Tensor, y: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (B, latent) of q(z | x, y, given)."""
-        planes = one_hot(y, self.labels).to(x).reshape(len(y), self.labels, *[1] * len(self.size)).expand(-1, -1, *self.size)
-        mean, log_variance = self.autoencoder["encoder"](torch.cat([with_given(x, given, self.given), planes], 1)).float().chunk(2, 1)
+        seen = with_label(with_given(x, given, self.given), y, self.labels)
+        mean, log_variance = self.autoencoder["encoder"](seen).float().chunk(2, 1)
         return mean, log_variance.clamp(-12, 4)
 
     def decode(self, z: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
@@ -60,8 +60,7 @@ class VAE(Family):
         x, known = fill(x, self.may_lack)
         mean, log_variance = self.encode(x, y, given)
         seen = self.decode(mean + torch.randn_like(mean) * (log_variance / 2).exp(), y, given)
-        kl = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
-        return mse(seen, x, known) + 2 * self.sigma**2 * kl.mean() / x[0].numel()
+        return mse(seen, x, known) + 2 * self.sigma**2 * divergence(mean, log_variance).mean() / x[0].numel()
 
     @torch.no_grad()
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -69,3 +68,8 @@ class VAE(Family):
         z = torch.randn((len(y), self.latent), generator=generator).to(device)
         mean = self.decode(z, y.to(device), None if given is None else given.to(device))
         return (mean + self.texture * torch.randn(mean.shape, generator=generator).to(device)).clamp(-1, 1)
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) || N(0, I)) of each of (B, n) as (B,): Kingma & Welling 2013, appendix B."""
+    return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
