@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fedsynth import checkpoint
 from fedsynth.algorithms import Algorithm
 from fedsynth.dataset import batches
-from fedsynth.families import Family
+from fedsynth.families import Family, Phase
 from fedsynth.optimizer import LeanAdamW
 from fedsynth.params import Training
 from fedsynth.privacy import Mechanism
@@ -101,6 +101,7 @@ class Trainer:
         if privacy is not None:
             privacy.protect(self.family, dict(self.optimizers), training, len(x), self.steps)
         self.rounds_done: int | None = None  # none in this process yet
+        self.view: tuple[Tensor, Tensor | None] | None = None  # what a phase's losses take in place of the images
 
     def round(self, incoming: dict[str, np.ndarray], number: int) -> Update:
         """Train one round (`number` counts from 0) on from the global parameters and return the difference to them."""
@@ -109,16 +110,17 @@ class Trainer:
         received = {name: torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for name, a in incoming.items()}
         self.algorithm.begin(self.family, received)
         self.family.train()
+        phase, first, end = self._begin_phase(number)
         losses: dict[str, list[float]] = defaultdict(list)
         for step, places in enumerate(self._places(number)):
             x, y, given = self._batch(places)
-            share = decay(self.training, (number + step / self.steps) / self.training.rounds)
-            for name, player in self.players.items():
-                loss = self._step(name, player, x, y, given, self.rates[name] * share)
+            share = decay(self.training, (number - first + step / self.steps) / (end - first))
+            for name in phase.players:
+                loss = self._step(name, self.players[name], x, y, given, self.rates[name] * share)
                 losses[name] += [] if loss is None else [loss]
             if self.average is not None:
                 self.average.update_parameters(self.family)
-        difference = self._end(received, last=number == self.training.rounds - 1)
+        difference = self._end(received, last=number == end - 1)
         self.rounds_done = number + 1
         self._keep()
         return Update(
@@ -140,6 +142,19 @@ class Trainer:
             x, y, given = (None if part is None else part.to(self.device) for part in self.held_out)
             error = float(self.family.eval().error(x, y, given))  # type: ignore[arg-type]
         return 10 * math.log10(4 / max(error, 1e-10)) if math.isfinite(error) else None
+
+    def _begin_phase(self, number: int) -> tuple[Phase, int, int]:
+        """The round's phase with its bounds. With a new one the average of the weights begins anew; a view is computed in every round."""
+        found = phase, first, _ = self.family.phase(number, self.training.rounds)
+        if self.average is not None and self.rounds_done and self.family.phase(self.rounds_done - 1, self.training.rounds)[1] != first:
+            self.average.n_averaged.zero_()
+        self.view = None
+        if phase.view is not None:
+            with torch.no_grad():
+                parts = [phase.view(x, given) for x, _, given in map(self._batch, torch.arange(len(self.x)).split(64))]
+            given = [part for _, part in parts if part is not None]
+            self.view = torch.cat([x for x, _ in parts]), torch.cat(given) if given else None
+        return found
 
     def _places(self, number: int) -> Iterator[Tensor]:
         if self.privacy is None:
@@ -175,13 +190,20 @@ class Trainer:
         return loss
 
     def _batch(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        if self.view is not None:
+            x, given = self.view
+            at = places.to(x.device)
+            return x[at], self.y[places].to(self.device), None if given is None else given[at]
         both = self.x[places] if self.given is None else torch.cat([self.x[places], self.given[places]], 1)
         both = mirror(both, self.training.flip, self.generator).to(self.device)
         c = self.x.shape[1]
         return both[:, :c], self.y[places].to(self.device), None if self.given is None else both[:, c:]
 
     def _end(self, received: dict[str, Tensor], last: bool) -> dict[str, Tensor]:
-        """The last round sends the averaged weights: the mean of the sites' averages is the average of their mean, at no extra traffic."""
+        """The last round of a phase sends the averaged weights: the mean of the sites' averages is the average of their mean.
+
+        That costs no extra traffic.
+        """
         if last and self.average is not None:
             averaged = dict(self.average.module.named_parameters())
             with torch.no_grad():

@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
+from fedsynth.algorithms.fedopt import FedOpt
 from fedsynth.algorithms.scaffold import Scaffold
+from fedsynth.errors import UserError
+from fedsynth.families import Phase
 from fedsynth.train import Trainer, averaging, decay
 from tests import toys
 from tests.toys import Toy, images, trainer, training
@@ -184,3 +187,95 @@ def test_a_state_of_a_training_that_went_farther_is_not_taken_up(tmp_path):
     torch.manual_seed(3)
     b = other.round(start, 1).difference
     assert all(np.array_equal(a[n], b[n]) for n in start)
+
+
+class Phased(Toy):
+    """`first` steps in two of five rounds, `second` in the others, on what `first` makes of the images."""
+
+    def phases(self):
+        return [Phase(0.4, ("first",)), Phase(0.6, ("second",), self.seen)]
+
+    def seen(self, x, given):
+        return self.first(x), None
+
+
+def phased(algorithm=None, state=None, seed=1, **changes):
+    return Trainer(Phased(), algorithm or FedAvg(), training(**({"rounds": 5, "ema": 0.9} | changes)), *images(0), None, seed, state)
+
+
+@pytest.mark.parametrize(("rounds", "ends"), [(5, [2, 5]), (2, [1, 2]), (10, [4, 10]), (3, [1, 3])])
+def test_phases_share_out_the_rounds_and_each_has_one_at_least(rounds, ends):
+    family = Phased()
+    found = [family.phase(number, rounds)[0].players[0] for number in range(rounds)]
+    assert found == ["first"] * ends[0] + ["second"] * (ends[1] - ends[0])
+    assert family.phase(rounds + 3, rounds)[1:] == (ends[0], rounds)
+
+
+def test_more_phases_than_rounds_are_an_error_that_says_so():
+    with pytest.raises(UserError, match=r"rounds is 1; Phased trains in 2 phases"):
+        Phased().phase(0, 1)
+
+
+@pytest.mark.parametrize("algorithm", [FedAvg, Scaffold, lambda: FedOpt("Adam", lr=0.01)])
+def test_a_player_that_rests_does_not_move_by_a_bit(algorithm):
+    t = phased(algorithm())
+    current = initial(t)
+    for number in range(5):
+        _, after = run(t, number + 1, start=number, current=current)
+        rests = "second" if number < 2 else "first"
+        assert all((after[n] == current[n]).all() for n in after if rests in n)  # and SCAFFOLD's "control:first.weight" no more than it
+        assert any((after[n] != current[n]).any() for n in after if rests not in n)
+        current = after
+
+
+def test_the_learning_rate_falls_in_each_phase_and_losses_are_of_who_steps():
+    t = phased(lr_end=0.0, epochs=4)
+    current, rates = initial(t), []
+    for number in range(5):
+        (update,), current = run(t, number + 1, start=number, current=current)
+        name = "first" if number < 2 else "second"
+        assert set(update.losses) == {name}
+        rates.append(t.optimizers[name].param_groups[0]["lr"] / 0.05)
+    assert rates[1] < 0.1
+    assert rates[4] < 0.1
+    assert rates[2] > 0.7
+
+
+def test_the_end_of_a_phase_sends_the_averaged_weights_and_the_next_one_averages_anew():
+    t = phased()
+    _, current = run(t, 1)
+    update = t.round(current, 1)
+    averaged = dict(t.average.module.named_parameters())
+    for name, sent in update.difference.items():
+        assert torch.allclose(torch.from_numpy(current[name] + sent), averaged[name], atol=1e-6)
+    after = {n: a + update.difference[n] for n, a in current.items()}
+    other = {n: a + 1 for n, a in after.items()}  # what the mean over the sites could be
+    t.round(other, 2)
+    assert torch.equal(t.average.module.first.weight, torch.from_numpy(other["first.weight"]))
+
+
+def test_a_view_is_what_the_players_see_computed_once_a_round_of_mirrored_images(monkeypatch):
+    family, seen, made = Phased(), [], []
+    t = Trainer(family, FedAvg(), training(rounds=5, epochs=3, flip=[1]), *images(0), None, 1)
+    loss, view = family.loss, family.seen
+    monkeypatch.setattr(family, "loss", lambda p, x, y, given: seen.append((p, x)) or loss(p, x, y, given))
+    monkeypatch.setattr(family, "seen", lambda x, given: made.append((x, view(x, given)[0])) or (made[-1][1], None))
+    _, current = run(t, 2)
+    assert not made
+    seen.clear()
+    run(t, 4, start=2, current=current)
+    assert [len(x) for x, _ in made] == [10, 10]
+    every = torch.cat([of for _, of in made]).flatten(1)
+    assert all((torch.cdist(x.flatten(1), every).min(1).values < 1e-6).all() for _, x in seen)
+    x, _ = images(0)
+    mirrored = [[bool((a != b).any()) for a, b in zip(mine, x, strict=True)] for mine, _ in made]
+    assert 0 < sum(mirrored[0]) < 10
+    assert mirrored[0] != mirrored[1]
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_a_site_restarted_in_any_phase_goes_on_as_if_nothing_had_happened(tmp_path, stop):
+    _, whole = run(phased(flip=[1]), 5)
+    _, part = run(phased(state=tmp_path / "s.pt", flip=[1]), stop)
+    _, resumed = run(phased(state=tmp_path / "s.pt", seed=77, flip=[1]), 5, start=stop, current=part)
+    assert equal(whole, resumed)

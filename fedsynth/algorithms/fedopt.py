@@ -20,7 +20,10 @@ class FedOpt(FedAvg):
         self._server: Any = None
 
     def aggregate(self, updates: list[Update]) -> Arrays:
-        """The optimiser's step on the pseudo-gradient -mean difference; its moments live as long as the job."""
+        """The optimiser's step on the pseudo-gradient -mean difference; its moments live as long as the job.
+
+        An array that no site has changed rests (a player out of its phase does): its moments would go on moving it.
+        """
         import torch  # here only: no other algorithm needs torch at the server
 
         mean = super().aggregate(updates)
@@ -32,6 +35,7 @@ class FedOpt(FedAvg):
         points, optimizer = self._server
         before = {n: p.clone() for n, p in points.items()}
         for name, point in points.items():
-            point.grad = -torch.from_numpy(np.ascontiguousarray(mean[name])).reshape(point.shape)
+            moved = torch.from_numpy(np.ascontiguousarray(mean[name])).reshape(point.shape)
+            point.grad = -moved if moved.any() else None
         optimizer.step()
         return {n: (p - before[n]).numpy() for n, p in points.items()}

@@ -10,9 +10,26 @@ become attributes of the same name. No BatchNorm: running statistics average bad
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from fedsynth.errors import UserError
+
+
+class Phase(NamedTuple):
+    """A `share` of a training's rounds in which some `players` step and the others rest.
+
+    `view`, of images and given channels of a batch: what the players' losses take in their place. It is computed once a round of every
+    image, mirrored at random.
+    """
+
+    share: float
+    players: tuple[str, ...]
+    view: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]] | None = None
 
 
 class Family(nn.Module, ABC):
@@ -26,6 +43,24 @@ class Family(nn.Module, ABC):
     @abstractmethod
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """A scalar for one player to lower. x (B, C, *S) generated channels, y (B,) labels, given (B, G, *S) or None."""
+
+    def phases(self) -> list[Phase]:
+        """Who steps when, one phase after the other, the shares together 1. By default all players in all rounds."""
+        return [Phase(1.0, tuple(self.players()))]
+
+    def phase(self, number: int, rounds: int) -> tuple[Phase, int, int]:
+        """The phase of round `number` (from 0) of `rounds`, its first round and the one after its last. Each has a round at least."""
+        phases = self.phases()
+        if rounds < len(phases):
+            raise UserError(f"training.rounds is {rounds}; {type(self).__name__} trains in {len(phases)} phases, so it must be more")
+        ends = [round(share * rounds) for share in accumulate(phase.share for phase in phases)]
+        first = 0
+        for place, phase in enumerate(phases):
+            end = min(max(ends[place], first + 1), rounds - (len(phases) - 1 - place))
+            if number < end or place == len(phases) - 1:
+                return phase, first, end
+            first = end
+        raise AssertionError("the last phase has no end")
 
     def private_players(self) -> tuple[str, ...]:
         """The players whose loss looks at real images, at their given channels or at their labels; asked by mechanisms of privacy only.

@@ -49,7 +49,7 @@ class DDPM(Diffusion):
 
         MONAI's own times have another stride than its `step` takes: a step would not end at the noise level where the next begins.
         """
-        scheduler = DDIMScheduler(self.times, self.beta, prediction_type=self.target)
+        scheduler = DDIMScheduler(self.times, self.beta, prediction_type=self.target, clip_sample=self.bounded)
         scheduler.set_timesteps(self.steps)
         scheduler.timesteps = torch.arange(self.times - 1, -1, -(self.times // self.steps))
         return scheduler
@@ -80,4 +80,4 @@ class DDPM(Diffusion):
         x = torch.randn((len(y), self.generated, *self.size), generator=generator)
         for now in scheduler.timesteps.tolist():  # the step itself on the CPU, where the generator is
             x, _ = scheduler.step(self.guided(x.to(device), now, y, given).cpu(), now, x, self.eta, generator)
-        return x.clamp(-1, 1)
+        return x.clamp(-1, 1) if self.bounded else x

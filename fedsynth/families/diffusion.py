@@ -75,6 +75,7 @@ class Diffusion(Family):
         return mse(self.predict(schedule.add_noise(x, noise, t), t, self.forget(y), given, self.some(y)), x - noise, known)
 
     has_error = True
+    bounded = True  # what is drawn lies in [-1, 1]; the latents of a model around this one need not
 
     def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """Of the image that one step from half of the way makes: x_t + t v."""
@@ -101,7 +102,7 @@ class Diffusion(Family):
         times = schedule.timesteps.tolist()
         for now, after in zip(times, [*times[1:], 0], strict=True):
             x, _ = schedule.step(self.guided(x, now, y, given), now, x, after)
-        return x.clamp(-1, 1)
+        return x.clamp(-1, 1) if self.bounded else x
 
     def guided(self, x: Tensor, time: float, y: Tensor, given: Tensor | None) -> Tensor:
         """v_any + guidance (v_class - v_any)."""

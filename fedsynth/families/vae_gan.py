@@ -50,13 +50,13 @@ class VAEGAN(GAN):
         if player == "discriminator":
             with torch.no_grad():
                 drawn = self.draw(self._half_prior(z), y, given)
-            return self.tell_apart(x, drawn, y, given)
+            return self.tell(x, y, drawn, y, given)
         seen = self.draw(z, y, given)
         loss = F.mse_loss(seen, x) + 2 * self.sigma**2 * divergence(mean, log_variance).mean() / x[0].numel()
         if self.likeness:
             loss = loss + self.likeness * self.unlike(seen, x, given)
         if self.fooling:
-            loss = loss + self.fooling * self.convince(self.draw(self._half_prior(z), y, given), y, given)
+            loss = loss + self.fooling * self.fool(self.draw(self._half_prior(z), y, given), y, given)
         return loss
 
     def unlike(self, seen: Tensor, x: Tensor, given: Tensor | None) -> Tensor:

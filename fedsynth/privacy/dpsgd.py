@@ -26,8 +26,9 @@ class DPSGD(Mechanism):
 
     The unit is one image. The noise is what keeps the *whole* training (rounds x steps at this site, rate batch / n) within `epsilon` at
     `delta`, by Opacus' RDP accountant. Every private player of the family (`private_players`) is clipped to `max_grad_norm`; k of them on
-    one batch are one Gaussian mechanism of k times the squared sensitivity, so each gets sqrt(k) the noise. The other players see no real
-    image, label or batch size at all. `at_once`: images whose gradients are in memory at a time.
+    one batch are one Gaussian mechanism of k times the squared sensitivity, so each gets sqrt(k) the noise (where a family trains in
+    phases, k of them in that phase). The other players see no real image, label or batch size at all. `at_once`: images whose gradients
+    are in memory at a time.
 
     `delta` is the same at every site, so that one number stands for a model; 1e-5 is far below 1 / n of any hospital's images (at 1 / n,
     publishing one of them whole would count as private). 1 / n^1.1, another habit, is 0.02 at a site of 30 images.
@@ -75,8 +76,9 @@ class DPSGD(Mechanism):
         left = max(self.training.rounds - number, 1) * self.steps
         if not self.noise or self.spending.after(self.noise, self.rate, left, self.delta) > self.epsilon:
             self.noise = fitting(self.spending, self.rate, left, self.epsilon, self.delta)
+        stepping = set(self.private) & set(self.family.phase(number, self.training.rounds)[0].players)
         for optimizer in self.noisy.values():
-            optimizer.noise_multiplier = self.noise * math.sqrt(len(self.private))
+            optimizer.noise_multiplier = self.noise * math.sqrt(len(stepping))
 
     def batches(self, steps: int) -> Iterator[Tensor]:
         for _ in range(steps):

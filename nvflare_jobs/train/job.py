@@ -60,6 +60,7 @@ def begin(params: Params, name: str) -> Arrays:
     family, algorithm = model.family.build(**params.image.context()), model.algorithm.build()
     if params.image.may_lack and not getattr(family, "may_lack", ()):
         raise centre.StageError(f"image.may_lack: {model.family.class_path} cannot leave a channel out of its loss; take another family")
+    family.phase(0, model.training.rounds)  # raises where there are too few rounds
     algorithm.check(family, model.training.rounds, model.privacy is not None)
     if model.privacy:
         model.privacy.build().check(family)

@@ -1,0 +1,118 @@
+"""Latent diffusion: an autoencoder first makes images small; diffusion then learns what the small ones look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedsynth.families import Family, Phase
+from fedsynth.families.diffusion import Diffusion
+from fedsynth.families.vae import divergence
+from fedsynth.lean import monai_imports
+from fedsynth.networks import coarsest, from_patches, to_patches, with_given
+from fedsynth.params import Block
+
+with monai_imports():
+    from monai.networks.nets.autoencoderkl import AutoencoderKL
+
+DIFFUSION = "fedsynth.families.diffusion.Diffusion"
+PACE = 20  # an optimiser's step moves the scale so many times as far, in its logarithm, as it moves a weight
+
+
+class Latent(Family):
+    """Rombach et al. 2022, arXiv:2112.10752: two phases, an autoencoder with a little KL, then diffusion on its frozen encoder's means.
+
+    The autoencoder lowers -ELBO as VAE does, with spatial latents of `latent` channels; it knows neither class nor given channels.
+    Diffusion gets both: given channels as patches of the latents' places, so that nothing of them is lost.
+
+    The scale factor (appendix G) is one number for all sites, 1 over the standard deviation of the latents' means. It is a parameter,
+    learned in the first phase by its own loss, and so travels, is averaged and is protected as all others are: no statistic leaves
+    beside them.
+
+    `share` of the rounds is the first phase; `channels`, `patch`, `blocks`: the autoencoder's levels, pixels of a side that are one place
+    of the finest, and residual blocks of a level; a place of the latents has patch * 2^(levels - 1) pixels a side. `diffusion`: the block
+    of the second phase, of `families.diffusion.Diffusion` (the default) or `families.ddpm.DDPM`, with args of theirs.
+
+    Raises ValueError for a size that does not come out even, for no reduction at all, and for another family as `diffusion`.
+    """
+
+    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 4, channels: Sequence[int] = (32, 64),
+                 patch: int = 2, blocks: int = 1, sigma: float = 0.05, share: float = 0.4,
+                 diffusion: dict[str, Any] | None = None):  # fmt: skip
+        super().__init__()
+        self.generated, self.given, self.labels, self.size, self.latent = generated, given, labels, size, latent
+        self.channels, self.patch, self.blocks, self.sigma, self.share, self.diffusion = channels, patch, blocks, sigma, share, diffusion
+        self.grid, self.factor, d = coarsest(size, len(channels) - 1, patch), patch * 2 ** (len(channels) - 1), len(size)
+        if self.factor == 1 or not 0 < share < 1:
+            raise ValueError(f"latents must be smaller than images (patch {patch}, channels {list(channels)}), share from 0 to 1 ({share})")
+        self.autoencoder = AutoencoderKL(
+            d, generated * patch**d, generated * patch**d, num_res_blocks=blocks, channels=tuple(channels),
+            attention_levels=[False] * len(channels), latent_channels=latent, norm_num_groups=gcd(8, *channels),
+            with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False,
+        )  # fmt: skip
+        self.autoencoder.scale = nn.Parameter(torch.zeros(1))
+        self.prior = self._prior(Block(**(diffusion or {"class_path": DIFFUSION})))
+
+    def _prior(self, block: Block) -> Diffusion:
+        known = {"generated": self.latent, "given": self.given * self.factor ** len(self.size), "labels": self.labels, "size": self.grid}
+        try:
+            prior = Block(class_path=block.class_path, args={"patch": 1} | block.args).build(**known)
+        except ValueError as error:
+            raise ValueError(f"the latents of image.size {list(self.size)} have the size {list(self.grid)}: {error}") from error
+        if not isinstance(prior, Diffusion):
+            raise ValueError(f"diffusion must be {DIFFUSION} or fedsynth.families.ddpm.DDPM, not {block.class_path}")
+        prior.bounded = False
+        return prior
+
+    def players(self) -> dict[str, nn.Module]:
+        return {"autoencoder": self.autoencoder, "unet": self.prior.unet}
+
+    def phases(self) -> list[Phase]:
+        return [Phase(self.share, ("autoencoder",)), Phase(1 - self.share, ("unet",), self.view)]
+
+    @property
+    def deviation(self) -> Tensor:
+        """Standard deviation (1,) of the latents' means: 1 over the scale factor."""
+        scale: Tensor = self.autoencoder.scale  # type: ignore[assignment]
+        return (PACE * scale).exp()
+
+    def view(self, x: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The latents' means times the scale factor (B, latent, *grid), and given channels as patches on their grid."""
+        with_given(x, given, self.given)
+        with torch.no_grad():
+            mean, _ = self.autoencoder.encode(to_patches(x, self.patch))
+            return mean / self.deviation, self._on_grid(given)
+
+    def _on_grid(self, given: Tensor | None) -> Tensor | None:
+        return None if given is None else to_patches(given, self.factor)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (B, C, *S) in (-1, 1) of latents as the encoder makes them, without the scale factor."""
+        return torch.tanh(from_patches(self.autoencoder.decode(z).float(), self.patch))
+
+    def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """Of the U-Net also where x and given are what `view` has made of them."""
+        if player == "unet":
+            z, given = (x, given) if x.shape[1:] == (self.latent, *self.grid) else self.view(x, given)
+            return self.prior.loss("unet", z, y, given)
+        with_given(x, given, self.given)
+        mean, deviation = self.autoencoder.encode(to_patches(x, self.patch))
+        seen = self.decode(mean + torch.randn_like(mean) * deviation)
+        kl = divergence(mean.float().flatten(1), 2 * deviation.float().log().flatten(1))
+        return F.mse_loss(seen, x) + 2 * self.sigma**2 * kl.mean() / x[0].numel() + self._learn_scale(mean.detach().float())
+
+    def _learn_scale(self, mean: Tensor) -> Tensor:
+        """0, with a gradient that leads the scale's logarithm to that of the batches' deviation."""
+        far = self.deviation.log() - mean.std().clamp_min(1e-6).log()
+        loss = far.square().mean() / (8 * PACE)
+        return loss - loss.detach()
+
+    @torch.no_grad()
+    def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        z = self.prior.sample(y, self._on_grid(given), generator)
+        return self.decode(z.to(self.deviation) * self.deviation)
