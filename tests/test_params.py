@@ -39,6 +39,17 @@ def test_the_phantoms_in_full_differ_from_the_default_in_their_size_alone():
     }  # fmt: skip
 
 
+def test_the_other_families_are_run_on_the_same_phantoms_with_what_of_the_measures_tells_most():
+    default, families = (yaml.safe_load((ROOT / name).read_text()) for name in ("params.yaml", "params.families.yaml"))
+    assert not set(families["models"]) & set(default["models"])
+    measures = families["score"]["measures"]
+    assert measures == {name: default["score"]["measures"][name] for name in measures}
+    assert set(default["gates"]["warn"]) - set(families["gates"]["warn"]) == {"mask_agreement >= 0.7"}  # not measured here
+    for raw in (default, families):
+        del raw["models"], raw["sample"]["exporters"], raw["score"]["measures"], raw["gates"]["warn"]
+    assert families == default
+
+
 def test_a_misspelt_key_is_named_with_its_place(tmp_path):
     with pytest.raises(ParamsError, match=r"models\.vae\.training\.epoch: unknown key"):
         load(changed(tmp_path, "models", "vae", "training", epoch=3))

@@ -1,0 +1,112 @@
+"""An autoencoder whose latents are codes of a book, and a transformer that learns which code follows which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedsynth.families import Family, Phase
+from fedsynth.lean import monai_imports
+from fedsynth.networks import coarsest, to_patches, with_given
+
+with monai_imports():
+    from monai.networks.nets.transformer import DecoderOnlyTransformer
+    from monai.networks.nets.vqvae import Decoder, Encoder
+
+DOWN, UP = (2, 4, 1, 1), (2, 4, 1, 1, 0)  # stride, kernel, dilation, padding (and that of the output): half and twice the size
+
+
+class VQVAE(Family):
+    """VQ-VAE: van den Oord et al. 2017, arXiv:1711.00937, in two phases: the autoencoder, then a prior over its codes (section 3.3).
+
+    The autoencoder lowers equation 3: misfit, plus what draws codes to the encoder's output, plus `beta` times what draws the output to
+    its code; the decoder's gradient passes the codes by (equation 2). The codebook learns by that gradient, not by moving averages as in
+    MONAI's quantiser: those are buffers, which do not travel, and which no mechanism of privacy would protect. Networks are MONAI's.
+
+    The prior is a causal transformer over the codes in the order of the grid, in place of the paper's PixelCNN; its first token is the
+    class, and it looks at given channels as patches of the codes' places. The autoencoder knows neither.
+
+    `codes`: in the book; `latent`: length of one; `channels`: levels, each half the size of the one before; `share` of the rounds is the
+    first phase; `width`, `depth`, `heads`: of the transformer.
+    """
+
+    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], codes: int = 64, latent: int = 8,
+                 channels: Sequence[int] = (32, 64), beta: float = 0.25, share: float = 0.5, width: int = 64, depth: int = 2,
+                 heads: int = 4):  # fmt: skip
+        super().__init__()
+        self.generated, self.given, self.labels, self.size = generated, given, labels, size
+        self.codes, self.latent, self.channels, self.beta, self.share = codes, latent, channels, beta, share
+        self.width, self.depth, self.heads = width, depth, heads
+        self.grid, self.factor, d = coarsest(size, len(channels)), 2 ** len(channels), len(size)
+        same = {"channels": channels, "num_res_layers": 1, "num_res_channels": channels, "dropout": 0.0, "act": "RELU"}
+        self.autoencoder = nn.ModuleDict(
+            {
+                "encoder": Encoder(d, generated, latent, downsample_parameters=[DOWN] * len(channels), **same),  # type: ignore[arg-type]
+                "decoder": Decoder(d, latent, generated, upsample_parameters=[UP] * len(channels), output_act="TANH", **same),  # type: ignore[arg-type]
+                "book": nn.Embedding(codes, latent),
+            }
+        )
+        nn.init.uniform_(self.autoencoder["book"].weight, -1 / codes, 1 / codes)  # type: ignore[arg-type]  # near each other: all are used
+        self.prior = nn.ModuleDict(
+            {"transformer": DecoderOnlyTransformer(codes + labels, prod(self.grid), width, depth, heads, with_cross_attention=given > 0)}
+        )
+        if given:
+            self.prior["given"] = nn.Conv1d(given * self.factor**d, width, 1)
+            self.prior["places"] = nn.Embedding(prod(self.grid), width)
+        else:
+            for block in self.prior["transformer"].blocks:  # type: ignore[union-attr]
+                block.norm_cross_attn = nn.Identity()  # MONAI makes one that it never uses
+
+    def players(self) -> dict[str, nn.Module]:
+        return {"autoencoder": self.autoencoder, "prior": self.prior}
+
+    def phases(self) -> list[Phase]:
+        return [Phase(self.share, ("autoencoder",)), Phase(1 - self.share, ("prior",), self.view)]
+
+    def view(self, x: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The codes (B, places) of images, and given channels as patches on their grid."""
+        with_given(x, given, self.given)
+        with torch.no_grad():
+            return self.nearest(self.autoencoder["encoder"](x)), None if given is None else to_patches(given, self.factor)
+
+    def nearest(self, h: Tensor) -> Tensor:
+        """For each place of h (B, latent, *grid) the code that is nearest, (B, places): equation 1."""
+        book: Tensor = self.autoencoder["book"].weight  # type: ignore[assignment]
+        return (book.square().sum(1) - 2 * h.float().flatten(2).transpose(1, 2) @ book.T).argmin(2)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """(B, places) -> (B, latent, *grid)."""
+        return self.autoencoder["book"](codes).transpose(1, 2).reshape(len(codes), self.latent, *self.grid)
+
+    def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """Of the prior also where x and given are what `view` has made of them."""
+        if player == "prior":
+            codes, given = self.view(x, given) if x.is_floating_point() else (x, given)
+            told = self.told(torch.cat([self.codes + y[:, None], codes[:, :-1]], 1), given)
+            return F.cross_entropy(told.transpose(1, 2), codes)
+        with_given(x, given, self.given)
+        h = self.autoencoder["encoder"](x).float()
+        e = self.embed(self.nearest(h.detach()))
+        seen = self.autoencoder["decoder"](h + (e - h).detach()).float()
+        return F.mse_loss(seen, x) + F.mse_loss(e, h.detach()) + self.beta * F.mse_loss(h, e.detach())
+
+    def told(self, tokens: Tensor, given: Tensor | None) -> Tensor:
+        """(B, n, codes): for each of the first n places what its code is likely to be, of the class and the codes before it."""
+        context = None
+        if given is not None:
+            context = self.prior["given"](given.flatten(2)).transpose(1, 2) + self.prior["places"].weight
+        return self.prior["transformer"](tokens, context)[..., : self.codes].float()
+
+    @torch.no_grad()
+    def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        device = next(self.parameters()).device
+        there = None if given is None else to_patches(given.to(device), self.factor)
+        tokens = self.codes + y.to(device)[:, None]
+        for _ in range(prod(self.grid)):
+            likely = self.told(tokens, there)[:, -1].softmax(1).cpu()  # drawn on the CPU, where the generator is
+            tokens = torch.cat([tokens, torch.multinomial(likely, 1, generator=generator).to(device)], 1)
+        return self.autoencoder["decoder"](self.embed(tokens[:, 1:])).float()
