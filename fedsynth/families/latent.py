@@ -57,6 +57,7 @@ class Latent(Family):
         )  # fmt: skip
         self.autoencoder.scale = nn.Parameter(torch.zeros(1))
         self.prior = self._prior(Block(**(diffusion or {"class_path": DIFFUSION})))
+        self.personal = tuple(f"prior.{name}" for name in self.prior.personal)
 
     def _prior(self, block: Block) -> Diffusion:
         known = {"generated": self.latent, "given": self.given * self.factor ** len(self.size), "labels": self.labels, "size": self.grid}

@@ -24,8 +24,8 @@ class WGANGP(GAN):
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 64,
                  channels: Sequence[int] = (32, 64, 96), patch: int = 2, width: int = 32, depth: int = 3,
-                 penalty: float = 10.0, shift: float = 0.125):  # fmt: skip
-        super().__init__(generated, given, labels, size, latent, channels, patch, width, depth, r1=0.0, shift=shift)
+                 penalty: float = 10.0, shift: float = 0.125, may_lack: Sequence[int] = ()):  # fmt: skip
+        super().__init__(generated, given, labels, size, latent, channels, patch, width, depth, r1=0.0, shift=shift, may_lack=may_lack)
         self.penalty = penalty
 
     def fool(self, drawn: Tensor, y: Tensor, given: Tensor | None = None) -> Tensor:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.families.latent import Latent
 from fedsynth.networks import from_patches
 from fedsynth.optimizer import LeanAdamW
@@ -130,6 +131,12 @@ def test_the_model_file_builds_it_again():
 def test_what_cannot_be_is_refused(changes, told):
     with pytest.raises(ValueError, match=told):
         make(**changes)
+
+
+def test_an_embedding_of_the_site_stays_there():
+    family = make({"class_path": FLOW["class_path"], "args": {**FLOW["args"], "site": 3}})
+    travel = FedAvg().parameters(family)
+    assert set(dict(family.named_parameters())) - set(travel) == {"prior.unet.site"}
 
 
 def test_the_second_phase_is_diffusion_and_no_other_family():
