@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from fedsynth.families import Family
 from fedsynth.params import Training
 from fedsynth.privacy import Mechanism, PrivacyError
-from fedsynth.privacy.noise import NoisyOptimizer, Spending, fitting
+from fedsynth.privacy.noise import ACCOUNTANTS, NoisyOptimizer, Spending, kept, one_of, positive, probability
 
 Named = dict[str, Tensor]
 Parameters = dict[str, nn.Parameter]
@@ -25,10 +25,10 @@ class DPSGD(Mechanism):
     """Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Opacus (arXiv:2109.12298): Poisson batches, clipping, Gaussian noise, RDP.
 
     The unit is one image. The noise is what keeps the *whole* training (rounds x steps at this site, rate batch / n) within `epsilon` at
-    `delta`, by Opacus' RDP accountant. Every private player of the family (`private_players`) is clipped to `max_grad_norm`; k of them on
-    one batch are one Gaussian mechanism of k times the squared sensitivity, so each gets sqrt(k) the noise (where a family trains in
-    phases, k of them in that phase). The other players see no real image, label or batch size at all. `at_once`: images whose gradients
-    are in memory at a time.
+    `delta`, by Opacus' `accountant`, "rdp" or the tighter "prv" (noise.Spending). Every private player of the family (`private_players`)
+    is clipped to `max_grad_norm`; k of them on one batch are one Gaussian mechanism of k times the squared sensitivity, so each gets
+    sqrt(k) the noise (where a family trains in phases, k of them in that phase). The other players see no real image, label or batch size
+    at all. `at_once`: images whose gradients are in memory at a time.
 
     `delta` is the same at every site, so that one number stands for a model; 1e-5 is far below 1 / n of any hospital's images (at 1 / n,
     publishing one of them whole would count as private). 1 / n^1.1, another habit, is 0.02 at a site of 30 images.
@@ -39,17 +39,17 @@ class DPSGD(Mechanism):
 
     unit = "image"
 
-    def __init__(self, epsilon: float | None = None, delta: float = 1e-5, max_grad_norm: float = 1.0, at_once: int = 32):
-        self.epsilon = _positive("epsilon", epsilon, "args: {epsilon: 8}, and less for more privacy")
-        self.delta = _positive("delta", delta, "far below 1 / the number of images, 1e-5 for one")
-        self.max_grad_norm = _positive("max_grad_norm", max_grad_norm, "1.0 for one")
+    def __init__(self, epsilon: float | None = None, delta: float = 1e-5, max_grad_norm: float = 1.0, at_once: int = 32,
+                 accountant: str = "rdp"):  # fmt: skip
+        self.epsilon = positive("epsilon", epsilon, "args: {epsilon: 8}, and less for more privacy")
+        self.delta = probability(delta)
+        self.max_grad_norm = positive("max_grad_norm", max_grad_norm, "1.0 for one")
         self.at_once = at_once
-        if self.delta >= 1:
-            raise PrivacyError(f"delta is a probability, above 0 and below 1, not {delta}")
+        self.accountant = one_of("accountant", accountant, ACCOUNTANTS)
         if not isinstance(at_once, int) or at_once < 1:
             raise PrivacyError(f"at_once is a number of images, at least 1, not {at_once}")
         self.noise = 0.0  # noise multiplier sigma; none is fitted yet
-        self.spending = Spending()
+        self.spending = Spending(accountant=accountant)
         self.slow: set[str] = set()  # players whose losses torch.func cannot take
 
     def check(self, family: Family) -> None:
@@ -74,8 +74,7 @@ class DPSGD(Mechanism):
     def begin(self, number: int) -> None:
         """Keep the noise where the rest of the plan fits the budget; find another where a round is done a second time."""
         left = max(self.training.rounds - number, 1) * self.steps
-        if not self.noise or self.spending.after(self.noise, self.rate, left, self.delta) > self.epsilon:
-            self.noise = fitting(self.spending, self.rate, left, self.epsilon, self.delta)
+        self.noise = kept(self.noise, self.spending, self.rate, left, self.epsilon, self.delta)
         stepping = set(self.private) & set(self.family.phase(number, self.training.rounds)[0].players)
         for optimizer in self.noisy.values():
             optimizer.noise_multiplier = self.noise * math.sqrt(len(stepping))
@@ -169,7 +168,7 @@ class DPSGD(Mechanism):
             self.begin(0)
             self.spending.add(self.noise, self.rate, number * self.steps)
         else:
-            self.noise, self.spending = state["noise"], Spending(state["history"])
+            self.noise, self.spending = state["noise"], Spending(state["history"], self.accountant)
 
 
 class _Loss(nn.Module):
@@ -181,11 +180,3 @@ class _Loss(nn.Module):
 
     def forward(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         return self.family.loss(player, x, y, given)
-
-
-def _positive(name: str, value: Any, example: str) -> float:
-    if value is None:
-        raise PrivacyError(f"DPSGD needs {name}: {example}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise PrivacyError(f"{name} must be a number above 0 and finite ({example}), not {value!r}")
-    return float(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from opacus.accountants import RDPAccountant
+from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.analysis import rdp
 from opacus.optimizers import DPOptimizer
 from torch.optim import Optimizer
@@ -17,6 +18,8 @@ from torch.optim import Optimizer
 from fedsynth.privacy import PrivacyError
 
 ORDERS = [*RDPAccountant.DEFAULT_ALPHAS, 72, 96, 128, 192, 256, 512]  # more than Opacus has: of use where epsilon is small
+ACCOUNTANTS = ("rdp", "prv")
+GRID = 100  # a larger epsilon would need a grid of too many points, for a bound that says nothing
 Step = tuple[float, float, int]  # noise multiplier, sampling rate, number of steps
 
 
@@ -35,10 +38,16 @@ class NoisyOptimizer(DPOptimizer):
 
 
 class Spending:
-    """The steps that were taken, and the epsilon that they amount to: Mironov et al. 2019, arXiv:1908.10530."""
+    """The steps that were taken, and the epsilon that they amount to.
 
-    def __init__(self, history: Sequence[Sequence[Any]] = ()):
+    `accountant` "rdp": Rényi divergences, Mironov et al. 2019, arXiv:1908.10530. "prv": the privacy loss' own distribution, composed
+    numerically, Gopi et al. 2021, arXiv:2106.02848, by its upper bound. Both bound the same loss, so that of "prv" and "rdp" the smaller
+    holds: where the numerical error of "prv" (0.01) counts, or it can say nothing, or epsilon is above 100, it is that of "rdp".
+    """
+
+    def __init__(self, history: Sequence[Sequence[Any]] = (), accountant: str = "rdp"):
         self.history: list[Step] = [(float(noise), float(rate), int(steps)) for noise, rate, steps in history]
+        self.accountant = accountant
 
     def add(self, noise: float, rate: float, steps: int = 1) -> None:
         """Count steps; like ones are one entry."""
@@ -47,14 +56,27 @@ class Spending:
         self.history.append((noise, rate, steps))
 
     def epsilon(self, delta: float) -> float:
-        return _epsilon(self.history, delta)
+        bound = _rdp(self.history, delta)
+        return min(bound, _prv(_merged(self.history), delta)) if self.accountant == "prv" and 0 < bound < GRID else bound
 
-    def after(self, noise: float, rate: float, steps: int, delta: float) -> float:
-        """Epsilon once so many more steps are taken."""
-        return _epsilon([*self.history, (noise, rate, steps)], delta)
+    def allows(self, noise: float, rate: float, steps: int, epsilon: float, delta: float) -> bool:
+        """Whether so many more steps keep within epsilon. "prv" is asked only where "rdp" leaves it open: it is never twice as tight."""
+        more = [*self.history, (noise, rate, steps)]
+        bound = _rdp(more, delta)
+        if bound <= epsilon or self.accountant == "rdp" or bound > min(2 * epsilon + 1, GRID):
+            return bound <= epsilon
+        return _prv(_merged(more), delta) <= epsilon
 
 
-def _epsilon(history: list[Step], delta: float) -> float:
+def _merged(history: list[Step]) -> tuple[Step, ...]:
+    """Like steps together: their order does not count, and each kind is one convolution."""
+    kinds: dict[tuple[float, float], int] = {}
+    for noise, rate, steps in history:
+        kinds[noise, rate] = kinds.get((noise, rate), 0) + steps
+    return tuple((noise, rate, steps) for (noise, rate), steps in kinds.items() if steps)
+
+
+def _rdp(history: list[Step], delta: float) -> float:
     """As RDPAccountant.get_epsilon."""
     if not history:
         return 0.0
@@ -62,6 +84,20 @@ def _epsilon(history: list[Step], delta: float) -> float:
         warnings.simplefilter("ignore")  # that another order might give a smaller epsilon: this one holds all the same
         divergence = np.sum([steps * _divergence(noise, rate) for noise, rate, steps in history], 0)
         return float(rdp.get_privacy_spent(orders=ORDERS, rdp=divergence, delta=delta)[0])
+
+
+@lru_cache(maxsize=256)
+def _prv(history: tuple[Step, ...], delta: float) -> float:
+    """PRVAccountant.get_epsilon, infinite where it finds no bound."""
+    accountant = PRVAccountant()
+    accountant.history = list(history)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # log(1 - rate) at a rate of 1
+            found = float(accountant.get_epsilon(delta))
+    except (RuntimeError, ValueError):
+        return math.inf
+    return found if math.isfinite(found) else math.inf
 
 
 @lru_cache(maxsize=256)
@@ -75,12 +111,41 @@ def fitting(spending: Spending, rate: float, steps: int, epsilon: float, delta: 
 
     As opacus.accountants.utils.get_noise_multiplier, which knows no steps taken before. Raises PrivacyError where no noise is enough.
     """
-    low, high = 0.0, 1.0
-    while spending.after(high, rate, steps, delta) > epsilon:
-        low, high = high, 2 * high
-        if high > 1e6:
-            raise PrivacyError(f"epsilon {epsilon:g} at delta {delta:g} is spent, or too small for any noise")
+    low, high = 0.0, 1.0 if spending.epsilon(delta) < epsilon else math.inf
+    while high < math.inf and not spending.allows(high, rate, steps, epsilon, delta):
+        low, high = high, 2 * high if high < 1e6 else math.inf
+    if high == math.inf:
+        raise PrivacyError(f"epsilon {epsilon:g} at delta {delta:g} is spent, or too small for any noise")
     while high - low > 1e-3 * high:
         middle = (low + high) / 2
-        low, high = (low, middle) if spending.after(middle, rate, steps, delta) <= epsilon else (middle, high)
+        low, high = (low, middle) if spending.allows(middle, rate, steps, epsilon, delta) else (middle, high)
     return high
+
+
+def kept(noise: float, spending: Spending, rate: float, steps: int, epsilon: float, delta: float) -> float:
+    """The noise multiplier as it was where so many more steps keep within epsilon with it; else, and where it is 0, another that does."""
+    if noise and spending.allows(noise, rate, steps, epsilon, delta):
+        return noise
+    return fitting(spending, rate, steps, epsilon, delta)
+
+
+def positive(name: str, value: Any, example: str) -> float:
+    """Raises PrivacyError where a part of a budget is not there, or no number above 0."""
+    if value is None:
+        raise PrivacyError(f"{name} is missing, and nothing is private without: {example}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise PrivacyError(f"{name} must be a number above 0 and finite ({example}), not {value!r}")
+    return float(value)
+
+
+def probability(delta: float | None) -> float:
+    found = positive("delta", delta, "far below 1 / the number of images, 1e-5 for one")
+    if found >= 1:
+        raise PrivacyError(f"delta is a probability, above 0 and below 1, not {found}")
+    return found
+
+
+def one_of(name: str, value: str, known: Sequence[str]) -> str:
+    if value not in known:
+        raise PrivacyError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    return value

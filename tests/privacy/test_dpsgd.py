@@ -230,12 +230,16 @@ def test_the_noise_is_the_one_that_opacus_would_take(rate, steps, epsilon):
     assert fitting(Spending(), rate, steps, epsilon, 1e-5) == pytest.approx(theirs, rel=5e-3)
 
 
-def test_a_restarted_site_has_spent_what_it_had_spent(tmp_path):
-    path = tmp_path / "state.pt"
-    whole, _ = run(trainer(DPSGD(3), rounds=4), 4)
-    first, half = run(trainer(DPSGD(3), rounds=4, state=path), 2)
-    second, _ = run(trainer(DPSGD(3), rounds=4, state=path), 4, start=2, current=half)
+@pytest.mark.parametrize("accountant", ["rdp", "prv"])
+def test_a_restarted_site_has_spent_what_it_had_spent(tmp_path, accountant):
+    def started(state=None):
+        return trainer(DPSGD(3, accountant=accountant), rounds=4, state=state)
+
+    whole, _ = run(started(), 4)
+    first, half = run(started(tmp_path / "state.pt"), 2)
+    second, _ = run(started(tmp_path / "state.pt"), 4, start=2, current=half)
     assert [u.epsilon for u in first + second] == [u.epsilon for u in whole]
+    assert 2.9 < second[-1].epsilon <= 3
 
 
 def test_a_round_done_twice_is_counted_twice_and_the_rest_gets_more_noise():
@@ -316,10 +320,10 @@ def test_a_large_epsilon_lets_a_family_learn(name):
     "budget",
     [{}, {"epsilon": None}, *({"epsilon": e} for e in (0, -1, math.inf, math.nan, True, "8")),
      *({"epsilon": 8, "delta": d} for d in (0, 1, -1e-5, 1.5, math.nan, None)),
-     *({"epsilon": 8, "max_grad_norm": c} for c in (0, math.inf)), {"epsilon": 8, "at_once": 0}],
+     *({"epsilon": 8, "max_grad_norm": c} for c in (0, math.inf)), {"epsilon": 8, "at_once": 0}, {"epsilon": 8, "accountant": "gdp"}],
 )  # fmt: skip
 def test_a_budget_that_makes_no_sense_is_refused(budget):
-    with pytest.raises(PrivacyError, match=r"epsilon|delta|max_grad_norm|at_once"):
+    with pytest.raises(PrivacyError, match=r"epsilon|delta|max_grad_norm|at_once|accountant"):
         DPSGD(**budget)
 
 
