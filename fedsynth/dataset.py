@@ -66,6 +66,10 @@ class ImageSet:
             raise table.SetError(f"labels {sorted(unknown)} are not in image.labels {image.labels}")
         return self.manifest["label"].map(places).to_numpy(dtype=np.int64)
 
+    def subjects(self) -> np.ndarray:
+        """(N,) int64: the same number for all images of one subject, and nothing else of who it is."""
+        return pd.factorize(self.manifest["subject"])[0].astype(np.int64)
+
     def channels(self, image: Image, names: list[str]) -> np.ndarray:
         """(N, len(names), *S) float32 of the named channels."""
         return np.ascontiguousarray(self.images[:, image.index(names)], dtype=np.float32)

@@ -59,6 +59,7 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     known |= _flat(known, list(params.score.uses))
     known["why"] |= {f"{use}/{name}": why for use, metrics in means.items() for m, of in metrics.items() for name, why in _whys(m, of)}
     of = {f"{use}/{name}": said for use, one in known["uses"].items() for name, said in share_of(one["against"]).items()}
+    of |= {"epsilon": f"for one {known['epsilon'].get('unit', 'image')}"} if known["epsilon"] else {}
     return known | {"verdict": gates.evaluate(params.gates.model_dump(), known["numbers"], known["floors"], known["why"], of)}
 
 

@@ -51,9 +51,9 @@ def evaluate(gates: Mapping[str, list[str]], numbers: Mapping[str, float | None]
              why: Mapping[str, str] | None = None, of: Mapping[str, str] | None = None) -> dict[str, Any]:  # fmt: skip
     """{"passed", "said", "gates": [{"gate", "kind", "held", "value", "limit", "reason"}]} of {"require": [...], "warn": [...]}.
 
-    `numbers`, `floors` and `why` (one is missing) are by name, a site's by `name@site`; `of` says by the name alone what a share is of,
-    for the reason ("of pooled"). A number that is missing is a gate that does not hold. `passed`: all that is required holds. `said` puts
-    it in a word and tells where nothing is required: "passed", "failed: 2 of 9", "none set".
+    `numbers`, `floors` and `why` (one is missing) are by name, a site's by `name@site`; `of` says by the name alone what a share is of or
+    what epsilon counts, for the reason ("of pooled", "for one subject"). A number that is missing is a gate that does not hold. `passed`:
+    all that is required holds. `said` puts it in a word and tells where nothing is required: "passed", "failed: 2 of 9", "none set".
     """
     found = [
         _judge(parse(text), kind, numbers, floors, why or {}, of or {}) for kind in ("require", "warn") for text in gates.get(kind, [])

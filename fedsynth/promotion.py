@@ -24,7 +24,7 @@ class Refused(UserError):
 def tags(facts: dict[str, Any]) -> dict[str, str]:
     """gates ("passed", "failed: 2 of 9", "none set"), gate.<nn> (kind, whether it holds, gate, reason), worth.<use>.<share>,
     worth.<use>.against (what the shares are of), measure.<name>, worst_site.<use> (of those known), epsilon ("none" without differential
-    privacy), reference.sha256 (of what it was judged against).
+    privacy) with epsilon.delta and epsilon.unit, reference.sha256 (of what it was judged against).
     """
     found = {"gates": facts["verdict"]["said"], "reference.sha256": facts["reference_sha256"]}
     for i, g in enumerate(facts["verdict"]["gates"], 1):
@@ -35,7 +35,10 @@ def tags(facts: dict[str, Any]) -> dict[str, str]:
     found |= {f"measure.{name}": _number(of.get("value"), ".6g") for name, of in facts["measures"].items()}
     found |= {f"worst_site.{use}": _site(of["site"]) for use, of in facts["worst"].items() if of["site"]}
     spent = facts["epsilon"]
-    return found | {"epsilon": "none" if spent is None else _number(spent.get("epsilon"), ".6g")}
+    if spent is None:
+        return found | {"epsilon": "none"}
+    of = {"epsilon.delta": _number(spent.get("delta"), "g"), "epsilon.unit": spent.get("unit", "image")}
+    return found | {"epsilon": _number(spent.get("epsilon"), ".6g")} | of
 
 
 def metrics(facts: dict[str, Any]) -> dict[str, float]:

@@ -79,11 +79,13 @@ def mirror(x: Tensor, axes: list[int], generator: torch.Generator) -> Tensor:
 class Trainer:
     """Holds a site's players, optimisers, averaged weights and random state, in memory and (with `state`) on disk.
 
-    x (N, C, *S) generated channels, y (N,) labels, given (N, G, *S) or None, all in memory; `held_out` the same of validation images.
+    x (N, C, *S) generated channels, y (N,) labels, given (N, G, *S) or None, all in memory; `held_out` the same of validation images;
+    `subjects` (N,), whose the images are, for a mechanism of privacy whose unit is the subject.
     """
 
     def __init__(self, family: Family, algorithm: Algorithm, training: Training, x: Tensor, y: Tensor, given: Tensor | None, seed: int,
-                 state: Path | None = None, privacy: Mechanism | None = None, held_out: Batch | None = None):  # fmt: skip
+                 state: Path | None = None, privacy: Mechanism | None = None, held_out: Batch | None = None,
+                 subjects: Tensor | None = None):  # fmt: skip
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.family = family.to(self.device)
         self.algorithm, self.training, self.state, self.privacy = algorithm, training, state, privacy
@@ -99,7 +101,7 @@ class Trainer:
         self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
         self.steps = max(1, math.ceil(training.epochs * len(x) / training.batch))  # of a round
         if privacy is not None:
-            privacy.protect(self.family, dict(self.optimizers), training, len(x), self.steps)
+            privacy.protect(self.family, dict(self.optimizers), training, len(x), self.steps, subjects)
         self.rounds_done: int | None = None  # none in this process yet
         self.view: tuple[Tensor, Tensor | None] | None = None  # what a phase's losses take in place of the images
 

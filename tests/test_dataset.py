@@ -51,6 +51,11 @@ def test_splits_part_the_set(tmp_path):
     assert np.array_equal(together.images, images.images[order])
 
 
+def test_subjects_are_numbers_that_images_of_one_person_share(tmp_path):
+    images = make_set(tmp_path, tiny_params(), n=6, subject=["p", "q", "p", "r", "q", "p"])
+    assert images.subjects().tolist() == [0, 1, 0, 2, 1, 0]
+
+
 def test_labels_are_places_in_params_and_unknown_ones_are_named(tmp_path):
     params = tiny_params()
     images = make_set(tmp_path, params, n=6)

@@ -168,11 +168,14 @@ def test_a_use_that_was_not_scored_is_missing_and_not_absent(root):
     assert found["classification/retained"] is None
 
 
-def test_epsilon_is_what_the_training_says_it_spent(root):
+@pytest.mark.parametrize("unit", ["image", "subject"])
+def test_epsilon_is_what_the_training_says_it_spent_and_a_gate_says_for_what(root, unit):
+    judged(root, rows=rows("synthetic", "vae"))
     path = root / "models" / "vae" / "model.json"
-    spent = {"epsilon": 3.5, "delta": 1e-5, "unit": "image"}
+    spent = {"epsilon": 3.5, "delta": 1e-5, "unit": unit}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"epsilon": spent}))
-    found = facts(PARAMS, root, "vae")
+    found = facts(tiny_params(gates={"require": ["epsilon <= 8"]}), root, "vae")
+    assert found["verdict"]["gates"][0]["reason"] == f"3.5 for one {unit} is at most 8"
     assert (found["epsilon"], found["numbers"]["epsilon"]) == (spent, 3.5)
     assert "epsilon" not in found["why"]
 

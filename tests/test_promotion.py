@@ -30,6 +30,13 @@ def test_the_tags_hold_the_verdict_the_worth_and_the_measures():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("unit", ["image", "subject", "site"])
+def test_the_tags_say_of_what_unit_and_at_which_delta_an_epsilon_is(unit):
+    of = {"verdict": evaluate({}, {}, {}), "reference_sha256": "", "uses": {}, "measures": {}, "worst": {}}
+    found = tags(of | {"epsilon": {"epsilon": 3.5, "delta": 1e-5, "unit": unit}})
+    assert {k: v for k, v in found.items() if k.startswith("epsilon")} == {"epsilon": "3.5", "epsilon.delta": "1e-05", "epsilon.unit": unit}
+
+
 def test_gates_are_read_back_from_tags_as_they_were_written():
     found = gates(judged(["c/retained >= 0.95", "fid <= 3 * floor"], ["epsilon <= 8"]))
     assert [(g["kind"], g["held"], g["gate"]) for g in found] == [

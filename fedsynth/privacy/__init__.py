@@ -36,8 +36,12 @@ class Mechanism(ABC):
         """Raise PrivacyError or UserError where the mechanism cannot train this family. Asked at the centre, before a job starts."""
 
     @abstractmethod
-    def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int) -> None:
-        """Before the first round in a process: the family on its device, the players' optimisers, n images, `steps` in each round."""
+    def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int,
+                subjects: Tensor | None = None) -> None:  # fmt: skip
+        """Before the first round in a process: the family on its device, the players' optimisers, n images, `steps` in each round.
+
+        `subjects` (n,) are integers, the same for all images of one person; None where nobody knows.
+        """
 
     @abstractmethod
     def begin(self, number: int) -> None:

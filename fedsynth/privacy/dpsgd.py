@@ -1,4 +1,4 @@
-"""Differentially private SGD: each image's gradient is clipped, the sum gets noise, and an accountant says what it amounts to."""
+"""Differentially private SGD: each unit's gradient is clipped, the sum gets noise, and an accountant says what it amounts to."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ from fedsynth.privacy.noise import ACCOUNTANTS, NoisyOptimizer, Spending, kept, 
 
 Named = dict[str, Tensor]
 Parameters = dict[str, nn.Parameter]
+Gradients = dict[nn.Parameter, Tensor]
+UNITS = ("image", "subject")
 
 
 class DPSGD(Mechanism):
-    """Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Opacus (arXiv:2109.12298): Poisson batches, clipping, Gaussian noise, RDP.
+    """Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Opacus (arXiv:2109.12298): Poisson batches, clipping, Gaussian noise.
 
-    The unit is one image. The noise is what keeps the *whole* training (rounds x steps at this site, rate batch / n) within `epsilon` at
-    `delta`, by Opacus' `accountant`, "rdp" or the tighter "prv" (noise.Spending). Every private player of the family (`private_players`)
-    is clipped to `max_grad_norm`; k of them on one batch are one Gaussian mechanism of k times the squared sensitivity, so each gets
-    sqrt(k) the noise (where a family trains in phases, k of them in that phase). The other players see no real image, label or batch size
-    at all. `at_once`: images whose gradients are in memory at a time.
+    The noise is what keeps the *whole* training (rounds x steps at this site, rate batch / n) within `epsilon` at `delta`, by Opacus'
+    `accountant`, "rdp" or the tighter "prv" (noise.Spending). Every private player of the family (`private_players`) is clipped to
+    `max_grad_norm`; k of them on one batch are one Gaussian mechanism of k times the squared sensitivity, so each gets sqrt(k) the noise
+    (where a family trains in phases, k of them in that phase). The other players see no real image, label or batch size at all.
+    `at_once`: images whose gradients are in memory at a time.
+
+    The `unit` is one "image", or one "subject" with all of their images at the site: then subjects are sampled, and what is clipped is the
+    mean gradient of a subject's images, of `images_per_subject` that are drawn anew at each step where there are more (Charles et al.
+    2024, arXiv:2407.07737, DP-SGD-ULS). Where each subject has one image both units are the same.
 
     `delta` is the same at every site, so that one number stands for a model; 1e-5 is far below 1 / n of any hospital's images (at 1 / n,
     publishing one of them whole would count as private). 1 / n^1.1, another habit, is 0.02 at a site of 30 images.
@@ -37,19 +43,22 @@ class DPSGD(Mechanism):
     subtract the noise. Two trainings with the same params therefore differ.
     """
 
-    unit = "image"
-
     def __init__(self, epsilon: float | None = None, delta: float = 1e-5, max_grad_norm: float = 1.0, at_once: int = 32,
-                 accountant: str = "rdp"):  # fmt: skip
+                 accountant: str = "rdp", unit: str = "image", images_per_subject: int | None = None):  # fmt: skip
         self.epsilon = positive("epsilon", epsilon, "args: {epsilon: 8}, and less for more privacy")
         self.delta = probability(delta)
         self.max_grad_norm = positive("max_grad_norm", max_grad_norm, "1.0 for one")
         self.at_once = at_once
         self.accountant = one_of("accountant", accountant, ACCOUNTANTS)
-        if not isinstance(at_once, int) or at_once < 1:
-            raise PrivacyError(f"at_once is a number of images, at least 1, not {at_once}")
+        self.unit, self.images_per_subject = one_of("unit", unit, UNITS), images_per_subject
+        for name, images in {"at_once": at_once, "images_per_subject": 1 if images_per_subject is None else images_per_subject}.items():
+            if not isinstance(images, int) or images < 1:
+                raise PrivacyError(f"{name} is a number of images, at least 1, not {images}")
+        if unit != "subject" and images_per_subject is not None:
+            raise PrivacyError(f"images_per_subject goes with `unit: subject`, not with {unit!r}")
         self.noise = 0.0  # noise multiplier sigma; none is fitted yet
         self.spending = Spending(accountant=accountant)
+        self.sizes: list[int] = []  # images of each unit of the batch, in its order
         self.slow: set[str] = set()  # players whose losses torch.func cannot take
 
     def check(self, family: Family) -> None:
@@ -57,19 +66,33 @@ class DPSGD(Mechanism):
         if not private or set(private) - set(players):
             raise PrivacyError(f"the private players of {type(family).__name__} are {list(private)}, its players are {players}")
 
-    def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int) -> None:
+    def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int,
+                subjects: Tensor | None = None) -> None:  # fmt: skip
         self.check(family)
-        if self.delta * n >= 1:
-            raise PrivacyError(f"delta {self.delta:g} is not below 1 / n for this site's {n} images: it would let one of them out")
+        self.units = self._units(n, subjects)
+        if self.delta * len(self.units) >= 1:
+            raise PrivacyError(
+                f"delta {self.delta:g} is not below 1 / n for this site's {len(self.units)} {self.unit}s: it would let one of them out"
+            )
         self.family, self.optimizers, self.training, self.n, self.steps = family, optimizers, training, n, steps
         self.private = family.private_players()
-        self.rate = min(1.0, training.batch / n)  # of an image to be in a batch
+        self.rate = min(1.0, training.batch / n)  # of a unit to be in a batch: in an epoch it is there once on average
         self.random = np.random.default_rng()  # seeded by the operating system
         self.losses = _Loss(family)
+        expected = self.rate * len(self.units)
         self.noisy = {
-            name: NoisyOptimizer(optimizers[name], max_grad_norm=self.max_grad_norm, expected=self.rate * n, random=self.random)
+            name: NoisyOptimizer(optimizers[name], max_grad_norm=self.max_grad_norm, expected=expected, random=self.random)
             for name in self.private
         }
+
+    def _units(self, n: int, subjects: Tensor | None) -> list[np.ndarray]:
+        """The places of each unit's images."""
+        if self.unit == "image":
+            return list(np.arange(n).reshape(n, 1))
+        if subjects is None or len(subjects) != n:
+            raise PrivacyError("`unit: subject` needs to know whose the images are, and nobody has said")
+        _, sizes = np.unique(subjects.numpy(), return_counts=True)
+        return np.split(np.argsort(subjects.numpy(), kind="stable"), np.cumsum(sizes)[:-1])
 
     def begin(self, number: int) -> None:
         """Keep the noise where the rest of the plan fits the budget; find another where a round is done a second time."""
@@ -82,18 +105,23 @@ class DPSGD(Mechanism):
     def batches(self, steps: int) -> Iterator[Tensor]:
         for _ in range(steps):
             self.spending.add(self.noise, self.rate)
-            yield torch.from_numpy(np.flatnonzero(self.random.random(self.n) < self.rate))
+            chosen = np.flatnonzero(self.random.random(len(self.units)) < self.rate)
+            drawn = [self._drawn(self.units[unit]) for unit in chosen]
+            self.sizes = [len(places) for places in drawn]
+            yield torch.from_numpy(np.concatenate([np.empty(0, np.int64), *drawn]))
+
+    def _drawn(self, places: np.ndarray) -> np.ndarray:
+        most = self.images_per_subject
+        return places if most is None or len(places) <= most else self.random.choice(places, most, replace=False)
 
     def gradient(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
         if player not in self.private:
             return self._public(player, x)
         optimizer = self.noisy[player]
         optimizer.zero_grad(set_to_none=True)
-        for start in range(0, max(len(x), 1), self.at_once):
-            some = slice(start, start + self.at_once)
-            samples = self.samples(player, x[some], y[some], None if given is None else given[some])
-            for parameter, sample in samples.items():
-                parameter.grad_sample = sample  # type: ignore[attr-defined]
+        for means in self.by_unit(player, x, y, given):
+            for parameter, mean in means.items():
+                parameter.grad_sample = mean  # type: ignore[attr-defined]
             optimizer.clip_and_accumulate()
         optimizer.add_noise()
         optimizer.scale_grad()
@@ -101,7 +129,23 @@ class DPSGD(Mechanism):
             parameter.grad_sample = parameter.summed_grad = None  # type: ignore[attr-defined]
         return None
 
-    def samples(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> dict[nn.Parameter, Tensor]:
+    def by_unit(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Iterator[Gradients]:
+        """By parameter the mean gradients (U, *shape) of some units of the batch at a time; once where there is none.
+
+        What is no finite number becomes 0: of one unit it would be a mark that no noise covers.
+        """
+        start = 0
+        for sizes in together(self.sizes if self.unit == "subject" else [1] * len(x), self.at_once):
+            owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))  # of each image, its place in sizes
+            means: Gradients = {}
+            for part in owner.split(self.at_once):
+                some = slice(start, start + len(part))
+                found = self.samples(player, x[some], y[some], None if given is None else given[some])
+                means = found if len(sizes) == len(owner) else _added(means, found, part, sizes)
+                start = some.stop
+            yield {p: mean.nan_to_num(0.0, 0.0, 0.0) for p, mean in means.items()}
+
+    def samples(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Gradients:
         """By parameter of the player the gradients (B, *shape) of each image's own loss: that of a batch of it alone.
 
         All at once by torch.func; a loss that it cannot take (one that looks at values, or has a gradient in it) image by image.
@@ -117,8 +161,7 @@ class DPSGD(Mechanism):
                 raise
             self.slow.add(player)
             return self.samples(player, x, y, given)
-        # NaN of one image would be a mark that no noise covers
-        return {p: found[name].nan_to_num(0.0, 0.0, 0.0) for name, p in chosen.items()}
+        return {p: found[name] for name, p in chosen.items()}
 
     def _at_once(self, player: str, chosen: Parameters, x: Tensor, y: Tensor, given: Tensor | None) -> Named:
         def loss(parameters: Named, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
@@ -169,6 +212,26 @@ class DPSGD(Mechanism):
             self.spending.add(self.noise, self.rate, number * self.steps)
         else:
             self.noise, self.spending = state["noise"], Spending(state["history"], self.accountant)
+
+
+def together(sizes: list[int], most: int) -> Iterator[list[int]]:
+    """The sizes in their order, as many at a time as have at most so many images; a larger one is alone. Of no sizes, none once."""
+    some: list[int] = []
+    for size in sizes:
+        if some and sum(some) + size > most:
+            yield some
+            some = []
+        some.append(size)
+    yield some
+
+
+def _added(means: Gradients, found: Gradients, owner: Tensor, sizes: list[int]) -> Gradients:
+    """Gradients of images (B, *shape) added to the means (U, *shape) of those whose they are."""
+    share = 1 / torch.tensor(sizes)[owner]
+    for p, sample in found.items():
+        mean = means.setdefault(p, p.new_zeros((len(sizes), *p.shape)))
+        mean.index_add_(0, owner.to(p.device), sample * share.to(p.device).reshape(-1, *[1] * p.dim()))
+    return means
 
 
 class _Loss(nn.Module):

@@ -20,17 +20,19 @@ def work(site: Site) -> None:
 
     model, image = Model.model_validate(site.config["model"]), site.params.image
     real = site.validated_set()
+    train = real.split("train")
     torch.manual_seed(site.params.seed)
     algorithm = model.algorithm.build()
     trainer = Trainer(
         model.family.build(**image.context()),
         algorithm,
         model.training,
-        *tensors(real.split("train"), image),
+        *tensors(train, image),
         seed=site.seed(),
         state=site.state / "train" / f"{site.config['name']}-{site.config['key']}.pt",
         privacy=model.privacy.build() if model.privacy else None,
         held_out=tensors(real.split("val"), image) if algorithm.weighting == "validation" else None,
+        subjects=torch.from_numpy(train.subjects()),
     )
     for received in site.tasks():
         update = trainer.round(received.params, received.current_round)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedsynth.dataset import ImageSet
+from fedsynth.privacy.dpsgd import DPSGD
 from nvflare_jobs.train import client
 from nvflare_jobs.train import job as training
 from tests.sets import make_set, spoilt, tiny_params
@@ -14,11 +15,11 @@ PARAMS = tiny_params()
 DIGESTS = {"north": "0" * 64}
 
 
-def difference(real: ImageSet, folder) -> dict[str, np.ndarray]:
+def difference(real: ImageSet, folder, params=PARAMS) -> dict[str, np.ndarray]:
     """What one round of a site with this set sends."""
-    config, sent = training.question(PARAMS, "vae", DIGESTS), []
-    received = SimpleNamespace(params=training.begin(PARAMS, "vae"), current_round=0)
-    site = SimpleNamespace(config=config, params=PARAMS, state=folder, validated_set=lambda: real, seed=lambda: 1, tasks=lambda: [received],
+    config, sent = training.question(params, "vae", DIGESTS), []
+    received = SimpleNamespace(params=training.begin(params, "vae"), current_round=0)
+    site = SimpleNamespace(config=config, params=params, state=folder, validated_set=lambda: real, seed=lambda: 1, tasks=lambda: [received],
                            update=lambda difference, *rest: sent.append(difference))  # fmt: skip
     client.work(site)
     return sent[0]
@@ -37,3 +38,20 @@ def test_a_generative_model_sees_no_image_that_it_is_judged_on(tmp_path, split):
 def test_the_poison_would_be_seen(tmp_path):
     real = make_set(tmp_path / "north", PARAMS, "north", n=40)
     assert not all(np.isfinite(array).all() for array in difference(spoilt(real, "train"), tmp_path / "b").values())
+
+
+def test_a_mechanism_learns_whose_the_training_images_are(tmp_path, monkeypatch):
+    subject = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8, "unit": "subject"}}
+    private = tiny_params(models={"vae": PARAMS.models["vae"].model_dump() | {"privacy": subject}})
+    real, seen = make_set(tmp_path / "north", PARAMS, "north", n=40), []
+    protect = DPSGD.protect
+
+    def watched(self, *given):
+        seen.append(given[-1])
+        protect(self, *given)
+
+    monkeypatch.setattr(DPSGD, "protect", watched)
+    difference(real, tmp_path / "a", private)
+    whose = real.split("train").manifest["subject"]
+    assert len(set(whose)) < len(whose)
+    assert seen[0].tolist() == [list(dict.fromkeys(whose)).index(subject) for subject in whose]

@@ -320,10 +320,12 @@ def test_a_large_epsilon_lets_a_family_learn(name):
     "budget",
     [{}, {"epsilon": None}, *({"epsilon": e} for e in (0, -1, math.inf, math.nan, True, "8")),
      *({"epsilon": 8, "delta": d} for d in (0, 1, -1e-5, 1.5, math.nan, None)),
-     *({"epsilon": 8, "max_grad_norm": c} for c in (0, math.inf)), {"epsilon": 8, "at_once": 0}, {"epsilon": 8, "accountant": "gdp"}],
+     *({"epsilon": 8, "max_grad_norm": c} for c in (0, math.inf)), {"epsilon": 8, "at_once": 0}, {"epsilon": 8, "accountant": "gdp"},
+     {"epsilon": 8, "unit": "patient"}, {"epsilon": 8, "unit": "subject", "images_per_subject": 0},
+     {"epsilon": 8, "images_per_subject": 2}],
 )  # fmt: skip
 def test_a_budget_that_makes_no_sense_is_refused(budget):
-    with pytest.raises(PrivacyError, match=r"epsilon|delta|max_grad_norm|at_once|accountant"):
+    with pytest.raises(PrivacyError, match=r"epsilon|delta|max_grad_norm|at_once|accountant|unit|images_per_subject"):
         DPSGD(**budget)
 
 
