@@ -123,10 +123,13 @@ class Trainer:
             if self.average is not None:
                 self.average.update_parameters(self.family)
         difference = self._end(received, last=number == end - 1)
+        leaves = {name: d.float().cpu().numpy() for name, d in difference.items()}
+        if self.privacy is not None:
+            leaves = self.privacy.release(leaves)
         self.rounds_done = number + 1
-        self._keep()
+        self._keep()  # with what was spent, before anything leaves
         return Update(
-            {name: d.float().cpu().numpy() for name, d in difference.items()},
+            leaves,
             {k: float(np.mean(v)) for k, v in losses.items() if v},
             self.steps,
             float(len(self.x)),
@@ -159,19 +162,23 @@ class Trainer:
         return found
 
     def _places(self, number: int) -> Iterator[Tensor]:
-        if self.privacy is None:
-            return batches(len(self.x), self.training.batch, self.steps, self.generator)
-        self.privacy.begin(number)
-        return self.privacy.batches(self.steps)
+        if self.privacy is not None:
+            self.privacy.begin(number)
+            if self.privacy.at_steps:
+                return self.privacy.batches(self.steps)
+        return batches(len(self.x), self.training.batch, self.steps, self.generator)
 
     def _step(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None, lr: float) -> float | None:
         optimizer = self.optimizers[name]
         for group in optimizer.param_groups:
             group["lr"] = lr
-        loss = self._gradient(name, player, x, y, given) if self.privacy is None else self._private(name, player, x, y, given)
+        if self.privacy is not None and self.privacy.at_steps:
+            loss = self._private(name, player, x, y, given)
+        else:
+            loss = self._gradient(name, player, x, y, given)
         optimizer.step()
         self.algorithm.after_step(self.family, player, lr)
-        return loss
+        return loss if self.privacy is None or self.privacy.at_steps else None
 
     def _gradient(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None) -> float:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.bf16):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fedsynth.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
     from torch.optim import Optimizer
 
@@ -25,11 +26,16 @@ class PrivacyError(UserError):
 
 
 class Mechanism(ABC):
-    """`epsilon` and `delta` are the most that one training may spend, for one `unit` more or less in the training images of a site."""
+    """`epsilon` and `delta` are the most that one training may spend, for one `unit` more or less in the training images of a site.
+
+    A mechanism protects each step (`at_steps`: `batches` and `gradient` take the place of the loop's own) or what leaves after a round
+    (`release`). In either case no loss leaves but those that `gradient` lets out.
+    """
 
     epsilon: float
     delta: float
     unit: str
+    at_steps = True
 
     @abstractmethod
     def check(self, family: Family) -> None:
@@ -47,13 +53,17 @@ class Mechanism(ABC):
     def begin(self, number: int) -> None:
         """Round `number` (from 0) begins. Raises PrivacyError where the budget is spent."""
 
-    @abstractmethod
     def batches(self, steps: int) -> Iterator[Tensor]:
         """For each step the places of its images, (B,) of 0 to n - 1; B may be 0. What the step spends is counted here."""
+        raise NotImplementedError
 
-    @abstractmethod
     def gradient(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
         """Leave the player's private gradient in its parameters' `grad`. Returns its loss where that may leave the site, else None."""
+        raise NotImplementedError
+
+    def release(self, difference: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What leaves in place of a round's difference and of all that the algorithm sends beside it; counted before it leaves."""
+        return difference
 
     @abstractmethod
     def spent(self) -> float:

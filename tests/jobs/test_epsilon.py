@@ -33,10 +33,14 @@ def test_a_model_has_the_epsilon_of_the_site_that_spent_most():
     assert found == {"epsilon": 3.0, "delta": 1e-5, "unit": "image"}
 
 
-@pytest.mark.parametrize("unit", ["image", "subject"])
-def test_a_model_says_the_unit_that_its_epsilon_counts(unit):
-    found = job.epsilon(model(DPSGD | {"args": {"epsilon": 8, "unit": unit}}), rounds({"north": 2.0}))
-    assert found["unit"] == unit
+UPDATE = {"class_path": "fedsynth.privacy.update.UpdateDP", "args": {"epsilon": 8, "clip": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "unit"), [(DPSGD, "image"), (DPSGD | {"args": {"epsilon": 8, "unit": "subject"}}, "subject"), (UPDATE, "site")]
+)
+def test_a_model_says_the_unit_that_its_epsilon_counts(mechanism, unit):
+    assert job.epsilon(model(mechanism), rounds({"north": 2.0})) == {"epsilon": 2.0, "delta": 1e-5, "unit": unit}
 
 
 def test_a_site_that_does_not_say_what_it_spent_makes_the_models_epsilon_unknown():
