@@ -171,6 +171,19 @@ class Model(Strict):
     algorithm: Block = Block(class_path="fedsynth.algorithms.fedavg.FedAvg")
     training: Training
     privacy: Block | None = None  # a mechanism of fedsynth/privacy; without one no epsilon holds
+    encryption: Block | None = None  # of what a site sends (fedsynth/privacy/he.py): the server sees the sum of the sites alone
+
+    @model_validator(mode="after")
+    def _summed(self) -> Model:
+        if self.encryption is None:
+            return self
+        if getattr(self, "compression", None) is not None:
+            raise ValueError("encryption and compression do not go together: the server cannot add what is compressed; leave one out")
+        from fedsynth.privacy.he import SUMMED
+
+        if self.algorithm.class_path.rpartition(".")[2] not in SUMMED or self.algorithm.args.get("weighting") == "validation":
+            raise ValueError(f"encryption shows the server a sum only, which is enough for {', '.join(SUMMED)}")
+        return self
 
 
 class Sample(Strict):

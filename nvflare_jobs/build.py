@@ -32,7 +32,8 @@ def train(folder: Path, name: str, sites: list[str], consortium: Consortium, con
     quorum = consortium.enough(sites)
     job = _job(name, quorum)
     persistor_id = job.to_server(Arrays(key=f"{config['name']}-{config['key']}" if "key" in config else ""), id="persistor")
-    aggregator = Aggregate(json.dumps(algorithm), sites, quorum)
+    encryption = config.get("model", {}).get("encryption")
+    aggregator = Aggregate(json.dumps(algorithm), sites, quorum, json.dumps(encryption) if encryption else "")
     controller = Rounds(sites=sites, quorum=quorum, grace_s=consortium.grace_s, num_clients=len(sites), num_rounds=rounds,
                         persistor_id=persistor_id, aggregator=aggregator, task_check_period=0.1)  # fmt: skip
     job.to_server(controller)

@@ -29,13 +29,14 @@ class LocalSystem:
     """Server, sites and the kit of an admin in `folder`. `places` are environment variables by participant (sites, and "localhost").
 
     `heart_beat_s` is how long FLARE's server takes to see that a site is gone; `locked` makes sites that allow no code in a job;
-    `streaming` leaves it to FLARE to send sites' error logs to the server, as it does by default.
+    `streaming` leaves it to FLARE to send sites' error logs to the server, as it does by default; `encryption` puts keys into the kits
+    (needs TenSEAL).
     """
 
     def __init__(self, folder: Path, sites: list[str], places: dict[str, dict[str, str]], heart_beat_s: int = 30, locked: bool = False,
-                 streaming: bool = False):  # fmt: skip
+                 streaming: bool = False, encryption: bool = False):  # fmt: skip
         self.folder, self.sites, self.places = folder.resolve(), sites, places
-        self.heart_beat_s, self.locked, self.streaming = heart_beat_s, locked, streaming
+        self.heart_beat_s, self.locked, self.streaming, self.encryption = heart_beat_s, locked, streaming, encryption
         self.mark = uuid.uuid4().hex
         self.kits = self.folder / "kits" / "fedsynth" / "prod_00"
 
@@ -48,7 +49,7 @@ class LocalSystem:
         shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "tmp").mkdir(parents=True)
         self.port = free_port()
-        (self.folder / "project.yml").write_text(yaml.safe_dump(project(self.sites, self.port)))
+        (self.folder / "project.yml").write_text(yaml.safe_dump(project(self.sites, self.port, self.encryption)))
         command = [sys.executable, "-m", "nvflare.cli", "provision", "-p", "project.yml", "-w", "kits"]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode != 0 or not self.kits.is_dir():
@@ -125,7 +126,7 @@ class LocalSystem:
         return "\n".join(path.read_text(errors="replace") for path in files)
 
 
-def project(sites: list[str], port: int) -> dict[str, Any]:
+def project(sites: list[str], port: int, encryption: bool = False) -> dict[str, Any]:
     """NVFLARE's project file: one server, one organisation for each site, one admin who may submit jobs (a `lead`)."""
     participants: list[dict[str, Any]] = [{"name": SERVER, "type": "server", "org": "centre", "fed_learn_port": port}]
     participants += [{"name": site, "type": "client", "org": "".join(c if c.isalnum() else "_" for c in site)} for site in sites]
@@ -135,7 +136,8 @@ def project(sites: list[str], port: int) -> dict[str, Any]:
         {"path": f"{lighter}.workspace.WorkspaceBuilder", "args": {"template_file": ["master_template.yml"]}},
         {"path": f"{lighter}.static_file.StaticFileBuilder", "args": {"config_folder": "config"}},
         {"path": f"{lighter}.cert.CertBuilder"},
-        {"path": f"{lighter}.signature.SignatureBuilder"},
+        *([{"path": f"{lighter}.he.HEBuilder"}] if encryption else []),
+        {"path": f"{lighter}.signature.SignatureBuilder"},  # last: it signs what the others have made
     ]
     return {"api_version": 3, "name": "fedsynth", "participants": participants, "builders": builders}
 

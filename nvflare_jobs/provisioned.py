@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -316,7 +317,8 @@ def poc(settings: Settings, work: Path, sites: list[str]) -> Poc:
     """Provision and start a system for `sites` in `work`; with the project's own folders for their data and state."""
     place = {"FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
     names = ["localhost", *sites]
-    system = LocalSystem(work / "poc", sites, dict.fromkeys(names, place), locked=not settings.thin)
+    encryption = find_spec("tenseal") is not None
+    system = LocalSystem(work / "poc", sites, dict.fromkeys(names, place), locked=not settings.thin, encryption=encryption)
     system.provision()
     made = Poc(settings, work, system)
     try:

@@ -22,9 +22,10 @@ from safetensors.numpy import load_file, save_file
 
 from fedsynth.failures import FAILURES
 from fedsynth.params import Block, Image
-from nvflare_jobs import rounds
+from nvflare_jobs import keys, rounds
 from nvflare_jobs.kept import BESIDE, GLOBAL, Kept
 
+ENCRYPTED, OPEN = "encrypted", "open"  # as in nvflare_jobs/site.py
 ANSWERS, PROGRESS = "answers.json", "fedsynth"
 SHOWN = 50  # of the rounds, in one look at the progress of a job: those before have been seen, or come with the result
 
@@ -82,6 +83,26 @@ class Rounds(Progress, FedAvg):
         self.broadcast_model(out, task_name, targets, min_responses=min(self.quorum, len(targets)), timeout=timeout,
                              wait_time_after_min_received=self.grace_s, blocking=False, callback=callback)  # fmt: skip
 
+    def _get_aggregated_result(self) -> FLModel:
+        if self.aggregator.encryption:
+            self._open()
+        return super()._get_aggregated_result()
+
+    def _open(self) -> None:
+        """Add what the server cannot read, and have a site open the sum: one after the other is asked until one does."""
+        sites, total = self.aggregator.total()
+        for site in sites:
+            opened: list[FLModel] = []
+            model = FLModel(params={ENCRYPTED: np.frombuffer(total, np.uint8)}, current_round=self.current_round)
+            model.meta = {"job": question(self.fl_ctx), OPEN: sites}
+            self.broadcast_model(model, self.task_name, [site], min_responses=1, timeout=max(self.grace_s, 1), blocking=False,
+                                 callback=opened.append)  # fmt: skip
+            while self.get_num_standing_tasks() and not self.abort_signal.triggered:
+                time.sleep(self._task_check_period)
+            if opened and ENCRYPTED in opened[0].params:
+                return self.aggregator.opened(sites, np.asarray(opened[0].params[ENCRYPTED], np.float64))
+        refuse(self.fl_ctx, f"no site has opened the sum of round {self.current_round + 1}; their logs have the reason")
+
     def progress(self) -> dict[str, Any]:
         return {"rounds": self.aggregator.records[-SHOWN:]}
 
@@ -113,13 +134,14 @@ class Aggregate(ModelAggregator):
     """An algorithm's server half (fedsynth/algorithms) as a FLARE aggregator; leaves out updates that are not finite or do not fit.
 
     `algorithm` is the block of params.yaml as JSON text: FLARE would build a mapping with a class_path before it reached us.
+    With `encryption` (a block as text, or "") `total` and `opened` put the sites' mean in the place of what each of them has sent.
     A round counts with `quorum` of `sites`: where one fails, FLARE goes on with the others' for as long as it takes to end the job, and a
     round with fewer would become the global model.
     """
 
-    def __init__(self, algorithm: str, sites: list[str], quorum: int):
+    def __init__(self, algorithm: str, sites: list[str], quorum: int, encryption: str = ""):
         super().__init__()
-        self.algorithm, self.sites, self.quorum = algorithm, sites, quorum
+        self.algorithm, self.sites, self.quorum, self.encryption = algorithm, sites, quorum, encryption
         self.records: list[dict[str, Any]] = []
         self._built: Any = None
         self._updates: list[FLModel] = []
@@ -147,6 +169,27 @@ class Aggregate(ModelAggregator):
 
     def accept_model(self, model: FLModel) -> None:
         self._updates.append(model)
+
+    def total(self) -> tuple[list[str], bytes]:
+        """The sites whose encrypted differences can be added, and their sum. Raises RuntimeError where they are too few for one."""
+        found = {m.meta["client_name"]: m.params[ENCRYPTED].tobytes() for m in self._updates if ENCRYPTED in m.params and _weight(m) > 0}
+        enough = max(self.quorum, 2)
+        if len(found) < enough:
+            words = {m.meta["client_name"]: FAILURES.get(m.meta["failed"], FAILURES["error"]) for m in self._updates if "failed" in m.meta}
+            reasons = "".join(f"; site {site}: {why}" for site, why in sorted(words.items()))
+            refuse(self.fl_ctx, f"{len(found)} of {len(self.sites)} sites have an encrypted update, {enough} are needed for a sum{reasons}")
+        return sorted(found), self._cipher().add([found[site] for site in sorted(found)], keys.read(keys.PUBLIC))
+
+    def opened(self, sites: list[str], total: np.ndarray) -> None:
+        """The mean of these sites stands for what each has sent: of like differences every mean is that one."""
+        equal = self.built.weighting == "equal"
+        of = [m for m in self._updates if m.meta["client_name"] in sites]
+        mean = self._cipher().shaped(total / sum(1.0 if equal else _weight(m) for m in of), {name: np.shape(a) for name, a in self._sent.items()})
+        for model in of:
+            model.params = mean
+
+    def _cipher(self) -> Any:
+        return Block(**json.loads(self.encryption)).build()
 
     def aggregate_model(self) -> FLModel:
         expected = set(self._targets) | set(self.built.turn(self.sites, self._round))
@@ -190,6 +233,11 @@ class Aggregate(ModelAggregator):
 
 
 Update = tuple[str, float, dict[str, np.ndarray]]
+
+
+def _weight(model: FLModel) -> float:
+    weight = float(model.meta.get("weight", "nan"))
+    return weight if np.isfinite(weight) else 0.0
 
 
 def check(updates: list[Update], shapes: dict[str, tuple[int, ...]]) -> tuple[list[Update], dict[str, str]]:

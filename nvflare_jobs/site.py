@@ -23,11 +23,13 @@ from nvflare.fuel.f3.mpm import MainProcessMonitor as mpm
 from fedsynth import failures, outgoing
 from fedsynth import manifest as table
 from fedsynth.dataset import ImageSet
-from fedsynth.params import Params
+from fedsynth.params import Block, Params
 from fedsynth.settings import Settings, SettingsError
+from nvflare_jobs import keys
 
 Arrays = dict[str, np.ndarray]
 RUNNING, DEATHS = "running", 2
+ENCRYPTED, OPEN = "encrypted", "open"  # an update, or a sum of some; the task of opening one, and of which sites it is
 NOTHING = {"none": np.zeros(1, np.float32)}  # FLARE sends no empty model
 
 
@@ -137,7 +139,10 @@ class Site:
         """The centre's tasks until the job ends. Raises ProcessDied where two processes have died of the first of them."""
         life = Life(self.state / RUNNING / hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16])
         while self._received is not None:
-            yield self._received
+            if OPEN in (self._received.meta or {}):
+                self.open(self._received)
+            else:
+                yield self._received
             life.survived()
             self._received = flare.receive() if flare.is_running() else None
 
@@ -147,14 +152,31 @@ class Site:
         allowed = outgoing.leave(job, answer, known, self.min_cell, self.cells)
         flare.send(FLModel(params=NOTHING, meta={"answer": allowed}))
 
-    def update(self, difference: Arrays, received: Arrays, facts: dict[str, Any], players: Collection[str]) -> None:
-        """Send a round's difference, the losses of its players, the epsilon that was spent and the score that was reached, if any."""
+    def update(self, difference: Arrays, received: Arrays, facts: dict[str, Any], players: Collection[str],
+               encryption: Any = None, equal: bool = False) -> None:  # fmt: skip
+        """Send a round's difference, the losses of its players, the epsilon that was spent and the score that was reached, if any.
+
+        With `encryption` (fedsynth/privacy/he.py) the difference times its weight (1 where sites count `equal`), which the server can add
+        and not read.
+        """
         allowed = outgoing.leave("train", facts, players, self.min_cell, self.cells)
         arrays = outgoing.leave_arrays(difference, {name: a.shape for name, a in received.items()})
         metrics = {f"loss/{player}": loss for player, loss in allowed["losses"].items()}
         metrics |= {"steps": float(allowed["steps"]), "weight": allowed["weight"]}
         metrics |= {name: allowed[name] for name in ("epsilon", "score") if allowed.get(name) is not None}
+        if encryption:
+            secret = encryption.encrypt(arrays, 1.0 if equal else allowed["weight"], keys.read(keys.SECRET))
+            arrays = {ENCRYPTED: np.frombuffer(secret, np.uint8)}
         flare.send(FLModel(params=arrays, params_type="DIFF", metrics=metrics, meta={"weight": allowed["weight"]}))
+
+    def open(self, received: FLModel) -> None:
+        """Open the sum of the sites' encrypted differences for the server. Raises LeakError where it is one site's alone."""
+        sites = received.meta[OPEN]
+        if len(set(sites)) < 2:
+            raise outgoing.LeakError("the server asks to open what one site has sent: that is no sum, and stays closed")
+        model = self.config["model"]["encryption"]
+        total = Block(**model).build().open(received.params[ENCRYPTED].tobytes(), keys.read(keys.SECRET))
+        flare.send(FLModel(params=outgoing.leave_arrays({ENCRYPTED: total}, {ENCRYPTED: total.shape}), params_type="DIFF"))
 
     def failed(self, error: Exception) -> None:
         """Answer this task and all that follow with one word for what went wrong.

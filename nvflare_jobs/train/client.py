@@ -34,10 +34,12 @@ def work(site: Site) -> None:
         held_out=tensors(real.split("val"), image) if algorithm.weighting == "validation" else None,
         subjects=torch.from_numpy(train.subjects()),
     )
+    encryption = model.encryption.build() if model.encryption else None
     for received in site.tasks():
         update = trainer.round(received.params, received.current_round)
         facts = {"losses": update.losses, "steps": update.steps, "weight": update.weight, "epsilon": update.epsilon, "score": update.score}
-        site.update(update.difference, received.params, facts, trainer.players)
+        site.update(update.difference, received.params, facts, trainer.players, encryption, algorithm.weighting == "equal")
+
 
 
 def tensors(images: ImageSet, image: Image) -> Batch:

@@ -15,7 +15,7 @@ import fedsynth
 from fedsynth import outputs, weights
 from fedsynth.params import Model, Params
 from fedsynth.settings import Settings
-from nvflare_jobs import build, centre
+from nvflare_jobs import build, centre, keys
 from nvflare_jobs import rounds as written
 from nvflare_jobs.exchange import job as exchange
 from nvflare_jobs.kept import BESIDE, GLOBAL
@@ -36,6 +36,8 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     else:
         job = build.train(folder, f"train_{name}", sites, params.consortium, config, config["model"]["algorithm"], initial, rounds,
                           thin=settings.thin)  # fmt: skip
+    if params.models[name].encryption and settings.federation == "simulator":
+        keys.simulate(settings.state)
     began = time.monotonic()
     result = centre.run(f"train@{name}", job, sites, settings, rounds)
     final = {n: a for n, a in weights.load(result.folder / GLOBAL).items() if ":" not in n}
