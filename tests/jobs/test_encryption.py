@@ -123,8 +123,9 @@ def test_an_encrypted_training_ends_with_the_model_of_a_plain_one(tmp_path):
     """Over a provisioned federation, whose kits have the keys: what the server holds opens nothing."""
     plain, secret = trained(tmp_path / "plain", None), trained(tmp_path / "secret", CKKS, "poc")
     expected, found = (weights.load(folder / "weights.safetensors") for folder in (plain, secret))
-    assert max(np.abs(found[name] - expected[name]).max() for name in expected) < 1e-4
-    assert max(np.abs(found[name] - expected[name]).max() for name in expected) > 0
+    begun = job.begin(tiny_params(), "vae")
+    learnt, off = ([np.square(of[name] - expected[name]).sum() for name in expected] for of in (begun, found))
+    assert 0 < sum(off) < 0.02**2 * sum(learnt)  # by the noise on an opened sum, which Adam's first steps make larger
     history = json.loads((secret / "history.json").read_text())
     assert [sorted(record["sites"]) for record in history["rounds"]] == [["east", "north"]] * 2
     (key,) = tmp_path.rglob("localhost/startup/*.tenseal")
