@@ -83,7 +83,7 @@ def override(path: str, name: str, changes: list[str]) -> config.Params:
 
 
 def load(params: config.Params, folder: Path) -> dict[str, ImageSet]:
-    source = params.source.build(image=params.image, seed=params.seed)
+    source = params.source.build(image=params.image.sourced, seed=params.seed)
     if not all((folder / site).is_dir() for site in source.sites()):
         ingest(params, folder)
     sets = {site: ImageSet.load(folder / site) for site in source.sites()}

@@ -31,7 +31,7 @@ def ingest(site: Annotated[str | None, typer.Option(help="only this site; defaul
     elif site is None:
         stage.ingest(params, settings.data)
     else:
-        stage.ingest_site(params, params.source.build(image=params.image, seed=params.seed), site, settings.data)
+        stage.ingest_site(params, params.source.build(image=params.image.sourced, seed=params.seed), site, settings.data)
 
 
 @app.command()

@@ -70,6 +70,10 @@ class ImageSet:
         """(N,) int64: the same number for all images of one subject, and nothing else of who it is."""
         return pd.factorize(self.manifest["subject"])[0].astype(np.int64)
 
+    def told(self, image: Image) -> np.ndarray:
+        """(N,) int64: the labels as a model is told them, all 0 where it is not (`image.tells_label`)."""
+        return self.labels(image) * int(image.tells_label)
+
     def channels(self, image: Image, names: list[str]) -> np.ndarray:
         """(N, len(names), *S) float32 of the named channels."""
         return np.ascontiguousarray(self.images[:, image.index(names)], dtype=np.float32)
@@ -84,10 +88,10 @@ class ImageSet:
         return out
 
     def tensors(self, image: Image) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Images (N, I, *S), masks (N, M, *S) in [-1, 1], labels (N,), as a use takes them."""
+        """Images (N, I, *S) without derived channels, masks (N, M, *S) in [-1, 1], labels (N,), as a use takes them."""
         import torch
 
-        parts = self.channels(image, image.images), self.channels(image, image.masks), self.labels(image)
+        parts = self.channels(image, image.originals), self.channels(image, image.masks), self.labels(image)
         return torch.tensor(parts[0]), torch.tensor(parts[1]), torch.tensor(parts[2])
 
 

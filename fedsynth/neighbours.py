@@ -18,8 +18,13 @@ ROWS = 64  # of a table of distances at a time
 
 
 def spaces(seen: Seen) -> dict[str, Points]:
-    """The two spaces in which a copy is looked for: "pixel", the image channels as they are, and "feature", the extractor's."""
-    return {"pixel": lambda images: images.reshape(len(images), -1), "feature": seen.extractor.features}
+    """The two spaces in which a copy is looked for: "pixel", the image channels as they are, and "feature", the extractor's.
+
+    By pixels only generated channels are looked at, where there are any: a given one is nobody's here, and would hide a copy beside it.
+    """
+    image = seen.image
+    places = [i for i, name in enumerate(image.originals) if name in image.generated] or list(range(len(image.originals)))
+    return {"pixel": lambda images: images[:, places].reshape(len(images), -1), "feature": seen.extractor.features}
 
 
 def mirrors(images: np.ndarray, flip: tuple[int, ...]) -> list[np.ndarray]:
@@ -128,3 +133,11 @@ def _beside(seen: Seen, pair: Pair) -> ImageSet:
 
 def _one(n: int, place: int) -> np.ndarray:
     return np.arange(n) == place
+
+
+def by_patient(values: np.ndarray, whose: np.ndarray) -> np.ndarray:
+    """(patients,) object: the values (N, ...) of each patient's images, `whose` (N,) they are, so that patients can be drawn anew."""
+    groups = np.empty(len(np.unique(whose)), dtype=object)
+    for i, who in enumerate(np.unique(whose)):
+        groups[i] = values[whose == who]
+    return groups

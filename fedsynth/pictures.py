@@ -29,9 +29,9 @@ def draw(images: ImageSet, label: str, n: int, seed: int) -> ImageSet:
 
 def rows_of(image: Image) -> dict[str, list[str]]:
     """Rows of a sheet and the image channels in each: one for each channel, but one in all for red, green and blue."""
-    if [c.lower()[:1] for c in image.images] == ["r", "g", "b"]:
-        return {"colour": image.images}
-    return {name: [name] for name in image.images}
+    if [c.lower()[:1] for c in image.originals] == ["r", "g", "b"]:
+        return {"colour": image.originals}
+    return {name: [name] for name in image.originals}
 
 
 def sheet(images: ImageSet, image: Image) -> np.ndarray:

@@ -40,7 +40,7 @@ def failures(synthetic: ImageSet, image: Image, networks: dict[str, tuple[Use, n
         return []
     import torch
 
-    found = (predict(network[1], torch.tensor(usable.channels(image, image.images)), len(image.masks)) > 0).numpy()
+    found = (predict(network[1], torch.tensor(usable.channels(image, image.originals)), len(image.masks)) > 0).numpy()
     own = usable.channels(image, image.masks) > 0
     dice = agreement(found, own)
     order = np.lexsort((-(found.reshape(len(found), -1).sum(1) + own.reshape(len(own), -1).sum(1)), dice))[:n]

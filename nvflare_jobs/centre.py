@@ -112,7 +112,7 @@ def expected(params: Params, settings: Settings) -> list[str]:
     if params.consortium.sites:
         return params.consortium.sites
     if settings.simulation:
-        return list(params.source.build(image=params.image, seed=params.seed).sites())
+        return list(params.source.build(image=params.image.sourced, seed=params.seed).sites())
     with federation.connect(settings, settings.root / ".work" / "jobs" / "sites") as connected:
         found = connected.sites()
     if not found:

@@ -11,6 +11,7 @@ import yaml
 from fedsynth.params import Block, Image, ParamsError, load
 
 ROOT = Path(__file__).parents[1]
+OPERATOR = {"class_path": "fedsynth.operators.dose.LowDose"}
 
 
 def changed(tmp_path: Path, *path: str, **values) -> Path:
@@ -80,6 +81,11 @@ def test_a_class_that_does_not_exist_is_named():
         ({"given": ["t1", "t2", "lesion"]}, "nothing to generate"),
         ({"channels": {"lesion": "mask", "t1": "image"}}, "image channels before the mask channels"),
         ({"labels": ["none", "none"]}, "once each"),
+        ({"given": ["t1"], "aside": ["t3"]}, "aside channels.*t3"),
+        ({"given": ["t1"], "aside": ["t1"]}, "given and aside"),
+        ({"aside": ["lesion"]}, "nothing is given"),
+        ({"derived": {"t1": {"of": "t2", "operator": OPERATOR}}}, r"derived\.t1: name it"),
+        ({"given": ["t1"], "derived": {"t1": {"of": "t1", "operator": OPERATOR}}}, "none of the image channels"),
     ],
 )
 def test_an_image_that_makes_no_sense_is_refused(tmp_path, change, said):

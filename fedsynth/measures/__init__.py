@@ -110,8 +110,8 @@ class Seen:
         return self._features[which]
 
     def pixels(self, images: ImageSet) -> np.ndarray:
-        """(N, I, *S) float32: the image channels of a set, without its masks."""
-        return images.channels(self.image, self.image.images)
+        """(N, I, *S) float32: the image channels of a set, without its masks and derived channels."""
+        return images.channels(self.image, self.image.originals)
 
     def masks(self, images: ImageSet) -> np.ndarray:
         """(N, M, *S) bool."""

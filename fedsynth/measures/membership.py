@@ -11,7 +11,7 @@ import numpy as np
 
 from fedsynth.dataset import ImageSet, concatenate
 from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
-from fedsynth.neighbours import distances, spaces, subjects
+from fedsynth.neighbours import by_patient, distances, spaces, subjects
 
 if TYPE_CHECKING:
     from fedsynth.families import Family
@@ -75,7 +75,7 @@ class Membership(Measure):
         if scores is None or not all(np.isfinite(s).all() for s in scores):
             return {name: Value(None, n) for name in names}
         whose = (subjects(members), subjects(non_members))
-        groups = [_groups(s, who) for s, who in zip(scores, whose, strict=True)]
+        groups = [by_patient(s, who) for s, who in zip(scores, whose, strict=True)]
         statistics: tuple[Statistic, ...] = auc, partial(tpr, fpr=self.fpr)
         judged = zip(names, statistics, (0.5, self.fpr), strict=True)
         return {name: bootstrap(seen, partial(_of_groups, of), *groups, purpose=name, n=n, floor=floor) for name, of, floor in judged}
@@ -122,7 +122,7 @@ def losses(seen: Seen, images: ImageSet, player: str, draws: int) -> np.ndarray:
     device = next(iter(seen.family.parameters())).device  # type: ignore[union-attr]
     image = seen.image
     x, given = (torch.from_numpy(images.known(image, names)).to(device) for names in (image.generated, image.given))
-    y, found = torch.tensor(images.labels(image)).to(device), []
+    y, found = torch.tensor(images.told(image)).to(device), []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
         for i in range(len(images)):
             torch.manual_seed(seen.seed)
@@ -156,16 +156,8 @@ def tpr(members: np.ndarray, non_members: np.ndarray, fpr: float) -> float:
 
 
 def _of_groups(statistic: Statistic, members: np.ndarray, non_members: np.ndarray) -> float:
-    """The statistic of all scores of some patients, `_groups` (patients,) of both kinds."""
+    """The statistic of all scores of some patients, `by_patient` of both kinds."""
     return statistic(np.concatenate(list(members)), np.concatenate(list(non_members)))
-
-
-def _groups(scores: np.ndarray, whose: np.ndarray) -> np.ndarray:
-    """(patients,) object: the scores of each patient's images."""
-    groups = np.empty(len(np.unique(whose)), dtype=object)
-    for i, who in enumerate(np.unique(whose)):
-        groups[i] = scores[whose == who]
-    return groups
 
 
 def _some(images: ImageSet, most: int, seen: Seen) -> ImageSet:

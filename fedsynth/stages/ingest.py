@@ -15,13 +15,13 @@ from fedsynth.sources import Record, Source
 
 def look(params: Params, path: Path) -> None:
     """Write what the source's files look like now to `path`: DVC ingests again where that changes."""
-    source = params.source.build(image=params.image, seed=params.seed)
+    source = params.source.build(image=params.image.sourced, seed=params.seed)
     outputs.write(path, {"source": params.source.class_path, "fingerprint": source.fingerprint()})
 
 
 def ingest(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
     """Every site of the source into `folder`/<site>; the manifests by site. A line for each site is printed."""
-    source = params.source.build(image=params.image, seed=params.seed)
+    source = params.source.build(image=params.image.sourced, seed=params.seed)
     return {site: ingest_site(params, source, site, folder) for site in source.sites()}
 
 
@@ -34,8 +34,9 @@ def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.D
         raise manifest.SetError(f"the source has no site {site!r}; it names {', '.join(source.sites())}")
     rows, arrays = [], [np.zeros((0, len(params.image.channels), *params.image.size), np.float32)]
     for number, record in enumerate(source.records(site)):
-        row, array = _row(params, record)
-        rows.append(row | {"image_id": f"{site}-{number:05d}", "site": site, "index": number})
+        name = f"{site}-{number:05d}"
+        row, array = _row(params, record, name)
+        rows.append(row | {"image_id": name, "site": site, "index": number})
         arrays.append(array[None])
     table = manifest.frame(rows)
     manifest.write(Path(folder) / site, table, np.concatenate(arrays))
@@ -43,12 +44,13 @@ def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.D
     return table
 
 
-def _row(params: Params, record: Record) -> tuple[dict[str, Any], np.ndarray]:
+def _row(params: Params, record: Record, name: str) -> tuple[dict[str, Any], np.ndarray]:
     image, problem, spacing = params.image, record.problem or _wrong_split(record), None
     array = np.zeros((len(image.channels), *image.size), np.float32)
     if not problem:
         try:
-            array, spacing = images.fit(record, image)
+            array, spacing = images.fit(record, image.sourced)
+            array = _derive(params, array, name)
         except manifest.SetError as error:
             problem = str(error)
     read = [record.channels[c] for c in image.images if c in record.channels]
@@ -66,6 +68,15 @@ def _row(params: Params, record: Record) -> tuple[dict[str, Any], np.ndarray]:
         "problem": problem,
     }
     return manifest.row(len(image.images), array, **facts), array
+
+
+def _derive(params: Params, array: np.ndarray, name: str) -> np.ndarray:
+    """With the derived channels, which are made of those that are scaled already, so that both have one scale."""
+    if not params.image.derived:
+        return array
+    from fedsynth.operators import derive
+
+    return derive(params.image, array, f"{params.seed}/{name}")
 
 
 def _split(params: Params, record: Record) -> str:

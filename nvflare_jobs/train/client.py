@@ -47,7 +47,7 @@ def tensors(images: ImageSet, image: Image) -> Batch:
     import torch
 
     given = torch.from_numpy(images.channels(image, image.given)) if image.given else None
-    return torch.from_numpy(images.known(image, image.generated)), torch.from_numpy(images.labels(image)), given
+    return torch.from_numpy(images.known(image, image.generated)), torch.from_numpy(images.told(image)), given
 
 
 if __name__ == "__main__":
