@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from fedsynth import weights
+from fedsynth import paired, weights
 from fedsynth.params import Image
 
 BATCH = 64  # images made at a time: bounds the memory of a large request
@@ -42,7 +42,7 @@ class Generator(PythonModel):
         with torch.inference_mode():
             for start in range(0, len(y), BATCH):
                 part = slice(start, start + BATCH)
-                made.append(self.family.sample(y[part], None if given is None else given[part], generator).float().cpu().numpy())
+                made.append(paired.draw(self.family, self.image, y[part], None if given is None else given[part], generator).numpy())
         return np.concatenate(made)
 
     def _place(self, row: int, label: Any) -> int:

@@ -35,6 +35,7 @@ class Phase(NamedTuple):
 class Family(nn.Module, ABC):
     has_error = False  # whether `error` says anything
     personal: tuple[str, ...] = ()  # names of parameters that never leave a site, whatever the algorithm
+    deterministic = False  # whether there is but one image for a label and given channels
 
     @abstractmethod
     def players(self) -> dict[str, nn.Module]:

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from fedsynth import measures
+from fedsynth.families.regression import Regression
 from fedsynth.measures import Answer, Measure, Seen, Value, plain
 from fedsynth.params import Block
 from tests.contracts.kinds import classes
 from tests.measures.seen import centre, look
 from tests.sets import tiny_params
 
-SIZES = [(16, 16), (8, 8, 8)]
+GIVEN = {"size": (16, 16), "given": ["t1"], "aside": ["lesion"]}
+CASES = {"2d": {"size": (16, 16)}, "3d": {"size": (8, 8, 8)}, "given": GIVEN}
+ONLY_GIVEN = {"Conversion"}  # have nothing to say where no channel is given
 KINDS = classes(measures, Measure)
 
 
@@ -38,10 +41,11 @@ def whole(values: dict[str, Value], about: Any) -> bool:
     return True
 
 
-@pytest.fixture(scope="module", params=SIZES, ids=["2d", "3d"])
+@pytest.fixture(scope="module", params=CASES.values(), ids=list(CASES))
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    folder = tmp_path_factory.mktemp("sets")
-    return look(folder, tiny_params(image={"size": request.param}), keep=folder / "keep")
+    folder, params = tmp_path_factory.mktemp("sets"), tiny_params(image=request.param)
+    family = Regression(1, 1, 3, (16, 16), channels=(8, 16)).eval() if params.image.given else None
+    return look(folder, params, keep=folder / "keep", family=family)
 
 
 def test_the_folder_holds_the_measures_of_fidelity() -> None:
@@ -62,7 +66,8 @@ def test_it_answers_on_a_small_pair_of_sets(kind: type[Measure], seen: Seen) -> 
     assert whole(answer.values, measure.about)
     combined = measure.combine({"north": answer}, centre(seen))
     assert whole(combined, measure.about)
-    assert any(v.value is not None for v in combined.values())
+    silent = kind.__name__ in ONLY_GIVEN and not seen.image.given
+    assert any(v.value is not None for v in combined.values()) != silent
     assert {v.n["real"] for v in combined.values()} == {v.n["real"] for v in answer.values.values()}
     for which, moments in answer.moments.items():
         assert which in ("held_out", "train")
@@ -71,7 +76,7 @@ def test_it_answers_on_a_small_pair_of_sets(kind: type[Measure], seen: Seen) -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_numbers(kind: type[Measure], seen: Seen) -> None:
-    again = Seen(seen.image, seen.synthetic, seen.extractor, seen.networks, seen.held_out, seen.train, seed=seen.seed)
+    again = Seen(seen.image, seen.synthetic, seen.extractor, seen.networks, seen.held_out, seen.train, seen.family, seed=seen.seed)
     measure = build(kind, seen)
     assert measure.at_site(seen).values == measure.at_site(again).values
 
@@ -83,7 +88,7 @@ def test_a_handful_of_images_gives_numbers_or_none_and_no_error(kind: type[Measu
         images = getattr(seen, which)
         return images.where([i < left for i in range(len(images))])
 
-    least = Seen(seen.image, few("synthetic"), seen.extractor, seen.networks, few("held_out"), few("train"), seed=1)
+    least = Seen(seen.image, few("synthetic"), seen.extractor, seen.networks, few("held_out"), few("train"), seen.family, seed=1)
     measure = build(kind, seen)
     answer = measure.at_site(least)
     assert whole(answer.values, measure.about)

@@ -8,7 +8,7 @@ import torch
 
 from fedsynth.families import Family
 from fedsynth.stages import sample
-from tests.sets import tiny_params
+from tests.sets import make_set, tiny_params
 
 
 class Painter(Family):
@@ -97,3 +97,71 @@ def test_the_same_seed_draws_the_same_set_and_another_seed_another():
     np.testing.assert_array_equal(first.images, again.images)
     assert first.manifest.equals(again.manifest)
     assert not np.array_equal(first.images, third.images)
+
+
+class Keeps(Family):
+    """Gives back what it was given, and remembers the labels."""
+
+    def players(self):
+        return {}
+
+    def loss(self, player, x, y, given):
+        raise NotImplementedError
+
+    def sample(self, y, given=None, generator=None):
+        return given[:, :1] * 0.5
+
+
+def phantoms(site="public", images=12):
+    return {"class_path": "fedsynth.sources.phantom.Phantom", "args": {"sites": {site: {"images": images}}}}
+
+
+MASK_TO_IMAGE = {"channels": {"t1": "image", "lesion": "mask"}, "given": ["lesion"]}
+
+
+def given(params, tmp_path, hospitals=("north",)):
+    return sample.given_set(params, hospitals, tmp_path)
+
+
+def test_given_images_come_with_their_label_from_a_source_at_the_centre(tmp_path):
+    params = tiny_params(image=MASK_TO_IMAGE, sample={"given": phantoms(), "images": 20})
+    known = given(params, tmp_path)
+    images = sample.draw(Keeps(), params, "toy", "abc", known)
+    area = (images.channels(params.image, ["lesion"]) > 0).sum((1, 2, 3))
+    assert ((area == 0) == (images.manifest["label"] == "none").to_numpy()).all()
+    assert {a.tobytes() for a in images.images[:, 1]} == {a.tobytes() for a in known.images[:, 1]}
+    np.testing.assert_array_equal(images.images[:, 0], 0.5 * images.images[:, 1])
+
+
+def test_what_is_aside_is_that_of_the_given_image(tmp_path):
+    params = tiny_params(image={"given": ["t1"], "aside": ["lesion"]}, sample={"given": phantoms(), "images": 12})
+    known = given(params, tmp_path)
+    images = sample.draw(Keeps(), params, "toy", "abc", known)
+    pairs = {(a[0].tobytes(), a[2].tobytes()) for a in known.images}
+    assert {(a[0].tobytes(), a[2].tobytes()) for a in images.images} <= pairs
+    np.testing.assert_array_equal(images.images[:, 1], 0.5 * images.images[:, 0])
+
+
+def test_a_hospitals_images_are_never_given(tmp_path):
+    params = tiny_params(image=MASK_TO_IMAGE, sample={"given": phantoms("north")})
+    with pytest.raises(sample.SampleError, match="'north', a hospital"):
+        given(params, tmp_path)
+
+
+def test_a_folder_of_another_models_images_may_be_given(tmp_path):
+    params = tiny_params(image=MASK_TO_IMAGE, sample={"given": str(tmp_path / "other")})
+    other = make_set(tmp_path / "other", params, "other", n=12)
+    assert len(given(params, tmp_path)) == len(other)
+
+
+def test_given_images_that_do_not_fit_or_lack_a_class_are_named(tmp_path):
+    params = tiny_params(image=MASK_TO_IMAGE, sample={"given": str(tmp_path / "other")})
+    make_set(tmp_path / "other", tiny_params(), "other", n=12)
+    with pytest.raises(sample.SampleError, match=r"\(3, 16, 16\); \(2, 16, 16\) is asked for"):
+        given(params, tmp_path)
+    make_set(tmp_path / "other", params, "other", n=12, label="none")
+    with pytest.raises(sample.SampleError, match="is infiltrating"):
+        sample.draw(Keeps(), params, "toy", "abc", given(params, tmp_path))
+    params.sample.given = None
+    with pytest.raises(sample.SampleError, match=r"sample\.given"):
+        given(params, tmp_path)

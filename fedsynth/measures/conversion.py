@@ -1,0 +1,134 @@
+"""How near what a model makes of a real image's given channels comes to the real generated ones, and whether a use still finds its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from fedsynth import paired
+from fedsynth.dataset import ImageSet
+from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
+from fedsynth.neighbours import by_patient, subjects
+
+KERNEL = 11  # pixels of the window of SSIM, or what fits
+SHARPEST = 1e-10  # mean squared error at which PSNR ends, at 100 dB
+
+BASE = "the floor is the baseline, without a model: of a derived channel what its operator estimates, else the mean training image"
+PAIR = "between the real generated channels of a site's held-out images and what the model makes of their given ones, values from 0 to 1, "
+USE = "on held-out images whose generated channels are the {}; the floor is the same on the real images, which no conversion should surpass"
+
+Columns = Callable[[ImageSet], "np.ndarray | None"]
+
+
+class Conversion(Measure):
+    """Of models with given channels: conversion between modalities, reconstruction, images for masks. Nothing of the synthetic set: the
+    model is asked about the site's held-out images, inside the site. None where nothing is given.
+
+    PSNR and SSIM (Wang et al. 2004, doi:10.1109/TIP.2003.819861) by MONAI, of every image, mean over the images; intervals by a bootstrap
+    of the patients. The uses' networks are the `federated` ones.
+    """
+
+    def __init__(self, masks: int = 1, labels: int = 2):
+        self.masks, self.labels = masks, labels
+
+    @property
+    def about(self) -> dict[str, About]:
+        found = {
+            "psnr": About("higher", "PSNR", f"Peak signal-to-noise ratio in dB {PAIR}mean over the images; {BASE}."),
+            "ssim": About("higher", "SSIM", f"Structural similarity {PAIR}mean over the images; {BASE}."),
+            "mae": About("lower", "absolute error", f"Mean absolute error {PAIR}mean over the images; {BASE}."),
+        }
+        for name, title in self._uses().items():
+            for images, what in (("converted", "model's"), ("baseline", "baseline's")):
+                text = f"{title} of the network trained on real images, {USE.format(what)}."
+                found[f"{images}_{name}"] = About("higher", f"{title}, {images} images", text)
+        return found
+
+    def _uses(self) -> dict[str, str]:
+        return ({"dice": "Dice"} if self.masks else {}) | ({"accuracy": "balanced accuracy"} if self.labels > 1 else {})
+
+    def at_site(self, seen: Seen) -> Answer:
+        real, train = seen.real
+        values = {name: Value(None, {"real": len(real)}) for name in self.about}
+        if seen.family is None or not seen.image.given or not paired.generated(seen.image) or not len(real) or not len(train):
+            return Answer(values)
+        made, base = paired.convert(seen.family, seen.image, real, seen.seed), paired.baseline(seen.image, real, train)
+        near, without = (nearness(seen, real, images) for images in (made, base))
+        for name, of in near.items():
+            values[name] = over_patients(seen, np.mean, of, real, name, float(without[name].mean()))
+        for name in self._uses():
+            judge, statistic = STATISTICS[name]
+            beside = judge(seen, real)
+            if beside is not None:
+                floor = float(statistic(beside))
+                for images, of_those in (("converted", made), ("baseline", base)):
+                    values[f"{images}_{name}"] = over_patients(seen, statistic, judge(seen, of_those), real, name, floor)
+        return Answer(values)
+
+
+def nearness(seen: Seen, real: ImageSet, made: ImageSet) -> dict[str, np.ndarray]:
+    """psnr, ssim, mae: (N,) float64 each, over all generated image channels."""
+    import torch
+
+    from fedsynth.lean import monai_imports
+
+    with monai_imports():
+        from monai.metrics.regression import MAEMetric, PSNRMetric, SSIMMetric
+    # From 0 to 1: the luminance of SSIM is defined for values that are not negative.
+    channels = paired.generated(seen.image)
+    x, y = (torch.from_numpy((images.channels(seen.image, channels) + 1) / 2).double() for images in (made, real))
+    size = min(x.shape[2:])
+    ssim = SSIMMetric(x.ndim - 2, data_range=1.0, win_size=min(KERNEL, size - 1 + size % 2))
+    psnr = PSNRMetric(max_val=1.0)(x, y).clamp(max=-10 * np.log10(SHARPEST))  # type: ignore[union-attr]
+    found = {"psnr": psnr, "ssim": torch.cat([ssim(a[None], b[None]) for a, b in zip(x, y, strict=True)]), "mae": MAEMetric()(x, y)}  # type: ignore[misc]
+    return {name: of.flatten(1).mean(1).numpy() for name, of in found.items()}  # type: ignore[union-attr]
+
+
+def over_patients(seen: Seen, statistic: Callable[[np.ndarray], float], values: np.ndarray | None, images: ImageSet, purpose: str,
+                  floor: float) -> Value:  # fmt: skip
+    """A statistic of values (N, ...) of the images, NaN for one that has none, with a bootstrap over patients."""
+    values = np.zeros(0) if values is None else values
+    known = ~np.isnan(values).reshape(len(values), -1).any(1)
+    n = {"real": int(known.sum())}
+    if not n["real"]:
+        return Value(None, n)
+    groups = by_patient(values[known], subjects(images)[known])
+    return bootstrap(seen, partial(_of_groups, statistic), groups, purpose=f"conversion {purpose}", n=n, floor=floor)
+
+
+def _of_groups(statistic: Callable[[np.ndarray], float], groups: np.ndarray) -> float:
+    return float(statistic(np.concatenate(list(groups))))
+
+
+def dice(seen: Seen, images: ImageSet) -> np.ndarray | None:
+    """(N,) Dice of the federated segmentation network, NaN for an image without a mask; None without a network or any mask."""
+    from fedsynth.uses import of_kind, predict
+    from fedsynth.uses.segmentation import Segmentation, overlap
+
+    network = of_kind(seen.networks, Segmentation)
+    if network is None or not seen.image.masks:
+        return None
+    pixels, masks, _ = images.tensors(seen.image)
+    found = overlap(predict(network[1], pixels, network[0].masks) > 0, masks > 0).numpy()
+    return None if np.isnan(found).all() else found
+
+
+def _answers(seen: Seen, images: ImageSet) -> np.ndarray | None:
+    from fedsynth.measures.class_agreement import accuracy, answers
+
+    found = answers(seen, images)
+    return None if found is None or np.isnan(accuracy(found)) else found
+
+
+def _accuracy(table: np.ndarray) -> float:
+    from fedsynth.measures.class_agreement import accuracy
+
+    return accuracy(table)
+
+
+STATISTICS: dict[str, tuple[Callable[[Seen, ImageSet], np.ndarray | None], Callable[[np.ndarray], float]]] = {
+    "dice": (dice, np.nanmean),  # type: ignore[dict-item]
+    "accuracy": (_answers, _accuracy),
+}
