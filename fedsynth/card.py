@@ -51,7 +51,7 @@ def model_card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:
 
 def made(image: dict[str, Any]) -> list[str]:
     """The generated channels."""
-    return [c for c in image["channels"] if c not in image["given"]]
+    return [c for c in image["channels"] if c not in image["given"] and c not in image.get("aside", [])]
 
 
 def _judged(facts: dict[str, Any]) -> list[str]:

@@ -71,7 +71,7 @@ def _around() -> Terms:
     )
     floor = (
         "a measure of real images in the place of the synthetic ones: the site's training images, or its held-out ones where the "
-        "definition says so; of membership what chance gives. No set can be asked to be better than that"
+        "definition says so; of membership what chance gives; of pairs as their definitions say. No set can be asked to be better than that"
     )
     n = (
         "under each site: the test images behind its score. N of a measure: real are the held-out images (of MS-SSIM the training images, "
@@ -83,7 +83,7 @@ def _around() -> Terms:
 def _measures(params: Params, measures: dict[str, Any]) -> Terms:
     """Definition of each number with the arguments of its measure."""
     blocks, found = params.score.measures, []
-    for line in measures["lines"] + measures["audit"]:
+    for line in measures["lines"] + measures["paired"] + measures["audit"]:
         args = arguments(blocks[line["measure"]], params.image) if line["measure"] in blocks else {}
         if text := line["text"].removesuffix("."):
             found.append((line["title"], f"{text} ({said(args)})" if args else text))

@@ -29,19 +29,28 @@ GIVES_AWAY = {
     "membership_loss_tpr": ("membership by loss, TPR at a low FPR",
                             "the same for one who holds the released weights; the floor is guessing"),
 }  # fmt: skip
+# The numbers of pairs, a real image and what a model made of its given channels: which way is better, and what the floor is.
+ALONE, REAL = "floor: without a model, see definitions", "floor: on the real images"
+PAIRED = {
+    "psnr": f"higher is better; {ALONE}", "ssim": f"higher is better; {ALONE}", "mae": f"lower is better; {ALONE}",
+    "converted_dice": f"higher is better; {REAL}", "baseline_dice": f"the same without a model; {REAL}",
+    "converted_accuracy": f"higher is better; {REAL}", "baseline_accuracy": f"the same without a model; {REAL}",
+}  # fmt: skip
 BETTER = {"lower": "lower is better", "higher": "higher is better", "floor": "nearest to the floor is best"}
 
 
 def measures(facts: Facts) -> dict[str, Any]:
-    """{"lines", "audit", "audited", "missing", "extractors"}.
+    """{"lines", "paired", "audit", "audited", "missing", "extractors"}.
 
     A line is {"name", "measure": its block of params.yaml, "n", "title", "text", "better", "cells": {model: cell}, "sites": {site: {model:
-    cell}}}. `audit` always has all lines of GIVES_AWAY, whatever was computed; `missing` are the titles of EXPECTED that no model has.
+    cell}}}. `paired` are those of PAIRED that there are; `audit` always has all lines of GIVES_AWAY, whatever was computed; `missing` are
+    the titles of EXPECTED that no model has.
     """
     names = list(dict.fromkeys(name for of in facts.values() for name in of.get("measures") or {}))
     audit = [_line(name, facts) | {"title": title, "plain": plain} for name, (title, plain) in GIVES_AWAY.items()]
     return {
-        "lines": [_line(name, facts) for name in names if name not in GIVES_AWAY],
+        "lines": [_line(name, facts) for name in names if name not in GIVES_AWAY and name not in PAIRED],
+        "paired": [_line(name, facts) | {"plain": plain} for name, plain in PAIRED.items() if name in names],
         "audit": audit,
         "audited": any(cell["value"] != "missing" for line in audit for cell in line["cells"].values()),
         "missing": [title for name, title in EXPECTED.items() if name not in names],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,43 @@ def sheet(images: ImageSet, image: Image) -> np.ndarray:
     flat = images.images if images.images.ndim == 4 else images.images[:, :, images.images.shape[2] // 2]
     masks = image.index(image.masks)
     return _grid([[_tile(one[image.index(names)], one[masks]) for one in flat] for names in rows_of(image).values()])
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What a model made of given channels, as (height, width, 4) uint8 RGBA: a column for each of `labels`, a row for each of `rows`."""
+
+    rows: list[str]
+    labels: list[str]
+    picture: np.ndarray
+    real: bool
+
+
+def pairs(image: Image, images: ImageSet, real: ImageSet | None) -> Pairs:
+    """The given channels of `images`, then each generated image channel: as generated and, where `real` has it, as it is, and how far
+    both are apart, black for 0 and white for a quarter of the range and more. Of a volume it is the middle slice along its first axis.
+    """
+    rows = {f"{name}, given": images.channels(image, [name]) for name in image.given}
+    for name in image.derived:
+        rows[f"{name}, given"] = _estimated(image, name, images)
+    for name in (c for c in image.originals if c in image.generated):
+        made = images.channels(image, [name])
+        rows[f"{name}, generated"] = made
+        if real is not None:
+            true = real.channels(image, [name])
+            rows |= {f"{name}, real": true, f"{name}, difference": 4 * np.abs(made - true) - 1}
+    flat = {name: of if of.ndim == 4 else of[:, :, of.shape[2] // 2] for name, of in rows.items()}
+    picture = _grid([[_tile(one, one[:0]) for one in of] for of in flat.values()])
+    return Pairs(list(rows), list(images.manifest["label"]), picture, real is not None)
+
+
+def _estimated(image: Image, name: str, images: ImageSet) -> np.ndarray:
+    """(N, 1, *S): what a derived channel shows as an image."""
+    import torch
+
+    from fedsynth.operators import operator
+
+    return operator(image, name).estimate(torch.from_numpy(images.channels(image, [name])[:, 0])).numpy()[:, None]
 
 
 def misfit(whole: np.ndarray, found: np.ndarray, image: Image) -> np.ndarray:

@@ -39,14 +39,15 @@ class Trained:
 def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]], models: dict[str, Trained], real: ImageSet | None = None,
          simulation: bool = True, lineage: dict[str, Any] | None = None, facts: Facts | None = None,
          spread: list[dict[str, Any]] | None = None, failures: dict[str, list[Failure]] | None = None,
-         silent: dict[str, dict[str, str]] | None = None) -> str:  # fmt: skip
+         silent: dict[str, dict[str, str]] | None = None, pairs: dict[str, pictures.Pairs] | None = None) -> str:  # fmt: skip
     """The whole page. `rows` and `spread` as in reports/reference.json and reports/score/; `facts` by model as facts.py gives them.
 
     `real` images stand beside the synthetic ones; `failures` are synthetic ones, None: not computed. `lineage` is shown as it is:
-    {"git commit": ..., ...}. `silent`: job -> site -> why it gave no answer. A model without facts is said to be not judged. Raises
-    ValueError where real images are handed over outside of a simulation: they would leave their hospital with the page.
+    {"git commit": ..., ...}. `silent`: job -> site -> why it gave no answer. `pairs`: by model, where channels are given. A model without
+    facts is said to be not judged. Raises ValueError where real images are handed over outside of a simulation: they would leave their
+    hospital with the page.
     """
-    if real is not None and not simulation:
+    if not simulation and (real is not None or any(of.real for of in (pairs or {}).values())):
         raise ValueError("real images may be shown in a simulation only; call page() without them")
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -67,6 +68,7 @@ def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]],
         **judged(params, rows, settled(rows, facts, models, spread), used, models),
         families=[family(params, name, trained, beside, sites) for name, trained in models.items()],
         failures={name: [misfit(params, one) for one in of] for name, of in (failures or {}).items()},
+        pairs={name: paired(of) for name, of in (pairs or {}).items()},
         simulation=simulation,
         shown=SHOWN,
         lineage=lineage or {},
@@ -110,6 +112,11 @@ def settled(rows: worth.Rows, facts: Facts | None, models: Iterable[str], spread
     of_rows = worth.summary(rows, spread)
     told = {name: (facts or {}).get(name) or {} for name in models}
     return {name: of | {"uses": of_rows.get(name) if spread or not of.get("uses") else of["uses"]} for name, of in told.items()}
+
+
+def paired(of: pictures.Pairs) -> dict[str, Any]:
+    said = f"{len(of.labels)} images, from the left {', '.join(of.labels)}; rows from the top: {'; '.join(of.rows)}"
+    return {"rows": of.rows, "labels": of.labels, "src": data_uri(pictures.png(of.picture)), "alt": said, "real": of.real}
 
 
 def misfit(params: Params, of: Failure) -> dict[str, str]:

@@ -29,6 +29,9 @@ def markdown(uses: list[dict[str, Any]], facts: Facts, sites: list[str], classes
     found = measures(facts)
     if found["lines"]:
         parts += ["# Measures", table(["measure", *models, "N"], [_measured(line, models) for line in found["lines"]])]
+    if found["paired"]:
+        rows = [_measured(line, models) for line in found["paired"]]
+        parts += ["# Converted beside real images", table(["measure", *models, "N"], rows)]
     parts += [f"Not computed for any model: {', '.join(found['missing'])}."] if found["missing"] else []
     parts += [f"Features: {plain('; '.join(dict.fromkeys(found['extractors'].values())) or 'no extractor is named')}."]
     audit = [_measured(line, models) for line in found["audit"]]

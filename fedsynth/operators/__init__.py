@@ -1,7 +1,8 @@
 """Operators: how a given channel is made of another one, and what it still says of that one. Reconstruction undoes them.
 
 A new operator is one file here and one entry of params.yaml under `image.derived`. Legend: B batch · C generated and G given channels ·
-N images · *S spatial size, (H, W) or (D, H, W) · float32 in [-1, 1], -1 is no signal. The image that is degraded is scaled already, so that it and the given channel have one scale.
+N images · *S spatial size, (H, W) or (D, H, W) · float32 in [-1, 1], -1 is no signal. What is degraded is scaled already, so that both have
+one scale.
 """
 
 from __future__ import annotations

@@ -46,7 +46,9 @@ def report(params: Params, root: Path, out: Path, simulation: bool = True, linea
     misfits = {name: failures(trained.synthetic, params.image, found) for name, trained in models.items()}
     real = shown(params, root, validation["used"]) if simulation else None
     out.mkdir(parents=True, exist_ok=True)
-    text = page(params, validation, rows, models, real, simulation, lineage, known, failures=misfits, silent=silent)
+    pairs = {name: converted(params, root, name, of, validation["used"] if simulation else None) for name, of in models.items()}
+    text = page(params, validation, rows, models, real, simulation, lineage, known, failures=misfits, silent=silent,
+                pairs={name: of for name, of in pairs.items() if of})  # fmt: skip
     (out / "index.html").write_text(text, encoding="utf-8")
     _pictures(params, out, models, real, list(validation["sites"]))
     _numbers(params, out, rows, known, models, validation, silent)
@@ -82,6 +84,24 @@ def shown(params: Params, root: Path, sites: list[str]) -> ImageSet:
         images = ImageSet.load(root / "data" / "sites" / site, verify=False)
         parts += [pictures.draw(images, label, SHOWN, params.seed) for label in params.image.labels]
     return concatenate(parts)
+
+
+def converted(params: Params, root: Path, name: str, trained: Trained, sites: list[str] | None) -> pictures.Pairs | None:
+    """What the model made of given channels, None where none are given: of test images of `sites`, in simulation only, beside the real
+    ones; else (None) of the images that the synthetic set was made of.
+    """
+    from fedsynth import paired, weights
+
+    image, each = params.image, max(1, SHOWN // len(params.image.labels))
+    if not image.given:
+        return None
+    if sites is None:
+        return pictures.pairs(image, concatenate([pictures.draw(trained.synthetic, k, each, params.seed) for k in image.labels]), None)
+    tests = [ImageSet.load(root / "data" / "sites" / site, verify=False).split("test") for site in sites]
+    few = concatenate([pictures.draw(test, label, each, params.seed) for test in tests for label in image.labels])
+    real = concatenate([pictures.draw(few, label, each, params.seed) for label in image.labels])
+    family = weights.build_family(trained.model, weights.load(root / "models" / name / weights.FILE))
+    return pictures.pairs(image, paired.convert(family, image, real, params.seed), real)
 
 
 def _trained(root: Path, name: str) -> Trained:
