@@ -57,7 +57,7 @@ class Pairs:
 
 def pairs(image: Image, images: ImageSet, real: ImageSet | None) -> Pairs:
     """The given channels of `images`, then each generated image channel: as generated and, where `real` has it, as it is, and how far
-    both are apart, black for 0 and white for a quarter of the range and more. Of a volume it is the middle slice along its first axis.
+    both are apart, black for 0 and white for half of the range and more. Of a volume it is the middle slice along its first axis.
     """
     rows = {f"{name}, given": images.channels(image, [name]) for name in image.given}
     for name in image.derived:
@@ -67,7 +67,7 @@ def pairs(image: Image, images: ImageSet, real: ImageSet | None) -> Pairs:
         rows[f"{name}, generated"] = made
         if real is not None:
             true = real.channels(image, [name])
-            rows |= {f"{name}, real": true, f"{name}, difference": 4 * np.abs(made - true) - 1}
+            rows |= {f"{name}, real": true, f"{name}, difference": 2 * np.abs(made - true) - 1}
     flat = {name: of if of.ndim == 4 else of[:, :, of.shape[2] // 2] for name, of in rows.items()}
     picture = _grid([[_tile(one, one[:0]) for one in of] for of in flat.values()])
     return Pairs(list(rows), list(images.manifest["label"]), picture, real is not None)

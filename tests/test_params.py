@@ -29,6 +29,20 @@ def test_every_params_file_of_the_project_is_valid(file):
     assert load(file).models
 
 
+@pytest.mark.parametrize("file", [p for p in sorted(ROOT.glob("params*.yaml")) if load(p).image.given], ids=lambda p: p.name)
+def test_a_file_with_given_channels_judges_them_and_names_what_is_given_at_the_centre(file, monkeypatch):
+    monkeypatch.setenv("FEDSYNTH_BRATS", "somewhere")
+    params = load(file)
+    context = params.image.context()
+    numbers = {name for block in params.score.measures.values() for name in block.build(**context).about}
+    assert {"psnr", "converted_dice"} <= numbers
+    for model in params.models.values():
+        assert model.family.build(**context).players()
+    for derived in params.image.derived.values():
+        assert derived.operator.build(**context)
+    assert params.sample.given.build(image=params.image.sourced, seed=params.seed)
+
+
 def test_the_phantoms_in_full_differ_from_the_default_in_their_size_alone():
     small, full = (
         pd.json_normalize(yaml.safe_load((ROOT / name).read_text())).iloc[0].to_dict() for name in ("params.yaml", "params.full.yaml")

@@ -15,6 +15,7 @@ from fedsynth import images
 from fedsynth.manifest import FILE, SetError
 from fedsynth.params import Image, ParamsError
 from fedsynth.partition import deal, parse
+from fedsynth.slices import parse as slicing
 from fedsynth.sources import Record, Source, path_of
 
 COLUMNS = ("image", "mask", "label", "site", "subject", "modality")
@@ -24,18 +25,25 @@ class Table(Source):
     """`folder`/manifest.csv with the columns image, mask, label, site, subject, modality; others may follow.
 
     Paths are relative to `folder` and stay in it; an empty mask cell means that nothing is marked. `${NAMES}` of environment variables in
-    `folder` are filled in. `partition` is a fedsynth.partition.Partition, `labels` renames labels: {in the table: in image.labels}.
+    `folder` are filled in. `partition` is a fedsynth.partition.Partition, `labels` renames labels: {in the table: in image.labels}. `rows`
+    keeps those rows alone whose columns have one of the values, {subject: [a, b]}. `slices` is a fedsynth.slices.Slices: an image is a
+    slice of a volume then.
 
     Where image channels have the names of modalities, a record is made of one row for each of them: those of one subject, or, where a
     subject has several images, those with the same cell in a column `image_id`. Else each row is a record, and the image channels are the
     planes of its file.
     """
 
-    def __init__(self, image: Image, seed: int, folder: str, partition: dict[str, Any] | None = None, labels: dict[str, str] | None = None):
+    def __init__(self, image: Image, seed: int, folder: str, partition: dict[str, Any] | None = None, labels: dict[str, str] | None = None,
+                 rows: dict[str, list[str]] | None = None, slices: dict[str, Any] | None = None):  # fmt: skip
         if len(image.masks) > 1:
             raise ParamsError(f"a table has one mask for each image, but image.channels names {len(image.masks)}: {image.masks}")
         self.image, self.seed, self.folder, self.partition, self.labels = image, seed, folder, partition, labels
-        self._partition = parse(partition)
+        self.rows, self.slices = rows, slices
+        self._partition, self._slices = parse(partition), slicing(slices)
+        if slices is not None and len(image.size) != 2:
+            raise ParamsError(f"source.args.slices: slices have two axes, image.size is {list(image.size)}")
+        self._dims = 3 if slices is not None else len(image.size)
 
     def sites(self) -> list[str]:
         return self._partition.names or list(dict.fromkeys(self._rows["site"]))
@@ -43,7 +51,8 @@ class Table(Source):
     def records(self, site: str) -> Iterator[Record]:
         here = self._rows[self._rows["site"] == site]
         for _, rows in here.groupby("key", sort=False):
-            yield self._record(rows.to_dict("records"))
+            record = self._record(rows.to_dict("records"))
+            yield from [record] if self._slices is None else self._slices.of(record)
 
     def fingerprint(self) -> str:
         """Of the table and of every file's size and time of change, as `make` looks at files: the contents may be hundreds of gigabytes."""
@@ -74,8 +83,12 @@ class Table(Source):
             raise SetError(f"{path} is not a readable CSV: {error}") from error
         if missing := [c for c in COLUMNS if c not in rows.columns]:
             raise SetError(f"{path} lacks the columns {missing}; it has {list(rows.columns)}")
+        if unknown := set(self.rows or {}) - set(rows.columns):
+            raise SetError(f"{path} has no column {sorted(unknown)[0]!r}, which source.args.rows names; it has {list(rows.columns)}")
+        for column, values in (self.rows or {}).items():
+            rows = rows[rows[column].isin(values)].copy()
         if rows.empty:
-            raise SetError(f"{path} has no rows")
+            raise SetError(f"{path} has no rows" + (f" with {self.rows}" if self.rows else ""))
         needed = ["image", "subject", "site"] if self._partition.kind == "site" else ["image", "subject"]
         for column in needed:
             if (empty := rows[column].str.strip() == "").any():
@@ -128,7 +141,7 @@ class Table(Source):
         if len({r["label"] for r in rows}) > 1:
             raise SetError(f"{record.file}: one image with several labels, {[r['label'] for r in rows]}")
         for channels, row in parts:
-            planes, record.spacing_mm = images.read(self._inside(row["image"]), len(self.image.size))
+            planes, record.spacing_mm = images.read(self._inside(row["image"]), self._dims)
             try:
                 record.channels |= dict(zip(channels, images.as_planes(planes, len(channels)), strict=True))
             except SetError as error:
@@ -145,7 +158,7 @@ class Table(Source):
             raise SetError(f"{record.file}: one image with several masks, {files}")
         record.channels[name] = np.zeros(shape, np.float32)
         if files:
-            mask = images.read(self._inside(files[0]), len(self.image.size), mask=True)[0][0]
+            mask = images.read(self._inside(files[0]), self._dims, mask=True)[0][0]
             record.mask_shape = mask.shape
             if mask.shape != shape:
                 raise SetError(f"{files[0]} is {mask.shape}, its image {rows[0]['image']} is {shape}")

@@ -1,5 +1,7 @@
 """A folder with a table: sites, partitions, channels, modalities, and everything that can be wrong with files and tables."""
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -262,3 +264,73 @@ def test_a_changed_added_or_removed_file_changes_the_fingerprint_and_nothing_els
     gone = source(tmp_path).fingerprint()
     write_table(tmp_path, rows.iloc[1:])
     assert len({first, changed, gone, source(tmp_path).fingerprint()}) == 4
+
+
+def volume(path):
+    """(12, 10, 8) as NIfTI has it (left, back, up): the k-th slice from below is k bright in 49 pixels, so that the lowest is empty."""
+    array = np.zeros((12, 10, 8), np.float32)
+    array[2:9, 2:9] = np.arange(8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.diag([-1.0, -1.0, 2.0, 1.0])), path)
+
+
+def sliced(folder, **slices):
+    volume(folder / "a.nii.gz")
+    row = {"image": "a.nii.gz", "mask": "a.nii.gz", "label": "a", "site": "p", "subject": "s1", "modality": "us"}
+    write_table(folder, pd.DataFrame([row]))
+    return list(source(folder, slices=slices).records("p"))
+
+
+def test_slices_of_a_volume_are_images_of_its_subject(tmp_path):
+    records = sliced(tmp_path, every=2)
+    assert [float(r.channels["us"].max()) for r in records] == [1, 3, 5, 7]
+    assert {r.subject for r in records} == {"s1"}
+    assert {(r.channels["us"].shape, r.channels["lesion"].shape, r.mask_shape, r.spacing_mm) for r in records} == {
+        ((10, 12), (10, 12), (10, 12), (1.0, 1.0))
+    }
+    assert all((r.channels["us"] > 0).sum() == (r.channels["lesion"] > 0).sum() == 49 for r in records)
+
+
+def test_slices_that_show_little_are_left_out(tmp_path):
+    assert len(sliced(tmp_path, least=0.4)) == 7  # of 8: the lowest is empty
+    assert sliced(tmp_path, least=0.5) == []  # none has half of its pixels lit
+
+
+def test_a_volume_that_cannot_be_read_is_still_named(tmp_path):
+    (tmp_path / "a.nii.gz").write_text("no volume")
+    row = {"image": "a.nii.gz", "mask": "", "label": "a", "site": "p", "subject": "s1", "modality": "us"}
+    write_table(tmp_path, pd.DataFrame([row]))
+    (record,) = source(tmp_path, slices={}).records("p")
+    assert "a.nii.gz cannot be read" in record.problem
+
+
+def test_slices_are_of_two_dimensions_and_their_keys_are_checked(tmp_path):
+    with pytest.raises(ParamsError, match="slices have two axes"):
+        source(tmp_path, size=(8, 16, 16), slices={})
+    with pytest.raises(ParamsError, match="slices ever"):
+        source(tmp_path, slices={"ever": 2})
+
+
+def test_rows_may_be_picked_by_a_column(tmp_path):
+    rows = make_table(tmp_path)
+    chosen = sorted(set(rows["subject"]))[:2]
+    found = everything(source(tmp_path, rows={"subject": chosen}))
+    assert {r.subject for records in found.values() for r in records} == set(chosen)
+    for wrong, said in (({"patient": ["x"]}, "no column 'patient'"), ({"subject": ["nobody"]}, "no rows with")):
+        with pytest.raises(SetError, match=said):
+            source(tmp_path, rows=wrong).sites()
+
+
+def test_the_slices_of_the_pairs_are_dealt_out_so_that_each_site_can_train_and_test(monkeypatch, tmp_path):
+    from fedsynth.params import load
+    from fedsynth.stages.ingest import ingest
+    from fedsynth.stages.sample import given_set
+
+    monkeypatch.setenv("FEDSYNTH_BRATS", str(real("brats-pairs")))
+    params = load(Path(__file__).parents[2] / "params.brats.yaml")
+    for table in ingest(params, tmp_path / "sites").values():
+        assert (table["problem"] == "").all()
+        assert set(table["split"]) == {"train", "test"}
+    given = given_set(params, ["north", "south"], tmp_path / "given")
+    assert set(given.manifest["subject"]) == {"pat0006"}
+    assert given.images[:, 0].std() > 0.1
