@@ -58,8 +58,12 @@ def _estimate(image: Image, images: ImageSet, channel: str, train: ImageSet) -> 
     for name, of in image.derived.items():
         if of.of == channel:
             return operator(image, name).estimate(torch.from_numpy(images.channels(image, [name])[:, 0])).numpy()
-    known, told, wanted = train.channels(image, [channel])[:, 0], train.told(image), images.told(image)
-    means = {int(k): known[told == k].mean(0) if (told == k).any() else known.mean(0) for k in np.unique(wanted)}
+    known, wanted = train.known(image, [channel])[:, 0], images.told(image)
+    usable, told = ~np.isnan(known).reshape(len(known), -1).any(1), train.told(image)
+    means = {}
+    for k in np.unique(wanted).tolist():
+        alike = usable & (told == k) if (usable & (told == k)).any() else usable
+        means[k] = known[alike].mean(0) if alike.any() else np.full(image.size, -1, np.float32)
     return np.stack([means[int(k)] for k in wanted]) if len(wanted) else np.zeros((0, *image.size), np.float32)
 
 

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from math import gcd
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsynth.families import Family
 from fedsynth.lean import monai_imports
-from fedsynth.networks import coarsest, one_hot, with_given
+from fedsynth.networks import coarsest, fill, mse, one_hot, with_given
 
 with monai_imports():
     from monai.networks.nets.dynunet import DynUNet
@@ -26,10 +25,19 @@ class Regression(Family):
     """
 
     deterministic = True
+    has_error = True
 
-    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], channels: Sequence[int] = (16, 32, 64)):
+    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], channels: Sequence[int] = (16, 32, 64),
+                 may_lack: Sequence[int] = ()):  # fmt: skip
         super().__init__()
-        self.generated, self.given, self.labels, self.size, self.channels = generated, given, labels, size, channels
+        self.generated, self.given, self.labels, self.size, self.channels, self.may_lack = (
+            generated,
+            given,
+            labels,
+            size,
+            channels,
+            may_lack,
+        )
         coarsest(size, len(channels) - 1)
         strides = [1, *[2] * (len(channels) - 1), 1]
         self.unet = DynUNet(
@@ -46,7 +54,13 @@ class Regression(Family):
         return self.unet(with_given(planes.expand(-1, -1, *self.size), given, self.given)).float()
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        return F.l1_loss(self.predict(y, given), x)
+        x, known = fill(x, self.may_lack)
+        off = (self.predict(y, given) - x).abs()
+        return off.mean() if known is None else (known * off).sum() / known.sum().clamp_min(1)
+
+    def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        x, known = fill(x, self.may_lack)
+        return mse(self.predict(y, given), x, known)
 
     @torch.no_grad()
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:

@@ -57,7 +57,7 @@ class Conversion(Measure):
         made, base = paired.convert(seen.family, seen.image, real, seen.seed), paired.baseline(seen.image, real, train)
         near, without = (nearness(seen, real, images) for images in (made, base))
         for name, of in near.items():
-            values[name] = over_patients(seen, np.mean, of, real, name, float(without[name].mean()))
+            values[name] = over_patients(seen, np.mean, of, real, name, float(np.nanmean(without[name])))
         for name in self._uses():
             judge, statistic = STATISTICS[name]
             beside = judge(seen, real)
@@ -78,12 +78,14 @@ def nearness(seen: Seen, real: ImageSet, made: ImageSet) -> dict[str, np.ndarray
         from monai.metrics.regression import MAEMetric, PSNRMetric, SSIMMetric
     # From 0 to 1: the luminance of SSIM is defined for values that are not negative.
     channels = paired.generated(seen.image)
-    x, y = (torch.from_numpy((images.channels(seen.image, channels) + 1) / 2).double() for images in (made, real))
+    found = made.channels(seen.image, channels), real.known(seen.image, channels)  # NaN, all through, where an image lacks a channel
+    x, y = (torch.from_numpy((array + 1) / 2).double() for array in found)
     size = min(x.shape[2:])
     ssim = SSIMMetric(x.ndim - 2, data_range=1.0, win_size=min(KERNEL, size - 1 + size % 2))
     psnr = PSNRMetric(max_val=1.0)(x, y).clamp(max=-10 * np.log10(SHARPEST))  # type: ignore[union-attr]
-    found = {"psnr": psnr, "ssim": torch.cat([ssim(a[None], b[None]) for a, b in zip(x, y, strict=True)]), "mae": MAEMetric()(x, y)}  # type: ignore[misc]
-    return {name: of.flatten(1).mean(1).numpy() for name, of in found.items()}  # type: ignore[union-attr]
+    each = torch.cat([ssim(a[None], b[None]) for a, b in zip(x, y, strict=True)])  # type: ignore[misc]
+    of_each = {"psnr": psnr, "ssim": each, "mae": MAEMetric()(x, y)}
+    return {name: of.flatten(1).mean(1).numpy() for name, of in of_each.items()}  # type: ignore[union-attr]
 
 
 def over_patients(seen: Seen, statistic: Callable[[np.ndarray], float], values: np.ndarray | None, images: ImageSet, purpose: str,

@@ -6,12 +6,15 @@ import torch
 from fedsynth.families.ddpm import DDPM
 from fedsynth.families.diffusion import Diffusion
 from fedsynth.families.gan import GAN
+from fedsynth.families.regression import Regression
 from fedsynth.families.vae import VAE
 from fedsynth.families.wgan import WGANGP
 from fedsynth.networks import blank, fill, mse
 
-SMALL = {Diffusion: {"channels": (16, 32)}, DDPM: {"channels": (16, 32)}, GAN: {"width": 8, "r1_every": 1}, VAE: {"channels": (8, 16)},
-         WGANGP: {"width": 8}}  # fmt: skip
+SMALL = {
+    Diffusion: {"channels": (16, 32)}, DDPM: {"channels": (16, 32)}, GAN: {"width": 8, "r1_every": 1}, VAE: {"channels": (8, 16)},
+    Regression: {"channels": (8, 16)}, WGANGP: {"width": 8},
+}  # fmt: skip
 NAN = float("nan")
 
 
