@@ -30,14 +30,8 @@ class Regression(Family):
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], channels: Sequence[int] = (16, 32, 64),
                  may_lack: Sequence[int] = ()):  # fmt: skip
         super().__init__()
-        self.generated, self.given, self.labels, self.size, self.channels, self.may_lack = (
-            generated,
-            given,
-            labels,
-            size,
-            channels,
-            may_lack,
-        )
+        self.generated, self.given, self.labels, self.size = generated, given, labels, size
+        self.channels, self.may_lack = channels, may_lack
         coarsest(size, len(channels) - 1)
         strides = [1, *[2] * (len(channels) - 1), 1]
         self.unet = DynUNet(
