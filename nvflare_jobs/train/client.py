@@ -41,7 +41,6 @@ def work(site: Site) -> None:
         site.update(update.difference, received.params, facts, trainer.players, encryption, algorithm.weighting == "equal")
 
 
-
 def tensors(images: ImageSet, image: Image) -> Batch:
     """Generated channels, labels and given channels (None without any), as the trainer takes them."""
     import torch
