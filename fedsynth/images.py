@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from fedsynth.manifest import SetError
-from fedsynth.params import Image
+from fedsynth.params import MOST_LAST, Image
 from fedsynth.sources import Record
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow
-MOST = 4  # channels of an array that has them on its last axis; more is taken for a spatial axis
 Spacing = tuple[float, ...] | None
 
 
@@ -83,7 +82,7 @@ def channels_first(array: np.ndarray, dims: int, name: str) -> np.ndarray:
     """An array (*S), or (*S, C) with up to 4 channels, as (C, *S) with `dims` spatial axes. Raises SetError with `name` for others."""
     while array.ndim > dims and array.shape[-1] == 1:
         array = array[..., 0]
-    if array.size == 0 or array.ndim not in (dims, dims + 1) or (array.ndim > dims and array.shape[-1] > MOST):
+    if array.size == 0 or array.ndim not in (dims, dims + 1) or (array.ndim > dims and array.shape[-1] > MOST_LAST):
         raise SetError(f"{name} has the shape {array.shape}; image.size asks for {dims} axes")
     return array[None] if array.ndim == dims else np.moveaxis(array, -1, 0)
 

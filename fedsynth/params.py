@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fedsynth import gates
 from fedsynth.errors import UserError
 
+MOST_LAST = 4  # channels of an array that has them on its last axis; with more that axis is taken for a spatial one
+
 
 class ParamsError(UserError):
     """params.yaml cannot be used; the message names the file and the key and says what to do."""

@@ -20,10 +20,14 @@ class NIfTI(Exporter):
 
 
 def _save(path: Path, plane: np.ndarray, kind: str, row: dict[str, Any]) -> None:
+    save(path, plane.astype(np.float32) if kind == "image" else (plane > 0).astype(np.uint8), row["spacing_mm"])
+
+
+def save(path: Path, array: np.ndarray, spacing_mm: str) -> None:
+    """An array (*S) as it is; `spacing_mm` as in a manifest, "2x1x1", or empty."""
     import nibabel as nib
 
-    array = plane.astype(np.float32) if kind == "image" else (plane > 0).astype(np.uint8)
-    spacing = [float(s) for s in row["spacing_mm"].split("x")] if row["spacing_mm"] else [1.0] * array.ndim
+    spacing = [float(s) for s in spacing_mm.split("x")] if spacing_mm else [1.0] * array.ndim
     if array.ndim == 2:
         array, spacing = array[None], [1.0, *spacing]
     z, y, x = spacing

@@ -10,10 +10,9 @@ import numpy as np
 from fedsynth.dataset import ImageSet
 from fedsynth.exporters import Exporter, gray, rows, usable, write_table
 from fedsynth.manifest import SPLITS
-from fedsynth.params import Block, Image, ParamsError
+from fedsynth.params import MOST_LAST, Block, Image, ParamsError
 
 FILE = "images.npz"
-MOST = 4  # channels on the last axis, as fedsynth.images.channels_first reads them
 
 
 class NPZ(Exporter):
@@ -27,9 +26,9 @@ class NPZ(Exporter):
 
     def write(self, images: ImageSet, image: Image, folder: Path) -> None:
         for kind, names in (("image", image.images), ("mask", image.masks)):
-            if len(names) > MOST:
+            if len(names) > MOST_LAST:
                 raise ParamsError(
-                    f"NPZ holds up to {MOST} {kind} channels, image.channels names {len(names)}; use fedsynth.exporters.nifti.NIfTI"
+                    f"NPZ holds up to {MOST_LAST} {kind} channels, image.channels names {len(names)}; use fedsynth.exporters.nifti.NIfTI"
                 )
         folder.mkdir(parents=True, exist_ok=True)
         places = {label: i for i, label in enumerate(image.labels)}

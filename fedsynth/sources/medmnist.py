@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fedsynth import images
+from fedsynth.listed import put_images
 from fedsynth.manifest import SPLITS, SetError
 from fedsynth.params import Image, ParamsError
 from fedsynth.partition import deal, parse
@@ -63,7 +64,7 @@ class MedMNIST(Source):
         for split, place, label, subject in rows[["split", "place", "label", "subject"]].itertuples(index=False, name=None):
             own = split if self.splits == "official" else ""
             record = Record({}, label, subject, file=f"{self._path.name}/{split}_images/{place}", split=own)
-            self._read_images(record, f"{split}_images", place)
+            put_images(record, self.image.images, self._planes(f"{split}_images", place), f"{self._path}: {split}_images")
             if self.image.masks:
                 self._read_masks(record, f"{split}_masks", place)
             yield record
@@ -71,13 +72,6 @@ class MedMNIST(Source):
     def fingerprint(self) -> str:
         about = self._path.stat()
         return f"{about.st_size} {about.st_mtime_ns}"
-
-    def _read_images(self, record: Record, name: str, place: int) -> None:
-        planes, names = self._planes(name, place), self.image.images
-        try:
-            record.channels |= dict(zip(names, images.as_planes(planes, len(names)), strict=True))
-        except SetError as error:
-            raise SetError(f"{self._path}: {name} {error}") from error
 
     def _planes(self, name: str, place: int) -> np.ndarray:
         """(C, *S) float32, 0 to 255."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -12,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from fedsynth import images
+from fedsynth.listed import dealt, put_images, put_mask, renamed, stamps, text_table
 from fedsynth.manifest import FILE, SetError
 from fedsynth.params import Image, ParamsError
-from fedsynth.partition import deal, parse
+from fedsynth.partition import parse
 from fedsynth.slices import parse as slicing
 from fedsynth.sources import Record, Source, path_of
 
@@ -25,17 +25,18 @@ class Table(Source):
     """`folder`/manifest.csv with the columns image, mask, label, site, subject, modality; others may follow.
 
     Paths are relative to `folder` and stay in it; an empty mask cell means that nothing is marked. `${NAMES}` of environment variables in
-    `folder` are filled in. `partition` is a fedsynth.partition.Partition, `labels` renames labels: {in the table: in image.labels}. `rows`
-    keeps those rows alone whose columns have one of the values, {subject: [a, b]}. `slices` is a fedsynth.slices.Slices: an image is a
-    slice of a volume then.
+    `folder` are filled in. `partition` is a fedsynth.partition.Partition, `labels` renames labels: {in the table: in image.labels}; null
+    leaves an image out. `rows` keeps those rows alone whose columns have one of the values, {subject: [a, b]}. `slices` is a
+    fedsynth.slices.Slices: an image is a slice of a volume then.
 
     Where image channels have the names of modalities, a record is made of one row for each of them: those of one subject, or, where a
     subject has several images, those with the same cell in a column `image_id`. Else each row is a record, and the image channels are the
     planes of its file.
     """
 
-    def __init__(self, image: Image, seed: int, folder: str, partition: dict[str, Any] | None = None, labels: dict[str, str] | None = None,
-                 rows: dict[str, list[str]] | None = None, slices: dict[str, Any] | None = None):  # fmt: skip
+    def __init__(self, image: Image, seed: int, folder: str, partition: dict[str, Any] | None = None,
+                 labels: dict[str, str | None] | None = None, rows: dict[str, list[str]] | None = None,
+                 slices: dict[str, Any] | None = None):  # fmt: skip
         if len(image.masks) > 1:
             raise ParamsError(f"a table has one mask for each image, but image.channels names {len(image.masks)}: {image.masks}")
         self.image, self.seed, self.folder, self.partition, self.labels = image, seed, folder, partition, labels
@@ -57,15 +58,7 @@ class Table(Source):
     def fingerprint(self) -> str:
         """Of the table and of every file's size and time of change, as `make` looks at files: the contents may be hundreds of gigabytes."""
         names = sorted({name for column in ("image", "mask") for name in self._rows[column] if name.strip()})
-        found = hashlib.sha256((self._folder / FILE).read_bytes())
-        for name in names:
-            try:
-                about = self._inside(name).stat()
-            except (SetError, OSError) as error:  # its record says so, too
-                found.update(f"{name}\0{type(error).__name__}\n".encode())
-                continue
-            found.update(f"{name}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
-        return found.hexdigest()
+        return stamps(names, self._inside, (self._folder / FILE).read_bytes())
 
     @cached_property
     def _folder(self) -> Path:
@@ -75,31 +68,19 @@ class Table(Source):
     def _rows(self) -> pd.DataFrame:
         """The table with the final `site` and a `key` that rows of one image share. Raises SetError naming the file and what is wrong."""
         path = self._folder / FILE
-        if not path.is_file():
-            raise SetError(f"{path} is not there; the folder of a table needs a {FILE} with the columns {', '.join(COLUMNS)}")
-        try:
-            rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        except ValueError as error:  # of pandas' parser and of the encoding
-            raise SetError(f"{path} is not a readable CSV: {error}") from error
-        if missing := [c for c in COLUMNS if c not in rows.columns]:
-            raise SetError(f"{path} lacks the columns {missing}; it has {list(rows.columns)}")
+        rows = text_table(path, COLUMNS, f"the folder of a table needs a {FILE} with the columns {', '.join(COLUMNS)}")
         if unknown := set(self.rows or {}) - set(rows.columns):
             raise SetError(f"{path} has no column {sorted(unknown)[0]!r}, which source.args.rows names; it has {list(rows.columns)}")
         for column, values in (self.rows or {}).items():
             rows = rows[rows[column].isin(values)].copy()
         if rows.empty:
-            raise SetError(f"{path} has no rows" + (f" with {self.rows}" if self.rows else ""))
+            raise SetError(f"{path} has no rows with {self.rows}")
         needed = ["image", "subject", "site"] if self._partition.kind == "site" else ["image", "subject"]
         for column in needed:
             if (empty := rows[column].str.strip() == "").any():
                 raise SetError(f"{path}: line {int(empty.idxmax()) + 2} has no {column}")
-        rows["label"] = rows["label"].replace(self.labels or {})
-        rows = self._keyed(rows, path)
-        if self._partition.kind != "site":
-            unique = rows.drop_duplicates("key").groupby("subject")
-            subjects = pd.DataFrame({"label": unique["label"].agg(_most), "images": unique.size()}).reset_index()
-            rows["site"] = rows["subject"].map(deal(subjects, self._partition, self.seed))
-        return rows
+        rows = self._keyed(renamed(rows, self.labels), path)
+        return dealt(rows, self._partition, self.seed, self._folder)
 
     def _keyed(self, rows: pd.DataFrame, path: Path) -> pd.DataFrame:
         named = [c for c in self.image.images if c in set(rows["modality"])]
@@ -142,27 +123,16 @@ class Table(Source):
             raise SetError(f"{record.file}: one image with several labels, {[r['label'] for r in rows]}")
         for channels, row in parts:
             planes, record.spacing_mm = images.read(self._inside(row["image"]), self._dims)
-            try:
-                record.channels |= dict(zip(channels, images.as_planes(planes, len(channels)), strict=True))
-            except SetError as error:
-                raise SetError(f"{row['image']} {error}") from error
+            put_images(record, channels, planes, row["image"])
 
     def _read_mask(self, record: Record, rows: list[dict[str, Any]]) -> None:
-        shape = next(iter(record.channels.values())).shape
-        if other := [n for n, plane in record.channels.items() if plane.shape != shape]:
-            raise SetError(f"{record.file}: {other[0]} is {record.channels[other[0]].shape}, {next(iter(record.channels))} is {shape}")
         if not self.image.masks:
             return
-        name, files = self.image.masks[0], sorted({r["mask"] for r in rows if r["mask"].strip()})
+        files = sorted({r["mask"] for r in rows if r["mask"].strip()})
         if len(files) > 1:
             raise SetError(f"{record.file}: one image with several masks, {files}")
-        record.channels[name] = np.zeros(shape, np.float32)
-        if files:
-            mask = images.read(self._inside(files[0]), self._dims, mask=True)[0][0]
-            record.mask_shape = mask.shape
-            if mask.shape != shape:
-                raise SetError(f"{files[0]} is {mask.shape}, its image {rows[0]['image']} is {shape}")
-            record.channels[name] = mask
+        mask = images.read(self._inside(files[0]), self._dims, mask=True)[0][0] if files else None
+        put_mask(record, self.image.masks[0], mask, *files)
 
     def _inside(self, name: str) -> Path:
         """The file's path. A link inside the folder may lead elsewhere (data tools make such), the table may not."""
@@ -170,8 +140,3 @@ class Table(Source):
         if plain.is_absolute() or PureWindowsPath(name).drive or ".." in plain.parts:
             raise SetError(f"{name} leads out of the table's folder; paths must be relative to it, without '..'")
         return self._folder / plain
-
-
-def _most(labels: pd.Series) -> str:
-    """The most frequent label, the first by name where two are as frequent."""
-    return str(labels.mode().iloc[0])

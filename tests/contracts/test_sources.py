@@ -8,6 +8,7 @@ from fedsynth.params import Block, Image
 from fedsynth.stages.ingest import ingest
 from tests.archives import make_npz
 from tests.contracts.kinds import classes
+from tests.layouts import make_decathlon
 from tests.sets import tiny_params
 from tests.tables import make_table
 
@@ -24,6 +25,9 @@ def arguments(name, folder):
     if name == "MedMNIST":
         make_npz(folder / "set.npz", masks=True)
         return {"file": str(folder / "set.npz"), "labels": IMAGE.labels, "partition": {"kind": "iid", "sites": 2}}
+    if name == "Decathlon":
+        make_decathlon(folder / "task", table=True)
+        return {"folder": str(folder / "task"), "table": "cases.csv", "partition": {"kind": "iid", "sites": 2}}
     raise NotImplementedError(f"give {name} small arguments here, so that it is tested")
 
 

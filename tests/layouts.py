@@ -1,0 +1,58 @@
+"""Small folders in the layouts that image sets are published in, written anew by each test that reads one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+LABELS = ("none", "infiltrating", "extra_axial")
+
+
+def volume(seed: int, size: tuple[int, ...] = (20, 24, 1)) -> np.ndarray:
+    """(x, y, z), or (x, y, z, channels), of whole numbers."""
+    return np.random.default_rng(seed).integers(0, 1000, size).astype(np.int16)
+
+
+def marked(values: tuple[int, ...], size: tuple[int, int, int] = (20, 24, 1)) -> np.ndarray:
+    """(x, y, z): a bar of four rows for each value."""
+    found = np.zeros(size, np.uint8)
+    for place, value in enumerate(values):
+        found[4 * place : 4 * place + 4, 3:9] = value
+    return found
+
+
+def save(path: Path, array: np.ndarray, spacing: tuple[float, float, float] = (1.0, 2.0, 3.0)) -> Path:
+    """As a volume in DICOM's directions (x to the left, y to the back, z up)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    x, y, z = spacing
+    nib.save(nib.Nifti1Image(array, np.diag([-x, -y, z, 1])), path)
+    return path
+
+
+def make_decathlon(folder: Path, cases: int = 9, channels: tuple[str, ...] = ("t1",), size: tuple[int, int, int] = (20, 24, 1),
+                   nnunet: bool = False, table: bool = False, values: tuple[tuple[int, ...], ...] = ((), (1,), (1, 2)),
+                   **about: Any) -> Path:  # fmt: skip
+    """Cases with labels of `values` in turn, channels on a fourth axis or, `nnunet`, in files of their own; `about`: dataset.json's."""
+    names = [f"case_{i:03d}" for i in range(cases)]
+    for i, name in enumerate(names):
+        planes = np.stack([volume(10 * i + c, size) for c in range(len(channels))], -1)
+        for c in range(len(channels)) if nnunet else ():
+            save(folder / "imagesTr" / f"{name}_{c:04d}.nii.gz", planes[..., c])
+        if not nnunet:
+            save(folder / "imagesTr" / f"{name}.nii.gz", planes[..., 0] if len(channels) == 1 else planes)
+        save(folder / "labelsTr" / f"{name}.nii.gz", marked(values[i % len(values)], size))
+    named = {str(i): name for i, name in enumerate(channels)}
+    if nnunet:
+        said: dict[str, Any] = {"channel_names": named, "labels": {"background": 0, "core": 1, "halo": 2}, "file_ending": ".nii.gz"}
+    else:
+        training = [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in names]
+        said = {"modality": named, "labels": {"0": "background", "1": "core", "2": "halo"}, "training": training}
+    (folder / "dataset.json").write_text(json.dumps(said | {"numTraining": cases} | about))
+    if table:
+        pd.DataFrame({"subject": names, "label": [LABELS[i % 3] for i in range(cases)]}).to_csv(folder / "cases.csv", index=False)
+    return folder
