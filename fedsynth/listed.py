@@ -152,6 +152,17 @@ def only_label(image: Image, what: str) -> str:
     return image.labels[0]
 
 
+def check_names(argument: str, given: dict[str, Any] | None, known: list[str]) -> None:
+    """Raises ParamsError for an argument by channel that names others than image.channels."""
+    if unknown := sorted(set(given or {}) - set(known)):
+        raise ParamsError(f"source.args.{argument} names {unknown}, image.channels has {known}")
+
+
+def one_of(argument: str, value: str, *known: str) -> None:
+    if value not in known:
+        raise ParamsError(f"source.args.{argument}: {' or '.join(known)}, not {value!r}")
+
+
 def put_images(record: Record, names: list[str], planes: np.ndarray, file: str) -> None:
     """Planes (C, *S) as the image channels `names`, as fedsynth.images.as_planes allows. Raises SetError naming the file."""
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from PIL import Image as Pillow
 
 LABELS = ("none", "infiltrating", "extra_axial")
 
@@ -56,3 +57,35 @@ def make_decathlon(folder: Path, cases: int = 9, channels: tuple[str, ...] = ("t
     if table:
         pd.DataFrame({"subject": names, "label": [LABELS[i % 3] for i in range(cases)]}).to_csv(folder / "cases.csv", index=False)
     return folder
+
+
+def make_bids(folder: Path, subjects: int = 9, sessions: tuple[str, ...] = (), suffixes: tuple[str, ...] = ("T1w",),
+              size: tuple[int, int, int] = (20, 24, 1), ending: str = "label-lesion_mask") -> Path:  # fmt: skip
+    """Subjects sub-00 on, groups in turn, sites n and e in turn; the first group's masks are empty."""
+    for i in range(subjects):
+        for j, session in enumerate(sessions or ("",)):
+            place, stem = Path(f"sub-{i:02d}") / session, "_".join(filter(None, [f"sub-{i:02d}", session]))
+            for c, suffix in enumerate(suffixes):
+                save(folder / place / "anat" / f"{stem}_{suffix}.nii.gz", volume(100 * i + 10 * j + c, size))
+            mask = marked((1, 2) if i % 3 else (), size)
+            save(folder / "derivatives" / "manual" / place / "anat" / f"{stem}_{ending}.nii.gz", mask)
+    people = {"participant_id": [f"sub-{i:02d}" for i in range(subjects)], "group": [LABELS[i % 3] for i in range(subjects)]}
+    people["site"] = ["ne"[i % 2] for i in range(subjects)]
+    pd.DataFrame(people).to_csv(folder / "participants.tsv", sep="\t", index=False)
+    return folder
+
+
+def make_isic(folder: Path, pictures: int = 9, size: tuple[int, int] = (20, 24), **columns: Any) -> pd.DataFrame:
+    """JPEGs and masks, a diagnosis of each in turn; `columns` are others of the table instead or besides, None for one that is not."""
+    rng, names = np.random.default_rng(0), [f"ISIC_{i:07d}" for i in range(pictures)]
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    (folder / "truth").mkdir(exist_ok=True)
+    for i, name in enumerate(names):
+        Pillow.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(folder / "pictures" / f"{name}.jpg", quality=95)
+        mask = np.zeros(size, np.uint8)
+        mask[4:12, 6:15] = 255 if i % 3 else 0
+        Pillow.fromarray(mask).save(folder / "truth" / f"{name}_segmentation.png")
+    table = {"isic_id": names, "diagnosis": [LABELS[i % 3] for i in range(pictures)]} | columns
+    found = pd.DataFrame({name: values for name, values in table.items() if values is not None})
+    found.to_csv(folder / "metadata.csv", index=False)
+    return found

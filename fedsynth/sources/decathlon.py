@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from fedsynth import images
-from fedsynth.listed import Listed, Values, cases_of, only_label, put_images, put_mask, selected
+from fedsynth.listed import Listed, Values, cases_of, check_names, only_label, put_images, put_mask, selected
 from fedsynth.manifest import SetError
-from fedsynth.params import Image, ParamsError
+from fedsynth.params import Image
 from fedsynth.partition import parse
 from fedsynth.sources import Record, path_of
 
@@ -48,9 +48,8 @@ class Decathlon(Listed):
         self.image, self.seed, self.folder, self.table, self.by_mask = image, seed, folder, table, by_mask
         self.masks, self.channels, self.labels, self.partition = masks, channels, labels, partition
         self._partition = parse(partition)
-        for argument, given, known in (("masks", masks, image.masks), ("channels", channels, image.images)):
-            if unknown := sorted(set(given or {}) - set(known)):
-                raise ParamsError(f"source.args.{argument} names {unknown}, image.channels has {known}")
+        check_names("masks", masks, image.masks)
+        check_names("channels", channels, image.images)
 
     def listed(self) -> pd.DataFrame:
         cases = pd.DataFrame(self._cases(), columns=["case", "subject", "name", "images", "mask", "site", "problem"])

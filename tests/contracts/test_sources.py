@@ -8,7 +8,7 @@ from fedsynth.params import Block, Image
 from fedsynth.stages.ingest import ingest
 from tests.archives import make_npz
 from tests.contracts.kinds import classes
-from tests.layouts import make_decathlon
+from tests.layouts import make_bids, make_decathlon, make_isic
 from tests.sets import tiny_params
 from tests.tables import make_table
 
@@ -28,6 +28,12 @@ def arguments(name, folder):
     if name == "Decathlon":
         make_decathlon(folder / "task", table=True)
         return {"folder": str(folder / "task"), "table": "cases.csv", "partition": {"kind": "iid", "sites": 2}}
+    if name == "BIDS":
+        make_bids(folder / "study", sessions=("ses-1", "ses-2"))
+        return {"folder": str(folder / "study"), "label": "group", "channels": {"t1": "T1w"}}
+    if name == "ISIC":
+        make_isic(folder / "skin")
+        return {"folder": str(folder / "skin"), "partition": {"kind": "iid", "sites": 2}}
     raise NotImplementedError(f"give {name} small arguments here, so that it is tested")
 
 

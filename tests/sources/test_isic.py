@@ -1,0 +1,132 @@
+"""ISIC's pictures: diagnoses and one-hot tables, subjects, colour, masks, and everything that may be missing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image as Pillow
+
+from fedsynth.images import LUMINANCE
+from fedsynth.manifest import SetError
+from fedsynth.params import Image, ParamsError
+from fedsynth.sources.isic import ISIC
+from tests.layouts import LABELS, make_isic
+
+ONE = {"kind": "iid", "sites": ["here"]}
+RGB = dict.fromkeys("rgb", "image")
+
+
+def source(folder, asked=None, names=LABELS, seed=1, **args):
+    image = Image(size=(8, 8), channels=asked or {"skin": "image", "lesion": "mask"}, labels=list(names))
+    return ISIC(image, seed, str(folder), **{"partition": ONE} | args)
+
+
+def everything(isic):
+    return [r for site in isic.sites() for r in isic.records(site)]
+
+
+def test_a_diagnosis_of_each_picture_and_its_mask(tmp_path):
+    make_isic(tmp_path)
+    records = everything(source(tmp_path))
+    assert [r.label for r in records] == [LABELS[i % 3] for i in range(9)]
+    assert [int(r.channels["lesion"].sum()) for r in records] == [72 * (i % 3 > 0) for i in range(9)]
+    assert records[1].file == "pictures/ISIC_0000001.jpg"
+    assert not any(r.problem for r in records)
+
+
+def test_colour_is_planes_or_brightness(tmp_path):
+    make_isic(tmp_path, pictures=1)
+    pixels = np.asarray(Pillow.open(tmp_path / "pictures" / "ISIC_0000000.jpg"), np.float32)
+    (planes,), (gray,) = everything(source(tmp_path, RGB)), everything(source(tmp_path))
+    assert all(np.array_equal(planes.channels[c], pixels[..., i]) for i, c in enumerate("rgb"))
+    np.testing.assert_allclose(gray.channels["skin"], pixels @ LUMINANCE, rtol=1e-5)
+
+
+def test_a_one_hot_table_names_the_label_and_labels_rename_or_leave_out(tmp_path):
+    hot = {"diagnosis": None, "MEL": [1.0, 0, 0, 0], "NV": [0, 1.0, 0, 0], "VASC": [0, 0, 1.0, 0], "age": [40, 50, 1, 0]}
+    make_isic(tmp_path, pictures=4, **hot)
+    records = everything(source(tmp_path, labels={"MEL": "melanoma", "VASC": None}))
+    assert [(r.subject, r.label) for r in records] == [("ISIC_0000000", "melanoma"), ("ISIC_0000001", "NV"), ("ISIC_0000003", "")]
+    assert "ISIC_0000003.jpg has no label in metadata.csv" in records[2].problem
+    make_isic(tmp_path, pictures=4, **hot | {"MEL": [1, 1, 0, 0]})
+    with pytest.raises(SetError, match="ISIC_0000001 has several labels at once; name one column"):
+        everything(source(tmp_path))
+
+
+def test_several_tables_are_joined_by_the_pictures_name(tmp_path):
+    table = make_isic(tmp_path, pictures=3)
+    (tmp_path / "metadata.csv").unlink()
+    table.rename(columns={"isic_id": "image"}).to_csv(tmp_path / "a.csv", index=False)
+    pd.DataFrame({"image_id": table["isic_id"][::-1], "patient_id": ["p2", "p1", "p1"], "site": ["e", "n", "n"]}).to_csv(
+        tmp_path / "b.csv", index=False
+    )
+    isic = source(tmp_path, partition=None)
+    assert {site: [(r.subject, r.label) for r in isic.records(site)] for site in isic.sites()} == {
+        "n": [("p1", LABELS[0]), ("p1", LABELS[1])], "e": [("p2", LABELS[2])],
+    }  # fmt: skip
+
+
+def test_a_subject_is_the_patient_else_the_lesion_else_the_picture(tmp_path):
+    make_isic(tmp_path, pictures=3, patient_id=["p", "", ""], lesion_id=["a", "b", ""])
+    assert [r.subject for r in everything(source(tmp_path))] == ["p", "b", "ISIC_0000002"]
+
+
+def test_pictures_without_a_row_and_rows_without_a_picture_are_problems(tmp_path):
+    table = make_isic(tmp_path, pictures=4)
+    table.iloc[:3].to_csv(tmp_path / "metadata.csv", index=False)
+    (tmp_path / "pictures" / "ISIC_0000000.jpg").unlink()
+    problems = [r.problem for r in everything(source(tmp_path))]
+    assert "ISIC_0000000 is in metadata.csv, but no picture" in problems[0]
+    assert problems[1:3] == ["", ""]
+    assert "ISIC_0000003.jpg has no label in metadata.csv" in problems[3]
+
+
+def test_bad_pictures_and_masks_are_one_bad_record_each(tmp_path):
+    make_isic(tmp_path, pictures=4)
+    (tmp_path / "pictures" / "ISIC_0000000.jpg").write_bytes(b"no picture")
+    (tmp_path / "truth" / "ISIC_0000001_segmentation.png").unlink()
+    Pillow.fromarray(np.ones((5, 6), np.uint8)).save(tmp_path / "truth" / "ISIC_0000002_segmentation.png")
+    problems = [r.problem for r in everything(source(tmp_path))]
+    assert "ISIC_0000000.jpg cannot be read" in problems[0]
+    assert "ISIC_0000001_segmentation.png is not there; add it, or say missing_mask: empty" in problems[1]
+    assert "ISIC_0000002_segmentation.png is (5, 6), its image" in problems[2]
+    assert problems[3] == ""
+    second = everything(source(tmp_path, missing_mask="empty"))[1]
+    assert not second.problem
+    assert not second.channels["lesion"].any()
+
+
+def test_tables_that_cannot_be_used_are_named(tmp_path):
+    table = make_isic(tmp_path, pictures=2)
+    with pytest.raises(SetError, match=r"no column 'dx_1' in metadata\.csv"):
+        everything(source(tmp_path, label="dx_1"))
+    with pytest.raises(SetError, match=r"other\.csv is not there"):
+        everything(source(tmp_path, tables=["other.csv"]))
+    table.rename(columns={"isic_id": "name"}).to_csv(tmp_path / "metadata.csv", index=False)
+    with pytest.raises(SetError, match="has none of the columns isic_id, image, image_id, image_name"):
+        everything(source(tmp_path))
+    pd.concat([table, table]).to_csv(tmp_path / "metadata.csv", index=False)
+    with pytest.raises(SetError, match="line 4 is the second one of ISIC_0000000"):
+        everything(source(tmp_path))
+    table[["isic_id"]].to_csv(tmp_path / "metadata.csv", index=False)
+    with pytest.raises(SetError, match="no column diagnosis or dx, and none of zeros and ones"):
+        everything(source(tmp_path))
+    (tmp_path / "metadata.csv").unlink()
+    with pytest.raises(ParamsError, match="put a CSV with isic_id and diagnosis"):
+        everything(source(tmp_path))
+    assert [r.label for r in everything(source(tmp_path, names=["x"]))] == ["x", "x"]
+
+
+def test_arguments_that_make_no_sense_are_named(tmp_path):
+    with pytest.raises(ParamsError, match="one mask each"):
+        source(tmp_path, {"skin": "image", "a": "mask", "b": "mask"})
+    with pytest.raises(ParamsError, match="missing_mask"):
+        source(tmp_path, missing_mask="none")
+
+
+def test_a_changed_picture_or_table_changes_the_fingerprint(tmp_path):
+    table = make_isic(tmp_path, pictures=2)
+    seen = [source(tmp_path).fingerprint()]
+    (tmp_path / "pictures" / "ISIC_0000000.jpg").write_bytes(b"another")
+    seen.append(source(tmp_path).fingerprint())
+    table.assign(diagnosis="other").to_csv(tmp_path / "metadata.csv", index=False)
+    assert len({*seen, source(tmp_path).fingerprint()}) == 3
