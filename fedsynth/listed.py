@@ -80,14 +80,21 @@ class Listed(Source):
 
 def dealt(rows: pd.DataFrame, partition: Partition, seed: int, where: Path) -> pd.DataFrame:
     """Rows with their final `site`: their own, or by `partition`. A `key`, where there is one, is shared by the rows of one image."""
+    bad = (rows["problem"] != "") if "problem" in rows else pd.Series(False, index=rows.index)
     if partition.kind == "site":
-        if (rows["site"] == "").any():
-            raise SetError(f"{where}: no site is known of {rows.loc[rows['site'] == '', 'name'].iloc[0]}; "
-                           "give source.args.partition a kind and sites, or a table with a column site")  # fmt: skip
-        return rows
-    unique = (rows.drop_duplicates("key") if "key" in rows else rows).groupby("subject")
-    subjects = pd.DataFrame({"label": unique["label"].agg(_most), "images": unique.size()}).reset_index()
-    return rows.assign(site=rows["subject"].map(deal(subjects, partition, seed)))
+        lost = (rows["site"] == "") & ~bad
+        if lost.any() or (rows["site"] == "").all():
+            raise SetError(
+                f"{where}: no site is known of {rows.loc[rows['site'] == '', 'name'].iloc[0]}; "
+                "give source.args.partition a kind and sites, or a table with a column site"
+            )
+        sites = rows["site"].where(rows["site"] != "")
+    else:
+        unique = (rows.drop_duplicates("key") if "key" in rows else rows[~bad]).groupby("subject")
+        subjects = pd.DataFrame({"label": unique["label"].agg(_most), "images": unique.size()}).reset_index()
+        sites = rows["subject"].map(deal(subjects, partition, seed))
+    # What cannot be used is of nobody known, perhaps, and must be seen somewhere: at the first site.
+    return rows.assign(site=sites.fillna(partition.names[0] if partition.names else sites.dropna().iloc[0]))
 
 
 def _most(labels: pd.Series) -> str:
@@ -141,7 +148,7 @@ def cases_of(path: Path, keys: Sequence[str]) -> pd.DataFrame:
     table = table[list(dict.fromkeys([key, *(c for c in ("label", "subject", "site") if c in table.columns)]))].drop_duplicates()
     if (twice := table[key].duplicated()).any():
         line = int(twice.idxmax())
-        raise SetError(f"{path}: line {line + 2} says something else of {key} {table.loc[line, key]} than a line before; keep one of them")
+        raise SetError(f"{path}: line {line + 2} says something else of its {key} than a line before; keep one of them")
     return table.set_index(key, drop=False)
 
 

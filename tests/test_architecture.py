@@ -22,6 +22,8 @@ ONLY_IN = {
     "nvflare": {"nvflare_jobs/", "fedsynth/algorithms/"},
     "opacus": {"fedsynth/privacy/"},
     "tenseal": {"fedsynth/privacy/"},
+    "pydicom": {"fedsynth/series.py", "fedsynth/exporters/dicom.py"},
+    "highdicom": {"fedsynth/series.py", "fedsynth/exporters/dicom.py"},
     "flows": {"flows/"},
     "nvflare_jobs": {"nvflare_jobs/", "flows/"},
 }

@@ -50,13 +50,13 @@ class ISIC(Listed):
     def listed(self) -> pd.DataFrame:
         known = self._known
         names = sorted(set(self._pictures) | set(known.index))
-        rows = pd.DataFrame({"key": names, "name": [self._pictures.get(n, n) for n in names], "label": "", "site": "", "problem": ""})
+        rows = pd.DataFrame({"picture": names, "name": [self._pictures.get(n, n) for n in names], "label": "", "site": "", "problem": ""})
         if not self._tables:
             return rows.assign(subject=names, label=only_label(self.image, "put a CSV with isic_id and diagnosis beside the pictures"))
         for column in ("label", "site", "subject"):
-            rows[column] = rows["key"].map(known[column]).fillna("")
-        rows["subject"] = rows["subject"].where(rows["subject"] != "", rows["key"])
-        lost = ~rows["key"].isin(known.index) | (rows["label"] == "")
+            rows[column] = rows["picture"].map(known[column]).fillna("")
+        rows["subject"] = rows["subject"].where(rows["subject"] != "", rows["picture"])
+        lost = ~rows["picture"].isin(known.index) | (rows["label"] == "")
         rows.loc[lost, "problem"] = rows["name"] + f" has no label in {', '.join(self._tables)}; add its row, or take the picture away"
         return rows
 
@@ -64,12 +64,12 @@ class ISIC(Listed):
         return [*self._tables, *self._pictures.values(), *(self._masks.values() if self.image.masks else ())]
 
     def read(self, row: dict[str, Any], record: Record) -> None:
-        if row["key"] not in self._pictures:
+        if row["picture"] not in self._pictures:
             raise SetError(f"{row['key']} is in {', '.join(self._tables)}, but no picture of that name is under {self._folder.name}")
         planes, _ = images.read(self._folder / row["name"], len(self.image.size))
         put_images(record, self.image.images, planes, row["name"])
         for name in self.image.masks:
-            file = self._masks.get(row["key"], "")
+            file = self._masks.get(row["picture"], "")
             if not file and self.missing_mask == "problem":
                 raise SetError(
                     f"{row['key']}{MASK}.png is not there; add it, or say missing_mask: empty if nothing is marked in such pictures"

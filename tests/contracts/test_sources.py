@@ -8,6 +8,7 @@ from fedsynth.params import Block, Image
 from fedsynth.stages.ingest import ingest
 from tests.archives import make_npz
 from tests.contracts.kinds import classes
+from tests.dicoms import make_archive
 from tests.layouts import make_bids, make_decathlon, make_isic
 from tests.sets import tiny_params
 from tests.tables import make_table
@@ -34,6 +35,9 @@ def arguments(name, folder):
     if name == "ISIC":
         make_isic(folder / "skin")
         return {"folder": str(folder / "skin"), "partition": {"kind": "iid", "sites": 2}}
+    if name == "DICOM":
+        make_archive(folder / "archive")
+        return {"folder": str(folder / "archive"), "table": "labels.csv", "partition": {"kind": "iid", "sites": 2}, "missing_mask": "empty"}
     raise NotImplementedError(f"give {name} small arguments here, so that it is tested")
 
 
