@@ -114,9 +114,14 @@ def planes_of(found: Any) -> tuple[np.ndarray, Spacing]:
 def segments(path: Path, wanted: str | list[int] | None, name: str) -> tuple[Any, list[int]]:
     """The segmentation in a file, and the numbers of its segments that `wanted` names by label or number; all, if None."""
     import highdicom as hd
+    import pydicom
 
     with reading(name):
-        drawn = hd.seg.segread(path)
+        file = pydicom.dcmread(path)
+        for shared in file.get("SharedFunctionalGroupsSequence", []):
+            for measures in shared.get("PixelMeasuresSequence", []):  # of a slice it may lack what highdicom asks for
+                measures.setdefault("SliceThickness", 1.0)
+        drawn = hd.seg.Segmentation.from_dataset(file, copy=False)
         labels = {number: drawn.get_segment_description(number).segment_label for number in drawn.segment_numbers}
         if wanted is None:
             return drawn, list(labels)

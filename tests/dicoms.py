@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from tests.layouts import LABELS
 
 SECRET = {  # must not be in a record or message
@@ -69,12 +70,11 @@ def draw(paths: list[Path], masks: dict[str, np.ndarray], to: Path) -> Path:
     from pydicom.sr.codedict import codes
 
     segments = [
-        hd.seg.SegmentDescription(i, name, codes.cid7150.Tissue, codes.SCT.Lesion if hasattr(codes.SCT, "Lesion") else codes.cid7150.Tissue,
-                                  hd.seg.SegmentAlgorithmTypeValues.MANUAL)
+        hd.seg.SegmentDescription(i, name, codes.cid7150.Tissue, codes.cid7150.Tissue, hd.seg.SegmentAlgorithmTypeValues.MANUAL)
         for i, name in enumerate(masks, 1)
     ]  # fmt: skip
     found = hd.seg.Segmentation(
-        [pydicom.dcmread(p) for p in paths], np.stack(list(masks.values()), -1).astype(np.uint8), hd.seg.SegmentationTypeValues.BINARY, segments,
+        [pydicom.dcmread(p) for p in paths], np.stack(list(masks.values()), -1).astype(np.uint8), "BINARY", segments,
         series_instance_uid=uid(str(to)), series_number=9, sop_instance_uid=uid(f"{to} 1"), instance_number=1, manufacturer="x",
         manufacturer_model_name="y", software_versions="1", device_serial_number="z",
     )  # fmt: skip

@@ -16,10 +16,12 @@ EXPORTERS = classes(exporters, exporters.Exporter)
 VOLUMES = {
     "NIfTI": 1e-6,
     "Decathlon": 1e-6,
+    "DICOM": 1.01 / 4095,
     "WebDataset": 1e-6,
     "NPZ": 1.01 / 255,
 }  # those that can write three dimensions, and how exactly
 NO_ROOM = {  # what a format has no room for: it is in the table, but our source does not find it in the images' files
+    "DICOM": {"subject", "split"},  # read, a subject is a hash, by which the split goes
     "NPZ": {"order", "subject", "site", "spacing_mm"},  # its images lie by split
     "WebDataset": {"spacing_mm"},
 }

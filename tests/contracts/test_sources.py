@@ -16,7 +16,7 @@ from tests.tables import make_table
 IMAGE = Image(size=(16, 16), channels={"t1": "image", "lesion": "mask"}, labels=["none", "infiltrating", "extra_axial"])
 
 
-def arguments(name, folder):
+def arguments(name, folder):  # noqa: PLR0911
     if name == "Phantom":
         return {"sites": {"north": {"images": 9}, "east": {"images": 6}}}
     if name == "Table":
