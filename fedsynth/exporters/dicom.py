@@ -71,7 +71,8 @@ def _image(row: dict[str, Any], channel: str, number: int, plane: np.ndarray) ->
     """A channel (*S) in [-1, 1] as a file."""
     from pydicom.dataset import Dataset, FileMetaDataset
 
-    file, kind = Dataset(), SLICE if plane.ndim == 2 else VOLUME
+    file: Any = Dataset()
+    kind = SLICE if plane.ndim == 2 else VOLUME
     file.file_meta = FileMetaDataset()
     file.file_meta.TransferSyntaxUID, file.file_meta.MediaStorageSOPClassUID = EXPLICIT, kind
     file.SOPClassUID = kind

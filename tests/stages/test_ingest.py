@@ -158,6 +158,20 @@ def test_real_volumes_of_very_different_ranges_are_alike_after_ingest(tmp_path):
         assert (images.manifest["mask_area"] > 20).all()
 
 
+def test_real_volumes_fill_three_sites_as_their_params_say(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDSYNTH_HIPPOCAMPUS", str(real("hippocampus")))
+    asked = params.load(ROOT / "params.hippocampus.yaml")
+    found = ingest(asked, tmp_path)
+    everything = pd.concat(found.values())
+    assert {site: len(rows) for site, rows in found.items()} == {"nashville": 22, "memphis": 21, "knoxville": 22}
+    assert (everything["problem"] == "").all()
+    assert set(everything["label"]) == {"hippocampus"}
+    assert (everything["mask_area"] > 20).all()
+    counts = everything.groupby(["site", "split"]).size().unstack()
+    for split, least in asked.expectations.min_images.items():
+        assert counts[split].min() >= least
+
+
 def test_the_params_of_both_jobs_load_and_have_the_same_models():
     both = [params.load(ROOT / name) for name in ("params.yaml", "params.busi.yaml")]
     assert set(both[0].models) == set(both[1].models)
