@@ -65,14 +65,14 @@ class ISIC(Listed):
 
     def read(self, row: dict[str, Any], record: Record) -> None:
         if row["picture"] not in self._pictures:
-            raise SetError(f"{row['key']} is in {', '.join(self._tables)}, but no picture of that name is under {self._folder.name}")
+            raise SetError(f"{row['picture']} is in {', '.join(self._tables)}, but no picture of that name is under {self._folder.name}")
         planes, _ = images.read(self._folder / row["name"], len(self.image.size))
         put_images(record, self.image.images, planes, row["name"])
         for name in self.image.masks:
             file = self._masks.get(row["picture"], "")
             if not file and self.missing_mask == "problem":
                 raise SetError(
-                    f"{row['key']}{MASK}.png is not there; add it, or say missing_mask: empty if nothing is marked in such pictures"
+                    f"{row['picture']}{MASK}.png is not there; add it, or say missing_mask: empty if nothing is marked in such pictures"
                 )
             mask = images.read(self._folder / file, len(self.image.size), mask=True)[0][0] if file else None
             put_mask(record, name, mask, file)
