@@ -184,9 +184,8 @@ class Aggregate(ModelAggregator):
         """The mean of these sites stands for what each has sent: of like differences every mean is that one."""
         equal = self.built.weighting == "equal"
         of = [m for m in self._updates if m.meta["client_name"] in sites]
-        mean = self._cipher().shaped(
-            total / sum(1.0 if equal else _weight(m) for m in of), {name: np.shape(a) for name, a in self._sent.items()}
-        )
+        weight = sum(1.0 if equal else _weight(m) for m in of)
+        mean = self._cipher().shaped(total / weight, {name: np.shape(a) for name, a in self._sent.items()})
         for model in of:
             model.params = mean
 

@@ -62,7 +62,7 @@ def update(monkeypatch, difference, weight, equal=False):
 
 def aggregate(models, algorithm, tmp_path, monkeypatch, quorum=2):
     made = server.Aggregate(json.dumps(algorithm), list(models), quorum, json.dumps(CKKS))
-    made.begin(0, {"w": (2, 3)}, list(models))
+    made.begin(0, {"w": np.zeros((2, 3), np.float32)}, list(models), {}, False)
     made.fl_ctx = None
     monkeypatch.setattr(server, "run_dir", lambda _: tmp_path)
     for name, model in models.items():
@@ -112,7 +112,11 @@ def test_without_a_key_it_says_what_to_do(tmp_path, monkeypatch):
         keys.read(keys.SECRET)
 
 
-@pytest.mark.parametrize("changes", [{"algorithm": {"class_path": "fedsynth.algorithms.scaffold.Scaffold"}}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"algorithm": {"class_path": "fedsynth.algorithms.scaffold.Scaffold"}},
+     {"algorithm": {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {"weighting": "validation"}}}],
+)  # fmt: skip
 def test_an_algorithm_that_needs_more_than_a_sum_is_refused(changes):
     with pytest.raises(ValidationError, match="a sum only"):
         Model.model_validate(tiny_params().models["vae"].model_dump() | {"encryption": CKKS} | changes)
