@@ -125,7 +125,8 @@ class Trainer:
         difference = self._end(received, last=number == end - 1)
         leaves = {name: d.float().cpu().numpy() for name, d in difference.items()}
         if self.privacy is not None:
-            leaves = self.privacy.release(leaves)
+            resting = self._resting(phase)
+            leaves |= self.privacy.release({name: a for name, a in leaves.items() if name.rpartition(":")[2] not in resting})
         self.rounds_done = number + 1
         self._keep()  # with what was spent, before anything leaves
         return Update(
@@ -160,6 +161,11 @@ class Trainer:
             given = [part for _, part in parts if part is not None]
             self.view = torch.cat([x for x, _ in parts]), torch.cat(given) if given else None
         return found
+
+    def _resting(self, phase: Phase) -> set[str]:
+        """The parameters that cannot have changed in a round, whatever the images: no noise is needed on them, and it would move them."""
+        stepping = {p for name in phase.players for p in self.players[name].parameters()}
+        return {name for name, p in self.family.named_parameters() if p not in stepping}
 
     def _places(self, number: int) -> Iterator[Tensor]:
         if self.privacy is not None:

@@ -9,6 +9,7 @@ from fedsynth.algorithms.fedopt import FedOpt
 from fedsynth.algorithms.scaffold import Scaffold
 from fedsynth.errors import UserError
 from fedsynth.families import Phase
+from fedsynth.privacy.update import UpdateDP
 from fedsynth.train import Trainer, averaging, decay
 from tests import toys
 from tests.toys import Toy, images, trainer, training
@@ -226,6 +227,15 @@ def test_a_player_that_rests_does_not_move_by_a_bit(algorithm):
         assert all((after[n] == current[n]).all() for n in after if rests in n)  # and SCAFFOLD's "control:first.weight" no more than it
         assert any((after[n] != current[n]).any() for n in after if rests not in n)
         current = after
+
+
+def test_noise_on_the_update_leaves_a_player_that_rests_alone():
+    t = Trainer(Phased(), Scaffold(), training(rounds=5), *images(0), None, 1, privacy=UpdateDP(8, clip=0.1))
+    current = initial(t)
+    for number in range(5):
+        (update,), current = run(t, number + 1, start=number, current=current)
+        rests = "second" if number < 2 else "first"
+        assert all((array == 0).all() == (rests in name) for name, array in update.difference.items())
 
 
 def test_the_learning_rate_falls_in_each_phase_and_losses_are_of_who_steps():
