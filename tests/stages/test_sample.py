@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from fedsynth.dataset import ImageSet
 from fedsynth.families import Family
 from fedsynth.stages import sample
 from tests.sets import make_set, tiny_params
+from tests.trained import trained
 
 
 class Painter(Family):
@@ -165,3 +167,17 @@ def test_given_images_that_do_not_fit_or_lack_a_class_are_named(tmp_path):
     params.sample.given = None
     with pytest.raises(sample.SampleError, match=r"sample\.given"):
         given(params, tmp_path)
+
+
+def test_the_stage_draws_a_set_from_given_images_that_passes_what_real_data_must(tmp_path):
+    low = {"t1_low": {"of": "t1", "operator": {"class_path": "fedsynth.operators.kspace.Undersample"}}}
+    image = {"channels": {"t1_low": "image", "t1": "image", "lesion": "mask"}, "given": ["t1_low"], "aside": ["lesion"], "derived": low}
+    model = {"family": {"class_path": "fedsynth.families.regression.Regression", "args": {"channels": [8, 16]}}, "training": {"rounds": 1}}
+    params = tiny_params(image=image, models={"unet": model}, sample={"given": phantoms(images=30), "images": 12})
+    trained(tmp_path, params, "unet")
+    images = sample.sample(params, tmp_path, "unet")
+    written = ImageSet.load(tmp_path / "data" / "synthetic" / "unet")
+    np.testing.assert_array_equal(written.images, images.images)
+    assert set(images.manifest["label"]) == set(params.image.labels)
+    assert set(np.unique(images.channels(params.image, ["lesion"]))) == {-1.0, 1.0}
+    assert (images.manifest.loc[images.manifest["label"] != "none", "mask_area"] > 0).all()
