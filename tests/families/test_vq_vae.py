@@ -11,6 +11,7 @@ from fedsynth.privacy.dpsgd import DPSGD
 from tests.families.small import federated, striped
 from tests.toys import training
 
+torch.manual_seed(7)
 X, Y = torch.rand(4, 2, 16, 16) * 2 - 1, torch.tensor([0, 1, 2, 0])
 
 
