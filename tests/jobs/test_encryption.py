@@ -49,6 +49,7 @@ def a_site(monkeypatch, meta=None):
     sent: list = []
     monkeypatch.setattr(site.flare, "send", sent.append)
     made = object.__new__(site.Site)
+    made.settings, made.params = Settings.read(), tiny_params()
     made._received = FLModel(params={}, meta={"job": {"model": {"encryption": CKKS}}} | (meta or {}))
     return made, sent
 
@@ -84,7 +85,7 @@ def test_a_round_of_encrypted_updates_is_the_mean_that_plain_ones_have(tmp_path,
     opening.open(FLModel(params={"encrypted": np.frombuffer(total, np.uint8)}, meta={"open": sites}))
     made.opened(sites, sent[0].params["encrypted"])
     expected = FedAvg(weighting=weighting).aggregate([(name, n, {"w": w}) for name, (n, w) in plain.items()])["w"]
-    np.testing.assert_allclose(made.aggregate_model().params["w"], expected, atol=1e-5)
+    np.testing.assert_allclose(made.aggregate_model().params["w"], expected, atol=6e-5)  # twelve deviations of the flood
     assert [sorted(record["sites"]) for record in made.records] == [["east", "north"]]
 
 

@@ -58,12 +58,18 @@ def test_a_budget_that_makes_no_sense_stops_at_the_centre():
         job.begin(params, "vae")
 
 
+def a_site():
+    made = object.__new__(site.Site)
+    made.settings, made.params = Settings.read(), tiny_params()
+    return made
+
+
 @pytest.mark.parametrize(("spent", "arrives"), [(1.5, {"epsilon": 1.5}), (None, {})])
 def test_a_site_sends_what_it_has_spent_with_the_round(monkeypatch, spent, arrives):
     sent = []
     monkeypatch.setattr(site.flare, "send", sent.append)
     facts = {"losses": {}, "steps": 3, "weight": 10.0, "epsilon": spent}
-    object.__new__(site.Site).update({"w": np.zeros(2, np.float32)}, {"w": np.zeros(2, np.float32)}, facts, ["unet"])
+    a_site().update({"w": np.zeros(2, np.float32)}, {"w": np.zeros(2, np.float32)}, facts, ["unet"])
     assert sent[0].metrics == {"steps": 3.0, "weight": 10.0} | arrives
 
 
@@ -71,7 +77,7 @@ def test_an_epsilon_that_is_no_number_does_not_leave(monkeypatch):
     monkeypatch.setattr(site.flare, "send", lambda _: pytest.fail("something left"))
     facts = {"losses": {}, "steps": 3, "weight": 10.0, "epsilon": float("inf")}
     with pytest.raises(LeakError, match="epsilon"):
-        object.__new__(site.Site).update({}, {}, facts, ["unet"])
+        a_site().update({}, {}, facts, ["unet"])
 
 
 def test_the_line_of_a_round_says_the_greatest_epsilon():
