@@ -23,7 +23,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, str]:
 
 def round_metrics(event: dict[str, Any]) -> dict[str, float]:
     """One row of history.json: `<site>/loss/<player>` for every site, `loss/<player>` as their mean by weight (images seen), `seconds`,
-    and how many `sites` the round rests on.
+    how many `sites` the round rests on, and what was measured on the wire: `<site>/bytes_up` and the like, and their sums `bytes_up`, ….
     """
     found: dict[str, float] = {"sites": len(event["sites"])}
     weighted: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -36,6 +36,10 @@ def round_metrics(event: dict[str, Any]) -> dict[str, float]:
                 weighted[name].append((value, numbers.get("weight", 1.0)))
     for name, pairs in weighted.items():
         found[name] = sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)
+    for site, counts in event.get("traffic", {}).items():
+        for name, value in counts.items():
+            found[f"{site}/{name}"] = value
+            found[name] = found.get(name, 0) + value
     if "seconds" in event:
         found["seconds"] = event["seconds"]
     return found

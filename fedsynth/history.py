@@ -1,8 +1,12 @@
-"""What a training's history (models/<model>/history.json) says of how it went: who was left out of which rounds, where it was resumed."""
+"""What a training's history (models/<model>/history.json) says of how it went: who was left out of which rounds, where it was resumed,
+what was sent."""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from typing import Any
+
+WAYS, UNITS = ("down", "up", "asking"), ("B", "kB", "MB", "GB", "TB")
 
 
 def left_out(history: dict[str, Any]) -> dict[str, str]:
@@ -21,6 +25,26 @@ def resumed(history: dict[str, Any]) -> str:
     """ "with round 4", or nothing: the rounds with which another job went on after one was lost or ended."""
     rounds = [number + 1 for number in history.get("resumed_at", [])]
     return f"with round {_spans(rounds)}" if rounds else ""
+
+
+def traffic(history: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """By site, as nvflare_jobs/wire.py measured it: bytes `down`, `up` and `asking` in the mean of the rounds, and `all` of the training.
+
+    Nothing for a history of a version that did not measure.
+    """
+    sums: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in history["rounds"]:
+        for site, counts in record.get("traffic", {}).items():
+            sums[site].update({name.removeprefix("bytes_"): count for name, count in counts.items()})
+    rounds = len(history["rounds"])
+    return {site: {way: of[way] / rounds for way in WAYS} | {"all": sum(of[way] for way in WAYS)} for site, of in sums.items()}
+
+
+def sized(count: float) -> str:
+    """ "812 kB": bytes in the unit of 1000 that leaves at most three digits before the point."""
+    unit = next((u for u in ("B", "kB", "MB", "GB") if count < 1000 ** (UNITS.index(u) + 1)), "TB")
+    value = count / 1000 ** UNITS.index(unit)
+    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.3g} {unit}"
 
 
 def _spans(numbers: list[int]) -> str:

@@ -14,7 +14,7 @@ from fedsynth.bysite import absent, by_class, by_site
 from fedsynth.dataset import ImageSet
 from fedsynth.datasheet import block
 from fedsynth.definitions import definitions
-from fedsynth.history import left_out, resumed
+from fedsynth.history import left_out, resumed, sized, traffic
 from fedsynth.judgement import card, gate_table, readers
 from fedsynth.measuretable import Facts, epsilon_said, measures
 from fedsynth.params import Image, Params
@@ -145,6 +145,7 @@ def family(params: Params, name: str, trained: Trained, real: dict[str, dict[str
             "fedsynth": model["fedsynth"],
         },
         "sites": model["sites"],
+        "traffic": {site: {way: sized(count) for way, count in of.items()} for site, of in traffic(history).items()},
         "rows": list(pictures.rows_of(params.image)),
         "classes": {label: [part[label] for part in (real, synthetic) if part] for label in params.image.labels},
         "curves": curves.losses(history, sites),

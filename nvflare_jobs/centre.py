@@ -16,6 +16,7 @@ from typing import Any
 from fedsynth import outputs, processes
 from fedsynth import params as configuration
 from fedsynth.errors import UserError
+from fedsynth.history import sized
 from fedsynth.params import Params
 from fedsynth.settings import Settings, quiet
 from nvflare_jobs import build, federation
@@ -152,13 +153,12 @@ class Show:
         self.first_round = self.first_round or now
         left = (now - self.first_round) / (self.seen - 1) * (self.rounds - event.round - 1) if self.seen > 1 else None
         numbers = {"round": event.round, "rounds": self.rounds, "seconds": round(seconds, 2), "left": left}
-        self.event({"kind": "round"} | numbers | {"sites": event.sites, "left_out": event.left_out})
+        self.event({"kind": "round"} | numbers | {"sites": event.sites, "left_out": event.left_out, "traffic": event.traffic})
         if not self.events:
             ahead = f"  {left:.0f} s left" if left is not None else ""
-            print(
-                f"{self.stage}: round {event.round + 1}/{self.rounds}  {losses(event.sites)}{ahead}",
-                flush=True,
-            )
+            sent = sum(sum(counts.values()) for counts in event.traffic.values())
+            moved = f"  {sized(sent)}" if sent else ""
+            print(f"{self.stage}: round {event.round + 1}/{self.rounds}  {losses(event.sites)}{moved}{ahead}", flush=True)
 
     def event(self, event: dict[str, Any]) -> None:
         if self.events:

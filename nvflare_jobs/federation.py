@@ -42,6 +42,7 @@ class Event:
     sites: dict[str, dict[str, float]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)  # site: why its update is not in this round
     seconds: float = 0.0
+    traffic: dict[str, dict[str, int]] = field(default_factory=dict)  # site: bytes of this round (nvflare_jobs/wire.py)
     resumed: bool = False  # an earlier job of the same training had ended before this round
 
     @classmethod

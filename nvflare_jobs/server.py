@@ -24,6 +24,7 @@ from fedsynth.failures import FAILURES
 from fedsynth.params import Block, Image
 from nvflare_jobs import keys, rounds
 from nvflare_jobs.kept import BESIDE, GLOBAL, Kept
+from nvflare_jobs.wire import Wire
 
 ENCRYPTED, OPEN = "encrypted", "open"  # as in nvflare_jobs/site.py
 ANSWERS, PROGRESS = "answers.json", "fedsynth"
@@ -56,6 +57,7 @@ class Rounds(Progress, FedAvg):
         self.sites, self.quorum, self.grace_s = sites, quorum, grace_s
 
     def run(self) -> None:
+        self.aggregator.wire.watch(self.engine)
         super().run()
         if self.persistor.done == self.start_round + self.num_rounds:
             rounds.complete(run_dir(self.fl_ctx))
@@ -143,6 +145,7 @@ class Aggregate(ModelAggregator):
         super().__init__()
         self.algorithm, self.sites, self.quorum, self.encryption = algorithm, sites, quorum, encryption
         self.records: list[dict[str, Any]] = []
+        self.wire = Wire()
         self._built: Any = None
         self._updates: list[FLModel] = []
         self._resumed = 0
@@ -223,7 +226,8 @@ class Aggregate(ModelAggregator):
 
     def _write_round(self, sites: dict[str, Any], left_out: dict[str, str]) -> None:
         """FLARE's own metrics file leaves the sites out where the aggregator is not FLARE's."""
-        record = {"round": self._round, "sites": sites, "seconds": round(time.monotonic() - self._began, 2)}
+        seconds = round(time.monotonic() - self._began, 2)
+        record = {"round": self._round, "sites": sites, "seconds": seconds, "traffic": self.wire.take()}
         record |= {"left_out": left_out} if left_out else {}
         record |= {"resumed": True} if self._resumed == record["round"] and self._resumed else {}
         self.records.append(record)

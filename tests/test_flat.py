@@ -40,6 +40,13 @@ def test_other_numbers_of_a_site_are_kept_but_not_averaged():
     assert found == {"north/epsilon": 1.5, "north/loss/g": 1.0, "loss/g": 1.0, "sites": 1}
 
 
+def test_what_was_sent_is_told_by_site_and_as_a_sum():
+    traffic = {"north": {"bytes_up": 10, "bytes_down": 30}, "east": {"bytes_up": 5, "bytes_down": 31}}
+    found = round_metrics({"round": 0, "sites": {}, "traffic": traffic})
+    assert found == {"sites": 0, "north/bytes_up": 10, "north/bytes_down": 30, "east/bytes_up": 5, "east/bytes_down": 31,
+                     "bytes_up": 15, "bytes_down": 61}  # fmt: skip
+
+
 def row(name, trained_on, site, value, **more):
     known = {"use": "c", "name": name, "trained_on": trained_on, "model": "", "site": site, "seed": 1}
     return known | {"metrics": {"auroc": value}, "n": {"auroc": 9}} | more

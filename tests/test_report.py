@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from markupsafe import escape
 
+from fedsynth.dataset import ImageSet
 from fedsynth.errors import UserError
 from fedsynth.measuretable import GIVES_AWAY
 from fedsynth.params import Params
-from fedsynth.report import duration, listed, page
+from fedsynth.report import Trained, duration, listed, page
 from fedsynth.stages.report import report
 from fedsynth.usetable import number, percent
 from tests.sets import make_set, tiny_params
@@ -125,6 +126,18 @@ def test_the_pictures_table_and_numbers_are_written_beside_the_page(root, text):
 def test_the_headline_is_what_the_rows_say(text):
     assert re.search(r'class="big">78\N{NO-BREAK SPACE}%</span><span class="soft">retained by vae', text)
     assert re.search(r'class="big">75\N{NO-BREAK SPACE}%</span><span class="soft">of the gap closed', text)
+
+
+def test_the_bytes_of_each_site_stand_with_the_model_and_are_missing_where_no_round_has_them(text, root):
+    assert "this training's rounds have no bytes" in text
+    measured = history(sites=SITES)
+    for record in measured["rounds"]:
+        record["traffic"] = {SITES[0]: {"bytes_up": 812_000, "bytes_down": 1_600_000, "bytes_asking": 90}}
+    model = {**json.loads((root / "models" / NAMES[0] / "model.json").read_text()), "name": NAMES[0]}
+    synthetic = ImageSet.load(root / "data" / "synthetic" / NAMES[0])
+    shown = page(params(), {"sites": {s: verdict() for s in SITES}, "used": list(SITES)}, [],
+                 {NAMES[0]: Trained(model, measured, synthetic)}, simulation=False)  # fmt: skip
+    assert "<td>1.6 MB</td><td>812 kB</td><td>90 B</td>" in shown
 
 
 def test_an_audit_that_was_not_made_is_missing_in_every_line_and_said_to_be(text):

@@ -56,13 +56,17 @@ def left(folder: Path) -> list[list[str]]:
 
 
 def test_a_job_runs_its_rounds_shows_each_site_live_and_brings_back_the_global_model(tmp_path):
-    job = training(tmp_path, {})
+    initial = {"w": np.zeros((2, 3), np.float32), "large": np.zeros((600, 500), np.float32)}
+    job = training(tmp_path, {}, initial=initial)
     events = []
     with federation.connect(settings(tmp_path), tmp_path / "work") as connected:
         result = federation.run(connected, job, build.token(job), SITES, tmp_path / "result", events.append)
     rounds = [e for e in events if e.kind == "round"]
     assert [e.round for e in rounds] == [0, 1, 2]
     assert rounds[2].sites == {"east": {"loss/net": 6.0, "weight": 1.0}, "north": {"loss/net": 7.0, "weight": 1.0}}
+    for of in (traffic for event in rounds for traffic in event.traffic.values()):  # measured: the arrays, and what FLARE adds
+        assert all(1 < of[way] / sum(a.nbytes for a in initial.values()) < 1.03 for way in ("bytes_up", "bytes_down"))
+    assert [sorted(event.traffic) for event in rounds] == [SITES] * 3
     assert events[-1].status == "FINISHED:COMPLETED"
     np.testing.assert_array_equal(weights.load(result / GLOBAL)["w"], np.full((2, 3), 3.0, np.float32))  # three rounds of a mean of ones
     assert left(tmp_path) == []
