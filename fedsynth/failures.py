@@ -33,6 +33,7 @@ WORDS = {
     "PrivacyError": "privacy",
     "ParamsError": "version",
     "ValidationError": "version",
+    "CodingError": "version",
     "ProcessDied": "died",
     "MemoryError": "memory",
     "OutOfMemoryError": "memory",

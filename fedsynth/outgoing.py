@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from fedsynth.coding import fitting
+from fedsynth.compression import CodingError, Compression
 from fedsynth.errors import UserError
 from fedsynth.failures import FAILURES
 from fedsynth.manifest import COLUMNS
@@ -391,6 +393,18 @@ def leave_feedback(feedback: np.ndarray, received: tuple[int, ...]) -> np.ndarra
     if allowed.dtype != np.float32:
         raise LeakError("feedback may not leave the site: its numbers are longer than those that were sent")
     return allowed
+
+
+def leave_coded(coded: Mapping[str, np.ndarray], by: Compression, allowed: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Coded arrays as they may leave: of the closed form that the coding has for what the centre sent, and no more bytes than that in
+    float32. Raises LeakError otherwise."""
+    try:
+        fitting(by, coded, allowed)
+    except CodingError as error:
+        raise LeakError(f"the coded difference may not leave the site: {error}") from None
+    if sum(a.nbytes for a in coded.values()) > 4 * sum(int(np.prod(shape)) for shape in allowed.values()):
+        raise LeakError("the coded difference may not leave the site: it is larger than what it codes")
+    return dict(coded)
 
 
 MODELS: list[type[Closed]] = [Failed, Row, Spread, Measured, Moments, Measures, *JOBS.values()]

@@ -212,18 +212,26 @@ class Training(Strict):
     bf16: bool = False  # autocast; faster only where a site's processor has instructions for it: docs/decisions/0002
 
 
+class Compression(Strict):
+    """How arrays travel: codings of fedsynth/compression; without one they travel as they are."""
+
+    up: Block | None = None  # a site's differences
+    down: Block | None = None  # the global parameters
+
+
 class Model(Strict):
     family: Block
     algorithm: Block = Block(class_path="fedsynth.algorithms.fedavg.FedAvg")
     training: Training
     privacy: Block | None = None  # a mechanism of fedsynth/privacy; without one no epsilon holds
+    compression: Compression | None = None
     encryption: Block | None = None  # of what a site sends (fedsynth/privacy/he.py): the server sees the sum of the sites alone
 
     @model_validator(mode="after")
     def _summed(self) -> Model:
         if self.encryption is None:
             return self
-        if getattr(self, "compression", None) is not None:
+        if self.compression is not None:
             raise ValueError("encryption and compression do not go together: the server cannot add what is compressed; leave one out")
         from fedsynth.privacy.he import SUMMED
 

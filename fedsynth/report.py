@@ -136,6 +136,7 @@ def family(params: Params, name: str, trained: Trained, real: dict[str, dict[str
         "facts": {
             "algorithm": block(model["algorithm"]),
             "training": f"{rounds} rounds of {training['epochs']:g} local epochs, batches of {training['batch']}",
+            **({"compression": coded} if (coded := compression(model)) else {}),
             "time": duration(history["seconds"]),
             "synthetic images": str(len(trained.synthetic)),
             "FLARE job": model["job_id"],
@@ -150,6 +151,11 @@ def family(params: Params, name: str, trained: Trained, real: dict[str, dict[str
         "classes": {label: [part[label] for part in (real, synthetic) if part] for label in params.image.labels},
         "curves": curves.losses(history, sites),
     }
+
+
+def compression(model: dict[str, Any]) -> str:
+    """ "up TopK (share = 0.0625), down Quantize (bits = 2)", or nothing."""
+    return ", ".join(f"{way} {block(call)}" for way, call in (model.get("compression") or {}).items() if call)
 
 
 def breakable(name: str) -> Markup:

@@ -16,6 +16,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fedsynth import checkpoint
 from fedsynth.algorithms import Algorithm
+from fedsynth.coding import Uplink
+from fedsynth.compression import Compression
 from fedsynth.dataset import batches
 from fedsynth.families import Family, Phase
 from fedsynth.optimizer import LeanAdamW
@@ -30,7 +32,7 @@ class Update:
     """What one round yields: `difference` by parameter name, mean `losses` by player, the number of images seen as `weight`.
 
     `score`: peak signal-to-noise ratio in dB. With a mechanism of privacy: what the training has spent so far as `epsilon`, and no losses
-    but those that it lets out.
+    but those that it lets out. `coded`: the difference as it travels, and by what it was coded, where a compression was asked for.
     """
 
     difference: dict[str, np.ndarray]
@@ -39,6 +41,7 @@ class Update:
     weight: float
     epsilon: float | None = None
     score: float | None = None  # on validation images, where the algorithm weighs by it
+    coded: tuple[dict[str, np.ndarray], Compression] | None = None
 
 
 def averaging(ema: float) -> Callable[[Any, Any, Any], None]:
@@ -85,7 +88,7 @@ class Trainer:
 
     def __init__(self, family: Family, algorithm: Algorithm, training: Training, x: Tensor, y: Tensor, given: Tensor | None, seed: int,
                  state: Path | None = None, privacy: Mechanism | None = None, held_out: Batch | None = None,
-                 subjects: Tensor | None = None):  # fmt: skip
+                 subjects: Tensor | None = None, compression: Compression | None = None):  # fmt: skip
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.family = family.to(self.device)
         self.algorithm, self.training, self.state, self.privacy = algorithm, training, state, privacy
@@ -102,6 +105,7 @@ class Trainer:
         self.steps = max(1, math.ceil(training.epochs * len(x) / training.batch))  # of a round
         if privacy is not None:
             privacy.protect(self.family, dict(self.optimizers), training, len(x), self.steps, subjects)
+        self.uplink = Uplink(compression) if compression is not None else None
         self.rounds_done: int | None = None  # none in this process yet
         self.view: tuple[Tensor, Tensor | None] | None = None  # what a phase's losses take in place of the images
 
@@ -127,6 +131,7 @@ class Trainer:
         if self.privacy is not None:
             resting = self._resting(phase)
             leaves |= self.privacy.release({name: a for name, a in leaves.items() if name.rpartition(":")[2] not in resting})
+        coded = self._coded(leaves, last=number == self.training.rounds - 1)
         self.rounds_done = number + 1
         self._keep()  # with what was spent, before anything leaves
         return Update(
@@ -136,7 +141,14 @@ class Trainer:
             float(len(self.x)),
             None if self.privacy is None else self.privacy.spent(),
             self._score(),
+            coded,
         )
+
+    def _coded(self, difference: dict[str, np.ndarray], last: bool) -> tuple[dict[str, np.ndarray], Compression] | None:
+        """Nothing of a training that diverged: the difference itself says so (fedsynth/outgoing.py)."""
+        if self.uplink is None or not all(np.isfinite(d).all() for d in difference.values()):
+            return None
+        return self.uplink.encode(difference, last)
 
     def _score(self) -> float | None:
         """10 log10(2^2 / error) of the model as trained here; by the same noise in each round, which costs the training none of its own."""
@@ -240,6 +252,8 @@ class Trainer:
         }
         if self.privacy is not None:
             state["privacy"] = self.privacy.state()
+        if self.uplink is not None:
+            state["rest"] = {name: torch.from_numpy(rest) for name, rest in self.uplink.rest.items()}
         checkpoint.save(self.state, state)
 
     def _restore(self, number: int) -> None:
@@ -257,4 +271,6 @@ class Trainer:
         self.algorithm.load_state(state["algorithm"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["rng"])
+        if self.uplink is not None:
+            self.uplink.rest = {name: rest.numpy() for name, rest in state.get("rest", {}).items()}
         self.rounds_done = state["rounds_done"]

@@ -20,6 +20,9 @@ from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.widgets.info_collector import InfoCollector
 from safetensors.numpy import load_file, save_file
 
+from fedsynth.coding import WHOLE, Downlink, decode
+from fedsynth.compression import Arrays as Coded
+from fedsynth.compression import CodingError, Compression
 from fedsynth.failures import FAILURES
 from fedsynth.params import Block, Image
 from nvflare_jobs import keys, rounds
@@ -79,9 +82,11 @@ class Rounds(Progress, FedAvg):
                    callback: Callable[[FLModel], None] | None = None) -> None:  # fmt: skip
         last, job = data.current_round == self.start_round + self.num_rounds - 1, question(self.fl_ctx)
         out = copy.copy(data)
-        out.params = {name: data.params[name] for name in self.aggregator.built.sends(list(data.params), last)}
-        out.meta = (data.meta or {}) | {"job": job}
-        self.aggregator.begin(data.current_round, out.params, targets, job, last)
+        arrays = {name: data.params[name] for name in self.aggregator.built.sends(list(data.params), last)}
+        out.params, have, about = self.aggregator.coded(arrays, data.current_round, targets)
+        # a site that has the message before has the question, too, and knows it by heart
+        out.meta = (data.meta or {}) | about | ({} if "since" in about.get("coding", {}) else {"job": job})
+        self.aggregator.begin(data.current_round, have, targets, job, last)
         self.broadcast_model(out, task_name, targets, min_responses=min(self.quorum, len(targets)), timeout=timeout,
                              wait_time_after_min_received=self.grace_s, blocking=False, callback=callback)  # fmt: skip
 
@@ -138,12 +143,14 @@ class Aggregate(ModelAggregator):
     `algorithm` is the block of params.yaml as JSON text: FLARE would build a mapping with a class_path before it reached us.
     With `encryption` (a block as text, or "") `total` and `opened` put the sites' mean in the place of what each of them has sent.
     A round counts with `quorum` of `sites`: where one fails, FLARE goes on with the others' for as long as it takes to end the job, and a
-    round with fewer would become the global model.
+    round with fewer would become the global model. `compression`: models.<name>.compression, as JSON text, or nothing.
     """
 
-    def __init__(self, algorithm: str, sites: list[str], quorum: int, encryption: str = ""):
+    def __init__(self, algorithm: str, sites: list[str], quorum: int, encryption: str = "", compression: str = ""):
         super().__init__()
-        self.algorithm, self.sites, self.quorum, self.encryption = algorithm, sites, quorum, encryption
+        self.algorithm, self.sites, self.quorum, self.encryption, self.compression = algorithm, sites, quorum, encryption, compression
+        self._answered: set[str] = set()  # in the round before: these sites have what was sent in it
+        self._downlink: Downlink | None = None
         self.records: list[dict[str, Any]] = []
         self.wire = Wire()
         self._built: Any = None
@@ -160,6 +167,18 @@ class Aggregate(ModelAggregator):
         if self._built is None:
             self._built = Block(**json.loads(self.algorithm)).build()
         return self._built
+
+    def _by(self, way: str) -> Compression | None:
+        block = json.loads(self.compression or "{}").get(way)
+        return Block(**block).build() if block else None
+
+    def coded(self, arrays: dict[str, np.ndarray], number: int, targets: list[str]) -> tuple[Coded, Coded, dict[str, Any]]:
+        """What goes out in round `number`, the arrays that the sites then have, and what they must be told of it."""
+        if (by := self._by("down")) is None:
+            return arrays, arrays, {}
+        self._downlink = self._downlink or Downlink(by)
+        sent, about = self._downlink.encode(arrays, number, follows=set(targets) <= self._answered)
+        return sent, self._downlink.have, {"coding": about}
 
     def begin(self, number: int, sent: dict[str, np.ndarray], targets: list[str], job: dict[str, Any], last: bool) -> None:
         """A round begins, with what is `sent` to `targets` for the question `job`."""
@@ -206,8 +225,10 @@ class Aggregate(ModelAggregator):
                 left_out[site] = f"failed: {FAILURES.get(failure, FAILURES['error'])}"
             else:
                 answers.append(model)
+        self._answered = {model.meta["client_name"] for model in self._updates}
         updates = [(m.meta["client_name"], float(m.meta.get("weight", "nan")), m.params) for m in answers]
-        good, bad = check(updates, {name: np.shape(a) for name, a in self._sent.items()})
+        by = self._by("up")
+        good, bad = check(updates, {name: np.shape(a) for name, a in self._sent.items()}, WHOLE if by and self._last else by)
         left_out |= bad
         needed = min(self.quorum, len(self._targets))
         if len(good) < needed:
@@ -227,7 +248,8 @@ class Aggregate(ModelAggregator):
     def _write_round(self, sites: dict[str, Any], left_out: dict[str, str]) -> None:
         """FLARE's own metrics file leaves the sites out where the aggregator is not FLARE's."""
         seconds = round(time.monotonic() - self._began, 2)
-        record = {"round": self._round, "sites": sites, "seconds": seconds, "traffic": self.wire.take()}
+        traffic = {site: counts for site, counts in self.wire.take().items() if site in self.sites}
+        record = {"round": self._round, "sites": sites, "seconds": seconds, "traffic": traffic}
         record |= {"left_out": left_out} if left_out else {}
         record |= {"resumed": True} if self._resumed == record["round"] and self._resumed else {}
         self.records.append(record)
@@ -245,15 +267,20 @@ def _weight(model: FLModel) -> float:
     return weight if np.isfinite(weight) else 0.0
 
 
-def check(updates: list[Update], shapes: dict[str, tuple[int, ...]]) -> tuple[list[Update], dict[str, str]]:
-    """The updates that fit the global parameters, and for each other site why its update is left out."""
+def check(updates: list[Update], shapes: dict[str, tuple[int, ...]], by: Compression | None = None) -> tuple[list[Update], dict[str, str]]:
+    """The updates that fit the global parameters, decoded where they were coded `by` something, and for each other site why its update is
+    left out."""
     good, bad = [], {}
-    for update in updates:
-        site, weight, difference = update
+    for site, weight, arrays in updates:
+        try:
+            difference = arrays if by is None else decode(by, arrays, shapes)
+        except CodingError as error:
+            bad[site] = f"sent what cannot be decoded: {error}; does it run the same version?"
+            continue
         if why := _unusable(weight, difference, shapes):
             bad[site] = why
         else:
-            good.append(update)
+            good.append((site, weight, difference))
     return good, bad
 
 

@@ -22,6 +22,7 @@ from nvflare.fuel.f3.mpm import MainProcessMonitor as mpm
 
 from fedsynth import failures, outgoing
 from fedsynth import manifest as table
+from fedsynth.compression import Compression
 from fedsynth.dataset import ImageSet
 from fedsynth.params import Block, Params
 from fedsynth.settings import Settings, SettingsError
@@ -153,14 +154,17 @@ class Site:
         flare.send(FLModel(params=NOTHING, meta={"answer": allowed}))
 
     def update(self, difference: Arrays, received: Arrays, facts: dict[str, Any], players: Collection[str],
-               encryption: Any = None, equal: bool = False) -> None:  # fmt: skip
+               encryption: Any = None, equal: bool = False, coded: tuple[Arrays, Compression] | None = None) -> None:  # fmt: skip
         """Send a round's difference, the losses of its players, the epsilon that was spent and the score that was reached, if any.
 
         With `encryption` (fedsynth/privacy/he.py) the difference times its weight (1 where sites count `equal`), which the server can add
-        and not read.
+        and not read. `coded`: the difference as it travels, and by what it was coded, where it was.
         """
         allowed = outgoing.leave("train", facts, players, self.min_cell, self.cells)
-        arrays = outgoing.leave_arrays(difference, {name: a.shape for name, a in received.items()})
+        shapes = {name: a.shape for name, a in received.items()}
+        arrays = outgoing.leave_arrays(difference, shapes)
+        if coded is not None:
+            arrays = outgoing.leave_coded(*coded, shapes)
         metrics = {f"loss/{player}": loss for player, loss in allowed["losses"].items()}
         metrics |= {"steps": float(allowed["steps"]), "weight": allowed["weight"]}
         metrics |= {name: allowed[name] for name in ("epsilon", "score") if allowed.get(name) is not None}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def work(site: Site) -> None:
     import torch
 
+    from fedsynth.coding import Received
     from fedsynth.params import Model
     from fedsynth.train import Trainer
 
@@ -22,7 +23,7 @@ def work(site: Site) -> None:
     real = site.validated_set()
     train = real.split("train")
     torch.manual_seed(site.params.seed)
-    algorithm = model.algorithm.build()
+    algorithm, compression = model.algorithm.build(), model.compression
     trainer = Trainer(
         model.family.build(**image.context()),
         algorithm,
@@ -33,12 +34,17 @@ def work(site: Site) -> None:
         privacy=model.privacy.build() if model.privacy else None,
         held_out=tensors(real.split("val"), image) if algorithm.weighting == "validation" else None,
         subjects=torch.from_numpy(train.subjects()),
+        compression=compression.up.build() if compression and compression.up else None,
     )
     encryption = model.encryption.build() if model.encryption else None
+    downlink = Received(compression.down.build()) if compression and compression.down else None
     for received in site.tasks():
-        update = trainer.round(received.params, received.current_round)
+        number, incoming = received.current_round, received.params
+        if downlink is not None:
+            incoming = downlink.decode(incoming, number, received.meta["coding"])
+        update = trainer.round(incoming, number)
         facts = {"losses": update.losses, "steps": update.steps, "weight": update.weight, "epsilon": update.epsilon, "score": update.score}
-        site.update(update.difference, received.params, facts, trainer.players, encryption, algorithm.weighting == "equal")
+        site.update(update.difference, incoming, facts, trainer.players, encryption, algorithm.weighting == "equal", update.coded)
 
 
 def tensors(images: ImageSet, image: Image) -> Batch:

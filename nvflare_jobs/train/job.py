@@ -35,7 +35,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
         job = exchange.prepare(folder, params, name, config, initial, shares(params, validation), settings.thin)
     else:
         job = build.train(folder, f"train_{name}", sites, params.consortium, config, config["model"]["algorithm"], initial, rounds,
-                          thin=settings.thin)  # fmt: skip
+                          thin=settings.thin, compression=config["model"]["compression"])  # fmt: skip
     if params.models[name].encryption and settings.federation == "simulator":
         keys.simulate(settings.state)
     began = time.monotonic()
@@ -63,6 +63,11 @@ def begin(params: Params, name: str) -> Arrays:
     if params.image.may_lack and not getattr(family, "may_lack", ()):
         raise centre.StageError(f"image.may_lack: {model.family.class_path} cannot leave a channel out of its loss; take another family")
     family.phase(0, model.training.rounds)  # raises where there are too few rounds
+    for block in (model.compression.up, model.compression.down) if model.compression else ():
+        if block:
+            block.build()  # an argument that it has not is said here, not at every site
+            if algorithm.job == "exchange":
+                raise centre.StageError(f"{model.algorithm.class_path} exchanges no parameters; take models.{name}.compression out")
     algorithm.check(family, model.training.rounds, model.privacy is not None)
     if model.privacy:
         model.privacy.build().check(family)

@@ -1,0 +1,231 @@
+"""What a site sends and receives in a round against how good the images become: for choosing models.<name>.compression.
+
+    python benchmarks/communication.py --plot docs/pictures/communication.png
+
+Small phantoms at three sites, the same diffusion for every scheme, the real loop and the real codings in one process without FLARE. Bytes
+are those of the arrays as FLARE's own encoder writes them, in the mean of a training's rounds and sites; a job adds a few kB for itself.
+FID is to the held-out images of all sites in the features of a classifier trained on all real training images. One process, one thread;
+seconds are CPU seconds of all sites.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from nvflare.app_common.decomposers import numpy_decomposers
+from nvflare.fuel.utils import fobs
+
+from fedsynth import curves
+from fedsynth import params as config
+from fedsynth.coding import Downlink, Received, decode
+from fedsynth.compression.cast import Cast
+from fedsynth.compression.quantize import Quantize
+from fedsynth.compression.topk import TopK
+from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.history import sized
+from fedsynth.measures.fid import fid
+from fedsynth.stages.ingest import ingest
+from fedsynth.train import Trainer
+
+# scheme -> what is coded up and down, by which share of the rounds, with how many times the local epochs
+SCHEMES: dict[str, tuple[Any, Any, float]] = {
+    "float32": (None, None, 1),
+    "float16": (Cast, Cast, 1),
+    "8 bit": (lambda: Quantize(8), lambda: Quantize(8), 1),
+    "4 bit": (lambda: Quantize(4), lambda: Quantize(4), 1),
+    "2 bit": (lambda: Quantize(2), lambda: Quantize(2), 1),
+    "top 1/16 up, 2 bit down": (lambda: TopK(1 / 16), lambda: Quantize(2), 1),
+    "half of the rounds": (None, None, 2),
+    "half of the rounds, 4 bit": (lambda: Quantize(4), lambda: Quantize(4), 2),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--params", default="params.yaml")
+    parser.add_argument("--model", default="diffusion")
+    parser.add_argument("--size", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--epochs", type=float, default=4)
+    parser.add_argument("--images", type=int, default=1500, help="synthetic images")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--only", nargs="+", choices=[*SCHEMES], default=[*SCHEMES])
+    parser.add_argument("--rows", type=Path, help="a file of JSON lines: what it holds already is not computed again")
+    parser.add_argument("--plot", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    numpy_decomposers.register()
+    params = smaller(arguments)
+    sites = images(params)
+    features = extractor(params, sites)
+    rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()] if arguments.rows and arguments.rows.is_file() else []
+    for name in arguments.only:
+        for seed in arguments.seeds:
+            if not any((row["scheme"], row["seed"]) == (name, seed) for row in rows):
+                rows.append(scheme(params, sites, features, name, seed, arguments.images))
+                print(json.dumps(rows[-1]), flush=True)
+                if arguments.rows:
+                    arguments.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = summary(rows)
+    print(markdown(table))
+    if arguments.plot:
+        arguments.plot.parent.mkdir(parents=True, exist_ok=True)
+        arguments.plot.write_bytes(picture(table))
+
+
+def smaller(arguments: Any) -> config.Params:
+    raw = yaml.safe_load(Path(arguments.params).read_text())
+    raw["image"]["size"] = [arguments.size] * len(raw["image"]["size"])
+    raw["models"] = {"model": raw["models"][arguments.model]}
+    for site in raw["source"]["args"]["sites"].values():
+        site["images"] = max(48, site["images"] // 2)
+    raw["models"]["model"]["training"] |= {"rounds": arguments.rounds, "epochs": arguments.epochs}
+    return config.Params.model_validate(raw)
+
+
+def images(params: config.Params) -> dict[str, ImageSet]:
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        ingest(params, Path(folder))
+        loaded = {path.name: ImageSet.load(path) for path in sorted(Path(folder).iterdir())}
+        return {site: ImageSet(s.manifest, np.array(s.images)) for site, s in loaded.items()}
+
+
+def extractor(params: config.Params, sites: dict[str, ImageSet]) -> Callable[[torch.Tensor], np.ndarray]:
+    image = params.image
+    use = params.score.uses["classification"].build(**image.context())
+    pooled = concatenate([s.split("train") for s in sites.values()])
+    x, of = torch.tensor(pooled.images), image.index(image.images)
+    net = use.fit(x[:, of], x[:, image.index(image.masks)], torch.from_numpy(pooled.labels(image)), 1).eval()
+
+    def features(x: torch.Tensor) -> np.ndarray:
+        with torch.no_grad():
+            return np.concatenate([net.embed(part[:, of]).numpy() for part in x.split(200)])
+
+    return features
+
+
+def scheme(params: config.Params, sites: dict[str, ImageSet], features: Any, name: str, seed: int, n: int) -> dict[str, Any]:
+    """One training and its row."""
+    make_up, make_down, fewer = SCHEMES[name]
+    model = params.models["model"].model_copy(deep=True)
+    model.training.rounds = round(model.training.rounds / fewer)
+    model.training.epochs *= fewer
+    began = time.process_time()
+    torch.manual_seed(seed)
+    family = model.family.build(**params.image.context())
+    up, down = make_up and make_up(), make_down and make_down()
+    trainers = []
+    for number, images in enumerate(sites.values()):
+        train = images.split("train")
+        x, y = torch.tensor(train.channels(params.image, params.image.generated)), torch.from_numpy(train.labels(params.image))
+        own = model.family.build(**params.image.context())
+        trainers.append(Trainer(own, model.algorithm.build(), model.training, x, y, None, 100 * seed + number, compression=up))
+    server, link, received = model.algorithm.build(), Downlink(down), [Received(down) for _ in trainers]
+    current = server.prepare({n: p.detach().numpy().copy() for n, p in server.parameters(family).items()})
+    sent = {"up": 0, "down": 0}
+    for number in range(model.training.rounds):
+        message, about = link.encode(current, number, number > 0) if down else (current, {})
+        updates = []
+        for place, trainer in enumerate(trainers):
+            incoming = received[place].decode(message, number, about) if down else message
+            torch.manual_seed(1000 * seed + 10 * number + place)
+            update = trainer.round(incoming, number)
+            difference = update.difference
+            if update.coded:
+                coded, by = update.coded
+                difference = decode(by, coded, {n: a.shape for n, a in incoming.items()})
+            updates.append((str(place), update.weight, difference))
+            sent["up"] += len(fobs.dumps(update.coded[0] if update.coded else difference))
+            sent["down"] += len(fobs.dumps([message, about]))
+        change = server.aggregate(updates)
+        current = {n: a + change[n] for n, a in current.items()}
+    cpu = time.process_time() - began
+    with torch.no_grad():
+        for key, parameter in server.parameters(family).items():
+            parameter.copy_(torch.from_numpy(current[key]))
+    drawn = sample(family.eval(), params, n)
+    real = torch.tensor(concatenate([s.split(part) for s in sites.values() for part in ("val", "test")]).images)
+    rounds = params.models["model"].training.rounds * len(trainers)  # those of float32: what a whole training sends is what counts
+    return {"scheme": name, "seed": seed, "up": sent["up"] / rounds, "down": sent["down"] / rounds,
+            "fid": fid(features(real), features(drawn)), "seconds": cpu}  # fmt: skip
+
+
+def sample(family: Any, params: config.Params, n: int) -> torch.Tensor:
+    """Classes in the shares of the sites' images do not matter here: the same for every scheme, in equal shares."""
+    y = torch.arange(n) % len(params.image.labels)
+    with torch.no_grad():
+        drawn = torch.cat([family.sample(part, None, torch.Generator().manual_seed(i)) for i, part in enumerate(y.split(250))])
+    whole = torch.zeros(n, len(params.image.channels), *params.image.size)
+    whole[:, params.image.index(params.image.generated)] = drawn
+    return whole
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line for each scheme, means over the seeds, beside float32."""
+    found = {}
+    for name in dict.fromkeys(row["scheme"] for row in rows):
+        of = [row for row in rows if row["scheme"] == name]
+        found[name] = {key: float(np.mean([row[key] for row in of])) for key in ("up", "down", "fid", "seconds")}
+        found[name] |= {"scheme": name, "low": min(r["fid"] for r in of), "high": max(r["fid"] for r in of), "seeds": len(of)}
+    plain = found["float32"]
+    for line in found.values():
+        line["fewer"] = (plain["up"] + plain["down"]) / (line["up"] + line["down"])
+        line["worse"] = line["fid"] / plain["fid"] - 1
+    return list(found.values())
+
+
+def markdown(table: list[dict[str, Any]]) -> str:
+    head = "| scheme | down, a round and site | up | fewer bytes | FID | to float32 | CPU s |\n|---|---:|---:|---:|---:|---:|---:|\n"
+    lines = [
+        f"| {of['scheme']} | {sized(of['down'])} | {sized(of['up'])} | {of['fewer']:.1f} × "
+        f"| {of['fid']:.3f} ({of['low']:.3f} to {of['high']:.3f}) | {100 * of['worse']:+.0f} % | {of['seconds']:.0f} |"
+        for of in table
+    ]
+    return head + "\n".join(lines)
+
+
+def picture(table: list[dict[str, Any]]) -> bytes:
+    """FID against bytes: further left is less traffic, further down are better images; the corner of the goal is marked."""
+    from matplotlib.figure import Figure
+
+    with curves.plain():
+        figure = Figure(figsize=(6.4, 3.7))
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.11, right=0.97, bottom=0.17, top=0.95)
+        plain = next(of for of in table if of["scheme"] == "float32")
+        whole = (plain["up"] + plain["down"]) / 1e3
+        axes.axvline(whole / 8, color="#a63f00", linewidth=1, linestyle="--")
+        axes.axhline(1.05 * plain["fid"], color="#a63f00", linewidth=1, linestyle="--")
+        axes.annotate(
+            "goal: 8 times fewer bytes, FID at most 5 % worse", (0.02, 0.03), xycoords="axes fraction", color="#a63f00", fontsize=8
+        )
+        for of in table:
+            x = (of["up"] + of["down"]) / 1e3
+            good = x <= whole / 8 and of["fid"] <= 1.05 * plain["fid"]
+            axes.plot([x, x], [of["low"], of["high"]], color="#5c646d", linewidth=1)
+            axes.plot(x, of["fid"], "o", color="#00694d" if good else "#5c646d", markersize=7)
+            right = x > whole / 2
+            axes.annotate(of["scheme"], (x, of["fid"]), xytext=(-8 if right else 8, 4), textcoords="offset points", fontsize=8,
+                          ha="right" if right else "left")  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("kB that a site sends and receives, in the mean of the rounds of float32")
+        axes.set_ylabel("FID (range of the seeds)")
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        return curves.saved(figure, format="png", dpi=160)
+
+
+if __name__ == "__main__":
+    main()
