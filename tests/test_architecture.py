@@ -82,6 +82,8 @@ PLUMBING = {
     *(f"nvflare_jobs/{name}.py" for name in ("__init__", "build", "centre", "federation", "installed", "kept", "keys", "local")),
     *(f"nvflare_jobs/{name}.py" for name in ("provisioned", "rounds", "simulator")),
     "nvflare_jobs/wire.py",  # counts what passes
+    "fedsynth/coding.py",  # changes what `train` computes, which lists it; the other jobs code nothing
+    *(str(path.relative_to(ROOT)) for path in (ROOT / "fedsynth" / "compression").glob("*.py")),
 }
 
 
@@ -104,6 +106,10 @@ def file_of(module: str) -> str | None:
 
 def stages() -> dict[str, dict]:
     return {name: stage.get("do", stage) for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()}
+
+
+def test_what_codes_arrays_is_among_the_code_of_the_one_stage_that_sends_coded_ones():
+    assert {"fedsynth/coding.py", "fedsynth/compression"} <= set(stages()["train"]["deps"])
 
 
 @pytest.mark.parametrize("name", [name for name in stages() if name != "source"])  # that one is never skipped
