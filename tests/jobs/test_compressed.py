@@ -29,7 +29,7 @@ def make(tmp_path, monkeypatch):
     monkeypatch.setattr(server, "run_dir", lambda fl_ctx: tmp_path)
 
     def aggregator(sites: list[str], quorum: int = 1, **compression):
-        made = server.Aggregate(FEDAVG, sites, quorum, json.dumps(compression) if compression else "")
+        made = server.Aggregate(FEDAVG, sites, quorum, compression=json.dumps(compression) if compression else "")
         made.fl_ctx = None
         return made
 
