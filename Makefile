@@ -22,7 +22,7 @@ lint: $(STAMP)
 # The stamp is last: a set-up that was interrupted is taken up again. Prefect's database is made here once, not in the first run.
 $(STAMP): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[centre,dicom,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[centre,dicom,he,dev]"
 	DO_NOT_TRACK=true $(BIN)/prefect server database upgrade -y > /dev/null
 	@touch $(STAMP)
 
