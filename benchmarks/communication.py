@@ -1,6 +1,6 @@
 """What a site sends and receives in a round against how good the images become: for choosing models.<name>.compression.
 
-    python benchmarks/communication.py --plot docs/pictures/communication.png
+    python benchmarks/communication.py --plot docs/images/communication.png
 
 Small phantoms at three sites, the same diffusion for every scheme, the real loop and the real codings in one process without FLARE. Bytes
 are those of the arrays as FLARE's own encoder writes them, in the mean of a training's rounds and sites; a job adds a few kB for itself.
