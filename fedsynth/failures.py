@@ -27,6 +27,7 @@ WORDS = {
     "SetError": "data",
     "NotValidated": "not_validated",
     "SettingsError": "settings",
+    "EncryptionError": "settings",
     "PermissionError": "settings",
     "LeakError": "withheld",
     "Diverged": "diverged",

@@ -209,6 +209,12 @@ class Measured(Counted):
     high: Number | None
     n: Annotated[dict[Name, Cell], Field(max_length=8)]
 
+    def of_some(self, min_cell: int, held_out: int) -> None:
+        """Where all but a few of the held-out images have a value, their number would say how few have none: it is told as all of them."""
+        real = self.n.get("real")
+        if "members" not in self.n and isinstance(real, int) and 0 < held_out - real < min_cell:
+            self.n = self.n | {"real": held_out}
+
     def withheld(self, min_cell: int) -> None:
         """A number that rests on few images says too much of each."""
         if any(isinstance(n, str) or 0 < n < min_cell for n in self.n.values()):
@@ -266,6 +272,7 @@ class Measures(Closed):
     def withheld(self, min_cell: int, cells: Shown, hides: bool) -> None:
         for name, value in self.values.items():
             counts_images = name.startswith("copies_")
+            value.of_some(min_cell, _total(cells, "val", "test") if not hides else 0)
             value.withheld(min_cell)
             if counts_images:
                 value.hide_floor(min_cell)

@@ -175,9 +175,12 @@ class Trainer:
         return found
 
     def _resting(self, phase: Phase) -> set[str]:
-        """The parameters that cannot have changed in a round, whatever the images: no noise is needed on them, and it would move them."""
+        """The parameters that cannot have changed in a round, whatever the images: no noise is needed on them, and it would move them.
+
+        Not a local one: what the last round tells of it is all that it has learned since the beginning.
+        """
         stepping = {p for name in phase.players for p in self.players[name].parameters()}
-        return {name for name, p in self.family.named_parameters() if p not in stepping}
+        return {name for name, p in self.family.named_parameters() if p not in stepping and not self.algorithm.is_local(name)}
 
     def _places(self, number: int) -> Iterator[Tensor]:
         if self.privacy is not None:
@@ -261,7 +264,8 @@ class Trainer:
         state = checkpoint.load(self.state) if self.state else None
         if self.privacy is not None:
             self.privacy.load_state(state and state["privacy"], number)
-        if state is None or state["rounds_done"] > number + 1:  # nothing is kept, or of an earlier training that went farther
+        most = number + 1 if self.algorithm.always else number  # a site that is not in each round: the same round of an older training
+        if state is None or state["rounds_done"] > most:  # nothing is kept, or of an older training that went farther
             return
         self.family.load_state_dict(state["family"])
         for name, optimizer in self.optimizers.items():

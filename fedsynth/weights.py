@@ -66,7 +66,9 @@ def build_family(model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Family
         from fedsynth.families import Mixture
 
         parts = {m: {n.removeprefix(f"{m}/"): a for n, a in arrays.items() if n.startswith(f"{m}/")} for m in members}
-        return Mixture({m: _one(model, part) for m, part in parts.items()}, torch.tensor([model["mixture"][m] for m in members])).eval()
+        mixture = Mixture({m: _one(model, part) for m, part in parts.items()}, torch.tensor([model["mixture"][m] for m in members]))
+        mixture.released = frozenset(f"members.{m}.{name}" for m, part in parts.items() for name in part)
+        return mixture.eval()
     return _one(model, arrays)
 
 
@@ -88,4 +90,5 @@ def _one(model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Family:
         if tuple(array.shape) != tuple(state[name].shape):
             raise WeightsError(f"{where}: {name!r} has the shape {tuple(array.shape)}, the family wants {tuple(state[name].shape)}; {mend}")
     family.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, strict=False)
+    family.released = frozenset(arrays)
     return family.eval()

@@ -32,7 +32,9 @@ class Kept:
         """Bring what is kept into a new job's run folder. Returns the number of rounds that are done, 0 where there is nothing."""
         done = self._done()
         if done and self.folder:
-            shutil.copy(self.folder / GLOBAL, run_dir / GLOBAL)
+            for name in (GLOBAL, BESIDE):
+                if (self.folder / name).is_file():
+                    shutil.copy(self.folder / name, run_dir / name)
             earlier = [record for record in rounds.read(self.folder / rounds.ROUNDS) if record["round"] < done]
             (run_dir / rounds.ROUNDS).write_text("".join(json.dumps(record) + "\n" for record in earlier))
         return done
@@ -51,7 +53,9 @@ class Kept:
         if not self.folder:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in (rounds.ROUNDS, GLOBAL):
+        for name in (rounds.ROUNDS, BESIDE, GLOBAL):
+            if name == BESIDE and not (run_dir / name).is_file():
+                continue
             part = self.folder / f"{name}.part"
             shutil.copy(run_dir / name, part)
             part.replace(self.folder / name)

@@ -238,6 +238,13 @@ def test_a_measure_of_few_images_does_not_leave_and_how_rows_vary_with_them_neit
     assert (out["spread"][0]["n"], out["spread"][0]["covariance"]) == ("< 5", None)
 
 
+def test_a_count_of_all_but_a_few_held_out_images_is_told_as_all_of_them():
+    cells = {"some": {"train": 30, "val": 6, "test": 14}}
+    for known, told in ((18, 20), (20, 20), (12, 12)):
+        answer = put(SCORE, ("measures", "fid", "values", "fid", "n", "real"), known)
+        assert leave("score", answer, cells=cells)["measures"]["fid"]["values"]["fid"]["n"]["real"] == told
+
+
 def test_a_matrix_that_is_not_of_the_rows_does_not_leave():
     assert "another size than its rows" in refuses("score", put(SCORE, ("spread", 0, "covariance"), [[0.1] * 5] * 5))
     assert "at most 5" in refuses("score", put(SCORE, ("spread", 0, "names"), ["local"] * 6))

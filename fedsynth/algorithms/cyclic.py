@@ -9,7 +9,7 @@ class Cyclic(FedAvg):
     """The model goes from site to site: in each round one of them trains, in the order of their names, and hands it on through the centre.
 
     `training.rounds` are visits: a multiple of the number of sites gives each as many. A site that is not connected when its turn has
-    come is passed over.
+    come is passed over, and the turns are those of the others meanwhile.
     """
 
     always = False  # not every site in each round

@@ -40,6 +40,8 @@ class FedCAR(FedAvg):
 
     def check(self, family: Any, rounds: int, private: bool) -> None:
         super().check(family, rounds, private)
+        if self.local:
+            raise UserError("FedCAR draws images of each site's model, of which local parameters do not come; leave `local` out")
         if getattr(family, "given", 0):
             raise UserError("FedCAR draws images at the server, which has no given channels; with image.given take another algorithm")
 

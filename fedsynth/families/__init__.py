@@ -34,6 +34,7 @@ class Phase(NamedTuple):
 
 class Family(nn.Module, ABC):
     has_error = False  # whether `error` says anything
+    released: frozenset[str] | None = None  # names of the parameters that were trained and given out; None: all
     personal: tuple[str, ...] = ()  # names of parameters that never leave a site, whatever the algorithm
     deterministic = False  # whether there is but one image for a label and given channels
 

@@ -106,12 +106,21 @@ def by_loss(seen: Seen, members: ImageSet, non_members: ImageSet, draws: int) ->
     another class are others, and a small site's classes are not in the same shares in both sets.
     """
     found = []
-    for player in seen.family.players():  # type: ignore[union-attr]
+    for player in told(seen.family):  # type: ignore[arg-type]
         a, b = (-losses(seen, images, player, draws) for images in (members, non_members))
         attack = within_class(a, b, members.labels(seen.image), non_members.labels(seen.image))
         if np.ptp(np.concatenate(attack)) > 0:
             found.append(attack)
     return max(found, key=lambda attack: auc(*attack), default=None)
+
+
+def told(family: Family) -> list[str]:
+    """The players whose parameters were all given out. What stayed at the sites is here as it was made, and its loss would tell nothing."""
+    players, released = family.players(), family.released
+    if released is None:
+        return list(players)
+    known = {p for name, p in family.named_parameters() if name in released or name in family.personal}
+    return [name for name, net in players.items() if all(p in known for p in net.parameters())]
 
 
 def losses(seen: Seen, images: ImageSet, player: str, draws: int) -> np.ndarray:

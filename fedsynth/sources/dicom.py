@@ -68,7 +68,7 @@ class DICOM(Listed):
             raise ParamsError(f"source.args.slices: all, middle or a number from 0, not {slices!r}")
 
     def listed(self) -> pd.DataFrame:
-        rows = [row for together in self._images() for row in self._parts(together)]
+        rows = [row for together, problem in self._images() for row in self._parts(together, problem)]
         bad = [series.neutral("file", name, self.seed) for name in self._scan[2]]
         known = pd.DataFrame(
             rows + [{"name": n, "subject": n, "problem": f"{n} cannot be read as DICOM; mend it, or take it away"} for n in bad]
@@ -98,6 +98,8 @@ class DICOM(Listed):
                 found = series.volume([self._folder / f for f in one.files], self._name(one))
                 planes, record.spacing_mm = series.planes_of(found)
                 grid = found if grid is None else grid
+                if not found.geometry_equal(grid):
+                    raise SetError(f"{self._name(one)} lies on another grid than the first series of its study; resample it before")
             else:
                 at = one.slices[int(row["slice"])]
                 planes, record.spacing_mm = series.frame(self._folder / at.file, at.frame, row["name"])
@@ -131,24 +133,30 @@ class DICOM(Listed):
         said = (self.masks or {}).get(name, name)
         return [said] if isinstance(said, int) else said
 
-    def _images(self) -> list[list[Series]]:
-        """The series of each image, one for each pattern of `channels` where there are several, fewer where one is missing."""
+    def _images(self) -> list[tuple[list[Series], str]]:
+        """The series of each image, one for each pattern of `channels` where there are several; and what is wrong with it."""
         found, names = self._scan[0], self.image.images
         if len(names) == 1 or not self.channels:
             pattern = (self.channels or {}).get(names[0], "*")
-            return [[s] for s in found if fnmatch(s.description.lower(), pattern.lower())]
+            return [([s], "") for s in found if fnmatch(s.description.lower(), pattern.lower())]
         studies: dict[str, list[Series]] = {}
         for one in found:
             studies.setdefault(one.study, []).append(one)
         patterns = [self.channels.get(name, name).lower() for name in names]
-        together = [[s for p in patterns for s in study if fnmatch(s.description.lower(), p)] for study in studies.values()]
-        return [t for t in together if t]
+        fitting = [[[s for s in study if fnmatch(s.description.lower(), p)] for p in patterns] for study in studies.values()]
+        return [([s for of in each for s in of], self._unclear(each)) for each in fitting if any(each)]
 
-    def _parts(self, together: list[Series]) -> list[dict[str, Any]]:
+    def _unclear(self, each: list[list[Series]]) -> str:
+        """What is wrong where the channels' patterns do not find a series each."""
+        counts = [len(of) for of in each]
+        if counts != [1] * len(each):
+            return f"its study has {counts} series for the channels {self.image.images}; see source.args.channels"
+        same = len({of[0].uid for of in each}) < len(each)
+        return f"one series of its study is several of the channels {self.image.images}; see source.args.channels" if same else ""
+
+    def _parts(self, together: list[Series], problem: str) -> list[dict[str, Any]]:
         """The rows of an image's series: one, or one for each slice."""
-        first, names, problem = together[0], self.image.images, next((s.problem for s in together if s.problem), "")
-        if self.channels and len(names) > 1 and len(together) != len(names):
-            problem = f"its study has {len(together)} series for the channels {names}; see source.args.channels"
+        first, problem = together[0], problem or next((s.problem for s in together if s.problem), "")
         if len({len(s.slices) for s in together}) > 1:
             problem = problem or f"its series have {[len(s.slices) for s in together]} slices; they must be on one grid"
         if isinstance(self.slices, int) and len(self.image.size) == 2 and self.slices >= len(first.slices):

@@ -124,9 +124,13 @@ def given_set(params: Params, hospitals: Iterable[str], folder: Path) -> ImageSe
         raise SampleError(f"channels {image.given} are given: name in sample.given a source or a set that has them (never a hospital's)")
     images = ImageSet.load(Path(named)) if isinstance(named, str) else _ingested(params, named, set(hospitals), folder)
     usable = images.where(images.manifest["problem"] == "")
+    if same := set(hospitals) & set(images.manifest["site"]):
+        raise SampleError(f"sample.given has images of {sorted(same)[0]!r}, a hospital of this run: they stay there")
     expected = (len(image.channels), *image.size)
     if not len(usable) or usable.images.shape[1:] != expected:
         raise SampleError(f"sample.given: {len(usable)} usable images of the shape {usable.images.shape[1:]}; {expected} is asked for")
+    if others := set(usable.manifest["modality"]) - {"+".join(image.images)}:
+        raise SampleError(f"sample.given has the image channels {sorted(others)[0]}, image.channels names {'+'.join(image.images)}")
     return usable
 
 

@@ -68,6 +68,9 @@ def begin(params: Params, name: str) -> Arrays:
             block.build()  # an argument that it has not is said here, not at every site
             if algorithm.job == "exchange":
                 raise centre.StageError(f"{model.algorithm.class_path} exchanges no parameters; take models.{name}.compression out")
+    if model.compression and not getattr(algorithm, "always", True):
+        raise centre.StageError(f"models.{name}.compression: with {model.algorithm.class_path} what a coding leaves out would come a whole "
+                                "cycle late; leave one of both out")  # fmt: skip
     algorithm.check(family, model.training.rounds, model.privacy is not None)
     if model.privacy:
         model.privacy.build().check(family)
@@ -86,10 +89,14 @@ def epsilon(model: Model, rounds: list[dict[str, Any]]) -> dict[str, Any] | None
 
 
 def shares(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
-    """By site its training images of each label, as validation has shown them; a withheld cell counts as one image."""
+    """By site its training images of each label, as validation has shown them; a withheld cell counts as one image.
+
+    Where models are not told labels, all of the site's images for each.
+    """
     cells = {site: validation["sites"][site]["counts"] for site in validation["used"]}
-    return {site: [n if isinstance(n := of.get(label, {}).get("train", 0), int) else 1 for label in params.image.labels]
-            for site, of in cells.items()}  # fmt: skip
+    found = {site: [n if isinstance(n := of.get(label, {}).get("train", 0), int) else 1 for label in params.image.labels]
+             for site, of in cells.items()}  # fmt: skip
+    return found if params.image.tells_label else {site: [sum(of)] * len(of) for site, of in found.items()}
 
 
 def history(result: centre.Result, seconds: float) -> dict[str, Any]:

@@ -9,10 +9,15 @@ from torch import nn
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.algorithms.fedbn import FedBN
+from fedsynth.algorithms.fedopt import FedOpt
 from fedsynth.algorithms.scaffold import Scaffold
+from fedsynth.errors import UserError
+from fedsynth.families import Phase
+from fedsynth.privacy.update import UpdateDP
+from fedsynth.train import Trainer
 from tests import toys
 
-FAMILIES = ["diffusion.Diffusion", "ddpm.DDPM", "gan.GAN", "vae.VAE"]
+FAMILIES = ["diffusion.Diffusion", "ddpm.DDPM", "gan.GAN", "vae.VAE", "wgan.WGANGP", "vae_gan.VAEGAN"]
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
 SECOND = ["second.*"]
 
@@ -61,3 +66,34 @@ def test_scaffold_corrects_what_sites_have_in_common_alone():
     assert {n for n in sent if n.startswith("control:")} == {"control:first.weight", "control:first.bias"}
     update = toys.trainer(algorithm).round(sent, 0)
     assert set(update.difference) == set(sent)
+
+
+def test_local_parameters_come_with_a_server_optimiser_too():
+    algorithm = FedOpt(local=SECOND)
+    first = {"first.weight": np.ones(2, np.float32)}
+    algorithm.aggregate([("a", 1.0, first)])
+    last = algorithm.aggregate([("a", 1.0, first | {"second.weight": np.full(2, 3, np.float32)})])
+    np.testing.assert_array_equal(last["second.weight"], [3, 3])
+
+
+def test_noise_is_on_local_parameters_of_a_player_that_rests_in_the_last_round():
+    """They learned from real images in the first phase, and the last round tells all of it at once."""
+
+    class Phased(toys.Toy):
+        def phases(self):
+            return [Phase(0.5, ("first",)), Phase(0.5, ("second",))]
+
+    algorithm, mechanism = FedAvg(local=["first.*"]), UpdateDP(1.0, clip=0.1)
+    site = Trainer(Phased(), algorithm, toys.training(rounds=2), *toys.images(0), None, 1, privacy=mechanism)
+    start = {n: p.detach().numpy().copy() for n, p in toys.Toy().named_parameters()}
+    site.round({n: start[n] for n in algorithm.sends(list(start), last=False)}, 0)
+    plain = site.family.first.weight.detach().numpy() - start["first.weight"]
+    told = site.round(start, 1).difference["first.weight"]
+    assert np.abs(plain).max() > 0
+    assert not np.allclose(told, plain, atol=1e-3)
+
+
+def test_an_algorithm_that_would_be_fedavg_says_so():
+    with pytest.raises(UserError, match="finds no normalisation layer"):
+        FedBN().check(toys.Toy(), 3, False)
+    FedBN(local=SECOND).check(toys.Toy(), 3, False)

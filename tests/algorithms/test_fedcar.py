@@ -60,6 +60,8 @@ def test_the_distance_of_a_set_to_itself_is_0_and_grows():
 def test_given_channels_are_refused_because_the_server_has_none():
     family = toys.Toy()
     FedCAR().check(family, 3, False)
+    with pytest.raises(UserError, match="leave `local` out"):
+        FedCAR(local=["first.*"]).check(family, 3, False)
     family.given = 1
     with pytest.raises(UserError, match="has no given channels"):
         FedCAR().check(family, 3, False)

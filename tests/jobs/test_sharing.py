@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
+from fedsynth.errors import UserError
 from nvflare_jobs import rounds, server
-from nvflare_jobs.kept import BESIDE
+from nvflare_jobs.kept import BESIDE, GLOBAL, Kept
 from nvflare_jobs.train import job as training
 from tests.sets import tiny_params
 
@@ -92,3 +93,26 @@ def test_an_update_with_a_parameter_that_did_not_go_out_is_left_out(make, tmp_pa
 def test_the_mixtures_shares_are_the_counts_that_validation_has_shown():
     params = tiny_params(image={"labels": ["none", "infiltrating", "extra_axial"]})
     assert training.shares(params, VALIDATION) == {"north": [12, 1, 0], "east": [0, 0, 7]}
+    untold = tiny_params(image={"labels": ["none", "infiltrating", "extra_axial"], "given": ["t1"]})
+    assert training.shares(untold, VALIDATION) == {"north": [13, 13, 13], "east": [7, 7, 7]}
+
+
+def test_what_lies_beside_the_model_is_kept_with_it(tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in (rounds.ROUNDS, GLOBAL, BESIDE):
+        (tmp_path / "run" / name).write_bytes(b"")
+    save_file({"w": np.zeros(2, np.float32)}, tmp_path / "run" / GLOBAL, metadata={"round": "0"})
+    keeper = Kept.__new__(Kept)
+    keeper.folder = tmp_path / "kept"
+    keeper.save(tmp_path / "run")
+    (tmp_path / "again").mkdir()
+    assert keeper.restore(tmp_path / "again") == 1
+    assert (tmp_path / "again" / BESIDE).is_file()
+
+
+def test_a_cycle_with_a_lossy_coding_is_refused():
+    coding = {"up": {"class_path": "fedsynth.compression.quantize.Quantize", "args": {"bits": 2}}}
+    cyclic = {"class_path": "fedsynth.algorithms.cyclic.Cyclic"}
+    block = tiny_params().models["vae"].model_dump(mode="json") | {"algorithm": cyclic, "compression": coding}
+    with pytest.raises(UserError, match="a whole cycle late"):
+        training.begin(tiny_params(models={"vae": block}), "vae")

@@ -89,8 +89,19 @@ def test_channels_are_series_of_one_study_by_their_description(tmp_path):
     assert sorted(found) == sorted([[int(voxels(1).sum()), int(voxels(0).sum())], [int(voxels(3).sum()), int(voxels(2).sum())]])
     for path in (tmp_path / "w" / "2").iterdir():
         path.unlink()
-    assert sorted("has 1 series for the channels" in r.problem for r in everything(source(tmp_path, **args))) == [False, True]
+    assert sorted("has [0, 1] series for the channels" in r.problem for r in everything(source(tmp_path, **args))) == [False, True]
     assert len(everything(source(tmp_path, channels={"mr": "*t1*"}))) == 2
+
+
+def test_a_channel_is_never_filled_with_another_series(tmp_path):
+    for i, name in enumerate(("T1 pre", "T1 post")):
+        make_series(tmp_path / "a" / str(i), voxels(i), f"a{i}", "a", SeriesDescription=name)
+    make_series(tmp_path / "b", voxels(2), "b", "b", SeriesDescription="T2 T1 map")
+    records = everything(source(tmp_path, asked={"x": "image", "y": "image"}, channels={"x": "*t1*", "y": "*t2*"}))
+    said = sorted(r.problem for r in records)
+    assert len(said) == 2
+    assert any("has [2, 0] series" in text for text in said)
+    assert any("several of the channels" in text for text in said)
 
 
 @pytest.mark.parametrize("size", [THREE, TWO])

@@ -150,6 +150,16 @@ def test_a_hospitals_images_are_never_given(tmp_path):
         given(params, tmp_path)
 
 
+def test_a_folder_of_a_hospital_is_never_given_nor_one_of_other_channels(tmp_path):
+    params = tiny_params(image=MASK_TO_IMAGE, sample={"given": str(tmp_path / "north")})
+    make_set(tmp_path / "north", params, "north", n=12)
+    with pytest.raises(sample.SampleError, match="a hospital of this run: they stay there"):
+        given(params, tmp_path)
+    make_set(tmp_path / "north", params, "public", n=12, modality="t2")
+    with pytest.raises(sample.SampleError, match="image channels t2"):
+        given(params, tmp_path)
+
+
 def test_a_folder_of_another_models_images_may_be_given(tmp_path):
     params = tiny_params(image=MASK_TO_IMAGE, sample={"given": str(tmp_path / "other")})
     other = make_set(tmp_path / "other", params, "other", n=12)
