@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def stage(params: Params, settings: Settings) -> None:
     path = settings.root / "data" / "source.json"
+    given(params, settings)
     if settings.simulation:
         from fedsynth.stages import ingest
 
@@ -32,6 +33,20 @@ def stage(params: Params, settings: Settings) -> None:
                     {"params": centre.public(params), "look": True}, quorum=1, thin=settings.thin)  # fmt: skip
     found = centre.ask("source", job, sites, settings)
     outputs.write(path, {"source": "sites", "digests": {s: found[s].get("answer", {}).get("digest") or "none" for s in sites}})
+
+
+def given(params: Params, settings: Settings) -> None:
+    """What the set that `sample.given` names looks like now, at the centre: models draw again where that changes."""
+    named = params.sample.given
+    if isinstance(named, str):
+        from pathlib import Path
+
+        from fedsynth import manifest
+
+        fingerprint = manifest.digest(manifest.read(Path(named)))
+    else:
+        fingerprint = named.build(image=params.image.sourced, seed=params.seed).fingerprint() if named else ""
+    outputs.write(settings.root / "data" / "given.json", {"fingerprint": fingerprint})
 
 
 def main() -> None:

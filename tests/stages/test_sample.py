@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ import torch
 from fedsynth.dataset import ImageSet
 from fedsynth.families import Family
 from fedsynth.stages import sample
+from nvflare_jobs import look
 from tests.sets import make_set, tiny_params
 from tests.trained import trained
 
@@ -191,3 +195,15 @@ def test_the_stage_draws_a_set_from_given_images_that_passes_what_real_data_must
     assert set(images.manifest["label"]) == set(params.image.labels)
     assert set(np.unique(images.channels(params.image, ["lesion"]))) == {-1.0, 1.0}
     assert (images.manifest.loc[images.manifest["label"] != "none", "mask_area"] > 0).all()
+
+
+def test_a_change_of_the_set_that_is_given_is_seen(tmp_path):
+    params = tiny_params(image=MASK_TO_IMAGE, sample={"given": str(tmp_path / "other")})
+    settings, seen = SimpleNamespace(root=tmp_path), []
+    for n in (12, 12, 14):
+        make_set(tmp_path / "other", params, "other", n=n)
+        look.given(params, settings)
+        seen.append((tmp_path / "data/given.json").read_text())
+    assert seen[0] == seen[1] != seen[2]
+    look.given(tiny_params(), settings)
+    assert json.loads((tmp_path / "data/given.json").read_text()) == {"fingerprint": ""}
