@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from fedsynth.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Arrays = dict[str, np.ndarray]
 Update = tuple[str, float, Arrays]  # site, weight, difference to what the site received
@@ -72,6 +73,8 @@ class FedAvg:
 
     def begin(self, model: nn.Module, incoming: dict[str, Tensor]) -> None:
         """Take over the global parameters at the start of a round; local ones stay as they are."""
+        import torch  # at a site only: the server does without, which saves its start-up
+
         mine = self.common(model)
         if missing := set(mine) - set(incoming):
             raise ValueError(

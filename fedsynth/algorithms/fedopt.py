@@ -24,7 +24,7 @@ class FedOpt(FedAvg):
 
         An array that no site has changed rests (a player out of its phase does): its moments would go on moving it.
         """
-        import torch  # here only: no other algorithm needs torch at the server
+        import torch  # of the algorithms only this one and FedCAR need it at the server
 
         mean = super().aggregate(updates)
         if self._server is None:

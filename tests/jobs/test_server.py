@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -112,3 +114,14 @@ def test_a_quorum_is_never_more_than_the_sites_that_there_are(tmp_path, quorum, 
 )
 def test_the_reason_of_a_failure_is_read_from_the_log_in_one_line(log, said):
     assert reason(log) == said
+
+
+def test_the_server_needs_no_torch_for_an_average():
+    script = """
+import sys, numpy, nvflare_jobs.server
+from fedsynth.params import Block
+built = Block(class_path="fedsynth.algorithms.fedavg.FedAvg").build()
+built.aggregate([("a", 1.0, {"w": numpy.ones(3)})])
+print("torch" in sys.modules, "monai" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split() == ["False", "False"]
