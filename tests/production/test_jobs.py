@@ -108,7 +108,6 @@ def walk(tmp_path_factory) -> Any:
             said["train"], said["reference"] = train.result(), reference.result()
             said["sample"] = centre(trial, "fedsynth", "sample", "vae")
             said["score"] = centre(trial, "nvflare_jobs.score.job", "vae")
-            said["seconds"] = time.monotonic() - began
             yield trial, said
 
 
@@ -228,7 +227,3 @@ def test_a_sigterm_to_the_stage_aborts_its_job_and_leaves_no_process(walk):
     while any("worker_process" in " ".join(c) or "runner_process" in " ".join(c) for c in left(trial.system.mark)):
         assert time.monotonic() < deadline, "processes of the job are left"
         time.sleep(0.5)
-
-
-def test_the_fast_path_is_fast(walk):
-    assert walk[1]["seconds"] < 240  # the references are two jobs
