@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fedsynth.families import Family
     from fedsynth.params import Training
+    from fedsynth.privacy.noise import Spending
 
 
 class PrivacyError(UserError):
@@ -35,6 +36,8 @@ class Mechanism(ABC):
     epsilon: float
     delta: float
     unit: str
+    noise: float  # multiplier; 0 while none is fitted
+    spending: Spending
     at_steps = True
 
     @abstractmethod
@@ -65,13 +68,13 @@ class Mechanism(ABC):
         """What leaves in place of a round's difference and of all that the algorithm sends beside it; counted before it leaves."""
         return difference
 
-    @abstractmethod
     def spent(self) -> float:
         """Epsilon of this training so far."""
+        return self.spending.epsilon(self.delta)
 
-    @abstractmethod
     def state(self) -> dict[str, Any]:
         """What must outlive a round at the site (tensors and plain values)."""
+        return {"noise": self.noise, "history": self.spending.history}
 
     @abstractmethod
     def load_state(self, state: dict[str, Any] | None, number: int) -> None:

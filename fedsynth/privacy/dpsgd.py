@@ -199,12 +199,6 @@ class DPSGD(Mechanism):
         loss.backward(inputs=list(self.family.players()[player].parameters()))
         return float(loss.detach())
 
-    def spent(self) -> float:
-        return self.spending.epsilon(self.delta)
-
-    def state(self) -> dict[str, Any]:
-        return {"noise": self.noise, "history": self.spending.history}
-
     def load_state(self, state: dict[str, Any] | None, number: int) -> None:
         """Where nothing was kept, the rounds before count as this site's: nobody knows that they were not."""
         if state is None:

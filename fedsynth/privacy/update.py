@@ -65,12 +65,6 @@ class UpdateDP(Mechanism):
             for name, a in finite.items()
         }
 
-    def spent(self) -> float:
-        return self.spending.epsilon(self.delta)
-
-    def state(self) -> dict[str, Any]:
-        return {"noise": self.noise, "history": self.spending.history}
-
     def load_state(self, state: dict[str, Any] | None, number: int) -> None:
         """Raises PrivacyError where nothing was kept: nobody knows whether and how often this site took part in the rounds before."""
         if state is None:
