@@ -13,6 +13,8 @@ from fedsynth import params as config
 from fedsynth import weights
 from fedsynth.exchange import Discriminating, Generating
 from fedsynth.params import Params
+from fedsynth.privacy import he
+from fedsynth.privacy.he import CKKS
 from fedsynth.train import Trainer
 from nvflare_jobs.train import job
 
@@ -20,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.glob("params*.yaml"))
 CASES = [(file, name) for file in FILES for name in config.load(file).models]
 N = 6
+
+Arrays = dict[str, np.ndarray]
 
 
 def tiny(params: Params, name: str) -> config.Model:
@@ -46,24 +50,37 @@ def test_a_model_takes_a_round_and_draws(file, name):
     assert drawn.isfinite().all()
 
 
-def trained(params: Params, model: config.Model, sent: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def trained(params: Params, model: config.Model, sent: Arrays) -> Arrays:
     """What the centre has after a round of local training."""
     algorithm = model.algorithm.build()
     updates = []
     for number, site in enumerate(("a", "b")):
         torch.manual_seed(number)
         family, privacy = model.family.build(**params.image.context()), model.privacy.build() if model.privacy else None
-        trainer = Trainer(family, model.algorithm.build(), model.training, *images(params, number), seed=number, privacy=privacy)
+        trainer = Trainer(family, model.algorithm.build(), model.training, *images(params, number), seed=number, privacy=privacy,
+                          subjects=torch.arange(N) // 2)  # fmt: skip
         update = trainer.round({n: sent[n] for n in algorithm.sends(list(sent), model.training.rounds == 1)}, 0)
         assert all(math.isfinite(loss) for loss in update.losses.values())
         updates.append((site, update.weight, update.difference))
+    if model.encryption:
+        updates = encrypted(model.encryption.build(), updates)
     algorithm.know(lambda: model.family.build(**params.image.context()), sent, {})
     change = algorithm.aggregate(updates)
     assert any(np.abs(a).max() > 0 for a in change.values())
     return {n: a + change[n] if n in change else a for n, a in sent.items() if ":" not in n} | algorithm.beside(sent, updates)
 
 
-def exchanged(params: Params, model: config.Model, sent: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def encrypted(cipher: CKKS, updates: list[tuple[str, float, Arrays]]) -> list[tuple[str, float, Arrays]]:
+    """Each site's update as the mean of all, which is what the server learns of them."""
+    pytest.importorskip("tenseal", reason="encryption needs the extra `he`: pip install -e '.[he]'")
+    secret, public = he.make()
+    total = cipher.open(cipher.add([cipher.encrypt(a, weight, secret) for _, weight, a in updates], public), secret)
+    shapes = {n: a.shape for n, a in updates[0][2].items()}
+    mean = cipher.shaped(total / sum(weight for _, weight, _ in updates), shapes)
+    return [(site, weight, mean) for site, weight, _ in updates]
+
+
+def exchanged(params: Params, model: config.Model, sent: Arrays) -> Arrays:
     """What the centre has after a step of a generator that is there."""
     family, equal = model.family.build(**params.image.context()), {site: [1.0] * len(params.image.labels) for site in "ab"}
     family.load_state_dict({n: torch.from_numpy(a) for n, a in sent.items()}, strict=False)
