@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,17 @@ def test_a_model_takes_a_round_and_draws(file, name):
     drawn = weights.build_family(about, arrays).sample(y[:2], None if given is None else given[:2], torch.Generator().manual_seed(0))
     assert drawn.shape == (2, len(params.image.generated), *params.image.size)
     assert drawn.isfinite().all()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^# .*?(-S .*)$", (ROOT / "params.reconstruct.yaml").read_text(), re.MULTILINE))
+def test_the_other_operators_are_what_the_head_of_the_file_says(line, tmp_path):
+    dvc = pytest.importorskip("dvc.utils.hydra", reason="DVC comes with the extra `centre`")
+    file = tmp_path / "params.yaml"
+    file.write_text((ROOT / "params.reconstruct.yaml").read_text())
+    dvc.apply_overrides(file, [word for word in shlex.split(line) if word != "-S"])
+    (before,), (after,) = (config.load(of).image.derived.values() for of in (ROOT / "params.reconstruct.yaml", file))
+    assert after.operator.build()
+    assert after.operator != before.operator
 
 
 def trained(params: Params, model: config.Model, sent: Arrays) -> Arrays:
