@@ -115,7 +115,7 @@ def score(params: Params, train_on: ImageSet, test: ImageSet, added: ImageSet | 
     use, weights = params.score.uses["classification"].build(**params.image.context()), None
     if added is not None:
         both = concatenate([train_on, added])
-        weights, train_on = balance(both, len(train_on), params.score.real_share), both
+        weights, train_on = torch.from_numpy(balance(both, len(train_on), params.score.real_share)), both
     images, masks, y = train_on.tensors(params.image)
     net = use.fit(images, masks, y, 1, weights)
     return float(use.score(net, *test.tensors(params.image))[0][use.headline])

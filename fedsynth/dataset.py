@@ -83,9 +83,20 @@ class ImageSet:
         out = self.channels(image, names)
         for place, name in enumerate(names):
             if name in image.may_lack:
-                blank = (out[:, place] == -1).reshape(len(out), -1).all(1)
-                out[blank, place] = np.nan
+                out[~self.has(image, name), place] = np.nan
         return out
+
+    def has(self, image: Image, name: str) -> np.ndarray:
+        """(N,) bool: which images have a channel; that of the others is -1 throughout."""
+        return (self.images[:, image.index([name])] != -1).reshape(len(self), -1).any(1)
+
+    def without(self, image: Image, names: list[str]) -> ImageSet:
+        """The same images as if these channels had not been taken."""
+        if not names:
+            return self
+        images = np.array(self.images)
+        images[:, image.index(names)] = -1
+        return ImageSet(self.manifest, images)
 
     def tensors(self, image: Image) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Images (N, I, *S) without derived channels, masks (N, M, *S) in [-1, 1], labels (N,), as a use takes them."""

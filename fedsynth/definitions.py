@@ -41,9 +41,18 @@ def _rows(params: Params) -> Terms:
         ("synthetic", "trained on the synthetic set alone, tested at every site"),
         ("augmented", "trained on one site's real training images and the synthetic set: of the images drawn of a class, "
                       f"{100 * params.score.real_share:.0f} % are real; tested at that site"),
+        *_lacking(params.image.may_lack),
         ("mean", "over the sites, each counted once, however many images it has; ± is the standard deviation over the seeds of that mean, "
                  "not of the sites"),
     ]  # fmt: skip
+
+
+def _lacking(channels: list[str]) -> Terms:
+    names = " or ".join(channels)
+    return [
+        (f"without {names}", "some images are. Every row's training images come without it, too, and altogether as often as before; where "
+                             "no image of a site has it, the set is held against that site's images without it"),
+    ] if channels else []  # fmt: skip
 
 
 def _shares(against: str) -> Terms:

@@ -97,12 +97,14 @@ def augment(images: Tensor, masks: Tensor, generator: Generator) -> tuple[Tensor
     """What differs between patients and scanners without changing the diagnosis; masks follow the geometry and stay -1 or 1.
 
     Mirror along the last axis, rotation, zoom, shift; then for the images a gamma, a smooth bias field and noise (as in nnU-Net's default
-    scheme, Isensee et al. 2021, with a bias field in place of blur). Networks standardise each image, so gain and offset need no copy here.
+    scheme, Isensee et al. 2021, with a bias field in place of blur). Networks standardise each image, so gain and offset need no copy here,
+    and a plane that is -1 throughout, a channel that was not taken, stays so: standardised noise would be as loud as an image.
     """
     both = torch.cat([images, masks], 1)
     both = _move(_mirror(both, generator), generator)
     x, m = both[:, : images.shape[1]], both[:, images.shape[1] :]
-    return _rescan(x, generator), torch.where(m > 0, 1.0, -1.0)
+    blank = (images == -1).flatten(2).all(2).view(*images.shape[:2], *[1] * (images.ndim - 2))
+    return torch.where(blank, -1.0, _rescan(x, generator)), torch.where(m > 0, 1.0, -1.0)
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, generator: Generator) -> Tensor:

@@ -56,6 +56,12 @@ def test_shares_are_said_to_be_of_what_they_are_of():
     assert "100 % as good as FedAvg over all sites' real images" in terms("federated")["gap closed"]
 
 
+def test_channels_that_may_lack_are_spoken_of_only_where_there_are_such():
+    said = dict(definitions(tiny_params(image={"may_lack": ["t2"]}), [], measures({})))
+    assert "as often as before" in said["without t2"]
+    assert not any(term.startswith("without") for term in terms())
+
+
 def test_seeds_and_extractor_are_named():
     assert terms()["seeds"].startswith("4, 5: ")
     assert "16 features" in terms()["extractor"]

@@ -28,7 +28,8 @@ class FID(Measure):
             "pooled FID",
             "FID of all sites' held-out images together against the whole synthetic set, exact from the sites' means and covariances; its "
             "floor is all training images in the place of the synthetic ones, its interval comes from random parts of the synthetic set "
-            "and from normal features with the sites' means and covariances. A mix of classes that is not the sites' counts as a distance.",
+            "and from normal features with the sites' means and covariances. A mix of classes or channels that is not the sites' counts as "
+            "a distance.",
         ),
     }
     independent = False

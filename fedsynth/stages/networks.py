@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedsynth import weights as files
-from fedsynth.dataset import ImageSet
-from fedsynth.params import Params
+from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.params import Image, Params
 from fedsynth.uses import Use
 
 if TYPE_CHECKING:
@@ -52,8 +52,25 @@ def _sound(images: ImageSet) -> ImageSet:
     return images.where(images.manifest["problem"] == "")
 
 
-def fit(use: Use, params: Params, images: ImageSet, seed: int, weights: Tensor | None = None) -> State:
-    return state_of(use.fit(*images.tensors(params.image), seed=seed, weights=weights))
+def fit(use: Use, params: Params, images: ImageSet, seed: int, weights: np.ndarray | None = None) -> State:
+    shown, often = taught(images, params.image, weights)
+    return state_of(use.fit(*shown.tensors(params.image), seed=seed, weights=often))
+
+
+def taught(images: ImageSet, image: Image, weights: np.ndarray | None = None) -> tuple[ImageSet, Tensor | None]:
+    """What a network is trained on, and how often each image of it is drawn.
+
+    Where `image.may_lack` names channels, every image comes without each that it has, too, and altogether as often as before: networks
+    meet sites that lack one, and a synthetic set has all (after ModDrop, Neverova et al. 2016, doi:10.1109/TPAMI.2015.2461544).
+    """
+    import torch
+
+    if not image.may_lack:
+        return images, None if weights is None else torch.from_numpy(weights)
+    places = [np.arange(len(images)), *(np.flatnonzero(images.has(image, name)) for name in image.may_lack)]
+    copies = [images, *(images.where(images.has(image, name)).without(image, [name]) for name in image.may_lack)]
+    often = (np.ones(len(images)) if weights is None else weights) / np.bincount(np.concatenate(places), minlength=len(images))
+    return concatenate(copies), torch.from_numpy(often[np.concatenate(places)])
 
 
 def state_of(net: nn.Module) -> State:

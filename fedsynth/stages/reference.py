@@ -17,7 +17,7 @@ from fedsynth import manifest as table
 from fedsynth import weights as files
 from fedsynth.dataset import ImageSet, concatenate
 from fedsynth.params import Params
-from fedsynth.stages.networks import Networks, State, fit, from_arrays, network, state_of, testing, to_arrays, training, uses
+from fedsynth.stages.networks import Networks, State, fit, from_arrays, network, state_of, taught, testing, to_arrays, training, uses
 from fedsynth.uses import Table, Use
 
 Rows = list[dict[str, Any]]
@@ -33,8 +33,9 @@ class Federated:
     def __init__(self, params: Params, real: ImageSet, state: Path):
         self.params, self.state = params, state
         self.images = training(real)
+        shown, often = taught(self.images, params.image)
         self.trainings = {
-            f"{name}/{seed}": use.training(use.network(seed), *self.images.tensors(params.image), seed=seed)
+            f"{name}/{seed}": use.training(use.network(seed), *shown.tensors(params.image), seed=seed, weights=often)
             for name, use in uses(params).items()
             for seed in params.score.seeds
         }

@@ -19,8 +19,6 @@ from fedsynth.stages.networks import Networks, fit, held_out, network, training,
 from fedsynth.uses import Table, Use
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from fedsynth.families import Family
 
 TIMES = 300  # resamplings of the test images
@@ -80,13 +78,11 @@ def covariance(use: Use, judged: dict[str, list[Table]], seed: int) -> dict[str,
     return {"names": names, "covariance": matrix, "n": n}
 
 
-def balance(both: ImageSet, n_real: int, real_share: float) -> Tensor:
+def balance(both: ImageSet, n_real: int, real_share: float) -> np.ndarray:
     """(N,) how often each image is drawn: within a class, real ones (the first `n_real`) get `real_share`, synthetic ones the rest.
 
     Not each as often as another: the sixteen of a small site would drown among three hundred.
     """
-    import torch
-
     labels = both.manifest["label"].to_numpy()
     is_real = np.arange(len(labels)) < n_real
     weights = np.zeros(len(labels))
@@ -94,7 +90,7 @@ def balance(both: ImageSet, n_real: int, real_share: float) -> Tensor:
         for part, share in ((is_real, real_share), (~is_real, 1 - real_share)):
             if (chosen := part & (labels == label)).any():
                 weights[chosen] = share / chosen.sum()
-    return torch.from_numpy(weights)
+    return weights
 
 
 def measures(params: Params) -> dict[str, Measure]:
@@ -108,6 +104,8 @@ def seen(params: Params, synthetic: ImageSet, federated: Networks, extractors: P
     networks = {name: (use, network(use, federated[name][seed], seed)) for name, use in uses(params).items()}
     extractor: Extractor = params.score.features.build(**params.image.context()).open(networks, extractors)
     sets = {} if real is None else {"held_out": held_out(real), "train": training(real)}
+    if real is not None:  # beside images that have no t2 stand synthetic ones without it
+        synthetic = synthetic.without(params.image, [name for name in params.image.may_lack if not real.has(params.image, name).any()])
     return Seen(params.image, synthetic, extractor, networks, **sets, family=family, flip=flip, seed=params.seed, keep=keep)
 
 

@@ -169,7 +169,7 @@ def test_a_share_of_what_is_drawn_of_a_class_is_real_however_many_there_are(sets
     few = networks.training(sets["north"]).where(np.arange(len(networks.training(sets["north"]))) < 5)
     few = few.where(few.manifest["label"] != "none")  # a class that the site has no image of comes from the synthetic set alone
     both = concatenate([few, synthetic])
-    weights = score.balance(both, len(few), 0.3).numpy()
+    weights = score.balance(both, len(few), 0.3)
     real = np.arange(len(both)) < len(few)
     for label in PARAMS.image.labels:
         of_class = (both.manifest["label"] == label).to_numpy()
