@@ -51,7 +51,8 @@ def sample(params: Params, root: Path, name: str) -> ImageSet:
 def draw(family: Family, params: Params, name: str, version: str, given: ImageSet | None = None) -> ImageSet:
     """`sample.images` images by the seed. Masks are cut at 0; one of a class without lesion is emptied; a missing lesion is drawn again.
 
-    `given`: as `given_set` has it; a synthetic image has the given channels, and those aside, of one of its images of the same label.
+    `given`: as `given_set` has it; a synthetic image has the given channels, and those aside, of one of its images of the same label. Of a
+    family without chance each is taken once at most: a second time would be the same image.
     """
     import torch
 
@@ -60,6 +61,9 @@ def draw(family: Family, params: Params, name: str, version: str, given: ImageSe
     image = params.image
     generator = torch.Generator().manual_seed(params.seed)
     places = labels(params)
+    if given is not None and family.deterministic:
+        places = places[first(places, given.labels(image))]
+        print(f"{name} makes one image of each that is given: {len(places)} of {params.sample.images}", flush=True)
     known = None if given is None else of_labels(image, given, places)
     planes = None if known is None else torch.from_numpy(known.channels(image, image.given))
     images = np.zeros((len(places), len(image.channels), *image.size), np.float32)
@@ -143,6 +147,14 @@ def _ingested(params: Params, block: Block, hospitals: set[str], folder: Path) -
     for site in source.sites():
         ingest_site(params, source, site, folder)
     return concatenate([ImageSet.load(folder / site) for site in source.sites()])
+
+
+def first(places: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """(N,) bool: the first of each label in `places` (N,), as many as are in `there` (M,), but one at least."""
+    kept = np.zeros(len(places), dtype=bool)
+    for k in np.unique(places):
+        kept[np.flatnonzero(places == k)[: max(1, (there == k).sum())]] = True
+    return kept
 
 
 def of_labels(image: Image, given: ImageSet, places: np.ndarray) -> ImageSet:

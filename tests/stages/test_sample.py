@@ -148,6 +148,19 @@ def test_what_is_aside_is_that_of_the_given_image(tmp_path):
     np.testing.assert_array_equal(images.images[:, 1], 0.5 * images.images[:, 0])
 
 
+@pytest.mark.parametrize(("deterministic", "drawn"), [(True, 6), (False, 30)])
+def test_a_model_without_chance_makes_no_image_twice(tmp_path, monkeypatch, capsys, deterministic, drawn):
+    """Of two images of each of the three classes."""
+    params = tiny_params(image={"given": ["t1"], "aside": ["lesion"]}, sample={"given": phantoms(images=40), "images": 30})
+    known = given(params, tmp_path)
+    few = known.where(known.manifest.groupby("label").cumcount() < 2)
+    monkeypatch.setattr(Keeps, "deterministic", deterministic)
+    images = sample.draw(Keeps(), params, "toy", "abc", few)
+    assert images.manifest["label"].value_counts().tolist() == [drawn // 3] * 3
+    assert len(set(images.manifest["sha256"])) == 6
+    assert ("6 of 30" in capsys.readouterr().out) is deterministic
+
+
 def test_a_hospitals_images_are_never_given(tmp_path):
     params = tiny_params(image=MASK_TO_IMAGE, sample={"given": phantoms("north")})
     with pytest.raises(sample.SampleError, match="'north', a hospital"):
