@@ -26,7 +26,7 @@ class Strict(BaseModel):
 
 
 class Block(Strict):
-    """`{class_path, args}`: a call written in params.yaml. Only classes of this package may be named (DESIGN: the config is the call)."""
+    """`{class_path, args}`: a call written in params.yaml. Only classes of this package may be named: the config is the call."""
 
     class_path: str
     args: dict[str, Any] = Field(default_factory=dict)

@@ -42,7 +42,7 @@ class Verdict:
     checked: list[str] = field(default_factory=list)  # names of the expectations that were looked at
 
     def outgoing(self, min_cell: int) -> dict[str, Any]:
-        """What may leave the hospital (DESIGN §8): no row, file, value or subject, and no count below `min_cell`.
+        """What may leave the hospital (docs/architecture.md): no row, file, value or subject, and no count below `min_cell`.
 
         `images` is the sum of the cells that are shown, not the number of rows: with the number of rows, one subtraction would give
         away the only cell that is withheld. Labels are those of params.yaml alone, since an unknown one may be anything.

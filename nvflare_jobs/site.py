@@ -148,7 +148,7 @@ class Site:
             self._received = flare.receive() if flare.is_running() else None
 
     def answer(self, job: str, answer: dict[str, Any]) -> None:
-        """Send an answer to a question; only what DESIGN's table lists may leave, all else is refused here."""
+        """Send an answer to a question; only what the table of docs/architecture.md lists may leave, all else is refused here."""
         known = outgoing.vocabulary(job, self.params, self.name, self.config.get("name", ""))
         allowed = outgoing.leave(job, answer, known, self.min_cell, self.cells)
         flare.send(FLModel(params=NOTHING, meta={"answer": allowed}))

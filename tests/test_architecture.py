@@ -19,7 +19,7 @@ ONLY_IN = {
     "mlflow": {"fedsynth/track.py", "fedsynth/registry.py", "fedsynth/serving.py"},
     "prefect": {"flows/"},
     "dvc": {"flows/dvcx.py"},
-    "nvflare": {"nvflare_jobs/", "fedsynth/algorithms/"},
+    "nvflare": {"nvflare_jobs/"},
     "opacus": {"fedsynth/privacy/"},
     "tenseal": {"fedsynth/privacy/"},
     "pydicom": {"fedsynth/series.py", "fedsynth/exporters/dicom.py"},
