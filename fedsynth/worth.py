@@ -1,4 +1,4 @@
-"""What a synthetic set is worth: each row of scores against what the uses reach on real images, and the two shares that follow: the gap closed and what is retained.
+"""What a synthetic set is worth: each row of scores against what the uses reach on real images.
 
 A row is one network tested at one site, as in reports/: `{"use", "name", "trained_on", "model", "site", "seed", "metrics", "n"}`. `local`
 and `augmented` count at the site that they were trained at, the others everywhere. A use's first metric is its headline.
