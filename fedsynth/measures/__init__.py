@@ -282,8 +282,13 @@ def interval(replicates: np.ndarray, value: float, n: dict[str, int], floor: flo
 
 def bootstrap(seen: Seen, statistic: Callable[..., float], *samples: np.ndarray, purpose: str, n: dict[str, int],
               floor: float | None = None, times: int = 300) -> Value:  # fmt: skip
-    """`statistic(*samples)` with a percentile bootstrap (Efron 1979): each sample drawn anew with replacement, independently."""
+    """`statistic(*samples)` with a percentile bootstrap (Efron 1979): each sample drawn anew with replacement, independently.
+
+    Without an interval where a sample is of one: drawn anew it is always itself, and says nothing of chance.
+    """
     rng = seen.generator(purpose)
+    if min(map(len, samples)) < 2:
+        times = 0
     replicates = [statistic(*(s[rng.integers(0, len(s), len(s))] for s in samples)) for _ in range(times)]
     return interval(np.array(replicates), float(statistic(*samples)), n, floor)
 

@@ -155,6 +155,13 @@ def test_an_interval_holds_the_middle_95_percent_of_its_replicates() -> None:
     assert interval(np.array([1.0]), 1.0, {}, float("nan")).floor is None
 
 
+def test_one_patient_has_no_interval(tmp_path: Path) -> None:
+    seen = look(tmp_path, tiny_params())
+    alone, several = np.array([[1.0, 2.0]]), np.array([3.0, 4.0, 7.0])
+    found = bootstrap(seen, lambda a, b: float(a.mean() + b.mean()), several, alone, purpose="test", n={"real": 3}, floor=1.0)
+    assert (found.value, found.floor, found.low, found.high) == (pytest.approx(14 / 3 + 1.5), 1.0, None, None)
+
+
 def test_the_bootstrap_of_a_mean_is_as_wide_as_its_standard_error(tmp_path: Path) -> None:
     seen = look(tmp_path, tiny_params())
     sample = np.random.default_rng(0).normal(size=200)
