@@ -44,6 +44,8 @@ SCHEMES: dict[str, tuple[Any, Any, float]] = {
     "float16": (Cast, Cast, 1),
     "8 bit": (lambda: Quantize(8), lambda: Quantize(8), 1),
     "4 bit": (lambda: Quantize(4), lambda: Quantize(4), 1),
+    "4 bit up, 2 bit down": (lambda: Quantize(4), lambda: Quantize(2), 1),
+    "2 bit up, 4 bit down": (lambda: Quantize(2), lambda: Quantize(4), 1),
     "2 bit": (lambda: Quantize(2), lambda: Quantize(2), 1),
     "top 1/16 up, 2 bit down": (lambda: TopK(1 / 16), lambda: Quantize(2), 1),
     "half of the rounds": (None, None, 2),
