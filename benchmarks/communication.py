@@ -177,15 +177,15 @@ def sample(family: Any, params: config.Params, n: int) -> torch.Tensor:
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A line for each scheme, means over the seeds. `ratio`: FID over that of float32 with the same seeds; `low`, `high`: seed by seed."""
-    found, plain = {}, {row["seed"]: row for row in rows if row["scheme"] == "float32"}
+    found, plain = [], {row["seed"]: row for row in rows if row["scheme"] == "float32"}
     for name in dict.fromkeys(row["scheme"] for row in rows):
         of = {row["seed"]: row for row in rows if row["scheme"] == name and row["seed"] in plain}
         line = {key: float(np.mean([row[key] for row in of.values()])) for key in ("up", "down", "fid", "seconds")}
         ratios = [row["fid"] / plain[seed]["fid"] for seed, row in of.items()]
         line["ratio"] = line["fid"] / float(np.mean([plain[seed]["fid"] for seed in of]))
         line["fewer"] = np.mean([plain[seed]["up"] + plain[seed]["down"] for seed in of]) / (line["up"] + line["down"])
-        found[name] = line | {"scheme": name, "low": min(ratios), "high": max(ratios), "seeds": len(of)}
-    return list(found.values())
+        found.append(line | {"scheme": name, "low": min(ratios), "high": max(ratios), "seeds": len(of)})
+    return found
 
 
 def markdown(table: list[dict[str, Any]]) -> str:

@@ -24,6 +24,7 @@ from fedsynth.params import Block, Params
 from fedsynth.partition import Partition, deal
 from fedsynth.sources.phantom import Phantom
 from fedsynth.stages.ingest import ingest
+from fedsynth.stages.networks import fit, network
 from fedsynth.stages.score import balance
 
 ALGORITHMS = {
@@ -115,9 +116,8 @@ def score(params: Params, train_on: ImageSet, test: ImageSet, added: ImageSet | 
     use, weights = params.score.uses["classification"].build(**params.image.context()), None
     if added is not None:
         both = concatenate([train_on, added])
-        weights, train_on = torch.from_numpy(balance(both, len(train_on), params.score.real_share)), both
-    images, masks, y = train_on.tensors(params.image)
-    net = use.fit(images, masks, y, 1, weights)
+        weights, train_on = balance(both, len(train_on), params.score.real_share), both
+    net = network(use, fit(use, params, train_on, 1, weights), 1)
     return float(use.score(net, *test.tensors(params.image))[0][use.headline])
 
 

@@ -67,10 +67,11 @@ def taught(images: ImageSet, image: Image, weights: np.ndarray | None = None) ->
 
     if not image.may_lack:
         return images, None if weights is None else torch.from_numpy(weights)
-    places = [np.arange(len(images)), *(np.flatnonzero(images.has(image, name)) for name in image.may_lack)]
-    copies = [images, *(images.where(images.has(image, name)).without(image, [name]) for name in image.may_lack)]
-    often = (np.ones(len(images)) if weights is None else weights) / np.bincount(np.concatenate(places), minlength=len(images))
-    return concatenate(copies), torch.from_numpy(often[np.concatenate(places)])
+    have = {name: images.has(image, name) for name in image.may_lack}
+    copies = [images, *(images.where(those).without(image, [name]) for name, those in have.items())]
+    places = np.concatenate([np.arange(len(images)), *map(np.flatnonzero, have.values())])
+    often = (np.ones(len(images)) if weights is None else weights) / np.bincount(places, minlength=len(images))
+    return concatenate(copies), torch.from_numpy(often[places])
 
 
 def state_of(net: nn.Module) -> State:

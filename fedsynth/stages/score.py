@@ -103,8 +103,10 @@ def seen(params: Params, synthetic: ImageSet, federated: Networks, extractors: P
     seed = params.score.seeds[0]
     networks = {name: (use, network(use, federated[name][seed], seed)) for name, use in uses(params).items()}
     extractor: Extractor = params.score.features.build(**params.image.context()).open(networks, extractors)
-    sets = {} if real is None else {"held_out": held_out(real), "train": training(real)}
-    if real is not None:  # beside images that have no t2 stand synthetic ones without it
+    sets = {}
+    if real is not None:
+        sets = {"held_out": held_out(real), "train": training(real)}
+        # beside images that have no t2 stand synthetic ones without it
         synthetic = synthetic.without(params.image, [name for name in params.image.may_lack if not real.has(params.image, name).any()])
     return Seen(params.image, synthetic, extractor, networks, **sets, family=family, flip=flip, seed=params.seed, keep=keep)
 
