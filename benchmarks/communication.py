@@ -26,17 +26,17 @@ import yaml
 from nvflare.app_common.decomposers import numpy_decomposers
 from nvflare.fuel.utils import fobs
 
-from fedsynth import curves
 from fedsynth import params as config
-from fedsynth.coding import Downlink, Received, decode
 from fedsynth.compression.cast import Cast
 from fedsynth.compression.quantize import Quantize
 from fedsynth.compression.topk import TopK
-from fedsynth.dataset import ImageSet, concatenate
-from fedsynth.history import sized
+from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.measures.fid import fid
+from fedsynth.report import curves
 from fedsynth.stages.ingest import ingest
-from fedsynth.train import Trainer
+from fedsynth.training.coding import Downlink, Received, decode
+from fedsynth.training.history import sized
+from fedsynth.training.trainer import Trainer
 
 LOWEST, HIGHEST = 0.75, 1.6  # of the picture; what is worse stands at its upper edge
 

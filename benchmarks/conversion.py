@@ -18,12 +18,13 @@ import torch
 import yaml
 from families import build, load, train
 
-from fedsynth import paired, pictures
 from fedsynth import params as config
-from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.data import pictures
+from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.measures import Seen
 from fedsynth.measures.conversion import Conversion
-from fedsynth.stages import networks
+from fedsynth.training import sampling
+from fedsynth.worth import use_networks
 
 
 def main() -> None:
@@ -36,8 +37,8 @@ def main() -> None:
     params = override(arguments.params, arguments.set)
     sites = load(params, Path(tempfile.mkdtemp()))
     torch.set_num_threads(1)
-    pooled = concatenate([networks.training(s) for s in sites.values()])
-    nets = {name: (use, use.fit(*pooled.tensors(params.image), seed=1)) for name, use in networks.uses(params).items()}
+    pooled = concatenate([use_networks.training(s) for s in sites.values()])
+    nets = {name: (use, use.fit(*pooled.tensors(params.image), seed=1)) for name, use in use_networks.uses(params).items()}
     for name in arguments.models or params.models:
         family = build(params, params.models[name])
         print(f"\n{name}", flush=True)
@@ -63,7 +64,9 @@ def judge(params: config.Params, family: Any, sites: dict[str, ImageSet], nets: 
     measure: Conversion = config.Block(class_path="fedsynth.measures.conversion.Conversion").build(**params.image.context())
     nothing: Any = None  # no synthetic set and no features: the measure looks at neither
     answers = {
-        site: measure.at_site(Seen(params.image, nothing, nothing, nets, networks.held_out(s), networks.training(s), family, seed=1))
+        site: measure.at_site(
+            Seen(params.image, nothing, nothing, nets, use_networks.held_out(s), use_networks.training(s), family, seed=1)
+        )
         for site, s in sites.items()
     }
     for name, v in measure.combine(answers, nothing).items():
@@ -75,7 +78,7 @@ def judge(params: config.Params, family: Any, sites: dict[str, ImageSet], nets: 
 def sheet(params: config.Params, family: Any, sites: dict[str, ImageSet], path: Path) -> None:
     image, tests = params.image, concatenate([s.split("test") for s in sites.values()])
     few = concatenate([pictures.draw(tests, label, 6 // len(image.labels), params.seed) for label in image.labels])
-    found = pictures.pairs(image, paired.convert(family, image, few, params.seed), few)
+    found = pictures.pairs(image, sampling.convert(family, image, few, params.seed), few)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pictures.png(np.asarray(found.picture)))
     print(f"{path}: rows {found.rows}, columns {found.labels}", flush=True)

@@ -25,10 +25,10 @@ import torch
 import yaml
 
 from fedsynth import params as config
-from fedsynth.dataset import ImageSet, concatenate
-from fedsynth.exchange import Discriminating, Generating
+from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.stages.ingest import ingest
-from fedsynth.train import Trainer
+from fedsynth.training.central_generator import Discriminating, Generating
+from fedsynth.training.trainer import Trainer
 from nvflare_jobs.exchange.job import steps
 
 

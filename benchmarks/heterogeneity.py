@@ -19,13 +19,13 @@ import pandas as pd
 import torch
 from families import build, complete, override, train, wanted
 
-from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.data.dataset import ImageSet, concatenate
+from fedsynth.data.partition import Partition, deal
 from fedsynth.params import Block, Params
-from fedsynth.partition import Partition, deal
 from fedsynth.sources.phantom import Phantom
 from fedsynth.stages.ingest import ingest
-from fedsynth.stages.networks import fit, network
 from fedsynth.stages.score import balance
+from fedsynth.worth.use_networks import fit, network
 
 ALGORITHMS = {
     "FedAvg": {"class_path": "fedsynth.algorithms.fedavg.FedAvg"},
@@ -103,7 +103,7 @@ def dealt(params: Params, everything: dict[str, ImageSet], entry: dict[str, obje
 
 
 def sampled(params: Params, family: torch.nn.Module, sites: dict[str, ImageSet]) -> ImageSet:
-    from fedsynth.dataset import synthetic
+    from fedsynth.data.dataset import synthetic
 
     y, given = wanted(params, sites, params.sample.images)
     with torch.no_grad():

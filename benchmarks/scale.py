@@ -25,12 +25,13 @@ from typing import Any
 
 import psutil
 
-from fedsynth import manifest
+from fedsynth.data import manifest
 from fedsynth.params import Params
 from fedsynth.settings import Settings
 from fedsynth.stages.ingest import ingest
-from nvflare_jobs import build, federation
-from nvflare_jobs.simulator import Simulator
+from nvflare_jobs.centre import build_rounds, job_folder
+from nvflare_jobs.federation import interface, runner
+from nvflare_jobs.federation.simulator import Simulator
 from nvflare_jobs.train import job as training
 
 MIB, GIB = 2**20, 2**30
@@ -97,14 +98,14 @@ def measure(folder: Path, n: int, arguments: argparse.Namespace) -> str:
     with redirect_stdout(None):
         digests = {site: manifest.digest(table) for site, table in ingest(params, settings.data).items()}
     sites, config = list(digests), training.question(params, "vae", digests)
-    job = build.train(folder / "job", "train_vae", sites, params.consortium, config, config["model"]["algorithm"],
+    job = build_rounds.train(folder / "job", "train_vae", sites, params.consortium, config, config["model"]["algorithm"],
                       training.begin(params, "vae"), arguments.rounds)  # fmt: skip
-    token, own = build.token(job), time.process_time()
+    token, own = job_folder.token(job), time.process_time()
     with Simulator(settings, folder / "work") as simulator:
         watch = Watch(max(1.0, n / 8), arguments.leave * GIB, lambda: simulator.abort(token))
         try:
-            federation.run(simulator, job, token, sites, folder / "result", watch.see)
-        except federation.FederationError as error:
+            runner.run(simulator, job, token, sites, folder / "result", watch.see)
+        except interface.FederationError as error:
             if not watch.short:
                 raise
             return f"{n:>5}  ended: less than {arguments.leave:g} GiB of memory were left ({error})"
@@ -147,7 +148,7 @@ class Watch:
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
 
-    def see(self, event: federation.Event) -> None:
+    def see(self, event: interface.Event) -> None:
         if event.kind == "round":
             self.rounds.append(Round(time.monotonic(), event.seconds, *self._cpu_seconds()))
 

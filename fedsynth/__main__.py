@@ -41,7 +41,7 @@ def validate(
     docs: Annotated[Path | None, typer.Option(help="where to write the report; nothing is written without it")] = None,
 ) -> None:
     """Check one set, real or synthetic, with the expectations that the federation uses. Ends with 1 where it fails."""
-    from fedsynth import expectations
+    from fedsynth.validation import expectations
 
     _, params = _start()
     verdict = expectations.validate(folder.resolve(), params, site or folder.name, docs)
@@ -86,7 +86,7 @@ def check(
     from rich.console import Console
     from rich.table import Table
 
-    from fedsynth import check as checks
+    from fedsynth.hospital import check as checks
 
     table = Table(box=None)
     for column in ("what", "found", "verdict", "what to do"):

@@ -73,7 +73,7 @@ class Tracking:
 
     def _open(self, name: str, tags: dict[str, str]) -> None:
         try:
-            from fedsynth.track import Tracker
+            from fedsynth.registry.tracking import Tracker
 
             self._tracker = Tracker(self.root, self.params, name=name, tags=tags)
         except BaseException as error:  # raised in whoever asks for the tracker
@@ -139,7 +139,7 @@ class Listener:
     """Takes a stage's output: events become progress, metrics and terminal lines; the rest is the task run's log."""
 
     def __init__(self, address: str, log: Any):
-        from nvflare_jobs.centre import EVENT, WARNING, losses
+        from nvflare_jobs.centre.show import EVENT, WARNING, losses
 
         self.address, self.log = address, log
         self.model = address.partition("@")[2]
@@ -273,15 +273,15 @@ def up_to_date(root: Path, params: configuration.Params) -> bool:
         dvcx.Runner(root).repro(stage, lambda line: None)
     if dvcx.stale(root, stages)[0]:
         return False
-    from fedsynth import track
+    from fedsynth.registry import tracking
 
-    return track.registered(root, params)
+    return tracking.registered(root, params)
 
 
 def summary(root: Path, params: configuration.Params) -> None:
     from rich.console import Console
 
-    from fedsynth import worth
+    from fedsynth.worth import worth
 
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -1,6 +1,6 @@
 """WHICH version is in use: a registered model becomes `champion` when its gates hold and a person has approved it.
 
-`python -m flows.promote MODEL`. What a version's gates said stands in its tags since it was scored (fedsynth/promotion.py). A name is
+`python -m flows.promote MODEL`. What a version's gates said stands in its tags since it was scored (fedsynth/registry/promotion.py). A name is
 what somebody typed: Prefect's own server does not check who that is, so whoever reaches the server can approve.
 """
 # ruff: noqa: E402  Prefect reads the environment when it is imported
@@ -32,9 +32,9 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, State
 from pydantic import Field
 
-from fedsynth import promotion, registry
 from fedsynth.errors import UserError
-from fedsynth.judgement import required
+from fedsynth.registry import aliases, promotion, versions
+from fedsynth.worth.judgement import required
 
 DAY_S = 24 * 60 * 60
 # The server gives a run whose time is over a message of its own instead of ours, by which it is known at the terminal.
@@ -69,11 +69,11 @@ def promote(
     where it may not be promoted, and PromotionError where nobody answered within `wait_s` seconds.
     """
     root, although = Settings.read().root, " ".join(although.split())
-    candidate = registry.version_of(root, model, version)
+    candidate = versions.version_of(root, model, version)
     number, title = int(candidate.version), f"{candidate.name} version {candidate.version}"
-    champion = registry.alias_of(root, model, registry.CHAMPION)
+    champion = versions.alias_of(root, model, aliases.CHAMPION)
     if champion == str(number):
-        return Completed(name="Unchanged", message=f"{title} is the {registry.CHAMPION} already")
+        return Completed(name="Unchanged", message=f"{title} is the {aliases.CHAMPION} already")
     facts = describe(root, model, number, champion, although)
     create_markdown_artifact(facts, key=f"promotion-{model}".lower().replace("_", "-"), description=f"what is known of {title}")
     allowed(root, model, number, although)
@@ -81,13 +81,13 @@ def promote(
     if not decision.approved:
         return Cancelled(message=f"{title} was refused by {decision.who}: {decision.why}")
     compared = allowed(root, model, number, although)  # a day may have gone by: it may have been judged anew, or the champion be another
-    former = registry.promote(root, model, number, decision.who, decision.why, str(flow_run.id), compared, although)
-    return Completed(message=f"{title} is the {registry.CHAMPION}" + (f", in place of version {former}" if former else ""))
+    former = aliases.promote(root, model, number, decision.who, decision.why, str(flow_run.id), compared, although)
+    return Completed(message=f"{title} is the {aliases.CHAMPION}" + (f", in place of version {former}" if former else ""))
 
 
 def allowed(root: Path, model: str, number: int, although: str) -> str:
     """How a version compares with the champion of now, "" where there is none. Raises promotion.Refused where it may not be promoted."""
-    version, champion = registry.version_of(root, model, number), registry.alias_of(root, model, registry.CHAMPION)
+    version, champion = versions.version_of(root, model, number), versions.alias_of(root, model, aliases.CHAMPION)
     title = f"{version.name} version {number}"
     promotion.check_gates(title, version.tags)
     if not required(promotion.gates(version.tags)) and not although:
@@ -102,20 +102,20 @@ def comparison(root: Path, model: str, number: int, champion: str | None) -> tup
     """Whether a version is better than the champion, and a sentence; without a champion there is nothing to be better than."""
     if champion is None or champion == str(number):
         return True, ""
-    mine, other = registry.version_of(root, model, number), registry.version_of(root, model, int(champion))
-    return promotion.compare(f"version {number}", mine.tags, f"version {champion}, the {registry.CHAMPION},", other.tags)
+    mine, other = versions.version_of(root, model, number), versions.version_of(root, model, int(champion))
+    return promotion.compare(f"version {number}", mine.tags, f"version {champion}, the {aliases.CHAMPION},", other.tags)
 
 
 def describe(root: Path, model: str, number: int, champion: str | None, although: str = "") -> str:
     """Markdown: verdict and comparison, the version's description, its newest scores beside the champion's, its tags."""
-    version = registry.version_of(root, model, number)
-    scores, there = brief(registry.scores_of(root, version)), {}
+    version = versions.version_of(root, model, number)
+    scores, there = brief(versions.scores_of(root, version)), {}
     columns = [f"version {number}"]
     if champion:
-        there = brief(registry.scores_of(root, registry.version_of(root, model, int(champion))))
-        columns.append(f"{registry.CHAMPION} (version {champion})")
+        there = brief(versions.scores_of(root, versions.version_of(root, model, int(champion))))
+        columns.append(f"{aliases.CHAMPION} (version {champion})")
     lines = [f"# {version.name} version {number}", "", *verdict(version.tags), ""]
-    lines += [comparison(root, model, number, champion)[1] or f"There is no {registry.CHAMPION} yet to compare it with.", ""]
+    lines += [comparison(root, model, number, champion)[1] or f"There is no {aliases.CHAMPION} yet to compare it with.", ""]
     lines += [f"Promoted although: {although}", ""] if although else []
     lines += [version.description or "", ""]
     if scores or there:
@@ -191,7 +191,7 @@ def _promote(words: list[str]) -> str:
         raise PromotionError("nobody could approve: there is no Prefect server; set PREFECT_API_URL, or give --approve NAME --why TEXT")
     state = promote(given.model, given.version, given.approve, given.why, given.wait, given.although, return_state=True)
     if state.is_failed() and (state.message or "").endswith(OVER):
-        raise PromotionError(UNANSWERED.format(registry.registered_name(given.model), given.wait))
+        raise PromotionError(UNANSWERED.format(versions.registered_name(given.model), given.wait))
     if state.is_failed() or state.is_crashed():
         state.result()  # raises what went wrong
     if state.is_cancelled():
@@ -206,8 +206,8 @@ def _rollback(words: list[str]) -> str:
     parser.add_argument("--by", default=getpass.getuser(), metavar="NAME", help="who decides; default: the user")
     parser.add_argument("--why", default="rolled back", help="the reason")
     given = parser.parse_args(words)
-    left, back = registry.rollback(Settings.read().root, given.model, given.by, given.why, "none, at the command line")
-    return f"{registry.registered_name(given.model)} version {back} is the {registry.CHAMPION} again, in place of version {left}"
+    left, back = aliases.rollback(Settings.read().root, given.model, given.by, given.why, "none, at the command line")
+    return f"{versions.registered_name(given.model)} version {back} is the {aliases.CHAMPION} again, in place of version {left}"
 
 
 def _answer(words: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Where the keys of encrypted updates are: in the startup kits, which FLARE's HEBuilder has filled; in simulation in a folder beside."""
+"""Encrypted updates, what both sides know of them, and where their keys are: in the startup kits, which FLARE's HEBuilder has filled; in simulation in a folder beside."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from nvflare.fuel.sec.security_content_service import LoadResult, SecurityConten
 from fedsynth.privacy import he
 
 SECRET, PUBLIC = "client_context.tenseal", "server_context.tenseal"  # FLARE's own names
+ENCRYPTED, OPEN = "encrypted", "open"  # an update, or a sum of some; the task of opening one, and of which sites it is
 FOLDER = "keys"  # in FEDSYNTH_STATE, of a simulation
 
 

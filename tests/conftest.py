@@ -22,4 +22,4 @@ def authority() -> Authority:
 @pytest.fixture
 def at_once(monkeypatch):
     """The servers here are on this machine: what they have to say of a kit comes at once."""
-    monkeypatch.setattr("fedsynth.kit.ALERT_S", 0.2)
+    monkeypatch.setattr("fedsynth.hospital.kit.ALERT_S", 0.2)

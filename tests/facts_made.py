@@ -1,4 +1,4 @@
-"""Facts made by hand, as fedsynth/facts.py gives them, so that a test of the report needs no job: three models, three sites."""
+"""Facts made by hand, as fedsynth/worth/facts.py gives them, so that a test of the report needs no job: three models, three sites."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth import manifest
-from fedsynth.dataset import ImageSet
+from fedsynth.data import manifest
+from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Image, Params
 
 TINY: dict[str, Any] = {

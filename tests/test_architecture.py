@@ -15,15 +15,15 @@ ROOT = Path(__file__).parents[1]
 
 # package -> the files of ours that may import it
 ONLY_IN = {
-    "great_expectations": {"fedsynth/expectations.py"},
-    "mlflow": {"fedsynth/track.py", "fedsynth/registry.py", "fedsynth/serving.py"},
+    "great_expectations": {"fedsynth/validation/expectations.py"},
+    "mlflow": {"fedsynth/registry/tracking.py", "fedsynth/registry/versions.py", "fedsynth/registry/serving.py"},
     "prefect": {"flows/"},
     "dvc": {"flows/dvcx.py"},
     "nvflare": {"nvflare_jobs/"},
     "opacus": {"fedsynth/privacy/"},
     "tenseal": {"fedsynth/privacy/"},
-    "pydicom": {"fedsynth/series.py", "fedsynth/exporters/dicom.py"},
-    "highdicom": {"fedsynth/series.py", "fedsynth/exporters/dicom.py"},
+    "pydicom": {"fedsynth/data/series.py", "fedsynth/exporters/dicom.py"},
+    "highdicom": {"fedsynth/data/series.py", "fedsynth/exporters/dicom.py"},
     "flows": {"flows/"},
     "nvflare_jobs": {"nvflare_jobs/", "flows/"},
 }
@@ -70,7 +70,7 @@ def test_the_command_line_imports_nothing_heavy_and_helps_within_a_second():
 
 
 def test_importing_the_package_makes_no_file_and_reads_no_environment(tmp_path):
-    script = "import fedsynth, fedsynth.params, fedsynth.settings, fedsynth.manifest"
+    script = "import fedsynth, fedsynth.params, fedsynth.settings, fedsynth.data.manifest"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, env={"PATH": ""})
     assert list(tmp_path.iterdir()) == []
 
@@ -82,8 +82,8 @@ PLUMBING = {
     *(f"fedsynth/{name}.py" for name in ("outputs", "params", "processes", "settings", "stages/__init__", "verdict_page")),
     *(f"nvflare_jobs/{name}.py" for name in ("__init__", "build", "centre", "federation", "installed", "kept", "keys", "local")),
     *(f"nvflare_jobs/{name}.py" for name in ("provisioned", "rounds", "simulator")),
-    "nvflare_jobs/wire.py",  # counts what passes
-    "fedsynth/coding.py",  # changes what `train` computes, which lists it; the other jobs code nothing
+    "nvflare_jobs/server/traffic.py",  # counts what passes
+    "fedsynth/training/coding.py",  # changes what `train` computes, which lists it; the other jobs code nothing
     *(str(path.relative_to(ROOT)) for path in (ROOT / "fedsynth" / "compression").glob("*.py")),
 }
 
@@ -110,7 +110,7 @@ def stages() -> dict[str, dict]:
 
 
 def test_what_codes_arrays_is_among_the_code_of_the_one_stage_that_sends_coded_ones():
-    assert {"fedsynth/coding.py", "fedsynth/compression"} <= set(stages()["train"]["deps"])
+    assert {"fedsynth/training/coding.py", "fedsynth/compression"} <= set(stages()["train"]["deps"])
 
 
 @pytest.mark.parametrize("name", [name for name in stages() if name != "source"])  # that one is never skipped

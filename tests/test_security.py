@@ -17,8 +17,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from fedsynth import checkpoint, track, weights
 from fedsynth.params import Block, ParamsError
+from fedsynth.registry import tracking
+from fedsynth.training import checkpoint, weights
 from tests.sets import tiny_params
 from tests.trained import trained
 
@@ -30,7 +31,7 @@ LOAD = """
 import pickle, sys
 import mlflow, torch, cloudpickle
 import pandas as pd
-from fedsynth.serving import Generator  # what torch and MONAI do at import is not a model's
+from fedsynth.registry.serving import Generator  # what torch and MONAI do at import is not a model's
 
 def forbidden(*given, **more):
     raise AssertionError("pickled code was to be run")
@@ -66,7 +67,7 @@ def registry(tmp_path_factory):
         source = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": f"https://pacs:{SECRET}@archive.example.org/images"}}
         params = tiny_params(source=source)
         trained(root, params)
-        with track.Tracker(root, params, tags={"store": URI}) as tracker:
+        with tracking.Tracker(root, params, tags={"store": URI}) as tracker:
             tracker.publish("vae")
     return root
 
@@ -141,8 +142,8 @@ def test_weights_that_are_a_pickle_are_no_weights(tmp_path):
     [
         "fedsynth.params.Path",
         "fedsynth.processes.suppress",
-        "fedsynth.checkpoint.load",
-        "fedsynth.checkpoint.torch.load",
+        "fedsynth.training.checkpoint.load",
+        "fedsynth.training.checkpoint.torch.load",
         "fedsynth.params.importlib.import_module",
         "fedsynth.params.Block.build",
         "fedsynth.params",
@@ -235,7 +236,7 @@ def test_a_tracking_server_that_fails_is_said_without_its_password(registry, mon
         raise MlflowException(f"could not connect to {URI}")
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with track.Tracker(registry, tiny_params(), name="fails") as tracker:
+    with tracking.Tracker(registry, tiny_params(), name="fails") as tracker:
         monkeypatch.setattr(tracker, "_rounds", fail)
         tracker.round("vae", {"round": 0, "sites": {}})
     assert "did not reach MLflow" in caplog.text
@@ -245,7 +246,7 @@ def test_a_tracking_server_that_fails_is_said_without_its_password(registry, mon
 
 def test_a_job_holds_no_value_of_an_environment_variable_and_nothing_of_where_images_come_from(tmp_path, monkeypatch):
     from fedsynth.params import Consortium
-    from nvflare_jobs import build, centre
+    from nvflare_jobs.centre import build_question, build_rounds, program
     from nvflare_jobs.train import job as training
 
     for name in (*SECRETS, "MLFLOW_TRACKING_URI"):
@@ -255,15 +256,15 @@ def test_a_job_holds_no_value_of_an_environment_variable_and_nothing_of_where_im
     config, initial = training.question(params, "vae", {"north": "d"}), training.begin(params, "vae")
     algorithm = config["model"]["algorithm"]
     for thin in (True, False):
-        build.train(tmp_path / f"train-{thin}", "train_vae", ["north"], Consortium(), config, algorithm, initial, 1, thin)
-        asked = {"params": centre.public(params), "look": False}
-        build.ask(tmp_path / f"ask-{thin}", "validate", "validate", ["north"], Consortium(), asked, thin=thin)
+        build_rounds.train(tmp_path / f"train-{thin}", "train_vae", ["north"], Consortium(), config, algorithm, initial, 1, thin)
+        asked = {"params": program.public(params), "look": False}
+        build_question.ask(tmp_path / f"ask-{thin}", "validate", "validate", ["north"], Consortium(), asked, thin=thin)
     assert len(list(tmp_path.rglob("job.json"))) == 4
     assert holding_a_secret(tmp_path) == []
 
 
 def test_the_summary_of_a_run_shows_no_password(tmp_path, monkeypatch, capsys):
-    from fedsynth import worth
+    from fedsynth.worth import worth
     from flows.pipeline import summary
 
     for name in SECRETS:

@@ -11,7 +11,7 @@ from torch import nn
 from fedsynth.families import Family
 from fedsynth.families.gan import GAN
 from fedsynth.params import Training
-from fedsynth.train import Trainer
+from fedsynth.training.trainer import Trainer
 
 
 class Toy(Family):

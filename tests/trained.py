@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from fedsynth import weights
 from fedsynth.params import Params
+from fedsynth.training import weights
 
 
 def _round(number: int, seconds: float, north: float, east: float) -> dict[str, Any]:

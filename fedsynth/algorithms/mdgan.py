@@ -1,19 +1,21 @@
 """MD-GAN: Hardy et al. 2019, arXiv:1811.03850, algorithm 1; AsynDGAN: Chang et al. 2020, CVPR, arXiv:2006.00080.
 
-One generator at the centre, a discriminator at each site, which never leaves it. What is computed is in fedsynth/exchange.py.
+One generator at the centre, a discriminator at each site, which never leaves it. What is computed is in fedsynth/training/py.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
-from fedsynth import exchange
 from fedsynth.algorithms.fedavg import Arrays
 from fedsynth.errors import UserError
 from fedsynth.families import Family
 from fedsynth.privacy import PrivacyError
 
 WEIGHTINGS = ("images", "equal")
+GENERATOR, DISCRIMINATOR = "generator", "discriminator"  # the two players
 
 
 class MDGAN:
@@ -38,7 +40,7 @@ class MDGAN:
 
     def parameters(self, model: Family) -> dict[str, nn.Parameter]:
         """What the centre has after the training, by name."""
-        return exchange.generators(model)
+        return generators(model)
 
     def prepare(self, initial: Arrays) -> Arrays:
         """What the training begins with."""
@@ -48,7 +50,7 @@ class MDGAN:
         """Raise UserError where this family, or a mechanism of privacy, does not go with it. Asked at the centre."""
         name, players = type(family).__name__, set(family.players())
         able = all(hasattr(family, part) for part in ("latent", "draw", "fool", "tell"))
-        if players != {exchange.GENERATOR, exchange.DISCRIMINATOR} or not able:
+        if players != {GENERATOR, DISCRIMINATOR} or not able:
             raise UserError(
                 f"MDGAN trains a generator from the gradient at its images, and {name} cannot be parted so (its players: "
                 f"{', '.join(sorted(players))}); take families.gan.GAN, or another algorithm for {name}"
@@ -62,3 +64,9 @@ class MDGAN:
                 "MDGAN has no differential privacy here: its sites answer at every step, and what a training has told before it was ended "
                 "would not be counted once it begins again; take fedsynth.algorithms.fedavg.FedAvg with `shared: generator.*`"
             )
+
+
+def generators(family: Any) -> dict[str, nn.Parameter]:
+    """The generator's parameters by their names in the family."""
+    own = set(family.players()[GENERATOR].parameters())
+    return {name: p for name, p in family.named_parameters() if p in own}

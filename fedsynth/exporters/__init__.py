@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedsynth.dataset import ImageSet
-from fedsynth.manifest import FILE
+from fedsynth.data.dataset import ImageSet
+from fedsynth.data.manifest import FILE
 from fedsynth.params import Block, Image
 
 COPIED = ["label", "site", "subject", "image_id", "split", "origin", "model", "seed"]  # from the set's manifest

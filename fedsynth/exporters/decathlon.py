@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
+from fedsynth.data.manifest import FILE
 from fedsynth.exporters import Exporter, rows, usable, write_table
 from fedsynth.exporters.nifti import save
-from fedsynth.manifest import FILE
 from fedsynth.params import Block, Image
 
 ABOUT, ENDING = "dataset.json", ".nii.gz"

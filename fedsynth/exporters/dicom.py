@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fedsynth
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
+from fedsynth.data.manifest import FILE
 from fedsynth.exporters import Exporter, rows, usable, write_table
-from fedsynth.manifest import FILE
 from fedsynth.params import Block, Image, ParamsError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.exporters import Exporter, write_files
 from fedsynth.params import Image
 

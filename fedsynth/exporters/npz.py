@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
+from fedsynth.data.manifest import SPLITS
 from fedsynth.exporters import Exporter, gray, rows, usable, write_table
-from fedsynth.manifest import SPLITS
 from fedsynth.params import MOST_LAST, Block, Image, ParamsError
 
 FILE = "images.npz"

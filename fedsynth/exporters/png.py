@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.exporters import Exporter, gray, write_files
 from fedsynth.params import Image, ParamsError
 

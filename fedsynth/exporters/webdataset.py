@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
+from fedsynth.data.manifest import SetError
 from fedsynth.exporters import COPIED, Exporter, rows, usable, write_table
 from fedsynth.exporters.png import save
-from fedsynth.manifest import SetError
 from fedsynth.params import Image, ParamsError
 
 ABOUT = [*COPIED, "spacing_mm"]

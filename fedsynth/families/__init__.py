@@ -1,4 +1,4 @@
-"""Kinds of generative model. A family is its players, a loss for each, and a sampler; one loop (fedsynth/train.py) trains them all.
+"""Kinds of generative model. A family is its players, a loss for each, and a sampler; one loop (fedsynth/training/trainer.py) trains them all.
 
 Legend: B batch · C generated channels · G given channels · *S spatial size, (H, W) or (D, H, W) · float32 in [-1, 1].
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fedsynth.families.diffusion import Diffusion
-from fedsynth.lean import monai_imports
-from fedsynth.networks import fill, mse
+from fedsynth.networks.blocks import fill, mse
+from fedsynth.networks.monai_imports import monai_imports
 
 with monai_imports():
     from monai.networks.schedulers.ddim import DDIMScheduler

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.families import Family
-from fedsynth.lean import monai_imports
-from fedsynth.networks import coarsest, fill, from_patches, mse, to_patches, with_given
+from fedsynth.networks.blocks import coarsest, fill, from_patches, mse, to_patches, with_given
+from fedsynth.networks.monai_imports import monai_imports
 
 with monai_imports():
     from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet

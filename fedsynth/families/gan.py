@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsynth.families import Family
-from fedsynth.lean import monai_imports
-from fedsynth.networks import FromVector, blank, fill, with_given
+from fedsynth.networks.blocks import FromVector, blank, fill, with_given
+from fedsynth.networks.monai_imports import monai_imports
 
 with monai_imports():
     from monai.losses.adversarial_loss import PatchAdversarialLoss

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from fedsynth.families import Family, Phase
 from fedsynth.families.diffusion import Diffusion
 from fedsynth.families.vae import divergence
-from fedsynth.lean import monai_imports
-from fedsynth.networks import coarsest, from_patches, to_patches, with_given
+from fedsynth.networks.blocks import coarsest, from_patches, to_patches, with_given
+from fedsynth.networks.monai_imports import monai_imports
 from fedsynth.params import Block
 
 with monai_imports():

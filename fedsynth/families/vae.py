@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.families import Family
-from fedsynth.networks import FromVector, ToVector, fill, mse, one_hot, with_given, with_label
+from fedsynth.networks.blocks import FromVector, ToVector, fill, mse, one_hot, with_given, with_label
 
 
 class VAE(Family):

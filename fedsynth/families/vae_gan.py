@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fedsynth.families.gan import GAN
 from fedsynth.families.vae import divergence
-from fedsynth.networks import ToVector, with_given, with_label
+from fedsynth.networks.blocks import ToVector, with_given, with_label
 
 
 class VAEGAN(GAN):

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsynth.families import Family, Phase
-from fedsynth.lean import monai_imports
-from fedsynth.networks import coarsest, to_patches, with_given
+from fedsynth.networks.blocks import coarsest, to_patches, with_given
+from fedsynth.networks.monai_imports import monai_imports
 
 with monai_imports():
     from monai.networks.nets.transformer import DecoderOnlyTransformer

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedsynth.families.gan import GAN
-from fedsynth.networks import with_given
+from fedsynth.networks.blocks import with_given
 
 
 class WGANGP(GAN):

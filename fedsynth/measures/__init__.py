@@ -22,7 +22,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import nn
 
-    from fedsynth.dataset import ImageSet
+    from fedsynth.data.dataset import ImageSet
     from fedsynth.families import Family
     from fedsynth.features import Extractor
     from fedsynth.params import Image
@@ -58,7 +58,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean (F,) and covariance (F, F) of n feature vectors; they leave a site only where n >= F (fedsynth/outgoing.py)."""
+    """Mean (F,) and covariance (F, F) of n feature vectors; they leave a site only where n >= F (fedsynth/hospital/outgoing.py)."""
 
     n: int
     mean: np.ndarray
@@ -208,9 +208,7 @@ def spread(statistic: Statistic, arrays: tuple[np.ndarray, np.ndarray], sets: tu
     double, which KID and nearest neighbours take for likeness. About its own mean: fewer images have another bias. It is too wide where
     both sets are of one distribution (FID of 17 images in 16 features: by 2), and 0 where the statistic is at the end of its range.
     """
-    from fedsynth.neighbours import subjects
-
-    whose = tuple(subjects(images) for images in sets)
+    whose = tuple(images.patients() for images in sets)
     found = []
     for _ in range(PARTS):
         a, b = (part(of, who, rng) for of, who in zip(labels, whose, strict=True))

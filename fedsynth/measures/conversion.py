@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from fedsynth import paired
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
-from fedsynth.neighbours import by_patient, subjects
+from fedsynth.measures._neighbours import by_patient
+from fedsynth.training import sampling
 
 KERNEL = 11  # pixels of the window of SSIM, or what fits
 SHARPEST = 1e-10  # mean squared error at which PSNR ends, at 100 dB
@@ -52,9 +52,9 @@ class Conversion(Measure):
     def at_site(self, seen: Seen) -> Answer:
         real, train = seen.real
         values = {name: Value(None, {"real": len(real)}) for name in self.about}
-        if seen.family is None or not seen.image.given or not paired.generated(seen.image) or not len(real) or not len(train):
+        if seen.family is None or not seen.image.given or not sampling.generated(seen.image) or not len(real) or not len(train):
             return Answer(values)
-        made, base = paired.convert(seen.family, seen.image, real, seen.seed), paired.baseline(seen.image, real, train)
+        made, base = sampling.convert(seen.family, seen.image, real, seen.seed), sampling.baseline(seen.image, real, train)
         near, without = (nearness(seen, real, images) for images in (made, base))
         for name, of in near.items():
             values[name] = over_patients(seen, np.mean, of, real, name, float(np.nanmean(without[name])))
@@ -72,12 +72,12 @@ def nearness(seen: Seen, real: ImageSet, made: ImageSet) -> dict[str, np.ndarray
     """psnr, ssim, mae: (N,) float64 each, over all generated image channels."""
     import torch
 
-    from fedsynth.lean import monai_imports
+    from fedsynth.networks.monai_imports import monai_imports
 
     with monai_imports():
         from monai.metrics.regression import MAEMetric, PSNRMetric, SSIMMetric
     # From 0 to 1: the luminance of SSIM is defined for values that are not negative.
-    channels = paired.generated(seen.image)
+    channels = sampling.generated(seen.image)
     found = made.channels(seen.image, channels), real.known(seen.image, channels)  # NaN, all through, where an image lacks a channel
     x, y = (torch.from_numpy((array + 1) / 2).double() for array in found)
     size = min(x.shape[2:])
@@ -96,7 +96,7 @@ def over_patients(seen: Seen, statistic: Callable[[np.ndarray], float], values: 
     n = {"real": int(known.sum())}
     if not n["real"]:
         return Value(None, n)
-    groups = by_patient(values[known], subjects(images)[known])
+    groups = by_patient(values[known], images.patients()[known])
     return bootstrap(seen, partial(_of_groups, statistic), groups, purpose=f"conversion {purpose}", n=n, floor=floor)
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap, mean
-from fedsynth.neighbours import Pair, by_subject, distances, relative, spaces, subjects, write
+from fedsynth.measures._neighbours import Pair, by_subject, distances, relative, spaces, write
 
 LEAST = 5  # patients in either set, below which there is no telling what is near
 PAIRS = 5
@@ -51,15 +51,15 @@ class Copies(Measure):
         held_out, train = seen.real
         n = {"real": len(held_out), "train": len(train), "synthetic": len(seen.synthetic)}
         values = {name: Value(None, n) for name in self.about}
-        if min(len(set(subjects(images))) for images in seen.real) < LEAST or not len(seen.synthetic):
+        if min(len(set(images.patients())) for images in seen.real) < LEAST or not len(seen.synthetic):
             return Answer(values)
         pairs = {}
         for space, points in spaces(seen).items():
             table, chance = distances(seen, points, [seen.synthetic, held_out], train)
-            s, real = (relative(by_subject(t, subjects(train)), self.neighbours) for t in (table, chance))
+            s, real = (relative(by_subject(t, train.patients()), self.neighbours) for t in (table, chance))
             if np.isnan(real).any() or np.isnan(s).any():  # images that cannot be told apart
                 continue
-            limit = threshold(real, len(set(subjects(held_out))), self.alpha)
+            limit = threshold(real, len(set(held_out.patients())), self.alpha)
             values[f"copies_{space}"] = counted(float((s < limit).sum()), n, float((real < limit).sum()))
             values[f"nearest_ratio_{space}"] = bootstrap(seen, np.median, s, purpose=f"copies {space}", n=n, floor=float(np.median(real)))
             pairs[space] = [Pair(int(i), int(table[i].argmin()), float(s[i]), limit) for i in np.argsort(s, kind="stable")[:PAIRS]]

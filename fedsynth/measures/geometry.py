@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import About, Answer, Measure, Seen, Value, beside_floor
 
 

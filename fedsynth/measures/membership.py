@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
-from fedsynth.neighbours import by_patient, distances, spaces, subjects
+from fedsynth.measures._neighbours import by_patient, distances, spaces
 
 if TYPE_CHECKING:
     from fedsynth.families import Family
@@ -74,7 +74,7 @@ class Membership(Measure):
         }
         if scores is None or not all(np.isfinite(s).all() for s in scores):
             return {name: Value(None, n) for name in names}
-        whose = (subjects(members), subjects(non_members))
+        whose = (members.patients(), non_members.patients())
         groups = [by_patient(s, who) for s, who in zip(scores, whose, strict=True)]
         statistics: tuple[Statistic, ...] = auc, partial(tpr, fpr=self.fpr)
         judged = zip(names, statistics, (0.5, self.fpr), strict=True)
@@ -92,7 +92,7 @@ def by_distance(seen: Seen) -> Attack:
     non_members, members = seen.real
     everyone = concatenate([members, non_members])
     (near,), (others,) = (distances(seen, pixel, [everyone], to) for to in (seen.synthetic, everyone))
-    who = subjects(everyone)
+    who = everyone.patients()
     others[who[:, None] == who[None]] = np.inf
     around = np.sort(others, axis=1)[:, :REFERENCE].mean(1)
     score = -near.min(1) / np.where(around > 0, around, np.nan)

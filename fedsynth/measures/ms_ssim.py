@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
 
 WANG = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of the scales (Wang et al. 2003)
@@ -65,7 +65,7 @@ def similarity(one: np.ndarray, other: np.ndarray, batch: int = 64) -> np.ndarra
     """(N,) MS-SSIM of images (N, I, *S) in [-1, 1] with others, mean over the channels."""
     import torch
 
-    from fedsynth.lean import monai_imports
+    from fedsynth.networks.monai_imports import monai_imports
 
     with monai_imports():
         from monai.metrics.regression import compute_ms_ssim

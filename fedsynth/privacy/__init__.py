@@ -1,4 +1,4 @@
-"""Mechanisms of privacy. Each wraps the steps of the one loop (fedsynth/train.py) and says what has been spent.
+"""Mechanisms of privacy. Each wraps the steps of the one loop (fedsynth/training/trainer.py) and says what has been spent.
 
 A new mechanism is one file here and `models.<name>.privacy` in params.yaml. Its constructor checks the budget and is called at the centre
 too, before a job starts; all that sees images happens at the site, after `protect`.

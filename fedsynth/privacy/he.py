@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, np.ndarray]
 SCALE = 2.0**56  # of the encoded numbers: what encryption adds to a sum is near 1e-14
-SUMMED = ("FedAvg", "FedProx", "FedOpt")  # algorithms that need of the sites' differences no more than their mean
 
 
 class EncryptionError(UserError):

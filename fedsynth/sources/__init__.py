@@ -9,26 +9,12 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from fedsynth.data.manifest import SetError
+from fedsynth.data.record import Record
 
-from fedsynth.manifest import SetError
-
-
-@dataclass
-class Record:
-    """One image as read: a float array (*S as read) for each channel that it has, all of one size unless `problem` says otherwise."""
-
-    channels: dict[str, np.ndarray]
-    label: str
-    subject: str
-    spacing_mm: tuple[float, ...] | None = None
-    file: str = ""  # relative name, for messages at the site
-    problem: str = ""
-    mask_shape: tuple[int, ...] | None = None  # as read, where there is a mask
-    split: str = ""  # train, val or test where the set has splits of its own; else by a hash of the subject
+__all__ = ["Record", "Source", "path_of"]
 
 
 class Source(ABC):

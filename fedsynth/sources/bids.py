@@ -9,18 +9,18 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from fedsynth import images
-from fedsynth.listed import Listed, Values, check_names, one_of, only_label, put_images, put_mask, selected, text_table
-from fedsynth.manifest import SetError
+from fedsynth.data import images
+from fedsynth.data.manifest import SetError
+from fedsynth.data.partition import parse
 from fedsynth.params import Image
-from fedsynth.partition import parse
 from fedsynth.sources import Record
+from fedsynth.sources._indexed import IndexedSource, Values, check_names, one_of, only_label, put_images, put_mask, selected, text_table
 
 PEOPLE, ENDINGS = "participants.tsv", (".nii.gz", ".nii")
 MASKS = ("mask", "dseg")
 
 
-class BIDS(Listed):
+class BIDS(IndexedSource):
     """`folder`/sub-*/[ses-*/]anat/sub-*_<suffix>.nii.gz (Gorgolewski et al. 2016, doi:10.1038/sdata.2016.44; or another `datatype`).
 
     A session is an image of its subject. An image channel is the file whose suffix is its name, or the one that `channels` says, {t1: T1w};
@@ -33,7 +33,7 @@ class BIDS(Listed):
     where `missing_mask` is empty, one in which nothing is marked.
 
     `label` and `site` are columns of participants.tsv; `labels` renames labels, null leaves an image out. Without `label` all images are
-    of the only one of `image.labels`; without a column `site` give `partition`, a fedsynth.partition.Partition.
+    of the only one of `image.labels`; without a column `site` give `partition`, a fedsynth.data.partition.Partition.
     """
 
     def __init__(self, image: Image, seed: int, folder: str, label: str = "", site: str = "site", channels: dict[str, str] | None = None,
@@ -47,7 +47,7 @@ class BIDS(Listed):
         check_names("channels", channels, image.images)
         one_of("missing_mask", missing_mask, "problem", "empty")
 
-    def listed(self) -> pd.DataFrame:
+    def index(self) -> pd.DataFrame:
         rows = [self._row(place, here) for place, here in self._places() if here]
         if not rows:
             there = sorted({_suffix(p) for p in self._folder.glob(f"sub-*/**/{self.datatype}/*") if p.name.endswith(ENDINGS)})

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedsynth import images
-from fedsynth.listed import Listed, Values, cases_of, check_names, only_label, put_images, put_mask, selected
-from fedsynth.manifest import SetError
+from fedsynth.data import images
+from fedsynth.data.manifest import SetError
+from fedsynth.data.partition import parse
 from fedsynth.params import Image
-from fedsynth.partition import parse
 from fedsynth.sources import Record, path_of
+from fedsynth.sources._indexed import IndexedSource, Values, cases_of, check_names, only_label, put_images, put_mask, selected
 
 ABOUT, IMAGES, LABELS = "dataset.json", "imagesTr", "labelsTr"
 KEYS = ("image_id", "case", "subject")
 
 
-class Decathlon(Listed):
+class Decathlon(IndexedSource):
     """`folder`/dataset.json, imagesTr and labelsTr (Antonelli et al. 2022, arXiv:2106.05735; nnU-Net v2: Isensee et al. 2021,
     doi:10.1038/s41592-020-01008-z). What has no labels (imagesTs) is not read.
 
@@ -36,7 +36,7 @@ class Decathlon(Listed):
 
     An image's label is that of `table`, a CSV (relative to `folder`, or `${NAMES}`) with the columns label and image_id, case or subject:
     the first of them that is there names the case. Its columns subject and site are taken where it has them; else a case is a subject,
-    and `partition`, a fedsynth.partition.Partition, says how they come to sites. Without a table the label is the last of `by_mask` of
+    and `partition`, a fedsynth.data.partition.Partition, says how they come to sites. Without a table the label is the last of `by_mask` of
     whose values the label file holds one, an empty list being for what is there always: {none: [], oedema: [2], tumour: [1, 3]}. Without
     either it is `image.labels` where that is one, or whether anything is marked where it is two of which one is in `image.empty_labels`.
     `labels` renames labels; null leaves an image out.
@@ -51,7 +51,7 @@ class Decathlon(Listed):
         check_names("masks", masks, image.masks)
         check_names("channels", channels, image.images)
 
-    def listed(self) -> pd.DataFrame:
+    def index(self) -> pd.DataFrame:
         cases = pd.DataFrame(self._cases(), columns=["case", "subject", "name", "images", "mask", "site", "problem"])
         return self._from_table(cases) if self.table else cases.assign(label=[self._label(row) for row in cases.to_dict("records")])
 

@@ -12,19 +12,19 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from fedsynth import series
-from fedsynth.listed import Listed, cases_of, check_names, one_of, only_label, put_images, put_mask
-from fedsynth.manifest import SetError
+from fedsynth.data import series
+from fedsynth.data.manifest import SetError
+from fedsynth.data.partition import parse
+from fedsynth.data.series import Series
 from fedsynth.params import Image, ParamsError
-from fedsynth.partition import parse
-from fedsynth.series import Series
 from fedsynth.sources import Record, path_of
+from fedsynth.sources._indexed import IndexedSource, cases_of, check_names, one_of, only_label, put_images, put_mask
 
 KEYS = ("series", "study", "patient", "folder")
 Wanted = str | int | list[int]
 
 
-class DICOM(Listed):
+class DICOM(IndexedSource):
     """Every series of images under `folder`, in whatever folders: a SeriesInstanceUID is one (`pip install fedsynth[dicom]`).
 
     With an `image.size` of three axes a series is a volume: its slices by position along their normal, or an enhanced file's frames;
@@ -40,7 +40,7 @@ class DICOM(Listed):
 
     The label is that of `table`, a CSV (relative to `folder`, or `${NAMES}`) with the columns label, one of series, study (their UIDs),
     patient (PatientID) or folder (the nearest that is above the files, relative to `folder`), and perhaps site; without one it is the only
-    one of `image.labels`. `labels` renames labels, null leaves images out. `partition` is a fedsynth.partition.Partition.
+    one of `image.labels`. `labels` renames labels, null leaves images out. `partition` is a fedsynth.data.partition.Partition.
 
     Nothing that names a patient gets into a record: a subject is a hash of the PatientID (of the study where there is none), salted with
     `seed`, and `file` one of the series' UID; no message repeats a path or a value. `where(name)` tells at the site which files a name
@@ -67,7 +67,7 @@ class DICOM(Listed):
         if slices not in ("all", "middle") and not (isinstance(slices, int) and slices >= 0):
             raise ParamsError(f"source.args.slices: all, middle or a number from 0, not {slices!r}")
 
-    def listed(self) -> pd.DataFrame:
+    def index(self) -> pd.DataFrame:
         rows = [row for together, problem in self._images() for row in self._parts(together, problem)]
         bad = [series.neutral("file", name, self.seed) for name in self._scan[2]]
         known = pd.DataFrame(

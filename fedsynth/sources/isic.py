@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from fedsynth import images
-from fedsynth.listed import Listed, one_of, only_label, put_images, put_mask, text_table
-from fedsynth.manifest import SetError
+from fedsynth.data import images
+from fedsynth.data.manifest import SetError
+from fedsynth.data.partition import parse
 from fedsynth.params import Image, ParamsError
-from fedsynth.partition import parse
 from fedsynth.sources import Record
+from fedsynth.sources._indexed import IndexedSource, one_of, only_label, put_images, put_mask, text_table
 
 KEYS = ("isic_id", "image", "image_id", "image_name")
 DIAGNOSES = ("diagnosis", "dx")
@@ -23,7 +23,7 @@ PICTURES, MASK = (".jpg", ".jpeg", ".png"), "_segmentation"
 BESIDE = (MASK, "_superpixels")
 
 
-class ISIC(Listed):
+class ISIC(IndexedSource):
     """JPEG or PNG anywhere under `folder`, and CSVs that tell of each by its name, as of the ISIC challenges (Codella et al. 2019,
     arXiv:1902.03368), HAM10000 (Tschandl et al. 2018, doi:10.1038/sdata.2018.161) and the archive (isic-archive.com).
 
@@ -34,7 +34,7 @@ class ISIC(Listed):
 
     A subject is the patient_id, where there is none the lesion_id, where there is none the picture: where only lesions are known, two
     of one patient may part between training and test. A column site is the site, else `partition` says which,
-    a fedsynth.partition.Partition. Image channels are red, green and blue in their order, or, of one, the brightness. The one mask
+    a fedsynth.data.partition.Partition. Image channels are red, green and blue in their order, or, of one, the brightness. The one mask
     channel is `<name>_segmentation.png`; a picture without it is a problem, or nothing is marked in it where `missing_mask` is empty.
     """
 
@@ -47,7 +47,7 @@ class ISIC(Listed):
         self.missing_mask, self.labels, self.partition, self._partition = missing_mask, labels, partition, parse(partition)
         one_of("missing_mask", missing_mask, "problem", "empty")
 
-    def listed(self) -> pd.DataFrame:
+    def index(self) -> pd.DataFrame:
         known = self._known
         names = sorted(set(self._pictures) | set(known.index))
         rows = pd.DataFrame({"picture": names, "name": [self._pictures.get(n, n) for n in names], "label": "", "site": "", "problem": ""})

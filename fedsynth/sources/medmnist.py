@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from fedsynth import images
-from fedsynth.listed import put_images
-from fedsynth.manifest import SPLITS, SetError
+from fedsynth.data import images
+from fedsynth.data.manifest import SPLITS, SetError
+from fedsynth.data.partition import deal, parse
 from fedsynth.params import Image, ParamsError
-from fedsynth.partition import deal, parse
 from fedsynth.sources import Record, Source, path_of
+from fedsynth.sources._indexed import put_images
 
 
 class MedMNIST(Source):
@@ -28,7 +28,7 @@ class MedMNIST(Source):
     by its own `image.percentiles`, so that brightness can be compared within an image only.
 
     `file` may name environment variables, `${SO}`. `labels` names the integers: a list, or {"0": name} as in MedMNIST's info.py, where one
-    name may stand for several; without it the label is the integer. `partition` is a fedsynth.partition.Partition of another kind than
+    name may stand for several; without it the label is the integer. `partition` is a fedsynth.data.partition.Partition of another kind than
     `site`. `md5` (MedMNIST publishes it) or `sha256` of the file is checked where it is given.
 
     MedMNIST names no patients: each image is a subject of its own. With `splits: hash` two images of one patient, near-duplicates even, may

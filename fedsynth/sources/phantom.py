@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, ValidationError
 
-from fedsynth.anatomy import draw, grid, waves
+from fedsynth.data.anatomy import draw, grid, waves
 from fedsynth.params import Image, ParamsError, Strict
 from fedsynth.sources import Record, Source
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedsynth import images
-from fedsynth.listed import dealt, put_images, put_mask, renamed, stamps, text_table
-from fedsynth.manifest import FILE, SetError
+from fedsynth.data import images
+from fedsynth.data.manifest import FILE, SetError
+from fedsynth.data.partition import parse
+from fedsynth.data.slices import parse as slicing
 from fedsynth.params import Image, ParamsError
-from fedsynth.partition import parse
-from fedsynth.slices import parse as slicing
 from fedsynth.sources import Record, Source, path_of
+from fedsynth.sources._indexed import dealt, put_images, put_mask, renamed, stamps, text_table
 
 COLUMNS = ("image", "mask", "label", "site", "subject", "modality")
 
@@ -25,9 +25,9 @@ class Table(Source):
     """`folder`/manifest.csv with the columns image, mask, label, site, subject, modality; others may follow.
 
     Paths are relative to `folder` and stay in it; an empty mask cell means that nothing is marked. `${NAMES}` of environment variables in
-    `folder` are filled in. `partition` is a fedsynth.partition.Partition, `labels` renames labels: {in the table: in image.labels}; null
+    `folder` are filled in. `partition` is a fedsynth.data.partition.Partition, `labels` renames labels: {in the table: in image.labels}; null
     leaves an image out. `rows` keeps those rows alone whose columns have one of the values, {subject: [a, b]}. `slices` is a
-    fedsynth.slices.Slices: an image is a slice of a volume then.
+    fedsynth.data.slices.Slices: an image is a slice of a volume then.
 
     Where image channels have the names of modalities, a record is made of one row for each of them: those of one subject, or, where a
     subject has several images, those with the same cell in a column `image_id`. Else each row is a record, and the image channels are the

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from fedsynth import outputs
-from fedsynth.card import papers
-from fedsynth.dataset import ImageSet
-from fedsynth.facts import facts
+from fedsynth.data import outputs
+from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Params
-from fedsynth.weights import ABOUT
+from fedsynth.report.card import papers
+from fedsynth.training.weights import ABOUT
+from fedsynth.worth.facts import facts
 
 
 def export(params: Params, root: Path, model: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedsynth import images, manifest, outputs
+from fedsynth.data import images, manifest, outputs
 from fedsynth.params import Params
 from fedsynth.sources import Record, Source
 

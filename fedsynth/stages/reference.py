@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth import checkpoint
-from fedsynth import manifest as table
-from fedsynth import weights as files
-from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.data import manifest as table
+from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.params import Params
-from fedsynth.stages.networks import Networks, State, fit, from_arrays, network, state_of, taught, testing, to_arrays, training, uses
+from fedsynth.training import checkpoint
+from fedsynth.training import weights as files
 from fedsynth.uses import Table, Use
+from fedsynth.worth.use_networks import Networks, State, fit, from_arrays, network, state_of, taught, testing, to_arrays, training, uses
 
 Rows = list[dict[str, Any]]
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedsynth import comparing, curves, outputs, pictures, tradeoff, worth
-from fedsynth.bysite import absent, by_class
-from fedsynth.dataset import ImageSet, concatenate
-from fedsynth.definitions import definitions
-from fedsynth.facts import facts as known_of
-from fedsynth.measuretable import Facts, measures
+from fedsynth.data import outputs, pictures
+from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.params import Params
-from fedsynth.report import SHOWN, Trained, page, settled
-from fedsynth.reporttext import markdown
-from fedsynth.stages import networks
-from fedsynth.usetable import summary_of, use_table
-from fedsynth.worst import failures
+from fedsynth.report import comparison, curves, tradeoff
+from fedsynth.report.by_site import absent, by_class
+from fedsynth.report.definitions import definitions
+from fedsynth.report.measure_tables import measures
+from fedsynth.report.page import SHOWN, Trained, page, settled
+from fedsynth.report.text import markdown
+from fedsynth.report.use_tables import summary_of, use_table
+from fedsynth.report.worst_masks import failures
+from fedsynth.worth import use_networks, worth
+from fedsynth.worth.facts import facts as known_of
+from fedsynth.worth.wording import Facts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,10 +72,10 @@ def _numbers(params: Params, out: Path, rows: worth.Rows, facts: Facts, models: 
     (out / "verdict.md").write_text(markdown(uses, facts, used, classes, terms, absent(validation, silent)), encoding="utf-8")
     (out / "tradeoff.png").write_bytes(tradeoff.png(facts, wanted))
     worth.table(rows).to_csv(out / "worth.csv", index=False, lineterminator="\n")
-    outputs.write(out.parent / "worth.json", comparing.metrics(summary, facts))
-    outputs.write(out.parent / "verdict.json", comparing.verdicts(facts))
+    outputs.write(out.parent / "worth.json", comparison.metrics(summary, facts))
+    outputs.write(out.parent / "verdict.json", comparison.verdicts(facts))
     (out.parent / "plots").mkdir(exist_ok=True)
-    for name, frame in comparing.plots(rows, facts, {name: of.history for name, of in models.items()}, wanted).items():
+    for name, frame in comparison.plots(rows, facts, {name: of.history for name, of in models.items()}, wanted).items():
         frame.to_csv(out.parent / "plots" / f"{name}.csv", index=False, lineterminator="\n")
 
 
@@ -90,7 +92,7 @@ def converted(params: Params, root: Path, name: str, trained: Trained, sites: li
     """What the model made of given channels, None where none are given: of test images of `sites`, in simulation only, beside the real
     ones; else (None) of the images that the synthetic set was made of.
     """
-    from fedsynth import paired, weights
+    from fedsynth.training import sampling, weights
 
     image, each = params.image, max(1, SHOWN // len(params.image.labels))
     if not image.given:
@@ -101,7 +103,7 @@ def converted(params: Params, root: Path, name: str, trained: Trained, sites: li
     few = concatenate([pictures.draw(test, label, each, params.seed) for test in tests for label in image.labels])
     real = concatenate([pictures.draw(few, label, each, params.seed) for label in image.labels])
     family = weights.build_family(trained.model, weights.load(root / "models" / name / weights.FILE))
-    return pictures.pairs(image, paired.convert(family, image, real, params.seed), real)
+    return pictures.pairs(image, sampling.convert(family, image, real, params.seed), real)
 
 
 def _trained(root: Path, name: str) -> Trained:
@@ -130,4 +132,4 @@ def _facts(params: Params, root: Path) -> Facts:
 
 def _networks(params: Params, root: Path) -> Networks:
     """The uses' federated networks; none where no reference has made them."""
-    return networks.federated(params, root) if (root / "data" / "reference" / networks.FILE).is_file() else {}
+    return use_networks.federated(params, root) if (root / "data" / "reference" / use_networks.FILE).is_file() else {}

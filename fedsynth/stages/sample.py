@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedsynth import manifest as table
-from fedsynth import outputs
-from fedsynth.dataset import ImageSet, concatenate, synthetic
+from fedsynth.data import manifest as table
+from fedsynth.data import outputs
+from fedsynth.data.dataset import ImageSet, concatenate, synthetic
 from fedsynth.errors import UserError
 from fedsynth.params import Block, Image, Params
 
@@ -27,7 +27,8 @@ class SampleError(UserError):
 
 def sample(params: Params, root: Path, name: str) -> ImageSet:
     """data/synthetic/<name> from models/<name>. Raises SampleError where the set fails the expectations."""
-    from fedsynth import expectations, weights
+    from fedsynth.training import weights
+    from fedsynth.validation import expectations
 
     source, folder = root / "models" / name, root / "data" / "synthetic" / name
     model = outputs.read(source / "model.json", f"train@{name}")
@@ -56,7 +57,7 @@ def draw(family: Family, params: Params, name: str, version: str, given: ImageSe
     """
     import torch
 
-    from fedsynth import paired
+    from fedsynth.training import sampling
 
     image = params.image
     generator = torch.Generator().manual_seed(params.seed)
@@ -71,7 +72,7 @@ def draw(family: Family, params: Params, name: str, version: str, given: ImageSe
     for _ in range(TRIES):
         for part in np.array_split(todo, -(-len(todo) // params.sample.batch)):
             y, g = torch.from_numpy(places[part]), None if planes is None else planes[part]
-            drawn = paired.draw(family, image, y, g, generator).numpy()
+            drawn = sampling.draw(family, image, y, g, generator).numpy()
             images[part] = assemble(image, drawn, None if known is None else known.images[part])
         todo = clean(image, images, places, todo)
         if not len(todo):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.features import Extractor
 from fedsynth.measures import Answer, Measure, Moments, Seen, Value, plain
 from fedsynth.params import Params
 from fedsynth.stages import reference
-from fedsynth.stages.networks import Networks, fit, held_out, network, training, uses
 from fedsynth.uses import Table, Use
+from fedsynth.worth.use_networks import Networks, fit, held_out, network, training, uses
 
 if TYPE_CHECKING:
     from fedsynth.families import Family

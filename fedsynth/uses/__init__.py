@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedsynth.supervised import Budget, Training
+from fedsynth.training.supervised import Budget, Training
 
 Table = dict[str, np.ndarray]  # what each image adds to the metrics: arrays of length N; it never leaves the machine that made it
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedsynth.supervised import Budget
+from fedsynth.training.supervised import Budget
 from fedsynth.uses import Table, Use, predict
 
 
@@ -82,7 +82,7 @@ class Classifier(nn.Module):
 
     def __init__(self, dimensions: int, images: int, labels: int, width: int, features: int):
         super().__init__()
-        from fedsynth.lean import monai_imports
+        from fedsynth.networks.monai_imports import monai_imports
 
         with monai_imports():
             from monai.networks.blocks import Convolution
@@ -119,7 +119,7 @@ def balanced_accuracy(logits: Tensor, y: Tensor) -> float:
 
 def auroc(logits: Tensor, y: Tensor) -> float:
     """Area under the ROC curve of each class against the rest by its probability, mean over the classes; NaN where one is not in y."""
-    from fedsynth.lean import monai_imports
+    from fedsynth.networks.monai_imports import monai_imports
 
     with monai_imports():
         from monai.metrics.rocauc import compute_roc_auc
@@ -131,7 +131,7 @@ def auroc(logits: Tensor, y: Tensor) -> float:
 
 def calibration_error(logits: Tensor, y: Tensor, bins: int = 10) -> float:
     """Sum over the bins of confidence of n_b / N |accuracy - confidence|; NaN where there is no image."""
-    from fedsynth.lean import monai_imports
+    from fedsynth.networks.monai_imports import monai_imports
 
     with monai_imports():
         from monai.metrics.calibration import calibration_binning

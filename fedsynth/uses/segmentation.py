@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedsynth.supervised import Budget
+from fedsynth.training.supervised import Budget
 from fedsynth.uses import Table, Use, predict
 
 
@@ -49,7 +49,7 @@ class Segmentation(Use):
 
     @cached_property
     def criterion(self) -> nn.Module:
-        from fedsynth.lean import monai_imports
+        from fedsynth.networks.monai_imports import monai_imports
 
         with monai_imports():
             from monai.losses.dice import DiceCELoss
@@ -92,7 +92,7 @@ def _mean(values: np.ndarray) -> float:
 
 def overlap(found: Tensor, true: Tensor) -> Tensor:
     """(N,) Dice of masks (N, M, *S), mean over the channels with a true mask; NaN without one."""
-    from fedsynth.lean import monai_imports
+    from fedsynth.networks.monai_imports import monai_imports
 
     with monai_imports():
         from monai.metrics.meandice import compute_dice
@@ -105,7 +105,7 @@ def distance(found: Tensor, true: Tensor) -> Tensor:
     """(N,) Hausdorff distance in pixels at the 95th percentile (Huttenlocher et al. 1993), mean over the channels with a true mask; NaN
     without one, and the image's diagonal for a channel in which nothing was found.
     """
-    from fedsynth.lean import monai_imports, with_scipy
+    from fedsynth.networks.monai_imports import monai_imports, with_scipy
 
     with monai_imports():
         from monai.metrics.hausdorff_distance import compute_hausdorff_distance
@@ -132,7 +132,7 @@ class Segmenter(nn.Module):
 
     def __init__(self, dimensions: int, images: int, masks: int, width: int):
         super().__init__()
-        from fedsynth.lean import monai_imports
+        from fedsynth.networks.monai_imports import monai_imports
 
         with monai_imports():
             from monai.networks.layers.factories import Norm

@@ -10,11 +10,11 @@ import numpy as np
 from nvflare.collab import collab
 from nvflare.fuel.utils.log_utils import get_obj_logger
 
-from fedsynth import failures, outgoing
-from nvflare_jobs.site import Site, checked
+from fedsynth.hospital import failures, outgoing
+from nvflare_jobs.site.site import Site, checked
 
 if TYPE_CHECKING:
-    from fedsynth.exchange import Discriminating
+    from fedsynth.training.central_generator import Discriminating
 
 SERVER = "server"  # how the Collab API calls the centre
 
@@ -91,8 +91,8 @@ def half(site: Site) -> Discriminating:
     """The site's half of the training, on its own training images."""
     import torch
 
-    from fedsynth.exchange import Discriminating
     from fedsynth.params import Model
+    from fedsynth.training.central_generator import Discriminating
 
     model, image = Model.model_validate(site.config["model"]), site.params.image
     torch.manual_seed(site.params.seed)

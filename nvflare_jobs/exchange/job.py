@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedsynth.params import Params, Training
-from nvflare_jobs import build
+from nvflare_jobs.centre import build_exchange
 
 
 def prepare(folder: Path, params: Params, name: str, config: dict[str, Any], initial: dict[str, np.ndarray],
@@ -21,7 +21,7 @@ def prepare(folder: Path, params: Params, name: str, config: dict[str, Any], ini
     totals = {site: float(sum(images[site])) for site in sites}
     counts_as = totals if algorithm.weighting == "images" else dict.fromkeys(sites, 1.0)
     more = {"steps": steps(model.training, list(totals.values())), "centre": {"images": totals, "weights": counts_as, "shares": images}}
-    return build.exchange(folder, f"train_{name}", sites, params.consortium, config | more, algorithm.call_s, initial, thin)
+    return build_exchange.exchange(folder, f"train_{name}", sites, params.consortium, config | more, algorithm.call_s, initial, thin)
 
 
 def steps(training: Training, images: list[float]) -> int:

@@ -13,13 +13,14 @@ from nvflare.apis.fl_component import FLComponent
 from nvflare.collab import CollabCallError, collab
 from safetensors.numpy import load_file, save_file
 
-from fedsynth.failures import FAILURES
-from nvflare_jobs import rounds
-from nvflare_jobs.server import GLOBAL, SHOWN, Progress, config_dir, question, refuse, run_dir
+from fedsynth.hospital.failures import FAILURES
+from nvflare_jobs.server import round_log
+from nvflare_jobs.server.run import SHOWN, Progress, config_dir, question, refuse, run_dir
+from nvflare_jobs.server.saved import GLOBAL
 
 if TYPE_CHECKING:
-    from fedsynth.exchange import Generating
     from fedsynth.params import Training
+    from fedsynth.training.central_generator import Generating
 
 Answers = dict[str, dict[str, Any]]
 
@@ -44,7 +45,7 @@ class Centre(Progress, FLComponent):
         with ThreadPoolExecutor(len(self.sites)) as pool:
             self._pool, self._proxies = pool, proxies
             self._train(asked)
-        rounds.complete(run_dir(self.fl_ctx))
+        round_log.complete(run_dir(self.fl_ctx))
 
     def _train(self, asked: dict[str, Any]) -> None:
         own = asked.pop("centre")  # what no site need know of the others
@@ -93,7 +94,7 @@ class Centre(Progress, FLComponent):
             for site, answer in sorted(told.items())
         }
         self.records.append({"round": number, "sites": sites, "seconds": round(seconds, 2)})
-        rounds.append(run_dir(self.fl_ctx) / rounds.ROUNDS, self.records[-1])
+        round_log.append(run_dir(self.fl_ctx) / round_log.ROUNDS, self.records[-1])
 
     def progress(self) -> dict[str, Any]:
         return {"rounds": self.records[-SHOWN:]}
@@ -103,8 +104,8 @@ def generating(asked: dict[str, Any], own: dict[str, Any], initial: dict[str, np
     """The centre's half of the training, as the job's question says, beginning with the generator's parameters `initial`."""
     import torch
 
-    from fedsynth.exchange import Generating
     from fedsynth.params import Model, Params
+    from fedsynth.training.central_generator import Generating
 
     params, model = Params.model_validate(asked["params"]), Model.model_validate(asked["model"])
     family = model.family.build(**params.image.context())

@@ -2,7 +2,7 @@
 
 import time
 
-from nvflare_jobs.site import Site, arrays_of, main
+from nvflare_jobs.site.site import Site, arrays_of, main
 
 
 def work(site: Site) -> None:
@@ -25,12 +25,13 @@ def train(site: Site) -> None:
 
 def judge(site: Site) -> None:
     """Metrics with their counts leave, of `local`, which is trained here, and of the networks that the centre sent."""
-    from fedsynth.stages import networks, reference
+    from fedsynth.stages import reference
+    from fedsynth.worth import use_networks
 
     real = site.validated_set()
     for received in site.tasks():
         started = time.monotonic()
-        sent = networks.by_row(arrays_of(received.params, "net/"))
+        sent = use_networks.by_row(arrays_of(received.params, "net/"))
         rows = reference.at_site(site.params, site.name, real, sent, site.state / "reference")
         site.answer("reference", {"rows": rows, "seconds": round(time.monotonic() - started, 1)})
 

@@ -8,15 +8,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fedsynth import outputs, weights
-from fedsynth.dataset import ImageSet
-from fedsynth.history import left_out
+from fedsynth.data import outputs
+from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Params
 from fedsynth.settings import Settings
-from fedsynth.stages import networks, reference
-from nvflare_jobs import build, centre
-from nvflare_jobs import rounds as written
-from nvflare_jobs.server import GLOBAL
+from fedsynth.stages import reference
+from fedsynth.training import weights
+from fedsynth.training.history import left_out
+from fedsynth.worth import use_networks
+from nvflare_jobs.centre import build_rounds, jobs, program, rows, show
+from nvflare_jobs.server import round_log as written
+from nvflare_jobs.server.saved import GLOBAL
 
 
 def stage(params: Params, settings: Settings) -> None:
@@ -25,39 +27,41 @@ def stage(params: Params, settings: Settings) -> None:
     `federated_without` in the file says which sites were left out of which of its rounds: it then is not quite of all sites' images.
     """
     started = time.monotonic()
-    validation = centre.validated(settings.root)
+    validation = program.validated(settings.root)
     trained, without = federated(params, settings, validation)
-    sent = {"federated": networks.from_arrays(trained)}
+    sent = {"federated": use_networks.from_arrays(trained)}
     if settings.simulation:
         sent["pooled"] = reference.fit_pooled(params, {site: ImageSet.load(settings.data / site) for site in validation["used"]})
-    arrays = {name: a for row, of in sent.items() for name, a in networks.to_arrays(of, row).items()}
-    weights.save(settings.root / "data" / "reference" / networks.FILE, arrays)
-    path, _ = centre.rows(params, settings, "reference", "", {f"net/{name}": a for name, a in arrays.items()}, {}, started)
+    arrays = {name: a for row, of in sent.items() for name, a in use_networks.to_arrays(of, row).items()}
+    weights.save(settings.root / "data" / "reference" / use_networks.FILE, arrays)
+    path, _ = rows.rows(params, settings, "reference", "", {f"net/{name}": a for name, a in arrays.items()}, {}, started)
     outputs.write(path, outputs.read(path, "reference") | {"federated_without": without})
 
 
-def federated(params: Params, settings: Settings, validation: dict[str, Any]) -> tuple[networks.State, dict[str, str]]:
+def federated(params: Params, settings: Settings, validation: dict[str, Any]) -> tuple[use_networks.State, dict[str, str]]:
     """The uses' networks after the last round, and which sites were left out of rounds: {"north": "2 of 10 rounds (3, 4): why"}."""
     sites, rounds = validation["used"], params.score.rounds
     config = question(params, {site: validation["sites"][site]["digest"] for site in sites})
     folder = settings.root / ".work" / "train" / "reference"
     algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}  # without "args" FLARE takes its text for an expression
     initial = reference.begin(params)
-    job = build.train(folder, "reference_fedavg", sites, params.consortium, config, algorithm, initial, rounds, settings.thin, "reference")
-    result = centre.run("reference", job, sites, settings, rounds)
+    job = build_rounds.train(
+        folder, "reference_fedavg", sites, params.consortium, config, algorithm, initial, rounds, settings.thin, "reference"
+    )
+    result = jobs.run("reference", job, sites, settings, rounds)
     without = left_out({"rounds": written.read(result.folder / written.ROUNDS)})
     if without:
-        print(f"{centre.WARNING}reference: not in every round of `federated`: {', '.join(sorted(without))}", flush=True)
+        print(f"{show.WARNING}reference: not in every round of `federated`: {', '.join(sorted(without))}", flush=True)
     return weights.load(Path(result.folder) / GLOBAL), without
 
 
 def question(params: Params, digests: dict[str, str]) -> dict[str, Any]:
     """The job's config. `key` names this training: the same params and data give the same key, so that a restart finds its state."""
-    config = {"params": centre.public(params), "name": "reference", "digests": digests, "rounds": params.score.rounds}
+    config = {"params": program.public(params), "name": "reference", "digests": digests, "rounds": params.score.rounds}
     score = {k: config["params"]["score"][k] for k in ("uses", "seeds", "rounds")}
     seen = {"digests": digests, "image": config["params"]["image"], "score": score}
     return config | {"key": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]}
 
 
 if __name__ == "__main__":
-    centre.main(stage)
+    program.main(stage)

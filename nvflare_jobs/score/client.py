@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from nvflare_jobs.site import Arrays, Site, arrays_of, main
+from nvflare_jobs.site.site import Arrays, Site, arrays_of, main
 
 
 def work(site: Site) -> None:
@@ -16,13 +16,14 @@ def work(site: Site) -> None:
 
 def score(site: Site, real: Any, arrays: Arrays) -> dict[str, Any]:
     """Rows, how they vary together, and measures. The nearest pairs stay in the site's state, audit/<model>."""
-    from fedsynth import weights
-    from fedsynth.dataset import synthetic
-    from fedsynth.stages import networks, score
+    from fedsynth.data.dataset import synthetic
+    from fedsynth.stages import score
+    from fedsynth.training import weights
+    from fedsynth.worth import use_networks
 
     params, name, model = site.params, site.config["name"], site.config["model"]
     drawn = synthetic(params, arrays["set/images"], arrays["set/labels"], name, "job")
-    sent = networks.by_row(arrays_of(arrays, "net/"))
+    sent = use_networks.by_row(arrays_of(arrays, "net/"))
     rows, spread = score.rows_at_site(params, site.name, real, drawn, sent, site.state / "reference", name)
     family = weights.build_family(model | {"image": params.image.model_dump(mode="json")}, arrays_of(arrays, "model/"))
     flip, keep = tuple(model["training"]["flip"]), site.state / "audit" / name

@@ -7,12 +7,14 @@ import time
 
 import numpy as np
 
-from fedsynth import outputs, weights
-from fedsynth.dataset import ImageSet
+from fedsynth.data import outputs
+from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Params
 from fedsynth.settings import Settings
-from fedsynth.stages import networks, score
-from nvflare_jobs import centre
+from fedsynth.stages import score
+from fedsynth.training import weights
+from fedsynth.worth import use_networks
+from nvflare_jobs.centre import program, rows
 
 Arrays = dict[str, np.ndarray]
 
@@ -20,17 +22,17 @@ Arrays = dict[str, np.ndarray]
 def stage(params: Params, settings: Settings, name: str) -> None:
     """reports/score/<name>.json: `synthetic` and `augmented` on each site's real test images, and every measure of the set."""
     if name not in params.models:
-        raise centre.StageError(f"params.yaml has no models.{name}; it has {', '.join(params.models)}")
+        raise program.StageError(f"params.yaml has no models.{name}; it has {', '.join(params.models)}")
     started, root = time.monotonic(), settings.root
     synthetic, folder = ImageSet.load(root / "data" / "synthetic" / name), root / "models" / name
-    about, references = outputs.read(folder / weights.ABOUT, f"train@{name}"), weights.load(root / "data" / "reference" / networks.FILE)
-    centre_seen = score.seen(params, synthetic, networks.of_row(references, "federated"), settings.extractors)
-    fitted = networks.to_arrays(score.fit_synthetic(params, synthetic), "synthetic") | references
+    about, references = outputs.read(folder / weights.ABOUT, f"train@{name}"), weights.load(root / "data" / "reference" / use_networks.FILE)
+    centre_seen = score.seen(params, synthetic, use_networks.of_row(references, "federated"), settings.extractors)
+    fitted = use_networks.to_arrays(score.fit_synthetic(params, synthetic), "synthetic") | references
     payload = {f"net/{key}": a for key, a in fitted.items()}
     payload |= {f"model/{key}": a for key, a in weights.load(folder / weights.FILE).items()}
     payload |= {"set/images": np.asarray(synthetic.images), "set/labels": synthetic.labels(params.image)}
     model = {key: about[key] for key in ("name", "family", "algorithm", "training", "mixture") if key in about}
-    path, answers = centre.rows(params, settings, "score", name, payload, {"model": model}, started)
+    path, answers = rows.rows(params, settings, "score", name, payload, {"model": model}, started)
     written = outputs.read(path, "score")
     found = score.combined(params, centre_seen, {site: answer["measures"] for site, answer in answers.items()}, written["left_out"])
     spread = [of for answer in answers.values() for of in answer["spread"]]
@@ -39,4 +41,4 @@ def stage(params: Params, settings: Settings, name: str) -> None:
 
 
 if __name__ == "__main__":
-    centre.main(lambda params, settings: stage(params, settings, sys.argv[1]))
+    program.main(lambda params, settings: stage(params, settings, sys.argv[1]))

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nvflare_jobs.site import Site, main
+from nvflare_jobs.site.site import Site, main
 
 if TYPE_CHECKING:
-    from fedsynth.dataset import ImageSet
+    from fedsynth.data.dataset import ImageSet
     from fedsynth.params import Image
-    from fedsynth.train import Batch
+    from fedsynth.training.trainer import Batch
 
 
 def work(site: Site) -> None:
     import torch
 
-    from fedsynth.coding import Received
     from fedsynth.params import Model
-    from fedsynth.train import Trainer
+    from fedsynth.training.coding import Received
+    from fedsynth.training.trainer import Trainer
 
     model, image = Model.model_validate(site.config["model"]), site.params.image
     real = site.validated_set()

@@ -12,21 +12,23 @@ from typing import Any
 import numpy as np
 
 import fedsynth
-from fedsynth import outputs, weights
+from fedsynth.data import outputs
 from fedsynth.params import Model, Params
 from fedsynth.settings import Settings
-from nvflare_jobs import build, centre, keys
-from nvflare_jobs import rounds as written
+from fedsynth.training import weights
+from nvflare_jobs import keys
+from nvflare_jobs.centre import build_rounds, jobs, program
 from nvflare_jobs.exchange import job as exchange
-from nvflare_jobs.kept import BESIDE, GLOBAL
+from nvflare_jobs.server import round_log as written
+from nvflare_jobs.server.saved import BESIDE, GLOBAL
 
 Arrays = dict[str, np.ndarray]
 
 
 def stage(params: Params, settings: Settings, name: str) -> None:
     if name not in params.models:
-        raise centre.StageError(f"params.yaml has no models.{name}; it has {', '.join(params.models)}")
-    validation = centre.validated(settings.root)
+        raise program.StageError(f"params.yaml has no models.{name}; it has {', '.join(params.models)}")
+    validation = program.validated(settings.root)
     sites = validation["used"]
     config = question(params, name, {site: validation["sites"][site]["digest"] for site in sites})
     folder, rounds = settings.root / ".work" / "train" / name, params.models[name].training.rounds
@@ -34,12 +36,12 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     if params.models[name].algorithm.build().job == "exchange":
         job = exchange.prepare(folder, params, name, config, initial, shares(params, validation), settings.thin)
     else:
-        job = build.train(folder, f"train_{name}", sites, params.consortium, config, config["model"]["algorithm"], initial, rounds,
+        job = build_rounds.train(folder, f"train_{name}", sites, params.consortium, config, config["model"]["algorithm"], initial, rounds,
                           thin=settings.thin, compression=config["model"]["compression"])  # fmt: skip
     if params.models[name].encryption and settings.federation == "simulator":
         keys.simulate(settings.state)
     began = time.monotonic()
-    result = centre.run(f"train@{name}", job, sites, settings, rounds)
+    result = jobs.run(f"train@{name}", job, sites, settings, rounds)
     final = {n: a for n, a in weights.load(result.folder / GLOBAL).items() if ":" not in n}
     if (result.folder / BESIDE).is_file():
         final |= weights.load(result.folder / BESIDE)
@@ -48,7 +50,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
 
 def question(params: Params, name: str, digests: dict[str, str]) -> dict[str, Any]:
     """The job's config. `key` names this training: the same params and data give the same key, so that a restart finds its state."""
-    config = {"params": centre.public(params), "name": name, "model": params.models[name].model_dump(mode="json"), "digests": digests}
+    config = {"params": program.public(params), "name": name, "model": params.models[name].model_dump(mode="json"), "digests": digests}
     seen = {k: config["params"][k] for k in ("seed", "image")} | {k: config[k] for k in ("name", "model", "digests")}
     return config | {"key": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]}
 
@@ -61,15 +63,15 @@ def begin(params: Params, name: str) -> Arrays:
     torch.manual_seed(params.seed)
     family, algorithm = model.family.build(**params.image.context()), model.algorithm.build()
     if params.image.may_lack and not getattr(family, "may_lack", ()):
-        raise centre.StageError(f"image.may_lack: {model.family.class_path} cannot leave a channel out of its loss; take another family")
+        raise program.StageError(f"image.may_lack: {model.family.class_path} cannot leave a channel out of its loss; take another family")
     family.phase(0, model.training.rounds)  # raises where there are too few rounds
     for block in (model.compression.up, model.compression.down) if model.compression else ():
         if block:
             block.build()  # an argument that it has not is said here, not at every site
             if algorithm.job == "exchange":
-                raise centre.StageError(f"{model.algorithm.class_path} exchanges no parameters; take models.{name}.compression out")
+                raise program.StageError(f"{model.algorithm.class_path} exchanges no parameters; take models.{name}.compression out")
     if model.compression and not getattr(algorithm, "always", True):
-        raise centre.StageError(f"models.{name}.compression: with {model.algorithm.class_path} what a coding leaves out would come a whole "
+        raise program.StageError(f"models.{name}.compression: with {model.algorithm.class_path} what a coding leaves out would come a whole "
                                 "cycle late; leave one of both out")  # fmt: skip
     algorithm.check(family, model.training.rounds, model.privacy is not None)
     if model.privacy:
@@ -99,14 +101,14 @@ def shares(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
     return found if params.image.tells_label else {site: [sum(of)] * len(of) for site, of in found.items()}
 
 
-def history(result: centre.Result, seconds: float) -> dict[str, Any]:
+def history(result: jobs.Result, seconds: float) -> dict[str, Any]:
     """The rounds as the server wrote them down, each once. With those of `resumed_at` another job went on; `seconds` are this one's."""
     rounds = written.read(result.folder / written.ROUNDS)
     resumed = [record["round"] for record in rounds if record.get("resumed")]
     return {"job_id": result.job_id, "seconds": round(seconds, 1), "resumed_at": resumed, "rounds": rounds}
 
 
-def write(folder: Path, params: Params, name: str, arrays: Arrays, result: centre.Result, validation: dict[str, Any],
+def write(folder: Path, params: Params, name: str, arrays: Arrays, result: jobs.Result, validation: dict[str, Any],
           seconds: float) -> None:  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     weights.save(folder / "weights.safetensors", arrays, {"model": name})
@@ -131,4 +133,4 @@ def write(folder: Path, params: Params, name: str, arrays: Arrays, result: centr
 
 
 if __name__ == "__main__":
-    centre.main(lambda params, settings: stage(params, settings, sys.argv[1]))
+    program.main(lambda params, settings: stage(params, settings, sys.argv[1]))

@@ -1,6 +1,6 @@
 """In the hospital: say what the data look like now, or validate the ingested set; the detailed report stays here."""
 
-from nvflare_jobs.site import Site, main
+from nvflare_jobs.site.site import Site, main
 
 
 def work(site: Site) -> None:
@@ -8,7 +8,7 @@ def work(site: Site) -> None:
         if site.config["look"]:
             site.answer("look", {"digest": digest(site)})
         else:
-            from fedsynth.expectations import validate
+            from fedsynth.validation.expectations import validate
 
             verdict = validate(site.data, site.params, site.name, site.state / "validation")
             print(verdict.message(), flush=True)
@@ -17,7 +17,7 @@ def work(site: Site) -> None:
 
 def digest(site: Site) -> str:
     """Of the manifest; nothing where there is none yet."""
-    from fedsynth import manifest
+    from fedsynth.data import manifest
 
     return manifest.digest(manifest.read(site.data)) if (site.data / manifest.FILE).is_file() else ""
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fedsynth import outputs
+from fedsynth.data import outputs
 from fedsynth.params import Params
 from fedsynth.settings import Settings
-from nvflare_jobs import build, centre, federation
+from nvflare_jobs.centre import build_question, jobs, program, show
+from nvflare_jobs.federation import interface
 
 
 def stage(params: Params, settings: Settings) -> None:
-    sites = centre.expected(params, settings)
+    sites = program.expected(params, settings)
     enough = min(params.consortium.min_sites, len(sites))
-    job = build.ask(settings.root / ".work/jobs/validate-job", "validate", "validate", sites, params.consortium,
-                    {"params": centre.public(params), "look": False}, quorum=enough, thin=settings.thin)  # fmt: skip
-    answers = centre.ask("validate", job, sites, settings)
+    job = build_question.ask(settings.root / ".work/jobs/validate-job", "validate", "validate", sites, params.consortium,
+                    {"params": program.public(params), "look": False}, quorum=enough, thin=settings.thin)  # fmt: skip
+    answers = jobs.ask("validate", job, sites, settings)
     verdicts = {site: answers[site].get("answer") or unanswered(answers[site]["failed"]) for site in sites}
     used = decide(params, verdicts, settings)
     outputs.write(settings.root / "reports/validation.json", {"sites": verdicts, "used": used})
@@ -34,16 +35,16 @@ def decide(params: Params, verdicts: dict[str, dict[str, Any]], settings: Settin
     text = "\n".join(explain(site, verdicts[site], settings) for site in failed)
     silent = [site for site in failed if verdicts[site].get("no_answer")]
     if silent and params.consortium.failed_site == "stop":  # another try may find them
-        raise federation.FederationError(f"no verdict from {', '.join(silent)}: {verdicts[silent[0]]['no_answer']}")
+        raise interface.FederationError(f"no verdict from {', '.join(silent)}: {verdicts[silent[0]]['no_answer']}")
     if failed and params.consortium.failed_site == "stop":
-        raise centre.StageError(
+        raise program.StageError(
             f"validation failed at {', '.join(failed)}\n{text}\nMend the data and ingest again, or set consortium.failed_site to leave_out."
         )
     if len(used) < params.consortium.min_sites:
-        raise centre.StageError(f"only {len(used)} sites passed, consortium.min_sites is {params.consortium.min_sites}\n{text}")
+        raise program.StageError(f"only {len(used)} sites passed, consortium.min_sites is {params.consortium.min_sites}\n{text}")
     if failed:
         for line in f"left out: {', '.join(failed)}\n{text}".splitlines():
-            print(f"{centre.WARNING}{line}", flush=True)
+            print(f"{show.WARNING}{line}", flush=True)
     for site in used:
         print(f"validate: {site} passed, {verdicts[site]['images']} images", flush=True)
     return used
@@ -66,4 +67,4 @@ def _message(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    centre.main(stage)
+    program.main(stage)

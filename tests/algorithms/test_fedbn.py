@@ -14,7 +14,7 @@ from fedsynth.algorithms.scaffold import Scaffold
 from fedsynth.errors import UserError
 from fedsynth.families import Phase
 from fedsynth.privacy.update import UpdateDP
-from fedsynth.train import Trainer
+from fedsynth.training.trainer import Trainer
 from tests import toys
 
 FAMILIES = ["diffusion.Diffusion", "ddpm.DDPM", "gan.GAN", "vae.VAE", "wgan.WGANGP", "vae_gan.VAEGAN"]

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from fedsynth import weights
 from fedsynth.algorithms.oneshot import OneShot
 from fedsynth.errors import UserError
 from fedsynth.families import Mixture
 from fedsynth.families.vae import VAE
+from fedsynth.training import weights
 from tests import toys
 
 

@@ -91,7 +91,7 @@ def test_a_server_that_sends_too_little_is_an_error(cls):
 
 
 def test_the_state_of_a_site_passes_through_a_checkpoint(cls, tmp_path):
-    from fedsynth import checkpoint
+    from fedsynth.training import checkpoint
 
     algorithm = cls()
     t = toys.trainer(algorithm)

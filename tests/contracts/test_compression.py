@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedsynth import coding, compression
+from fedsynth import compression
 from fedsynth.compression import CodingError, Compression
+from fedsynth.training import coding
 from tests.contracts.kinds import classes
 
 CODINGS = classes(compression, Compression)

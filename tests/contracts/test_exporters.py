@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedsynth import exporters, manifest
-from fedsynth.dataset import ImageSet
+from fedsynth import exporters
+from fedsynth.data import manifest
+from fedsynth.data.dataset import ImageSet
 from fedsynth.params import ParamsError
 from fedsynth.stages.ingest import ingest
 from tests.archives import unpack

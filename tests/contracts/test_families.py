@@ -10,7 +10,7 @@ from fedsynth import families
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.families import Family
 from fedsynth.params import Training
-from fedsynth.train import Trainer
+from fedsynth.training.trainer import Trainer
 from tests.contracts.kinds import classes
 
 LABELS, GENERATED, BATCH = 3, 2, 4

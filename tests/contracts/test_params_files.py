@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from fedsynth import params as config
-from fedsynth import weights
-from fedsynth.exchange import Discriminating, Generating
 from fedsynth.params import Params
 from fedsynth.privacy import he
 from fedsynth.privacy.he import CKKS
-from fedsynth.train import Trainer
+from fedsynth.training import weights
+from fedsynth.training.central_generator import Discriminating, Generating
+from fedsynth.training.trainer import Trainer
 from nvflare_jobs.train import job
 
 ROOT = Path(__file__).parents[2]

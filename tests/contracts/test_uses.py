@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedsynth import supervised, uses
+from fedsynth import uses
 from fedsynth.params import Block, Image
+from fedsynth.training import supervised
 from fedsynth.uses.classification import Classification, auroc, balanced_accuracy, calibration_error
 from fedsynth.uses.segmentation import Segmentation, distance
 from tests.sets import tiny_params

@@ -5,7 +5,7 @@ import json
 import nibabel as nib
 import numpy as np
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.exporters.decathlon import Decathlon
 from fedsynth.stages.ingest import ingest
 from tests.sets import make_set, tiny_params

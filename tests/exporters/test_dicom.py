@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.exporters.dicom import DICOM
 from fedsynth.stages.ingest import ingest
 from tests.sets import make_set, tiny_params

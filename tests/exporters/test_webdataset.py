@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image as Pillow
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
+from fedsynth.data.manifest import SetError
 from fedsynth.exporters.webdataset import WebDataset
-from fedsynth.manifest import SetError
 from fedsynth.params import ParamsError
 from tests.sets import make_set, tiny_params
 

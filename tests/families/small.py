@@ -4,7 +4,7 @@ import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.params import Training
-from fedsynth.train import Trainer
+from fedsynth.training.trainer import Trainer
 
 
 def striped(n: int, channels: int = 2, size: int = 16, noise: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,7 @@
 import torch
 
 from fedsynth.families.gan import GAN
-from fedsynth.optimizer import LeanAdamW
+from fedsynth.networks.optimizer import LeanAdamW
 from tests.families.small import striped
 
 

@@ -9,7 +9,7 @@ from fedsynth.families.gan import GAN
 from fedsynth.families.regression import Regression
 from fedsynth.families.vae import VAE
 from fedsynth.families.wgan import WGANGP
-from fedsynth.networks import blank, fill, mse
+from fedsynth.networks.blocks import blank, fill, mse
 
 SMALL = {
     Diffusion: {"channels": (16, 32)}, DDPM: {"channels": (16, 32)}, GAN: {"width": 8, "r1_every": 1}, VAE: {"channels": (8, 16)},

@@ -5,10 +5,10 @@ import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.families.latent import Latent
-from fedsynth.networks import from_patches
-from fedsynth.optimizer import LeanAdamW
+from fedsynth.networks.blocks import from_patches
+from fedsynth.networks.optimizer import LeanAdamW
 from fedsynth.privacy.dpsgd import DPSGD
-from fedsynth.weights import build_family
+from fedsynth.training.weights import build_family
 from tests.families.small import federated, striped
 from tests.toys import training
 

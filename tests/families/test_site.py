@@ -8,7 +8,7 @@ from fedsynth.algorithms.scaffold import Scaffold
 from fedsynth.families.ddpm import DDPM
 from fedsynth.families.diffusion import Diffusion
 from fedsynth.params import Training
-from fedsynth.train import Trainer
+from fedsynth.training.trainer import Trainer
 from tests.families.test_diffusion import make as plain
 
 Y = torch.tensor([0, 1, 2, 0])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedsynth.families.wgan import WGANGP
-from fedsynth.optimizer import LeanAdamW
+from fedsynth.networks.optimizer import LeanAdamW
 from fedsynth.privacy.dpsgd import DPSGD
 from tests.families.small import federated, striped
 from tests.toys import training

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fedsynth import worth
 from fedsynth.settings import Settings
-from nvflare_jobs import build, centre
+from fedsynth.worth import worth
+from nvflare_jobs.centre import build_question, build_rounds, jobs, rows
 from nvflare_jobs.reference import job as reference
 from tests.sets import tiny_params
 
@@ -26,7 +26,7 @@ def row(name: str, site: str, value: float | None, **metrics: float) -> dict:
 
 
 def test_a_site_that_did_not_answer_has_the_rows_of_the_others_without_a_value():
-    found = centre.complete(
+    found = rows.complete(
         [[row("local", "north", 0.8), row("pooled", "north", 0.9)]], {"south": "not connected"}, {"c": "balanced_accuracy"}
     )
     nothing = {"balanced_accuracy": None, "auroc": None}
@@ -41,7 +41,7 @@ def test_a_site_that_did_not_answer_has_the_rows_of_the_others_without_a_value()
 def test_a_metric_that_one_site_withheld_is_none_and_the_headline_stays_first():
     withheld = row("local", "south", 0.5)
     withheld["metrics"], withheld["n"] = {"auroc": None}, {"auroc": "< 5"}
-    found = centre.complete([[withheld], [row("local", "north", 0.8, ece=0.1)]], {}, {"c": "balanced_accuracy"})
+    found = rows.complete([[withheld], [row("local", "north", 0.8, ece=0.1)]], {}, {"c": "balanced_accuracy"})
     assert list(found[0]["metrics"].items()) == [("balanced_accuracy", None), ("auroc", None), ("ece", None)]
     assert worth.headline(found, "c") == "balanced_accuracy"
 
@@ -50,10 +50,10 @@ def test_the_file_says_who_did_not_answer_and_has_its_rows(tmp_path, monkeypatch
     sites = {"north": {"digest": "a"}, "south": {"digest": "b"}}
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "validation.json").write_text(json.dumps({"used": list(sites), "sites": sites}))
-    monkeypatch.setattr(build, "ask", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(build_question, "ask", lambda *_, **__: tmp_path)
     said = {"north": {"answer": {"rows": [row("local", "north", 0.8)], "seconds": 1.0}}, "south": {"failed": "not connected"}}
-    monkeypatch.setattr(centre, "ask", lambda *_: said)
-    path, answers = centre.rows(PARAMS, settings(tmp_path), "reference", "", {}, {}, 0.0)
+    monkeypatch.setattr(jobs, "ask", lambda *_: said)
+    path, answers = rows.rows(PARAMS, settings(tmp_path), "reference", "", {}, {}, 0.0)
     found = json.loads(path.read_text())
     assert found["left_out"] == {"south": "not connected"}
     assert [(r["site"], r["metrics"]["balanced_accuracy"]) for r in found["rows"]] == [("north", 0.8), ("south", None)]
@@ -63,8 +63,8 @@ def test_the_file_says_who_did_not_answer_and_has_its_rows(tmp_path, monkeypatch
 def test_the_federated_reference_says_which_site_missed_which_of_its_rounds(tmp_path, monkeypatch):
     rounds = [{"round": 0, "sites": {}}, {"round": 1, "sites": {}, "left_out": {"south": "not connected"}}]
     (tmp_path / "rounds.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rounds))
-    monkeypatch.setattr(build, "train", lambda *_: tmp_path)
-    monkeypatch.setattr(centre, "run", lambda *_: centre.Result(tmp_path, "job"))
+    monkeypatch.setattr(build_rounds, "train", lambda *_: tmp_path)
+    monkeypatch.setattr(jobs, "run", lambda *_: jobs.Result(tmp_path, "job"))
     monkeypatch.setattr(reference.weights, "load", lambda _: {})
     validation = {"used": ["north"], "sites": {"north": {"digest": "a"}}}
     assert reference.federated(PARAMS, settings(tmp_path), validation) == (

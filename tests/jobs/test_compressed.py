@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from nvflare.client import FLModel
 
-from fedsynth.coding import encode
 from fedsynth.compression.quantize import Quantize
 from fedsynth.compression.topk import TopK
-from fedsynth.outgoing import LeakError, leave_coded
-from nvflare_jobs import rounds, server
-from nvflare_jobs.site import Site
+from fedsynth.hospital.outgoing import LeakError, leave_coded
+from fedsynth.training.coding import encode
+from nvflare_jobs.server import aggregator as aggregating
+from nvflare_jobs.server import round_log
+from nvflare_jobs.server.aggregator import Aggregate
+from nvflare_jobs.site.site import Site
 from nvflare_jobs.train import client
 from nvflare_jobs.train import job as training
 from tests.sets import make_set, tiny_params
@@ -26,10 +28,10 @@ DOWN = {"class_path": "fedsynth.compression.quantize.Quantize", "args": {"bits":
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "run_dir", lambda fl_ctx: tmp_path)
+    monkeypatch.setattr(aggregating, "run_dir", lambda fl_ctx: tmp_path)
 
     def aggregator(sites: list[str], quorum: int = 1, **compression):
-        made = server.Aggregate(FEDAVG, sites, quorum, compression=json.dumps(compression) if compression else "")
+        made = Aggregate(FEDAVG, sites, quorum, compression=json.dumps(compression) if compression else "")
         made.fl_ctx = None
         return made
 
@@ -41,7 +43,7 @@ def train(aggregator, tmp_path, monkeypatch, **compression) -> tuple[dict[str, n
     block = {"family": {"class_path": "fedsynth.families.vae.VAE"}, "training": {"rounds": 4, "epochs": 1, "batch": 8, "lr": 2e-3}}
     params = tiny_params(models={"vae": block | ({"compression": compression} if compression else {})})
     sent, went, result = [], [], {}
-    monkeypatch.setattr("nvflare_jobs.site.flare.send", sent.append)
+    monkeypatch.setattr("nvflare_jobs.site.site.flare.send", sent.append)
 
     def tasks():
         current = training.begin(params, "vae")
@@ -117,7 +119,7 @@ def test_what_cannot_be_decoded_is_left_out_with_the_reason_and_the_round_goes_o
     aggregator.accept_model(answer("north", arrays))
     change = aggregator.aggregate_model().params
     assert all(np.isfinite(a).all() for a in change.values())
-    left_out = rounds.read(tmp_path / rounds.ROUNDS)[0].get("left_out", {})
+    left_out = round_log.read(tmp_path / round_log.ROUNDS)[0].get("left_out", {})
     assert said in left_out["north"] if said else "north" not in left_out
 
 

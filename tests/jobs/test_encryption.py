@@ -10,14 +10,17 @@ import pytest
 from nvflare.client import FLModel
 from pydantic import ValidationError
 
-from fedsynth import manifest as table
-from fedsynth import outputs, weights
 from fedsynth.algorithms.fedavg import FedAvg
-from fedsynth.outgoing import LeakError
+from fedsynth.data import manifest as table
+from fedsynth.data import outputs
+from fedsynth.hospital.outgoing import LeakError
 from fedsynth.params import Model
 from fedsynth.privacy import he
 from fedsynth.settings import Settings
-from nvflare_jobs import keys, server, site
+from fedsynth.training import weights
+from nvflare_jobs import keys
+from nvflare_jobs.server import aggregator
+from nvflare_jobs.site import site
 from nvflare_jobs.train import job
 from tests.sets import make_set, tiny_params
 
@@ -62,10 +65,10 @@ def update(monkeypatch, difference, weight, equal=False):
 
 
 def aggregate(models, algorithm, tmp_path, monkeypatch, quorum=2):
-    made = server.Aggregate(json.dumps(algorithm), list(models), quorum, json.dumps(CKKS))
+    made = aggregator.Aggregate(json.dumps(algorithm), list(models), quorum, json.dumps(CKKS))
     made.begin(0, {"w": np.zeros((2, 3), np.float32)}, list(models), {}, False)
     made.fl_ctx = None
-    monkeypatch.setattr(server, "run_dir", lambda _: tmp_path)
+    monkeypatch.setattr(aggregator, "run_dir", lambda _: tmp_path)
     for name, model in models.items():
         model.meta["client_name"] = name
         made.accept_model(model)

@@ -7,13 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from fedsynth import manifest as table
-from fedsynth import outputs
+from fedsynth.data import manifest as table
+from fedsynth.data import outputs
 from fedsynth.errors import UserError
-from fedsynth.outgoing import LeakError
+from fedsynth.hospital.outgoing import LeakError
 from fedsynth.params import Model
 from fedsynth.settings import Settings
-from nvflare_jobs import centre, site
+from nvflare_jobs.centre import show
+from nvflare_jobs.site import site
 from nvflare_jobs.train import job
 from tests.sets import make_set, tiny_params
 
@@ -81,8 +82,8 @@ def test_an_epsilon_that_is_no_number_does_not_leave(monkeypatch):
 
 
 def test_the_line_of_a_round_says_the_greatest_epsilon():
-    assert centre.losses({"a": {"epsilon": 1.0, "weight": 3.0}, "b": {"epsilon": 2.345, "weight": 1.0}}) == "epsilon 2.35"
-    assert centre.losses({"a": {"loss/g": 1.0, "weight": 3.0}}) == "g 1.000"
+    assert show.losses({"a": {"epsilon": 1.0, "weight": 3.0}, "b": {"epsilon": 2.345, "weight": 1.0}}) == "epsilon 2.35"
+    assert show.losses({"a": {"loss/g": 1.0, "weight": 3.0}}) == "g 1.000"
 
 
 @pytest.mark.flare

@@ -11,17 +11,19 @@ import pytest
 from nvflare.collab import CollabCallError
 from nvflare.collab.api.context import set_call_context
 
-from fedsynth import manifest as table
-from fedsynth import outgoing, weights
-from fedsynth.dataset import ImageSet
+from fedsynth.data import manifest as table
+from fedsynth.data.dataset import ImageSet
 from fedsynth.errors import UserError
-from fedsynth.failures import FAILURES
+from fedsynth.hospital import outgoing
+from fedsynth.hospital.failures import FAILURES
 from fedsynth.params import Params, Training
 from fedsynth.settings import Settings
-from nvflare_jobs import build, rounds
+from fedsynth.training import weights
+from nvflare_jobs.centre import job_folder
 from nvflare_jobs.exchange import job as exchange
 from nvflare_jobs.exchange.client import Exchange
 from nvflare_jobs.exchange.server import Centre
+from nvflare_jobs.server import round_log
 from nvflare_jobs.train import job as training
 from tests.sets import make_set, spoilt, tiny_params
 
@@ -236,11 +238,11 @@ def centre(tmp_path, monkeypatch, **north: Any) -> Centre:
 def test_the_server_writes_each_rounds_losses_steps_and_images_and_the_generator(tmp_path, monkeypatch):
     server = centre(tmp_path, monkeypatch)
     server.run()
-    written = rounds.read(tmp_path / rounds.ROUNDS)
+    written = round_log.read(tmp_path / round_log.ROUNDS)
     assert [record["round"] for record in written] == [0, 1]
     images = float(sum(training.shares(PARAMS, validation(tmp_path))["east"]))
     assert written[0]["sites"]["east"] == {"loss/generator": 0.5, "loss/discriminator": 1.0, "steps": 2.0, "weight": images}
-    assert rounds.is_complete(tmp_path)
+    assert round_log.is_complete(tmp_path)
     assert all(name.startswith("generator.") for name in weights.load(tmp_path / "global.safetensors"))
     assert server.progress() == {"rounds": written}
 
@@ -268,9 +270,9 @@ def test_a_site_that_fails_ends_the_job_with_the_reason(tmp_path, monkeypatch, n
     server = centre(tmp_path, monkeypatch, **north)
     with pytest.raises(RuntimeError, match=said.replace("(", r"\(").replace(")", r"\)")):
         server.run()
-    assert rounds.refused(tmp_path).startswith("site north: ")
-    assert "4711" not in rounds.refused(tmp_path)
-    assert not rounds.is_complete(tmp_path)
+    assert round_log.refused(tmp_path).startswith("site north: ")
+    assert "4711" not in round_log.refused(tmp_path)
+    assert not round_log.is_complete(tmp_path)
 
 
 def test_a_site_that_is_not_there_is_named(tmp_path, monkeypatch):
@@ -298,4 +300,4 @@ def test_in_the_simulator_the_stage_leaves_what_every_other_training_leaves(tmp_
 
     drawn = weights.build_family(about, arrays).sample(torch.tensor([0, 1, 2]))
     assert drawn.shape == (3, 3, 16, 16)
-    assert build.token(tmp_path / ".work" / "train" / "mdgan" / "train_mdgan") == history["job_id"]
+    assert job_folder.token(tmp_path / ".work" / "train" / "mdgan" / "train_mdgan") == history["job_id"]

@@ -15,11 +15,14 @@ import numpy as np
 import psutil
 import pytest
 
-from fedsynth import processes, weights
+from fedsynth import processes
 from fedsynth.params import Consortium
 from fedsynth.settings import Settings
-from nvflare_jobs import build, federation, simulator
-from nvflare_jobs.server import ANSWERS, GLOBAL
+from fedsynth.training import weights
+from nvflare_jobs.centre import build_question, build_rounds, job_folder
+from nvflare_jobs.federation import interface, runner, simulator
+from nvflare_jobs.server.ask import ANSWERS
+from nvflare_jobs.server.saved import GLOBAL
 
 pytestmark = pytest.mark.flare
 
@@ -39,7 +42,7 @@ def training(tmp_path: Path, how: dict[str, str], rounds: int = 3, at: int = 1, 
     algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}
     consortium = Consortium(quorum=quorum, grace_s=grace_s)
     initial = initial or {"w": np.zeros((2, 3), np.float32)}
-    return build.train(tmp_path / "job", "misbehaving", sites, consortium, config, algorithm, initial, rounds, thin, kind=CLIENT)
+    return build_rounds.train(tmp_path / "job", "misbehaving", sites, consortium, config, algorithm, initial, rounds, thin, kind=CLIENT)
 
 
 def left(folder: Path) -> list[list[str]]:
@@ -59,8 +62,8 @@ def test_a_job_runs_its_rounds_shows_each_site_live_and_brings_back_the_global_m
     initial = {"w": np.zeros((2, 3), np.float32), "large": np.zeros((600, 500), np.float32)}
     job = training(tmp_path, {}, initial=initial)
     events = []
-    with federation.connect(settings(tmp_path), tmp_path / "work") as connected:
-        result = federation.run(connected, job, build.token(job), SITES, tmp_path / "result", events.append)
+    with runner.connect(settings(tmp_path), tmp_path / "work") as connected:
+        result = runner.run(connected, job, job_folder.token(job), SITES, tmp_path / "result", events.append)
     rounds = [e for e in events if e.kind == "round"]
     assert [e.round for e in rounds] == [0, 1, 2]
     assert rounds[2].sites == {"east": {"loss/net": 6.0, "weight": 1.0}, "north": {"loss/net": 7.0, "weight": 1.0}}
@@ -73,9 +76,9 @@ def test_a_job_runs_its_rounds_shows_each_site_live_and_brings_back_the_global_m
 
 
 def test_a_question_brings_back_one_answer_for_each_site(tmp_path):
-    job = build.ask(tmp_path / "job", CLIENT, "question", SITES, Consortium(), {"how": {}})
-    with federation.connect(settings(tmp_path), tmp_path / "work") as connected:
-        result = federation.run(connected, job, build.token(job), SITES, tmp_path / "result", lambda event: None)
+    job = build_question.ask(tmp_path / "job", CLIENT, "question", SITES, Consortium(), {"how": {}})
+    with runner.connect(settings(tmp_path), tmp_path / "work") as connected:
+        result = runner.run(connected, job, job_folder.token(job), SITES, tmp_path / "result", lambda event: None)
     assert json.loads((result / ANSWERS).read_text()) == {"east": {"answer": {"site": "east"}}, "north": {"answer": {"site": "north"}}}
 
 
@@ -96,9 +99,9 @@ def test_a_site_that_fails_ends_the_run_with_the_reason_and_keeps_what_was_compu
         nonlocal last
         last = time.monotonic()
 
-    with federation.connect(settings(tmp_path, stall_s=20 if how == "hang" else 120), tmp_path / "work") as connected:
-        with pytest.raises(federation.FederationError) as error:
-            federation.run(connected, job, "t", SITES, tmp_path / "result", seen)
+    with runner.connect(settings(tmp_path, stall_s=20 if how == "hang" else 120), tmp_path / "work") as connected:
+        with pytest.raises(interface.FederationError) as error:
+            runner.run(connected, job, "t", SITES, tmp_path / "result", seen)
         took = time.monotonic() - last
     assert said in str(error.value)
     assert "\n" not in str(error.value)
@@ -112,13 +115,13 @@ def test_a_site_that_fails_ends_the_run_with_the_reason_and_keeps_what_was_compu
 def test_with_a_quorum_a_site_that_dies_in_each_job_is_left_out_and_the_rounds_go_on(tmp_path):
     job = training(tmp_path, {"north": "die"}, quorum=1, grace_s=60)  # a second process may need long to start
     events = []
-    with federation.connect(settings(tmp_path), tmp_path / "work") as connected:
-        result = federation.run(connected, job, build.token(job), SITES, tmp_path / "result", events.append)
+    with runner.connect(settings(tmp_path), tmp_path / "work") as connected:
+        result = runner.run(connected, job, job_folder.token(job), SITES, tmp_path / "result", events.append)
     rounds = [e for e in events if e.kind == "round"]
     assert [(e.round, sorted(e.sites)) for e in rounds[:2]] == [(0, SITES), (1, ["east"])]
     assert (rounds[2].round, "east" in rounds[2].sites) == (2, True)  # `north` may be back by then, and may not
     assert "its process died twice" in rounds[1].left_out["north"]
-    assert len([e for e in events if e.status.startswith(federation.LOST)]) == 2
+    assert len([e for e in events if e.status.startswith(interface.LOST)]) == 2
     np.testing.assert_array_equal(weights.load(result / GLOBAL)["w"], np.full((2, 3), 3.0, np.float32))
     assert left(tmp_path) == []
 
@@ -130,12 +133,12 @@ def test_a_signal_ends_the_run_at_once_and_leaves_no_process(tmp_path, number):
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-from nvflare_jobs import centre, federation
+from nvflare_jobs.centre import jobs, program
 from tests.jobs.test_federation import SITES, settings
 def stage(params, settings_):
-    centre.run("hanging", Path({str(job)!r}), SITES, settings(Path({str(tmp_path)!r})), 3)
-centre.configuration.load = lambda: None
-centre.main(stage)
+    jobs.run("hanging", Path({str(job)!r}), SITES, settings(Path({str(tmp_path)!r})), 3)
+program.configuration.load = lambda: None
+program.main(stage)
 """
     flow = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     env = os.environ | {"PYTHONUNBUFFERED": "1", processes.OWNER: str(flow.pid)}

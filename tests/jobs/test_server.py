@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ import pytest
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.params import Consortium
-from nvflare_jobs import build
-from nvflare_jobs.federation import reason
-from nvflare_jobs.installed import Installed
-from nvflare_jobs.server import check
+from nvflare_jobs.centre import build_question, build_rounds, job_folder
+from nvflare_jobs.federation.interface import reason
+from nvflare_jobs.server.updates import check
+from nvflare_jobs.site.installed import Installed
 
 
 def update(site: str, array: np.ndarray, weight: float = 1.0) -> tuple:
@@ -63,7 +64,7 @@ def test_the_same_updates_give_the_same_bits_in_whatever_order_they_arrive(order
 def job(folder, config: dict[str, Any], **more: Any):
     algorithm = {"class_path": "fedsynth.algorithms.scaffold.Scaffold", "args": {}}
     question = {"name": "x", "key": "1"} | config
-    return build.train(folder, "train_x", ["north", "east"], Consortium(**more), question, algorithm, {"w": GOOD}, rounds=3)
+    return build_rounds.train(folder, "train_x", ["north", "east"], Consortium(**more), question, algorithm, {"w": GOOD}, rounds=3)
 
 
 def test_a_job_names_no_path_of_this_machine_and_its_content_is_its_token(tmp_path):
@@ -71,10 +72,10 @@ def test_a_job_names_no_path_of_this_machine_and_its_content_is_its_token(tmp_pa
     for path in jobs[0].rglob("*"):
         if path.suffix in (".json", ".py"):
             assert str(tmp_path) not in path.read_text()
-            assert str(build.Path(build.__file__).parent) not in path.read_text()
-    assert build.token(jobs[0]) == build.token(jobs[1])
-    assert build.token(jobs[0]) != build.token(job(tmp_path / "three", {"a": 2}))
-    assert build.token(jobs[0]) != build.token(job(tmp_path / "four", {"a": 1}, quorum=1))
+            assert str(Path(job_folder.__file__).parents[1]) not in path.read_text()
+    assert job_folder.token(jobs[0]) == job_folder.token(jobs[1])
+    assert job_folder.token(jobs[0]) != job_folder.token(job(tmp_path / "three", {"a": 2}))
+    assert job_folder.token(jobs[0]) != job_folder.token(job(tmp_path / "four", {"a": 1}, quorum=1))
 
 
 def test_a_job_goes_to_its_sites_alone_and_the_arrays_to_the_server_alone(tmp_path):
@@ -85,11 +86,11 @@ def test_a_job_goes_to_its_sites_alone_and_the_arrays_to_the_server_alone(tmp_pa
 
 
 def test_a_job_without_code_names_only_classes_that_a_site_can_allow(tmp_path):
-    made = build.ask(tmp_path, "validate", "validate", ["north"], Consortium(), {}, thin=False)
+    made = build_question.ask(tmp_path, "validate", "validate", ["north"], Consortium(), {}, thin=False)
     assert not list(made.rglob("*.py"))
     assert not list(made.rglob("custom"))
     raw = json.loads((made / "app_site/config/config_fed_client.json").read_text())
-    assert [e["executor"] for e in raw["executors"]] == [{"path": "nvflare_jobs.installed.Installed", "args": {"kind": "validate"}}]
+    assert [e["executor"] for e in raw["executors"]] == [{"path": "nvflare_jobs.site.installed.Installed", "args": {"kind": "validate"}}]
 
 
 def test_only_the_clients_of_this_package_can_be_named():
@@ -118,7 +119,7 @@ def test_the_reason_of_a_failure_is_read_from_the_log_in_one_line(log, said):
 
 def test_the_server_needs_no_torch_for_an_average():
     script = """
-import sys, numpy, nvflare_jobs.server
+import sys, numpy, nvflare_jobs.server.aggregator, nvflare_jobs.server.ask, nvflare_jobs.server.controller
 from fedsynth.params import Block
 built = Block(class_path="fedsynth.algorithms.fedavg.FedAvg").build()
 built.aggregate([("a", 1.0, {"w": numpy.ones(3)})])

@@ -10,8 +10,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fedsynth.errors import UserError
-from nvflare_jobs import rounds, server
-from nvflare_jobs.kept import BESIDE, GLOBAL, Kept
+from nvflare_jobs.server import aggregator as aggregating
+from nvflare_jobs.server import round_log
+from nvflare_jobs.server.aggregator import Aggregate
+from nvflare_jobs.server.saved import BESIDE, GLOBAL, Kept
 from nvflare_jobs.train import job as training
 from tests.sets import tiny_params
 
@@ -23,10 +25,10 @@ VALIDATION = {"used": ["north", "east"], "sites": {"north": {"counts": {"none": 
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "run_dir", lambda fl_ctx: tmp_path)
+    monkeypatch.setattr(aggregating, "run_dir", lambda fl_ctx: tmp_path)
 
     def aggregator(name: str, quorum: int = 3, **args):
-        made = server.Aggregate(json.dumps({"class_path": f"fedsynth.algorithms.{name}", "args": args}), SITES, quorum)
+        made = Aggregate(json.dumps({"class_path": f"fedsynth.algorithms.{name}", "args": args}), SITES, quorum)
         made.fl_ctx = None
         return made
 
@@ -39,7 +41,7 @@ def answer(site: str, level: float, names=("w",), **metrics: float):
 
 
 def records(folder):
-    return rounds.read(folder / rounds.ROUNDS)
+    return round_log.read(folder / round_log.ROUNDS)
 
 
 def test_a_site_whose_turn_it_is_not_is_not_said_to_be_left_out(make, tmp_path):
@@ -99,7 +101,7 @@ def test_the_mixtures_shares_are_the_counts_that_validation_has_shown():
 
 def test_what_lies_beside_the_model_is_kept_with_it(tmp_path):
     (tmp_path / "run").mkdir()
-    for name in (rounds.ROUNDS, GLOBAL, BESIDE):
+    for name in (round_log.ROUNDS, GLOBAL, BESIDE):
         (tmp_path / "run" / name).write_bytes(b"")
     save_file({"w": np.zeros(2, np.float32)}, tmp_path / "run" / GLOBAL, metadata={"round": "0"})
     keeper = Kept.__new__(Kept)

@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fedsynth import failures
-from fedsynth import manifest as table
-from fedsynth.outgoing import Diverged, LeakError, leave
+from fedsynth.data import manifest as table
+from fedsynth.hospital import failures
+from fedsynth.hospital.outgoing import Diverged, LeakError, leave
 from fedsynth.settings import Settings, SettingsError
-from nvflare_jobs.site import Life, ProcessDied, Site, checked
+from nvflare_jobs.site.site import Life, ProcessDied, Site, checked
 from tests.sets import make_set, tiny_params
 
 
@@ -67,7 +67,7 @@ def test_the_larger_of_the_centres_and_the_sites_smallest_cell_holds(tmp_path, m
 
 def test_what_a_site_answers_is_cut_at_its_own_smallest_cell_whatever_the_centre_asks_for(tmp_path, monkeypatch):
     real, sent = make_set(tmp_path / "north", tiny_params(), n=60), []
-    monkeypatch.setattr("nvflare_jobs.site.flare.send", sent.append)
+    monkeypatch.setattr("nvflare_jobs.site.site.flare.send", sent.append)
     made = site(tmp_path, table.digest(real.manifest))
     made.params = tiny_params(consortium={"min_cell": 1})
     n = len(real.split("test"))
@@ -82,7 +82,7 @@ def test_what_a_site_answers_is_cut_at_its_own_smallest_cell_whatever_the_centre
 
 def test_the_weight_of_a_site_with_few_training_images_of_a_class_is_of_the_others(tmp_path, monkeypatch):
     real, sent = make_set(tmp_path / "north", tiny_params(), n=60), []
-    monkeypatch.setattr("nvflare_jobs.site.flare.send", sent.append)
+    monkeypatch.setattr("nvflare_jobs.site.site.flare.send", sent.append)
     rare = np.flatnonzero((real.manifest["label"] == "none") & (real.manifest["split"] == "train"))
     changed = real.manifest.copy()
     changed.loc[rare[3:], "label"] = "infiltrating"

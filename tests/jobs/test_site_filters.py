@@ -12,7 +12,7 @@ from nvflare.app_common.filters.exclude_vars import ExcludeVars
 from nvflare.app_common.filters.percentile_privacy import PercentilePrivacy
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
-from nvflare_jobs.server import check
+from nvflare_jobs.server.updates import check
 
 DIFFERENCE = {"unet.a": np.linspace(-0.01, 0.01, 12, dtype=np.float32).reshape(3, 4), "unet.b": np.full(5, 0.002, np.float32)}
 SHAPES = {name: a.shape for name, a in DIFFERENCE.items()}

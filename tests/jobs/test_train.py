@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.privacy.dpsgd import DPSGD
 from nvflare_jobs.train import client
 from nvflare_jobs.train import job as training

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import msgpack
 from nvflare.fuel.f3.cellnet.core_cell import CoreCell
 
-from nvflare_jobs.wire import Wire
+from nvflare_jobs.server.traffic import Wire
 
 FRAME = 16  # bytes of a frame's prefix
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from tests.measures.phantoms import phantoms
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import Seen
 from fedsynth.stages.ingest import ingest_site
 from tests.measures.seen import Blocks

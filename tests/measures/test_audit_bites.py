@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
-from fedsynth.dataset import synthetic
+from fedsynth.data.dataset import synthetic
 from fedsynth.families.diffusion import Diffusion
 from fedsynth.families.gan import GAN
 from fedsynth.families.vae import VAE
-from fedsynth.gates import evaluate, parse
 from fedsynth.measures.copies import Copies
 from fedsynth.measures.membership import Membership
 from fedsynth.params import Training, load
 from fedsynth.stages.sample import assemble
-from fedsynth.train import Trainer
+from fedsynth.training.trainer import Trainer
+from fedsynth.worth.gates import evaluate, parse
 from tests.measures.phantoms import PARAMS, halves, phantoms, site
 
 REQUIRED = load(Path(__file__).parents[2] / "params.yaml").gates.require

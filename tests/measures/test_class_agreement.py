@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import Seen
 from fedsynth.measures.class_agreement import ClassAgreement
 from tests.measures.seen import look, untrained

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import wasserstein_distance
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import DRAWS, KEPT, Seen, Value, Z, around, beside_floor, bootstrap, in_turn, interval, matched, mean, part
 from fedsynth.measures.fid import FID
 from fedsynth.measures.intensity import Intensity

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from fedsynth import outgoing
 from fedsynth.families import Family
+from fedsynth.hospital import outgoing
 from fedsynth.measures import Seen, plain
 from fedsynth.measures.conversion import Conversion
 from tests.measures.seen import look, untrained

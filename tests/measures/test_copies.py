@@ -7,8 +7,8 @@ import pytest
 from scipy import ndimage
 
 from fedsynth.measures import Answer, Value
+from fedsynth.measures._neighbours import by_subject, euclidean, mirrors, relative
 from fedsynth.measures.copies import Copies, counted, threshold
-from fedsynth.neighbours import by_subject, euclidean, mirrors, relative
 from tests.measures.phantoms import changed, halves, site
 
 SPACES = ["pixel", "feature"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import Seen
 from fedsynth.measures.geometry import Geometry, distances, shape, shapes, with_mask
 from tests.measures.seen import look

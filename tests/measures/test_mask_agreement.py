@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import Seen
 from fedsynth.measures.mask_agreement import MaskAgreement, agreement
 from fedsynth.uses.segmentation import Segmentation

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import Seen
 from fedsynth.measures.ms_ssim import MSSSIM, WANG, pairs, scales, similarity
 from tests.measures.seen import look

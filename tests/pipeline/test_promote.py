@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedsynth import promotion, registry, track
+from fedsynth.registry import aliases, promotion, tracking, versions
 from tests.judged import SITES, judged, rows
 from tests.pipeline.conftest import ROOT, command, environment
 from tests.pipeline.test_deployments import prefect_server
@@ -46,7 +46,7 @@ def five(tmp_path_factory):
         shutil.rmtree(root / "reports", ignore_errors=True)
         if reached is not None:
             judged(root, rows=rows("synthetic", "vae", dict.fromkeys(SITES, reached)))
-        with track.Tracker(root, PARAMS) as tracker:
+        with tracking.Tracker(root, PARAMS) as tracker:
             tracker.publish("vae")
     return root
 
@@ -54,9 +54,9 @@ def five(tmp_path_factory):
 @pytest.fixture
 def root(five):
     """The project, with version 1 as the champion."""
-    client = registry.client_of(five)
-    client.delete_registered_model_alias("fedsynth-vae", registry.PREVIOUS)
-    client.set_registered_model_alias("fedsynth-vae", registry.CHAMPION, "1")
+    client = versions.client_of(five)
+    client.delete_registered_model_alias("fedsynth-vae", aliases.PREVIOUS)
+    client.set_registered_model_alias("fedsynth-vae", aliases.CHAMPION, "1")
     return five
 
 
@@ -82,7 +82,7 @@ def waiting(root: Path, api: str, *words: str) -> tuple[subprocess.Popen, str]:
 
 
 def champion(root: Path) -> str | None:
-    return registry.alias_of(root, "vae", registry.CHAMPION)
+    return versions.alias_of(root, "vae", aliases.CHAMPION)
 
 
 def test_a_person_approves_and_the_version_says_who_why_and_in_which_flow_run(root, api):
@@ -93,8 +93,8 @@ def test_a_person_approves_and_the_version_says_who_why_and_in_which_flow_run(ro
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert "fedsynth-vae version 5 is the champion, in place of version 1" in said
-    assert (champion(root), registry.alias_of(root, "vae", registry.PREVIOUS)) == ("5", "1")
-    tags = registry.version_of(root, "vae", 5).tags
+    assert (champion(root), versions.alias_of(root, "vae", aliases.PREVIOUS)) == ("5", "1")
+    tags = versions.version_of(root, "vae", 5).tags
     assert (tags["promotion.by"], tags["promotion.why"], tags["promotion.flow_run_id"]) == ("Ada", "the table of worth", run)
     assert (tags["promotion.gates"], tags["promotion.warnings"].partition(":")[0]) == ("passed, with 1 warning", "epsilon <= 8")
     assert tags["promotion.compared"].endswith("better on the same references")
@@ -125,7 +125,7 @@ def test_a_named_policy_promotes_without_a_question_and_rollback_needs_no_server
     done = promote(root, "vae", "--approve", "nightly policy", "--why", "newest", PREFECT_API_URL=api)
     assert done.returncode == 0, done.stdout
     assert champion(root) == "5"
-    assert registry.version_of(root, "vae", 5).tags["promotion.by"] == "nightly policy"
+    assert versions.version_of(root, "vae", 5).tags["promotion.by"] == "nightly policy"
     again = promote(root, "vae", "--approve", "nightly policy", "--why", "newest", PREFECT_API_URL=api)
     assert (again.returncode, again.stdout) == (0, "fedsynth-vae version 5 is the champion already\n")
     back = promote(root, "rollback", "vae", "--by", "Ada", PREFECT_API_URL="http://127.0.0.1:9/api")
@@ -171,15 +171,15 @@ def test_a_version_that_is_no_better_than_the_champion_needs_a_reason_that_is_ke
     done = promote(root, *words, "--although", "its copies were found", PREFECT_API_URL=api)
     assert done.returncode == 0, done.stdout
     assert champion(root) == "4"
-    version = registry.version_of(root, "vae", 4)
+    version = versions.version_of(root, "vae", 4)
     assert version.tags["promotion.although"] == "its copies were found"
     assert version.description.endswith("although: its copies were found)")
 
 
 def test_a_verdict_that_changes_while_the_question_waits_counts(root, api):
-    client = registry.client_of(root)
+    client = versions.client_of(root)
     process, run = waiting(root, api, "vae")
-    before = registry.version_of(root, "vae", 5).tags
+    before = versions.version_of(root, "vae", 5).tags
     try:
         client.set_model_version_tag("fedsynth-vae", "5", "gates", "failed: 1 of 1")
         promote(root, "answer", run, "--by", "Ada", "--why", "looked fine in the morning", PREFECT_API_URL=api)
@@ -195,7 +195,7 @@ def test_without_a_champion_there_is_nothing_to_be_better_than(root, monkeypatch
     from flows.promote import allowed, describe
 
     assert allowed(root, "vae", 5, "").endswith("better on the same references")
-    registry.client_of(root).delete_registered_model_alias("fedsynth-vae", registry.CHAMPION)
+    versions.client_of(root).delete_registered_model_alias("fedsynth-vae", aliases.CHAMPION)
     assert allowed(root, "vae", 4, "") == ""
     assert "There is no champion yet" in describe(root, "vae", 4, None)
 
@@ -207,8 +207,8 @@ NOTHING_REQUIRED = {"gates": "none required, 0 of 1 warnings", "gate.01": "warn 
 def test_a_version_of_which_nothing_is_required_needs_a_reason(monkeypatch, tmp_path, tags):
     from flows.promote import allowed, verdict
 
-    monkeypatch.setattr(registry, "version_of", lambda *_: SimpleNamespace(name="fedsynth-vae", tags=tags))
-    monkeypatch.setattr(registry, "alias_of", lambda *_: None)
+    monkeypatch.setattr(versions, "version_of", lambda *_: SimpleNamespace(name="fedsynth-vae", tags=tags))
+    monkeypatch.setattr(versions, "alias_of", lambda *_: None)
     with pytest.raises(promotion.Refused, match=r"nothing has been proven; write a `gates\.require` into params\.yaml .* --although TEXT"):
         allowed(tmp_path, "vae", 1, "")
     assert allowed(tmp_path, "vae", 1, "a demonstration, no gates are agreed on yet") == ""
@@ -235,5 +235,5 @@ def test_the_facts_show_the_verdict_first_then_the_comparison_the_scores_and_the
     assert "| measure/fid/floor | 1.000 | 1.000 |" in text
     assert "measure/fid/north" not in text, "single sites are in the run and the report"
     assert "| flare.job_id | job-5 |" in text
-    monkeypatch.setattr(registry, "scores_of", lambda root, version: {})
+    monkeypatch.setattr(versions, "scores_of", lambda root, version: {})
     assert "No scores: this version has not been scored." in describe(root, "vae", 5, None)

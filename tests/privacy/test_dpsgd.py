@@ -16,7 +16,7 @@ from fedsynth.families.vae import VAE
 from fedsynth.privacy import PrivacyError
 from fedsynth.privacy.dpsgd import DPSGD
 from fedsynth.privacy.noise import Spending, fitting
-from fedsynth.train import Trainer
+from fedsynth.training.trainer import Trainer
 from tests import toys
 
 SMALL = {"generated": 2, "labels": 3, "size": (16, 16), "channels": (8, 16)}
@@ -181,7 +181,7 @@ def test_without_noise_and_clip_it_is_plain_training_on_the_same_batches(monkeyp
 
     plain = trainer(None, type(algorithm)(**({"mu": 0.7} if isinstance(algorithm, FedProx) else {})), rounds=1, clip=None)
     loss = plain.family.loss
-    monkeypatch.setattr("fedsynth.train.batches", lambda *_: iter(chosen))
+    monkeypatch.setattr("fedsynth.training.trainer.batches", lambda *_: iter(chosen))
 
     def scaled(player, x, y, given):
         """A mean over the batch that was expected, as in DP-SGD, not over the one that came; an empty batch has no loss."""

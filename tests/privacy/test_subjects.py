@@ -7,7 +7,7 @@ import torch
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.privacy import PrivacyError
 from fedsynth.privacy.dpsgd import DPSGD, together
-from fedsynth.train import Trainer
+from fedsynth.training.trainer import Trainer
 from tests import toys
 from tests.privacy.test_dpsgd import initial, no_chance, silent  # noqa: F401
 

@@ -11,10 +11,10 @@ from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.algorithms.fedopt import FedOpt
 from fedsynth.algorithms.fedprox import FedProx
 from fedsynth.algorithms.scaffold import Scaffold
-from fedsynth.failures import word
+from fedsynth.hospital.failures import word
 from fedsynth.privacy import PrivacyError
 from fedsynth.privacy.update import UpdateDP
-from fedsynth.train import Trainer
+from fedsynth.training.trainer import Trainer
 from tests import toys
 from tests.privacy.test_dpsgd import MAKE, images, initial, run, trainer
 

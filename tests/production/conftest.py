@@ -15,8 +15,9 @@ import pytest
 
 from fedsynth import processes
 from fedsynth.settings import Settings
-from nvflare_jobs import build, federation, local
-from nvflare_jobs.federation import Event, FederationError
+from nvflare_jobs.centre import job_folder
+from nvflare_jobs.federation import local_system, runner
+from nvflare_jobs.federation.interface import Event, FederationError
 
 SITES = ["east", "north", "west"]
 TIMES = pytest.StashKey[list]()
@@ -27,7 +28,7 @@ class Trial:
     """A federation for one test: its system, its folders, what the centre saw and when."""
 
     root: Path
-    system: local.LocalSystem
+    system: local_system.LocalSystem
     sites: list[str]
     seen: list[Event] = field(default_factory=list)
 
@@ -42,8 +43,8 @@ class Trial:
             self.seen.append(event)
             on_event(event)
 
-        with federation.connect(self.settings(**more), self.root / work) as connected:
-            return federation.run(connected, job, build.token(job), self.sites, self.root / work / "result", show)
+        with runner.connect(self.settings(**more), self.root / work) as connected:
+            return runner.run(connected, job, job_folder.token(job), self.sites, self.root / work / "result", show)
 
     def fails(self, job: Path, on_event: Callable[[Event], None] = lambda event: None, **more: Any) -> str:
         with pytest.raises(FederationError) as error:
@@ -64,7 +65,7 @@ def started(root: Path, sites: list[str], **options: Any) -> Iterator[Trial]:
     for name in ("localhost", *sites):
         folder = root / "places" / name
         places[name] = {"FEDSYNTH_DATA": str(folder / "data"), "FEDSYNTH_STATE": str(folder / "state")}
-    system = local.LocalSystem(root / "system", sites, places, **options)
+    system = local_system.LocalSystem(root / "system", sites, places, **options)
     system.provision()
     try:
         system.start()
@@ -77,7 +78,7 @@ def started(root: Path, sites: list[str], **options: Any) -> Iterator[Trial]:
 def left(mark: str) -> list[list[str]]:
     """Command lines of what is left of a system."""
     found = []
-    for process in processes.marked(local.MARK, mark):
+    for process in processes.marked(local_system.MARK, mark):
         with suppress(psutil.Error):
             found.append(process.cmdline())
     return found

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsynth import manifest as table
-from fedsynth import outgoing, weights
-from nvflare_jobs import federation, local
+from fedsynth.data import manifest as table
+from fedsynth.hospital import outgoing
+from fedsynth.training import weights
 from nvflare_jobs.exchange import job as exchange
-from nvflare_jobs.kept import GLOBAL
+from nvflare_jobs.federation import interface, local_system
+from nvflare_jobs.server.saved import GLOBAL
 from nvflare_jobs.train import job as training
 from tests.jobs.test_exchange import params
 from tests.production.conftest import Trial, Watch, started
@@ -44,7 +45,7 @@ def test_a_training_ends_with_the_generator_and_nothing_that_the_server_received
         for site in SITES:
             images = np.load(Path(trial.system.places[site]["FEDSYNTH_DATA"]) / site / table.ARRAY)
             marks += [np.ascontiguousarray(image.ravel()[i : i + 3]).tobytes() for image in images for i in (0, 100, 200)]
-        folders = [trial.system.kits / local.SERVER, trial.system.folder / "jobs", trial.system.folder / "tmp", result]
+        folders = [trial.system.kits / local_system.SERVER, trial.system.folder / "jobs", trial.system.folder / "tmp", result]
         files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
         assert len(files) > 20
         assert not [path for path in files if any(mark in path.read_bytes() for mark in marks)]
@@ -57,4 +58,4 @@ def test_a_site_that_is_killed_ends_the_training_with_the_reason(tmp_path, measu
         measured("a site is killed while the generator is at the centre", said, watch.seconds())
         assert "north" in said
         assert watch.seconds() < 120
-        assert federation.LOST not in json.dumps([event.status for event in trial.seen])
+        assert interface.LOST not in json.dumps([event.status for event in trial.seen])

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsynth import weights
-from fedsynth.kit import KitError
-from nvflare_jobs import build, federation, local
-from nvflare_jobs.server import GLOBAL
+from fedsynth.hospital.kit import KitError
+from fedsynth.training import weights
+from nvflare_jobs.centre import job_folder
+from nvflare_jobs.federation import interface, local_system, runner
+from nvflare_jobs.server.saved import GLOBAL
 from tests.jobs.test_federation import training
 from tests.production.conftest import SITES, Trial, Watch, started
 
@@ -89,7 +90,7 @@ def test_a_client_process_that_is_killed_in_a_round_comes_back_in_a_new_job(tria
     job = training(trial.root, {"north": "die once"}, sites=SITES, marks=str(trial.root))
     watch = Watch(after(0), lambda: None)
     ones(trial.run(job, watch), 3)
-    lost = [e.status for e in trial.seen if e.status.startswith(federation.LOST)]
+    lost = [e.status for e in trial.seen if e.status.startswith(interface.LOST)]
     measured("a site's client process is killed", lost[0], watch.seconds())
     assert len(lost) == 1
     assert [sorted(e.sites) for e in trial.rounds()] == [SITES] * 3
@@ -120,7 +121,7 @@ def test_a_site_that_is_killed_and_started_again_is_left_out_and_comes_back(tria
     watch = Watch(after(0), lambda: (trial.system.kill("north"), time.sleep(3), trial.system.start("north")))
     ones(trial.run(job, watch), 14)
     without = [e for e in trial.rounds() if "north" in e.left_out]
-    lost = [e.status for e in trial.seen if e.status.startswith(federation.LOST)]
+    lost = [e.status for e in trial.seen if e.status.startswith(interface.LOST)]
     measured("a whole site is killed and started again, two of three are enough", lost[0], watch.seconds())
     assert without
     assert "north had gone and is back" in lost[0]
@@ -134,14 +135,14 @@ def test_a_site_that_is_killed_ends_the_job_where_every_site_is_needed(trial: Tr
     said = trial.fails(job, watch, stall_s=200, connect_s=15)
     measured("a whole site is killed and stays away, every site is needed (15 s were set)", said, watch.seconds())
     assert "not connected: north" in said
-    assert list((trial.state(local.SERVER) / "server" / "train").glob("*/global.safetensors"))  # the next run goes on from there
+    assert list((trial.state(local_system.SERVER) / "server" / "train").glob("*/global.safetensors"))  # the next run goes on from there
 
 
 def test_a_server_that_is_killed_and_started_again_loses_the_job_and_the_training_goes_on(trial: Trial, measured):
     job = training(trial.root, {}, sites=SITES, rounds=8, pause=1)
-    watch = Watch(after(2), lambda: (trial.system.kill(local.SERVER), time.sleep(2), trial.system.start(local.SERVER)))
+    watch = Watch(after(2), lambda: (trial.system.kill(local_system.SERVER), time.sleep(2), trial.system.start(local_system.SERVER)))
     ones(trial.run(job, watch), 8)
-    lost = next(e.status for e in trial.seen if e.status.startswith(federation.LOST))
+    lost = next(e.status for e in trial.seen if e.status.startswith(interface.LOST))
     measured("the server is killed and started again in a round", lost, watch.seconds())
     assert [e.round for e in trial.rounds()] == list(range(8))  # no round twice, none missing
     assert next(e.round for e in trial.rounds() if e.resumed) >= 3
@@ -160,7 +161,7 @@ def test_a_server_that_cannot_be_reached_is_said_within_the_time_that_was_set(tm
 
 def test_a_kit_of_another_federation_is_refused_at_once_and_said(tmp_path, measured):
     with started(tmp_path / "one", SITES) as trial:
-        other = local.LocalSystem(tmp_path / "other", SITES, {})
+        other = local_system.LocalSystem(tmp_path / "other", SITES, {})
         other.provision()
         admin = other.admin / "startup" / "fed_admin.json"
         admin.write_text(admin.read_text().replace(str(other.port), str(trial.system.port)))
@@ -177,7 +178,7 @@ def test_sites_that_are_not_connected_are_waited_for_and_named(tmp_path, measure
         said = trial.fails(training(trial.root, {}, sites=SITES), connect_s=8.0)
         measured("a site is not connected at submission (8 s were set)", said, time.monotonic() - began)
         assert "not connected: north" in said
-        with federation.connect(trial.settings(), tmp_path / "look") as connected:
+        with runner.connect(trial.settings(), tmp_path / "look") as connected:
             assert [j["status"] for j in connected._call("list_jobs")] == ["FINISHED:ABORTED"]  # it does not start at night after all
 
 
@@ -187,21 +188,22 @@ def submit_and_die(trial: Trial, job: Path, after_round: int) -> None:
 import os, signal, sys
 from pathlib import Path
 from fedsynth.settings import Settings
-from nvflare_jobs import build, federation
+from nvflare_jobs.centre import build
+from nvflare_jobs.federation import federation
 root, job = Path({str(trial.root)!r}), Path({str(job)!r})
 settings = Settings("production", root, root / "data", root / "state", 90, False, kit=Path({str(trial.system.admin)!r}), connect_s=20)
 def show(event):
     if event.kind == "round" and event.round == {after_round}:
         os.kill(os.getpid(), signal.SIGKILL)
-with federation.connect(settings, root / "work") as connected:
-    federation.run(connected, job, build.token(job), {SITES!r}, root / "work" / "result", show)
+with runner.connect(settings, root / "work") as connected:
+    runner.run(connected, job, job_folder.token(job), {SITES!r}, root / "work" / "result", show)
 """
     done = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def jobs(trial: Trial) -> list[dict]:
-    with federation.connect(trial.settings(), trial.root / "look") as connected:
+    with runner.connect(trial.settings(), trial.root / "look") as connected:
         return connected._call("list_jobs")
 
 
@@ -234,8 +236,8 @@ def test_a_job_that_ended_while_nobody_looked_is_collected_once_and_run_again_on
 
 def test_two_centres_that_submit_the_same_job_have_one_job(trial: Trial):
     job = training(trial.root, {}, sites=SITES, rounds=3, pause=1)
-    with federation.connect(trial.settings(), trial.root / "one") as one, federation.connect(trial.settings(), trial.root / "two") as two:
-        token = build.token(job)
+    with runner.connect(trial.settings(), trial.root / "one") as one, runner.connect(trial.settings(), trial.root / "two") as two:
+        token = job_folder.token(job)
         assert one.submit(job, token, SITES) == two.submit(job, token, SITES)
         assert list(one.follow(one.submit(job, token, SITES)))[-1].status == "FINISHED:COMPLETED"
 
@@ -244,7 +246,7 @@ def test_another_job_under_a_used_token_gets_one_of_its_own(trial: Trial):
     """As where an admin deletes jobs from the server, so that their number is no more the number of tokens."""
     one, other = training(trial.root / "a", {}, sites=SITES, rounds=1), training(trial.root / "b", {}, sites=SITES, rounds=2)
     settings = trial.settings()
-    with federation.connect(settings, trial.root / "work") as connected, federation.connect(settings, trial.root / "two") as two:
+    with runner.connect(settings, trial.root / "work") as connected, runner.connect(settings, trial.root / "two") as two:
         first = connected.submit(one, "token", SITES)
         list(connected.follow(first))
         connected.collect(first, trial.root / "result")
@@ -259,20 +261,20 @@ def test_another_job_under_a_used_token_gets_one_of_its_own(trial: Trial):
 
 def test_a_session_that_has_ended_is_opened_again(trial: Trial):
     job = training(trial.root, {}, sites=SITES, rounds=4, pause=1)
-    with federation.connect(trial.settings(), trial.root / "work") as connected:
+    with runner.connect(trial.settings(), trial.root / "work") as connected:
 
         def show(event):
             if event.kind == "round" and event.round == 1:
                 connected._session.close()  # as FLARE does after 15 idle minutes
 
-        ones(federation.run(connected, job, build.token(job), SITES, trial.root / "result", show), 4)
+        ones(runner.run(connected, job, job_folder.token(job), SITES, trial.root / "result", show), 4)
 
 
 def test_an_abort_by_another_admin_ends_the_run_and_starts_no_other_job(trial: Trial, measured):
     job = training(trial.root, {}, sites=SITES, rounds=60, pause=1, quorum=2)
 
     def abort() -> None:
-        with federation.connect(trial.settings(), trial.root / "admin") as other:
+        with runner.connect(trial.settings(), trial.root / "admin") as other:
             other.abort(next(e.status for e in trial.seen if e.kind == "job"))
 
     watch = Watch(after(1), abort)
@@ -312,13 +314,13 @@ def test_a_full_disk_at_the_centre_while_collecting_is_said_and_the_result_is_ke
 
 @pytest.mark.parametrize(("days", "said"), [((-9, -1), "was valid until"), ((1, 9), "is valid from")])
 def test_a_certificate_that_is_not_valid_by_this_clock_is_said_before_anything_is_tried(tmp_path, days, said, measured):
-    system = local.LocalSystem(tmp_path / "system", SITES, {})
+    system = local_system.LocalSystem(tmp_path / "system", SITES, {})
     system.provision()
     certificate(system.admin, *days)
     settings = Trial(tmp_path, system, SITES).settings()
     began = time.monotonic()
     with pytest.raises(KitError, match=said):
-        federation.connect(settings, tmp_path / "work")
+        runner.connect(settings, tmp_path / "work")
     measured("the kit's certificate has expired, or the clock is wrong", said, time.monotonic() - began)
 
 
@@ -339,8 +341,8 @@ def certificate(kit: Path, begin: int, end: int) -> None:
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path):
-    system = local.LocalSystem(tmp_path / "system", SITES, {})
+    system = local_system.LocalSystem(tmp_path / "system", SITES, {})
     system.provision()
     (system.admin / "startup" / "client.key").chmod(0o644)
     with pytest.raises(KitError, match="chmod 600"):
-        federation.connect(Trial(tmp_path, system, SITES).settings(), tmp_path / "work")
+        runner.connect(Trial(tmp_path, system, SITES).settings(), tmp_path / "work")

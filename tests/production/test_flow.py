@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nvflare_jobs import local
-from nvflare_jobs.provisioned import Provisioned
+from nvflare_jobs.federation import local_system
+from nvflare_jobs.federation.provisioned import Provisioned
 from tests.pipeline.conftest import ROOT, change, copy, environment
 from tests.pipeline.test_deployments import PREFECT, Server, prefect_server, running
 from tests.production.conftest import Trial, started
@@ -130,7 +130,7 @@ def test_prefects_cancel_aborts_the_job_and_the_next_run_goes_on_from_its_last_r
             wait("the flow is cancelled", lambda: state(server, first) == "Cancelled", 30)
             wait("no stage is left", lambda: stages_left(centre) == [], 20)
             measured("`prefect flow-run cancel` while a job runs", "Cancelled; the job FINISHED:ABORTED", time.monotonic() - began)
-            assert list((trial.state(local.SERVER) / "server" / "train").glob("gan-*/global.safetensors"))
+            assert list((trial.state(local_system.SERVER) / "server" / "train").glob("gan-*/global.safetensors"))
             second = launched(server)
             following = rounds_of(trial, 3, but=training)  # the rounds of the first job count
             with Provisioned(trial.settings(), trial.root / "look", trial.system.admin) as connected:

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import yaml
 
-from fedsynth import manifest
-from nvflare_jobs import local
+from fedsynth.data import manifest
+from nvflare_jobs.federation import local_system
 from tests.production.conftest import Trial, left, started
 
 pytestmark = pytest.mark.flare
@@ -97,7 +97,7 @@ def walk(tmp_path_factory) -> Any:
                 hospital(trial, site)
                 ingest(trial, site)
             began, said = time.monotonic(), {}
-            look, failed = pool.submit(centre, trial, "nvflare_jobs.look"), pool.submit(centre, trial, "nvflare_jobs.validate.job")
+            look, failed = pool.submit(centre, trial, "nvflare_jobs.source.job"), pool.submit(centre, trial, "nvflare_jobs.validate.job")
             said["look"], said["failed"], said["failed_s"] = look.result(), failed.result(), time.monotonic() - began
             table = trial.root / "hospitals" / "north" / "manifest.csv"
             table.write_text("".join(line for line in table.read_text().splitlines(keepends=True) if MARKS[3] not in line))  # mended
@@ -166,7 +166,7 @@ def test_the_nearest_pairs_are_pictures_that_stay_at_their_site(walk):
         kept = trial.state(site) / site / "audit" / "vae"
         assert (kept / "pairs.png").stat().st_size > 1000
         assert site in (kept / "pairs.csv").read_text()  # the ids of its images
-    received = [*(trial.root / "centre").rglob("*"), *(trial.system.kits / local.SERVER).rglob("*")]
+    received = [*(trial.root / "centre").rglob("*"), *(trial.system.kits / local_system.SERVER).rglob("*")]
     assert not [path for path in received if path.name.startswith("pairs.")]
 
 
@@ -178,7 +178,7 @@ def test_nothing_of_a_hospital_is_in_anything_that_the_centre_has_received(walk)
         images = np.load(Path(trial.system.places[site]["FEDSYNTH_DATA"]) / site / manifest.ARRAY)
         # three pixels in a row
         marks += [np.ascontiguousarray(image.ravel()[i : i + 3]).tobytes() for image in images for i in (0, 100, 200)]
-    places = [trial.root / "centre", trial.system.kits / local.SERVER, trial.system.folder / "jobs", trial.system.folder / "snapshots",
+    places = [trial.root / "centre", trial.system.kits / local_system.SERVER, trial.system.folder / "jobs", trial.system.folder / "snapshots",
               trial.system.folder / "tmp"]  # fmt: skip
     files = [path for place in places for path in place.rglob("*") if path.is_file() and "transfer" not in path.parts]
     assert len(files) > 50

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nvflare_jobs import local
+from nvflare_jobs.federation import local_system
 from tests.production.test_jobs import params
 
 pytestmark = pytest.mark.production
@@ -46,7 +46,7 @@ def test_the_modes_give_the_same_events_and_the_same_bits(tmp_path):
     said, weights, rows = {}, {}, {}
     for mode in MODES:
         root = project(tmp_path / mode.replace(" ", "-"))
-        stage(root, mode, "nvflare_jobs.look")
+        stage(root, mode, "nvflare_jobs.source.job")
         stage(root, mode, "fedsynth", "ingest")
         stage(root, mode, "nvflare_jobs.validate.job")
         said[mode] = stage(root, mode, "nvflare_jobs.train.job", "vae")
@@ -64,12 +64,12 @@ def test_a_local_federation_listens_on_loopback_alone_and_leaves_nothing_in_the_
     import psutil
 
     before = {p.name for p in Path("/tmp").iterdir()}
-    system = local.LocalSystem(tmp_path / "system", ["east", "north"], {})
+    system = local_system.LocalSystem(tmp_path / "system", ["east", "north"], {})
     system.provision()
     system.start()
     try:
         from fedsynth.settings import Settings
-        from nvflare_jobs import provisioned
+        from nvflare_jobs.federation import provisioned
 
         settings = Settings("production", tmp_path, tmp_path, tmp_path, 60, False, kit=system.admin)
         with provisioned.Provisioned(settings, tmp_path / "work", system.admin) as connected:
@@ -78,7 +78,7 @@ def test_a_local_federation_listens_on_loopback_alone_and_leaves_nothing_in_the_
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get(local.MARK) == system.mark:
+                if process.environ().get(local_system.MARK) == system.mark:
                     found += [c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
             except psutil.Error:
                 continue

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedsynth.manifest import SetError
+from fedsynth.data.manifest import SetError
 from fedsynth.params import Image, ParamsError
 from fedsynth.sources.bids import BIDS
 from tests.layouts import LABELS, make_bids, marked, save, volume

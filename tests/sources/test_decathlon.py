@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedsynth import images
-from fedsynth.manifest import SetError
+from fedsynth.data import images
+from fedsynth.data.manifest import SetError
 from fedsynth.params import Image, ParamsError
 from fedsynth.sources.decathlon import Decathlon
 from tests.layouts import LABELS, make_decathlon, save

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedsynth.manifest import SetError
+from fedsynth.data.manifest import SetError
 from fedsynth.params import Image, ParamsError
 from fedsynth.sources.dicom import DICOM
 from fedsynth.stages.ingest import ingest

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from PIL import Image as Pillow
 
-from fedsynth.images import LUMINANCE
-from fedsynth.manifest import SetError
+from fedsynth.data.images import LUMINANCE
+from fedsynth.data.manifest import SetError
 from fedsynth.params import Image, ParamsError
 from fedsynth.sources.isic import ISIC
 from tests.layouts import LABELS, make_isic

@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from fedsynth.images import LUMINANCE
-from fedsynth.manifest import SetError
+from fedsynth.data.images import LUMINANCE
+from fedsynth.data.manifest import SetError
 from fedsynth.params import Image, ParamsError
 from fedsynth.sources.medmnist import MedMNIST
 from fedsynth.stages.ingest import ingest

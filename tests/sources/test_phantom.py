@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fedsynth.anatomy import draw
+from fedsynth.data.anatomy import draw
 from fedsynth.params import Image, ParamsError
 from fedsynth.sources.phantom import KINDS, Phantom, Site, scan, shares
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image as Pillow
 
-from fedsynth.manifest import SetError
+from fedsynth.data.manifest import SetError
 from fedsynth.params import Image, ParamsError
 from fedsynth.sources.table import Table
 from tests.realdata import real

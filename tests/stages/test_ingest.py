@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedsynth import manifest, params
-from fedsynth.dataset import ImageSet
+from fedsynth import params
+from fedsynth.data import manifest
+from fedsynth.data.dataset import ImageSet
 from fedsynth.sources import Record, Source
 from fedsynth.stages.ingest import ingest, ingest_site
 from tests.realdata import real

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedsynth.dataset import concatenate
-from fedsynth.stages import networks, reference, score
-from fedsynth.supervised import augment
+from fedsynth.data.dataset import concatenate
+from fedsynth.stages import reference, score
+from fedsynth.training.supervised import augment
+from fedsynth.worth import use_networks
 from tests.sets import make_set, tiny_params
 
 USES = {"classification": {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 3, "features": 4}}}
@@ -26,7 +27,7 @@ def some(tmp_path):
 
 def test_an_image_that_has_a_channel_is_also_shown_without_it_and_altogether_as_often(some):
     weights = np.linspace(1, 2, 12)
-    shown, often = networks.taught(some, IMAGE, weights)
+    shown, often = use_networks.taught(some, IMAGE, weights)
     assert len(shown) == 12 + 7
     assert shown.has(IMAGE, "t2").tolist() == [False] * 5 + [True] * 7 + [False] * 7
     np.testing.assert_array_equal(shown.manifest["image_id"][12:], some.manifest["image_id"][5:])
@@ -36,7 +37,7 @@ def test_an_image_that_has_a_channel_is_also_shown_without_it_and_altogether_as_
 
 
 def test_where_nothing_may_lack_networks_are_taught_what_there_is(some):
-    shown, often = networks.taught(some, tiny_params().image)
+    shown, often = use_networks.taught(some, tiny_params().image)
     assert shown is some
     assert often is None
 
@@ -44,20 +45,20 @@ def test_where_nothing_may_lack_networks_are_taught_what_there_is(some):
 @pytest.mark.parametrize("may_lack", [[], ["t2"]])
 def test_every_row_of_the_table_is_taught_so(some, monkeypatch, may_lack, tmp_path):
     params, seen = tiny_params(image={"may_lack": may_lack}, score={"uses": USES, "seeds": [1]}), []
-    use = networks.uses(params)["classification"]
+    use = use_networks.uses(params)["classification"]
     begin = type(use).training
     monkeypatch.setattr(
         type(use), "training", lambda self, net, images, *rest, **more: seen.append(images) or begin(self, net, images, *rest, **more)
     )
     some.manifest["split"] = "train"
-    networks.fit(use, params, some, seed=1)
+    use_networks.fit(use, params, some, seed=1)
     reference.Federated(params, some, tmp_path / "state")
     assert [len(images) for images in seen] == [19 if may_lack else 12] * 2
 
 
 def test_synthetic_images_are_held_against_a_site_without_what_it_lacks(some, tmp_path):
     drawn = make_set(tmp_path / "drawn", PARAMS, "synthetic", n=6, split="train", origin="synthetic", model="vae/abc")
-    networks_ = {"classification": {1: networks.state_of(networks.uses(PARAMS)["classification"].network(1))}}
+    networks_ = {"classification": {1: use_networks.state_of(use_networks.uses(PARAMS)["classification"].network(1))}}
 
     def beside(real):
         return score.seen(PARAMS, drawn, networks_, tmp_path, real).synthetic

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsynth.dataset import ImageSet
-from fedsynth.report import page
+from fedsynth.data.dataset import ImageSet
+from fedsynth.report.page import page
 from fedsynth.stages.report import converted, report
 from tests.judged import SITES, measure, rows
+from tests.report.test_curves import history
 from tests.sets import make_set, tiny_params
-from tests.test_curves import history
 from tests.trained import trained
 
 LOW = {"t1_low": {"of": "t1", "operator": {"class_path": "fedsynth.operators.resolution.Coarse"}}}
@@ -73,7 +73,7 @@ def test_the_numbers_of_pairs_have_a_table_of_their_own(root):
 
 
 def test_difference_is_black_where_nothing_differs_and_rows_hold_what_they_say(root):
-    from fedsynth import pictures
+    from fedsynth.data import pictures
 
     real = ImageSet.load(root / "data" / "sites" / "north").where(np.arange(18) < 2)
     found, tile = pictures.pairs(PARAMS.image, real, real), pictures.TILE + pictures.GAP

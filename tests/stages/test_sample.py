@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedsynth.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet
 from fedsynth.families import Family
 from fedsynth.stages import sample
-from nvflare_jobs import look
+from nvflare_jobs.source import job
 from tests.sets import make_set, tiny_params
 from tests.trained import trained
 
@@ -215,8 +215,8 @@ def test_a_change_of_the_set_that_is_given_is_seen(tmp_path):
     settings, seen = SimpleNamespace(root=tmp_path), []
     for n in (12, 12, 14):
         make_set(tmp_path / "other", params, "other", n=n)
-        look.given(params, settings)
+        job.given(params, settings)
         seen.append((tmp_path / "data/given.json").read_text())
     assert seen[0] == seen[1] != seen[2]
-    look.given(tiny_params(), settings)
+    job.given(tiny_params(), settings)
     assert json.loads((tmp_path / "data/given.json").read_text()) == {"fingerprint": ""}

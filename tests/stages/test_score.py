@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsynth import outgoing
-from fedsynth.dataset import ImageSet, concatenate
+from fedsynth.data.dataset import ImageSet, concatenate
+from fedsynth.hospital import outgoing
 from fedsynth.measures import mean as score_mean
-from fedsynth.stages import networks, reference, score
+from fedsynth.stages import reference, score
+from fedsynth.worth import use_networks
 from tests.sets import make_set, spoilt, tiny_params
 
 USES = {
@@ -42,9 +43,9 @@ def synthetic(tmp_path_factory) -> ImageSet:
 
 
 @pytest.fixture(scope="module")
-def sent(sets, synthetic) -> dict[str, networks.Networks]:
+def sent(sets, synthetic) -> dict[str, use_networks.Networks]:
     """What the centre sends. One round of one site is FedAvg's simplest case."""
-    return {"synthetic": score.fit_synthetic(PARAMS, synthetic), "federated": networks.from_arrays(reference.begin(PARAMS)),
+    return {"synthetic": score.fit_synthetic(PARAMS, synthetic), "federated": use_networks.from_arrays(reference.begin(PARAMS)),
             "pooled": reference.fit_pooled(PARAMS, sets)}  # fmt: skip
 
 
@@ -71,8 +72,8 @@ def poisoned(real: ImageSet) -> ImageSet:
     return spoilt(real, "val", "test")
 
 
-def equal(one: networks.Networks, other: networks.Networks) -> bool:
-    a, b = networks.to_arrays(one), networks.to_arrays(other)
+def equal(one: use_networks.Networks, other: use_networks.Networks) -> bool:
+    a, b = use_networks.to_arrays(one), use_networks.to_arrays(other)
     return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
 
 
@@ -92,7 +93,7 @@ def test_there_is_a_row_for_each_use_name_and_seed(rows):
 def test_a_row_is_plain_json_with_the_headline_first_and_a_count_for_each_metric(rows):
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     for r in rows:
-        assert next(iter(r["metrics"])) == networks.uses(PARAMS)[r["use"]].headline
+        assert next(iter(r["metrics"])) == use_networks.uses(PARAMS)[r["use"]].headline
         assert r["metrics"].keys() == r["n"].keys()
 
 
@@ -116,7 +117,7 @@ def test_no_test_image_disturbs_a_federated_network(sets, tmp_path):
 
 def test_no_test_image_disturbs_a_network_trained_at_a_site(sets, synthetic, sent, tmp_path, monkeypatch):
     seen = []
-    original = networks.fit
+    original = use_networks.fit
     for module in (reference, score):
         monkeypatch.setattr(module, "fit", lambda *a, **k: seen.append(original(*a, **k)) or seen[-1])
     reference.at_site(PARAMS, "north", poisoned(sets["north"]), {}, tmp_path)
@@ -135,18 +136,18 @@ def test_the_poison_would_be_seen(sets):
 def test_a_row_with_a_problem_is_neither_learned_from_nor_tested(sets):
     real = sets["north"]
     bad = ImageSet(real.manifest.assign(problem=["cannot be read", *[""] * (len(real) - 1)]), real.images)
-    assert len(networks.training(bad)) + len(networks.held_out(bad)) == len(real) - 1
+    assert len(use_networks.training(bad)) + len(use_networks.held_out(bad)) == len(real) - 1
 
 
 def test_held_out_is_all_that_nothing_was_trained_on(sets):
     real = sets["north"]
-    assert not set(networks.held_out(real).manifest["image_id"]) & set(networks.training(real).manifest["image_id"])
-    assert set(networks.testing(real).manifest["image_id"]) < set(networks.held_out(real).manifest["image_id"])
+    assert not set(use_networks.held_out(real).manifest["image_id"]) & set(use_networks.training(real).manifest["image_id"])
+    assert set(use_networks.testing(real).manifest["image_id"]) < set(use_networks.held_out(real).manifest["image_id"])
 
 
 def test_synthetic_images_are_no_test_images(synthetic):
     with pytest.raises(ValueError, match="real ones only"):
-        networks.testing(ImageSet(synthetic.manifest.assign(split="test"), synthetic.images))
+        use_networks.testing(ImageSet(synthetic.manifest.assign(split="test"), synthetic.images))
 
 
 def test_without_pooled_networks_there_are_no_pooled_rows(sets, tmp_path):
@@ -154,19 +155,19 @@ def test_without_pooled_networks_there_are_no_pooled_rows(sets, tmp_path):
 
 
 def test_networks_travel_as_flat_float32_arrays_and_come_back_the_same(sent):
-    arrays = networks.to_arrays(sent["pooled"])
+    arrays = use_networks.to_arrays(sent["pooled"])
     assert all(name.count("/") == 2 for name in arrays)
     assert {name.rpartition("/")[0] for name in arrays} == {f"{use}/{seed}" for use in USES for seed in (1, 2)}
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
-    assert equal(networks.from_arrays(arrays), sent["pooled"])
-    together = networks.to_arrays(sent["pooled"], "pooled") | networks.to_arrays(sent["federated"], "federated")
-    back = networks.by_row(together)
+    assert equal(use_networks.from_arrays(arrays), sent["pooled"])
+    together = use_networks.to_arrays(sent["pooled"], "pooled") | use_networks.to_arrays(sent["federated"], "federated")
+    back = use_networks.by_row(together)
     assert list(back) == ["pooled", "federated"]
     assert equal(back["federated"], sent["federated"])
 
 
 def test_a_share_of_what_is_drawn_of_a_class_is_real_however_many_there_are(sets, synthetic):
-    few = networks.training(sets["north"]).where(np.arange(len(networks.training(sets["north"]))) < 5)
+    few = use_networks.training(sets["north"]).where(np.arange(len(use_networks.training(sets["north"]))) < 5)
     few = few.where(few.manifest["label"] != "none")  # a class that the site has no image of comes from the synthetic set alone
     both = concatenate([few, synthetic])
     weights = score.balance(both, len(few), 0.3)
@@ -185,8 +186,8 @@ def test_fedavg_of_one_site_is_training_there_in_one_go(sets, tmp_path):
         arrays = {name: a + difference[name] for name, a in arrays.items()}
         assert losses.keys() == USES.keys()
         assert steps == (2, 4)[number]  # three steps of each use, dealt out to two rounds
-    alone = networks.to_arrays(
-        {name: {1: networks.fit(use, one, networks.training(sets["north"]), 1)} for name, use in networks.uses(one).items()}
+    alone = use_networks.to_arrays(
+        {name: {1: use_networks.fit(use, one, use_networks.training(sets["north"]), 1)} for name, use in use_networks.uses(one).items()}
     )
     assert all(np.allclose(arrays[name], alone[name], atol=1e-6) for name in alone)
 
@@ -223,7 +224,7 @@ def test_how_rows_vary_together_is_of_all_rows_and_leaves_no_resampled_metric(fo
 
 
 def test_a_network_varies_with_itself_wholly_and_with_its_opposite_not_at_all():
-    use = networks.uses(PARAMS)["classification"]
+    use = use_networks.uses(PARAMS)["classification"]
     y = np.arange(60) % 3
     good = {"logits": np.eye(3)[np.where(np.arange(60) % 4, y, (y + 1) % 3)], "y": y}
     matrix = np.array(score.covariance(use, {"local": [good], "pooled": [good]}, seed=1)["covariance"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from nvflare.client import FLModel, send
 
-from nvflare_jobs.site import Site, main
+from nvflare_jobs.site.site import Site, main
 
 BAD = {
     "nan": lambda a: a * np.nan,

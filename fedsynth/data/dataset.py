@@ -1,0 +1,139 @@
+"""A set of images as arrays: the same for real and synthetic ones, so that nobody downstream can tell which they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fedsynth.data import manifest as table
+from fedsynth.params import Image, Params
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """N images with their manifest: `images` (N, C, *S) float32 in [-1, 1], mask channels -1 or 1; rows in the manifest's order."""
+
+    manifest: pd.DataFrame
+    images: np.ndarray
+
+    @classmethod
+    def load(cls, folder: Path, verify: bool = True) -> ImageSet:
+        """Read a set; with `verify`, check every pixel against the manifest's hashes.
+
+        Raises SetError naming the folder and the row that differs.
+        """
+        folder = Path(folder)
+        rows = table.read(folder)
+        images = np.load(folder / table.ARRAY, mmap_mode="r")
+        if len(images) != len(rows):
+            raise table.SetError(f"{folder}: {len(rows)} rows in the manifest but {len(images)} images; run ingest again")
+        loaded = cls(rows, images[rows["index"].to_numpy(dtype=int)] if len(rows) else np.asarray(images))
+        if verify:
+            loaded._verify(folder)
+        return loaded
+
+    def _verify(self, folder: Path) -> None:
+        # The stored array does not say which channels are masks; the row's own hashes do, by their split of the channels.
+        for row, image in zip(self.manifest.itertuples(), self.images, strict=True):
+            channels = len(row.modality.split("+"))
+            found = table.sha256(image[:channels]), table.sha256(image[channels:]) if row.mask_sha256 else ""
+            if found != (row.sha256, row.mask_sha256):
+                raise table.SetError(f"{folder}: the pixels of {row.image_id} are not those of its manifest; run ingest and validate again")
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def where(self, keep: pd.Series | np.ndarray) -> ImageSet:
+        keep = np.asarray(keep, dtype=bool)
+        return ImageSet(self.manifest[keep].reset_index(drop=True), self.images[keep])
+
+    def split(self, name: str) -> ImageSet:
+        """The rows of one split (train, val, test)."""
+        return self.where(self.manifest["split"] == name)
+
+    def labels(self, image: Image) -> np.ndarray:
+        """(N,) int64: places in params.yaml's `image.labels`. Raises SetError for a label that is not there."""
+        places = {name: i for i, name in enumerate(image.labels)}
+        if unknown := set(self.manifest["label"]) - set(places):
+            raise table.SetError(f"labels {sorted(unknown)} are not in image.labels {image.labels}")
+        return self.manifest["label"].map(places).to_numpy(dtype=np.int64)
+
+    def subjects(self) -> np.ndarray:
+        """(N,) int64: the same number for all images of one subject, and nothing else of who it is."""
+        return pd.factorize(self.manifest["subject"])[0].astype(np.int64)
+
+    def patients(self) -> np.ndarray:
+        """(N,) whose image each is; one without a subject is its own."""
+        rows = self.manifest
+        return np.where(rows["subject"] == "", rows["image_id"], rows["subject"]).astype(str)
+
+    def told(self, image: Image) -> np.ndarray:
+        """(N,) int64: the labels as a model is told them, all 0 where it is not (`image.tells_label`)."""
+        return self.labels(image) * int(image.tells_label)
+
+    def channels(self, image: Image, names: list[str]) -> np.ndarray:
+        """(N, len(names), *S) float32 of the named channels."""
+        return np.ascontiguousarray(self.images[:, image.index(names)], dtype=np.float32)
+
+    def known(self, image: Image, names: list[str]) -> np.ndarray:
+        """As `channels`, with NaN for a channel of `image.may_lack` that an image does not have, which is blank in the set."""
+        out = self.channels(image, names)
+        for place, name in enumerate(names):
+            if name in image.may_lack:
+                out[~self.has(image, name), place] = np.nan
+        return out
+
+    def has(self, image: Image, name: str) -> np.ndarray:
+        """(N,) bool: which images have a channel; that of the others is -1 throughout."""
+        return (self.images[:, image.index([name])] != -1).reshape(len(self), -1).any(1)
+
+    def without(self, image: Image, names: list[str]) -> ImageSet:
+        """The same images as if these channels had not been taken."""
+        if not names:
+            return self
+        images = np.array(self.images)
+        images[:, image.index(names)] = -1
+        return ImageSet(self.manifest, images)
+
+    def tensors(self, image: Image) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Images (N, I, *S) without derived channels, masks (N, M, *S) in [-1, 1], labels (N,), as a use takes them."""
+        import torch
+
+        parts = self.channels(image, image.originals), self.channels(image, image.masks), self.labels(image)
+        return torch.tensor(parts[0]), torch.tensor(parts[1]), torch.tensor(parts[2])
+
+
+def concatenate(sets: list[ImageSet]) -> ImageSet:
+    return ImageSet(pd.concat([s.manifest for s in sets], ignore_index=True), np.concatenate([s.images for s in sets]))
+
+
+def synthetic(params: Params, images: np.ndarray, places: np.ndarray, name: str, version: str) -> ImageSet:
+    """A set of images (N, C, *S) that the model `name` has drawn for labels `places` (N,), with its manifest."""
+    image = params.image
+    same = {"site": "synthetic", "split": "train", "origin": "synthetic", "model": f"{name}/{version}", "seed": params.seed}
+    same["modality"] = "+".join(image.images)
+    own = [
+        {"image_id": f"{name}-{i:05d}", "subject": f"{name}-{i:05d}", "label": image.labels[k], "index": i} for i, k in enumerate(places)
+    ]
+    rows = [table.row(len(image.images), x, **same, **facts) for x, facts in zip(images, own, strict=True)]
+    return ImageSet(table.frame(rows), images)
+
+
+def batches(n: int, batch: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """`steps` index tensors of at most `batch` places, without replacement within an epoch; the shuffle comes from `generator`."""
+    import torch
+
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        while len(order) < min(batch, n):
+            order = torch.cat([order, torch.randperm(n, generator=generator)])
+        yield order[:batch]
+        order = order[batch:]

@@ -1,0 +1,32 @@
+"""What a round of a training may say beside its arrays."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fedsynth.hospital.outgoing.cells import Shown, any_hidden, total_shown
+from fedsynth.hospital.outgoing.closed import Closed, Count, Few, Name, Number
+
+
+class Train(Closed):
+    """Of one round; the difference itself is checked by `leave_arrays`."""
+
+    losses: Annotated[dict[Name, Number], Few]
+    steps: Count
+    weight: Number
+    epsilon: Number | None = None
+    score: Number | None = None  # one number of all validation images together
+
+    def withheld(self, min_cell: int, cells: Shown) -> None:
+        """The weight is the number of training images. At least 1: the server takes no 0. No score of few validation images leaves."""
+        if self.score is not None and (any_hidden(cells, "val") or total_shown(cells, "val") < min_cell):
+            self.score = None
+        if any_hidden(cells, "train"):
+            self.weight = float(max(1, total_shown(cells, "train")))
+
+
+class Exchange(Closed):
+    """Of one round of a training whose generator is at the centre; each step's gradient is checked by `leave_feedback`."""
+
+    losses: Annotated[dict[Name, Number], Few]
+    steps: Count

@@ -1,0 +1,77 @@
+"""params.yaml as checked objects: WHAT is computed. A misspelt key or argument is an error that names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError, field_validator
+
+from fedsynth.params.block import Block, ParamsError, Strict
+from fedsynth.params.image import MOST_LAST, Derived, Image
+from fedsynth.params.model import Compression, Model, Training
+from fedsynth.params.study import Consortium, Expectations, Gates, Sample, Score, Split
+
+__all__ = [
+    "MOST_LAST",
+    "Block",
+    "Compression",
+    "Consortium",
+    "Derived",
+    "Expectations",
+    "Gates",
+    "Image",
+    "Model",
+    "Params",
+    "ParamsError",
+    "Sample",
+    "Score",
+    "Split",
+    "Strict",
+    "Training",
+    "load",
+]
+
+
+class Params(Strict):
+    seed: int = 1
+    consortium: Consortium = Consortium()
+    source: Block
+    image: Image
+    split: Split = Split()
+    expectations: Expectations = Expectations()
+    models: dict[str, Model]
+    sample: Sample = Sample()
+    score: Score
+    gates: Gates = Gates()
+
+    @field_validator("models")
+    @classmethod
+    def _names(cls, models: dict[str, Model]) -> dict[str, Model]:
+        for name in models:
+            if not name.replace("_", "").isalnum():
+                raise ValueError(f"model name {name!r} may hold letters, digits and _ only: it becomes a folder and a registered name")
+        return models
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and check a params file. Raises ParamsError with the file, the key and what is wrong with it."""
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path} is not there; run from the project's folder") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"{path}: {'.'.join(map(str, e['loc']))}: {_plain(e)}" for e in error.errors()]
+        raise ParamsError("\n".join(lines)) from error
+
+
+def _plain(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key; check its spelling"
+    return str(error["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,57 @@
+"""The config is the call: `{class_path, args}` of params.yaml becomes an object, and only of a class of this package."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from fedsynth.errors import UserError
+
+
+class ParamsError(UserError):
+    """params.yaml cannot be used; the message names the file and the key and says what to do."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Block(Strict):
+    """`{class_path, args}`: a call written in params.yaml. Only classes of this package may be named: the config is the call."""
+
+    class_path: str
+    args: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("class_path")
+    @classmethod
+    def _ours(cls, path: str) -> str:
+        if not path.startswith("fedsynth.") or not all(part.isidentifier() for part in path.split(".")):
+            raise ValueError(f"class_path {path!r} is not under 'fedsynth.'; only this package's classes may be named")
+        return path
+
+    def build(self, **context: Any) -> Any:
+        """Make the object. `context` holds what our code knows (sizes, labels) and the class asks for by name.
+
+        Raises ParamsError for an unknown class or argument, with the nearest known name.
+        """
+        module_name, _, class_name = self.class_path.rpartition(".")
+        try:
+            cls = getattr(importlib.import_module(module_name), class_name)
+            # `fedsynth.params.Path` is there too, and is not ours: what a module imports may not be called from a file
+            if not (inspect.isclass(cls) and cls.__module__.startswith("fedsynth.")):
+                raise AttributeError(f"{module_name} has no class {class_name} of its own")
+        except (ModuleNotFoundError, AttributeError) as error:
+            if isinstance(error, ModuleNotFoundError) and not module_name.startswith(error.name or "?"):
+                raise  # the class is there, a package that it needs is not: that error says it best
+            raise ParamsError(f"class_path {self.class_path!r} does not exist ({error})") from error
+        known = [n for n in inspect.signature(cls).parameters if n not in ("args", "kwargs")]
+        for name in self.args:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ParamsError(f"{self.class_path} has no argument {name!r}{hint} (it has: {', '.join(known)})")
+        return cls(**{k: v for k, v in context.items() if k in known}, **self.args)

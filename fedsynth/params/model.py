@@ -1,0 +1,50 @@
+"""A model of params.yaml: its family, how the sites train it together, and what protects them."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from fedsynth.params.block import Block, Strict
+
+# Algorithms that need of the sites' differences no more than their mean: with `encryption` the server sees nothing else.
+MEANS_ONLY = ("FedAvg", "FedProx", "FedOpt")
+
+
+class Training(Strict):
+    rounds: int = Field(ge=1)
+    epochs: float = Field(1, gt=0)  # local epochs in a round; 0.5 is half of the site's images
+    batch: int = Field(16, ge=1)
+    lr: float | dict[str, float] = 2e-3  # for all players, or for each by name
+    lr_end: float = Field(0.1, ge=0, le=1)  # the learning rate falls on a cosine to this share of it over the whole run
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float | None = 1.0  # norm of the gradient
+    ema: float | None = None  # decay per step of the averaged weights
+    flip: list[int] = Field(default_factory=list)  # spatial axes along which images may be mirrored
+    bf16: bool = False  # autocast; faster only where a site's processor has instructions for it: docs/decisions/0002
+
+
+class Compression(Strict):
+    """How arrays travel: codings of fedsynth/compression; without one they travel as they are."""
+
+    up: Block | None = None  # a site's differences
+    down: Block | None = None  # the global parameters
+
+
+class Model(Strict):
+    family: Block
+    algorithm: Block = Block(class_path="fedsynth.algorithms.fedavg.FedAvg")
+    training: Training
+    privacy: Block | None = None  # a mechanism of fedsynth/privacy; without one no epsilon holds
+    compression: Compression | None = None
+    encryption: Block | None = None  # of what a site sends (fedsynth/privacy/he.py): the server sees the sum of the sites alone
+
+    @model_validator(mode="after")
+    def _summed(self) -> Model:
+        if self.encryption is None:
+            return self
+        if self.compression is not None:
+            raise ValueError("encryption and compression do not go together: the server cannot add what is compressed; leave one out")
+        if self.algorithm.class_path.rpartition(".")[2] not in MEANS_ONLY or self.algorithm.args.get("weighting") == "validation":
+            raise ValueError(f"encryption shows the server a sum only, which is enough for {', '.join(MEANS_ONLY)}")
+        return self

@@ -1,0 +1,69 @@
+"""Who takes part, how sets are split and checked, what is sampled, and how it is judged."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from fedsynth.params import gates
+from fedsynth.params.block import Block, Strict
+
+
+class Consortium(Strict):
+    sites: list[str] | None = None  # who is expected; default: those of the source, or all that are connected to a real federation
+    failed_site: Literal["stop", "leave_out"] = "stop"  # what a failed validation does
+    min_sites: int = Field(2, ge=1)  # fewer that passed: the run stops
+    min_cell: int = Field(5, ge=1)  # smaller counts leave a hospital as "< 5"
+    quorum: int | None = Field(None, ge=1)  # so many sites are enough for a round; default: all that passed
+    grace_s: int = Field(600, ge=0)  # seconds in which the others may still answer once the quorum has
+
+    def enough(self, sites: list[str]) -> int:
+        """How many of `sites` are enough for a round."""
+        return min(self.quorum or len(sites), len(sites))
+
+
+class Split(Strict):
+    """Shares of the subjects; the rest is `train`."""
+
+    val: float = Field(0.1, ge=0, lt=1)
+    test: float = Field(0.25, gt=0, lt=1)
+
+
+class Expectations(Strict):
+    min_images: dict[Literal["train", "val", "test"], int] = Field(default={"train": 5, "test": 3})  # per class and split
+    every_class: bool = True  # False: a site may have no image at all of some classes
+    max_resolution_loss: float | None = Field(None, ge=1)  # warn where an axis was reduced by more than this factor
+    max_spacing_ratio: float | None = Field(1.5, ge=1)  # warn where an axis' spacing is more than this factor off the set's median
+    max_outlier: float | None = Field(8, gt=0)  # warn where a mean intensity is more than so many (robust) standard deviations off
+
+
+class Sample(Strict):
+    images: int = Field(300, ge=1)  # in the synthetic set, classes in the shares of `balance`
+    balance: Literal["uniform"] | dict[str, float] = "uniform"
+    batch: int = Field(100, ge=1)
+    given: Block | str | None = None  # where image.given names channels: a source at the centre that has them, or the folder of a set
+    exporters: dict[str, Block] = Field(default_factory=dict)
+
+
+class Score(Strict):
+    seeds: list[int] = Field(default_factory=lambda: [1], min_length=1)
+    rounds: int = Field(10, ge=1)  # of the `federated` reference; a use's budget of steps is dealt out to them
+    real_share: float = Field(0.25, gt=0, lt=1)  # of what `augmented` draws of a class; the rest is synthetic
+    uses: dict[str, Block]
+    features: Block = Block(class_path="fedsynth.features.classifier.Classifier")  # the space in which images are compared
+    measures: dict[str, Block] = Field(default_factory=dict)
+
+
+class Gates(Strict):
+    """What a model's numbers must hold before it may be promoted: "classification/retained >= 0.85", "fid <= 3 * floor"."""
+
+    require: list[str] = Field(default_factory=list)
+    warn: list[str] = Field(default_factory=list)
+
+    @field_validator("require", "warn")
+    @classmethod
+    def _readable(cls, lines: list[str]) -> list[str]:
+        for line in lines:
+            gates.parse(line)
+        return lines

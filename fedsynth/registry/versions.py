@@ -1,0 +1,211 @@
+"""The registry of models in MLflow: weights as versions, each once, with the verdict on them."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedsynth.data import outputs
+from fedsynth.errors import UserError
+from fedsynth.params import Params
+from fedsynth.registry import packaging, promotion
+from fedsynth.registry.lineage import key, lineage
+from fedsynth.report.card import FILE, LONGEST, card, model_card, papers
+from fedsynth.settings import quiet, tracking_uri
+from fedsynth.training import weights
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+# fifty lines at the first use of a database, and more at each model
+NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry", "mlflow.pyfunc")
+HISTORY = "\n\nWhat was done to this version:\n\n"  # in a description, after the card
+
+
+class RegistryError(UserError):
+    """A model, version or alias is not as it was asked for; the message says what there is."""
+
+
+def registered_name(model: str) -> str:
+    return f"fedsynth-{model}"
+
+
+def registered(root: Path, params: Params) -> bool:
+    """Whether the weights of every model of params.yaml, as they lie there, are in the registry with the verdict on them."""
+    files = {model: root / "models" / model / weights.FILE for model in params.models}
+    if not all(path.is_file() for path in files.values()):
+        return False
+    if not _there(root):
+        return False
+    client = client_of(root)
+    return all(
+        (number := find(client, model, weights.sha256(path))) is not None and _judged(client, root, params, model, number)
+        for model, path in files.items()
+    )
+
+
+def _judged(client: MlflowClient, root: Path, params: Params, model: str, number: str) -> bool:
+    """Whether a version's tags say what its scores say now; a model without scores has no verdict to keep."""
+    if not (root / "reports" / "score" / f"{model}.json").is_file():
+        return True
+    from fedsynth.worth.facts import facts
+
+    wanted, tags = promotion.tags(facts(params, root, model)), client.get_model_version(registered_name(model), number).tags
+    return all(tags.get(key(name)) == value for name, value in wanted.items())
+
+
+def _there(root: Path) -> bool:
+    """Whether there is a database to ask: MLflow would make one that is missing."""
+    uri = tracking_uri(root)
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
+
+
+def client_of(root: Path) -> MlflowClient:
+    quiet()  # before the import: MLflow's telemetry starts with it
+    from mlflow import MlflowClient
+    from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
+
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=tracking_uri(root))
+
+
+def find(client: MlflowClient, model: str, digest: str) -> str | None:
+    """The newest version of `fedsynth-<model>` that holds the weights with this sha256."""
+    found = client.search_model_versions(f"name='{registered_name(model)}' and tags.weights_sha256='{digest}'")
+    return str(max(int(v.version) for v in found)) if found else None
+
+
+def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None = None) -> str:
+    """Put models/<model> into the registry as `fedsynth-<model>`, made by the run `run_id`, with its card. Returns the version.
+
+    `facts` as fedsynth/worth/facts.py gives them, None where it was not scored. The same weights are one version, however often this is called.
+    Raises WeightsError where the weights are not those of model.json.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    client, folder = client_of(root), root / "models" / model
+    about, digest = outputs.read(folder / weights.ABOUT, f"train@{model}"), weights.sha256(folder / weights.FILE)
+    if about["weights_sha256"] != digest:
+        raise weights.WeightsError(f"{folder / weights.FILE} is not what {weights.ABOUT} describes; run `dvc checkout --force`")
+    if known := find(client, model, digest):
+        return known
+    tags = {**lineage(root), **{key(f"data.digest.{site}"): value for site, value in about["digests"].items()}}
+    tags |= {"weights_sha256": digest, "model": model, "flare.job_id": str(about["job_id"]), "fedsynth": about["fedsynth"]}
+    logged = client.create_logged_model(client.get_run(run_id).info.experiment_id, model, run_id, tags)
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            packaging.save(Path(temporary) / "model", folder, about, run_id, logged)
+            (Path(temporary) / "model" / FILE).write_text(model_card(about, facts), encoding="utf-8")
+            client.log_model_artifacts(logged.model_id, str(Path(temporary) / "model"))
+    except BaseException:
+        client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    _name(client, model)
+    # not by models:/<id>, which MLflow's SQL store looks up in the process's global tracking URI instead of the client's
+    made = client.create_model_version(
+        registered_name(model),
+        logged.artifact_location,
+        run_id,
+        tags,
+        description=card(about, facts),
+        model_id=logged.model_id,
+    )
+    return str(made.version)
+
+
+def judge(params: Params, root: Path, model: str, number: str, facts: dict[str, Any]) -> None:
+    """Write what is known now to a version: verdict, worth and measures as tags, the card as its description, both papers in its folder.
+
+    What was done to the version stays in the description. Called again after another scoring, nothing of the one before is left.
+    """
+    client, name = client_of(root), registered_name(model)
+    version, about = client.get_model_version(name, number), outputs.read(root / "models" / model / weights.ABOUT, f"train@{model}")
+    tags = {key(tag): value for tag, value in promotion.tags(facts).items()}
+    for tag in set(version.tags) - set(tags):
+        if tag.startswith(promotion.PREFIXES):
+            client.delete_model_version_tag(name, number, tag)
+    for tag, value in tags.items():
+        if version.tags.get(tag) != value:
+            client.set_model_version_tag(name, number, tag, value)
+    _, mark, history = (version.description or "").partition(HISTORY)
+    text = card(about, facts)[: LONGEST - len(mark + history)] + mark + history
+    if text != version.description:
+        client.update_model_version(name, number, text)
+    texts = _papers(params, root, model, about, facts)
+    for made in _logged(client, version):
+        with tempfile.TemporaryDirectory() as temporary:
+            for paper, words in texts.items():
+                path = Path(temporary) / paper
+                path.write_text(words, encoding="utf-8")
+                client.log_model_artifact(made, str(path))
+
+
+def _papers(params: Params, root: Path, model: str, about: dict[str, Any], facts: dict[str, Any]) -> dict[str, str]:
+    """What goes with the exported set: the model card, and the datasheet where the set that was scored lies in the project."""
+    from fedsynth.data.dataset import ImageSet
+
+    folder = root / "data" / "synthetic" / model
+    if not folder.is_dir():
+        return {FILE: model_card(about, facts)}
+    return papers(params, about, ImageSet.load(folder, verify=False), facts)
+
+
+def _logged(client: MlflowClient, version: ModelVersion) -> list[str]:
+    """The id of the logged model behind a version, which MLflow's SQL store does not keep in it; none where it was registered by hand."""
+    outputs_of = client.get_run(version.run_id).outputs if version.run_id else None
+    made = [out.model_id for out in (outputs_of.model_outputs if outputs_of else [])]
+    return [model_id for model_id in made if client.get_logged_model(model_id).artifact_location == version.source]
+
+
+def version_of(root: Path, model: str, number: int | None = None) -> ModelVersion:
+    """A version of `fedsynth-<model>`, the newest by default. Raises RegistryError saying which models or versions there are."""
+    if not _there(root):
+        raise RegistryError("there is no registry in this project yet; run the pipeline first, or set MLFLOW_TRACKING_URI")
+    client, name = client_of(root), registered_name(model)
+    versions = client.search_model_versions(f"name LIKE '{registered_name('%')}'")  # a person's word is no part of a query
+    found = {int(v.version): v for v in versions if v.name == name}
+    if not found:
+        models = ", ".join(sorted({v.name.removeprefix(registered_name("")) for v in versions})) or "none"
+        raise RegistryError(f"the registry has no version of a model {model!r}; models that have one: {models}")
+    if number is not None and number not in found:
+        raise RegistryError(f"{name} has no version {number}; there are {', '.join(map(str, sorted(found)))}")
+    return found[max(found) if number is None else number]
+
+
+def alias_of(root: Path, model: str, alias: str) -> str | None:
+    """The version that has an alias, if any has."""
+    number = client_of(root).get_registered_model(registered_name(model)).aliases.get(alias)
+    return None if number is None else str(number)
+
+
+def scores_of(root: Path, version: ModelVersion) -> dict[str, float]:
+    """The newest scores of a version: metrics of the run score@<model> in the newest pipeline run that had this version."""
+    client, model = client_of(root), version.name.removeprefix(registered_name(""))
+    if not version.run_id:  # registered by hand
+        return {}
+    trained = client.get_run(version.run_id)
+    places, title = [trained.info.experiment_id], f"{version.name} version {version.version}"
+    runs = client.search_runs(places, f"tags.`registered.{model}` = '{title}'", order_by=["attributes.start_time DESC"])
+    for parent in [*(run.info.run_id for run in runs), trained.data.tags.get("mlflow.parentRunId")]:
+        wanted = f"tags.`mlflow.parentRunId` = '{parent}' and tags.stage = 'score' and tags.model = '{model}'"
+        for run in client.search_runs(places, wanted, max_results=1):
+            return dict(sorted(run.data.metrics.items()))
+    return {}
+
+
+def _name(client: MlflowClient, model: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(registered_name(model), description="A federated generative model: labels in, images out.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

@@ -1,0 +1,75 @@
+"""The sheet that goes with every synthetic set: made from what, by what, for what; after Gebru et al., "Datasheets for Datasets" (2021)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fedsynth.params import Params
+
+if TYPE_CHECKING:
+    from fedsynth.data.dataset import ImageSet
+
+
+def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet, facts: dict[str, Any]) -> str:
+    """Markdown about the set `synthetic`, drawn from what `model` (its model.json) describes; `facts` as fedsynth/worth/facts.py gives them.
+
+    The same set and facts give the same text.
+    """
+    from fedsynth.report.fact_tables import tables
+
+    rows = synthetic.manifest
+    exporters = {e.class_path.rpartition(".")[2]: e.build() for e in params.sample.exporters.values()}
+    return render(
+        "datasheet.md.j2",
+        params=params,
+        image=params.image,
+        model=model,
+        n=len(rows),
+        classes={label: int((rows["label"] == label).sum()) for label in params.image.labels},
+        withheld=f"< {params.consortium.min_cell}",
+        version=", ".join(sorted(set(rows["model"]))),
+        seeds=", ".join(str(s) for s in sorted(set(rows["seed"]))),
+        size=" × ".join(map(str, params.image.size)),
+        exporters=list(exporters),
+        layouts=_same({name: exporter.layout(params.image) for name, exporter in exporters.items()}),
+        t=tables(facts),
+    )
+
+
+def _same(layouts: dict[str, dict[str, str]]) -> list[tuple[list[str], dict[str, str]]]:
+    """Each layout once, with the names of the exporters that have it."""
+    found: list[tuple[list[str], dict[str, str]]] = []
+    for name, files in layouts.items():
+        names = next((names for names, known in found if known == files), None)
+        if names is None:
+            found.append(([name], files))
+        else:
+            names.append(name)
+    return found
+
+
+def render(template: str, **known: Any) -> str:
+    """Markdown of a template in this folder; the filters `cell` and `short` are the functions below."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fedsynth.report", "templates"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        autoescape=False,
+    )
+    environment.filters.update(cell=cell, short=block)  # markdown, not HTML: cells are escaped by name
+    return environment.get_template(template).render(**known)
+
+
+def cell(text: Any) -> str:
+    """As it may stand in a cell of a markdown table: one line, no bar and no tag of its own."""
+    line = " ".join(str(text).split())
+    return line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def block(call: dict[str, Any]) -> str:
+    """`{class_path, args}` as it reads in text: "FedProx (mu = 0.01)"."""
+    args = ", ".join(f"{name} = {value}" for name, value in (call.get("args") or {}).items())
+    return str(call["class_path"]).rpartition(".")[2] + (f" ({args})" if args else "")

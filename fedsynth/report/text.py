@@ -1,0 +1,132 @@
+"""The report in Markdown, for places that show no page: Prefect's and MLflow's artifacts say the same as index.html, without pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedsynth.report.by_site import by_site
+from fedsynth.report.definitions import Terms
+from fedsynth.report.measure_tables import measures
+from fedsynth.report.use_tables import ends, number, percent, summary_of
+from fedsynth.worth.judgement import card, gate_table
+from fedsynth.worth.wording import Facts, epsilon_said, known_number
+
+
+def markdown(uses: list[dict[str, Any]], facts: Facts, sites: list[str], classes: list[dict[str, Any]] | None = None,
+             terms: Terms | None = None, absent: dict[str, str] | None = None) -> str:  # fmt: skip
+    """Verdict, who is not in it, gates, tables of worth, measures, definitions.
+
+    `uses` are use_table's, `classes` by_class's, `terms` definitions', `absent` bysite's.
+    """
+    parts = ["# May they be promoted?", "\n".join(_verdict(model, of) for model, of in facts.items()) or "No model has been judged."]
+    models = list(facts)
+    parts += ["\n".join(f"- Left out: {plain(site)}: {plain(why)}." for site, why in absent.items())] if absent else []
+    if lines := gate_table(facts):
+        rows = [[_code(g["gate"]), g["kind"], *(_gate(g["cells"][m]) for m in models)] for g in lines]
+        parts += ["## Gates", table(["gate", "kind", *models], rows)]
+    parts += ["# What they are worth", *(part for use in uses for part in (f"## {plain(use['name'])}", *_worth(use, sites)))]
+    parts += ["# By site and by class", *(_by_site(use["name"], facts, models, sites) for use in uses)]
+    parts += [part for of in classes or [] if of["lines"] for part in _by_class(of, models, sites)]
+    found = measures(facts)
+    if found["lines"]:
+        parts += ["# Measures", table(["measure", *models, "N"], [_measured(line, models) for line in found["lines"]])]
+    if found["paired"]:
+        rows = [_measured(line, models) for line in found["paired"]]
+        parts += ["# Converted beside real images", table(["measure", *models, "N"], rows)]
+    parts += [f"Not computed for any model: {', '.join(found['missing'])}."] if found["missing"] else []
+    parts += [f"Features: {plain('; '.join(dict.fromkeys(found['extractors'].values())) or 'no extractor is named')}."]
+    audit = [_measured(line, models) for line in found["audit"]]
+    audit.append(["epsilon", *(epsilon_said(facts[m])[0] for m in models), ""])
+    parts += ["# What they give away", table(["measure", *models, "N"], audit)]
+    how = "\n".join(f"- **{plain(term)}**: {plain(said)}." for term, said in terms or [])
+    return "\n\n".join([*parts, *(["# How each number was made", how] if how else [])]) + "\n"
+
+
+def _verdict(model: str, of: dict[str, Any]) -> str:
+    found = card(model, of)
+    return "\n".join([f"- **{plain(model)} {found['said']}**", *(f"  - {_code(reason)}" for reason in found["reasons"]),
+                      *(f"  - warning: {_code(warning)}" for warning in found["warnings"])])  # fmt: skip
+
+
+def _gate(cell: dict[str, Any]) -> str:
+    return f"{cell['said']} ({cell['value']})" if cell["state"] not in ("missing", "unjudged") else cell["said"]
+
+
+def _worth(use: dict[str, Any], sites: list[str]) -> list[str]:
+    """The headline's table with the shares, then those of the other metrics."""
+    main, *others = use["tables"]
+    shares = [f"retained (of {use['against']})", f"gap closed (to {use['against']})", "gap closed, poorest site"]
+    head = [_head(main), "mean", *shares, *(_tested(main, site) for site in sites)]
+    tables = [table(head, [_line(line, _judged(line), sites) for line in main["lines"]])]
+    return tables + [table([_head(t), "mean", *(_tested(t, site) for site in sites)], [_line(line, [], sites) for line in t["lines"]])
+                     for t in others]  # fmt: skip
+
+
+def _head(of: dict[str, Any]) -> str:
+    return of["label"] + (", lower is better" if of["lower"] else "")
+
+
+def _tested(of: dict[str, Any], site: str) -> str:
+    return f"{site} (n = {'missing' if of['n'][site] is None else of['n'][site]})"
+
+
+def _line(line: dict[str, Any], shares: list[str], sites: list[str]) -> list[str]:
+    name = f"{line['model']}, {line['name']}" if line["model"] else line["name"]
+    at = [_deviating(line["cells"][site], line["std"].get(site)) for site in sites]
+    return [name, _deviating(line["mean"], line["mean_std"]), *shares, *at]
+
+
+def _deviating(value: float | None, deviation: float | None) -> str:
+    """With its standard deviation over the seeds, where there are several."""
+    return number(value) + (f" ± {number(deviation)}" if known_number(deviation) else "")
+
+
+def _judged(line: dict[str, Any]) -> list[str]:
+    judged = ["retained", None, None] if line["name"] == "synthetic" else [None, "gap_closed", "gap_closed_poorest"]
+    return [_share(line, key) if line["model"] and key else "" for key in judged]
+
+
+def _share(line: dict[str, Any], key: str) -> str:
+    interval = ends(line["intervals"].get(key))
+    return percent(line["judged"].get(key)) + (f" ({interval})" if interval else "")
+
+
+def _measured(line: dict[str, Any], models: list[str]) -> list[str]:
+    def one(cell: dict[str, Any]) -> str:
+        more = [f"{cell['interval']}" if cell["interval"] else "", f"floor {cell['floor']}" if cell["floor"] else ""]
+        return cell["value"] + (f" ({'; '.join(m for m in more if m)})" if any(more) else "")
+
+    return [line["title"], *(one(line["cells"][m]) for m in models), line["n"]]
+
+
+def _by_site(use: str, facts: Facts, models: list[str], sites: list[str]) -> str:
+    found = by_site(use, summary_of(facts), models, sites)
+    head = [f"{use}, beside {found['against']}", *(f"{model}, {what}" for model in models for what in ("retained", "gap closed"))]
+    cells = [[line["cells"][m] for m in models] for line in found["lines"]]
+    return table(head, [[site, *(percent(cell[key]) for cell in of for key in ("retained", "gap_closed"))]
+                        for site, of in zip(sites, cells, strict=True)])  # fmt: skip
+
+
+def _by_class(of: dict[str, Any], models: list[str], sites: list[str]) -> list[str]:
+    """Networks that saw synthetic images alone: a line for each metric of a class and model, and the worst of each model."""
+    shown = [[line["label"], m, *(_class_cell(line["cells"][(m, s)]) for s in sites)] for line in of["lines"] for m in models]
+    worst = [f"{plain(m)}: {plain(w['label'])} at {plain(w['site'])} ({number(w['value'])}{w['rest']})" for m, w in of["worst"].items()]
+    return [table([f"{of['use']}, synthetic alone", "model", *sites], shown), f"Worst: {'; '.join(worst) or 'no cell is known'}."]
+
+
+def _class_cell(cell: dict[str, Any]) -> str:
+    return number(cell["value"]) if cell["state"] == "known" else cell["state"]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell if cell == '---' else plain(cell) for cell in line)} |" for line in lines)
+
+
+def plain(text: str) -> str:
+    """A name of a site is shown and not obeyed, and no bar in it ends a cell."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") if not text.startswith("`") else text.replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    return "`" + text.replace("`", "'").replace("\n", " ") + "`"

@@ -1,0 +1,61 @@
+"""The synthetic images whose masks fit least: what a network trained on real images finds in them is far from the mask that came with them.
+
+Synthetic images only, so their pictures may be shown everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedsynth.data.dataset import ImageSet
+from fedsynth.params import Image
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedsynth.uses import Use
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A synthetic image (C, *S) with its own masks, the masks (M, *S) bool that were found in it, and their Dice."""
+
+    image: np.ndarray
+    label: str
+    found: np.ndarray
+    dice: float
+
+
+def failures(synthetic: ImageSet, image: Image, networks: dict[str, tuple[Use, nn.Module]], n: int = 6) -> list[Failure]:
+    """The `n` images of lowest Dice, lowest first; of equal ones the largest masks. Nothing without a segmentation network."""
+    from fedsynth.uses import of_kind, predict
+    from fedsynth.uses.segmentation import Segmentation
+
+    network = of_kind(networks, Segmentation)
+    usable = synthetic.where(synthetic.manifest["problem"] == "")
+    if network is None or not len(usable) or not image.masks:
+        return []
+    import torch
+
+    found = (predict(network[1], torch.tensor(usable.channels(image, image.originals)), len(image.masks)) > 0).numpy()
+    own = usable.channels(image, image.masks) > 0
+    dice = agreement(found, own)
+    order = np.lexsort((-(found.reshape(len(found), -1).sum(1) + own.reshape(len(own), -1).sum(1)), dice))[:n]
+    labels = list(usable.manifest["label"])
+    return [Failure(usable.images[i], labels[i], found[i], float(dice[i])) for i in order]
+
+
+def agreement(found: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """(N,) Dice of masks (N, M, *S) bool, mean over the channels; 1 where both are empty, 0 where one is."""
+    import torch
+
+    from fedsynth.networks.monai_imports import monai_imports
+
+    with monai_imports():
+        from monai.metrics.meandice import compute_dice
+    a, b = (torch.from_numpy(np.ascontiguousarray(m)).float() for m in (found, own))
+    mean: np.ndarray = compute_dice(a, b, ignore_empty=False).mean(1).numpy()
+    return mean

@@ -1,0 +1,133 @@
+"""A training whose generator is at the centre and whose discriminators never leave the sites: both halves of its loop, without FLARE.
+
+Per step: `Generating.draw` makes a batch for each site, each site's `Discriminating.step` answers with the gradient of the generator's loss
+at the images that it was sent, `Generating.learn` carries the sites' gradients on through the generator. The family draws (`draw`) and says
+what its generator's loss is of drawn images (`fool`) and its discriminator's of real and drawn ones (`tell`): fedsynth/families/gan.py.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from fedsynth.algorithms.mdgan import DISCRIMINATOR, GENERATOR, generators
+from fedsynth.data.dataset import batches
+from fedsynth.families import Family
+from fedsynth.networks.optimizer import LeanAdamW
+from fedsynth.params import Training
+from fedsynth.training.trainer import averaging, decay, mirror, rates
+
+Batch = tuple[np.ndarray, np.ndarray]  # drawn images (B, C, *S) float32, the classes that they were drawn for (B,) int64
+
+
+class _Half:
+    """One player on this machine's device, its optimiser, and how far the training is; `steps` are those of a round."""
+
+    def __init__(self, family: Family, player: str, training: Training, steps: int, seed: int):
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.family, self.training = family.to(self.device).train(), training
+        players = family.players()
+        self.net, self.rate = players[player], rates(training, players)[player]
+        self.optimizer: Optimizer = LeanAdamW(self.net.parameters(), lr=self.rate, betas=training.betas, weight_decay=training.weight_decay)
+        self.total, self.done = training.rounds * steps, 0
+        self.generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.bf16)
+
+    def advance(self) -> None:
+        """The optimiser's step with the gradients that are there."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * decay(self.training, self.done / self.total)
+        if self.training.clip:
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.training.clip)
+        self.optimizer.step()
+
+
+class Generating(_Half):
+    """The centre's half. `weights`: how much each site's gradient counts; `shares`: how often each class is asked for at each site.
+
+    Every site has batches of its own, of classes in the shares in which it has them (as in Chang et al. 2020): a discriminator that has
+    never seen a real image of a class would call all of them false.
+    """
+
+    def __init__(self, family: Family, training: Training, steps: int, seed: int, weights: Mapping[str, float],
+                 shares: Mapping[str, Collection[float]]):  # fmt: skip
+        super().__init__(family, GENERATOR, training, steps, seed)
+        self.sites = sorted(weights)
+        total = sum(weights.values())
+        self.weights = [weights[site] / total for site in self.sites]
+        self.shares = torch.tensor([list(shares[site]) for site in self.sites], dtype=torch.float64)
+        self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
+
+    def draw(self) -> dict[str, Batch]:
+        """A batch for each site."""
+        b = self.training.batch
+        y = torch.multinomial(self.shares, b, replacement=True, generator=self.generator)  # (sites, B)
+        z = torch.randn((y.numel(), int(self.family.latent)), generator=self.generator)  # type: ignore[arg-type]
+        with self.autocast():
+            self.drawn: Tensor = self.family.draw(z.to(self.device), y.flatten().to(self.device), None)  # type: ignore[operator]
+        images = self.drawn.detach().cpu().numpy().reshape(len(self.sites), b, *self.drawn.shape[1:])
+        return {site: (images[k], y[k].numpy()) for k, site in enumerate(self.sites)}
+
+    def learn(self, feedback: Mapping[str, np.ndarray]) -> None:
+        """A step down the gradient of sum_n w_n L_n: by the chain rule that of L_n at site n's images, F_n, times how those depend on
+        the generator's parameters (Hardy et al. 2019, algorithm 1, where every w_n is 1 / N)."""
+        slope = np.concatenate([w * feedback[site] for w, site in zip(self.weights, self.sites, strict=True)])
+        self.optimizer.zero_grad(set_to_none=True)
+        self.drawn.backward(torch.from_numpy(slope.astype(np.float32)).to(self.device), inputs=list(self.net.parameters()))
+        self.advance()
+        self.done += 1
+        if self.average is not None:
+            self.average.update_parameters(self.family)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The generator's parameters by name; at the end of the training its averaged ones."""
+        model = self.average.module if self.average is not None and self.done >= self.total else self.family
+        return {name: p.detach().float().cpu().numpy().copy() for name, p in generators(model).items()}
+
+
+class Discriminating(_Half):
+    """A site's half: its real images x (N, C, *S) with classes y (N,), and its own discriminator, which takes `repeats` steps at a time."""
+
+    def __init__(self, family: Family, training: Training, steps: int, seed: int, x: Tensor, y: Tensor, repeats: int = 1):
+        super().__init__(family, DISCRIMINATOR, training, steps, seed)
+        self.x, self.y, self.repeats = x, y, repeats
+        self.places = batches(len(x), training.batch, self.total * repeats, self.generator)
+        self.losses: dict[str, list[float]] = defaultdict(list)
+
+    def step(self, images: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """Learn from images drawn for the classes `asked`; then F_n: dL_n / d images, of their shape, by the discriminator as it is now."""
+        drawn, classes = torch.from_numpy(np.array(images)).to(self.device), torch.from_numpy(np.array(asked)).to(self.device)
+        for _ in range(self.repeats):
+            self._tell(drawn, classes)
+        drawn.requires_grad_()
+        with self.autocast():
+            loss = self.family.fool(drawn, classes)  # type: ignore[operator]
+        (slope,) = torch.autograd.grad(loss, drawn)
+        self.losses[GENERATOR].append(float(loss.detach()))
+        self.done += 1
+        return np.asarray(slope.float().cpu().numpy())
+
+    def _tell(self, drawn: Tensor, classes: Tensor) -> None:
+        places = next(self.places)
+        x = mirror(self.x[places], self.training.flip, self.generator).to(self.device)
+        with self.autocast():
+            loss = self.family.tell(x, self.y[places].to(self.device), drawn, classes)  # type: ignore[operator]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=list(self.net.parameters()))
+        self.advance()
+        self.losses[DISCRIMINATOR].append(float(loss.detach()))
+
+    def means(self) -> dict[str, float]:
+        """Mean losses of the steps since they were last asked for."""
+        found = {name: float(np.mean(of)) for name, of in self.losses.items()}
+        self.losses.clear()
+        return found

@@ -1,0 +1,58 @@
+"""What a training's history (models/<model>/history.json) says of how it went: who was left out of which rounds, where it was resumed,
+what was sent."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+WAYS, UNITS = ("down", "up", "asking"), ("B", "kB", "MB", "GB", "TB")
+
+
+def left_out(history: dict[str, Any]) -> dict[str, str]:
+    """{"north": "2 of 12 rounds (3, 4): no update within the time of grace"}, the last reason of each site; rounds count from 1."""
+    rounds: dict[str, list[int]] = {}
+    reasons: dict[str, str] = {}
+    for record in history["rounds"]:
+        for site, why in record.get("left_out", {}).items():
+            rounds.setdefault(site, []).append(record["round"] + 1)
+            reasons[site] = why
+    total = len(history["rounds"])
+    return {site: f"{len(of)} of {total} rounds ({_spans(of)}): {reasons[site]}" for site, of in rounds.items()}
+
+
+def resumed(history: dict[str, Any]) -> str:
+    """ "with round 4", or nothing: the rounds with which another job went on after one was lost or ended."""
+    rounds = [number + 1 for number in history.get("resumed_at", [])]
+    return f"with round {_spans(rounds)}" if rounds else ""
+
+
+def traffic(history: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """By site, as nvflare_jobs/server/traffic.py measured it: bytes `down`, `up` and `asking` in the mean of the rounds, and `all` of the training.
+
+    Nothing for a history of a version that did not measure.
+    """
+    sums: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in history["rounds"]:
+        for site, counts in record.get("traffic", {}).items():
+            sums[site].update({name.removeprefix("bytes_"): count for name, count in counts.items()})
+    rounds = len(history["rounds"])
+    return {site: {way: of[way] / rounds for way in WAYS} | {"all": sum(of[way] for way in WAYS)} for site, of in sums.items()}
+
+
+def sized(count: float) -> str:
+    """ "812 kB": bytes in the unit of 1000 that leaves at most three digits before the point."""
+    unit = next((u for u in ("B", "kB", "MB", "GB") if count < 1000 ** (UNITS.index(u) + 1)), "TB")
+    value = count / 1000 ** UNITS.index(unit)
+    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.3g} {unit}"
+
+
+def _spans(numbers: list[int]) -> str:
+    """ "1, 3-5" """
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)

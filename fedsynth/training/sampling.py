@@ -1,0 +1,75 @@
+"""What a model makes of an image that is given to it: the one place where a family is asked, so that everyone gets the same.
+
+Legend: B batch · C generated channels · G given channels · N images of a set · *S spatial size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsynth.data.dataset import ImageSet
+from fedsynth.operators import consistent, operator
+from fedsynth.params import Image
+
+if TYPE_CHECKING:
+    from fedsynth.families import Family
+
+BATCH = 64
+
+
+@torch.no_grad()
+def draw(family: Family, image: Image, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+    """(B, C, *S) float32 in [-1, 1] on the CPU: what the family samples, in agreement with what the given channels have measured.
+
+    The label y (B,) is told only where `image.tells_label`. A true image lies in [-1, 1], too: to clip brings nearer to it.
+    """
+    drawn = family.sample(y if image.tells_label else torch.zeros_like(y), given, generator).float().cpu().clamp(-1, 1)
+    return drawn if given is None else consistent(image, drawn, given).clamp(-1, 1)
+
+
+def generated(image: Image) -> list[str]:
+    """The image channels that a model generates."""
+    return [c for c in image.originals if c in image.generated]
+
+
+def convert(family: Family, image: Image, images: ImageSet, seed: int) -> ImageSet:
+    """The set with what the model makes of each image's given channels in the place of the generated image channels; masks stay."""
+    parts = [torch.from_numpy(a) for a in (images.told(image), images.channels(image, image.given))]
+    generator = torch.Generator().manual_seed(seed)
+    batches = zip(*(part.split(BATCH) for part in parts), strict=True)
+    made = [draw(family, image, y, given, generator).numpy() for y, given in batches if len(y)]
+    return replaced(image, images, np.concatenate(made)[:, [image.generated.index(c) for c in generated(image)]] if made else None)
+
+
+def baseline(image: Image, images: ImageSet, train: ImageSet) -> ImageSet:
+    """The set with what can be had without a model in the same place: of a derived channel its operator's estimate, else the mean of the
+    training images (of those of the same label, where a model is told it).
+    """
+    planes = [_estimate(image, images, channel, train) for channel in generated(image)]
+    return replaced(image, images, np.stack(planes, axis=1) if planes else None)
+
+
+def _estimate(image: Image, images: ImageSet, channel: str, train: ImageSet) -> np.ndarray:
+    """(N, *S) of one generated channel."""
+    for name, of in image.derived.items():
+        if of.of == channel:
+            return operator(image, name).estimate(torch.from_numpy(images.channels(image, [name])[:, 0])).numpy()
+    known, wanted = train.known(image, [channel])[:, 0], images.told(image)
+    usable, told = ~np.isnan(known).reshape(len(known), -1).any(1), train.told(image)
+    means = {}
+    for k in np.unique(wanted).tolist():
+        alike = usable & (told == k) if (usable & (told == k)).any() else usable
+        means[k] = known[alike].mean(0) if alike.any() else np.full(image.size, -1, np.float32)
+    return np.stack([means[int(k)] for k in wanted]) if len(wanted) else np.zeros((0, *image.size), np.float32)
+
+
+def replaced(image: Image, images: ImageSet, planes: np.ndarray | None) -> ImageSet:
+    """The set with `planes` (N, C, *S) for its generated image channels."""
+    whole = np.array(images.images, dtype=np.float32)
+    if planes is not None:
+        whole[:, image.index(generated(image))] = planes
+    return ImageSet(images.manifest, whole)

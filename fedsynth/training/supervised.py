@@ -1,0 +1,139 @@
+"""The one loop that trains every downstream network: the same budget, sampling and augmentation whatever it is trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from fedsynth.networks.optimizer import LeanAdamW
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`steps` optimiser steps of `batch` images whatever the number of images, so that no row of the table gets more than another."""
+
+    steps: int
+    batch: int
+    lr: float  # the peak; it rises over a tenth of the steps and falls to 0 on a cosine
+    weight_decay: float = 0.05
+
+
+class Training:
+    """A training that may be taken in pieces, so that the rounds of FedAvg are the same loop as a training in one go.
+
+    On images (N, I, *S), masks (N, M, *S), y (N,); `loss(net(images), masks, y)` is a scalar. Every class is drawn as often as every other,
+    and within a class an image in proportion to `weights` (N,) >= 0 (default: equal). The same seed gives the same network on the same
+    machine. Raises ValueError where there is no image.
+    """
+
+    def __init__(self, net: nn.Module, loss: Loss, images: Tensor, masks: Tensor, y: Tensor, budget: Budget, seed: int,
+                 weights: Tensor | None = None):  # fmt: skip
+        if len(images) == 0:
+            raise ValueError("there is no image to train on; look at the set's manifest: every row is in another split or has a problem")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.net, self.loss, self.budget = net.to(self.device), loss, budget
+        self.images, self.masks, self.y = images, masks, y
+        self.generator = torch.Generator().manual_seed(seed)
+        self.share = shares(y, weights)
+        self.optimizer = LeanAdamW(net.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, budget.lr, total_steps=max(budget.steps, 2), pct_start=0.1)
+
+    def steps(self, n: int) -> float:
+        """Take the next n steps of the budget. Returns the mean loss, NaN of none."""
+        self.net.train()
+        losses = [self._step() for _ in range(n)]
+        self.net.eval()
+        return sum(losses) / n if n else math.nan
+
+    def _step(self) -> float:
+        places = torch.multinomial(self.share, self.budget.batch, replacement=True, generator=self.generator)
+        x, m = augment(self.images[places], self.masks[places], self.generator)
+        value = self.loss(self.net(x.to(self.device)), m.to(self.device), self.y[places].to(self.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        return float(value.detach())
+
+    def state(self) -> dict[str, Any]:
+        """What must outlive a process: tensors and plain values."""
+        schedule = {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float)}
+        return {"optimizer": self.optimizer.state_dict(), "schedule": schedule, "generator": self.generator.get_state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+
+
+def train(net: nn.Module, loss: Loss, images: Tensor, masks: Tensor, y: Tensor, budget: Budget, seed: int,
+          weights: Tensor | None = None) -> nn.Module:  # fmt: skip
+    """Train `net` in place, the whole budget in one go; see Training."""
+    Training(net, loss, images, masks, y, budget, seed, weights).steps(budget.steps)
+    return net
+
+
+def shares(y: Tensor, weights: Tensor | None = None) -> Tensor:
+    """(N,) probabilities with which images are drawn: equal for each class that is there, by `weights` within it."""
+    weights = torch.ones(len(y), dtype=torch.float64) if weights is None else weights.double()
+    if len(weights) != len(y) or (weights < 0).any() or weights.sum() <= 0:
+        raise ValueError(f"weights must be {len(y)} numbers >= 0, not all 0")
+    total = torch.zeros(int(y.max()) + 1, dtype=torch.float64).index_add_(0, y, weights)
+    share = torch.where(weights > 0, weights / total[y], 0.0)
+    return share / share.sum()
+
+
+def augment(images: Tensor, masks: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """What differs between patients and scanners without changing the diagnosis; masks follow the geometry and stay -1 or 1.
+
+    Mirror along the last axis, rotation, zoom, shift; then for the images a gamma, a smooth bias field and noise (as in nnU-Net's default
+    scheme, Isensee et al. 2021, with a bias field in place of blur). Networks standardise each image, so gain and offset need no copy here,
+    and a plane that is -1 throughout, a channel that was not taken, stays so: standardised noise would be as loud as an image.
+    """
+    both = torch.cat([images, masks], 1)
+    both = _move(_mirror(both, generator), generator)
+    x, m = both[:, : images.shape[1]], both[:, images.shape[1] :]
+    blank = (images == -1).flatten(2).all(2).view(*images.shape[:2], *[1] * (images.ndim - 2))
+    return torch.where(blank, -1.0, _rescan(x, generator)), torch.where(m > 0, 1.0, -1.0)
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float, generator: Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=generator)
+
+
+def _mirror(x: Tensor, generator: Generator) -> Tensor:
+    mirrored = torch.rand(len(x), generator=generator) < 0.5
+    return torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+
+
+def _move(x: Tensor, generator: Generator, angle: float = 0.26, zoom: float = 0.12, shift: float = 0.06) -> Tensor:
+    """Rotate (up to about `angle` rad in each plane), zoom and shift (share of the size), by one matrix for any number of dimensions."""
+    b, d = len(x), x.ndim - 2
+    a = _uniform((b, d, d), -angle, angle, generator).tril(-1)
+    turn = torch.matrix_exp(a - a.mT)  # the exponential of a skew matrix is a rotation
+    scale = torch.exp(_uniform((b, 1, 1), -zoom, zoom, generator))
+    offset = _uniform((b, d, 1), -2 * shift, 2 * shift, generator)  # grid_sample's coordinates run from -1 to 1
+    grid = F.affine_grid(torch.cat([turn * scale, offset], 2), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _rescan(x: Tensor, generator: Generator, gamma: float = 0.18, bias: float = 0.15, noise: float = 0.05) -> Tensor:
+    """Another scanner: gamma, smooth multiplicative bias field, noise, drawn for each image and channel. In and out about [-1, 1]."""
+    b, c, *size = x.shape
+    one = (b, c, *[1] * len(size))
+    unit = ((x + 1) / 2).clamp(min=1e-4)
+    unit = unit ** torch.exp(_uniform(one, -gamma, gamma, generator))
+    coarse = torch.randn((b, c, *[3] * len(size)), generator=generator) * _uniform(one, 0, bias, generator)
+    field = F.interpolate(coarse, size=size, mode={2: "bilinear", 3: "trilinear"}[len(size)], align_corners=True)
+    grain = torch.randn(x.shape, generator=generator) * _uniform(one, 0, noise, generator)
+    return 2 * unit * torch.exp(field) - 1 + grain

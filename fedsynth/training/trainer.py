@@ -1,0 +1,280 @@
+"""One site's share of a federated training: the one loop in which families, algorithms and privacy meet."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fedsynth.algorithms import Algorithm
+from fedsynth.compression import Compression
+from fedsynth.data.dataset import batches
+from fedsynth.families import Family, Phase
+from fedsynth.networks.optimizer import LeanAdamW
+from fedsynth.params import Training
+from fedsynth.privacy import Mechanism
+from fedsynth.training import checkpoint
+from fedsynth.training.coding import Uplink
+
+Batch = tuple[Tensor, Tensor, Tensor | None]
+
+
+@dataclass
+class Update:
+    """What one round yields: `difference` by parameter name, mean `losses` by player, the number of images seen as `weight`.
+
+    `score`: peak signal-to-noise ratio in dB. With a mechanism of privacy: what the training has spent so far as `epsilon`, and no losses
+    but those that it lets out. `coded`: the difference as it travels, and by what it was coded, where a compression was asked for.
+    """
+
+    difference: dict[str, np.ndarray]
+    losses: dict[str, float]
+    steps: int
+    weight: float
+    epsilon: float | None = None
+    score: float | None = None  # on validation images, where the algorithm weighs by it
+    coded: tuple[dict[str, np.ndarray], Compression] | None = None
+
+
+def averaging(ema: float) -> Callable[[Any, Any, Any], None]:
+    """The moving average of weights with decay min(`ema`, (1 + n) / (10 + n)) at step n, as in TensorFlow's ExponentialMovingAverage.
+
+    A small site takes a hundred steps in a whole training: with a decay of 0.995 from the first one on half of what it sends in the last
+    round would be the untrained weights.
+    """
+
+    def update(average: Any, current: Any, n: Any) -> None:
+        get_ema_multi_avg_fn(min(ema, (1 + int(n)) / (10 + int(n))))(average, current, n)
+
+    return update
+
+
+def rates(training: Training, players: Collection[str]) -> dict[str, float]:
+    """Each player's learning rate. Raises ValueError where `training.lr` names others than the players."""
+    found = training.lr if isinstance(training.lr, dict) else dict.fromkeys(players, training.lr)
+    if set(found) != set(players):
+        raise ValueError(f"training.lr names {sorted(found)}, the players are {sorted(players)}")
+    return found
+
+
+def decay(training: Training, progress: float) -> float:
+    """The share of the learning rate that is left after `progress` (0 to 1) of the whole run."""
+    end = training.lr_end
+    return end + (1 - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+
+def mirror(x: Tensor, axes: list[int], generator: torch.Generator) -> Tensor:
+    """x (B, C, *S), changed in place: each image mirrored along each of the spatial `axes` with probability 1/2."""
+    for axis in axes:
+        mirrored = torch.rand(len(x), generator=generator) < 0.5
+        x[mirrored] = x[mirrored].flip(axis + 2)
+    return x
+
+
+class Trainer:
+    """Holds a site's players, optimisers, averaged weights and random state, in memory and (with `state`) on disk.
+
+    x (N, C, *S) generated channels, y (N,) labels, given (N, G, *S) or None, all in memory; `held_out` the same of validation images;
+    `subjects` (N,), whose the images are, for a mechanism of privacy whose unit is the subject.
+    """
+
+    def __init__(self, family: Family, algorithm: Algorithm, training: Training, x: Tensor, y: Tensor, given: Tensor | None, seed: int,
+                 state: Path | None = None, privacy: Mechanism | None = None, held_out: Batch | None = None,
+                 subjects: Tensor | None = None, compression: Compression | None = None):  # fmt: skip
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.family = family.to(self.device)
+        self.algorithm, self.training, self.state, self.privacy = algorithm, training, state, privacy
+        self.x, self.y, self.given, self.held_out = x, y, given, held_out
+        self.generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
+        self.players = self.family.players()
+        self.rates = rates(training, self.players)
+        self.optimizers = {
+            name: LeanAdamW(net.parameters(), lr=self.rates[name], betas=training.betas, weight_decay=training.weight_decay)
+            for name, net in self.players.items()
+        }
+        self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
+        self.steps = max(1, math.ceil(training.epochs * len(x) / training.batch))  # of a round
+        if privacy is not None:
+            privacy.protect(self.family, dict(self.optimizers), training, len(x), self.steps, subjects)
+        self.uplink = Uplink(compression) if compression is not None else None
+        self.rounds_done: int | None = None  # none in this process yet
+        self.view: tuple[Tensor, Tensor | None] | None = None  # what a phase's losses take in place of the images
+
+    def round(self, incoming: dict[str, np.ndarray], number: int) -> Update:
+        """Train one round (`number` counts from 0) on from the global parameters and return the difference to them."""
+        if self.rounds_done is None and number > 0:
+            self._restore(number)
+        received = {name: torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for name, a in incoming.items()}
+        self.algorithm.begin(self.family, received)
+        self.family.train()
+        phase, first, end = self._begin_phase(number)
+        losses: dict[str, list[float]] = defaultdict(list)
+        for step, places in enumerate(self._places(number)):
+            x, y, given = self._batch(places)
+            share = decay(self.training, (number - first + step / self.steps) / (end - first))
+            for name in phase.players:
+                loss = self._step(name, self.players[name], x, y, given, self.rates[name] * share)
+                losses[name] += [] if loss is None else [loss]
+            if self.average is not None:
+                self.average.update_parameters(self.family)
+        difference = self._end(received, last=number == end - 1)
+        leaves = {name: d.float().cpu().numpy() for name, d in difference.items()}
+        if self.privacy is not None:
+            resting = self._resting(phase)
+            leaves |= self.privacy.release({name: a for name, a in leaves.items() if name.rpartition(":")[2] not in resting})
+        coded = self._coded(leaves, last=number == self.training.rounds - 1)
+        self.rounds_done = number + 1
+        self._keep()  # with what was spent, before anything leaves
+        return Update(
+            leaves,
+            {k: float(np.mean(v)) for k, v in losses.items() if v},
+            self.steps,
+            float(len(self.x)),
+            None if self.privacy is None else self.privacy.spent(),
+            self._score(),
+            coded,
+        )
+
+    def _coded(self, difference: dict[str, np.ndarray], last: bool) -> tuple[dict[str, np.ndarray], Compression] | None:
+        """Nothing of a training that diverged: the difference itself says so (fedsynth/hospital/outgoing.py)."""
+        if self.uplink is None or not all(np.isfinite(d).all() for d in difference.values()):
+            return None
+        return self.uplink.encode(difference, last)
+
+    def _score(self) -> float | None:
+        """10 log10(2^2 / error) of the model as trained here; by the same noise in each round, which costs the training none of its own."""
+        if self.held_out is None or not len(self.held_out[0]):
+            return None
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            torch.manual_seed(0)
+            x, y, given = (None if part is None else part.to(self.device) for part in self.held_out)
+            error = float(self.family.eval().error(x, y, given))  # type: ignore[arg-type]
+        return 10 * math.log10(4 / max(error, 1e-10)) if math.isfinite(error) else None
+
+    def _begin_phase(self, number: int) -> tuple[Phase, int, int]:
+        """The round's phase with its bounds. With a new one the average of the weights begins anew; a view is computed in every round."""
+        found = phase, first, _ = self.family.phase(number, self.training.rounds)
+        if self.average is not None and self.rounds_done and self.family.phase(self.rounds_done - 1, self.training.rounds)[1] != first:
+            self.average.n_averaged.zero_()
+        self.view = None
+        if phase.view is not None:
+            with torch.no_grad():
+                parts = [phase.view(x, given) for x, _, given in map(self._batch, torch.arange(len(self.x)).split(64))]
+            given = [part for _, part in parts if part is not None]
+            self.view = torch.cat([x for x, _ in parts]), torch.cat(given) if given else None
+        return found
+
+    def _resting(self, phase: Phase) -> set[str]:
+        """The parameters that cannot have changed in a round, whatever the images: no noise is needed on them, and it would move them.
+
+        Not a local one: what the last round tells of it is all that it has learned since the beginning.
+        """
+        stepping = {p for name in phase.players for p in self.players[name].parameters()}
+        return {name for name, p in self.family.named_parameters() if p not in stepping and not self.algorithm.is_local(name)}
+
+    def _places(self, number: int) -> Iterator[Tensor]:
+        if self.privacy is not None:
+            self.privacy.begin(number)
+            if self.privacy.at_steps:
+                return self.privacy.batches(self.steps)
+        return batches(len(self.x), self.training.batch, self.steps, self.generator)
+
+    def _step(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None, lr: float) -> float | None:
+        optimizer = self.optimizers[name]
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        if self.privacy is not None and self.privacy.at_steps:
+            loss = self._private(name, player, x, y, given)
+        else:
+            loss = self._gradient(name, player, x, y, given)
+        optimizer.step()
+        self.algorithm.after_step(self.family, player, lr)
+        return loss if self.privacy is None or self.privacy.at_steps else None
+
+    def _gradient(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None) -> float:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.bf16):
+            loss = self.family.loss(name, x, y, given)
+        self.optimizers[name].zero_grad(set_to_none=True)
+        (loss + self.algorithm.penalty(self.family, player)).backward(inputs=list(player.parameters()))
+        if self.training.clip:
+            torch.nn.utils.clip_grad_norm_(player.parameters(), self.training.clip)
+        return float(loss.detach())
+
+    def _private(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
+        """The mechanism's gradient, and on it the penalty's: that one knows weights only, so it needs neither clipping nor noise."""
+        assert self.privacy is not None
+        loss = self.privacy.gradient(name, x, y, given)
+        penalty = self.algorithm.penalty(self.family, player)
+        if isinstance(penalty, Tensor):
+            penalty.backward(inputs=list(player.parameters()))
+        return loss
+
+    def _batch(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        if self.view is not None:
+            x, given = self.view
+            at = places.to(x.device)
+            return x[at], self.y[places].to(self.device), None if given is None else given[at]
+        both = self.x[places] if self.given is None else torch.cat([self.x[places], self.given[places]], 1)
+        both = mirror(both, self.training.flip, self.generator).to(self.device)
+        c = self.x.shape[1]
+        return both[:, :c], self.y[places].to(self.device), None if self.given is None else both[:, c:]
+
+    def _end(self, received: dict[str, Tensor], last: bool) -> dict[str, Tensor]:
+        """The last round of a phase sends the averaged weights: the mean of the sites' averages is the average of their mean.
+
+        That costs no extra traffic.
+        """
+        if last and self.average is not None:
+            averaged = dict(self.average.module.named_parameters())
+            with torch.no_grad():
+                for name, parameter in self.algorithm.parameters(self.family).items():
+                    parameter.copy_(averaged[name])
+        return self.algorithm.end(self.family, received)
+
+    def _keep(self) -> None:
+        if self.state is None:
+            return
+        state = {
+            "rounds_done": self.rounds_done,
+            "family": self.family.state_dict(),
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "average": self.average.state_dict() if self.average is not None else None,
+            "algorithm": self.algorithm.state(),
+            "generator": self.generator.get_state(),
+            "rng": torch.get_rng_state(),
+        }
+        if self.privacy is not None:
+            state["privacy"] = self.privacy.state()
+        if self.uplink is not None:
+            state["rest"] = {name: torch.from_numpy(rest) for name, rest in self.uplink.rest.items()}
+        checkpoint.save(self.state, state)
+
+    def _restore(self, number: int) -> None:
+        """Go on where an earlier process stopped. A training's first round never does: it starts afresh."""
+        state = checkpoint.load(self.state) if self.state else None
+        if self.privacy is not None:
+            self.privacy.load_state(state and state["privacy"], number)
+        most = number + 1 if self.algorithm.always else number  # a site that is not in each round: the same round of an older training
+        if state is None or state["rounds_done"] > most:  # nothing is kept, or of an older training that went farther
+            return
+        self.family.load_state_dict(state["family"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.algorithm.load_state(state["algorithm"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["rng"])
+        if self.uplink is not None:
+            self.uplink.rest = {name: rest.numpy() for name, rest in state.get("rest", {}).items()}
+        self.rounds_done = state["rounds_done"]

@@ -1,0 +1,132 @@
+"""The verdict in words: which models may be promoted, which gates do not hold and why, and where each reader finds the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedsynth.worth.wording import LOWER_IS_BETTER, Facts, epsilon_said, known_number, label_of, measured
+
+STATES = {"held": "✓ holds", "failed": "✗ does not hold", "warned": "! does not hold", "missing": "? missing, so it does not hold",
+          "unjudged": "? not judged"}  # fmt: skip
+
+
+def state(gate: dict[str, Any] | None) -> str:
+    """One of STATES. A number that is missing is never held, whatever the gate says."""
+    if gate is None:
+        return "unjudged"
+    if not known_number(gate.get("value")) or not known_number(gate.get("limit")):
+        return "missing"
+    return "held" if gate.get("held") else "failed" if gate["kind"] == "require" else "warned"
+
+
+def gates_of(of: dict[str, Any]) -> list[dict[str, Any]]:
+    return (of.get("verdict") or {}).get("gates") or []
+
+
+def required(gates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The gates that a promotion rests on. Where there is none nothing has been proven, and the model must not be promoted."""
+    return [g for g in gates if g["kind"] == "require"]
+
+
+def passed(of: dict[str, Any]) -> bool:
+    """Whether a model may be promoted: something is required of it, and all of that holds."""
+    asked = required(gates_of(of))
+    return bool((of.get("verdict") or {}).get("passed")) and bool(asked) and all(state(g) == "held" for g in asked)
+
+
+def card(model: str, of: dict[str, Any]) -> dict[str, Any]:
+    """{"model", "passed", "said", "reasons", "warnings"}; a model without a verdict must not be promoted."""
+    asked, may = required(gates_of(of)), passed(of)
+    broken = [g for g in asked if state(g) != "held"]
+    warned = [g for g in gates_of(of) if g["kind"] != "require" and state(g) != "held"]
+    if not of.get("verdict"):
+        said = "must not be promoted: it has not been judged"
+    elif not asked:
+        said = "must not be promoted: params.yaml requires nothing of it"
+    elif not may:
+        said = f"must not be promoted: {len(broken)} of {_gates(len(asked))} {'does' if len(broken) == 1 else 'do'} not hold"
+    else:
+        said = f"may be promoted: all of {_gates(len(asked))} hold" if len(asked) > 1 else "may be promoted: the required gate holds"
+    return {
+        "model": model,
+        "passed": may,
+        "said": said,
+        "reasons": [sentence(g) for g in broken],
+        "warnings": [sentence(g) for g in warned],
+    }
+
+
+def _gates(n: int) -> str:
+    return f"{n} required gate{'' if n == 1 else 's'}"
+
+
+def sentence(gate: dict[str, Any]) -> str:
+    """ "fid <= 3 * floor: 4.1 is above 3.6" """
+    return f"{gate['gate']}: {gate.get('reason') or STATES[state(gate)]}"
+
+
+def gate_table(facts: Facts) -> list[dict[str, Any]]:
+    """A line for each gate, in params.yaml's order: {"gate", "kind", "cells": {model: {"state", "said", "value", "limit", "reason"}}}."""
+    lines = dict.fromkeys((g["kind"], g["gate"]) for of in facts.values() for g in gates_of(of))
+    found = {model: {(g["kind"], g["gate"]): g for g in gates_of(of)} for model, of in facts.items()}
+    return [{"gate": key[1], "kind": key[0], "cells": {m: _gate_cell(found[m].get(key)) for m in facts}} for key in lines]
+
+
+def _gate_cell(gate: dict[str, Any] | None) -> dict[str, Any]:
+    of = gate or {}
+    numbers = {key: measured(of.get(key)) for key in ("value", "limit")}
+    return {"state": state(gate), "said": STATES[state(gate)], "reason": of.get("reason", ""), **numbers}
+
+
+def readers(facts: Facts, by_class: list[dict[str, Any]], jobs: dict[str, str]) -> list[dict[str, Any]]:
+    """Three entries, one for each reader: {"who", "asks", "links", "answers": {model: sentences}}."""
+    return [
+        {"who": "For the clinician", "asks": "Where does it serve worst, and is a network's confidence to be trusted?",
+         "links": {"by site and class": "#where", "pictures that fit least": "#failures"},
+         "answers": {m: _clinician(m, of, by_class) for m, of in facts.items()}},
+        {"who": "For data protection", "asks": "Are there copies, can a patient be recognised, what is proven?",
+         "links": {"what it gives away": "#privacy", "what leaves a site": "#limits"},
+         "answers": {m: _protection(of) for m, of in facts.items()}},
+        {"who": "For the engineer", "asks": "Where does it come from, and how was each number made?",
+         "links": {"how": "#how", "validation": "#validation"},
+         "answers": {m: _engineer(of, jobs.get(m, "")) for m, of in facts.items()}},
+    ]  # fmt: skip
+
+
+def _clinician(model: str, of: dict[str, Any], by_class: list[dict[str, Any]]) -> str:
+    said = []
+    for use, metrics in (of.get("scores") or {}).items():
+        metric = ((of.get("uses") or {}).get(use) or {}).get("headline") or next(iter(metrics), "")
+        found = metrics.get(metric) or {}
+        values = {s: v for s, v in (found.get("sites") or {}).items() if known_number(v)}
+        if values:
+            chosen = (max if metric in LOWER_IS_BETTER else min)(values, key=lambda s: values[s])
+            site = found.get("worst_site") if found.get("worst_site") in values else chosen
+            rest = ", of those known" if len(values) < len(found["sites"]) else ""
+            said.append(f"{use} is worst at {site} ({label_of(metric)} {values[site]:.2f}{rest})")
+    said += [
+        f"lowest of a class: {w['label']} at {w['site']}, {w['value']:.2f}{w['rest']}" for t in by_class if (w := t["worst"].get(model))
+    ]
+    errors = [v for m in (of.get("scores") or {}).values() if known_number(v := (m.get("ece") or {}).get("mean"))]
+    said.append(f"calibration error {errors[0]:.2f}" if errors else "calibration error missing")
+    return "; ".join(said) + "."
+
+
+def _protection(of: dict[str, Any]) -> str:
+    value = {name: (number or {}).get("value") for name, number in (of.get("measures") or {}).items()}
+    copies = " and ".join(f"{measured(value.get(f'copies_{space}'))} by {space}s" for space in ("pixel", "feature"))
+    aucs = [value.get(f"membership_{kind}_auc") for kind in ("distance", "loss")]
+    known = [v for v in aucs if known_number(v)]
+    attack = f"membership AUC {measured(max(known))} at most (0.5 is guessing)" if known else "membership AUC missing"
+    partly = ", of one attack only" if len(known) == 1 else ""
+    spent, _ = epsilon_said(of)
+    bound = {"none": "no differential privacy, so nothing is proven", "missing": "epsilon missing"}.get(spent, f"epsilon {spent}")
+    return f"Copies {copies}; {attack}{partly}; {bound}."
+
+
+def _engineer(of: dict[str, Any], job: str) -> str:
+    states = [state(g) for g in gates_of(of)]
+    if not states:
+        return f"No gate was judged; {job}."
+    lacking = f", {n} for want of a number" if (n := states.count("missing")) else ""
+    return f"{len(states) - states.count('held')} of {len(states)} gates do not hold{lacking}; {job}."

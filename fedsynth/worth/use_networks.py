@@ -1,0 +1,125 @@
+"""The uses' networks as arrays: what they may be trained and tested on, how they are fitted, and how they travel.
+
+`Networks` below are {use: {seed: state}}, a state being the arrays of a network by parameter name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedsynth.data.dataset import ImageSet, concatenate
+from fedsynth.params import Image, Params
+from fedsynth.training import weights as files
+from fedsynth.uses import Use
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+State = dict[str, np.ndarray]
+Networks = dict[str, dict[int, State]]
+
+FILE = "networks.safetensors"  # in data/reference: "federated/<use>/<seed>/<parameter>", and "pooled/..." in simulation
+
+
+def uses(params: Params) -> dict[str, Use]:
+    return {name: block.build(**params.image.context()) for name, block in params.score.uses.items()}
+
+
+def training(real: ImageSet) -> ImageSet:
+    """All that any network may be trained on: the training split. The one place where the table's rows get their real images from."""
+    return _sound(real.split("train"))
+
+
+def testing(real: ImageSet) -> ImageSet:
+    """What every row of the table is tested on. Raises ValueError for synthetic images: a set must not be judged by itself."""
+    test = _sound(real.split("test"))
+    if (test.manifest["origin"] != "real").any():
+        raise ValueError("the test split holds synthetic images; worth is measured on real ones only")
+    return test
+
+
+def held_out(real: ImageSet) -> ImageSet:
+    """What no model and no network was trained on, val and test: what measures hold a synthetic set against."""
+    return _sound(real.where(real.manifest["split"] != "train"))
+
+
+def _sound(images: ImageSet) -> ImageSet:
+    """Without the rows that have a problem: their arrays are zeros."""
+    return images.where(images.manifest["problem"] == "")
+
+
+def fit(use: Use, params: Params, images: ImageSet, seed: int, weights: np.ndarray | None = None) -> State:
+    shown, often = taught(images, params.image, weights)
+    return state_of(use.fit(*shown.tensors(params.image), seed=seed, weights=often))
+
+
+def taught(images: ImageSet, image: Image, weights: np.ndarray | None = None) -> tuple[ImageSet, Tensor | None]:
+    """What a network is trained on, and how often each image of it is drawn.
+
+    Where `image.may_lack` names channels, every image comes without each that it has, too, and altogether as often as before: networks
+    meet sites that lack one, and a synthetic set has all (after ModDrop, Neverova et al. 2016, doi:10.1109/TPAMI.2015.2461544).
+    """
+    import torch
+
+    if not image.may_lack:
+        return images, None if weights is None else torch.from_numpy(weights)
+    have = {name: images.has(image, name) for name in image.may_lack}
+    copies = [images, *(images.where(those).without(image, [name]) for name, those in have.items())]
+    places = np.concatenate([np.arange(len(images)), *map(np.flatnonzero, have.values())])
+    often = (np.ones(len(images)) if weights is None else weights) / np.bincount(places, minlength=len(images))
+    return concatenate(copies), torch.from_numpy(often[places])
+
+
+def state_of(net: nn.Module) -> State:
+    return {name: value.detach().cpu().numpy().copy() for name, value in net.state_dict().items()}
+
+
+def network(use: Use, state: State, seed: int) -> nn.Module:
+    """A network that holds `state`, ready to be asked."""
+    import torch
+
+    net = use.network(seed)
+    net.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
+    return net.eval()
+
+
+def federated(params: Params, root: Path) -> dict[str, tuple[Use, nn.Module]]:
+    """use -> its `federated` network of the first seed: real-trained, and the only ones that the centre may have of a real federation."""
+    arrays = files.load(Path(root) / "data" / "reference" / FILE)
+    found, seed = of_row(arrays, "federated"), params.score.seeds[0]
+    return {name: (use, network(use, found[name][seed], seed)) for name, use in uses(params).items()}
+
+
+def of_row(arrays: State, row: str) -> Networks:
+    """The networks of one row of the table among arrays named "<row>/<use>/<seed>/<parameter>"."""
+    return from_arrays({name.removeprefix(f"{row}/"): array for name, array in arrays.items() if name.startswith(f"{row}/")})
+
+
+def by_row(arrays: State) -> dict[str, Networks]:
+    """row -> its networks, in the order in which they are first named."""
+    return {row: of_row(arrays, row) for row in dict.fromkeys(name.split("/", 1)[0] for name in arrays)}
+
+
+def to_arrays(networks: Networks, row: str = "") -> State:
+    """As flat arrays that travel: "<use>/<seed>/<parameter>", with `row` in front."""
+    start = f"{row}/" if row else ""
+    return {
+        f"{start}{use}/{seed}/{name}": a for use, seeds in networks.items() for seed, state in seeds.items() for name, a in state.items()
+    }
+
+
+def from_arrays(arrays: State) -> Networks:
+    networks: Networks = {}
+    for use, seed, name, array in _split(arrays):
+        networks.setdefault(use, {}).setdefault(seed, {})[name] = array
+    return networks
+
+
+def _split(arrays: State) -> Iterator[tuple[str, int, str, np.ndarray]]:
+    for key, array in arrays.items():
+        use, seed, name = key.split("/", 2)
+        yield use, int(seed), name, array

@@ -1,0 +1,73 @@
+"""How numbers and the things that they are of are put into words: the same in the page, its text, the card and the registry's tags."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeGuard
+
+Facts = dict[str, dict[str, Any]]  # model -> as fedsynth/worth/facts.py gives it
+# What each metric is: its name in text and its definition. A use with another metric is shown under that one's own name.
+METRICS = {
+    "balanced_accuracy": (
+        "balanced accuracy",
+        "the share of a class's images that were told right, mean over the classes that there are; guessing gives 1 / their number",
+    ),
+    "auroc": ("AUROC", "the area under the ROC curve of each class against the rest, mean over all classes; guessing gives 0.5"),
+    "sensitivity": ("sensitivity", "of the images of a class, the share that was told as that class; mean over the classes"),
+    "specificity": ("specificity", "of the images of all other classes, the share that was not told as that class; mean over the classes"),
+    "ece": (
+        "calibration error (ECE)",
+        "how far the network's confidence is from the share of answers that are right, mean over ten bins of confidence weighted by their "
+        "images; 0 is calibrated, lower is better",
+    ),
+    "dice": (
+        "Dice",
+        "2 |A ∩ B| / (|A| + |B|) of the found mask A and the true mask B, in an image over its mask channels that are not empty; mean "
+        "over the test images that have a mask",
+    ),
+    "hd95": (
+        "HD95 (pixels)",
+        "the 95th percentile of the distances between the outlines of the found and the true mask, in pixels; mean over the same "
+        "images as Dice; where nothing was found, the image's diagonal counts; lower is better",
+    ),
+    "false_positive_rate": ("false-positive rate", "the share of the test images without any mask in which one was found; lower is better"),
+}
+LOWER_IS_BETTER = {"false_positive_rate", "ece", "hd95"}
+
+
+def label_of(metric: str) -> str:
+    """ "sensitivity of none" of "sensitivity.none" """
+    name, _, label = metric.partition(".")
+    said = METRICS.get(name, (name.replace("_", " "), ""))[0]
+    return f"{said} of {label}" if label else said
+
+
+def known_number(value: float | str | None) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def measured(value: float | None) -> str:
+    """Three significant digits and no exponent."""
+    if not known_number(value):
+        return "missing"
+    size = abs(value)
+    if 0 < size < 5e-5:
+        return "under 0.0001" if value > 0 else "above −0.0001"
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3 if size >= 0.01 or value == 0 else 4
+    return (str(int(value)) if value == int(value) else f"{value:.{digits}f}").replace("-", "−")
+
+
+def epsilon_said(of: dict[str, Any]) -> tuple[str, str]:
+    """Epsilon as a number or a word, and what it means in a sentence."""
+    if "epsilon" not in of:
+        return "missing", "not judged"
+    spent = of["epsilon"]
+    if spent is not None and not known_number(spent.get("epsilon")):
+        return "missing", "trained with differential privacy, but what was spent has not been told"
+    if spent is None:
+        return "none", "trained without differential privacy: no bound holds for one who tries harder than these attacks"
+    unit, delta = spent.get("unit", "image"), spent.get("delta")
+    return measured(spent["epsilon"]), (
+        f"with delta = {delta:g}: whatever is done with the weights, one {unit} more or less in the training changes the odds of any "
+        f"outcome by at most a factor of e to the {measured(spent['epsilon'])}"
+    )  # fmt: skip

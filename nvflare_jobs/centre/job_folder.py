@@ -1,0 +1,98 @@
+"""A job folder: the same one runs in the simulator and against a provisioned federation. Nothing in it names a path of a site."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nvflare.job_config.api import FedJob
+from nvflare.job_config.script_runner import FrameworkType, ScriptRunner
+from safetensors.numpy import save_file
+
+from nvflare_jobs.site.installed import Installed
+
+CLIENT, CONFIG = "client.py", "job.json"
+EXCHANGE = "nvflare_jobs.exchange.client.Exchange"  # what answers the centre's calls at a site
+# The defaults poll each 2 s and 0.5 s, which is most of an empty round.
+FAST_SERVER = {"server": {"task_request_interval": 0.1}}
+FAST_CLIENT = {"default_task_fetch_interval": 0.1}
+INLINE = {"np_download_chunk_size": 0}  # arrays lie in the call itself: fetched by a request of their own, a step would take twice as long
+
+
+def token(job: Path) -> str:
+    """Of a job's content, the end of its name: the same content is the same job, so a retry never starts a second one."""
+    return str(json.loads((job / "meta.json").read_text())["name"]).rpartition("-")[2]
+
+
+def _token(job: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in job.rglob("*") if p.is_file()):
+        digest.update(str(path.relative_to(job)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _job(name: str, quorum: int) -> FedJob:
+    job = FedJob(name=name, min_clients=quorum)
+    job.set_app_packages(["fedsynth", "nvflare_jobs"])  # installed at every site; only the thin client travels
+    job.to_server(FAST_SERVER)
+    job.to_clients(FAST_CLIENT)
+    return job
+
+
+def export(job: FedJob, folder: Path, sites: list[str], kind: str, config: dict[str, Any], files: dict[str, dict[str, np.ndarray]],
+           thin: bool = True) -> Path:  # fmt: skip
+    """Two apps: the server's, with the arrays and the question, and the sites', which is configuration and, where `thin`, the client.
+
+    `kind` is a folder with a client.py: a name beside this file, or (only where thin) a path.
+    """
+    script = Path(__file__).parents[1] / kind / CLIENT
+    job.to_clients(ScriptRunner(script=str(script), framework=FrameworkType.NUMPY) if thin else Installed(Path(kind).name))
+    return _write(job, folder, sites, kind, config, files, thin)
+
+
+def _write(job: FedJob, folder: Path, sites: list[str], kind: str, config: dict[str, Any], files: dict[str, dict[str, np.ndarray]],
+           thin: bool) -> Path:  # fmt: skip
+    script = Path(__file__).parents[1] / kind / CLIENT
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    job.export_job(str(folder))
+    root = folder / job.name
+    server, site = root / "app_server", root / "app_site"
+    _move(root / "app" / "config" / "config_fed_server.json", server / "config")
+    _move(root / "app" / "config" / "config_fed_client.json", site / "config")
+    # FLARE's crawler copies the script with the folders of its package; only the script itself is to travel
+    shutil.rmtree(root / "app")
+    if thin:
+        (site / "custom").mkdir()
+        shutil.copy(script, site / "custom" / CLIENT)
+        _portable(site / "config" / "config_fed_client.json")
+    for name, arrays in files.items():
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, server / "config" / name)
+    (server / "config" / CONFIG).write_text(json.dumps(config, indent=1))
+    meta = json.loads((root / "meta.json").read_text())
+    meta["deploy_map"] = {"app_server": ["server"], "app_site": sites}
+    (root / "meta.json").write_text(json.dumps(meta, indent=1))
+    # the name is by what a centre that was restarted finds the job again
+    (root / "meta.json").write_text(json.dumps(meta | {"name": f"{job.name}-{_token(root)}"}, indent=1))
+    return root
+
+
+def _move(path: Path, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    path.replace(folder / path.name)
+
+
+def _portable(config: Path) -> None:
+    """FLARE writes the script's path on this machine, or the installed class; at a site it lies beside the job's other code."""
+    raw = json.loads(config.read_text())
+    for executor in raw["executors"]:
+        if "task_script_path" in executor["executor"]["args"]:
+            executor["executor"]["args"]["task_script_path"] = CLIENT
+    for component in raw["components"]:
+        if component["path"] == EXCHANGE:
+            component["path"] = f"{Path(CLIENT).stem}.{EXCHANGE.rpartition('.')[2]}"
+    config.write_text(json.dumps(raw, indent=2))

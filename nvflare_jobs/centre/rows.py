@@ -1,0 +1,58 @@
+"""Rows of the table of worth, asked of every site that passed validation."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from fedsynth.data import outputs
+from fedsynth.params import Params
+from fedsynth.settings import Settings
+from nvflare_jobs.centre import build_question
+from nvflare_jobs.centre.jobs import ask
+from nvflare_jobs.centre.program import public, validated
+
+
+def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict[str, Any], more: dict[str, Any],
+         started: float) -> tuple[Path, dict[str, Any]]:  # fmt: skip
+    """Ask every site that passed for rows of the table of worth, and write them to reports/ (`complete`), with `left_out`: site -> why it
+    did not answer. Returns the file and the sites' answers.
+
+    `kind`: whose client answers, "reference" or "score"; `name`: of the model, if any; `more` goes into the question.
+    """
+    from fedsynth.worth.use_networks import uses
+
+    validation = validated(settings.root)
+    sites, stage = validation["used"], f"{kind}@{name}" if name else kind
+    digests = {site: validation["sites"][site]["digest"] for site in sites}
+    config = {"params": public(params), "name": name, "digests": digests, **more}
+    folder = settings.root / ".work" / "jobs" / f"{stage.replace('@', '-')}-job"
+    fitted = time.monotonic() - started
+    job = build_question.ask(folder, kind, stage.replace("@", "_"), sites, params.consortium, config, payload, thin=settings.thin)
+    found = ask(stage, job, sites, settings)
+    answers = {site: found[site]["answer"] for site in sites if "answer" in found[site]}
+    seconds = {"centre": round(fitted, 1)} | {site: answer["seconds"] for site, answer in answers.items()}
+    left_out = {site: found[site]["failed"] for site in sites if site not in answers}
+    out = settings.root / "reports" / (f"{kind}/{name}.json" if name else f"{kind}.json")
+    headlines = {use: of.headline for use, of in uses(params).items()}
+    written = complete([answer["rows"] for answer in answers.values()], left_out, headlines)
+    outputs.write(out, {"rows": written, "seconds": seconds, "left_out": left_out})
+    print(f"{stage}: {len(answers)} of {len(sites)} sites answered", flush=True)
+    return out, answers
+
+
+def complete(answers: list[list[dict[str, Any]]], left_out: dict[str, str], headlines: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows of all sites, each with every metric of its use and the headline first, whatever a site withheld.
+
+    A site that did not answer has the rows that the others have, without a value: a mean over the others would be another quantity.
+    """
+    rows = [row for answer in answers for row in answer]
+    metrics = {use: dict.fromkeys([first, *(m for r in rows if r["use"] == use for m in r["metrics"])]) for use, first in headlines.items()}
+    absent = [_absent(row, site, why) for site, why in left_out.items() for row in answers[0]]
+    return [row | {"metrics": metrics[row["use"]] | row["metrics"]} for row in [*rows, *absent]]
+
+
+def _absent(row: dict[str, Any], site: str, why: str) -> dict[str, Any]:
+    on = site if row["trained_on"] == row["site"] else row["trained_on"]
+    return row | {"site": site, "trained_on": on, "metrics": {}, "n": {}, "left_out": why}

@@ -1,0 +1,67 @@
+"""A job's events as lines on the terminal, and as JSON for the flow."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from fedsynth.training.history import sized
+from nvflare_jobs.federation import interface
+
+WARNING = "warning: "  # a line of a stage's output that starts so is for the person at the terminal, whatever else scrolls by
+EVENT = "::event "  # what follows on a line of a stage's output is JSON for the flow
+
+
+class Show:
+    """Turns a job's events into lines on the terminal (and JSON for the flow): round, losses, seconds, time left."""
+
+    def __init__(self, stage: str, rounds: int, events: bool):
+        self.stage, self.rounds, self.events = stage, rounds, events
+        self.started = self.last = time.monotonic()
+        self.first_round: float | None = None
+        self.seen = 0
+        self.job_id = ""
+
+    def __call__(self, event: interface.Event) -> None:
+        now = time.monotonic()
+        if event.kind == "job":
+            self.job_id = event.status
+            self.event({"kind": "job", "job_id": event.status})
+            return
+        if event.kind == "status":
+            self.event({"kind": "status", "status": event.status})
+            if event.status.startswith(interface.NOTABLE):
+                print(f"{WARNING}{self.stage}: {event.status}", flush=True)
+            elif not self.events:
+                print(f"{self.stage}: {event.status}", flush=True)
+            return
+        if event.resumed:
+            print(f"{WARNING}{self.stage}: goes on with round {event.round + 1}, where an earlier job of this training ended", flush=True)
+        for site, why in event.left_out.items():
+            print(f"{WARNING}{self.stage}: round {event.round + 1} without {site}: {why}", flush=True)
+        seconds, self.last = event.seconds or now - self.last, now
+        self.seen += 1
+        self.first_round = self.first_round or now
+        left = (now - self.first_round) / (self.seen - 1) * (self.rounds - event.round - 1) if self.seen > 1 else None
+        numbers = {"round": event.round, "rounds": self.rounds, "seconds": round(seconds, 2), "left": left}
+        self.event({"kind": "round"} | numbers | {"sites": event.sites, "left_out": event.left_out, "traffic": event.traffic})
+        if not self.events:
+            ahead = f"  {left:.0f} s left" if left is not None else ""
+            sent = sum(sum(counts.values()) for counts in event.traffic.values())
+            moved = f"  {sized(sent)}" if sent else ""
+            print(f"{self.stage}: round {event.round + 1}/{self.rounds}  {losses(event.sites)}{moved}{ahead}", flush=True)
+
+    def event(self, event: dict[str, Any]) -> None:
+        if self.events:
+            print(EVENT + json.dumps({"stage": self.stage} | event), flush=True)
+
+
+def losses(sites: dict[str, dict[str, float]]) -> str:
+    """Each player's loss, as a mean over the sites by weight: "generator 0.71  discriminator 0.65"; and the greatest epsilon, if any."""
+    total = sum(s.get("weight", 1.0) for s in sites.values()) or 1.0
+    players = sorted({k for s in sites.values() for k in s if k.startswith("loss/")})
+    mean = {p: sum(s.get("weight", 1.0) * s.get(p, 0.0) for s in sites.values()) / total for p in players}
+    spent = [s["epsilon"] for s in sites.values() if "epsilon" in s]
+    words = [f"{p.removeprefix('loss/')} {v:.3f}" for p, v in mean.items()] + ([f"epsilon {max(spent):.2f}"] if spent else [])
+    return "  ".join(words)

@@ -1,0 +1,55 @@
+"""Mode `poc`: a federation that is provisioned and started on this machine, and ends with the job."""
+
+from __future__ import annotations
+
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from fedsynth.settings import Settings
+from nvflare_jobs.federation.interface import FederationError, reason
+from nvflare_jobs.federation.local_system import LocalSystem
+from nvflare_jobs.federation.provisioned import Provisioned
+
+
+class Poc(Provisioned):
+    """As production, on a federation that is provisioned and started here and ends with the job."""
+
+    def __init__(self, settings: Settings, work: Path, system: LocalSystem):
+        self.system = system
+        super().__init__(settings, work, system.admin)
+
+    def words(self, job_id: str) -> str:
+        return reason(self.system.logs(), own=True)
+
+    def wait(self, sites: list[str]) -> None:
+        """Until all are there: a job that had to wait for sites is looked at again by FLARE's scheduler after 10 s only."""
+        deadline = time.monotonic() + self.settings.connect_s
+        while missing := set(sites) - set(self.sites()):
+            if time.monotonic() > deadline:
+                raise FederationError(f"{', '.join(sorted(missing))} did not start; logs are in {self.system.folder}")
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self.system.stop()
+
+
+def poc(settings: Settings, work: Path, sites: list[str]) -> Poc:
+    """Provision and start a system for `sites` in `work`; with the project's own folders for their data and state."""
+    place = {"FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
+    names = ["localhost", *sites]
+    encryption = find_spec("tenseal") is not None
+    system = LocalSystem(work / "poc", sites, dict.fromkeys(names, place), locked=not settings.thin, encryption=encryption)
+    system.provision()
+    made = Poc(settings, work, system)
+    try:
+        system.start()
+        made._pending_file.unlink(missing_ok=True)  # of an earlier system, which is gone
+        made.wait(sites)
+    except BaseException:
+        made.close()
+        raise
+    return made

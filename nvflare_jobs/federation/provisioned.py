@@ -1,0 +1,222 @@
+"""A provisioned federation (mutual TLS, startup kits) through FLARE's API: mode `production`, and what `poc` stands on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nvflare.fuel.flare_api.api_spec import (
+    InternalError,
+    InvalidJobDefinition,
+    InvalidTarget,
+    JobNotDone,
+    JobNotFound,
+    JobNotRunning,
+    NoReply,
+    SubmitTokenConflict,
+    SubmitTokenJobDeleted,
+)
+
+from fedsynth.settings import Settings
+from nvflare_jobs.federation.interface import WAITING, Event, Federation, FederationError, JobLost
+from nvflare_jobs.federation.session import LOOK_S, Calls, line
+from nvflare_jobs.server.round_log import SILENT
+
+ABORT_S = 8.0  # seconds in which an abort should have come through
+PROGRESS = "fedsynth"  # the group of nvflare_jobs/server/run.py in FLARE's statistics
+COMPLETED = "FINISHED:COMPLETED"
+
+# How FLARE says that a job did not end well, and how to put it.
+ENDINGS = {
+    "FINISHED:ABORTED": "the job was aborted",
+    "FINISHED:EXECUTION_EXCEPTION": "the job failed while it ran",
+    "FINISHED:ABNORMAL": "the job was refused or broke off",
+    "FINISHED:CAN_NOT_SCHEDULE": "the job could not be scheduled",
+    "FINISHED:FAILED_TO_RUN": "the job could not be started",
+    "FINISHED:ABANDONED": "the job was abandoned by the server",
+}
+
+
+BROKEN = ("FINISHED:EXECUTION_EXCEPTION", "FINISHED:ABNORMAL")  # what FLARE makes of a job of which a site's process died
+
+
+class Provisioned(Calls, Federation):
+    """The jobs of one centre at a federation. FLARE's sessions do not recover, so each call may be made anew in a new one."""
+
+    def __init__(self, settings: Settings, work: Path, kit: Path):
+        super().__init__(settings, work, kit)
+        self._jobs: dict[str, tuple[list[str], int]] = {}
+
+    def sites(self) -> list[str]:
+        return sorted(client.name for client in self.call("get_connected_client_list"))
+
+    def submit(self, job: Path, token: str, sites: list[str]) -> str:
+        meta = json.loads((job / "meta.json").read_text())
+        known = [j for j in self.call("list_jobs", name_prefix=meta["name"]) if j["job_name"] == meta["name"]]
+        open_ones = [j["job_id"] for j in known if not j["status"].startswith("FINISHED")]
+        found = self._pending(token) or next((job_id for job_id in open_ones if not self._over(job_id)), None)
+        number = len(known)
+        while not found:
+            number += 1
+            try:
+                found = self.call("submit_job", str(job), submit_token=f"{token}-{number}")
+            except (SubmitTokenConflict, SubmitTokenJobDeleted):  # an admin has deleted jobs, so that the count is short
+                continue
+            except (InvalidJobDefinition, InternalError) as error:
+                raise FederationError(f"{self.kit.address} does not take the job: {line(error)}") from error
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._pending_file.write_text(json.dumps({"token": token, "job_id": found}))
+        self._jobs[found] = sites, int(meta["min_clients"])
+        return str(found)
+
+    @property
+    def _pending_file(self) -> Path:
+        return self.work / "pending.json"
+
+    def _pending(self, token: str) -> str | None:
+        """The job that an earlier process submitted, where its result has not been collected: it runs, or it ended well."""
+        if not self._pending_file.is_file():
+            return None
+        pending = json.loads(self._pending_file.read_text())
+        if pending["token"] != token:
+            return None
+        job_id = str(pending["job_id"])
+        try:
+            ended_well = self.call("get_job_meta", job_id)["status"] == COMPLETED
+        except JobNotFound:
+            return None
+        return job_id if ended_well or not self._over(job_id) else None
+
+    def _over(self, job_id: str) -> bool:
+        """Whether the job has ended, or its server has: FLARE calls a job "running" for ever whose server was restarted."""
+        meta = self.call("get_job_meta", job_id)
+        return str(meta["status"]).startswith("FINISHED") or self._lost(meta)
+
+    def _lost(self, meta: dict[str, Any]) -> bool:
+        """Both times are by the server's clock."""
+        started = str(meta.get("start_time") or "")
+        if meta["status"] != "RUNNING" or not started:
+            return False
+        server = self.call("get_system_info").server_info.start_time
+        return float(server) > datetime.fromisoformat(started).timestamp()
+
+    def follow(self, job_id: str) -> Iterator[Event]:
+        shown, seen, last, status = "", -1, time.monotonic(), ""
+        began = time.monotonic()
+        ran = False
+        while not status.startswith("FINISHED"):
+            try:
+                meta = self.call("get_job_meta", job_id, patience_s=self.settings.stall_s)
+            except JobNotFound as error:
+                raise FederationError(f"job {job_id} is not at the server any more; did an admin delete it?") from error
+            status = str(meta["status"])
+            if self._lost(meta):
+                raise JobLost(f"the server was restarted while job {job_id} ran")
+            text = status if status in ("RUNNING", COMPLETED) or status in ENDINGS else self._waiting(job_id, began)
+            if text != shown:
+                yield Event("status", text)
+                shown, last = text, time.monotonic()
+            progress = self._progress(job_id) if status == "RUNNING" else {}
+            ran = ran or bool(progress)
+            for record in progress.get("rounds", []):
+                if record["round"] > seen:
+                    seen, last = record["round"], time.monotonic()
+                    yield Event.of(record)
+                    self._rejoin(job_id, record.get("left_out", {}))
+            if time.monotonic() - last > self.settings.stall_s:
+                self.abort(job_id)
+                raise FederationError(
+                    f"no sign of life from job {job_id} for {self.settings.stall_s:.0f} s, so it was aborted; "
+                    "set FEDSYNTH_STALL_S for longer rounds"
+                )
+            if not status.startswith("FINISHED"):
+                time.sleep(LOOK_S)
+        if status == COMPLETED:
+            return
+        said = f"{ENDINGS.get(status, status)} ({job_id})"
+        if ran and status in BROKEN:
+            raise JobLost(f"{said}; did a site's process die?")
+        raise FederationError(said)
+
+    def _rejoin(self, job_id: str, left_out: dict[str, str]) -> None:
+        """FLARE gives a running job to nobody who comes later: a site whose machine was restarted is back in a new job, from this round on.
+
+        Raises JobLost, once the job is aborted, where a site that was left out is connected and does not work on the job.
+        """
+        gone = [site for site, why in left_out.items() if why in SILENT]
+        back = [site for site in gone if site in self.sites() and self._idle(job_id, site)] if gone else []
+        if back:
+            self.abort(job_id, patience_s=60)  # until it is over: the next one must not find it
+            raise JobLost(f"{', '.join(back)} had gone and is back")
+
+    def _idle(self, job_id: str, site: str) -> bool:
+        """Whether the site says that it does not run the job; one that does not answer has not said so."""
+        try:
+            rows = self.call("get_client_job_status", [site]) or []
+        except (InternalError, NoReply, InvalidTarget):
+            return False
+        said = [row for row in rows if row.get("status") not in ("no_reply", "error")]
+        return bool(said) and all(row.get("job_id") != job_id for row in said)
+
+    def _waiting(self, job_id: str, began: float) -> str:
+        """What a job that has not been started waits for. Aborts it where sites have not come in time."""
+        sites, enough = self._jobs[job_id]
+        missing = sorted(set(sites) - set(self.sites()))
+        if len(sites) - len(missing) >= enough:
+            return "SUBMITTED"
+        if time.monotonic() - began > self.settings.connect_s:
+            self.abort(job_id)
+            raise FederationError(
+                f"not connected: {', '.join(missing)}; {enough} sites are needed and were waited for {self.settings.connect_s:.0f} s. "
+                "Start their FLARE clients, set consortium.quorum, or FEDSYNTH_CONNECT_S to wait longer"
+            )
+        return f"{WAITING} {', '.join(missing)}"
+
+    def _progress(self, job_id: str) -> dict[str, Any]:
+        """What nvflare_jobs/server/run.py tells of a running job; nothing while it starts and ends."""
+        try:
+            found: dict[str, Any] = self.call("show_stats", job_id, "server")["server"][PROGRESS]
+        except (JobNotRunning, JobNotFound, NoReply, InternalError, KeyError, TypeError):
+            return {}
+        return found
+
+    def collect(self, job_id: str, dest: Path) -> Path:
+        part = dest.with_name(f"{dest.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            self.call("download_job_result", job_id, str(part))
+            workspace = part / job_id / "workspace"
+            if not workspace.is_dir():
+                raise FederationError(f"job {job_id} left no result at the server")
+            shutil.rmtree(dest, ignore_errors=True)
+            workspace.rename(dest)
+        except (JobNotDone, JobNotFound) as error:  # for FLARE a job whose server was restarted runs for ever
+            raise FederationError(f"job {job_id} has no result at the server: {line(error)}") from error
+        except (OSError, RuntimeError, InternalError, NoReply) as error:
+            if isinstance(error, FederationError):
+                raise
+            raise FederationError(
+                f"the result of job {job_id} could not be brought to {part.parent}: {line(error)}. It is kept at the server: "
+                "mend that (is the disk full?) and run again; the job is not run again"
+            ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        self._pending_file.unlink(missing_ok=True)
+        return dest
+
+    def abort(self, job_id: str, patience_s: float = ABORT_S) -> None:
+        self.drop()  # the session may be in the middle of a call
+        deadline = time.monotonic() + patience_s
+        while True:
+            with contextlib.suppress(InternalError, JobNotFound):  # it is not running: it starts, it ends, or its server lost it
+                self.call("abort_job", job_id, patience_s=ABORT_S)
+            if self._over(job_id) or time.monotonic() > deadline:
+                break  # an abort while a job is being deployed may be overtaken by its start: then it is asked for again
+            time.sleep(LOOK_S)
+        self._pending_file.unlink(missing_ok=True)

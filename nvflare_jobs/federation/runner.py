@@ -1,0 +1,86 @@
+"""Run one job on whichever federation the environment names."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from fedsynth.settings import Settings
+from nvflare_jobs.federation.interface import LOST, WHOLE, Event, Federation, FederationError, JobLost, explained
+from nvflare_jobs.server import round_log
+
+TRIES = 4  # of a job that is lost again and again before it has done one round more
+
+
+def connect(settings: Settings, work: Path, sites: list[str] | None = None) -> Federation:
+    """The federation that the environment names. `work` is a folder of the caller's own for logs and workspaces.
+
+    `sites` are those for which a `poc` federation is provisioned.
+    """
+    if settings.federation == "simulator":
+        from nvflare_jobs.federation.simulator import Simulator
+
+        return Simulator(settings, work)
+    if settings.federation == "poc":
+        from nvflare_jobs.federation.poc import poc
+
+        return poc(settings, work, sites or [])
+    from nvflare_jobs.federation.provisioned import Provisioned
+
+    assert settings.kit is not None
+    return Provisioned(settings, work, settings.kit)
+
+
+def run(federation: Federation, job: Path, token: str, sites: list[str], dest: Path, on_event: Callable[[Event], None]) -> Path:
+    """Submit, follow and collect one job; the result is collected also where the job failed, so that nothing computed is lost.
+
+    A job that its server lost is submitted again: it goes on from what the server and the sites keep.
+    Ctrl-C and SIGTERM abort the job; anything else that ends this process leaves it running, to be found again by its token.
+    """
+    seen: set[int] = set()
+    shutil.rmtree(dest, ignore_errors=True)
+
+    def show(event: Event) -> None:
+        if event.kind == "round":
+            if event.round in seen:
+                return
+            seen.add(event.round)
+        on_event(event)
+
+    def written(folder: Path) -> None:
+        """Rounds that ended between two looks."""
+        for record in round_log.read(folder / round_log.ROUNDS):
+            show(Event.of(record))
+
+    left, before = TRIES, 0
+    while True:
+        left, before = (left - 1 if len(seen) == before else TRIES - 1), len(seen)
+        job_id = federation.submit(job, token, sites)
+        show(Event("job", job_id))
+        try:
+            for event in federation.follow(job_id):
+                show(event)
+            break
+        except (KeyboardInterrupt, SystemExit):
+            federation.abort(job_id)
+            raise
+        except FederationError as error:
+            with suppress(FederationError):  # it may not have come so far as to have a result
+                federation.collect(job_id, dest)
+            written(dest)
+            if round_log.is_complete(dest):
+                show(Event("status", f"{WHOLE}, though {error}"))
+                break
+            refusal, words = round_log.refused(dest), federation.words(job_id)
+            said = refusal or explained(str(error), dest)
+            said += f" ({words})" if words and words not in said else ""
+            if refusal or not left or not isinstance(error, JobLost):
+                raise FederationError(said) from error
+            show(Event("status", f"{LOST}: {said}; it is submitted again and goes on from what is kept"))
+            shutil.rmtree(dest, ignore_errors=True)
+    if not dest.is_dir():
+        federation.collect(job_id, dest)
+    written(dest)
+    return dest

@@ -1,0 +1,181 @@
+"""NVFLARE's simulator: every site a process of this machine, one job at a time in a process session of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from fedsynth import processes
+from fedsynth.settings import Settings
+from nvflare_jobs.federation.interface import Event, Federation, FederationError, JobLost, reason
+from nvflare_jobs.server import round_log
+
+LOOK_S = 2.0  # seconds between two looks at the sites' processes
+RUNNING = "running"  # of a site's state: nvflare_jobs/site/site.py
+MARK = "FEDSYNTH_RUN"  # in the environment of every process of a run, so that none is missed when it ends
+
+
+class Simulator(Federation):
+    """NVFLARE's simulator in a process session of its own, each site a process of it.
+
+    SimEnv, FLARE's own front end, blocks, cannot abort and hangs for ever when a site's process dies hard; so this watches the
+    processes and the logs itself and ends the whole tree on any failure.
+    """
+
+    def __init__(self, settings: Settings, work: Path):
+        self.settings = settings
+        self.work = work.resolve()
+        self._runs: dict[str, _Run] = {}
+
+    def sites(self) -> None:
+        return None
+
+    def submit(self, job: Path, token: str, sites: list[str]) -> str:
+        if token in self._runs and self._runs[token].process.poll() is None:
+            return token
+        # The simulator joins its command line as text and splits it again: no blank may be in a path.
+        if any(c.isspace() for c in str(self.work)):
+            raise FederationError(f"the simulator cannot work in a folder with blanks in its name: {self.work}")
+        self._runs[token] = _Run.start(self.settings, job, self.work / token, sites)
+        return token
+
+    def follow(self, job_id: str) -> Iterator[Event]:
+        run = self._runs[job_id]
+        try:
+            yield Event("status", "RUNNING")
+            yield from run.watch(self.settings.stall_s)
+            yield Event("status", "FINISHED:COMPLETED")
+        except BaseException:
+            run.kill()
+            raise
+
+    def collect(self, job_id: str, dest: Path) -> Path:
+        source = self._runs[job_id].server
+        if not source.is_dir():
+            raise FederationError(f"job {job_id} left no result; its log is {self._runs[job_id].log}")
+        shutil.rmtree(dest, ignore_errors=True)
+        shutil.copytree(source, dest)
+        return dest
+
+    def words(self, job_id: str) -> str:
+        return reason(self._runs[job_id].logged(), own=True)
+
+    def abort(self, job_id: str) -> None:
+        self._runs[job_id].kill()
+
+    def close(self) -> None:
+        for run in self._runs.values():
+            run.kill()
+
+
+class _Run:
+    """One simulator process, its site processes, its log and its round file."""
+
+    def __init__(self, process: subprocess.Popen, mark: str, folder: Path, sites: list[str], enough: int, state: Path):
+        self.process, self.mark, self.sites, self.enough = process, mark, sites, enough
+        self.state, self.dead = state, ""
+        self.log = folder / "log.txt"
+        self.workspace = folder / "workspace"
+        self.server = self.workspace / "server" / "simulate_job"
+        self._workers: dict[str, psutil.Process] = {}
+        self._missed: dict[str, float] = {}
+
+    @classmethod
+    def start(cls, settings: Settings, job: Path, folder: Path, sites: list[str]) -> _Run:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        mark = uuid.uuid4().hex
+        threads = processes.threads(len(sites))
+        place = {MARK: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
+        env = os.environ | place | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+        module = "nvflare.private.fed.app.simulator.simulator"
+        command = [sys.executable, "-m", module, str(job), "-w", str(folder / "workspace"), "-c", ",".join(sites), "-t", str(len(sites))]
+        with (folder / "log.txt").open("wb") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, start_new_session=True, cwd=folder
+            )
+        return cls(process, mark, folder, sites, json.loads((job / "meta.json").read_text())["min_clients"], settings.state)
+
+    def watch(self, stall_s: float) -> Iterator[Event]:
+        seen, size, last, looked = 0, 0, time.monotonic(), 0.0
+        while True:
+            code = self.process.poll()
+            events = self._rounds(seen)
+            yield from events
+            seen += len(events)
+            grown = sum(p.stat().st_size for p in self._logs())
+            if events or grown != size:
+                size, last = grown, time.monotonic()
+            if code is not None:
+                break
+            # asking for processes reads all of /proc: seldom enough not to cost the sites' time
+            if time.monotonic() - looked > LOOK_S and (looked := time.monotonic()) and (dead := self._dead_site()):
+                said = f"{self._raised() or f'site {dead} died (its process is gone)'}; the job was ended ({self.log})"
+                self.dead = dead
+                raise JobLost(said) if self.enough < len(self.sites) else FederationError(said)
+            if time.monotonic() - last > stall_s:
+                raise FederationError(
+                    f"no sign of life for {stall_s:.0f} s, so the job was ended; set FEDSYNTH_STALL_S for longer ones ({self.log})"
+                )
+            time.sleep(0.3)
+        if not round_log.is_complete(self.server):
+            raise FederationError(f"{self._raised() or f'the simulator ended with exit code {code}'} ({self.log})")
+
+    def _logs(self) -> list[Path]:
+        return [self.log, *self.workspace.glob("*/log.txt"), *self.workspace.glob("*/*/log.txt")]
+
+    def _rounds(self, seen: int) -> list[Event]:
+        return [Event.of(record) for record in round_log.read(self.server / round_log.ROUNDS)[seen:]]
+
+    def _dead_site(self) -> str:
+        """A site's process that is gone while the simulator still waits for it; it would wait for ever."""
+        for child in psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []:
+            if child.pid not in {w.pid for w in self._workers.values()}:
+                self._note(child)
+        done = any("END_RUN" in line or "End the Simulator run" in line for line in _tail(self.log))
+        for site, worker in self._workers.items():
+            gone = not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+            since = self._missed.setdefault(site, time.monotonic()) if gone else time.monotonic()
+            # At the end of a good run the sites leave first: only one that leaves long before the server is done has died.
+            if gone and time.monotonic() - since > (15 if done else 3):
+                return site
+        return ""
+
+    def _note(self, child: psutil.Process) -> None:
+        try:
+            command = child.cmdline()
+        except psutil.Error:
+            return
+        if any("simulator_worker" in part for part in command) and "--client" in command:
+            self._workers[command[command.index("--client") + 1]] = child
+
+    def _raised(self) -> str:
+        """The most telling error that a site's script or the server wrote down, in one line."""
+        return reason(self.logged())
+
+    def logged(self) -> str:
+        return "\n".join(path.read_text(errors="replace") for path in self._logs())
+
+    def kill(self) -> None:
+        """End every process of the run: those that carry its mark, wherever they were started."""
+        running = self.process.poll() is None
+        processes.end(MARK, self.mark)
+        self.process.poll()
+        for site in self.sites if running else []:
+            if site != self.dead:  # these did not die of themselves, and the next job shall not count it
+                shutil.rmtree(self.state / site / RUNNING, ignore_errors=True)
+
+
+def _tail(path: Path, size: int = 4000) -> list[str]:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read().decode(errors="replace").splitlines()

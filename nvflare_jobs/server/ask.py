@@ -1,0 +1,58 @@
+"""One question to every site, and their answers."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from nvflare.app_common.abstract.fl_model import FLModel
+from nvflare.app_common.workflows.model_controller import ModelController
+from safetensors.numpy import load_file
+
+from fedsynth.hospital.failures import FAILURES
+from nvflare_jobs.server import round_log
+from nvflare_jobs.server.run import Progress, config_dir, present, question, refuse, run_dir
+
+ANSWERS = "answers.json"
+
+
+class Ask(Progress, ModelController):
+    """Ask every site one question and keep the answers: one task, with the arrays of `payload` as its data.
+
+    The answers of `quorum` sites are enough where the others let it wait for more than `grace_s` seconds.
+    """
+
+    def __init__(self, sites: list[str], quorum: int, grace_s: int, payload: str = "payload.safetensors"):
+        super().__init__(persistor_id="", task_check_period=0.1)
+        self.sites, self.quorum, self.grace_s = sites, quorum, grace_s
+        self.payload = payload
+        self.answers: dict[str, dict[str, Any]] = {}
+
+    def run(self) -> None:
+        targets = present(self, self.sites, self.quorum)
+        model = FLModel(params=load_file(config_dir(self.fl_ctx) / self.payload), current_round=0, total_rounds=1)
+        model.meta = {"job": question(self.fl_ctx)}
+        self.broadcast_model(model, targets=targets, min_responses=min(self.quorum, len(targets)),
+                             wait_time_after_min_received=self.grace_s, blocking=False, callback=self._take)  # fmt: skip
+        while self.get_num_standing_tasks() and not self.abort_signal.triggered:
+            time.sleep(self._task_check_period)
+        if self.abort_signal.triggered:
+            return
+        good = [site for site, answer in self.answers.items() if "answer" in answer]
+        for site in self.sites:
+            silent = "no answer within the time of grace" if site in targets else "not connected"
+            self.answers.setdefault(site, {"failed": silent})
+        if len(good) < self.quorum:
+            reasons = [f"site {site}: {a['failed']}" for site, a in sorted(self.answers.items()) if "failed" in a]
+            refuse(self.fl_ctx, f"{len(good)} of {len(self.sites)} sites answered, {self.quorum} are needed: {'; '.join(reasons)}")
+        (run_dir(self.fl_ctx) / ANSWERS).write_text(json.dumps(dict(sorted(self.answers.items()))))
+        round_log.complete(run_dir(self.fl_ctx))
+
+    def _take(self, result: FLModel) -> None:
+        site, failure = result.meta["client_name"], result.meta.get("failed")
+        words = {"failed": FAILURES.get(failure, FAILURES["error"])} if failure else {"answer": result.meta["answer"]}
+        self.answers[site] = words
+
+    def progress(self) -> dict[str, Any]:
+        return {"answered": sorted(self.answers)}

@@ -1,0 +1,35 @@
+"""The global model of a training, which outlives its job."""
+
+from __future__ import annotations
+
+import numpy as np
+from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.abstract.model import ModelLearnable, ModelLearnableKey, make_model_learnable
+from nvflare.app_common.abstract.model_persistor import ModelPersistor
+from safetensors.numpy import load_file, save_file
+
+from nvflare_jobs.server.run import config_dir, run_dir
+from nvflare_jobs.server.saved import GLOBAL, Kept
+
+
+class Arrays(ModelPersistor):
+    """The global model as a safetensors file: `initial` of the job, or what an earlier job of the same training (`key`) has come to."""
+
+    def __init__(self, key: str = "", initial: str = "initial.safetensors"):
+        super().__init__()
+        self.key, self.initial = key, initial
+        self.done = 0  # rounds of this training, in earlier jobs and in this one
+
+    def load_model(self, fl_ctx: FLContext) -> ModelLearnable:
+        self.kept = Kept(fl_ctx, self.key)
+        self.done = self.kept.restore(run_dir(fl_ctx))
+        path = run_dir(fl_ctx) / GLOBAL if self.done else config_dir(fl_ctx) / self.initial
+        return make_model_learnable(weights=load_file(path), meta_props={})
+
+    def save_model(self, model: ModelLearnable, fl_ctx: FLContext) -> None:
+        arrays = {name: np.ascontiguousarray(a) for name, a in model[ModelLearnableKey.WEIGHTS].items()}
+        path, number = run_dir(fl_ctx) / GLOBAL, fl_ctx.get_prop("current_round")
+        save_file(arrays, path.with_suffix(".part"), metadata={"round": str(number)})
+        path.with_suffix(".part").replace(path)
+        self.kept.save(run_dir(fl_ctx))
+        self.done = number + 1

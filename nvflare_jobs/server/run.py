@@ -1,0 +1,61 @@
+"""The run of one job at the server: its question, its folders, its progress, and how it is ended for a reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nvflare.apis.fl_context import FLContext
+from nvflare.widgets.info_collector import InfoCollector
+
+from nvflare_jobs.server import round_log
+
+PROGRESS = "fedsynth"  # the group of our numbers in FLARE's statistics of a job
+
+
+SHOWN = 50  # of the rounds, in one look at the progress of a job: those before have been seen, or come with the result
+
+
+class Progress:
+    """Answers FLARE's question for a job's statistics: rounds and answers so far, which a centre with the right `view` may see live."""
+
+    def progress(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        super().handle_event(event_type, fl_ctx)  # type: ignore[misc]
+        if event_type == InfoCollector.EVENT_TYPE_GET_STATS:
+            collector = fl_ctx.get_prop(InfoCollector.CTX_KEY_STATS_COLLECTOR, None)
+            if collector is not None:
+                collector.set_info(PROGRESS, self.progress())
+
+
+def present(controller: Any, sites: list[str], quorum: int) -> list[str]:
+    """Those of `sites` that are connected now. Raises RuntimeError naming the others where they are fewer than `quorum`."""
+    connected = {client.name for client in controller.engine.get_clients()}
+    found = [site for site in sites if site in connected]
+    if len(found) < quorum:
+        missing = ", ".join(site for site in sites if site not in connected)
+        refuse(controller.fl_ctx, f"{len(found)} of {len(sites)} sites are connected, {quorum} are needed; not there: {missing}")
+    return found
+
+
+def refuse(fl_ctx: FLContext, why: str) -> None:
+    """End the job for a reason that the centre finds in its result. Raises RuntimeError."""
+    round_log.refuse(run_dir(fl_ctx), why)
+    raise RuntimeError(why)
+
+
+def question(fl_ctx: FLContext) -> dict[str, Any]:
+    """What the job is about; it goes to the sites with the task."""
+    found: dict[str, Any] = json.loads((config_dir(fl_ctx) / "job.json").read_text())
+    return found
+
+
+def run_dir(fl_ctx: FLContext) -> Path:
+    return Path(fl_ctx.get_engine().get_workspace().get_run_dir(fl_ctx.get_job_id()))
+
+
+def config_dir(fl_ctx: FLContext) -> Path:
+    return Path(fl_ctx.get_engine().get_workspace().get_app_config_dir(fl_ctx.get_job_id()))

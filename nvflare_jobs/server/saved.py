@@ -1,0 +1,66 @@
+"""What the server keeps of a training, so that one that lost its server, or was ended, goes on from its last round.
+
+FLARE itself resumes nothing: a job whose server died stays "running" for ever. The files lie outside of the job's workspace, in the folder
+that FEDSYNTH_STATE names in the server's environment, and belong to the *training* (its `key`), not to the job: the next job of the same
+training finds them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from nvflare.apis.fl_context import FLContext
+from safetensors import SafetensorError, safe_open
+
+from nvflare_jobs.server import round_log
+
+GLOBAL = "global.safetensors"
+BESIDE = "beside.safetensors"  # what an algorithm keeps beside it (fedsynth/algorithms: beside)
+
+
+class Kept:
+    """The kept files of the training `key`; nothing is kept of a job without one."""
+
+    def __init__(self, fl_ctx: FLContext, key: str):
+        root = os.environ.get("FEDSYNTH_STATE") or Path(fl_ctx.get_engine().get_workspace().get_root_dir()) / "fedsynth"
+        self.folder = Path(root) / "server" / "train" / key if key else None
+
+    def restore(self, run_dir: Path) -> int:
+        """Bring what is kept into a new job's run folder. Returns the number of rounds that are done, 0 where there is nothing."""
+        done = self._done()
+        if done and self.folder:
+            for name in (GLOBAL, BESIDE):
+                if (self.folder / name).is_file():
+                    shutil.copy(self.folder / name, run_dir / name)
+            earlier = [record for record in round_log.read(self.folder / round_log.ROUNDS) if record["round"] < done]
+            (run_dir / round_log.ROUNDS).write_text("".join(json.dumps(record) + "\n" for record in earlier))
+        return done
+
+    def _done(self) -> int:
+        if not self.folder or not (self.folder / GLOBAL).is_file():
+            return 0
+        try:
+            with safe_open(self.folder / GLOBAL, "np") as file:
+                return int(file.metadata()["round"]) + 1
+        except SafetensorError:
+            return 0  # of another version, or from a disk that failed: the training starts afresh
+
+    def save(self, run_dir: Path) -> None:
+        """After each round. The parameters come last: they say which round is done."""
+        if not self.folder:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in (round_log.ROUNDS, BESIDE, GLOBAL):
+            if name == BESIDE and not (run_dir / name).is_file():
+                continue
+            part = self.folder / f"{name}.part"
+            shutil.copy(run_dir / name, part)
+            part.replace(self.folder / name)
+
+    def forget(self) -> None:
+        """The training is done."""
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""TODO nvflare_jobs.source."""

@@ -1,0 +1,70 @@
+"""The stage `source`: what the sites' images look like now, so that DVC sees when they have changed. They lie outside of the project.
+
+In simulation the source's files are looked at here; in a federation every site is asked for the digest of what it has ingested.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from fedsynth import params as configuration
+from fedsynth.data import outputs
+from fedsynth.errors import UserError
+from fedsynth.settings import Settings, quiet
+
+if TYPE_CHECKING:
+    from fedsynth.params import Params
+
+
+def stage(params: Params, settings: Settings) -> None:
+    path = settings.root / "data" / "source.json"
+    given(params, settings)
+    if settings.simulation:
+        from fedsynth.stages import ingest
+
+        ingest.look(params, path)
+        return
+    from nvflare_jobs.centre import build_question, jobs, program
+
+    sites = program.expected(params, settings)
+    job = build_question.ask(settings.root / ".work/jobs/source-job", "validate", "source", sites, params.consortium,
+                    {"params": program.public(params), "look": True}, quorum=1, thin=settings.thin)  # fmt: skip
+    found = jobs.ask("source", job, sites, settings)
+    outputs.write(path, {"source": "sites", "digests": {s: found[s].get("answer", {}).get("digest") or "none" for s in sites}})
+
+
+def given(params: Params, settings: Settings) -> None:
+    """What the set that `sample.given` names looks like now, at the centre: models draw again where that changes."""
+    named = params.sample.given
+    if isinstance(named, str):
+        from pathlib import Path
+
+        from fedsynth.data import manifest
+
+        fingerprint = manifest.digest(manifest.read(Path(named)))
+    else:
+        fingerprint = named.build(image=params.image.sourced, seed=params.seed).fingerprint() if named else ""
+    outputs.write(settings.root / "data" / "given.json", {"fingerprint": fingerprint})
+
+
+def main() -> None:
+    """FLARE is imported only where a job is run: this looks at each start, also where nothing has changed."""
+    quiet()
+    if os.environ.get("FEDSYNTH_FEDERATION") == "production":
+        from nvflare_jobs.centre import program
+
+        program.main(stage)
+        return
+    try:
+        settings = Settings.read()
+        os.chdir(settings.root)
+        stage(configuration.load(), settings)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
