@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from fedsynth.processes import OWNER
 MARK = "FEDSYNTH_FLOW"  # in the environment of every process that this flow starts
 RAN, RESTORED, UNCHANGED = "ran", "restored", "unchanged"
 ENDED = "ended with the run"
+LOGS = Path(".work") / "logs"  # all that each stage printed the last time
+RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning)\b.*")  # the last line of a traceback
 
 
 class StageFailed(RuntimeError):
@@ -53,6 +56,18 @@ def stale(root: Path, stages: dict[str, list[str]]) -> tuple[set[str], set[str]]
     return changed, outward
 
 
+def reason_of(lines: list[str]) -> str:
+    """Why a stage failed, from what it printed: its own error, which may have several lines, or else the last line of a traceback.
+
+    DVC adds an error of its own, which says no more than that the command failed.
+    """
+    said = [line for line in lines if not (line.startswith("ERROR: ") and "failed to run: " in line)]
+    first = next((n for n, line in enumerate(said) if line.lower().startswith(("error:", "federation error:"))), None)
+    if first is not None:
+        return "\n".join(said[first:]).rstrip()
+    return next((line for line in reversed(said) if RAISED.match(line)), "")
+
+
 class Runner:
     """Runs stages with `dvc repro --single-item`, each in a process group; `stop` ends them all, with the federations that they started."""
 
@@ -86,24 +101,27 @@ class Runner:
             process = subprocess.Popen(command, cwd=self.root, env=env, text=True, errors="replace", stdin=subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
             self._groups.add(process.pid)
-        outcome, errors = UNCHANGED, []
+        outcome, lines = UNCHANGED, []
         assert process.stdout is not None
-        for line in map(str.rstrip, process.stdout):
-            if line.startswith("Running stage "):
-                outcome = RAN
-            elif "is cached - skipping run" in line:
-                outcome = RESTORED
-            if errors or line.lower().startswith(("error:", "federation error:")):
-                errors.append(line)
-            on_line(line)
+        path = self.root / LOGS / f"{stage}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8") as log:
+            for line in map(str.rstrip, process.stdout):
+                log.write(f"{line}\n")
+                if line.startswith("Running stage "):
+                    outcome = RAN
+                elif "is cached - skipping run" in line:
+                    outcome = RESTORED
+                lines.append(line)
+                on_line(line)
         code = process.wait()
         with self._lock:
             self._groups.discard(process.pid)
         if code != 0:
             if self.stopping.is_set():
                 raise StageFailed(f"{stage}: {ENDED}", retry=False)
-            reason = "\n".join(e for e in errors if "failed to run: " not in e) or f"dvc ended with exit code {code}"
-            raise StageFailed(f"{stage}: {reason}", retry=reason.startswith("federation error:"))
+            reason = reason_of(lines) or f"dvc ended with exit code {code}"
+            raise StageFailed(f"{stage}: {reason}\n  log: {path}", retry=reason.startswith("federation error:"))
         return outcome
 
     def stop(self, patience_s: float = 20) -> None:

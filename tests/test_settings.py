@@ -100,7 +100,7 @@ def test_what_holds_no_secret_is_shown_as_it_is(plain):
         ("https://host/mlflow?token={}#top", "https://host/mlflow?token=***#top"),
         ("https://host/?api_key={}&access_token={}&x=1", "https://host/?api_key=***&access_token=***&x=1"),
         ("https://bucket.host/x?X-Amz-Signature={}&X-Amz-Credential={}", "https://bucket.host/x?X-Amz-Signature=***&X-Amz-Credential=***"),
-        ("postgresql://me:{}host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:{}@@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a/{}@host/db", "postgresql://me:***@host/db"),
         ("postgresql://:{}@host/db", "postgresql://:***@host/db"),
         ("https://{}@host/repository.git", "https://***@host/repository.git"),

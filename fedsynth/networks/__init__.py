@@ -1,1 +1,1 @@
-"""TODO fedsynth.networks."""
+"""Blocks, optimiser and imports that families and downstream networks share."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,7 +25,7 @@ class Image(Strict):
     image is given, see `tells_label`.
     """
 
-    size: tuple[int, ...]
+    size: tuple[Annotated[int, Field(ge=1)], ...]
     channels: dict[str, Literal["image", "mask"]]  # in the order of the array
     given: list[str] = Field(default_factory=list)
     aside: list[str] = Field(default_factory=list)  # neither given nor generated: a synthetic image has those of the image that was given
@@ -40,6 +40,8 @@ class Image(Strict):
     def _consistent(self) -> Image:
         if len(self.size) not in (2, 3):
             raise ValueError(f"size must be [H, W] or [D, H, W], not {list(self.size)}")
+        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError(f"percentiles must be two numbers from 0 to 100, the lower first, not {list(self.percentiles)}")
         if list(self.channels) != self.images + self.masks:
             raise ValueError(f"name the image channels before the mask channels, not {list(self.channels)}")
         if not self.images:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from fedsynth.params.block import Block, Strict
 
 # Algorithms that need of the sites' differences no more than their mean: with `encryption` the server sees nothing else.
 MEANS_ONLY = ("FedAvg", "FedProx", "FedOpt")
+Rate = Annotated[float, Field(gt=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Training(Strict):
     rounds: int = Field(ge=1)
     epochs: float = Field(1, gt=0)  # local epochs in a round; 0.5 is half of the site's images
     batch: int = Field(16, ge=1)
-    lr: float | dict[str, float] = 2e-3  # for all players, or for each by name
+    lr: Rate | dict[str, Rate] = 2e-3  # for all players, or for each by name
     lr_end: float = Field(0.1, ge=0, le=1)  # the learning rate falls on a cosine to this share of it over the whole run
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
-    clip: float | None = 1.0  # norm of the gradient
-    ema: float | None = None  # decay per step of the averaged weights
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float | None = Field(1.0, ge=0)  # norm of the gradient
+    ema: Decay | None = None  # decay per step of the averaged weights
     flip: list[int] = Field(default_factory=list)  # spatial axes along which images may be mirrored
     bf16: bool = False  # autocast; faster only where a site's processor has instructions for it: docs/decisions/0002
 

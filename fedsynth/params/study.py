@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from fedsynth.params import gates
 from fedsynth.params.block import Block, Strict
+
+Images = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0)]
 
 
 class Consortium(Strict):
@@ -31,7 +34,7 @@ class Split(Strict):
 
 
 class Expectations(Strict):
-    min_images: dict[Literal["train", "val", "test"], int] = Field(default={"train": 5, "test": 3})  # per class and split
+    min_images: dict[Literal["train", "val", "test"], Images] = Field(default={"train": 5, "test": 3})  # per class and split
     every_class: bool = True  # False: a site may have no image at all of some classes
     max_resolution_loss: float | None = Field(None, ge=1)  # warn where an axis was reduced by more than this factor
     max_spacing_ratio: float | None = Field(1.5, ge=1)  # warn where an axis' spacing is more than this factor off the set's median
@@ -40,7 +43,7 @@ class Expectations(Strict):
 
 class Sample(Strict):
     images: int = Field(300, ge=1)  # in the synthetic set, classes in the shares of `balance`
-    balance: Literal["uniform"] | dict[str, float] = "uniform"
+    balance: Literal["uniform"] | dict[str, Share] = "uniform"
     batch: int = Field(100, ge=1)
     given: Block | str | None = None  # where image.given names channels: a source at the centre that has them, or the folder of a set
     exporters: dict[str, Block] = Field(default_factory=dict)

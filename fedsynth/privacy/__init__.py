@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fedsynth.errors import UserError
+from fedsynth.privacy.errors import PrivacyError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from fedsynth.params import Training
     from fedsynth.privacy.noise import Spending
 
-
-class PrivacyError(UserError):
-    """No such privacy can be had: a budget that makes no sense or is spent, a family whose loss does not allow it."""
+__all__ = ["Mechanism", "PrivacyError"]
 
 
 class Mechanism(ABC):

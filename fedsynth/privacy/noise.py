@@ -15,7 +15,7 @@ from opacus.accountants.analysis import rdp
 from opacus.optimizers import DPOptimizer
 from torch.optim import Optimizer
 
-from fedsynth.privacy import PrivacyError
+from fedsynth.privacy.errors import PrivacyError
 
 ORDERS = [*RDPAccountant.DEFAULT_ALPHAS, 72, 96, 128, 192, 256, 512]  # more than Opacus has: of use where epsilon is small
 ACCOUNTANTS = ("rdp", "prv")

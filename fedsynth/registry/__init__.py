@@ -1,1 +1,1 @@
-"""TODO fedsynth.registry."""
+"""MLflow: runs while they go, models as versions, and which version is in use."""

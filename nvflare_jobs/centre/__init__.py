@@ -1,1 +1,1 @@
-"""TODO nvflare_jobs.centre."""
+"""What the centre calls: a stage as a program, the folder of its job, its events, and the rows that come back."""

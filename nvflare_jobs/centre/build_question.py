@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedsynth.params import Consortium
-from nvflare_jobs.centre.job_folder import _job, export
+from nvflare_jobs.centre.job_folder import export, new_job
 from nvflare_jobs.server.ask import Ask
 
 
@@ -16,7 +16,7 @@ def ask(folder: Path, kind: str, name: str, sites: list[str], consortium: Consor
         payload: dict[str, np.ndarray] | None = None, quorum: int | None = None, thin: bool = True) -> Path:  # fmt: skip
     """A job that asks every site one question (`kind`: whose client.py answers). Returns the job's folder."""
     quorum = quorum or consortium.enough(sites)
-    job = _job(name, quorum)
+    job = new_job(name, quorum)
     job.to_server(Ask(sites=sites, quorum=quorum, grace_s=consortium.grace_s))
     # FLARE sends no empty model: a question without arrays carries one number
     return export(job, folder, sites, kind, config, {"payload.safetensors": payload or {"none": np.zeros(1, np.float32)}}, thin)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedsynth.params import Consortium
-from nvflare_jobs.centre.job_folder import _job, export
+from nvflare_jobs.centre.job_folder import export, new_job
 from nvflare_jobs.server.aggregator import Aggregate
 from nvflare_jobs.server.controller import Rounds
 from nvflare_jobs.server.persistor import Arrays
@@ -20,7 +20,7 @@ def train(folder: Path, name: str, sites: list[str], consortium: Consortium, con
           compression: dict[str, Any] | None = None) -> Path:  # fmt: skip
     """A job of `rounds` rounds; `initial` are the global parameters that a new training starts from. Returns the job's folder."""
     quorum = consortium.enough(sites)
-    job = _job(name, quorum)
+    job = new_job(name, quorum)
     persistor_id = job.to_server(Arrays(key=f"{config['name']}-{config['key']}" if "key" in config else ""), id="persistor")
     encryption = config.get("model", {}).get("encryption")
     coding = json.dumps(compression) if compression and any(compression.values()) else ""

@@ -13,10 +13,9 @@ from nvflare.job_config.api import FedJob
 from nvflare.job_config.script_runner import FrameworkType, ScriptRunner
 from safetensors.numpy import save_file
 
-from nvflare_jobs.site.installed import Installed
+from nvflare_jobs.site.installed import EXCHANGE, Installed
 
 CLIENT, CONFIG = "client.py", "job.json"
-EXCHANGE = "nvflare_jobs.exchange.client.Exchange"  # what answers the centre's calls at a site
 # The defaults poll each 2 s and 0.5 s, which is most of an empty round.
 FAST_SERVER = {"server": {"task_request_interval": 0.1}}
 FAST_CLIENT = {"default_task_fetch_interval": 0.1}
@@ -35,7 +34,7 @@ def _token(job: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _job(name: str, quorum: int) -> FedJob:
+def new_job(name: str, quorum: int) -> FedJob:
     job = FedJob(name=name, min_clients=quorum)
     job.set_app_packages(["fedsynth", "nvflare_jobs"])  # installed at every site; only the thin client travels
     job.to_server(FAST_SERVER)
@@ -51,10 +50,10 @@ def export(job: FedJob, folder: Path, sites: list[str], kind: str, config: dict[
     """
     script = Path(__file__).parents[1] / kind / CLIENT
     job.to_clients(ScriptRunner(script=str(script), framework=FrameworkType.NUMPY) if thin else Installed(Path(kind).name))
-    return _write(job, folder, sites, kind, config, files, thin)
+    return write(job, folder, sites, kind, config, files, thin)
 
 
-def _write(job: FedJob, folder: Path, sites: list[str], kind: str, config: dict[str, Any], files: dict[str, dict[str, np.ndarray]],
+def write(job: FedJob, folder: Path, sites: list[str], kind: str, config: dict[str, Any], files: dict[str, dict[str, np.ndarray]],
            thin: bool) -> Path:  # fmt: skip
     script = Path(__file__).parents[1] / kind / CLIENT
     shutil.rmtree(folder, ignore_errors=True)

@@ -9,8 +9,7 @@ from typing import Any
 from fedsynth.data import outputs
 from fedsynth.params import Params
 from fedsynth.settings import Settings
-from nvflare_jobs.centre import build_question
-from nvflare_jobs.centre.jobs import ask
+from nvflare_jobs.centre import build_question, jobs
 from nvflare_jobs.centre.program import public, validated
 
 
@@ -30,7 +29,7 @@ def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict
     folder = settings.root / ".work" / "jobs" / f"{stage.replace('@', '-')}-job"
     fitted = time.monotonic() - started
     job = build_question.ask(folder, kind, stage.replace("@", "_"), sites, params.consortium, config, payload, thin=settings.thin)
-    found = ask(stage, job, sites, settings)
+    found = jobs.ask(stage, job, sites, settings)
     answers = {site: found[site]["answer"] for site in sites if "answer" in found[site]}
     seconds = {"centre": round(fitted, 1)} | {site: answer["seconds"] for site, answer in answers.items()}
     left_out = {site: found[site]["failed"] for site in sites if site not in answers}

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth.params import Params, Training
-from nvflare_jobs.centre import build_exchange
+from fedsynth.params import Consortium, Params, Training
+from nvflare_jobs.centre.job_folder import FAST_CLIENT, FAST_SERVER, INLINE, write
 
 
 def prepare(folder: Path, params: Params, name: str, config: dict[str, Any], initial: dict[str, np.ndarray],
@@ -21,9 +21,24 @@ def prepare(folder: Path, params: Params, name: str, config: dict[str, Any], ini
     totals = {site: float(sum(images[site])) for site in sites}
     counts_as = totals if algorithm.weighting == "images" else dict.fromkeys(sites, 1.0)
     more = {"steps": steps(model.training, list(totals.values())), "centre": {"images": totals, "weights": counts_as, "shares": images}}
-    return build_exchange.exchange(folder, f"train_{name}", sites, params.consortium, config | more, algorithm.call_s, initial, thin)
+    return build(folder, f"train_{name}", sites, params.consortium, config | more, algorithm.call_s, initial, thin)
 
 
 def steps(training: Training, images: list[float]) -> int:
     """Of a round: `epochs` over as many images as a site has on the average."""
     return max(1, math.ceil(training.epochs * sum(images) / len(images) / training.batch))
+
+
+def build(folder: Path, name: str, sites: list[str], consortium: Consortium, config: dict[str, Any], call_s: float,
+             initial: dict[str, np.ndarray], thin: bool = True) -> Path:  # fmt: skip
+    """A job in which the centre asks all sites at every step; `initial` is what it begins with. Returns the job's folder."""
+    from nvflare.collab import CollabRecipe
+
+    from nvflare_jobs.exchange.client import Exchange
+    from nvflare_jobs.exchange.server import Centre
+
+    centre = Centre(sites=sites, call_s=call_s, begin_s=max(call_s, consortium.grace_s))
+    job = CollabRecipe(name, server=centre, client=Exchange(), min_clients=len(sites)).finalize()
+    job.to_server(FAST_SERVER | INLINE)
+    job.to_clients(FAST_CLIENT | INLINE)
+    return write(job, folder, sites, "exchange", config, {"initial.safetensors": initial}, thin)

@@ -1,1 +1,1 @@
-"""TODO nvflare_jobs.federation."""
+"""The three modes behind one interface: simulator, poc and production."""

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from fedsynth import processes
-from nvflare_jobs.centre.job_folder import EXCHANGE
+from nvflare_jobs.site.installed import EXCHANGE
 
 MARK = "FEDSYNTH_LOCAL"  # in the environment of every process of a system, so that none is missed when it ends
 SERVER, ADMIN = "localhost", "lead@centre.org"  # FLARE binds loopback alone for a server of this name, and all addresses for any other

@@ -7,6 +7,7 @@ from pathlib import Path
 from nvflare.app_common.executors.client_api_executor import ClientAPIExecutor, ExecutionMode
 from nvflare.client.config import ExchangeFormat, TransferType
 
+EXCHANGE = "nvflare_jobs.exchange.client.Exchange"  # what answers the centre's calls at a site
 KINDS = ("validate", "train", "reference", "score")
 
 

@@ -1,1 +1,1 @@
-"""TODO nvflare_jobs.source."""
+"""The stage `source`: what lies outside of the graph, looked at each time."""

@@ -1,6 +1,8 @@
-"""The stage `source`: what the sites' images look like now, so that DVC sees when they have changed. They lie outside of the project.
+"""The stage `source`, which always runs: params.yaml is checked whole, and what lies outside of DVC's graph is written down.
 
-In simulation the source's files are looked at here; in a federation every site is asked for the digest of what it has ingested.
+That is, for each stage, its code, its values of params.yaml and where it runs (fedsynth/stages/inputs.py); and what the sites' images
+look like now. In simulation the source's files are looked at here; in a federation every site is asked for the digest of what it has
+ingested.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from fedsynth import params as configuration
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
 from fedsynth.settings import Settings, quiet
+from fedsynth.stages import inputs
 
 if TYPE_CHECKING:
     from fedsynth.params import Params
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 def stage(params: Params, settings: Settings) -> None:
     path = settings.root / "data" / "source.json"
+    inputs.write(settings.root, params, settings)
     given(params, settings)
     if settings.simulation:
         from fedsynth.stages import ingest

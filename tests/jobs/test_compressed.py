@@ -14,7 +14,7 @@ from fedsynth.compression.topk import TopK
 from fedsynth.hospital.outgoing import LeakError, leave_coded
 from fedsynth.training.coding import encode
 from nvflare_jobs.server import aggregator as aggregating
-from nvflare_jobs.server import round_log
+from nvflare_jobs.server import round_log, run
 from nvflare_jobs.server.aggregator import Aggregate
 from nvflare_jobs.site.site import Site
 from nvflare_jobs.train import client
@@ -28,7 +28,8 @@ DOWN = {"class_path": "fedsynth.compression.quantize.Quantize", "args": {"bits":
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    monkeypatch.setattr(aggregating, "run_dir", lambda fl_ctx: tmp_path)
+    for module in (aggregating, run):
+        monkeypatch.setattr(module, "run_dir", lambda fl_ctx: tmp_path)
 
     def aggregator(sites: list[str], quorum: int = 1, **compression):
         made = Aggregate(FEDAVG, sites, quorum, compression=json.dumps(compression) if compression else "")

@@ -19,7 +19,7 @@ from fedsynth.privacy import he
 from fedsynth.settings import Settings
 from fedsynth.training import weights
 from nvflare_jobs import keys
-from nvflare_jobs.server import aggregator
+from nvflare_jobs.server import aggregator, run
 from nvflare_jobs.site import site
 from nvflare_jobs.train import job
 from tests.sets import make_set, tiny_params
@@ -68,7 +68,8 @@ def aggregate(models, algorithm, tmp_path, monkeypatch, quorum=2):
     made = aggregator.Aggregate(json.dumps(algorithm), list(models), quorum, json.dumps(CKKS))
     made.begin(0, {"w": np.zeros((2, 3), np.float32)}, list(models), {}, False)
     made.fl_ctx = None
-    monkeypatch.setattr(aggregator, "run_dir", lambda _: tmp_path)
+    for module in (aggregator, run):
+        monkeypatch.setattr(module, "run_dir", lambda _: tmp_path)
     for name, model in models.items():
         model.meta["client_name"] = name
         made.accept_model(model)

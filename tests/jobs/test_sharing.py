@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from fedsynth.errors import UserError
 from nvflare_jobs.server import aggregator as aggregating
-from nvflare_jobs.server import round_log
+from nvflare_jobs.server import round_log, run
 from nvflare_jobs.server.aggregator import Aggregate
 from nvflare_jobs.server.saved import BESIDE, GLOBAL, Kept
 from nvflare_jobs.train import job as training
@@ -25,7 +25,8 @@ VALIDATION = {"used": ["north", "east"], "sites": {"north": {"counts": {"none": 
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    monkeypatch.setattr(aggregating, "run_dir", lambda fl_ctx: tmp_path)
+    for module in (aggregating, run):
+        monkeypatch.setattr(module, "run_dir", lambda fl_ctx: tmp_path)
 
     def aggregator(name: str, quorum: int = 3, **args):
         made = Aggregate(json.dumps({"class_path": f"fedsynth.algorithms.{name}", "args": args}), SITES, quorum)

@@ -1,0 +1,142 @@
+"""What every stage of dvc.yaml depends on besides other stages' files, in one file each: its code, the values that it uses of
+params.yaml, and where it runs.
+
+The stage `source`, which always runs, writes data/inputs/<stage>.json; a stage is stale where its file has another content. Values are
+those in force, defaults filled in: a key that is left out is no other than the one that says the default. DVC's own comparison of
+parameters is not used: it wants every key to be there, and its run cache leaves out keys of the name `size`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedsynth.errors import UserError
+from fedsynth.params import Params
+from fedsynth.settings import Settings
+from fedsynth.stages import code
+
+FOLDER = Path("data") / "inputs"
+
+
+class DagError(UserError):
+    """dvc.yaml cannot be used; the message names the stage."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of dvc.yaml, or one model's instance of it: its address ("train@vae"), what it runs, and the keys that it uses."""
+
+    address: str
+    command: str
+    keys: tuple[str, ...]
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+
+    @property
+    def file(self) -> Path:
+        return FOLDER / f"{self.address}.json"
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it runs a job at the sites."""
+        return "nvflare_jobs." in self.command
+
+    @property
+    def entry(self) -> tuple[str, ...]:
+        """Modules that its command runs, at the centre and at the sites."""
+        words = self.command.split()
+        if words[0] == "fedsynth":
+            return (f"fedsynth.stages.{words[1]}",)
+        module = words[words.index("-m") + 1]
+        client = f"{module.rpartition('.')[0]}.client"
+        return (module, client)
+
+
+def stages(root: Path, params: Params) -> list[Stage]:
+    """Those of dvc.yaml whose inputs are told by a file, in its order. Raises DagError naming a stage that is not understood."""
+    raw = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    told = {name: of for name, of in raw.items() if not of.get("always_changed")}
+    return [stage for name, of in told.items() for stage in _instances(name, of, list(params.models))]
+
+
+def _instances(name: str, of: dict[str, Any], models: list[str]) -> Iterator[Stage]:
+    if "foreach" not in of:
+        yield _stage(name, of, "")
+        return
+    if of["foreach"] != "${models}":
+        raise DagError(f"dvc.yaml: stage {name}: foreach is {of['foreach']!r}; stages are dealt out by ${{models}} alone")
+    for model in models:
+        yield _stage(f"{name}@{model}", of["do"], model)
+
+
+def _stage(address: str, of: dict[str, Any], model: str) -> Stage:
+    def filled(texts: list[Any]) -> tuple[str, ...]:
+        return tuple(str(next(iter(t)) if isinstance(t, dict) else t).replace("${key}", model) for t in texts)
+
+    keys = filled(of.get("meta", {}).get("params", []))
+    outs = filled([*of.get("outs", []), *of.get("metrics", [])])
+    made = Stage(address, of["cmd"].replace("${key}", model), keys, filled(of.get("deps", [])), outs)
+    if made.file.as_posix() not in made.deps:
+        raise DagError(f"dvc.yaml: stage {address} does not depend on {made.file}, so that it would miss changes of code and params.yaml")
+    return made
+
+
+def of_stage(stage: Stage, params: Params, settings: Settings) -> dict[str, Any]:
+    """{"code": {module: digest}, "params": {key: value}, "where": ...} of one stage."""
+    raw = params.model_dump(mode="json")
+    values = {key: _value(raw, key, stage.address) for key in stage.keys}
+    start = [module for module in stage.entry if code.is_module(module)]
+    where = settings.federation if stage.is_job else "simulation" if settings.simulation else "production"
+    return {"code": code.digests(start, class_paths(values)), "params": values, "where": where}
+
+
+def _value(raw: dict[str, Any], key: str, stage: str) -> Any:
+    found: Any = raw
+    for part in key.split("."):
+        if not isinstance(found, dict) or part not in found:
+            raise DagError(f"dvc.yaml: stage {stage} uses {key}, which params.yaml cannot have; did a key get another name?")
+        found = found[part]
+    return found
+
+
+def class_paths(values: Any) -> Iterator[str]:
+    """Every class that a block among the values names."""
+    if isinstance(values, dict):
+        if isinstance(path := values.get("class_path"), str):
+            yield path
+        for value in values.values():
+            yield from class_paths(value)
+    elif isinstance(values, list):
+        for value in values:
+            yield from class_paths(value)
+
+
+def text(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1) + "\n"
+
+
+def changed(root: Path, params: Params, settings: Settings) -> list[str]:
+    """The stages whose file is not there or has another content than it would have now."""
+    return [stage.address for stage in stages(root, params) if _kept(root, stage) != text(of_stage(stage, params, settings))]
+
+
+def _kept(root: Path, stage: Stage) -> str:
+    path = root / stage.file
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def write(root: Path, params: Params, settings: Settings) -> None:
+    """data/inputs/<stage>.json of every stage; those of models that are gone go, too."""
+    folder = root / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    found = stages(root, params)
+    for path in set(folder.glob("*.json")) - {root / stage.file for stage in found}:
+        path.unlink()
+    for stage in found:
+        (root / stage.file).write_text(text(of_stage(stage, params, settings)), encoding="utf-8")

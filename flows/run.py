@@ -1,0 +1,79 @@
+"""What the tasks of one flow run share: DVC, the terminal, the tracker, and what has become of each stage so far."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from fedsynth import params as configuration
+from flows import dvcx
+from flows.slots import Slots
+from flows.terminal import Terminal
+
+# Two jobs of three sites each fill two cores; more would only queue for them. Prefect's threads wait for upstream stages too, so that a
+# limit on the threads would let a waiting stage keep a ready one from running.
+AT_ONCE = 2
+
+
+class Run:
+    """One flow run. DVC allows one to write in a working directory."""
+
+    def __init__(self, root: Path, params: configuration.Params, stages: dict[str, list[str]], terminal: Terminal):
+        self.root, self.params, self.stages, self.terminal = root, params, stages, terminal
+        self.runner = dvcx.Runner(root, AT_ONCE)
+        self.tracker = Tracking(root, params)
+        self.slots = Slots(AT_ONCE)
+        self.stale: set[str] = set()
+        self.first: list[str] = []  # the stages that look at what lies outside of the graph: what else is stale is known after them
+        self.ran: set[str] = set()
+        self.outcomes: dict[str, str] = {}
+
+    def look(self) -> None:
+        """Ask DVC what is stale. Before the stages of `first` have run it names these, after them all others."""
+        stale, outward = dvcx.stale(self.root, self.stages)
+        self.first = [stage for stage in self.stages if stage in outward]
+        self.stale = stale
+
+    def has_work(self, address: str) -> bool:
+        """Whether a stage is to be run: it looks outside, it is stale, or what it depends on was made anew in this run."""
+        return address in self.first or address in self.stale or bool((self.ran - set(self.first)).intersection(self.stages[address]))
+
+    def priority(self, address: str) -> int:
+        """Models in the order of params.yaml, which names the longest training first; then what belongs to no model."""
+        models = list(self.params.models)
+        model = address.partition("@")[2]
+        return models.index(model) if model in models else len(models)
+
+
+class Tracking:
+    """The MLflow run of this flow run, opened in the background: it takes seconds and nothing waits for it before the first round."""
+
+    def __init__(self, root: Path, params: configuration.Params):
+        self.root, self.params = root, params
+        self._ready: threading.Thread | None = None
+        self._tracker: Any = None
+        self._error: BaseException | None = None
+
+    def open(self, name: str, tags: dict[str, str]) -> None:
+        self._ready = threading.Thread(target=self._open, args=(name, tags), daemon=True)
+        self._ready.start()
+
+    def _open(self, name: str, tags: dict[str, str]) -> None:
+        try:
+            from fedsynth.registry.tracking import Tracker
+
+            self._tracker = Tracker(self.root, self.params, name=name, tags=tags)
+        except BaseException as error:  # raised in whoever asks for the tracker
+            self._error = error
+
+    def get(self) -> Any:
+        assert self._ready is not None, "the tracker is opened by the flow"
+        self._ready.join()
+        if self._error is not None:
+            raise self._error
+        return self._tracker
+
+    def close(self, status: str) -> None:
+        if self._ready is not None and self._error is None:
+            self.get().close(status)

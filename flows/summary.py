@@ -1,0 +1,47 @@
+"""What a person reads at the end of a run, and whether there is anything to run at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fedsynth.params import Params
+from fedsynth.settings import Settings, masked, tracking_uri
+from flows import dvcx
+
+
+def up_to_date(root: Path, params: Params, settings: Settings) -> bool:
+    """Whether DVC has nothing to do and the registry has every model's weights. A few seconds, where a flow run takes fifteen."""
+    from fedsynth.stages import inputs
+
+    stages = dvcx.graph(root)
+    if inputs.changed(root, params, settings):
+        return False
+    stale, outward = dvcx.stale(root, stages)
+    if stale:
+        return False
+    for stage in outward:
+        dvcx.Runner(root).repro(stage, lambda line: None)
+    if dvcx.stale(root, stages)[0]:
+        return False
+    from fedsynth.registry import tracking
+
+    return tracking.registered(root, params)
+
+
+def summary(root: Path, params: Params) -> None:
+    """The table of worth, the verdicts, and where to look."""
+    from rich.console import Console
+
+    from fedsynth.worth import worth
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 140  # a log has no width: the table is not to be cut
+    console.print(worth.text(worth.rows(root, list(params.models))))
+    for model, verdict in json.loads((root / "reports" / "verdict.json").read_text()).items():
+        failed = [g for g in verdict["gates"] if not g["held"] and g["kind"] == "require"]
+        print("\n".join([f"gates    {model}: {verdict['said']}", *(f"         {g['gate']}: {g['reason']}" for g in failed)]))
+    print(f"report   {root / 'reports/report/index.html'}")
+    print(f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {masked(tracking_uri(root))}")
+    print("flows    .venv/bin/prefect server start")
