@@ -20,6 +20,21 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 @app.command()
+def run() -> None:
+    """Run the pipeline: every stage that is stale, then the registry, as a Prefect flow. The same as python -m flows.pipeline."""
+    os.execv(sys.executable, [sys.executable, "-m", "flows.pipeline"])
+
+
+@app.command()
+def plan(as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False) -> None:
+    """Say what a run would do, without running it: which stages, why, over what, for how long, and with how much disk."""
+    from fedsynth.stages import plan_text
+
+    settings, params = _start()
+    typer.echo(plan_text.as_json(settings.root, params, settings) if as_json else plan_text.words(settings.root, params, settings))
+
+
+@app.command()
 def ingest(site: Annotated[str | None, typer.Option(help="only this site; default: all that the source names")] = None) -> None:
     """Read every image of the source, resample and scale it, and write a set with its manifest for each site."""
     from fedsynth.stages import ingest as stage

@@ -52,12 +52,15 @@ def stage(run: Run, address: str) -> State:
             run.terminal.end(address, "left")
             raise dvcx.StageFailed(f"{address}: {dvcx.ENDED}", retry=False)
         run.terminal.start(address)
+        began = time.monotonic()
         try:
             outcome = run.runner.repro(address, Listener(run, address, log))
         except dvcx.StageFailed as error:
             ended = run.runner.stopping.is_set()
             run.terminal.end(address, "ended" if ended else "failed", "" if ended else str(error))
             raise
+        if outcome == dvcx.RAN:
+            run.took(address, time.monotonic() - began)
     return _finish(run, address, outcome, log)
 
 

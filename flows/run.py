@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fedsynth import params as configuration
+from fedsynth.stages import plan
+from fedsynth.stages.plan import AT_ONCE
 from flows import dvcx
 from flows.slots import Slots
 from flows.terminal import Terminal
-
-# Two jobs of three sites each fill two cores; more would only queue for them. Prefect's threads wait for upstream stages too, so that a
-# limit on the threads would let a waiting stage keep a ready one from running.
-AT_ONCE = 2
 
 
 class Run:
@@ -28,6 +26,7 @@ class Run:
         self.first: list[str] = []  # the stages that look at what lies outside of the graph: what else is stale is known after them
         self.ran: set[str] = set()
         self.outcomes: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     def look(self) -> None:
         """Ask DVC what is stale. Before the stages of `first` have run it names these, after them all others."""
@@ -38,6 +37,11 @@ class Run:
     def has_work(self, address: str) -> bool:
         """Whether a stage is to be run: it looks outside, it is stale, or what it depends on was made anew in this run."""
         return address in self.first or address in self.stale or bool((self.ran - set(self.first)).intersection(self.stages[address]))
+
+    def took(self, address: str, seconds: float) -> None:
+        """Keep how long a stage took, for the next `fedsynth plan`."""
+        with self._lock:
+            plan.keep_time(self.root, address, seconds)
 
     def priority(self, address: str) -> int:
         """Models in the order of params.yaml, which names the longest training first; then what belongs to no model."""

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).parents[1]
+OURS = ("fedsynth", "nvflare_jobs", "flows")
 
 # package -> the files of ours that may import it
 ONLY_IN = {
     "great_expectations": {"fedsynth/validation/expectations.py"},
-    "mlflow": {"fedsynth/registry/tracking.py", "fedsynth/registry/versions.py", "fedsynth/registry/serving.py"},
+    "mlflow": {"fedsynth/registry/"},
     "prefect": {"flows/"},
     "dvc": {"flows/dvcx.py"},
     "nvflare": {"nvflare_jobs/"},
@@ -28,32 +28,93 @@ ONLY_IN = {
     "nvflare_jobs": {"nvflare_jobs/", "flows/"},
 }
 
+# The floors of the house, the ground first. A room imports rooms of lower floors alone; two of one floor know nothing of each other.
+FLOORS = [
+    ["fedsynth", "fedsynth.errors"],
+    ["fedsynth.settings", "fedsynth.processes", "fedsynth.params"],
+    ["fedsynth.operators", "fedsynth.compression", "fedsynth.networks"],
+    ["fedsynth.data"],
+    ["fedsynth.sources", "fedsynth.families", "fedsynth.exporters"],
+    ["fedsynth.privacy"],
+    ["fedsynth.algorithms"],
+    ["fedsynth.training", "fedsynth.validation"],
+    ["fedsynth.hospital", "fedsynth.uses"],
+    ["fedsynth.features"],
+    ["fedsynth.measures"],
+    ["fedsynth.worth"],
+    ["fedsynth.report"],
+    ["fedsynth.registry"],
+    ["fedsynth.stages"],
+    ["fedsynth.__main__"],
+    ["nvflare_jobs", "nvflare_jobs.keys"],
+    ["nvflare_jobs.server", "nvflare_jobs.site"],
+    ["nvflare_jobs.federation"],
+    ["nvflare_jobs.centre"],
+    ["nvflare_jobs.exchange"],
+    ["nvflare_jobs.source", "nvflare_jobs.validate", "nvflare_jobs.reference", "nvflare_jobs.train", "nvflare_jobs.score"],
+    ["flows"],
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
 
 def sources() -> list[Path]:
-    return [p for folder in ("fedsynth", "flows", "nvflare_jobs") for p in sorted((ROOT / folder).rglob("*.py"))]
+    return [p for folder in OURS for p in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def imported(path: Path) -> set[str]:
-    return {module.split(".")[0] for module in imported_modules(path)}
-
-
-def imported_modules(path: Path) -> set[str]:
-    """What is imported anywhere in a file, "x.y" also for `from x import y`."""
+    """Modules that a file imports anywhere, in a function and for type checkers, too: "x.y" of `from x import y` where that is a module."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {a.name for a in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+            found |= {f"{node.module}.{a.name}" if _is_module(f"{node.module}.{a.name}") else node.module for a in node.names}
     return found
+
+
+def _is_module(name: str) -> bool:
+    place = ROOT.joinpath(*name.split("."))
+    return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
+
+
+def room_of(module: str) -> str:
+    """Its folder in the package, or itself where it stands at the top."""
+    parts = module.split(".")
+    return next(room for room in (".".join(parts[:2]), parts[0]) if room in FLOOR)
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_file_imports_only_what_its_layer_may(path):
     name = str(path.relative_to(ROOT))
+    packages = {module.split(".")[0] for module in imported(path)}
     for package, allowed in ONLY_IN.items():
-        if package in imported(path):
+        if package in packages:
             assert any(name.startswith(a) for a in allowed), f"{name} imports {package}, which only {sorted(allowed)} may"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downwards_only(path):
+    room = room_of(name_of(path))
+    for module in imported(path):
+        if module.split(".")[0] in OURS and (other := room_of(module)) != room:
+            assert FLOOR[other] < FLOOR[room], f"{name_of(path)} imports {module}, which stands on a higher floor or beside it"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    edges = {name_of(p): {m for m in imported(p) if m.split(".")[0] in OURS} for p in sources()}
+    while edges:  # take away what imports nothing that is left: what remains goes round
+        done = {name for name, others in edges.items() if not (others - {name}) & edges.keys()}
+        assert done, f"these import each other: {sorted(edges)}"
+        edges = {name: others for name, others in edges.items() if name not in done}
+
+
+def test_what_stands_at_the_top_of_the_package_is_what_everyone_needs():
+    assert {p.name for p in (ROOT / "fedsynth").glob("*.*")} == {"__init__.py", "__main__.py", "errors.py", "processes.py", "settings.py"}
+    assert {p.name for p in (ROOT / "nvflare_jobs").glob("*.*")} == {"__init__.py", "keys.py"}
 
 
 def test_the_command_line_imports_nothing_heavy_and_helps_within_a_second():
@@ -73,51 +134,3 @@ def test_importing_the_package_makes_no_file_and_reads_no_environment(tmp_path):
     script = "import fedsynth, fedsynth.params, fedsynth.settings, fedsynth.data.manifest"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, env={"PATH": ""})
     assert list(tmp_path.iterdir()) == []
-
-
-# What carries, words or ends things and does not change what a stage computes. `params` decides all of it, and DVC compares its values
-# themselves; what `manifest` decides is in the data; `outgoing` lets through or refuses.
-PLUMBING = {
-    *(f"fedsynth/{name}.py" for name in ("__init__", "checkpoint", "errors", "failures", "kit", "lean", "manifest", "outgoing")),
-    *(f"fedsynth/{name}.py" for name in ("outputs", "params", "processes", "settings", "stages/__init__", "verdict_page")),
-    *(f"nvflare_jobs/{name}.py" for name in ("__init__", "build", "centre", "federation", "installed", "kept", "keys", "local")),
-    *(f"nvflare_jobs/{name}.py" for name in ("provisioned", "rounds", "simulator")),
-    "nvflare_jobs/server/traffic.py",  # counts what passes
-    "fedsynth/training/coding.py",  # changes what `train` computes, which lists it; the other jobs code nothing
-    *(str(path.relative_to(ROOT)) for path in (ROOT / "fedsynth" / "compression").glob("*.py")),
-}
-
-
-def computing(start: set[str]) -> set[str]:
-    """The project's files that the files of `start` import, and those import, except through plumbing."""
-    seen, todo = set(), set(start)
-    while todo:
-        name = todo.pop()
-        if name in seen or name in PLUMBING or not name.endswith(".py"):
-            continue
-        seen.add(name)
-        todo |= {file for module in imported_modules(ROOT / name) if (file := file_of(module))}
-    return seen
-
-
-def file_of(module: str) -> str | None:
-    stem = module.replace(".", "/")
-    return next((f for f in (f"{stem}.py", f"{stem}/__init__.py") if (ROOT / f).is_file()), None)
-
-
-def stages() -> dict[str, dict]:
-    return {name: stage.get("do", stage) for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()}
-
-
-def test_what_codes_arrays_is_among_the_code_of_the_one_stage_that_sends_coded_ones():
-    assert {"fedsynth/training/coding.py", "fedsynth/compression"} <= set(stages()["train"]["deps"])
-
-
-@pytest.mark.parametrize("name", [name for name in stages() if name != "source"])  # that one is never skipped
-def test_a_stage_depends_on_all_code_that_computes_its_result(name):
-    stage = stages()[name]
-    deps = {d for d in stage["deps"] if d.startswith(("fedsynth/", "nvflare_jobs/"))}
-    listed = {str(f.relative_to(ROOT)) for d in deps for f in ([ROOT / d] if (ROOT / d).is_file() else (ROOT / d).glob("*.py"))}
-    words = stage["cmd"].split()
-    entry = {f"fedsynth/stages/{words[1]}.py"} if words[0] == "fedsynth" else set()
-    assert computing(listed | entry) - listed == set()

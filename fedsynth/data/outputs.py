@@ -18,4 +18,9 @@ def read(path: Path, stage: str) -> Any:
 
 def write(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path.write_text(text(content), encoding="utf-8")
+
+
+def text(content: Any) -> str:
+    """As it stands in a file."""
+    return json.dumps(content, indent=1) + "\n"

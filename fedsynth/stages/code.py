@@ -25,7 +25,7 @@ PLUMBING = (
     *(f"fedsynth.data.{name}" for name in ("manifest", "outputs")),
     *(f"fedsynth.hospital.{name}" for name in ("failures", "kit")),
     *("fedsynth.networks.monai_imports", "fedsynth.training.checkpoint", "fedsynth.validation.verdict_page"),
-    *(f"fedsynth.stages.{name}" for name in ("check*", "code", "inputs", "plan")),
+    *(f"fedsynth.stages.{name}" for name in ("check*", "code", "estimate", "inputs", "plan*")),
     *(f"nvflare_jobs.centre.{name}" for name in ("job_folder", "jobs", "program", "show")),
     *(f"nvflare_jobs.server.{name}" for name in ("round_log", "run", "saved", "traffic")),
     *("nvflare_jobs.federation*", "nvflare_jobs.keys", "nvflare_jobs.site.installed"),

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedsynth.data import images, manifest, outputs
+from fedsynth.data import images, manifest
 from fedsynth.params import Params
 from fedsynth.sources import Record, Source
 
 
-def look(params: Params, path: Path) -> None:
-    """Write what the source's files look like now to `path`: DVC ingests again where that changes."""
+def fingerprint(params: Params) -> dict[str, str]:
+    """What the source's files look like now: DVC ingests again where that changes."""
     source = params.source.build(image=params.image.sourced, seed=params.seed)
-    outputs.write(path, {"source": params.source.class_path, "fingerprint": source.fingerprint()})
+    return {"source": params.source.class_path, "fingerprint": source.fingerprint()}
 
 
 def ingest(params: Params, folder: Path) -> dict[str, pd.DataFrame]:

@@ -8,14 +8,14 @@ parameters is not used: it wants every key to be there, and its run cache leaves
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fedsynth.data.outputs import text
 from fedsynth.errors import UserError
 from fedsynth.params import Params
 from fedsynth.settings import Settings
@@ -58,11 +58,11 @@ class Stage:
         return (module, client)
 
 
-def stages(root: Path, params: Params) -> list[Stage]:
+def stages(root: Path, models: Iterable[str]) -> list[Stage]:
     """Those of dvc.yaml whose inputs are told by a file, in its order. Raises DagError naming a stage that is not understood."""
     raw = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     told = {name: of for name, of in raw.items() if not of.get("always_changed")}
-    return [stage for name, of in told.items() for stage in _instances(name, of, list(params.models))]
+    return [stage for name, of in told.items() for stage in _instances(name, of, list(models))]
 
 
 def _instances(name: str, of: dict[str, Any], models: list[str]) -> Iterator[Stage]:
@@ -87,9 +87,8 @@ def _stage(address: str, of: dict[str, Any], model: str) -> Stage:
     return made
 
 
-def of_stage(stage: Stage, params: Params, settings: Settings) -> dict[str, Any]:
-    """{"code": {module: digest}, "params": {key: value}, "where": ...} of one stage."""
-    raw = params.model_dump(mode="json")
+def of_stage(stage: Stage, raw: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """{"code": {module: digest}, "params": {key: value}, "where": ...} of one stage; `raw` is all of params.yaml with its defaults."""
     values = {key: _value(raw, key, stage.address) for key in stage.keys}
     start = [module for module in stage.entry if code.is_module(module)]
     where = settings.federation if stage.is_job else "simulation" if settings.simulation else "production"
@@ -117,13 +116,10 @@ def class_paths(values: Any) -> Iterator[str]:
             yield from class_paths(value)
 
 
-def text(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=1) + "\n"
-
-
 def changed(root: Path, params: Params, settings: Settings) -> list[str]:
     """The stages whose file is not there or has another content than it would have now."""
-    return [stage.address for stage in stages(root, params) if _kept(root, stage) != text(of_stage(stage, params, settings))]
+    raw = params.model_dump(mode="json")
+    return [stage.address for stage in stages(root, params.models) if _kept(root, stage) != text(of_stage(stage, raw, settings))]
 
 
 def _kept(root: Path, stage: Stage) -> str:
@@ -135,8 +131,8 @@ def write(root: Path, params: Params, settings: Settings) -> None:
     """data/inputs/<stage>.json of every stage; those of models that are gone go, too."""
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    found = stages(root, params)
+    found, raw = stages(root, params.models), params.model_dump(mode="json")
     for path in set(folder.glob("*.json")) - {root / stage.file for stage in found}:
         path.unlink()
     for stage in found:
-        (root / stage.file).write_text(text(of_stage(stage, params, settings)), encoding="utf-8")
+        (root / stage.file).write_text(text(of_stage(stage, raw, settings)), encoding="utf-8")

@@ -28,7 +28,7 @@ def stage(params: Params, settings: Settings) -> None:
     if settings.simulation:
         from fedsynth.stages import ingest
 
-        ingest.look(params, path)
+        outputs.write(path, ingest.fingerprint(params))
         return
     from nvflare_jobs.centre import build_question, jobs, program
 

@@ -1,0 +1,138 @@
+"""How long stages that have not run yet may take here, from a measured step of each network, and how much disk a run needs.
+
+A guess that is right to a factor of two: steps are timed on random images with one thread, as a site's process has it on a machine that
+holds them all, and what a job costs to start is added.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedsynth.params import Params
+from fedsynth.stages.plan import AT_ONCE
+from fedsynth.worth.use_networks import uses
+
+if TYPE_CHECKING:
+    import torch
+
+JOB_S = 15.0  # what a FLARE job costs to start and to end
+SMALL_S = 8.0  # a stage that computes little: imports, files
+TRIED = 16  # images of one batch that a sampler is timed on
+Images = dict[str, tuple[int, int]]  # site -> images, training images
+
+
+def images_of(root: Path, params: Params) -> Images:
+    """By site, as ingested; of the phantoms as params.yaml has them, where nothing is ingested yet. Nothing where it is not known."""
+    from fedsynth.data import manifest
+
+    found: Images = {}
+    for path in sorted((root / "data" / "sites").glob(f"*/{manifest.FILE}")):
+        rows = manifest.read(path.parent)
+        found[path.parent.name] = (len(rows), int((rows["split"] == "train").sum()))
+    if not found and params.source.class_path.endswith("phantom.Phantom"):
+        share = 1 - params.split.val - params.split.test
+        sites: dict[str, dict[str, Any]] = params.source.args.get("sites", {})
+        found = {site: (int(of["images"]), round(share * int(of["images"]))) for site, of in sites.items()}
+    return found
+
+
+def seconds(params: Params, images: Images) -> dict[str, float]:
+    """Stage -> seconds, of those whose work follows from the number of images. Nothing where that is not known."""
+    if not images:
+        return {}
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _seconds(params, images)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _seconds(params: Params, images: Images) -> dict[str, float]:
+    """Sites share the cores, and so do stages that run beside each other: their steps are added up and dealt out to them."""
+    cores = max(1.0, min(os.cpu_count() or 1, AT_ONCE * len(images)) / AT_ONCE)
+    one_each = sum(_use_seconds(params).values()) * len(params.score.seeds)
+    found = {"ingest": SMALL_S + 0.01 * sum(n for n, _ in images.values()), "validate": JOB_S, "report": SMALL_S}
+    found["reference"] = 2 * JOB_S + one_each * (2 * len(images) / cores + 1)
+    for name, model in params.models.items():
+        step, image = _model_seconds(params, name)
+        steps = sum(math.ceil(model.training.epochs * n / model.training.batch) for _, n in images.values()) * model.training.rounds
+        found |= {f"train@{name}": JOB_S + step * steps / cores, f"sample@{name}": SMALL_S + image * params.sample.images}
+        found |= {f"score@{name}": JOB_S + one_each * (1 + len(images) / cores) + SMALL_S, f"export@{name}": SMALL_S}
+    return found
+
+
+def _model_seconds(params: Params, name: str) -> tuple[float, float]:
+    """Of one step of all players with a batch, and of one sampled image."""
+    import torch
+
+    model, image = params.models[name], params.image
+    family = model.family.build(**image.context())
+    players = family.players()
+    x, y, given = _batch(params, model.training.batch)
+
+    def step() -> None:
+        for player in players:
+            family.loss(player, x, y, given).backward()
+
+    _, labels, shown = _batch(params, TRIED)
+
+    def sample() -> None:
+        with torch.no_grad():
+            family.sample(labels, shown)
+
+    return _timed(step), _timed(sample) / TRIED
+
+
+def _batch(params: Params, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    import torch
+
+    image = params.image
+    given = torch.rand(n, len(image.given), *image.size) * 2 - 1 if image.given else None
+    return torch.rand(n, len(image.generated), *image.size) * 2 - 1, torch.randint(len(image.labels), (n,)), given
+
+
+def _use_seconds(params: Params) -> dict[str, float]:
+    """Use -> seconds of one network's whole budget of steps."""
+    import torch
+
+    image, found = params.image, {}
+    for name, use in uses(params).items():
+        labels = torch.arange(2 * len(image.labels)) % len(image.labels)
+        images = torch.rand(len(labels), len(image.originals), *image.size) * 2 - 1
+        masks = torch.ones(len(labels), len(image.masks), *image.size)
+        training = use.training(use.network(1), images, masks, labels, seed=1)
+        found[name] = _timed(lambda training=training: training.steps(1)) * training.budget.steps  # type: ignore[misc]
+    return found
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """The second of two: the first one warms up."""
+    work()
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def disk(params: Params, images: Images) -> int:
+    """Bytes of what a run leaves: images, synthetic sets with their archives, weights, and what the sites keep of a training."""
+    each = 4 * len(params.image.channels) * math.prod(params.image.size)
+    real = each * sum(n for n, _ in images.values())
+    drawn = each * params.sample.images * (1 + len(params.sample.exporters)) * len(params.models)
+    weights = sum(4 * parameters(params, name) for name in params.models)
+    return real + drawn + weights * (1 + 3 * len(images))  # a site keeps the parameters and Adam's two moments
+
+
+def parameters(params: Params, model: str) -> int:
+    import torch
+
+    with torch.device("meta"):
+        family = params.models[model].family.build(**params.image.context())
+    return sum(p.numel() for p in family.parameters())

@@ -1,0 +1,161 @@
+"""What a run would do, without running it: which stages, why, on what, for how long, and with how much disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedsynth.params import Params
+from fedsynth.settings import Settings
+from fedsynth.stages import inputs
+
+# Stages that the flow runs beside each other. Two jobs of three sites each fill two cores; more would only queue for them. Prefect's
+# threads wait for upstream stages, too, so that a limit on the threads would let a waiting stage keep a ready one from running.
+AT_ONCE = 2
+TIMES = Path(".work") / "times.json"  # stage -> seconds of the last time that it ran, which the flow writes
+
+
+@dataclass
+class Line:
+    """One stage: why it would run (nothing: it is up to date), and how long it takes, as far as that is known."""
+
+    stage: str
+    why: list[str] = field(default_factory=list)
+    seconds: float | None = None
+    from_last_time: bool = False
+
+    @property
+    def runs(self) -> bool:
+        return bool(self.why)
+
+
+@dataclass
+class Plan:
+    lines: list[Line]
+    waits_for: dict[str, list[str]]
+
+    @property
+    def running(self) -> list[Line]:
+        return [line for line in self.lines if line.runs]
+
+    def seconds(self) -> float | None:
+        """Of the whole run, with AT_ONCE stages beside each other; None where a stage's time is not known."""
+        ends: dict[str, float] = {}
+        free = [0.0] * AT_ONCE
+        for line in self.running:
+            if line.seconds is None:
+                return None
+            ready = max((ends.get(stage, 0.0) for stage in self.waits_for[line.stage]), default=0.0)
+            slot = min(range(AT_ONCE), key=lambda n: free[n])
+            ends[line.stage] = free[slot] = max(ready, free[slot]) + line.seconds
+        return max(ends.values(), default=0.0)
+
+
+def plan(root: Path, params: Params, settings: Settings, estimates: dict[str, float] | None = None) -> Plan:
+    """Every stage of dvc.yaml, those that would run with their reasons. `estimates` are seconds of stages that have not run yet.
+
+    The source's files are looked at in simulation only: in a federation the sites are asked when it runs.
+    """
+    stages, raw = inputs.stages(root, params.models), params.model_dump(mode="json")
+    lock, times = _lock(root), times_of(root)
+    files = {"data/source.json": _source(root, params, settings)}
+    lines: dict[str, Line] = {}
+    waits_for = {stage.address: [u.address for u in stages if _feeds(u, stage)] for stage in stages}
+    for stage in stages:
+        why = list(_reasons(root, stage, raw, settings, lock.get(stage.address), files))
+        why += [f"follows from {u}" for u in waits_for[stage.address] if u in lines and lines[u].runs][: 0 if why else 1]
+        last = times.get(stage.address)
+        seconds = last if last is not None else (estimates or {}).get(stage.address)
+        lines[stage.address] = Line(stage.address, why, seconds, last is not None)
+    return Plan(list(lines.values()), waits_for)
+
+
+def _reasons(root: Path, stage: inputs.Stage, raw: dict[str, Any], settings: Settings, locked: dict[str, Any] | None,
+             files: dict[str, str | None]) -> Iterator[str]:  # fmt: skip
+    """Why a stage is stale in itself, whatever the stages before it do."""
+    if locked is None:
+        yield "has not run yet"
+        return
+    before = {dep["path"]: dep.get("md5", "") for dep in locked.get("deps", [])}
+    now = inputs.text(inputs.of_stage(stage, raw, settings))
+    own = stage.file.as_posix()
+    if before.get(own) != _md5(now):
+        yield from differences(_cached(root, before.get(own, "")), json.loads(now)) or ["another way of saying the same"]
+    for path, text in files.items():
+        if path in stage.deps and text is not None and before.get(path) != _md5(text):
+            yield "the source's files have changed"
+    if locked.get("cmd") != stage.command:
+        yield "its command has changed"
+    yield from (f"{out} is not there" for out in stage.outs if not (root / out).exists())
+
+
+def differences(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
+    """What of a stage's inputs is another than before, in words; one sentence where nothing is known of before."""
+    if before is None:
+        return ["its inputs have changed"]
+    found = [f"ran over {before['where']}, not {now['where']}"] if before["where"] != now["where"] else []
+    was, are = dict(_leaves(before["params"])), dict(_leaves(now["params"]))
+    found += [f"{key}: {_said(was, key)} → {_said(are, key)}" for key in {**was, **are} if was.get(key, "") != are.get(key, "")]
+    code = [name for name in {**before["code"], **now["code"]} if before["code"].get(name) != now["code"].get(name)]
+    return found + ([f"code: {', '.join(code[:3])}" + (f" and {len(code) - 3} more" if len(code) > 3 else "")] if code else [])
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, of in value.items():
+            yield from _leaves(of, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+def _said(values: dict[str, Any], key: str) -> str:
+    return json.dumps(values[key]) if key in values else "not there"
+
+
+def _source(root: Path, params: Params, settings: Settings) -> str | None:
+    """What data/source.json would hold now; None where only a federation can tell."""
+    if not settings.simulation:
+        return None
+    from fedsynth.data import outputs
+    from fedsynth.stages import ingest
+
+    return outputs.text(ingest.fingerprint(params))
+
+
+def _lock(root: Path) -> dict[str, Any]:
+    path = root / "dvc.lock"
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {}) if path.is_file() else {}
+
+
+def _cached(root: Path, md5: str) -> dict[str, Any] | None:
+    """A file of inputs as it was when the stage ran last, from DVC's cache; None where it is not there any more."""
+    path = root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+    return json.loads(path.read_text(encoding="utf-8")) if md5 and path.is_file() else None
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _feeds(upstream: inputs.Stage, stage: inputs.Stage) -> bool:
+    return any(f"{out}/".startswith(f"{dep}/") or f"{dep}/".startswith(f"{out}/") for out in upstream.outs for dep in stage.deps)
+
+
+def times_of(root: Path) -> dict[str, float]:
+    path = root / TIMES
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def keep_time(root: Path, stage: str, seconds: float) -> None:
+    """How long a stage took, for the next plan."""
+    path = root / TIMES
+    path.parent.mkdir(parents=True, exist_ok=True)
+    times = times_of(root) | {stage: round(seconds, 1)}
+    path.with_suffix(".part").write_text(json.dumps(times, indent=1), encoding="utf-8")
+    path.with_suffix(".part").replace(path)
