@@ -21,7 +21,7 @@ from families import build, load, train
 from fedsynth import params as config
 from fedsynth.data import pictures
 from fedsynth.data.dataset import ImageSet, concatenate
-from fedsynth.measures import Seen
+from fedsynth.measures import MeasureInputs
 from fedsynth.measures.conversion import Conversion
 from fedsynth.training import sampling
 from fedsynth.worth import use_networks
@@ -65,7 +65,7 @@ def judge(params: config.Params, family: Any, sites: dict[str, ImageSet], nets: 
     nothing: Any = None  # no synthetic set and no features: the measure looks at neither
     answers = {
         site: measure.at_site(
-            Seen(params.image, nothing, nothing, nets, use_networks.held_out(s), use_networks.training(s), family, seed=1)
+            MeasureInputs(params.image, nothing, nothing, nets, use_networks.held_out(s), use_networks.training(s), family, seed=1)
         )
         for site, s in sites.items()
     }

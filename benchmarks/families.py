@@ -99,7 +99,7 @@ def build(params: config.Params, model: config.Model) -> Any:
 def tensors(params: config.Params, images: ImageSet) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     image = params.image
     given = torch.from_numpy(images.channels(image, image.given)) if image.given else None
-    return torch.tensor(images.channels(image, image.generated)), torch.from_numpy(images.told(image)), given
+    return torch.tensor(images.channels(image, image.generated)), torch.from_numpy(images.condition_labels(image)), given
 
 
 def site_process(pipe: Any, params: config.Params, model: config.Model, images: ImageSet, seed: int) -> None:

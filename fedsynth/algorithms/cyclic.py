@@ -14,5 +14,5 @@ class Cyclic(FedAvg):
 
     always = False  # not every site in each round
 
-    def turn(self, sites: list[str], number: int) -> list[str]:
+    def sites_of_round(self, sites: list[str], number: int) -> list[str]:
         return [sorted(sites)[number % len(sites)]] if sites else []

@@ -109,15 +109,15 @@ class FedAvg:
         """What the first round sends: the initial parameters and whatever the algorithm carries beside them."""
         return initial
 
-    def turn(self, sites: list[str], number: int) -> list[str]:
+    def sites_of_round(self, sites: list[str], number: int) -> list[str]:
         """Those of the connected `sites` that train in this round."""
         return sites
 
-    def sends(self, names: list[str], last: bool) -> list[str]:
+    def arrays_sent(self, names: list[str], last: bool) -> list[str]:
         """Those of the global arrays that go to the sites in a round, and whose difference comes back."""
         return [name for name in names if last or not self.is_local(name)]
 
-    def know(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None]) -> None:
+    def before_aggregate(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None]) -> None:
         """Before each `aggregate`: how to make the family, the arrays that the sites got, each site's score on its validation images."""
         self._scores = scores
 
@@ -137,7 +137,7 @@ class FedAvg:
         score = self._scores.get(site)
         return max(float(np.mean(known)) if score is None else score, 0.1)  # dB; a site counts at least a little
 
-    def beside(self, sent: Arrays, updates: list[Update]) -> Arrays:
+    def extra_arrays(self, sent: Arrays, updates: list[Update]) -> Arrays:
         """Arrays that the centre keeps beside the global parameters, of those `sent` in the last round and its updates."""
         return {}
 

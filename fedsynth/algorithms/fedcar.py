@@ -45,8 +45,8 @@ class FedCAR(FedAvg):
         if getattr(family, "given", 0):
             raise UserError("FedCAR draws images at the server, which has no given channels; with image.given take another algorithm")
 
-    def know(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None]) -> None:
-        super().know(family, sent, scores)
+    def before_aggregate(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None]) -> None:
+        super().before_aggregate(family, sent, scores)
         self._family, self._sent = self._family or family(), sent
 
     def aggregate(self, updates: list[Update]) -> Arrays:

@@ -20,5 +20,5 @@ class OneShot(FedAvg):
         if rounds != 1:
             raise UserError(f"one-shot sharing has training.rounds: 1, not {rounds}; give the site more epochs instead")
 
-    def beside(self, sent: Arrays, updates: list[Update]) -> Arrays:
+    def extra_arrays(self, sent: Arrays, updates: list[Update]) -> Arrays:
         return {f"{site}/{name}": sent[name] + d for site, _, difference in updates for name, d in difference.items()}

@@ -75,7 +75,7 @@ class ImageSet:
         rows = self.manifest
         return np.where(rows["subject"] == "", rows["image_id"], rows["subject"]).astype(str)
 
-    def told(self, image: Image) -> np.ndarray:
+    def condition_labels(self, image: Image) -> np.ndarray:
         """(N,) int64: the labels as a model is told them, all 0 where it is not (`image.tells_label`)."""
         return self.labels(image) * int(image.tells_label)
 
@@ -83,7 +83,7 @@ class ImageSet:
         """(N, len(names), *S) float32 of the named channels."""
         return np.ascontiguousarray(self.images[:, image.index(names)], dtype=np.float32)
 
-    def known(self, image: Image, names: list[str]) -> np.ndarray:
+    def channels_or_nan(self, image: Image, names: list[str]) -> np.ndarray:
         """As `channels`, with NaN for a channel of `image.may_lack` that an image does not have, which is blank in the set."""
         out = self.channels(image, names)
         for place, name in enumerate(names):

@@ -86,7 +86,7 @@ class VQVAE(Family):
         """Of the prior also where x and given are what `view` has made of them."""
         if player == "prior":
             codes, given = self.view(x, given) if x.is_floating_point() else (x, given)
-            told = self.told(torch.cat([self.codes + y[:, None], codes[:, :-1]], 1), given)
+            told = self.code_logits(torch.cat([self.codes + y[:, None], codes[:, :-1]], 1), given)
             return F.cross_entropy(told.transpose(1, 2), codes)
         with_given(x, given, self.given)
         h = self.autoencoder["encoder"](x).float()
@@ -94,7 +94,7 @@ class VQVAE(Family):
         seen = self.autoencoder["decoder"](h + (e - h).detach()).float()
         return F.mse_loss(seen, x) + F.mse_loss(e, h.detach()) + self.beta * F.mse_loss(h, e.detach())
 
-    def told(self, tokens: Tensor, given: Tensor | None) -> Tensor:
+    def code_logits(self, tokens: Tensor, given: Tensor | None) -> Tensor:
         """(B, n, codes): for each of the first n places what its code is likely to be, of the class and the codes before it."""
         context = None
         if given is not None:
@@ -107,6 +107,6 @@ class VQVAE(Family):
         there = None if given is None else to_patches(given.to(device), self.factor)
         tokens = self.codes + y.to(device)[:, None]
         for _ in range(prod(self.grid)):
-            likely = self.told(tokens, there)[:, -1].softmax(1).cpu()  # drawn on the CPU, where the generator is
+            likely = self.code_logits(tokens, there)[:, -1].softmax(1).cpu()  # drawn on the CPU, where the generator is
             tokens = torch.cat([tokens, torch.multinomial(likely, 1, generator=generator).to(device)], 1)
         return self.autoencoder["decoder"](self.embed(tokens[:, 1:])).float()

@@ -79,7 +79,7 @@ class Answer:
 
 
 @dataclass
-class Seen:
+class MeasureInputs:
     """What a measure may look at. At the centre `held_out` and `train` are None, and nothing of a real image is there."""
 
     image: Image
@@ -133,10 +133,10 @@ class Measure(ABC):
         """By the name of each number: no other name leaves a site. A constant of the class, but where a text tells a setting."""
 
     @abstractmethod
-    def at_site(self, seen: Seen) -> Answer:
+    def at_site(self, seen: MeasureInputs) -> Answer:
         """The numbers of one site. A number that its images do not allow is a Value of None with its counts, not an error."""
 
-    def combine(self, answers: dict[str, Answer], centre: Seen) -> dict[str, Value]:
+    def combine(self, answers: dict[str, Answer], centre: MeasureInputs) -> dict[str, Value]:
         """One number for all sites: the mean of theirs, each by its real images `n["real"]`; None where one site has none."""
         return {name: mean({site: a.values[name] for site, a in answers.items()}, self.independent) for name in self.about}
 
@@ -170,7 +170,7 @@ def mean(values: dict[str, Value], independent: bool = True) -> Value:
 Statistic = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
 
-def beside_floor(seen: Seen, statistic: Statistic, held_out: np.ndarray, train: np.ndarray, synthetic: np.ndarray, purpose: str,
+def beside_floor(seen: MeasureInputs, statistic: Statistic, held_out: np.ndarray, train: np.ndarray, synthetic: np.ndarray, purpose: str,
                  sets: tuple[ImageSet, ImageSet, ImageSet] | None = None,
                  within: Mapping[str, tuple[float, float]] | None = None) -> dict[str, Value]:  # fmt: skip
     """The synthetic set in the place of the site's training images: as many of each class, against the same held-out images.
@@ -278,7 +278,7 @@ def interval(replicates: np.ndarray, value: float, n: dict[str, int], floor: flo
     return Value(value, n, float(floor) if usable else None, *(None if v is None else float(v) for v in (low, high)))  # type: ignore[arg-type]
 
 
-def bootstrap(seen: Seen, statistic: Callable[..., float], *samples: np.ndarray, purpose: str, n: dict[str, int],
+def bootstrap(seen: MeasureInputs, statistic: Callable[..., float], *samples: np.ndarray, purpose: str, n: dict[str, int],
               floor: float | None = None, times: int = 300) -> Value:  # fmt: skip
     """`statistic(*samples)` with a percentile bootstrap (Efron 1979): each sample drawn anew with replacement, independently.
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet, concatenate
-from fedsynth.measures import Seen
+from fedsynth.measures import MeasureInputs
 
 Points = Callable[[np.ndarray], np.ndarray]  # (N, I, *S) -> (N, P)
 ROWS = 64  # of a table of distances at a time
 
 
-def spaces(seen: Seen) -> dict[str, Points]:
+def spaces(seen: MeasureInputs) -> dict[str, Points]:
     """The two spaces in which a copy is looked for: "pixel", the image channels as they are, and "feature", the extractor's.
 
     By pixels only generated channels are looked at, where there are any: a given one is nobody's here, and would hide a copy beside it.
@@ -33,7 +33,7 @@ def mirrors(images: np.ndarray, flip: tuple[int, ...]) -> list[np.ndarray]:
     return [np.flip(images, tuple(axis + 2 for axis in axes)) for axes in chosen]
 
 
-def distances(seen: Seen, points: Points, of: list[ImageSet], to: ImageSet) -> list[np.ndarray]:
+def distances(seen: MeasureInputs, points: Points, of: list[ImageSet], to: ImageSet) -> list[np.ndarray]:
     """For each set in `of` (N, N to) float64: to each image of `to`, that one as it is or mirrored, whichever is nearer."""
     mirrored = [points(np.ascontiguousarray(m)) for m in mirrors(seen.pixels(to), seen.flip)]
     own = [points(seen.pixels(images)) for images in of]
@@ -80,7 +80,7 @@ class Pair:
         return f"{self.s:.3f}, copy below {self.limit:.3f}"
 
 
-def write(folder: Path, seen: Seen, pairs: dict[str, list[Pair]]) -> None:
+def write(folder: Path, seen: MeasureInputs, pairs: dict[str, list[Pair]]) -> None:
     """`pairs.png` and `pairs.csv` of the pairs by space. Real images are in them: `folder` is at the site, and stays there."""
     from fedsynth.data.pictures import png
 
@@ -94,7 +94,7 @@ def write(folder: Path, seen: Seen, pairs: dict[str, list[Pair]]) -> None:
     (folder / "pairs.png").write_bytes(png(_picture(seen, pairs)))
 
 
-def _picture(seen: Seen, pairs: dict[str, list[Pair]]) -> np.ndarray:
+def _picture(seen: MeasureInputs, pairs: dict[str, list[Pair]]) -> np.ndarray:
     """(height, width, 3) uint8: a line for each space, in it the pairs synthetic | real from the nearest on, each with its s."""
     from PIL import Image as pil
     from PIL import ImageDraw
@@ -118,7 +118,7 @@ def _picture(seen: Seen, pairs: dict[str, list[Pair]]) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def _beside(seen: Seen, pair: Pair) -> ImageSet:
+def _beside(seen: MeasureInputs, pair: Pair) -> ImageSet:
     """The two images, the real one mirrored as it is nearest in pixels, so that eyes compare like with like."""
     own, real = seen.synthetic.where(_one(len(seen.synthetic), pair.synthetic)), seen.real[1].where(_one(len(seen.real[1]), pair.train))
     nearest = min(mirrors(real.images, seen.flip), key=lambda mirrored: float(np.square(mirrored - own.images).sum()))

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, bootstrap
 
 
 class ClassAgreement(Measure):
@@ -28,7 +28,7 @@ class ClassAgreement(Measure):
     }
     independent = False
 
-    def at_site(self, seen: Seen) -> Answer:
+    def at_site(self, seen: MeasureInputs) -> Answer:
         held_out = seen.real[0]
         counts = {"real": len(held_out), "synthetic": len(seen.synthetic)}
         made = answers(seen, seen.synthetic)
@@ -39,7 +39,7 @@ class ClassAgreement(Measure):
         return Answer({"class_agreement": bootstrap(seen, accuracy, made, purpose="class_agreement", n=counts, floor=floor)})
 
 
-def answers(seen: Seen, images: ImageSet) -> np.ndarray | None:
+def answers(seen: MeasureInputs, images: ImageSet) -> np.ndarray | None:
     """(N, K + 1): logits and the true class of each image; None where there is no network or no image."""
     from fedsynth.uses import of_kind, predict
     from fedsynth.uses.classification import Classification

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, bootstrap
 from fedsynth.measures._neighbours import by_patient
 from fedsynth.training import sampling
 
@@ -49,7 +49,7 @@ class Conversion(Measure):
     def _uses(self) -> dict[str, str]:
         return ({"dice": "Dice"} if self.masks else {}) | ({"accuracy": "balanced accuracy"} if self.labels > 1 else {})
 
-    def at_site(self, seen: Seen) -> Answer:
+    def at_site(self, seen: MeasureInputs) -> Answer:
         real, train = seen.real
         values = {name: Value(None, {"real": len(real)}) for name in self.about}
         if seen.family is None or not seen.image.given or not sampling.generated(seen.image) or not len(real) or not len(train):
@@ -68,7 +68,7 @@ class Conversion(Measure):
         return Answer(values)
 
 
-def nearness(seen: Seen, real: ImageSet, made: ImageSet) -> dict[str, np.ndarray]:
+def nearness(seen: MeasureInputs, real: ImageSet, made: ImageSet) -> dict[str, np.ndarray]:
     """psnr, ssim, mae: (N,) float64 each, over all generated image channels."""
     import torch
 
@@ -78,7 +78,7 @@ def nearness(seen: Seen, real: ImageSet, made: ImageSet) -> dict[str, np.ndarray
         from monai.metrics.regression import MAEMetric, PSNRMetric, SSIMMetric
     # From 0 to 1: the luminance of SSIM is defined for values that are not negative.
     channels = sampling.generated(seen.image)
-    found = made.channels(seen.image, channels), real.known(seen.image, channels)  # NaN, all through, where an image lacks a channel
+    found = made.channels(seen.image, channels), real.channels_or_nan(seen.image, channels)  # NaN, all through, where an image lacks a channel
     x, y = (torch.from_numpy((array + 1) / 2).double() for array in found)
     size = min(x.shape[2:])
     ssim = SSIMMetric(x.ndim - 2, data_range=1.0, win_size=min(KERNEL, size - 1 + size % 2))
@@ -88,7 +88,7 @@ def nearness(seen: Seen, real: ImageSet, made: ImageSet) -> dict[str, np.ndarray
     return {name: of.flatten(1).mean(1).numpy() for name, of in of_each.items()}  # type: ignore[union-attr]
 
 
-def over_patients(seen: Seen, statistic: Callable[[np.ndarray], float], values: np.ndarray | None, images: ImageSet, purpose: str,
+def over_patients(seen: MeasureInputs, statistic: Callable[[np.ndarray], float], values: np.ndarray | None, images: ImageSet, purpose: str,
                   floor: float) -> Value:  # fmt: skip
     """A statistic of values (N, ...) of the images, NaN for one that has none, with a bootstrap over patients."""
     values = np.zeros(0) if values is None else values
@@ -104,7 +104,7 @@ def _of_groups(statistic: Callable[[np.ndarray], float], groups: np.ndarray) -> 
     return float(statistic(np.concatenate(list(groups))))
 
 
-def dice(seen: Seen, images: ImageSet) -> np.ndarray | None:
+def dice(seen: MeasureInputs, images: ImageSet) -> np.ndarray | None:
     """(N,) Dice of the federated segmentation network, NaN for an image without a mask; None without a network or any mask."""
     from fedsynth.uses import of_kind, predict
     from fedsynth.uses.segmentation import Segmentation, overlap
@@ -117,7 +117,7 @@ def dice(seen: Seen, images: ImageSet) -> np.ndarray | None:
     return None if np.isnan(found).all() else found
 
 
-def _answers(seen: Seen, images: ImageSet) -> np.ndarray | None:
+def _answers(seen: MeasureInputs, images: ImageSet) -> np.ndarray | None:
     from fedsynth.measures.class_agreement import accuracy, answers
 
     found = answers(seen, images)
@@ -130,7 +130,7 @@ def _accuracy(table: np.ndarray) -> float:
     return accuracy(table)
 
 
-STATISTICS: dict[str, tuple[Callable[[Seen, ImageSet], np.ndarray | None], Callable[[np.ndarray], float]]] = {
+STATISTICS: dict[str, tuple[Callable[[MeasureInputs, ImageSet], np.ndarray | None], Callable[[np.ndarray], float]]] = {
     "dice": (dice, np.nanmean),  # type: ignore[dict-item]
     "accuracy": (_answers, _accuracy),
 }

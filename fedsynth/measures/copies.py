@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap, mean
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, bootstrap, mean
 from fedsynth.measures._neighbours import Pair, by_subject, distances, relative, spaces, write
 
 LEAST = 5  # patients in either set, below which there is no telling what is near
@@ -47,7 +47,7 @@ class Copies(Measure):
             "nearest_ratio_feature": About("higher", "Nearest ratio (features)", RATIO.format("features", self.neighbours)),
         }
 
-    def at_site(self, seen: Seen) -> Answer:
+    def at_site(self, seen: MeasureInputs) -> Answer:
         held_out, train = seen.real
         n = {"real": len(held_out), "train": len(train), "synthetic": len(seen.synthetic)}
         values = {name: Value(None, n) for name in self.about}
@@ -67,7 +67,7 @@ class Copies(Measure):
             write(seen.keep, seen, pairs)
         return Answer(values)
 
-    def combine(self, answers: dict[str, Answer], centre: Seen) -> dict[str, Value]:
+    def combine(self, answers: dict[str, Answer], centre: MeasureInputs) -> dict[str, Value]:
         """A synthetic image may be a copy at one site only, so that copies add up; ratios are means."""
         return super().combine(answers, centre) | {name: total(answers, name) for name in self.about if name.startswith("copies")}
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsynth.measures import KEPT, PARTS, About, Answer, Measure, Moments, Seen, Value, around, beside_floor
+from fedsynth.measures import KEPT, PARTS, About, Answer, Measure, MeasureInputs, Moments, Value, around, beside_floor
 
 
 class FID(Measure):
@@ -34,7 +34,7 @@ class FID(Measure):
     }
     independent = False
 
-    def at_site(self, seen: Seen) -> Answer:
+    def at_site(self, seen: MeasureInputs) -> Answer:
         sets = {which: seen.features(which) for which in ("held_out", "train", "synthetic")}  # type: ignore[arg-type]
         values = beside_floor(seen, lambda a, b: {"fid": fid(a, b)}, sets["held_out"], sets["train"], sets["synthetic"], "fid")
         few = min(values["fid"].n.values()) < sets["synthetic"].shape[-1]
@@ -43,11 +43,11 @@ class FID(Measure):
         moments = {which: Moments.of(sets[which]) for which in ("held_out", "train") if enough(sets[which])}
         return Answer(values | {"pooled_fid": Value(None, counts)}, moments)
 
-    def combine(self, answers: dict[str, Answer], centre: Seen) -> dict[str, Value]:
+    def combine(self, answers: dict[str, Answer], centre: MeasureInputs) -> dict[str, Value]:
         return super().combine(answers, centre) | {"pooled_fid": pooled_fid(list(answers.values()), centre)}
 
 
-def pooled_fid(answers: list[Answer], centre: Seen) -> Value:
+def pooled_fid(answers: list[Answer], centre: MeasureInputs) -> Value:
     """From the sites' moments; None where a site has none.
 
     The standard deviation is that of random parts of the synthetic set (a delete-d jackknife: Shao & Wu 1989) and of as many normal

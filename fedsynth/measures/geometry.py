@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, Seen, Value, beside_floor
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, beside_floor
 
 
 class Geometry(Measure):
@@ -34,7 +34,7 @@ class Geometry(Measure):
     }
     independent = False
 
-    def at_site(self, seen: Seen) -> Answer:
+    def at_site(self, seen: MeasureInputs) -> Answer:
         sets = with_mask(seen, seen.real[0]), with_mask(seen, seen.real[1]), with_mask(seen, seen.synthetic)
         held_out, train, synthetic = (shapes(seen, images) for images in sets)
         if not (held_out[:, :, 0] > 0).any():
@@ -43,12 +43,12 @@ class Geometry(Measure):
         return Answer(beside_floor(seen, distances, held_out, train, synthetic, "geometry", sets))
 
 
-def with_mask(seen: Seen, images: ImageSet) -> ImageSet:
+def with_mask(seen: MeasureInputs, images: ImageSet) -> ImageSet:
     """Those whose class has a mask."""
     return images.where(~images.manifest["label"].isin(seen.image.empty_labels))
 
 
-def shapes(seen: Seen, images: ImageSet) -> np.ndarray:
+def shapes(seen: MeasureInputs, images: ImageSet) -> np.ndarray:
     """(N, M, 2 + D): area, number of parts, centre along each of D axes (NaN for an empty mask)."""
     masks = seen.masks(images)
     found = np.array([[shape(m) for m in channels] for channels in masks])

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, Seen, beside_floor
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, beside_floor
 
 BINS = 1024  # on [-1, 1]: a pixel moves by less than 0.001
 
@@ -25,7 +25,7 @@ class Intensity(Measure):
     }
     independent = False
 
-    def at_site(self, seen: Seen) -> Answer:
+    def at_site(self, seen: MeasureInputs) -> Answer:
         held_out, train, synthetic = (histograms(seen.pixels(images)) for images in (*seen.real, seen.synthetic))
         return Answer(beside_floor(seen, lambda a, b: {"intensity_distance": distance(a, b)}, held_out, train, synthetic, "intensity"))
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, Seen, beside_floor
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, beside_floor
 
 WHICH: tuple[Literal["held_out", "train", "synthetic"], ...] = ("held_out", "train", "synthetic")
 
@@ -29,7 +29,7 @@ class KID(Measure):
     }
     independent = False
 
-    def at_site(self, seen: Seen) -> Answer:
+    def at_site(self, seen: MeasureInputs) -> Answer:
         labelled = [
             np.column_stack([images.labels(seen.image), seen.features(which)]) if len(images) else np.zeros((0, 2))
             for which, images in zip(WHICH, (*seen.real, seen.synthetic), strict=True)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, bootstrap
 
 
 class MaskAgreement(Measure):
@@ -26,7 +26,7 @@ class MaskAgreement(Measure):
     }
     independent = False
 
-    def at_site(self, seen: Seen) -> Answer:
+    def at_site(self, seen: MeasureInputs) -> Answer:
         held_out = seen.real[0]
         real, made = agreement(seen, held_out), agreement(seen, seen.synthetic)
         counts = {"real": len(real), "synthetic": len(made)}
@@ -36,7 +36,7 @@ class MaskAgreement(Measure):
         return Answer({"mask_agreement": bootstrap(seen, np.mean, made, purpose="mask_agreement", n=counts, floor=floor)})
 
 
-def agreement(seen: Seen, images: ImageSet) -> np.ndarray:
+def agreement(seen: MeasureInputs, images: ImageSet) -> np.ndarray:
     """(N,) Dice of each image with a mask, mean over its mask channels that are not empty; (0,) where there is no network or no mask."""
     from fedsynth.uses import of_kind, predict
     from fedsynth.uses.segmentation import Segmentation, overlap

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet, concatenate
-from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, bootstrap
 from fedsynth.measures._neighbours import by_patient, distances, spaces
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Membership(Measure):
             "membership_loss_tpr": About("lower", "Membership by loss, TPR", LOSS + rate),
         }
 
-    def at_site(self, seen: Seen) -> Answer:
+    def at_site(self, seen: MeasureInputs) -> Answer:
         non_members, members = seen.real
         enough = min(len(members), len(non_members)) >= LEAST
         scores = by_distance(seen) if enough and len(seen.synthetic) else None
@@ -63,7 +63,7 @@ class Membership(Measure):
         scores = by_loss(seen, members, non_members, self.draws) if enough and seen.family is not None else None
         return Answer(values | self._judge(seen, "loss", scores, members, non_members))
 
-    def _judge(self, seen: Seen, attack: str, scores: Attack | None, members: ImageSet, non_members: ImageSet) -> dict[str, Value]:
+    def _judge(self, seen: MeasureInputs, attack: str, scores: Attack | None, members: ImageSet, non_members: ImageSet) -> dict[str, Value]:
         """AUC and TPR, each with chance as its floor and a bootstrap over patients, whose images are no independent ones."""
         names = f"membership_{attack}_auc", f"membership_{attack}_tpr"
         n = {
@@ -81,7 +81,7 @@ class Membership(Measure):
         return {name: bootstrap(seen, partial(_of_groups, of), *groups, purpose=name, n=n, floor=floor) for name, of, floor in judged}
 
 
-def by_distance(seen: Seen) -> Attack:
+def by_distance(seen: MeasureInputs) -> Attack:
     """Minus the distance in pixels to the nearest synthetic image over the mean distance to the nearest real images of other patients.
 
     The quotient is that of densities in DOMIAS (van Breugel et al. 2023, arXiv:2302.12580, equation 2): an image that lies amid the
@@ -99,14 +99,14 @@ def by_distance(seen: Seen) -> Attack:
     return score[: len(members)], score[len(members) :]
 
 
-def by_loss(seen: Seen, members: ImageSet, non_members: ImageSet, draws: int) -> Attack | None:
+def by_loss(seen: MeasureInputs, members: ImageSet, non_members: ImageSet, draws: int) -> Attack | None:
     """Minus the family's own loss (the LOSS attack: Yeom et al. 2018, arXiv:1709.01604), of the player that tells most.
 
     A player whose loss does not look at the image (a GAN's generator) tells nothing. Losses are compared within a class: those of
     another class are others, and a small site's classes are not in the same shares in both sets.
     """
     found = []
-    for player in told(seen.family):  # type: ignore[arg-type]
+    for player in attacked_players(seen.family):  # type: ignore[arg-type]
         a, b = (-losses(seen, images, player, draws) for images in (members, non_members))
         attack = within_class(a, b, members.labels(seen.image), non_members.labels(seen.image))
         if np.ptp(np.concatenate(attack)) > 0:
@@ -114,7 +114,7 @@ def by_loss(seen: Seen, members: ImageSet, non_members: ImageSet, draws: int) ->
     return max(found, key=lambda attack: auc(*attack), default=None)
 
 
-def told(family: Family) -> list[str]:
+def attacked_players(family: Family) -> list[str]:
     """The players whose parameters were all given out. What stayed at the sites is here as it was made, and its loss would tell nothing."""
     players, released = family.players(), family.released
     if released is None:
@@ -123,15 +123,15 @@ def told(family: Family) -> list[str]:
     return [name for name, net in players.items() if all(p in known for p in net.parameters())]
 
 
-def losses(seen: Seen, images: ImageSet, player: str, draws: int) -> np.ndarray:
+def losses(seen: MeasureInputs, images: ImageSet, player: str, draws: int) -> np.ndarray:
     """(N,) float64: the player's loss of each image, the mean over `draws` of noise that are the same for all images."""
     import torch
 
     family: Family = copy.deepcopy(seen.family).eval().requires_grad_(False)  # type: ignore[union-attr]  # gradients by x are needed at times (R1)
     device = next(iter(seen.family.parameters())).device  # type: ignore[union-attr]
     image = seen.image
-    x, given = (torch.from_numpy(images.known(image, names)).to(device) for names in (image.generated, image.given))
-    y, found = torch.tensor(images.told(image)).to(device), []
+    x, given = (torch.from_numpy(images.channels_or_nan(image, names)).to(device) for names in (image.generated, image.given))
+    y, found = torch.tensor(images.condition_labels(image)).to(device), []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
         for i in range(len(images)):
             torch.manual_seed(seen.seed)
@@ -169,7 +169,7 @@ def _of_groups(statistic: Statistic, members: np.ndarray, non_members: np.ndarra
     return statistic(np.concatenate(list(members)), np.concatenate(list(non_members)))
 
 
-def _some(images: ImageSet, most: int, seen: Seen) -> ImageSet:
+def _some(images: ImageSet, most: int, seen: MeasureInputs) -> ImageSet:
     if len(images) <= most:
         return images
     keep = np.zeros(len(images), dtype=bool)

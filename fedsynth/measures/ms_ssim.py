@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, Seen, Value, bootstrap
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, bootstrap
 
 WANG = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of the scales (Wang et al. 2003)
 KERNEL = 7  # pixels; with the usual 11, an image of 32 pixels would have two scales only
@@ -34,7 +34,7 @@ class MSSSIM(Measure):
     def __init__(self, pairs: int = 200):
         self.pairs = pairs
 
-    def at_site(self, seen: Seen) -> Answer:
+    def at_site(self, seen: MeasureInputs) -> Answer:
         train = seen.real[1]
         counts = {"real": len(train), "synthetic": len(seen.synthetic)}
         made = self.similarities(seen, seen.synthetic, matchings=1)
@@ -45,7 +45,7 @@ class MSSSIM(Measure):
         floor = _mean_of_means(*real.values()) if real.keys() == made.keys() else None
         return Answer({"ms_ssim": bootstrap(seen, _mean_of_means, *made.values(), purpose="ms_ssim bootstrap", n=counts, floor=floor)})
 
-    def similarities(self, seen: Seen, images: ImageSet, matchings: int) -> dict[int, np.ndarray]:
+    def similarities(self, seen: MeasureInputs, images: ImageSet, matchings: int) -> dict[int, np.ndarray]:
         """By class, (P,) of its pairs; without the classes of a single image."""
         rng, pixels, labels = seen.generator("ms_ssim"), seen.pixels(images), images.labels(seen.image)
         most = max(1, self.pairs // len(seen.image.labels))

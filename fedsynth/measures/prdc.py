@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, Seen, beside_floor
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, beside_floor
 
 
 class PRDC(Measure):
@@ -42,7 +42,7 @@ class PRDC(Measure):
     def __init__(self, k: int = 5):
         self.k = k
 
-    def at_site(self, seen: Seen) -> Answer:
+    def at_site(self, seen: MeasureInputs) -> Answer:
         sets = seen.features("held_out"), seen.features("train"), seen.features("synthetic")
         shares = dict.fromkeys(("precision", "recall", "coverage"), (0.0, 1.0))
         return Answer(beside_floor(seen, lambda a, b: prdc(a, b, self.k), *sets, "prdc", within=shares))

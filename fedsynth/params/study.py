@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from fedsynth.params import gates
 from fedsynth.params.block import Block, Strict
 
 Images = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0)]
+Readable = Annotated[str, AfterValidator(lambda line: gates.parse(line) and line)]  # each line that is not is named
 
 
 class Consortium(Strict):
@@ -61,12 +62,5 @@ class Score(Strict):
 class Gates(Strict):
     """What a model's numbers must hold before it may be promoted: "classification/retained >= 0.85", "fid <= 3 * floor"."""
 
-    require: list[str] = Field(default_factory=list)
-    warn: list[str] = Field(default_factory=list)
-
-    @field_validator("require", "warn")
-    @classmethod
-    def _readable(cls, lines: list[str]) -> list[str]:
-        for line in lines:
-            gates.parse(line)
-        return lines
+    require: list[Readable] = Field(default_factory=list)
+    warn: list[Readable] = Field(default_factory=list)

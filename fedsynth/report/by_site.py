@@ -6,7 +6,7 @@ from typing import Any
 
 from fedsynth.report.use_tables import Summary, against_of
 from fedsynth.worth import worth
-from fedsynth.worth.wording import LOWER_IS_BETTER, known_number, label_of
+from fedsynth.worth.wording import LOWER_IS_BETTER, is_number, label_of
 
 
 def by_class(use: str, rows: worth.Rows, models: list[str], sites: list[str], min_cell: int) -> dict[str, Any]:
@@ -27,9 +27,9 @@ def by_class(use: str, rows: worth.Rows, models: list[str], sites: list[str], mi
 
 def _cell(found: tuple[float, Any] | None, min_cell: int) -> dict[str, Any]:
     value, n = found if found is not None else (None, None)
-    if isinstance(n, str) or (known_number(n) and n < min_cell):
+    if isinstance(n, str) or (is_number(n) and n < min_cell):
         return {"value": None, "n": None, "state": "withheld", "worst": False}
-    known = known_number(value)
+    known = is_number(value)
     return {"value": float(value) if known else None, "n": n, "state": "known" if known else "missing", "worst": False}  # type: ignore[arg-type]
 
 
@@ -60,7 +60,7 @@ def by_site(use: str, summary: Summary, models: list[str], sites: list[str]) -> 
 
 def _site_cells(of: dict[str, Any], sites: list[str]) -> dict[str, dict[str, Any]]:
     kept, closed = of.get("retained_by_site") or {}, of.get("gap_closed_by_site") or {}
-    known = {s: kept[s] for s in sites if known_number(kept.get(s))}
+    known = {s: kept[s] for s in sites if is_number(kept.get(s))}
     worst = min(known, key=lambda s: known[s]) if len(known) > 1 else None
     return {s: {"retained": kept.get(s), "gap_closed": closed.get(s), "worst": s == worst} for s in sites}
 

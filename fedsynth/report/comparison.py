@@ -11,7 +11,7 @@ from fedsynth.report import curves, tradeoff
 from fedsynth.report.use_tables import Summary
 from fedsynth.worth import worth
 from fedsynth.worth.judgement import card, gates_of, passed, required, state
-from fedsynth.worth.wording import Facts, known_number
+from fedsynth.worth.wording import Facts, is_number
 
 SHARES = ("retained", "gap_closed", "gap_closed_poorest", "synthetic", "augmented")
 
@@ -25,11 +25,11 @@ def metrics(summary: Summary, facts: Facts) -> dict[str, Any]:
 
 
 def _metrics(uses: dict[str, dict[str, Any]], of: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {use: {key: s[key] for key in SHARES if known_number(s.get(key))} for use, s in uses.items()}
+    found: dict[str, Any] = {use: {key: s[key] for key in SHARES if is_number(s.get(key))} for use, s in uses.items()}
     values = {name: (number or {}).get("value") for name, number in (of.get("measures") or {}).items()}
-    found["measures"] = {name: value for name, value in values.items() if known_number(value)}
+    found["measures"] = {name: value for name, value in values.items() if is_number(value)}
     if spent := of.get("epsilon"):
-        found["measures"] |= {"epsilon": spent["epsilon"]} if known_number(spent.get("epsilon")) else {}
+        found["measures"] |= {"epsilon": spent["epsilon"]} if is_number(spent.get("epsilon")) else {}
     if of.get("verdict"):
         states = [state(g) for g in required(gates_of(of))]
         found["gates"] = {"passed": passed(of), **{name: states.count(name) for name in ("failed", "missing")}}

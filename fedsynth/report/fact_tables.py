@@ -9,7 +9,7 @@ from fedsynth.report.use_tables import ends
 from fedsynth.worth.facts import WORTH, share_of
 from fedsynth.worth.judgement import card as judgement
 from fedsynth.worth.judgement import gates_of, sentence
-from fedsynth.worth.wording import epsilon_said, known_number, label_of
+from fedsynth.worth.wording import epsilon_said, is_number, label_of
 
 NOT_COMPUTED = "not computed"
 AGAINST = {
@@ -55,7 +55,7 @@ def worth_line(use: str, of: dict[str, Any]) -> dict[str, str]:
 
 def share(value: float | None, of: str, interval: list[float | None] | None = None, why: str = "") -> str:
     """ "83 % of pooled (81 to 86 %)" """
-    if not known_number(value):
+    if not is_number(value):
         return f"{NOT_COMPUTED}{': ' + why if why else ''}"
     around = ends(interval)
     return f"{100 * value:.0f} % {of}" + (f" ({around})" if around else "")
@@ -64,7 +64,7 @@ def share(value: float | None, of: str, interval: list[float | None] | None = No
 def _measure(name: str, number: dict[str, Any]) -> dict[str, str]:
     shown = cell(number)
     about = {"title": number.get("title", name), "text": number.get("text", ""), "better": BETTER.get(number.get("better", ""), "")}
-    if not known_number(number.get("value")):
+    if not is_number(number.get("value")):
         why = "" if shown["why"] == NOT_COMPUTED else f": {shown['why']}"
         return about | shown | {"value": f"{NOT_COMPUTED}{why}"}
     return about | shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedsynth.worth.wording import Facts, known_number, measured
+from fedsynth.worth.wording import Facts, is_number, measured
 
 # Titles of the numbers that a judgement should have: what no model has is said to be missing by this name.
 EXPECTED = {
@@ -78,11 +78,11 @@ def cell(number: dict[str, Any] | None) -> dict[str, Any]:
     """A number as text: {"value", "interval", "floor", "n", "why"}; a value that is not there is "missing"."""
     number = number or {}
     value, low, high, floor = (number.get(key) for key in ("value", "low", "high", "floor"))
-    both = known_number(value) and known_number(low) and known_number(high)
+    both = is_number(value) and is_number(low) and is_number(high)
     return {
         "value": measured(value),
         "interval": f"{measured(low)} to {measured(high)}" if both else "",
-        "floor": measured(floor) if known_number(floor) else "",
+        "floor": measured(floor) if is_number(floor) else "",
         "n": " · ".join(f"{n} {kind.replace('_', '-')}" for kind, n in (number.get("n") or {}).items()),
-        "why": "" if known_number(value) else number.get("why") or "not computed",
+        "why": "" if is_number(value) else number.get("why") or "not computed",
     }

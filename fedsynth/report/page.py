@@ -22,7 +22,7 @@ from fedsynth.report.worst_masks import Failure
 from fedsynth.training.history import left_out, resumed, sized, traffic
 from fedsynth.worth import worth
 from fedsynth.worth.judgement import card, gate_table, readers
-from fedsynth.worth.wording import Facts, epsilon_said, known_number
+from fedsynth.worth.wording import Facts, epsilon_said, is_number
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -61,7 +61,7 @@ def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]],
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update(number=number, percent=percent, duration=duration, listed=listed, known=known_number, ends=ends,
+    environment.filters.update(number=number, percent=percent, duration=duration, listed=listed, known=is_number, ends=ends,
                                breakable=breakable)  # fmt: skip
     beside = side(params, real, "real") if real is not None else {}
     sites, used = list(validation["sites"]), validation["used"]

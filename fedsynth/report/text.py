@@ -9,7 +9,7 @@ from fedsynth.report.definitions import Terms
 from fedsynth.report.measure_tables import measures
 from fedsynth.report.use_tables import ends, number, percent, summary_of
 from fedsynth.worth.judgement import card, gate_table
-from fedsynth.worth.wording import Facts, epsilon_said, known_number
+from fedsynth.worth.wording import Facts, epsilon_said, is_number
 
 
 def markdown(uses: list[dict[str, Any]], facts: Facts, sites: list[str], classes: list[dict[str, Any]] | None = None,
@@ -78,7 +78,7 @@ def _line(line: dict[str, Any], shares: list[str], sites: list[str]) -> list[str
 
 def _deviating(value: float | None, deviation: float | None) -> str:
     """With its standard deviation over the seeds, where there are several."""
-    return number(value) + (f" ± {number(deviation)}" if known_number(deviation) else "")
+    return number(value) + (f" ± {number(deviation)}" if is_number(deviation) else "")
 
 
 def _judged(line: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from markupsafe import escape
 
 from fedsynth.report import curves
 from fedsynth.worth import judgement
-from fedsynth.worth.wording import Facts, known_number
+from fedsynth.worth.wording import Facts, is_number
 
 GOOD, BAD, SOFT = "#00694d", "#a63f00", "#5c646d"  # as in the page, which has other ones for the dark
 THEME = {GOOD: "var(--good)", BAD: "var(--bad)", SOFT: "var(--soft)"}
@@ -43,11 +43,11 @@ def points(facts: Facts, uses: list[str]) -> list[Point]:
 
 def _point(model: str, of: dict[str, Any], uses: list[str]) -> Point:
     attacks = {kind: (of.get("measures") or {}).get(f"membership_{kind}_auc") or {} for kind in ("distance", "loss")}
-    known = {kind: number for kind, number in attacks.items() if known_number(number.get("value"))}
+    known = {kind: number for kind, number in attacks.items() if is_number(number.get("value"))}
     worst = max(known.values(), key=lambda number: number["value"], default={})
     summary = [(of.get("uses") or {}).get(use) or {} for use in uses]
     shares = [s.get("retained") for s in summary]
-    kept = sum(shares) / len(shares) if shares and all(known_number(v) for v in shares) else None  # type: ignore[arg-type]
+    kept = sum(shares) / len(shares) if shares and all(is_number(v) for v in shares) else None  # type: ignore[arg-type]
     # the uses share their test images: the mean of the ends is the widest that the interval of the mean can be
     pairs = [pair for s in summary if (pair := _pair((s.get("intervals") or {}).get("retained")))]
     both = (sum(p[0] for p in pairs) / len(pairs), sum(p[1] for p in pairs) / len(pairs)) if pairs and len(pairs) == len(uses) else None
@@ -62,12 +62,12 @@ def _share_of(summary: list[dict[str, Any]]) -> str:
 
 
 def _pair(ends: list[Any] | None) -> tuple[float, float] | None:
-    return (float(ends[0]), float(ends[1])) if ends and len(ends) == 2 and all(known_number(v) for v in ends) else None
+    return (float(ends[0]), float(ends[1])) if ends and len(ends) == 2 and all(is_number(v) for v in ends) else None
 
 
 def limits(facts: Facts) -> dict[str, list[float]]:
     """{"auc", "retained"}: the limits of the gates on the two axes, each once."""
-    gates = [g for of in facts.values() for g in (of.get("verdict") or {}).get("gates") or [] if known_number(g.get("limit"))]
+    gates = [g for of in facts.values() for g in (of.get("verdict") or {}).get("gates") or [] if is_number(g.get("limit"))]
     kinds = {"auc": MEMBERSHIP, "retained": RETAINED}
     return {axis: sorted({float(g["limit"]) for g in gates if pattern.match(g["gate"])}) for axis, pattern in kinds.items()}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedsynth.worth import worth
-from fedsynth.worth.wording import LOWER_IS_BETTER, known_number, label_of
+from fedsynth.worth.wording import LOWER_IS_BETTER, is_number, label_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ def _table(metric: str, scores: pd.DataFrame, lines: list[tuple[str, str]], site
     table = [_line(scores[(scores["name"] == name) & (scores["model"] == model)], name, model, sites) for name, model in lines]
     choose: Callable = min if metric in LOWER_IS_BETTER else max
     for name in ("synthetic", "augmented"):
-        comparable = [line for line in table if line["name"] == name and known_number(line["mean"])]
+        comparable = [line for line in table if line["name"] == name and is_number(line["mean"])]
         if len({number(line["mean"]) for line in comparable}) > 1:
             choose(comparable, key=lambda line: line["mean"])["best"] = True
     counts = scores.drop_duplicates("site").set_index("site")["n"].to_dict()
@@ -94,7 +94,7 @@ def judge(lines: list[dict[str, Any]], summary: dict[str, dict], against: str) -
     local, best = (next(line["mean"] for line in lines if line["name"] == name) for name in ("local", against))
     for line in (line for line in lines if line["model"]):
         of = summary.get(line["model"], {})
-        line["intervals"] = {key: ends for key, ends in (of.get("intervals") or {}).items() if ends and known_number(of.get(key))}
+        line["intervals"] = {key: ends for key, ends in (of.get("intervals") or {}).items() if ends and is_number(of.get(key))}
         if line["name"] == "synthetic":
             line["judged"] = {"retained": settled(of.get("retained"), line["mean"], best)}
         else:
@@ -108,7 +108,7 @@ def judge(lines: list[dict[str, Any]], summary: dict[str, dict], against: str) -
 
 def settled(value: float | None, *needed: float | None) -> float | None:
     """The value; without one, None where what it rests on is missing, NaN where that is there but the value not defined."""
-    if known_number(value):
+    if is_number(value):
         return value
     return None if None in needed else math.nan
 
@@ -131,13 +131,13 @@ def headline(use: dict[str, Any]) -> dict[str, Any]:
 
 
 def _best(table: dict[str, Any], name: str, value: Callable[[dict], float | None]) -> dict[str, Any] | None:
-    known = [line for line in table["lines"] if line["name"] == name and known_number(value(line))]
+    known = [line for line in table["lines"] if line["name"] == name and is_number(value(line))]
     return max(known, key=value, default=None)  # type: ignore[arg-type]
 
 
 def _alone(line: dict[str, Any], against: str, best: float | None, label: str) -> str:
     text = f"Trained on the synthetic set of {line['model']} alone, a network reaches a {label} of {line['mean']:.2f} on real test images"
-    if known_number(line["judged"]["retained"]) and known_number(best):
+    if is_number(line["judged"]["retained"]) and is_number(best):
         return f"{text}: {percent(line['judged']['retained'])} of the {best:.2f} reached with {TOGETHER[against]}."
     return f"{text}; how much that retains is missing, because there is no {against} reference."
 
@@ -145,19 +145,19 @@ def _alone(line: dict[str, Any], against: str, best: float | None, label: str) -
 def _added(line: dict[str, Any], against: str, local: float | None, label: str) -> str:
     text = f"Added to a site's own images, the set of {line['model']}"
     gap, poorest = line["judged"]["gap_closed"], line["judged"]["gap_closed_poorest"]
-    if not known_number(gap):
+    if not is_number(gap):
         brings = f"{text} {_moves(local, line['mean'], label)}"
         if gap == NO_GAP:
             return f"{brings}. There is no gap to close: with {TOGETHER[against]} hardly more is reached than with one site's own."
         return f"{brings}; how much of the gap that closes is {percent(gap)}."
     if gap < 0:
         return f"{text} does harm: it widens the gap between one site's own images and {TOGETHER[against]} by {percent(-gap)}."
-    more = f" ({percent(poorest)} at {line['judged']['poorest_site']}, the poorest site)" if known_number(poorest) else ""
+    more = f" ({percent(poorest)} at {line['judged']['poorest_site']}, the poorest site)" if is_number(poorest) else ""
     return f"{text} closes {percent(gap)} of the gap between what one site reaches alone and {TOGETHER[against]}{more}."
 
 
 def _moves(before: float | None, after: float, label: str) -> str:
-    if not known_number(before):
+    if not is_number(before):
         return f"brings the {label} to {after:.2f}"
     if f"{before:.2f}" == f"{after:.2f}":
         return f"leaves the {label} at {after:.2f}"
@@ -165,14 +165,14 @@ def _moves(before: float | None, after: float, label: str) -> str:
 
 
 def number(value: float | None) -> str:
-    return "missing" if value is None else f"{value:.2f}" if known_number(value) else "undefined"
+    return "missing" if value is None else f"{value:.2f}" if is_number(value) else "undefined"
 
 
 def ends(pair: list[float | None] | None) -> str:
     """A 95 % interval of a share, "81 to 93 %", "50 % or more"; nothing where there is none."""
     if not pair:
         return ""
-    low, high = (f"{100 * v:.0f}".replace("-", "−") if known_number(v) else "" for v in pair)
+    low, high = (f"{100 * v:.0f}".replace("-", "−") if is_number(v) else "" for v in pair)
     if low and high:
         return f"{low} to {high}\N{NO-BREAK SPACE}%"
     return f"{low}\N{NO-BREAK SPACE}% or more" if low else f"{high}\N{NO-BREAK SPACE}% or less" if high else "without bounds"
@@ -182,4 +182,4 @@ def percent(value: float | str | None) -> str:
     """A share as percent; a word such as NO_GAP stays one."""
     if isinstance(value, str):
         return value
-    return "missing" if value is None else f"{100 * value:.0f}\N{NO-BREAK SPACE}%".replace("-", "−") if known_number(value) else "undefined"
+    return "missing" if value is None else f"{100 * value:.0f}\N{NO-BREAK SPACE}%".replace("-", "−") if is_number(value) else "undefined"

@@ -161,7 +161,7 @@ class DICOM(IndexedSource):
             problem = problem or f"its series have {[len(s.slices) for s in together]} slices; they must be on one grid"
         if isinstance(self.slices, int) and len(self.image.size) == 2 and self.slices >= len(first.slices):
             problem = problem or f"has no slice {self.slices}, it has {len(first.slices)}; see source.args.slices"
-        label, site, unknown = self._told(first)
+        label, site, unknown = self._label_and_site(first)
         about = {
             "subject": series.neutral("patient", first.patient or first.study, self.seed),
             "label": label,
@@ -182,14 +182,14 @@ class DICOM(IndexedSource):
         n = len(one.slices)
         return list(range(n)) if self.slices == "all" else [n // 2 if self.slices == "middle" else int(self.slices)]
 
-    def _told(self, one: Series) -> tuple[str, str, str]:
+    def _label_and_site(self, one: Series) -> tuple[str, str, str]:
         """Label, site and problem by the table."""
-        if self._known is None:
+        if self._label_table is None:
             return only_label(self.image, "give source.args.table"), "", ""
         folder = PurePosixPath(one.files[0])
         above = {"series": [one.uid], "study": [one.study], "patient": [one.patient], "folder": [str(p) for p in folder.parents]}
-        key = str(self._known.index.name)
-        row = next((self._known.loc[k] for k in above[key] if k in self._known.index), None)
+        key = str(self._label_table.index.name)
+        row = next((self._label_table.loc[k] for k in above[key] if k in self._label_table.index), None)
         if row is None:
             return "", "", f"has no row in source.args.table; add one for its {key}, or take it away"
         return row["label"], row.get("site", ""), ""
@@ -202,7 +202,7 @@ class DICOM(IndexedSource):
         return series.scan(self._folder)
 
     @cached_property
-    def _known(self) -> pd.DataFrame | None:
+    def _label_table(self) -> pd.DataFrame | None:
         return cases_of(self._table, KEYS) if self.table else None
 
     @cached_property

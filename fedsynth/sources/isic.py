@@ -48,7 +48,7 @@ class ISIC(IndexedSource):
         one_of("missing_mask", missing_mask, "problem", "empty")
 
     def index(self) -> pd.DataFrame:
-        known = self._known
+        known = self._findings
         names = sorted(set(self._pictures) | set(known.index))
         rows = pd.DataFrame({"picture": names, "name": [self._pictures.get(n, n) for n in names], "label": "", "site": "", "problem": ""})
         if not self._tables:
@@ -78,7 +78,7 @@ class ISIC(IndexedSource):
             put_mask(record, name, mask, file)
 
     @cached_property
-    def _known(self) -> pd.DataFrame:
+    def _findings(self) -> pd.DataFrame:
         """label, subject and site by the pictures' names."""
         found = pd.DataFrame()
         for name in self._tables:

@@ -18,7 +18,19 @@ from fedsynth.params import Params
 from fedsynth.training import checkpoint
 from fedsynth.training import weights as files
 from fedsynth.uses import Table, Use
-from fedsynth.worth.use_networks import Networks, State, fit, from_arrays, network, state_of, taught, testing, to_arrays, training, uses
+from fedsynth.worth.use_networks import (
+    Networks,
+    State,
+    fit,
+    from_arrays,
+    network,
+    state_of,
+    testing,
+    to_arrays,
+    training,
+    uses,
+    with_modality_dropout,
+)
 
 Rows = list[dict[str, Any]]
 
@@ -33,7 +45,7 @@ class Federated:
     def __init__(self, params: Params, real: ImageSet, state: Path):
         self.params, self.state = params, state
         self.images = training(real)
-        shown, often = taught(self.images, params.image)
+        shown, often = with_modality_dropout(self.images, params.image)
         self.trainings = {
             f"{name}/{seed}": use.training(use.network(seed), *shown.tensors(params.image), seed=seed, weights=often)
             for name, use in uses(params).items()

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.features import Extractor
-from fedsynth.measures import Answer, Measure, Moments, Seen, Value, plain
+from fedsynth.measures import Answer, Measure, MeasureInputs, Moments, Value, plain
 from fedsynth.params import Params
 from fedsynth.stages import reference
 from fedsynth.uses import Table, Use
@@ -98,7 +98,7 @@ def measures(params: Params) -> dict[str, Measure]:
 
 
 def seen(params: Params, synthetic: ImageSet, federated: Networks, extractors: Path, real: ImageSet | None = None,
-         family: Family | None = None, flip: tuple[int, ...] = (), keep: Path | None = None) -> Seen:  # fmt: skip
+         family: Family | None = None, flip: tuple[int, ...] = (), keep: Path | None = None) -> MeasureInputs:  # fmt: skip
     """What the measures look at, at a site or (without `real`) at the centre. `extractors`: where this machine keeps extractor files."""
     seed = params.score.seeds[0]
     networks = {name: (use, network(use, federated[name][seed], seed)) for name, use in uses(params).items()}
@@ -108,10 +108,10 @@ def seen(params: Params, synthetic: ImageSet, federated: Networks, extractors: P
         sets = {"held_out": held_out(real), "train": training(real)}
         # beside images that have no t2 stand synthetic ones without it
         synthetic = synthetic.without(params.image, [name for name in params.image.may_lack if not real.has(params.image, name).any()])
-    return Seen(params.image, synthetic, extractor, networks, **sets, family=family, flip=flip, seed=params.seed, keep=keep)
+    return MeasureInputs(params.image, synthetic, extractor, networks, **sets, family=family, flip=flip, seed=params.seed, keep=keep)
 
 
-def measured_at_site(params: Params, of: Seen) -> dict[str, dict[str, Any]]:
+def measured_at_site(params: Params, of: MeasureInputs) -> dict[str, dict[str, Any]]:
     """measure -> {"values": {name: number with counts, floor, interval}, "moments": {...}}, as it may leave."""
     found = {}
     for name, measure in measures(params).items():
@@ -122,7 +122,7 @@ def measured_at_site(params: Params, of: Seen) -> dict[str, dict[str, Any]]:
     return found
 
 
-def combined(params: Params, centre: Seen, sites: dict[str, dict[str, Any]], left_out: dict[str, str]) -> dict[str, dict[str, Any]]:
+def combined(params: Params, centre: MeasureInputs, sites: dict[str, dict[str, Any]], left_out: dict[str, str]) -> dict[str, dict[str, Any]]:
     """name of a number -> itself for all sites, by site, what it is, and why it is missing; `sites`: what each has sent.
 
     `left_out`: site -> why it did not answer. Where one did not there is no number of all sites: a copy may be at that one alone.

@@ -38,7 +38,7 @@ def generated(image: Image) -> list[str]:
 
 def convert(family: Family, image: Image, images: ImageSet, seed: int) -> ImageSet:
     """The set with what the model makes of each image's given channels in the place of the generated image channels; masks stay."""
-    parts = [torch.from_numpy(a) for a in (images.told(image), images.channels(image, image.given))]
+    parts = [torch.from_numpy(a) for a in (images.condition_labels(image), images.channels(image, image.given))]
     generator = torch.Generator().manual_seed(seed)
     batches = zip(*(part.split(BATCH) for part in parts), strict=True)
     made = [draw(family, image, y, given, generator).numpy() for y, given in batches if len(y)]
@@ -58,8 +58,8 @@ def _estimate(image: Image, images: ImageSet, channel: str, train: ImageSet) -> 
     for name, of in image.derived.items():
         if of.of == channel:
             return operator(image, name).estimate(torch.from_numpy(images.channels(image, [name])[:, 0])).numpy()
-    known, wanted = train.known(image, [channel])[:, 0], images.told(image)
-    usable, told = ~np.isnan(known).reshape(len(known), -1).any(1), train.told(image)
+    known, wanted = train.channels_or_nan(image, [channel])[:, 0], images.condition_labels(image)
+    usable, told = ~np.isnan(known).reshape(len(known), -1).any(1), train.condition_labels(image)
     means = {}
     for k in np.unique(wanted).tolist():
         alike = usable & (told == k) if (usable & (told == k)).any() else usable

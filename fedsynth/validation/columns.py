@@ -42,9 +42,9 @@ def compare(rows: pd.DataFrame, image: Image) -> pd.DataFrame:
     )
 
 
-def look(rows: pd.DataFrame, images: np.ndarray, image: Image) -> pd.DataFrame:
+def pixel_statistics(rows: pd.DataFrame, images: np.ndarray, image: Image) -> pd.DataFrame:
     """Rows with columns on their stored pixels, images (N, C, *S) in the order of the rows."""
-    seen = rows.join(pd.DataFrame([_look(array, image) for array in images], index=rows.index))
+    seen = rows.join(pd.DataFrame([_pixel_statistics(array, image) for array in images], index=rows.index))
     return seen.assign(
         lowest=np.fmin(seen["min"], seen["stored_min"]),
         highest=np.fmax(seen["max"], seen["stored_max"]),
@@ -53,7 +53,7 @@ def look(rows: pd.DataFrame, images: np.ndarray, image: Image) -> pd.DataFrame:
     )
 
 
-def _look(array: np.ndarray, image: Image) -> dict[str, Any]:
+def _pixel_statistics(array: np.ndarray, image: Image) -> dict[str, Any]:
     planes, masks = array[: len(image.images)], array[len(image.images) :]
     deviations = dict(zip(image.images, planes.std(axis=tuple(range(1, planes.ndim))).tolist(), strict=True))
     lacking = {name for name, plane in zip(image.images, planes, strict=True) if name in image.may_lack and (plane == -1).all()}

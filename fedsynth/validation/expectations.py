@@ -75,7 +75,7 @@ class Report:
             return
         frame = columns.compare(usable, image)
         if pixels is not None:
-            frame = columns.look(frame, pixels[usable["place"].to_numpy(int)], image)
+            frame = columns.pixel_statistics(frame, pixels[usable["place"].to_numpy(int)], image)
         else:
             listed = [rule for rule in listed if not any(c.startswith("stored_") for c in rule.columns)]
         self.run("images", frame, listed)

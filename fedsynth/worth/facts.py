@@ -103,7 +103,7 @@ def _means(rows: list[dict[str, Any]], model: str) -> dict[str, dict[str, dict[s
     found: dict[str, dict[str, dict[str, Any]]] = {}
     table = worth.table([r for r in rows if r["name"] == "synthetic" and r["model"] == model])
     for (use, metric), part in table.groupby(["use", "metric"], sort=False):
-        there = {str(site): worth.known(value) for site, value in zip(part["site"], part["value"], strict=True)}
+        there = {str(site): worth.finite_or_none(value) for site, value in zip(part["site"], part["value"], strict=True)}
         sites = {r["site"]: there.get(r["site"]) for r in rows if r["use"] == use}
         found.setdefault(str(use), {})[str(metric)] = {
             "mean": _mean(sites),

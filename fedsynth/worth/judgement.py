@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedsynth.worth.wording import LOWER_IS_BETTER, Facts, epsilon_said, known_number, label_of, measured
+from fedsynth.worth.wording import LOWER_IS_BETTER, Facts, epsilon_said, is_number, label_of, measured
 
 STATES = {"held": "✓ holds", "failed": "✗ does not hold", "warned": "! does not hold", "missing": "? missing, so it does not hold",
           "unjudged": "? not judged"}  # fmt: skip
@@ -14,7 +14,7 @@ def state(gate: dict[str, Any] | None) -> str:
     """One of STATES. A number that is missing is never held, whatever the gate says."""
     if gate is None:
         return "unjudged"
-    if not known_number(gate.get("value")) or not known_number(gate.get("limit")):
+    if not is_number(gate.get("value")) or not is_number(gate.get("limit")):
         return "missing"
     return "held" if gate.get("held") else "failed" if gate["kind"] == "require" else "warned"
 
@@ -98,7 +98,7 @@ def _clinician(model: str, of: dict[str, Any], by_class: list[dict[str, Any]]) -
     for use, metrics in (of.get("scores") or {}).items():
         metric = ((of.get("uses") or {}).get(use) or {}).get("headline") or next(iter(metrics), "")
         found = metrics.get(metric) or {}
-        values = {s: v for s, v in (found.get("sites") or {}).items() if known_number(v)}
+        values = {s: v for s, v in (found.get("sites") or {}).items() if is_number(v)}
         if values:
             chosen = (max if metric in LOWER_IS_BETTER else min)(values, key=lambda s: values[s])
             site = found.get("worst_site") if found.get("worst_site") in values else chosen
@@ -107,7 +107,7 @@ def _clinician(model: str, of: dict[str, Any], by_class: list[dict[str, Any]]) -
     said += [
         f"lowest of a class: {w['label']} at {w['site']}, {w['value']:.2f}{w['rest']}" for t in by_class if (w := t["worst"].get(model))
     ]
-    errors = [v for m in (of.get("scores") or {}).values() if known_number(v := (m.get("ece") or {}).get("mean"))]
+    errors = [v for m in (of.get("scores") or {}).values() if is_number(v := (m.get("ece") or {}).get("mean"))]
     said.append(f"calibration error {errors[0]:.2f}" if errors else "calibration error missing")
     return "; ".join(said) + "."
 
@@ -116,7 +116,7 @@ def _protection(of: dict[str, Any]) -> str:
     value = {name: (number or {}).get("value") for name, number in (of.get("measures") or {}).items()}
     copies = " and ".join(f"{measured(value.get(f'copies_{space}'))} by {space}s" for space in ("pixel", "feature"))
     aucs = [value.get(f"membership_{kind}_auc") for kind in ("distance", "loss")]
-    known = [v for v in aucs if known_number(v)]
+    known = [v for v in aucs if is_number(v)]
     attack = f"membership AUC {measured(max(known))} at most (0.5 is guessing)" if known else "membership AUC missing"
     partly = ", of one attack only" if len(known) == 1 else ""
     spent, _ = epsilon_said(of)

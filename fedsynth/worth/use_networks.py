@@ -53,11 +53,11 @@ def _sound(images: ImageSet) -> ImageSet:
 
 
 def fit(use: Use, params: Params, images: ImageSet, seed: int, weights: np.ndarray | None = None) -> State:
-    shown, often = taught(images, params.image, weights)
+    shown, often = with_modality_dropout(images, params.image, weights)
     return state_of(use.fit(*shown.tensors(params.image), seed=seed, weights=often))
 
 
-def taught(images: ImageSet, image: Image, weights: np.ndarray | None = None) -> tuple[ImageSet, Tensor | None]:
+def with_modality_dropout(images: ImageSet, image: Image, weights: np.ndarray | None = None) -> tuple[ImageSet, Tensor | None]:
     """What a network is trained on, and how often each image of it is drawn.
 
     Where `image.may_lack` names channels, every image comes without each that it has, too, and altogether as often as before: networks

@@ -42,13 +42,13 @@ def label_of(metric: str) -> str:
     return f"{said} of {label}" if label else said
 
 
-def known_number(value: float | str | None) -> TypeGuard[float]:
+def is_number(value: float | str | None) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def measured(value: float | None) -> str:
     """Three significant digits and no exponent."""
-    if not known_number(value):
+    if not is_number(value):
         return "missing"
     size = abs(value)
     if 0 < size < 5e-5:
@@ -62,7 +62,7 @@ def epsilon_said(of: dict[str, Any]) -> tuple[str, str]:
     if "epsilon" not in of:
         return "missing", "not judged"
     spent = of["epsilon"]
-    if spent is not None and not known_number(spent.get("epsilon")):
+    if spent is not None and not is_number(spent.get("epsilon")):
         return "missing", "trained with differential privacy, but what was spent has not been told"
     if spent is None:
         return "none", "trained without differential privacy: no bound holds for one who tries harder than these attacks"

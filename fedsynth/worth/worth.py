@@ -156,11 +156,11 @@ def _of(scores: pd.DataFrame, model: str, metric: str, other: str, sites: list[s
     lacking = _missing(by_site, unknown, ["local"])
     why["gap_closed_poorest"] = f"the poorest site is not known: {lacking}" if poorest is None else why[f"gap_closed@{poorest}"]
     values = found | {f"retained@{s}": v for s, v in kept.items()} | {f"gap_closed@{s}": v for s, v in gaps.items()}
-    return {k: known(v) for k, v in found.items()} | {
+    return {k: finite_or_none(v) for k, v in found.items()} | {
         "intervals": intervals(by_site, spread, found, poorest, other),
-        "retained_by_site": {s: known(v) for s, v in kept.items()}, "gap_closed_by_site": {s: known(v) for s, v in gaps.items()},
+        "retained_by_site": {s: finite_or_none(v) for s, v in kept.items()}, "gap_closed_by_site": {s: finite_or_none(v) for s, v in gaps.items()},
         "poorest_site": poorest, "headline": metric, "against": other,
-        "why": {k: reason for k, reason in why.items() if known(values[k]) is None},
+        "why": {k: reason for k, reason in why.items() if finite_or_none(values[k]) is None},
     }  # fmt: skip
 
 
@@ -207,7 +207,7 @@ def _gaps(drawn: dict[str, np.ndarray], other: str) -> np.ndarray | None:
 
 def _ends(drawn: np.ndarray) -> list[float | None]:
     low, high = np.quantile(drawn, [0.025, 0.975], method="nearest")
-    return [known(low), known(high)]
+    return [finite_or_none(low), finite_or_none(high)]
 
 
 def _why(by_site: pd.DataFrame, unknown: pd.DataFrame, kind: str, other: str) -> str:
@@ -227,7 +227,7 @@ def _missing(by_site: pd.DataFrame, unknown: pd.DataFrame, needed: list[str]) ->
     return ", ".join(f"no {name} at {', '.join(sites)}" for name, sites in said.items())
 
 
-def known(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """Rounded, or None where it could not be computed."""
     return round(float(value), 4) if math.isfinite(value) else None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fedsynth.settings import Settings
 from nvflare_jobs.centre import job_folder
-from nvflare_jobs.centre.show import WARNING, Show
+from nvflare_jobs.centre.show import WARNING, EventPrinter
 from nvflare_jobs.federation import runner
 from nvflare_jobs.server.ask import ANSWERS
 
@@ -26,7 +26,7 @@ class Result:
 def run(stage: str, job: Path, sites: list[str], settings: Settings, rounds: int = 0) -> Result:
     """Run one job to its end and bring its result. Prints a line for each event, and the event itself where asked for."""
     work = settings.root / ".work" / "jobs" / stage.replace("@", "-")
-    show, result = Show(stage, rounds, settings.events), work / "result"
+    show, result = EventPrinter(stage, rounds, settings.events), work / "result"
     shutil.rmtree(result, ignore_errors=True)
     with runner.connect(settings, work, sites) as connected:
         runner.run(connected, job, job_folder.token(job), sites, result, show)

@@ -13,7 +13,7 @@ WARNING = "warning: "  # a line of a stage's output that starts so is for the pe
 EVENT = "::event "  # what follows on a line of a stage's output is JSON for the flow
 
 
-class Show:
+class EventPrinter:
     """Turns a job's events into lines on the terminal (and JSON for the flow): round, losses, seconds, time left."""
 
     def __init__(self, stage: str, rounds: int, events: bool):

@@ -103,7 +103,7 @@ class Aggregate(ModelAggregator):
         return Block(**json.loads(self.encryption)).build()
 
     def aggregate_model(self) -> FLModel:
-        expected = set(self._targets) | set(self.built.turn(self.sites, self._round))
+        expected = set(self._targets) | set(self.built.sites_of_round(self.sites, self._round))
         left_out = {site: round_log.LATE if site in self._targets else round_log.ABSENT for site in self.sites if site in expected}
         answers = []
         for model in sorted(self._updates, key=lambda m: m.meta["client_name"]):
@@ -122,9 +122,9 @@ class Aggregate(ModelAggregator):
         if len(good) < needed:
             reasons = "; ".join(f"site {site}: {why}" for site, why in sorted(left_out.items()))
             refuse(self.fl_ctx, f"{len(good)} of {len(self.sites)} sites have a usable update, {needed} are needed: {reasons}")
-        self.built.know(self._family, self._sent, {m.meta["client_name"]: (m.metrics or {}).get("score") for m in answers})
+        self.built.before_aggregate(self._family, self._sent, {m.meta["client_name"]: (m.metrics or {}).get("score") for m in answers})
         difference = self.built.aggregate(good)
-        if self._last and (beside := self.built.beside(self._sent, good)):
+        if self._last and (beside := self.built.extra_arrays(self._sent, good)):
             save_file({name: np.ascontiguousarray(a) for name, a in beside.items()}, run_dir(self.fl_ctx) / BESIDE)
         self._write_round({u.meta["client_name"]: u.metrics for u in answers if u.meta["client_name"] not in bad}, left_out)
         return FLModel(params=difference, params_type=ParamsType.DIFF, meta={})

@@ -32,7 +32,7 @@ class Rounds(Progress, FedAvg):
         super().run()
         if self.persistor.done == self.start_round + self.num_rounds:
             round_log.complete(run_dir(self.fl_ctx))
-            self.persistor.kept.forget()
+            self.persistor.saved.forget()
 
     def load_model(self) -> FLModel:
         model = super().load_model()
@@ -43,14 +43,14 @@ class Rounds(Progress, FedAvg):
         return model
 
     def sample_clients(self, num_clients: int | None = None) -> list[str]:
-        return self.aggregator.built.turn(present(self, self.sites, self.quorum), self.current_round)
+        return self.aggregator.built.sites_of_round(present(self, self.sites, self.quorum), self.current_round)
 
     def send_model(self, task_name: str = "train", data: FLModel | None = None, targets: list[str] | None = None,
                    min_responses: int | None = None, timeout: int = 0,
                    callback: Callable[[FLModel], None] | None = None) -> None:  # fmt: skip
         last, job = data.current_round == self.start_round + self.num_rounds - 1, question(self.fl_ctx)
         out = copy.copy(data)
-        arrays = {name: data.params[name] for name in self.aggregator.built.sends(list(data.params), last)}
+        arrays = {name: data.params[name] for name in self.aggregator.built.arrays_sent(list(data.params), last)}
         out.params, have, about = self.aggregator.coded(arrays, data.current_round, targets)
         # a site that has the message before has the question, too, and knows it by heart
         out.meta = (data.meta or {}) | about | ({} if "since" in about.get("coding", {}) else {"job": job})

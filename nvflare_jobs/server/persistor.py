@@ -9,7 +9,7 @@ from nvflare.app_common.abstract.model_persistor import ModelPersistor
 from safetensors.numpy import load_file, save_file
 
 from nvflare_jobs.server.run import config_dir, run_dir
-from nvflare_jobs.server.saved import GLOBAL, Kept
+from nvflare_jobs.server.saved import GLOBAL, SavedRounds
 
 
 class Arrays(ModelPersistor):
@@ -21,8 +21,8 @@ class Arrays(ModelPersistor):
         self.done = 0  # rounds of this training, in earlier jobs and in this one
 
     def load_model(self, fl_ctx: FLContext) -> ModelLearnable:
-        self.kept = Kept(fl_ctx, self.key)
-        self.done = self.kept.restore(run_dir(fl_ctx))
+        self.saved = SavedRounds(fl_ctx, self.key)
+        self.done = self.saved.restore(run_dir(fl_ctx))
         path = run_dir(fl_ctx) / GLOBAL if self.done else config_dir(fl_ctx) / self.initial
         return make_model_learnable(weights=load_file(path), meta_props={})
 
@@ -31,5 +31,5 @@ class Arrays(ModelPersistor):
         path, number = run_dir(fl_ctx) / GLOBAL, fl_ctx.get_prop("current_round")
         save_file(arrays, path.with_suffix(".part"), metadata={"round": str(number)})
         path.with_suffix(".part").replace(path)
-        self.kept.save(run_dir(fl_ctx))
+        self.saved.save(run_dir(fl_ctx))
         self.done = number + 1

@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from nvflare_jobs.server import round_log
 
 GLOBAL = "global.safetensors"
-BESIDE = "beside.safetensors"  # what an algorithm keeps beside it (fedsynth/algorithms: beside)
+BESIDE = "beside.safetensors"  # what an algorithm keeps beside it (fedsynth/algorithms: extra_arrays)
 
 
-class Kept:
+class SavedRounds:
     """The kept files of the training `key`; nothing is kept of a job without one."""
 
     def __init__(self, fl_ctx: FLContext, key: str):

@@ -46,7 +46,7 @@ class ProcessDied(Exception):
     """Two processes of this site have died of the same task; a third would."""
 
 
-class Life:
+class CrashCounter:
     """A file that outlives a process which ends in disorder (out of memory, for one), and by which the next one knows.
 
     FLARE ends a whole job where a site's process dies, and does not say whose: without this no quorum could go on without that site.
@@ -138,7 +138,7 @@ class Site:
 
     def tasks(self) -> Iterator[FLModel]:
         """The centre's tasks until the job ends. Raises ProcessDied where two processes have died of the first of them."""
-        life = Life(self.state / RUNNING / hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16])
+        life = CrashCounter(self.state / RUNNING / hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16])
         while self._received is not None:
             if OPEN in (self._received.meta or {}):
                 self.open(self._received)

@@ -52,7 +52,7 @@ def tensors(images: ImageSet, image: Image) -> Batch:
     import torch
 
     given = torch.from_numpy(images.channels(image, image.given)) if image.given else None
-    return torch.from_numpy(images.known(image, image.generated)), torch.from_numpy(images.told(image)), given
+    return torch.from_numpy(images.channels_or_nan(image, image.generated)), torch.from_numpy(images.condition_labels(image)), given
 
 
 if __name__ == "__main__":

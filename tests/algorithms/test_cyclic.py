@@ -11,11 +11,11 @@ SITES = ["south", "east", "north"]
 
 
 def test_every_site_has_its_turn_in_the_order_of_the_names():
-    assert [Cyclic().turn(SITES, n) for n in range(4)] == [["east"], ["north"], ["south"], ["east"]]
+    assert [Cyclic().sites_of_round(SITES, n) for n in range(4)] == [["east"], ["north"], ["south"], ["east"]]
 
 
 def test_a_site_that_is_away_is_passed_over():
-    assert Cyclic().turn(["north", "south"], 0) == ["north"]
+    assert Cyclic().sites_of_round(["north", "south"], 0) == ["north"]
 
 
 def test_the_next_site_begins_with_what_the_last_one_came_to():

@@ -52,7 +52,7 @@ def test_a_part_of_a_u_net_can_stay_at_the_site():
 
 def test_sites_may_count_by_their_score_and_one_without_a_score_as_the_mean_of_the_others():
     algorithm = FedAvg(weighting="validation")
-    algorithm.know(lambda: None, {}, {"a": 30.0, "b": 10.0, "c": None})
+    algorithm.before_aggregate(lambda: None, {}, {"a": 30.0, "b": 10.0, "c": None})
     assert [algorithm.weight(site, 100.0) for site in "abc"] == [30.0, 10.0, 20.0]
     updates = [("a", 1.0, {"w": np.float32([4])}), ("b", 9.0, {"w": np.float32([0])})]
     np.testing.assert_array_equal(algorithm.aggregate(updates)["w"], np.float32([3]))

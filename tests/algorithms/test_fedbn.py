@@ -37,14 +37,14 @@ def test_the_default_patterns_name_the_normalisation_layers_of_a_family_and_noth
 def test_local_parameters_do_not_travel_before_the_last_round():
     algorithm = FedBN(local=SECOND)
     names = list(arrays(algorithm))
-    assert set(algorithm.sends(names, last=False)) == {"first.weight", "first.bias"}
-    assert algorithm.sends(names, last=True) == names
+    assert set(algorithm.arrays_sent(names, last=False)) == {"first.weight", "first.bias"}
+    assert algorithm.arrays_sent(names, last=True) == names
 
 
 def test_a_site_keeps_its_local_parameters_and_tells_them_in_the_last_round_alone():
     algorithm = FedBN(local=SECOND)
     site, start = toys.trainer(algorithm, rounds=2), arrays(algorithm)
-    first = site.round({n: start[n] for n in algorithm.sends(list(start), last=False)}, 0)
+    first = site.round({n: start[n] for n in algorithm.arrays_sent(list(start), last=False)}, 0)
     assert set(first.difference) == {"first.weight", "first.bias"}
     kept = site.family.second.weight.detach().numpy().copy()
     algorithm.begin(site.family, {n: torch.from_numpy(a) for n, a in start.items()})
@@ -86,7 +86,7 @@ def test_noise_is_on_local_parameters_of_a_player_that_rests_in_the_last_round()
     algorithm, mechanism = FedAvg(local=["first.*"]), UpdateDP(1.0, clip=0.1)
     site = Trainer(Phased(), algorithm, toys.training(rounds=2), *toys.images(0), None, 1, privacy=mechanism)
     start = {n: p.detach().numpy().copy() for n, p in toys.Toy().named_parameters()}
-    site.round({n: start[n] for n in algorithm.sends(list(start), last=False)}, 0)
+    site.round({n: start[n] for n in algorithm.arrays_sent(list(start), last=False)}, 0)
     plain = site.family.first.weight.detach().numpy() - start["first.weight"]
     told = site.round(start, 1).difference["first.weight"]
     assert np.abs(plain).max() > 0

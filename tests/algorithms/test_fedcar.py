@@ -26,7 +26,7 @@ def updates(*levels: float, images: float = 10.0):
 
 
 def told(algorithm: FedCAR, start) -> FedCAR:
-    algorithm.know(Flat, start, {})
+    algorithm.before_aggregate(Flat, start, {})
     return algorithm
 
 

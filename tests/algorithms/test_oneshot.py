@@ -20,7 +20,7 @@ def constant(value: float) -> toys.Toy:
 
 def test_the_centre_gets_each_sites_own_model_beside_the_mean():
     sent, up = {"w": np.float32([1, 1])}, {"a": np.float32([1, 0]), "b": np.float32([0, 2])}
-    beside = OneShot().beside(sent, [(site, 1.0, {"w": d}) for site, d in up.items()])
+    beside = OneShot().extra_arrays(sent, [(site, 1.0, {"w": d}) for site, d in up.items()])
     np.testing.assert_array_equal(beside["a/w"], [2, 1])
     np.testing.assert_array_equal(beside["b/w"], [1, 3])
 

@@ -11,7 +11,7 @@ import pytest
 
 from fedsynth import measures
 from fedsynth.families.regression import Regression
-from fedsynth.measures import Answer, Measure, Seen, Value, plain
+from fedsynth.measures import Answer, Measure, MeasureInputs, Value, plain
 from fedsynth.params import Block
 from tests.contracts.kinds import classes
 from tests.measures.seen import centre, look
@@ -23,7 +23,7 @@ ONLY_GIVEN = {"Conversion"}  # have nothing to say where no channel is given
 KINDS = classes(measures, Measure)
 
 
-def build(kind: type[Measure], seen: Seen) -> Measure:
+def build(kind: type[Measure], seen: MeasureInputs) -> Measure:
     return Block(class_path=f"{kind.__module__}.{kind.__name__}").build(**seen.image.context())
 
 
@@ -42,7 +42,7 @@ def whole(values: dict[str, Value], about: Any) -> bool:
 
 
 @pytest.fixture(scope="module", params=CASES.values(), ids=list(CASES))
-def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MeasureInputs:
     folder, params = tmp_path_factory.mktemp("sets"), tiny_params(image=request.param)
     family = Regression(1, 1, 3, (16, 16), channels=(8, 16)).eval() if params.image.given else None
     return look(folder, params, keep=folder / "keep", family=family)
@@ -53,14 +53,14 @@ def test_the_folder_holds_the_measures_of_fidelity() -> None:
     assert {kind.__name__ for kind in KINDS} >= here
 
 
-def test_no_two_measures_give_a_number_of_the_same_name(seen: Seen) -> None:
+def test_no_two_measures_give_a_number_of_the_same_name(seen: MeasureInputs) -> None:
     numbers = [number for kind in KINDS for number in build(kind, seen).about.items()]
     assert len(numbers) == len(dict(numbers))
     assert all(about.better in ("lower", "higher", "floor") and about.title and about.text for _, about in numbers)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_answers_on_a_small_pair_of_sets(kind: type[Measure], seen: Seen) -> None:
+def test_it_answers_on_a_small_pair_of_sets(kind: type[Measure], seen: MeasureInputs) -> None:
     measure = build(kind, seen)
     answer = measure.at_site(seen)
     assert whole(answer.values, measure.about)
@@ -75,20 +75,20 @@ def test_it_answers_on_a_small_pair_of_sets(kind: type[Measure], seen: Seen) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_seed_gives_the_same_numbers(kind: type[Measure], seen: Seen) -> None:
-    again = Seen(seen.image, seen.synthetic, seen.extractor, seen.networks, seen.held_out, seen.train, seen.family, seed=seen.seed)
+def test_the_same_seed_gives_the_same_numbers(kind: type[Measure], seen: MeasureInputs) -> None:
+    again = MeasureInputs(seen.image, seen.synthetic, seen.extractor, seen.networks, seen.held_out, seen.train, seen.family, seed=seen.seed)
     measure = build(kind, seen)
     assert measure.at_site(seen).values == measure.at_site(again).values
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("left", [0, 1, 4])
-def test_a_handful_of_images_gives_numbers_or_none_and_no_error(kind: type[Measure], seen: Seen, left: int) -> None:
+def test_a_handful_of_images_gives_numbers_or_none_and_no_error(kind: type[Measure], seen: MeasureInputs, left: int) -> None:
     def few(which: str) -> Any:
         images = getattr(seen, which)
         return images.where([i < left for i in range(len(images))])
 
-    least = Seen(seen.image, few("synthetic"), seen.extractor, seen.networks, few("held_out"), few("train"), seen.family, seed=1)
+    least = MeasureInputs(seen.image, few("synthetic"), seen.extractor, seen.networks, few("held_out"), few("train"), seen.family, seed=1)
     measure = build(kind, seen)
     answer = measure.at_site(least)
     assert whole(answer.values, measure.about)
@@ -98,14 +98,14 @@ def test_a_handful_of_images_gives_numbers_or_none_and_no_error(kind: type[Measu
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_networks_or_a_model_it_is_none_and_no_error(kind: type[Measure], seen: Seen) -> None:
-    alone = Seen(seen.image, seen.synthetic, seen.extractor, {}, seen.held_out, seen.train)
+def test_without_networks_or_a_model_it_is_none_and_no_error(kind: type[Measure], seen: MeasureInputs) -> None:
+    alone = MeasureInputs(seen.image, seen.synthetic, seen.extractor, {}, seen.held_out, seen.train)
     measure = build(kind, seen)
     assert whole(measure.at_site(alone).values, measure.about)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_site_without_a_number_leaves_all_of_them_without_one(kind: type[Measure], seen: Seen) -> None:
+def test_a_site_without_a_number_leaves_all_of_them_without_one(kind: type[Measure], seen: MeasureInputs) -> None:
     measure = build(kind, seen)
     answer = measure.at_site(seen)
     missing = Answer({name: Value(None, v.n) for name, v in answer.values.items()})

@@ -72,15 +72,15 @@ def trained(params: Params, model: config.Model, sent: Arrays) -> Arrays:
         family, privacy = model.family.build(**params.image.context()), model.privacy.build() if model.privacy else None
         trainer = Trainer(family, model.algorithm.build(), model.training, *images(params, number), seed=number, privacy=privacy,
                           subjects=torch.arange(N) // 2)  # fmt: skip
-        update = trainer.round({n: sent[n] for n in algorithm.sends(list(sent), model.training.rounds == 1)}, 0)
+        update = trainer.round({n: sent[n] for n in algorithm.arrays_sent(list(sent), model.training.rounds == 1)}, 0)
         assert all(math.isfinite(loss) for loss in update.losses.values())
         updates.append((site, update.weight, update.difference))
     if model.encryption:
         updates = encrypted(model.encryption.build(), updates)
-    algorithm.know(lambda: model.family.build(**params.image.context()), sent, {})
+    algorithm.before_aggregate(lambda: model.family.build(**params.image.context()), sent, {})
     change = algorithm.aggregate(updates)
     assert any(np.abs(a).max() > 0 for a in change.values())
-    return {n: a + change[n] if n in change else a for n, a in sent.items() if ":" not in n} | algorithm.beside(sent, updates)
+    return {n: a + change[n] if n in change else a for n, a in sent.items() if ":" not in n} | algorithm.extra_arrays(sent, updates)
 
 
 def encrypted(cipher: CKKS, updates: list[tuple[str, float, Arrays]]) -> list[tuple[str, float, Arrays]]:

@@ -88,8 +88,8 @@ def test_a_channel_that_an_image_lacks_is_nan_where_only_known_values_are_asked_
     params = tiny_params(image={"may_lack": ["t2"]})
     real = make_set(tmp_path, params, n=12)
     real.images[3, params.image.index(["t2"])] = -1
-    known = real.known(params.image, ["t1", "t2"])
+    known = real.channels_or_nan(params.image, ["t1", "t2"])
     assert np.isnan(known[3, 1]).all()
     assert np.isfinite(known[3, 0]).all()
     assert np.isfinite(np.delete(known, 3, 0)).all()
-    assert np.isfinite(real.known(tiny_params().image, ["t1", "t2"])).all()
+    assert np.isfinite(real.channels_or_nan(tiny_params().image, ["t1", "t2"])).all()

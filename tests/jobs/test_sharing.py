@@ -13,7 +13,7 @@ from fedsynth.errors import UserError
 from nvflare_jobs.server import aggregator as aggregating
 from nvflare_jobs.server import round_log, run
 from nvflare_jobs.server.aggregator import Aggregate
-from nvflare_jobs.server.saved import BESIDE, GLOBAL, Kept
+from nvflare_jobs.server.saved import BESIDE, GLOBAL, SavedRounds
 from nvflare_jobs.train import job as training
 from tests.sets import tiny_params
 
@@ -84,7 +84,7 @@ def test_the_scores_of_the_sites_weigh_them(make, tmp_path):
 
 def test_an_update_with_a_parameter_that_did_not_go_out_is_left_out(make, tmp_path):
     aggregator = make("fedbn.FedBN", quorum=2)
-    assert aggregator.built.sends(list(SENT), last=False) == ["w"]
+    assert aggregator.built.arrays_sent(list(SENT), last=False) == ["w"]
     aggregator.begin(0, {"w": SENT["w"]}, SITES, {}, False)
     for site in ("east", "north"):
         aggregator.accept_model(answer(site, 1))
@@ -105,7 +105,7 @@ def test_what_lies_beside_the_model_is_kept_with_it(tmp_path):
     for name in (round_log.ROUNDS, GLOBAL, BESIDE):
         (tmp_path / "run" / name).write_bytes(b"")
     save_file({"w": np.zeros(2, np.float32)}, tmp_path / "run" / GLOBAL, metadata={"round": "0"})
-    keeper = Kept.__new__(Kept)
+    keeper = SavedRounds.__new__(SavedRounds)
     keeper.folder = tmp_path / "kept"
     keeper.save(tmp_path / "run")
     (tmp_path / "again").mkdir()

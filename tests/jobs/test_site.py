@@ -11,7 +11,7 @@ from fedsynth.data import manifest as table
 from fedsynth.hospital import failures
 from fedsynth.hospital.outgoing import Diverged, LeakError, leave
 from fedsynth.settings import Settings, SettingsError
-from nvflare_jobs.site.site import Life, ProcessDied, Site, checked
+from nvflare_jobs.site.site import CrashCounter, ProcessDied, Site, checked
 from tests.sets import make_set, tiny_params
 
 
@@ -109,19 +109,19 @@ def test_every_site_draws_its_own_noise(tmp_path):
 
 def test_a_site_says_so_once_two_of_its_processes_have_died_of_a_task_and_tries_again_in_the_next_run(tmp_path):
     path = tmp_path / "running" / "task"
-    Life(path)  # and dies
-    Life(path)  # and dies
+    CrashCounter(path)  # and dies
+    CrashCounter(path)  # and dies
     with pytest.raises(ProcessDied, match="2 processes have died"):
-        Life(path)
-    Life(path)
+        CrashCounter(path)
+    CrashCounter(path)
 
 
 def test_what_a_process_survived_does_not_count_and_an_orderly_end_leaves_nothing(tmp_path):
     path = tmp_path / "running" / "task"
-    Life(path)
-    second = Life(path)
+    CrashCounter(path)
+    second = CrashCounter(path)
     second.survived()
-    third = Life(path)  # the second died of a later task
+    third = CrashCounter(path)  # the second died of a later task
     third.end()
     assert not path.exists()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import Seen
+from fedsynth.measures import MeasureInputs
 from fedsynth.stages.ingest import ingest_site
 from tests.measures.seen import Blocks
 from tests.sets import tiny_params
@@ -30,9 +30,9 @@ def halves(real: ImageSet, train: int | None = None) -> tuple[ImageSet, ImageSet
     return real.where(~member), real.where(member & (np.cumsum(member) <= (train or len(real))))
 
 
-def site(real: ImageSet, synthetic: ImageSet, **changes: Any) -> Seen:
+def site(real: ImageSet, synthetic: ImageSet, **changes: Any) -> MeasureInputs:
     held_out, train = halves(real, changes.pop("of_train", None))
-    return Seen(PARAMS.image, synthetic, Blocks(), **({"held_out": held_out, "train": train, "seed": 1} | changes))
+    return MeasureInputs(PARAMS.image, synthetic, Blocks(), **({"held_out": held_out, "train": train, "seed": 1} | changes))
 
 
 def changed(images: ImageSet, to: np.ndarray) -> ImageSet:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedsynth.features import Extractor
-from fedsynth.measures import Seen
+from fedsynth.measures import MeasureInputs
 from fedsynth.params import Params
 from fedsynth.uses.classification import Classification
 from fedsynth.uses.segmentation import Segmentation
@@ -31,18 +31,18 @@ class Blocks(Extractor):
         )
 
 
-def look(folder: Path, params: Params, n: int = 60, synthetic: int = 60, site: str = "north", **changes: Any) -> Seen:
-    """A site's sight of n real images (40 % of them held out) and `synthetic` others that are drawn alike. `changes` are fields of Seen."""
+def look(folder: Path, params: Params, n: int = 60, synthetic: int = 60, site: str = "north", **changes: Any) -> MeasureInputs:
+    """A site's sight of n real images (40 % of them held out) and `synthetic` others that are drawn alike. `changes` are fields of MeasureInputs."""
     real = make_set(folder / site, params, site, n)
     train = (real.manifest["split"] == "train").to_numpy(dtype=bool)
     made = make_set(folder / "synthetic", params, "synthetic", synthetic, seed=1)
     fields: dict[str, Any] = {"held_out": real.where(~train), "train": real.where(train), "networks": untrained(params), "seed": 1}
-    return Seen(params.image, made, Blocks(), **(fields | changes))
+    return MeasureInputs(params.image, made, Blocks(), **(fields | changes))
 
 
-def centre(seen: Seen, **changes: Any) -> Seen:
+def centre(seen: MeasureInputs, **changes: Any) -> MeasureInputs:
     """The centre's sight: the same without real images."""
-    return Seen(seen.image, seen.synthetic, seen.extractor, **({"networks": seen.networks, "family": seen.family, "seed": 1} | changes))
+    return MeasureInputs(seen.image, seen.synthetic, seen.extractor, **({"networks": seen.networks, "family": seen.family, "seed": 1} | changes))
 
 
 def untrained(params: Params) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import DRAWS, KEPT, Seen, Value, Z, around, beside_floor, bootstrap, in_turn, interval, matched, mean, part
+from fedsynth.measures import DRAWS, KEPT, MeasureInputs, Value, Z, around, beside_floor, bootstrap, in_turn, interval, matched, mean, part
 from fedsynth.measures.fid import FID
 from fedsynth.measures.intensity import Intensity
 from tests.measures.seen import centre, look
@@ -61,7 +61,7 @@ def test_value_and_floor_rest_on_as_many_images_of_each_class_in_the_shares_of_t
         assert found.low < found.value < found.high  # type: ignore[operator]
 
 
-def rows(seen: Seen, labels: np.ndarray, each: int = 1) -> ImageSet:
+def rows(seen: MeasureInputs, labels: np.ndarray, each: int = 1) -> ImageSet:
     """Images of these classes without pixels, `each` in turn of one patient."""
     names = np.array(seen.image.labels)[labels.astype(int)]
     places = np.arange(len(labels))
@@ -142,7 +142,7 @@ def test_another_mix_of_classes_is_no_distance(tmp_path: Path) -> None:
     seen = look(tmp_path, tiny_params(), 90, 180)
     labels = seen.synthetic.labels(seen.image)
     mixed = seen.synthetic.where((labels != 0) | (np.arange(180) < 45))
-    other = Seen(seen.image, mixed, seen.extractor, {}, seen.held_out, seen.train, seed=1)
+    other = MeasureInputs(seen.image, mixed, seen.extractor, {}, seen.held_out, seen.train, seed=1)
     for measure, name in ((FID(), "fid"), (Intensity(), "intensity_distance")):
         even, uneven = (measure.at_site(s).values[name].value for s in (seen, other))
         assert uneven == pytest.approx(even, rel=0.15)

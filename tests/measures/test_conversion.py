@@ -11,7 +11,7 @@ from torch import nn
 
 from fedsynth.families import Family
 from fedsynth.hospital import outgoing
-from fedsynth.measures import Seen, plain
+from fedsynth.measures import MeasureInputs, plain
 from fedsynth.measures.conversion import Conversion
 from tests.measures.seen import look, untrained
 from tests.sets import tiny_params
@@ -56,7 +56,7 @@ class FindsClass(Finds):
 
 
 @pytest.fixture(params=[(16, 16), (8, 8, 8)], ids=["2d", "3d"])
-def seen(request: pytest.FixtureRequest, tmp_path: Path) -> Seen:
+def seen(request: pytest.FixtureRequest, tmp_path: Path) -> MeasureInputs:
     """t2 is t1, 0.2 to 0.4 of dim noise with the lesion at 0.9; networks that find it."""
     params = tiny_params(image={"size": request.param, **GIVEN})
     found, rng = look(tmp_path, params), np.random.default_rng(0)
@@ -69,11 +69,11 @@ def seen(request: pytest.FixtureRequest, tmp_path: Path) -> Seen:
     return found
 
 
-def of(seen: Seen, name: str):
+def of(seen: MeasureInputs, name: str):
     return Conversion().at_site(seen).values[name]
 
 
-def test_a_model_that_hits_every_image_has_no_error_and_all_of_the_uses_score(seen: Seen) -> None:
+def test_a_model_that_hits_every_image_has_no_error_and_all_of_the_uses_score(seen: MeasureInputs) -> None:
     values = Conversion().at_site(seen).values
     assert values["psnr"].value == pytest.approx(100)
     assert values["ssim"].value == pytest.approx(1)
@@ -82,14 +82,14 @@ def test_a_model_that_hits_every_image_has_no_error_and_all_of_the_uses_score(se
     assert values["converted_accuracy"].value == values["converted_accuracy"].floor
 
 
-def test_psnr_and_error_are_those_of_the_definition(seen: Seen) -> None:
+def test_psnr_and_error_are_those_of_the_definition(seen: MeasureInputs) -> None:
     seen.family = Answers(off=0.2)  # of a range of 2: 0.1
     assert of(seen, "mae").value == pytest.approx(0.1, abs=1e-6)
     assert of(seen, "psnr").value == pytest.approx(20, abs=1e-4)
     assert of(seen, "psnr").n == {"real": len(seen.real[0])}
 
 
-def test_the_further_a_model_misses_the_worse_is_every_number(seen: Seen) -> None:
+def test_the_further_a_model_misses_the_worse_is_every_number(seen: MeasureInputs) -> None:
     found = []
     for off in (0.0, 0.3, 0.7):
         seen.family = Answers(off)
@@ -99,19 +99,19 @@ def test_the_further_a_model_misses_the_worse_is_every_number(seen: Seen) -> Non
     assert found[0]["mae"] < found[1]["mae"] < found[2]["mae"]
 
 
-def test_the_floor_is_the_same_for_every_model(seen: Seen) -> None:
+def test_the_floor_is_the_same_for_every_model(seen: MeasureInputs) -> None:
     first = {name: v.floor for name, v in Conversion().at_site(seen).values.items()}
     seen.family = Answers(0.4)
     assert {name: v.floor for name, v in Conversion().at_site(seen).values.items()} == first
     assert first["psnr"] is not None
 
 
-def test_only_images_with_a_mask_count_for_dice(seen: Seen) -> None:
+def test_only_images_with_a_mask_count_for_dice(seen: MeasureInputs) -> None:
     with_mask = int((seen.real[0].manifest["mask_area"] > 0).sum())
     assert of(seen, "converted_dice").n == {"real": with_mask} != {"real": len(seen.real[0])}
 
 
-def test_nothing_of_the_synthetic_set_is_in_it(seen: Seen) -> None:
+def test_nothing_of_the_synthetic_set_is_in_it(seen: MeasureInputs) -> None:
     values = Conversion().at_site(seen).values
     seen.synthetic.images[:] = np.nan
     assert Conversion().at_site(seen).values == values
@@ -121,7 +121,7 @@ def test_without_masks_or_with_one_label_there_is_no_such_number() -> None:
     assert set(Conversion(masks=0, labels=1).about) == {"psnr", "ssim", "mae"}
 
 
-def test_it_leaves_a_site_as_every_measure_does(seen: Seen) -> None:
+def test_it_leaves_a_site_as_every_measure_does(seen: MeasureInputs) -> None:
     params = tiny_params(image={"size": seen.image.size, **GIVEN},
                          score={"measures": {"conversion": {"class_path": "fedsynth.measures.conversion.Conversion"}}})  # fmt: skip
     values = {name: plain(v) for name, v in Conversion().at_site(seen).values.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedsynth.measures import Answer, Moments, Seen, Value
+from fedsynth.measures import Answer, MeasureInputs, Moments, Value
 from fedsynth.measures.fid import FID, fid, frechet, pool, pooled_fid
 from tests.measures.seen import centre, look
 from tests.sets import make_set, tiny_params
@@ -57,12 +57,12 @@ def test_moments_of_sites_give_mean_and_covariance_of_all_images_in_one_place(si
 
 
 @pytest.fixture(scope="module")
-def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
+def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, MeasureInputs]:
     folder, params = tmp_path_factory.mktemp("sets"), tiny_params()
     return {name: look(folder, params, n, 90, site=name) for name, n in (("north", 90), ("east", 60))}
 
 
-def test_pooled_fid_is_that_of_all_features_in_one_place(sites: dict[str, Seen]) -> None:
+def test_pooled_fid_is_that_of_all_features_in_one_place(sites: dict[str, MeasureInputs]) -> None:
     north = sites["north"]
     combined = FID().combine({name: FID().at_site(seen) for name, seen in sites.items()}, centre(north))
     held_out, train = (
@@ -77,7 +77,7 @@ def test_pooled_fid_is_that_of_all_features_in_one_place(sites: dict[str, Seen])
     assert found.low < found.value < found.high  # type: ignore[operator]
 
 
-def test_the_interval_of_pooled_fid_holds_the_chance_of_the_real_images_too(sites: dict[str, Seen]) -> None:
+def test_the_interval_of_pooled_fid_holds_the_chance_of_the_real_images_too(sites: dict[str, MeasureInputs]) -> None:
     """As wide as those of other real and other synthetic images: features of one normal distribution and a shifted one."""
     rng, north = np.random.default_rng(0), centre(sites["north"])
     n = {"real": 60, "train": 0, "synthetic": 200}
@@ -94,14 +94,14 @@ def test_the_interval_of_pooled_fid_holds_the_chance_of_the_real_images_too(site
     assert width == pytest.approx(2 * 1.96 * np.std([f.value for f in found]), rel=0.3)  # type: ignore[misc]
 
 
-def test_dist_fid_is_the_mean_of_the_sites_by_their_real_images(sites: dict[str, Seen]) -> None:
+def test_dist_fid_is_the_mean_of_the_sites_by_their_real_images(sites: dict[str, MeasureInputs]) -> None:
     answers = {name: FID().at_site(seen) for name, seen in sites.items()}
     n = {name: a.values["fid"].n["real"] for name, a in answers.items()}
     expected = sum(n[name] * a.values["fid"].value for name, a in answers.items()) / sum(n.values())  # type: ignore[operator]
     assert FID().combine(answers, centre(sites["north"]))["fid"].value == pytest.approx(expected)
 
 
-def test_a_site_gives_mean_and_covariance_and_nothing_of_a_single_image(sites: dict[str, Seen]) -> None:
+def test_a_site_gives_mean_and_covariance_and_nothing_of_a_single_image(sites: dict[str, MeasureInputs]) -> None:
     seen = sites["east"]
     answer = FID().at_site(seen)
     assert answer.moments.keys() == {"held_out", "train"}
@@ -109,10 +109,10 @@ def test_a_site_gives_mean_and_covariance_and_nothing_of_a_single_image(sites: d
     assert answer.moments["held_out"].covariance.shape == (8, 8)
 
 
-def test_fewer_images_than_features_give_no_moments_and_none_at_the_site_and_for_all(sites: dict[str, Seen]) -> None:
+def test_fewer_images_than_features_give_no_moments_and_none_at_the_site_and_for_all(sites: dict[str, MeasureInputs]) -> None:
     north, east = sites["north"], sites["east"]
     few = east.held_out.where(np.arange(len(east.held_out)) < 7)  # type: ignore[union-attr, arg-type]
-    small = Seen(east.image, east.synthetic, east.extractor, east.networks, few, east.train, seed=1)
+    small = MeasureInputs(east.image, east.synthetic, east.extractor, east.networks, few, east.train, seed=1)
     answer = FID().at_site(small)
     assert "held_out" not in answer.moments
     assert answer.values["fid"].value is None
@@ -122,11 +122,11 @@ def test_fewer_images_than_features_give_no_moments_and_none_at_the_site_and_for
     assert combined["pooled_fid"].value is None
 
 
-def test_noise_is_farther_than_images_that_are_drawn_alike(sites: dict[str, Seen], tmp_path: Path) -> None:
+def test_noise_is_farther_than_images_that_are_drawn_alike(sites: dict[str, MeasureInputs], tmp_path: Path) -> None:
     north = sites["north"]
     noise = make_set(tmp_path, tiny_params(), "synthetic", 90)
     noise.images[:] = np.random.default_rng(0).uniform(-1, 1, noise.images.shape)
-    bad = Seen(north.image, noise, north.extractor, north.networks, north.held_out, north.train, seed=1)
+    bad = MeasureInputs(north.image, noise, north.extractor, north.networks, north.held_out, north.train, seed=1)
     near, far = (FID().at_site(seen).values["fid"] for seen in (north, bad))
     assert near.floor == far.floor
     assert near.value < 3 * near.floor < far.value  # type: ignore[operator]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import Seen
+from fedsynth.measures import MeasureInputs
 from fedsynth.measures.geometry import Geometry, distances, shape, shapes, with_mask
 from tests.measures.seen import look
 from tests.sets import tiny_params
@@ -17,11 +17,11 @@ NAMES = {"mask_area_distance", "mask_position_distance", "mask_count_distance"}
 
 
 @pytest.fixture
-def seen(tmp_path: Path) -> Seen:
+def seen(tmp_path: Path) -> MeasureInputs:
     return look(tmp_path, tiny_params(), 90, 90)
 
 
-def moved(seen: Seen, change: str) -> dict[str, float]:
+def moved(seen: MeasureInputs, change: str) -> dict[str, float]:
     """The distances where all synthetic masks are changed, beside what they were."""
     images = seen.synthetic.images.copy()
     masks = images[:, 2]
@@ -32,7 +32,7 @@ def moved(seen: Seen, change: str) -> dict[str, float]:
     elif change == "none":
         masks[:] = -1
     made = ImageSet(seen.synthetic.manifest, images)
-    answer = Geometry().at_site(Seen(seen.image, made, seen.extractor, {}, seen.held_out, seen.train, seed=1))
+    answer = Geometry().at_site(MeasureInputs(seen.image, made, seen.extractor, {}, seen.held_out, seen.train, seed=1))
     return {name: v.value for name, v in answer.values.items()}  # type: ignore[misc]
 
 
@@ -50,7 +50,7 @@ def test_a_mask_has_an_area_a_number_of_parts_and_a_centre() -> None:
     assert shape(np.ones((2, 4, 6), bool)) == [1, 1, 0.5, 0.5, 0.5]
 
 
-def test_only_images_of_a_class_with_a_mask_count(seen: Seen) -> None:
+def test_only_images_of_a_class_with_a_mask_count(seen: MeasureInputs) -> None:
     table = shapes(seen, with_mask(seen, seen.synthetic))
     assert table.shape == (60, 1, 4)
     assert (table[:, :, 0] > 0).all()
@@ -59,7 +59,7 @@ def test_only_images_of_a_class_with_a_mask_count(seen: Seen) -> None:
     assert {v.n["real"] for v in answer.values.values()} == {int((held_out["label"] != "none").sum())}
 
 
-def test_each_distance_answers_to_its_own_change_alone(seen: Seen) -> None:
+def test_each_distance_answers_to_its_own_change_alone(seen: MeasureInputs) -> None:
     before, shifted, speck = (moved(seen, change) for change in ("", "shift", "speck"))
     assert shifted["mask_position_distance"] > before["mask_position_distance"] + 0.05
     assert shifted["mask_area_distance"] == pytest.approx(before["mask_area_distance"])
@@ -68,7 +68,7 @@ def test_each_distance_answers_to_its_own_change_alone(seen: Seen) -> None:
     assert abs(speck["mask_area_distance"] - before["mask_area_distance"]) <= 1 / 256 + 1e-9
 
 
-def test_synthetic_masks_that_are_all_empty_are_far_in_area_and_have_no_place(seen: Seen) -> None:
+def test_synthetic_masks_that_are_all_empty_are_far_in_area_and_have_no_place(seen: MeasureInputs) -> None:
     found = moved(seen, "none")
     real = shapes(seen, with_mask(seen, seen.held_out))[:, 0, 0].mean()  # type: ignore[arg-type]
     assert found["mask_area_distance"] == pytest.approx(real)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import Seen
+from fedsynth.measures import MeasureInputs
 from fedsynth.measures.mask_agreement import MaskAgreement, agreement
 from fedsynth.uses.segmentation import Segmentation
 from tests.measures.seen import centre, look, untrained
@@ -29,7 +29,7 @@ class Bright(nn.Module):
 
 
 @pytest.fixture(params=[(16, 16), (8, 8, 8)], ids=["2d", "3d"])
-def seen(request: pytest.FixtureRequest, tmp_path: Path) -> Seen:
+def seen(request: pytest.FixtureRequest, tmp_path: Path) -> MeasureInputs:
     """Images that are their masks, and the network that sees so."""
     params = tiny_params(image={"size": request.param})
     plain = look(tmp_path, params, 60, 60)
@@ -38,17 +38,17 @@ def seen(request: pytest.FixtureRequest, tmp_path: Path) -> Seen:
         for s in (plain.held_out, plain.train, plain.synthetic)  # type: ignore[union-attr]
     )
     use = untrained(params)["segmentation"][0]
-    return Seen(params.image, synthetic, plain.extractor, {"outlines": (use, Bright())}, held_out, train, seed=1)
+    return MeasureInputs(params.image, synthetic, plain.extractor, {"outlines": (use, Bright())}, held_out, train, seed=1)
 
 
-def test_masks_that_the_network_finds_agree(seen: Seen) -> None:
+def test_masks_that_the_network_finds_agree(seen: MeasureInputs) -> None:
     found = MaskAgreement().at_site(seen).values["mask_agreement"]
     lesions = int((seen.held_out.manifest["label"] != "none").sum())  # type: ignore[union-attr]
     assert (found.value, found.floor, found.low, found.high) == (1, 1, 1, 1)
     assert found.n == {"real": lesions, "synthetic": 40}
 
 
-def test_masks_that_lie_elsewhere_do_not(seen: Seen) -> None:
+def test_masks_that_lie_elsewhere_do_not(seen: MeasureInputs) -> None:
     seen.synthetic.images[:, 2] *= -1
     half = seen.synthetic.images[:, 2, : seen.image.size[0] // 2]
     half[:] = -1
@@ -66,7 +66,7 @@ def test_half_of_a_mask_is_dice_of_a_half(tmp_path: Path) -> None:
     assert agreement(seen, seen.synthetic).tolist() == [pytest.approx(2 * 2 / (4 + 2))]
 
 
-def test_without_a_segmentation_network_or_a_synthetic_mask_there_is_none(seen: Seen) -> None:
+def test_without_a_segmentation_network_or_a_synthetic_mask_there_is_none(seen: MeasureInputs) -> None:
     seen.networks, networks = {}, seen.networks
     assert MaskAgreement().at_site(seen).values["mask_agreement"].value is None
     seen.networks = networks

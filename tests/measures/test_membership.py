@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fedsynth.families import Family
-from fedsynth.measures.membership import Membership, auc, by_loss, losses, told, tpr, within_class
+from fedsynth.measures.membership import Membership, attacked_players, auc, by_loss, losses, tpr, within_class
 from tests.measures.phantoms import changed, halves, site
 from tests.toys import Toy
 
@@ -92,9 +92,9 @@ def test_a_loss_that_is_lower_for_known_images_is_found_in_the_player_that_has_i
 
 def test_a_player_that_was_not_given_out_is_not_asked():
     family = Toy()
-    assert told(family) == ["first", "second"]
+    assert attacked_players(family) == ["first", "second"]
     family.released = frozenset({"first.weight", "first.bias"})
-    assert told(family) == ["first"]
+    assert attacked_players(family) == ["first"]
 
 
 def test_a_loss_that_knows_no_image_is_chance_however_much_it_depends_on_the_class(real, fresh):

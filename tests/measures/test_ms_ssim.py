@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import Seen
+from fedsynth.measures import MeasureInputs
 from fedsynth.measures.ms_ssim import MSSSIM, WANG, pairs, scales, similarity
 from tests.measures.seen import look
 from tests.sets import tiny_params
@@ -17,13 +17,13 @@ SIZES = [(16, 16), (8, 8, 8), (4, 20, 20), (32, 32)]
 
 
 @pytest.fixture
-def seen(tmp_path: Path) -> Seen:
+def seen(tmp_path: Path) -> MeasureInputs:
     return look(tmp_path, tiny_params(), 60, 60)
 
 
-def other(seen: Seen, images: np.ndarray) -> Seen:
+def other(seen: MeasureInputs, images: np.ndarray) -> MeasureInputs:
     made = ImageSet(seen.synthetic.manifest, images)
-    return Seen(seen.image, made, seen.extractor, seen.networks, seen.held_out, seen.train, seed=1)
+    return MeasureInputs(seen.image, made, seen.extractor, seen.networks, seen.held_out, seen.train, seed=1)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -41,7 +41,7 @@ def test_larger_images_are_seen_at_more_scales() -> None:
     assert all(sum(scales((n, n))[1]) == pytest.approx(1) for n in (4, 31, 100))
 
 
-def test_one_image_again_and_again_is_1_and_samples_that_are_drawn_alike_are_near_the_floor(seen: Seen) -> None:
+def test_one_image_again_and_again_is_1_and_samples_that_are_drawn_alike_are_near_the_floor(seen: MeasureInputs) -> None:
     labels = seen.synthetic.labels(seen.image)
     first = {k: seen.synthetic.images[labels == k][0] for k in np.unique(labels)}
     collapsed = other(seen, np.stack([first[k] for k in labels]))
@@ -52,13 +52,13 @@ def test_one_image_again_and_again_is_1_and_samples_that_are_drawn_alike_are_nea
     assert good.low < good.value < good.high  # type: ignore[operator]
 
 
-def test_noise_is_less_alike_than_real_images(seen: Seen) -> None:
+def test_noise_is_less_alike_than_real_images(seen: MeasureInputs) -> None:
     noise = np.random.default_rng(0).uniform(-1, 1, seen.synthetic.images.shape).astype(np.float32)
     found = MSSSIM().at_site(other(seen, noise)).values["ms_ssim"]
     assert found.value < found.floor  # type: ignore[operator]
 
 
-def test_only_images_of_one_class_are_compared(seen: Seen) -> None:
+def test_only_images_of_one_class_are_compared(seen: MeasureInputs) -> None:
     labels = seen.synthetic.labels(seen.image)
     bright = np.broadcast_to((labels - 1.0).reshape(-1, 1, 1, 1), seen.synthetic.images.shape).astype(np.float32)
     assert MSSSIM().at_site(other(seen, np.ascontiguousarray(bright))).values["ms_ssim"].value == pytest.approx(1, abs=1e-4)
@@ -82,9 +82,9 @@ def test_in_a_matching_no_image_is_in_two_pairs_and_no_pair_is_twice_in_several(
     assert pairs(places[:1], rng, 3).shape == (0, 2)
 
 
-def test_a_class_that_the_site_has_no_pair_of_leaves_no_floor(seen: Seen) -> None:
+def test_a_class_that_the_site_has_no_pair_of_leaves_no_floor(seen: MeasureInputs) -> None:
     train = seen.train.where(seen.train.labels(seen.image) != 1)  # type: ignore[union-attr]
-    found = MSSSIM().at_site(Seen(seen.image, seen.synthetic, seen.extractor, {}, seen.held_out, train, seed=1)).values["ms_ssim"]
+    found = MSSSIM().at_site(MeasureInputs(seen.image, seen.synthetic, seen.extractor, {}, seen.held_out, train, seed=1)).values["ms_ssim"]
     assert found.value is not None
     assert found.floor is None
     assert found.n == {"real": len(train), "synthetic": 60}

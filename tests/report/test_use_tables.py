@@ -9,7 +9,7 @@ import pytest
 from fedsynth.report.use_tables import ends, headline, use_table
 from fedsynth.uses.classification import Classification
 from fedsynth.uses.segmentation import Segmentation
-from fedsynth.worth.wording import LOWER_IS_BETTER, known_number
+from fedsynth.worth.wording import LOWER_IS_BETTER, is_number
 
 SITES = ["north", "east"]
 
@@ -141,7 +141,7 @@ def test_a_set_that_does_harm_is_not_praised():
 
 def test_without_pooled_the_headline_claims_no_share():
     said = headline(use_table("segmentation", both("local", 0.6, 0.4) + GAN, ["gan"], SITES))
-    assert not known_number(said["retained"][1])
+    assert not is_number(said["retained"][1])
     assert "missing" in said["text"][0]
     assert "from 0.50 to 0.70" in said["text"][1]
     assert "%" not in " ".join(said["text"])

@@ -1,4 +1,4 @@
-"""A site without a modality: what networks are taught, and what its real images are held against."""
+"""A site without a modality: what networks are with_modality_dropout, and what its real images are held against."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def some(tmp_path):
 
 def test_an_image_that_has_a_channel_is_also_shown_without_it_and_altogether_as_often(some):
     weights = np.linspace(1, 2, 12)
-    shown, often = use_networks.taught(some, IMAGE, weights)
+    shown, often = use_networks.with_modality_dropout(some, IMAGE, weights)
     assert len(shown) == 12 + 7
     assert shown.has(IMAGE, "t2").tolist() == [False] * 5 + [True] * 7 + [False] * 7
     np.testing.assert_array_equal(shown.manifest["image_id"][12:], some.manifest["image_id"][5:])
@@ -37,7 +37,7 @@ def test_an_image_that_has_a_channel_is_also_shown_without_it_and_altogether_as_
 
 
 def test_where_nothing_may_lack_networks_are_taught_what_there_is(some):
-    shown, often = use_networks.taught(some, tiny_params().image)
+    shown, often = use_networks.with_modality_dropout(some, tiny_params().image)
     assert shown is some
     assert often is None
 

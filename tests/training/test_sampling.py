@@ -85,7 +85,7 @@ def test_a_model_is_told_the_label_unless_an_image_is_given(tmp_path, given, tol
     y = torch.tensor([0, 1, 2, 0, 1, 2])
     sampling.draw(family, image, y, torch.zeros(6, len(given), 16, 16) if given else None)
     assert family.asked[0][0].tolist() == (y if told else 0 * y).tolist()
-    assert images.told(image).tolist() == (images.labels(image) if told else 0 * images.labels(image)).tolist()
+    assert images.condition_labels(image).tolist() == (images.labels(image) if told else 0 * images.labels(image)).tolist()
 
 
 def test_the_baseline_of_a_derived_channel_is_its_operators_estimate(reconstruction):
