@@ -28,9 +28,10 @@ def run() -> None:
 @app.command()
 def plan(as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False) -> None:
     """Say what a run would do, without running it: which stages, why, over what, for how long, and with how much disk."""
-    from fedsynth.stages import plan_text
+    from fedsynth.stages import inputs, plan_text
 
     settings, params = _start()
+    inputs.checked(settings.root, inputs.texts(settings.root, params, settings), settings)
     typer.echo(plan_text.as_json(settings.root, params, settings) if as_json else plan_text.words(settings.root, params, settings))
 
 
@@ -97,7 +98,11 @@ def check(
     kit: Annotated[Path | None, typer.Option(help="the site's startup kit, the folder with startup/ and local/")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds to wait for the server")] = 5,
 ) -> None:
-    """Check a hospital's site: installation, folders, data, startup kit and server. Ends with 1 where something fails."""
+    """Check params.yaml, and a hospital's site: installation, folders, data, startup kit and server.
+
+    Every problem of params.yaml comes in one list. The site is looked at where --site, --kit or FEDSYNTH_DATA say that there is one.
+    Ends with 1 where something fails.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -106,11 +111,27 @@ def check(
     table = Table(box=None)
     for column in ("what", "found", "verdict", "what to do"):
         table.add_column(column, overflow="fold")
-    found = list(checks.site(Settings.read(), site, kit, timeout))
+    settings = Settings.read()
+    study = settings.root / "params.yaml"
+    wrong = _study(study)
+    at_site = site or kit or os.environ.get("FEDSYNTH_DATA") or not study.is_file()
+    found = list(checks.site(settings, site, kit, timeout)) if at_site else []
     for row in found:
         table.add_row(row.what, row.found, row.verdict, row.todo)
-    Console(highlight=False, markup=False).print(table)
-    raise typer.Exit(1 if any(row.verdict == "fails" for row in found) else 0)
+    if found:
+        Console(highlight=False, markup=False).print(table)
+    raise typer.Exit(1 if wrong or any(row.verdict == "fails" for row in found) else 0)
+
+
+def _study(path: Path) -> bool:
+    """Print what is wrong in params.yaml, where there is one. Whether anything is."""
+    from fedsynth import checks
+
+    if not path.is_file():
+        return False
+    params, problems = checks.of_file(path)
+    typer.echo(checks.listed(path, problems) if problems or not params else f"{path.name}: no problem")
+    return bool(problems)
 
 
 @app.command()
@@ -132,11 +153,11 @@ def version() -> None:
 
 
 def _start() -> tuple[Settings, Params]:
-    from fedsynth import params as configuration
+    from fedsynth import checks
 
     settings = Settings.read()
     os.chdir(settings.root)
-    return settings, configuration.load()
+    return settings, checks.load_or_list(settings.root / "params.yaml", settings.simulation)
 
 
 def main() -> None:

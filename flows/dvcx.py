@@ -68,6 +68,23 @@ def reason_of(lines: list[str]) -> str:
     return next((line for line in reversed(said) if RAISED.match(line)), "")
 
 
+def _follow(process: subprocess.Popen[str], log: Path, on_line: Callable[[str], None]) -> tuple[str, list[str]]:
+    """What became of the stage, and all lines that it printed, which are kept in `log`, too."""
+    outcome, lines = UNCHANGED, []
+    log.parent.mkdir(parents=True, exist_ok=True)
+    assert process.stdout is not None
+    with log.open("w", encoding="utf-8") as file:
+        for line in map(str.rstrip, process.stdout):
+            file.write(f"{line}\n")
+            if line.startswith("Running stage "):
+                outcome = RAN
+            elif "is cached - skipping run" in line:
+                outcome = RESTORED
+            lines.append(line)
+            on_line(line)
+    return outcome, lines
+
+
 class Runner:
     """Runs stages with `dvc repro --single-item`, each in a process group; `stop` ends them all, with the federations that they started."""
 
@@ -82,13 +99,27 @@ class Runner:
     def repro(self, stage: str, on_line: Callable[[str], None]) -> str:
         """Bring one stage up to date; its output goes line by line to `on_line`. Returns ran, restored or unchanged.
 
-        Raises StageFailed with the last error that the stage printed.
+        Raises StageFailed with the reason that the stage printed and the place of its log.
         """
+        process = self._start(stage)
+        log = self.root / LOGS / f"{stage}.log"
+        outcome, lines = _follow(process, log, on_line)
+        code = process.wait()
+        with self._lock:
+            self._groups.discard(process.pid)
+        if code == 0:
+            return outcome
+        if self.stopping.is_set():
+            raise StageFailed(f"{stage}: {ENDED}", retry=False)
+        reason = reason_of(lines) or f"dvc ended with exit code {code}"
+        raise StageFailed(f"{stage}: {reason}\n  log: {log}", retry=reason.startswith("federation error:"))
+
+    def _start(self, stage: str) -> subprocess.Popen[str]:
+        """DVC on one stage, in a process group of its own that carries this run's mark."""
         # --wait-for-lock and --single-item are both needed for stages that run at once
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         env = os.environ | {
-            "PATH": path,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             MARK: self._mark,
             OWNER: str(os.getpid()),
             "FEDSYNTH_EVENTS": "1",
@@ -98,31 +129,11 @@ class Runner:
         with self._lock:
             if self.stopping.is_set():
                 raise StageFailed(f"{stage}: {ENDED}", retry=False)
-            process = subprocess.Popen(command, cwd=self.root, env=env, text=True, errors="replace", stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+            process = subprocess.Popen(command, cwd=self.root, env=env, text=True, errors="replace",
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                       start_new_session=True)  # fmt: skip
             self._groups.add(process.pid)
-        outcome, lines = UNCHANGED, []
-        assert process.stdout is not None
-        path = self.root / LOGS / f"{stage}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8") as log:
-            for line in map(str.rstrip, process.stdout):
-                log.write(f"{line}\n")
-                if line.startswith("Running stage "):
-                    outcome = RAN
-                elif "is cached - skipping run" in line:
-                    outcome = RESTORED
-                lines.append(line)
-                on_line(line)
-        code = process.wait()
-        with self._lock:
-            self._groups.discard(process.pid)
-        if code != 0:
-            if self.stopping.is_set():
-                raise StageFailed(f"{stage}: {ENDED}", retry=False)
-            reason = reason_of(lines) or f"dvc ended with exit code {code}"
-            raise StageFailed(f"{stage}: {reason}\n  log: {path}", retry=reason.startswith("federation error:"))
-        return outcome
+        return process
 
     def stop(self, patience_s: float = 20) -> None:
         """End every running stage: first politely, so that each ends its federation, then by force. Takes `patience_s` at most, about."""

@@ -27,6 +27,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from fedsynth import checks
 from fedsynth import params as configuration
 from flows import dvcx
 from flows.listener import Listener
@@ -198,7 +199,7 @@ def main() -> int:
     try:
         settings = Settings.read()
         os.chdir(settings.root)
-        params = configuration.load()
+        params = checks.load_or_list(settings.root / "params.yaml", settings.simulation)
         if up_to_date(settings.root, params, settings):
             print("Nothing has changed since the last run.")
         else:

@@ -11,12 +11,17 @@ from flows import dvcx
 
 
 def up_to_date(root: Path, params: Params, settings: Settings) -> bool:
-    """Whether DVC has nothing to do and the registry has every model's weights. A few seconds, where a flow run takes fifteen."""
+    """Whether DVC has nothing to do and the registry has every model's weights. A few seconds, where a flow run takes fifteen.
+
+    Raises ParamsError with all that is wrong in params.yaml, before anything is started.
+    """
     from fedsynth.stages import inputs
 
-    stages = dvcx.graph(root)
-    if inputs.changed(root, params, settings):
+    wanted = inputs.texts(root, params, settings)
+    if inputs.changed(root, wanted):
+        inputs.checked(root, wanted, settings)
         return False
+    stages = dvcx.graph(root)
     stale, outward = dvcx.stale(root, stages)
     if stale:
         return False

@@ -44,6 +44,7 @@ FLOORS = [
     ["fedsynth.worth"],
     ["fedsynth.report"],
     ["fedsynth.registry"],
+    ["fedsynth.checks"],
     ["fedsynth.stages"],
     ["fedsynth.__main__"],
     ["nvflare_jobs", "nvflare_jobs.keys"],

@@ -10,7 +10,7 @@ from fedsynth.params.block import Block, Strict
 
 # Algorithms that need of the sites' differences no more than their mean: with `encryption` the server sees nothing else.
 MEANS_ONLY = ("FedAvg", "FedProx", "FedOpt")
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0)]  # of 0 a player does not learn
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -8,6 +8,7 @@ parameters is not used: it wants every key to be there, and its run cache leaves
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from fedsynth.settings import Settings
 from fedsynth.stages import code
 
 FOLDER = Path("data") / "inputs"
+CHECKED = Path(".work") / "checked"  # the digest of what a stage uses, as it was when params.yaml had no problem
 
 
 class DagError(UserError):
@@ -116,23 +118,38 @@ def class_paths(values: Any) -> Iterator[str]:
             yield from class_paths(value)
 
 
-def changed(root: Path, params: Params, settings: Settings) -> list[str]:
-    """The stages whose file is not there or has another content than it would have now."""
+def texts(root: Path, params: Params, settings: Settings) -> dict[Path, str]:
+    """The content of every stage's file, by its place in the project."""
     raw = params.model_dump(mode="json")
-    return [stage.address for stage in stages(root, params.models) if _kept(root, stage) != text(of_stage(stage, raw, settings))]
+    return {stage.file: text(of_stage(stage, raw, settings)) for stage in stages(root, params.models)}
 
 
-def _kept(root: Path, stage: Stage) -> str:
-    path = root / stage.file
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def changed(root: Path, wanted: dict[Path, str]) -> bool:
+    """Whether a stage's file is not there or has another content."""
+    return any(not (root / file).is_file() or (root / file).read_text(encoding="utf-8") != of for file, of in wanted.items())
 
 
-def write(root: Path, params: Params, settings: Settings) -> None:
+def write(root: Path, wanted: dict[Path, str]) -> None:
     """data/inputs/<stage>.json of every stage; those of models that are gone go, too."""
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    found, raw = stages(root, params.models), params.model_dump(mode="json")
-    for path in set(folder.glob("*.json")) - {root / stage.file for stage in found}:
+    for path in set(folder.glob("*.json")) - {root / file for file in wanted}:
         path.unlink()
-    for stage in found:
-        (root / stage.file).write_text(text(of_stage(stage, raw, settings)), encoding="utf-8")
+    for file, content in wanted.items():
+        (root / file).write_text(content, encoding="utf-8")
+
+
+def checked(root: Path, wanted: dict[Path, str], settings: Settings) -> None:
+    """Check params.yaml whole, unless it was good when everything that a stage uses was as it is now: that imports torch.
+
+    Raises ParamsError with every problem.
+    """
+    digest = hashlib.sha256("".join([*wanted.values(), *code.digests(["fedsynth.checks"]).values()]).encode()).hexdigest()
+    mark = root / CHECKED
+    if mark.is_file() and mark.read_text(encoding="utf-8") == digest:
+        return
+    from fedsynth import checks
+
+    checks.check(root / "params.yaml", source=settings.simulation)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.write_text(digest, encoding="utf-8")

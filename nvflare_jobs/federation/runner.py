@@ -33,54 +33,75 @@ def connect(settings: Settings, work: Path, sites: list[str] | None = None) -> F
     return Provisioned(settings, work, settings.kit)
 
 
-def run(federation: Federation, job: Path, token: str, sites: list[str], dest: Path, on_event: Callable[[Event], None]) -> Path:
-    """Submit, follow and collect one job; the result is collected also where the job failed, so that nothing computed is lost.
+def run(
+    federation: Federation, job: Path, token: str, sites: list[str], dest: Path, on_event: Callable[[Event], None]
+) -> Path:
+    """Submit, follow and collect one job; the result is collected also where the job failed, so that nothing computed
+    is lost.
 
     A job that its server lost is submitted again: it goes on from what the server and the sites keep.
-    Ctrl-C and SIGTERM abort the job; anything else that ends this process leaves it running, to be found again by its token.
+    Ctrl-C and SIGTERM abort the job; anything else that ends this process leaves it running, to be found again by its
+    token.
     """
-    seen: set[int] = set()
     shutil.rmtree(dest, ignore_errors=True)
-
-    def show(event: Event) -> None:
-        if event.kind == "round":
-            if event.round in seen:
-                return
-            seen.add(event.round)
-        on_event(event)
-
-    def written(folder: Path) -> None:
-        """Rounds that ended between two looks."""
-        for record in round_log.read(folder / round_log.ROUNDS):
-            show(Event.of(record))
-
+    shown = _Shown(on_event)
     left, before = TRIES, 0
     while True:
-        left, before = (left - 1 if len(seen) == before else TRIES - 1), len(seen)
+        left, before = (left - 1 if len(shown.rounds) == before else TRIES - 1), len(shown.rounds)
         job_id = federation.submit(job, token, sites)
-        show(Event("job", job_id))
+        shown(Event("job", job_id))
         try:
             for event in federation.follow(job_id):
-                show(event)
+                shown(event)
             break
         except (KeyboardInterrupt, SystemExit):
             federation.abort(job_id)
             raise
         except FederationError as error:
-            with suppress(FederationError):  # it may not have come so far as to have a result
-                federation.collect(job_id, dest)
-            written(dest)
-            if round_log.is_complete(dest):
-                show(Event("status", f"{WHOLE}, though {error}"))
+            if _whole(federation, job_id, dest, error, shown, last=not left):
                 break
-            refusal, words = round_log.refused(dest), federation.words(job_id)
-            said = refusal or explained(str(error), dest)
-            said += f" ({words})" if words and words not in said else ""
-            if refusal or not left or not isinstance(error, JobLost):
-                raise FederationError(said) from error
-            show(Event("status", f"{LOST}: {said}; it is submitted again and goes on from what is kept"))
-            shutil.rmtree(dest, ignore_errors=True)
     if not dest.is_dir():
         federation.collect(job_id, dest)
-    written(dest)
+    shown.written(dest)
     return dest
+
+
+class _Shown:
+    """Passes events on, each round once."""
+
+    def __init__(self, on_event: Callable[[Event], None]):
+        self.on_event = on_event
+        self.rounds: set[int] = set()
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "round":
+            if event.round in self.rounds:
+                return
+            self.rounds.add(event.round)
+        self.on_event(event)
+
+    def written(self, folder: Path) -> None:
+        """Rounds that ended between two looks."""
+        for record in round_log.read(folder / round_log.ROUNDS):
+            self(Event.of(record))
+
+
+def _whole(federation: Federation, job_id: str, dest: Path, error: FederationError, shown: _Shown, last: bool) -> bool:
+    """Whether a job that did not end well has left a whole result nevertheless; False where another try can help.
+
+    Raises FederationError with the most telling reason where neither is so, or this was the `last` try.
+    """
+    with suppress(FederationError):  # it may not have come so far as to have a result
+        federation.collect(job_id, dest)
+    shown.written(dest)
+    if round_log.is_complete(dest):
+        shown(Event("status", f"{WHOLE}, though {error}"))
+        return True
+    refusal, words = round_log.refused(dest), federation.words(job_id)
+    said = refusal or explained(str(error), dest)
+    said += f" ({words})" if words and words not in said else ""
+    if refusal or last or not isinstance(error, JobLost):
+        raise FederationError(said) from error
+    shown(Event("status", f"{LOST}: {said}; it is submitted again and goes on from what is kept"))
+    shutil.rmtree(dest, ignore_errors=True)
+    return False

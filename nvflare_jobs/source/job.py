@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from fedsynth import params as configuration
+from fedsynth import checks
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
 from fedsynth.settings import Settings, quiet
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 def stage(params: Params, settings: Settings) -> None:
     path = settings.root / "data" / "source.json"
-    inputs.write(settings.root, params, settings)
+    wanted = inputs.texts(settings.root, params, settings)
+    inputs.checked(settings.root, wanted, settings)
+    inputs.write(settings.root, wanted)
     given(params, settings)
     if settings.simulation:
         from fedsynth.stages import ingest
@@ -64,7 +66,7 @@ def main() -> None:
     try:
         settings = Settings.read()
         os.chdir(settings.root)
-        stage(configuration.load(), settings)
+        stage(checks.load_or_list(settings.root / "params.yaml"), settings)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import fedsynth
+from fedsynth import checks
 from fedsynth.data import outputs
 from fedsynth.params import Model, Params
 from fedsynth.settings import Settings
@@ -32,6 +33,9 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     sites = validation["used"]
     config = question(params, name, {site: validation["sites"][site]["digest"] for site in sites})
     folder, rounds = settings.root / ".work" / "train" / name, params.models[name].training.rounds
+    counted = {site: sum(of) for site, of in training_images(params, validation).items()}
+    if found := checks.of_counts(params, name, counted):
+        raise program.StageError("\n".join(map(str, found)))
     initial = begin(params, name)
     if params.models[name].algorithm.build().job == "exchange":
         job = exchange.prepare(folder, params, name, config, initial, shares(params, validation), settings.thin)
@@ -56,26 +60,16 @@ def question(params: Params, name: str, digests: dict[str, str]) -> dict[str, An
 
 
 def begin(params: Params, name: str) -> Arrays:
-    """Initial global parameters by seed, with what the algorithm carries beside them."""
+    """Initial global parameters by seed, with what the algorithm carries beside them. Raises StageError naming keys."""
     import torch
 
+    from fedsynth.checks import of_models
+
+    if found := of_models.alone(params, name):
+        raise program.StageError("\n".join(map(str, found)))
     model = params.models[name]
     torch.manual_seed(params.seed)
     family, algorithm = model.family.build(**params.image.context()), model.algorithm.build()
-    if params.image.may_lack and not getattr(family, "may_lack", ()):
-        raise program.StageError(f"image.may_lack: {model.family.class_path} cannot leave a channel out of its loss; take another family")
-    family.phase(0, model.training.rounds)  # raises where there are too few rounds
-    for block in (model.compression.up, model.compression.down) if model.compression else ():
-        if block:
-            block.build()  # an argument that it has not is said here, not at every site
-            if algorithm.job == "exchange":
-                raise program.StageError(f"{model.algorithm.class_path} exchanges no parameters; take models.{name}.compression out")
-    if model.compression and not getattr(algorithm, "always", True):
-        raise program.StageError(f"models.{name}.compression: with {model.algorithm.class_path} what a coding leaves out would come a whole "
-                                "cycle late; leave one of both out")  # fmt: skip
-    algorithm.check(family, model.training.rounds, model.privacy is not None)
-    if model.privacy:
-        model.privacy.build().check(family)
     return algorithm.prepare({n: p.detach().numpy() for n, p in algorithm.parameters(family).items()})
 
 
@@ -88,6 +82,15 @@ def epsilon(model: Model, rounds: list[dict[str, Any]]) -> dict[str, Any] | None
         return None
     mechanism, spent = model.privacy.build(), [numbers.get("epsilon") for record in rounds for numbers in record["sites"].values()]
     return {"epsilon": None if not spent or None in spent else max(spent), "delta": mechanism.delta, "unit": mechanism.unit}
+
+
+def training_images(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
+    """By site its training images of each label, as validation has shown them; a withheld cell counts as the most that it may be."""
+    cells = {site: validation["sites"][site]["counts"] for site in validation["used"]}
+    return {
+        site: [n if isinstance(n := of.get(label, {}).get("train", 0), int) else int(n.split()[-1]) - 1 for label in params.image.labels]
+        for site, of in cells.items()
+    }
 
 
 def shares(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:

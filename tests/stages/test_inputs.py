@@ -159,12 +159,12 @@ import json, sys, uuid
 from pathlib import Path
 words = sys.argv[1:]
 if "nvflare_jobs.source.job" in words:
-    from fedsynth.params import Params
     from fedsynth.settings import Settings
     from fedsynth.stages import inputs
     import yaml
     raw = yaml.safe_load(Path("params.yaml").read_text())
-    inputs.write(Path("."), Params.model_construct(**raw), Settings.read())
+    wanted = {stage.file: inputs.text(inputs.of_stage(stage, raw, Settings.read())) for stage in inputs.stages(Path("."), raw["models"])}
+    inputs.write(Path("."), wanted)
     for name in ("source", "given"):
         Path(f"data/{name}.json").write_text("{}")
     sys.exit()

@@ -1,0 +1,129 @@
+"""A block of params.yaml held against the class that it names: does it take these arguments, what says it if not."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from fedsynth.checks.classes import find, near, nearest
+from fedsynth.checks.types import fits, words
+from fedsynth.params import Block, Strict
+
+Context = dict[str, Any]  # what our code knows and a constructor may ask for by name
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`key` as in params.yaml, "models.vae.training.lr"; `said`: what is wrong, what is allowed, the nearest name."""
+
+    key: str
+    value: Any
+    said: str
+
+    def __str__(self) -> str:
+        shown = "" if self.value is None or isinstance(self.value, dict) else f"{_short(self.value)}: "
+        return f"{self.key}: {shown}{' '.join(self.said.split())}"
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def sound(key: str, kind: str, block: Block, context: Context) -> list[Problem]:
+    """What can be said of a block without building it."""
+    cls, said = find(kind, block.class_path)
+    if cls is None:
+        return [Problem(f"{key}.class_path", block.class_path, said)]
+    return [*_arguments(key, cls, block.args, context), *_nested(key, kind, block.args, context)]
+
+
+def built(key: str, kind: str, block: Block, context: Context) -> tuple[Any, list[Problem]]:
+    """The object that a block makes, None where it makes none."""
+    if problems := sound(key, kind, block, context):
+        return None, problems
+    try:
+        return block.build(**context), []
+    except Exception as error:  # a constructor may raise anything, and its sentence says best what it wants
+        return None, [refused(key, block, error)]
+
+
+def refused(key: str, block: Block, error: BaseException) -> Problem:
+    """What a class said against what it was given; at the argument that its sentence names or begins with, if any."""
+    said = (str(error) or type(error).__name__) + _attribute(error)
+    if named := re.search(r"\bsource((?:\.[\w-]+)+)", said):  # as sources call themselves, also those of `sample.given`
+        said = said.removeprefix(f"{named[0]}: ")
+        return Problem(key + named[1], _at(block.args, named[1]), _unknown_key(said, named[1], error))
+    first = re.match(r"\w*", said)
+    if first and first[0] in block.args:
+        return Problem(f"{key}.args.{first[0]}", block.args[first[0]], said)
+    return Problem(key, block.class_path, said)
+
+
+def _attribute(error: BaseException) -> str:
+    """The nearest name where a class looked for one in a package: an optimiser of torch.optim."""
+    of_module = isinstance(error, AttributeError) and error.name and inspect.ismodule(error.obj)
+    return near(error.name, dir(error.obj)) if of_module else ""  # type: ignore[attr-defined]
+
+
+def _unknown_key(said: str, path: str, error: BaseException) -> str:
+    """The sentence of a source that has checked a part of its arguments with pydantic, with the keys that are known."""
+    cause, extra = error.__cause__, "Extra inputs are not permitted"
+    if not isinstance(cause, ValidationError) or extra not in said:
+        return said
+    known = next((list(model.model_fields) for model in Strict.__subclasses__() if model.__name__ == cause.title), [])
+    return f"unknown key; known are {', '.join(known)}{near(path.rpartition('.')[2], known)}" if known else said
+
+
+def _at(args: Any, path: str) -> Any:
+    """What stands at ".args.sites.north" in the arguments."""
+    for part in path.split(".")[2:]:
+        args = args.get(part) if isinstance(args, dict) else None
+    return args
+
+
+def _nested(key: str, kind: str, args: dict[str, Any], context: Context) -> Iterator[Problem]:
+    """A block among the arguments is of the same kind: the diffusion of a latent diffusion."""
+    for name, value in args.items():
+        if isinstance(value, dict) and isinstance(value.get("class_path"), str):
+            inner = Block.model_construct(class_path=value["class_path"], args=value.get("args") or {})
+            yield from sound(f"{key}.args.{name}", kind, inner, context)
+
+
+def _arguments(key: str, cls: type, args: dict[str, Any], context: Context) -> Iterator[Problem]:
+    """Names that the class has not, values of another type than it says, and what it cannot do without."""
+    parameters, hints = inspect.signature(cls).parameters, _hints(cls)
+    own = [name for name, of in parameters.items() if name not in context and of.kind in NAMED]
+    for name, value in args.items():
+        if name in own and not fits(hints.get(name), value):
+            yield Problem(f"{key}.args.{name}", value, f"must be {words(hints[name])}{_text(value)}")
+        elif name not in own and name in parameters:
+            yield Problem(f"{key}.args.{name}", value, "is known from the rest of params.yaml; take it out here")
+        elif name not in own:
+            takes = f"it takes {', '.join(own)}" if own else "it takes none"
+            yield Problem(f"{key}.args.{name}", value, f"is no argument of {cls.__name__}; {takes}{near(name, own)}")
+    there = {*args, *(nearest(name, own) for name in args if name not in own)}
+    for name in own:
+        if parameters[name].default is inspect.Parameter.empty and name not in there:
+            said = f"is missing, and {cls.__name__} cannot do without; it must be {words(hints.get(name))}"
+            yield Problem(f"{key}.args.{name}", None, said)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls.__init__)  # type: ignore[misc]
+    except NameError:  # of a type that is imported for a type checker alone: the constructor itself has to say
+        return {}
+
+
+def _text(value: Any) -> str:
+    """YAML's own trap: 1e-3 is a text to it."""
+    number = isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value)
+    return "; YAML takes a number in quotes, or one like 1e-3 without a dot, for a text: write 1.0e-3" if number else ""

@@ -1,0 +1,95 @@
+"""The classes that a block of params.yaml may name, those in the folder of its kind, and the one nearest to a name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, NamedTuple
+
+
+class Kind(NamedTuple):
+    """A folder of fedsynth/, what its classes are called, and attributes that no class of another kind has."""
+
+    folder: str
+    title: str
+    has: tuple[str, ...]
+
+
+KINDS = {
+    "source": Kind("sources", "source", ("sites", "records", "fingerprint")),
+    "operator": Kind("operators", "operator", ("degrade", "estimate", "consistent")),
+    "family": Kind("families", "family", ("players", "loss", "sample")),
+    "algorithm": Kind("algorithms", "algorithm", ("job", "prepare", "check")),
+    "privacy": Kind("privacy", "mechanism of privacy", ("protect", "spent", "load_state")),
+    "encryption": Kind("privacy", "encryption", ("encrypt", "add", "shaped")),
+    "compression": Kind("compression", "coding", ("form", "encode", "decode")),
+    "exporter": Kind("exporters", "exporter", ("write", "layout")),
+    "use": Kind("uses", "use", ("network", "judge", "summarise")),
+    "features": Kind("features", "extractor of features", ("open", "features")),
+    "measure": Kind("measures", "measure", ("about", "at_site", "combine")),
+}
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """The name that is most like a word, "" where none is; upper and lower case are alike."""
+    folded = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(str(word).lower(), list(folded), 1)
+    return folded[found[0]] if found else ""
+
+
+def near(word: object, known: Iterable[str]) -> str:
+    """ "; did you mean 'latent'?", or nothing."""
+    found = nearest(word, known)
+    return f"; did you mean {found!r}?" if found else ""
+
+
+def find(kind: str, class_path: str) -> tuple[type | None, str]:
+    """The class; or None, and why: there is none or it is of another kind, which ones there are, and the nearest."""
+    module, _, name = class_path.rpartition(".")
+    cls: Any = None
+    try:
+        cls = getattr(importlib.import_module(module), name, None) if module.startswith("fedsynth.") else None
+    except ImportError as error:
+        if not module.startswith(error.name or "?"):  # the class is there, a package that it needs is not
+            return None, f"cannot be loaded here: {error}"
+    if _is_of(kind, cls):
+        return cls, ""
+    folder, title, _ = KINDS[kind]
+    known = [path.removeprefix(f"fedsynth.{folder}.") for path in classes(kind)]
+    what = f"{'is no' if cls else 'there is no such'} {title}; known under fedsynth.{folder} are {', '.join(known)}"
+    return None, what + _near(class_path, classes(kind))
+
+
+def _near(class_path: str, known: list[str]) -> str:
+    """By file and class, else by the class alone: the rest of a path is the same for all of a kind."""
+    for parts in (2, 1):
+        ends = {".".join(path.split(".")[-parts:]): path for path in known}
+        if found := nearest(".".join(class_path.split(".")[-parts:]), ends):
+            return f"; did you mean {ends[found]!r}?"
+    return ""
+
+
+def _is_of(kind: str, cls: Any) -> bool:
+    """Whether a class is one of those of its folder's files that can be built."""
+    if not inspect.isclass(cls) or inspect.isabstract(cls):
+        return False
+    folder, _, file = cls.__module__.removeprefix("fedsynth.").partition(".")
+    return folder == KINDS[kind].folder and file[:1] not in ("", "_") and all(hasattr(cls, a) for a in KINDS[kind].has)
+
+
+@cache
+def classes(kind: str) -> list[str]:
+    """The class paths of a kind that can be loaded here. Loads all files of the folder: for a message only."""
+    folder, found = importlib.import_module(f"fedsynth.{KINDS[kind].folder}"), []
+    for file in pkgutil.iter_modules(folder.__path__, f"{folder.__name__}."):
+        try:
+            members = vars(importlib.import_module(file.name))
+        except ImportError:  # it needs a package that is not here, so that it cannot be meant
+            continue
+        own = {name: cls for name, cls in members.items() if getattr(cls, "__module__", "") == file.name}
+        found += [f"{file.name}.{name}" for name, cls in own.items() if _is_of(kind, cls)]
+    return sorted(found)

@@ -1,0 +1,161 @@
+"""The models of params.yaml before one is trained: are its family, algorithm, privacy and coding there, do they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedsynth.algorithms.fedavg import travels
+from fedsynth.checks.blocks import Problem, built, refused, sound
+from fedsynth.checks.classes import near, nearest
+from fedsynth.checks.sizes import Size, Sizes, Trial, tried
+from fedsynth.families import Family
+from fedsynth.params import Block, Image, Model, Params
+
+
+def problems(params: Params, sizes: Sizes) -> list[Problem]:
+    """Of all models; what they say of the image's size goes to `sizes`."""
+    if not params.models:
+        return [Problem("models", None, "names no model, so there is nothing to train; name one, with a family")]
+    return [p for name in params.models for p in [*of(params, name, sizes), *_server(params, name)]]
+
+
+def alone(params: Params, name: str) -> list[Problem]:
+    """Of one model, with what it says of the image's size: asked again before its job is made."""
+    sizes = Sizes(params.image.size)
+    return [*of(params, name, sizes), *sizes.problems()]
+
+
+def of(params: Params, name: str, sizes: Sizes) -> list[Problem]:
+    key, model, image = f"models.{name}", params.models[name], params.image
+    wrong = sound(f"{key}.family", "family", model.family, image.context())
+    parts = {part: built(f"{key}.{part}", kind, block, {}) for part, kind, block in _parts(model)}
+    found = [*_flip(f"{key}.training.flip", model.training.flip, image), *wrong]
+    found += [p for _, of_part in parts.values() for p in of_part]
+    if wrong:
+        return found
+    if error := sizes.error(key, losses(model.family, image)):
+        return [*found, refused(f"{key}.family", model.family, error)]
+    families: list[Family] = []  # none where it does not take the size
+    tried(lambda size: families.append(model.family.build(**image.context())), tuple(image.size))
+    for family in families:
+        found += _family(key, model, image, family)
+        found += _together(key, model, family, {part: made for part, (made, _) in parts.items()})
+    return found
+
+
+def _parts(model: Model) -> Iterator[tuple[str, str, Block]]:
+    """The blocks beside the family: place, kind, block."""
+    yield "algorithm", "algorithm", model.algorithm
+    for kind in ("privacy", "encryption"):
+        if block := getattr(model, kind):
+            yield kind, kind, block
+    for way in ("up", "down"):
+        if block := getattr(model.compression, way, None):
+            yield f"compression.{way}", "compression", block
+
+
+def losses(block: Block, image: Image) -> Trial:
+    """Makes the family for a size and asks each player's loss of two images."""
+
+    def trial(size: Size) -> None:
+        family = block.build(**image.context() | {"size": size})
+        x, y = torch.zeros(2, len(image.generated), *size), torch.zeros(2, dtype=torch.long)
+        given = torch.zeros(2, len(image.given), *size) if image.given else None
+        for player in family.players():
+            family.loss(player, x, y, given)
+
+    return trial
+
+
+def _flip(key: str, axes: list[int], image: Image) -> Iterator[Problem]:
+    there = range(len(image.size))
+    if strange := [axis for axis in axes if axis not in there]:
+        said = f"there is no axis {', '.join(map(str, strange))}: the spatial axes of {list(image.size)} are"
+        yield Problem(key, axes, f"{said} {', '.join(map(str, there))}")
+
+
+def _family(key: str, model: Model, image: Image, family: Family) -> Iterator[Problem]:
+    """What the family says of the image and of its training."""
+    if image.may_lack and not getattr(family, "may_lack", ()):
+        said = f"cannot leave a channel out of its loss, and image.may_lack names {image.may_lack}; take another family"
+        yield Problem(f"{key}.family.class_path", model.family.class_path, said)
+    try:
+        family.phase(0, model.training.rounds)
+    except ValueError as error:
+        yield Problem(f"{key}.training.rounds", model.training.rounds, str(error))
+    if isinstance(model.training.lr, dict):
+        yield from _rates(f"{key}.training.lr", model.training.lr, list(family.players()))
+
+
+def _rates(key: str, rates: dict[str, float], players: list[str]) -> Iterator[Problem]:
+    strange = [name for name in rates if name not in players]
+    for name in strange:
+        said = f"the family has no player of this name; its players are {', '.join(players)}{near(name, players)}"
+        yield Problem(f"{key}.{name}", rates[name], said)
+    meant = {nearest(name, players) for name in strange}
+    if lacking := [name for name in players if name not in rates and name not in meant]:
+        said = f"has no rate for {', '.join(lacking)}; name every player, or give one number for all"
+        yield Problem(key, rates, said)
+
+
+def _together(key: str, model: Model, family: Family, parts: dict[str, Any]) -> Iterator[Problem]:
+    """What does not go together, each part of which is right by itself; None is a part that is not."""
+    algorithm, mechanism = parts["algorithm"], parts.get("privacy")
+    if algorithm is not None:
+        yield from _compression(key, model, algorithm)
+        names = [name for name, _ in family.named_parameters()]
+        strange = [*_patterns(f"{key}.algorithm", model.algorithm, names)]
+        yield from strange
+        try:
+            algorithm.check(family, model.training.rounds, model.privacy is not None)
+            algorithm.parameters(family)
+        except ValueError as error:
+            if not strange:  # else it says the same again
+                yield refused(f"{key}.algorithm", model.algorithm, error)
+    if mechanism is not None and model.privacy:
+        try:
+            mechanism.check(family)
+        except ValueError as error:
+            yield refused(f"{key}.privacy", model.privacy, error)
+
+
+def _compression(key: str, model: Model, algorithm: Any) -> Iterator[Problem]:
+    name = model.algorithm.class_path.rpartition(".")[2]
+    if model.compression is None:
+        return
+    if algorithm.job == "exchange" and (model.compression.up or model.compression.down):
+        said = f"{name} exchanges no parameters, so that there is nothing to code; take it out"
+        yield Problem(f"{key}.compression", None, said)
+    if not getattr(algorithm, "always", True):
+        said = f"with {name} what a coding leaves out would come a whole cycle late; leave one of both out"
+        yield Problem(f"{key}.compression", None, said)
+
+
+def _patterns(key: str, block: Block, parameters: list[str]) -> Iterator[Problem]:
+    """Patterns of `shared` and `local` that fit no parameter: they would do nothing, and nobody would see it."""
+    parts = [name.split(".") for name in parameters]
+    known = dict.fromkeys(".".join([*names[:n], "*"]) for n in (1, 2, 3) for names in parts if len(names) > n)
+    widest = ", ".join(pattern for pattern in known if pattern.count(".") == 1)
+    for argument in ("shared", "local"):
+        patterns = block.args.get(argument) or []
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            plain = str(pattern).removeprefix("!")
+            if not any(travels(name, [plain]) for name in parameters):
+                said = f"fits no parameter of the family; the widest patterns are {widest}{near(plain, known)}"
+                yield Problem(f"{key}.args.{argument}", pattern, said)
+
+
+def _server(params: Params, name: str) -> Iterator[Problem]:
+    """The server's half of an algorithm, on updates that change nothing: it would stumble after the first round."""
+    key, block = f"models.{name}.algorithm", params.models[name].algorithm
+    algorithm, wrong = built(key, "algorithm", block, {})
+    if wrong or algorithm.job == "exchange":
+        return
+    try:
+        algorithm.aggregate([(site, 1.0, {"w": np.zeros(1, np.float32)}) for site in "ab"])
+    except Exception as error:  # torch's optimisers raise anything for an argument that they have not
+        yield refused(key, block, error)

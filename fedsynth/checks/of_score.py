@@ -1,0 +1,122 @@
+"""How models are judged, before there is one: uses, the space of features, measures, and gates on their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from fedsynth.checks.blocks import Problem, built, refused
+from fedsynth.checks.classes import near
+from fedsynth.checks.sizes import Size, Sizes, Trial
+from fedsynth.params import Block, Image, Params
+from fedsynth.params.gates import WORST, Gate, parse
+from fedsynth.uses import Use
+from fedsynth.uses.classification import Classification
+from fedsynth.worth.facts import BY_SITE, WORTH
+
+MOST_NUMBERS = 64  # of one answer that leaves a hospital (fedsynth/hospital/outgoing/closed.py)
+
+
+@dataclass
+class Numbers:
+    """What gates may name: metrics by use, numbers of measures, epsilon. A use that could not be built has None."""
+
+    uses: dict[str, list[str] | None] = field(default_factory=dict)
+    measures: list[str] = field(default_factory=list)
+    whole: bool = True  # whether every measure could be built
+
+    @property
+    def known(self) -> list[str]:
+        of_uses = [f"{use}/{metric}" for use, metrics in self.uses.items() for metric in metrics or ()]
+        return [*of_uses, *self.measures, "epsilon"]
+
+
+def problems(params: Params, sizes: Sizes, sites: list[str] | None) -> list[Problem]:
+    """`sites`: their names, None where nobody knows them yet."""
+    numbers = Numbers()
+    found = [*_uses(params, sizes, numbers), *_features(params), *_measures(params, numbers)]
+    for key, lines in params.gates.model_dump().items():
+        for text in lines:
+            if said := _gate(parse(text), numbers, sites):
+                found.append(Problem(f"gates.{key}", text, said))
+    return found
+
+
+def _uses(params: Params, sizes: Sizes, numbers: Numbers) -> Iterator[Problem]:
+    for name, block in params.score.uses.items():
+        key = f"score.uses.{name}"
+        use, wrong = built(key, "use", block, params.image.context())
+        numbers.uses[name] = None if wrong else [*WORTH, *use.metrics]
+        yield from wrong or _use(key, block, use, params.image, sizes)
+
+
+def _use(key: str, block: Block, use: Use, image: Image, sizes: Sizes) -> Iterator[Problem]:
+    if isinstance(use, Classification) and len(image.labels) < 2:
+        said = f"classification needs two labels at least, and image.labels is {image.labels}"
+        yield Problem(key, block.class_path, f"{said}; name another, or take this use out of score.uses")
+    if len(use.metrics) > MOST_NUMBERS:
+        said = f"has {len(use.metrics)} metrics with those of each label, and no answer of more than {MOST_NUMBERS}"
+        yield Problem(key, block.class_path, f"{said} leaves a hospital; name fewer image.labels")
+    if error := sizes.error(key, network(block, image)):
+        yield refused(key, block, error)
+
+
+def network(block: Block, image: Image) -> Trial:
+    """Makes the network of a use for a size and shows it two images."""
+
+    def trial(size: Size) -> None:
+        use: Use = block.build(**image.context() | {"size": size})
+        use.network(0)(torch.zeros(2, len(image.originals), *size))
+
+    return trial
+
+
+def _features(params: Params) -> Iterator[Problem]:
+    block, uses = params.score.features, params.score.uses
+    extractor, wrong = built("score.features", "features", block, params.image.context())
+    yield from wrong
+    use = getattr(extractor, "use", None)
+    if use is not None and use not in uses:
+        said = f"features are of the network of a use, and score.uses has {', '.join(uses) or 'none'}{near(use, uses)}"
+        yield Problem("score.features.args.use", use, said)
+
+
+def _measures(params: Params, numbers: Numbers) -> Iterator[Problem]:
+    for name, block in params.score.measures.items():
+        key = f"score.measures.{name}"
+        measure, wrong = built(key, "measure", block, params.image.context())
+        yield from wrong
+        about = [] if wrong else list(measure.about)
+        if twice := [number for number in about if number in numbers.measures]:
+            said = f"another measure gives {', '.join(twice)}, too, and one of both would be lost; keep one"
+            yield Problem(key, block.class_path, said)
+        numbers.measures += [number for number in about if number not in twice]
+        numbers.whole &= not wrong
+
+
+def _gate(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
+    """What of a gate will never be there, "" where all will: it could not hold, whatever a model is worth."""
+    use, _, metric = gate.name.partition("/")
+    if gate.name not in numbers.known:
+        unknown = metric and use in numbers.uses and numbers.uses[use] is None
+        if unknown or not (metric or numbers.whole):
+            return ""  # its block is wrong, so that nobody knows its numbers
+        return f"there is no number {gate.name!r}; {_known(numbers, use, metric)}{near(gate.name, numbers.known)}"
+    if gate.of_floor and gate.name not in numbers.measures:
+        return f"{gate.name} has no floor, which numbers of measures alone have; give a number"
+    if gate.site and (gate.name == "epsilon" or (metric in WORTH and metric not in BY_SITE)):
+        return f"{gate.name} is one number for all sites; take @{gate.site} out"
+    if gate.site and sites is not None and gate.site not in (*sites, WORST):
+        places = [*sites, WORST]
+        return f"there is no site {gate.site!r}; known are {', '.join(places)}{near(gate.site, places)}"
+    return ""
+
+
+def _known(numbers: Numbers, use: str, metric: str) -> str:
+    if metric and (of_use := numbers.uses.get(use)):
+        return f"{use} has {', '.join(of_use)}"
+    if metric:
+        return f"score.uses has {', '.join(numbers.uses) or 'none'}"
+    return f"score.measures gives {', '.join(numbers.measures) or 'none'}, and there is epsilon"

@@ -1,0 +1,495 @@
+"""All that is wrong in params.yaml is one list, before an image is read: with key, value and the nearest name."""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from fedsynth.checks import Problem, check, of_counts, of_file, of_models, problems
+from fedsynth.checks.sizes import Sizes, Trial, multiples
+from fedsynth.families.vae import VAE
+from fedsynth.params import ParamsError, load
+from nvflare_jobs.train import job
+from tests.sets import TINY, tiny_params
+from tests.tables import make_table
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(ROOT.glob("params*.yaml"))
+OUT = object()  # a change that takes a key out
+
+
+def changed(base: dict[str, Any] = TINY, **changes: Any) -> dict[str, Any]:
+    """`changes` by key, "models.vae.training.lr"; what is not there on the way is made."""
+    raw = copy.deepcopy(base)
+    for key, value in changes.items():
+        *above, last = key.split(".")
+        at = raw
+        for part in above:
+            at = at.setdefault(part, {})
+        if value is OUT:
+            del at[last]
+        else:
+            at[last] = value
+    return raw
+
+
+def written(folder: Path, raw: dict[str, Any]) -> Path:
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    return folder / "params.yaml"
+
+
+def found(folder: Path, base: dict[str, Any] = TINY, **changes: Any) -> list[Problem]:
+    return of_file(written(folder, changed(base, **changes)))[1]
+
+
+def of(kind: str, args: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"class_path": f"fedsynth.{kind}", "args": args or {}}
+
+
+def test_params_without_a_mistake_have_no_problem():
+    assert problems(tiny_params()) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda p: p.name)
+def test_no_params_file_of_the_project_has_a_problem(file):
+    assert problems(load(file), source=False) == []
+
+
+def test_the_default_is_checked_in_a_moment():
+    params = load(ROOT / "params.yaml")
+    problems(params)  # what is imported for it
+    before = time.process_time()
+    assert problems(params) == []
+    assert time.process_time() - before < 1.5
+
+
+def test_whoever_checks_gets_the_same_random_numbers_as_who_does_not():
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    problems(tiny_params())
+    assert torch.equal(torch.rand(3), wanted)
+
+
+VAE_ARGS = "models.vae.family.args"
+TRAINING = "models.vae.training"
+SITES = {"north": {"images": 24}, "east": {"images": 24}}
+CLASS_CASES = [
+    ("models.vae.family", of("families.vae.VEA"), "did you mean 'fedsynth.families.vae.VAE'?"),
+    ("models.vae.family", of("families.vea.VAE"), "did you mean 'fedsynth.families.vae.VAE'?"),
+    ("models.vae.family", of("families.Family"), "there is no such family|is no family"),
+    ("models.vae.algorithm", of("algorithms.fedprox.FedPorx"), "did you mean 'fedsynth.algorithms.fedprox.FedProx'?"),
+    ("models.vae.privacy", of("privacy.update.UpdatePD"), "did you mean 'fedsynth.privacy.update.UpdateDP'?"),
+    (
+        "models.vae.encryption",
+        of("privacy.update.UpdateDP"),
+        "is no encryption; known under fedsynth.privacy are he.CKKS",
+    ),
+    ("models.vae.compression.up", of("compression.topk.TopKK"), "did you mean 'fedsynth.compression.topk.TopK'?"),
+    ("source", of("sources.tabel.Table"), "did you mean 'fedsynth.sources.table.Table'?"),
+    ("sample.exporters.png", of("exporters.png.PGN"), "did you mean 'fedsynth.exporters.png.PNG'?"),
+    (
+        "score.uses.segmentation",
+        of("uses.segmentation.Segmenter"),
+        "did you mean 'fedsynth.uses.segmentation.Segmentation'?",
+    ),
+    (
+        "score.uses.vae",
+        of("families.vae.VAE"),
+        "is no use; known under fedsynth.uses are classification.Classification",
+    ),
+    ("score.features", of("features.clasifier.Classifier"), "did you mean 'fedsynth.features.classifier.Classifier'?"),
+    ("score.measures.fid", of("measures.fid.FDI"), "did you mean 'fedsynth.measures.fid.FID'?"),
+]
+
+
+@pytest.mark.parametrize(("key", "block", "said"), CLASS_CASES, ids=[case[0] for case in CLASS_CASES])
+def test_a_class_that_is_not_there_or_of_another_kind_is_named_with_the_nearest(tmp_path, key, block, said):
+    (problem,) = found(tmp_path, **{key: block})
+    assert (problem.key, problem.value) == (f"{key}.class_path", block["class_path"])
+    assert any(one in problem.said for one in said.split("|"))
+
+
+def test_the_class_of_an_operator_and_of_a_block_within_a_block_is_named_with_the_nearest(tmp_path):
+    derived = {"t2": {"of": "t1", "operator": of("operators.dose.LowDos")}}
+    given = {"image.given": ["t2"], "sample.given": of("sources.phantom.Phantom", {"sites": {"public": {"images": 3}}})}
+    (operator,) = found(tmp_path, **{"image.derived": derived, **given})
+    assert operator.key == "image.derived.t2.operator.class_path"
+    assert "did you mean 'fedsynth.operators.dose.LowDose'?" in operator.said
+    diffusion = of("families.latent.Latent", {"diffusion": of("families.diffusion.Difusion")})
+    (inner,) = found(tmp_path, **{"models.vae.family": diffusion, f"{TRAINING}.rounds": 2})
+    assert inner.key == f"{VAE_ARGS}.diffusion.class_path"
+    assert "did you mean 'fedsynth.families.diffusion.Diffusion'?" in inner.said
+
+
+ONE = [  # changes, key, value, what is said
+    ({f"{VAE_ARGS}.latnet": 3}, f"{VAE_ARGS}.latnet", 3, "did you mean 'latent'?"),
+    ({f"{VAE_ARGS}.latent": "many"}, f"{VAE_ARGS}.latent", "many", "must be a whole number"),
+    ({f"{VAE_ARGS}.sigma": "1e-3"}, f"{VAE_ARGS}.sigma", "1e-3", "write 1.0e-3"),
+    ({f"{VAE_ARGS}.channels": 32}, f"{VAE_ARGS}.channels", 32, "must be a list, each a whole number"),
+    ({f"{VAE_ARGS}.size": [8, 8]}, f"{VAE_ARGS}.size", [8, 8], "is known from the rest of params.yaml"),
+    ({f"{VAE_ARGS}.latent": -1}, "models.vae.family", "fedsynth.families.vae.VAE", "negative dimension"),
+    ({"source.args.sites": OUT}, "source.args.sites", None, "is missing, and Phantom cannot do without"),
+    ({"models.vae.algorithm": of("algorithms.fedprox.FedProx", {"mu": -1})},
+     "models.vae.algorithm.args.mu", -1, "at least 0"),
+    (
+        {"models.vae.algorithm": of("algorithms.fedopt.FedOpt", {"optimizer": "Addam"})},
+        "models.vae.algorithm", "fedsynth.algorithms.fedopt.FedOpt", "did you mean 'Adam'?",
+    ),
+    (
+        {"models.vae.algorithm": of("algorithms.fedavg.FedAvg", {"shared": "autoencoder.decode.*"})},
+        "models.vae.algorithm.args.shared", "autoencoder.decode.*", "did you mean 'autoencoder.decoder.*'?",
+    ),
+    (
+        {"models.vae.algorithm": of("algorithms.fedavg.FedAvg", {"weighting": "image"})},
+        "models.vae.algorithm.args.weighting", "image", "one of images, equal, validation",
+    ),
+    (
+        {"models.vae.algorithm": of("algorithms.mdgan.MDGAN")},
+        "models.vae.algorithm", "fedsynth.algorithms.mdgan.MDGAN", "VAE cannot be parted so",
+    ),
+    (
+        {"models.vae.algorithm": of("algorithms.oneshot.OneShot"), f"{TRAINING}.rounds": 3},
+        "models.vae.algorithm", "fedsynth.algorithms.oneshot.OneShot", "training.rounds: 1, not 3",
+    ),
+    ({"models.vae.privacy": of("privacy.update.UpdateDP")},
+     "models.vae.privacy", "fedsynth.privacy.update.UpdateDP", "epsilon is missing"),
+    (
+        {"models.vae.compression.up": of("compression.quantize.Quantize", {"bits": 3})},
+        "models.vae.compression.up.args.bits", 3, "one of 1, 2, 4, 8",
+    ),
+    (
+        {"models.vae.compression.up": of("compression.cast.Cast"),
+         "models.vae.algorithm": of("algorithms.cyclic.Cyclic")},
+        "models.vae.compression", None, "a whole cycle late",
+    ),
+    ({"models.vae.family": of("families.latent.Latent")}, f"{TRAINING}.rounds", 1, "trains in 2 phases"),
+    ({f"{TRAINING}.lr": {"autoencodr": 0.1}}, f"{TRAINING}.lr.autoencodr", 0.1, "did you mean 'autoencoder'?"),
+    (
+        {"models.vae.family": of("families.gan.GAN"), f"{TRAINING}.lr": {"generator": 0.1}},
+        f"{TRAINING}.lr", {"generator": 0.1}, "has no rate for discriminator",
+    ),
+    ({f"{TRAINING}.flip": [2]}, f"{TRAINING}.flip", [2], "the spatial axes of [16, 16] are 0, 1"),
+    ({f"{TRAINING}.flip": [-1]}, f"{TRAINING}.flip", [-1], "there is no axis -1"),
+    ({f"{TRAINING}.epoch": 3}, f"{TRAINING}.epoch", 3, "did you mean 'epochs'?"),
+    ({f"{TRAINING}.rouns": 3, f"{TRAINING}.rounds": OUT}, f"{TRAINING}.rouns", 3, "did you mean 'rounds'?"),
+    ({f"{TRAINING}.rounds": OUT}, f"{TRAINING}.rounds", None, "is missing"),
+    ({f"{TRAINING}.lr": -1}, f"{TRAINING}.lr", -1, "must be greater than 0"),
+    ({f"{TRAINING}.lr": "fast"}, f"{TRAINING}.lr", "fast", "must be a valid number"),
+    ({f"{TRAINING}.batch": 0}, f"{TRAINING}.batch", 0, "must be greater than or equal to 1"),
+    ({f"{TRAINING}.betas": [0.9, 1]}, f"{TRAINING}.betas", 1, "must be less than 1"),
+    ({f"{TRAINING}.ema": 1}, f"{TRAINING}.ema", 1, "must be less than 1"),
+    ({"image.percentiles": [99, 1]}, "image.percentiles", [99, 1], "the lower first"),
+    ({"image.size": [16, 0]}, "image.size", 0, "must be greater than or equal to 1"),
+    ({"image.may_lack": ["t2"], "models.vae.family": of("families.vq_vae.VQVAE"), f"{TRAINING}.rounds": 2},
+     "models.vae.family.class_path", "fedsynth.families.vq_vae.VQVAE", "cannot leave a channel out"),
+    ({"image.given": ["t1"]}, "sample.given", None, "name a source or a set"),
+    ({"source.args.sites.north.imags": 3}, "source.args.sites.north.imags", 3, "did you mean 'images'?"),
+    ({"source.args.sites.north.noise": -3}, "source.args.sites.north.noise", -3, "greater than or equal to 0"),
+    ({"source.args.conspicuity": [3, 1]}, "source.args.conspicuity", [3, 1], "the lower first"),
+    ({"source": of("sources.table.Table", {"folder": "/nowhere"})}, "source.args.folder", "/nowhere", "is not there"),
+    ({"source": of("sources.table.Table", {"folder": "${NOT_SET}"})},
+     "source.args.folder", "${NOT_SET}", "set the environment variable"),
+    ({"source.args.sites.a b": {"images": 24}}, "source.args.sites.a b", "a b", "no blank"),
+    ({"source.args.sites.a/b": {"images": 24}}, "source.args.sites.a/b", "a/b", "no slash"),
+    ({"source.args.sites": {**SITES, "a.b": {"images": 24}}}, "source.args.sites.a.b", "a.b", "no dot"),
+    ({"source.args.sites.zürich": {"images": 24}}, "source.args.sites.zürich", "zürich", "without accents"),
+    ({"source.args.sites": {**SITES, "x" * 81: {"images": 24}}},
+     f"source.args.sites.{'x' * 81}", "x" * 81, "80 at most"),
+    ({"source.args.sites": {**SITES, 7: {"images": 24}}}, "source.args.sites.7", 7, "put it in quotes"),
+    ({"source.args.sites.server": {"images": 24}}, "source.args.sites.server", "server", "no site may have this name"),
+    ({"consortium.sites": ["north", "east", "east"]}, "consortium.sites", "east", "named twice"),
+    ({"consortium.sites": ["north", "eats"]}, "consortium.sites", "eats", "did you mean 'east'?"),
+    ({"consortium.sites": ["north", "a b"]}, "consortium.sites", "a b", "no blank"),
+    ({"consortium.quorum": 3}, "consortium.quorum", 3, "(north, east); at most 2"),
+    ({"consortium.min_sites": 3}, "consortium.min_sites", 3, "(north, east); at most 2"),
+    ({"split": {"val": 0.6, "test": 0.5}}, "split", [0.6, 0.5], "they must be below 1"),
+    ({"expectations.min_images": {"vel": 3}}, "expectations.min_images.vel", 3, "did you mean 'val'?"),
+    ({"sample.balance": {"nonee": 1.0, "none": 1.0}}, "sample.balance.nonee", 1.0, "did you mean 'none'?"),
+    ({"sample.balance": {"none": -1}}, "sample.balance.none", -1, "must be greater than or equal to 0"),
+    ({"sample.balance": {"none": 0}}, "sample.balance", {"none": 0.0}, "nothing to draw"),
+    (
+        {"sample.given": of("sources.phantom.Phantom", {"sites": {"north": {"images": 3}}})},
+        "sample.given.args.sites.north", "north", "a hospital of this study",
+    ),
+    ({"models.Vaé": TINY["models"]["vae"]}, "models", "Vaé", "without accents"),
+    ({"score.uses.a/b": TINY["score"]["uses"]["classification"]}, "score.uses", "a/b", "becomes a name in answers"),
+    ({"score.features": of("features.classifier.Classifier", {"use": "clasification"})},
+     "score.features.args.use", "clasification", "did you mean 'classification'?"),
+    ({"score.measures": {"a": of("measures.fid.FID"), "b": of("measures.fid.FID")}},
+     "score.measures.b", "fedsynth.measures.fid.FID",
+     "another measure gives fid"),
+    ({"score.measures.membership": of("measures.membership.Membership", {"draws": 0})},
+     "score.measures.membership.args.draws", 0, "draws must be positive"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "key", "value", "said"), ONE, ids=[f"{i}-{case[1]}" for i, case in enumerate(ONE)])
+def test_a_mistake_is_one_problem_that_says_what_to_do(tmp_path, changes, key, value, said):
+    (problem,) = found(tmp_path, **changes)
+    assert (problem.key, problem.value) == (key, value)
+    assert said in problem.said
+    assert "\n" not in str(problem)
+
+
+GATES = [
+    ("FID <= 3", "did you mean 'fid'?"),
+    ("clasification/retained >= 0.8", "did you mean 'classification/retained'?"),
+    ("classification/retaind >= 0.8", "did you mean 'classification/retained'?"),
+    ("classification/sensitivity.non >= 0.8", "did you mean 'classification/sensitivity.none'?"),
+    ("psnr >= 20", "score.measures gives fid, pooled_fid, and there is epsilon"),
+    ("fid@nort <= 3", "did you mean 'north'?"),
+    ("classification/retained@west >= 0.8", "known are north, east, worst_site"),
+    ("classification/gap_closed_poorest@north >= 0.8", "take @north out"),
+    ("epsilon@worst_site <= 8", "take @worst_site out"),
+    ("classification/retained >= 3 * floor", "has no floor"),
+    ("fid =< 3", "did you mean `fid <= 3`?"),
+]
+
+
+@pytest.mark.parametrize(("gate", "said"), GATES, ids=[gate for gate, _ in GATES])
+@pytest.mark.parametrize("kind", ["require", "warn"])
+def test_a_gate_on_what_will_not_be_there_is_named_with_what_will(tmp_path, kind, gate, said):
+    (problem,) = found(tmp_path, **{"score.measures.fid": of("measures.fid.FID"), f"gates.{kind}": ["fid <= 9", gate]})
+    assert (problem.key, problem.value) == (f"gates.{kind}", gate)
+    assert said in problem.said
+
+
+def test_gates_on_sites_classes_floors_and_an_epsilon_that_is_not_spent_are_right(tmp_path):
+    gates = [
+        "fid@north <= 3 * floor",
+        "fid@worst_site <= 9",
+        "classification/specificity.none@east >= 0.1",
+        "epsilon <= 8",
+    ]
+    assert found(tmp_path, **{"score.measures.fid": of("measures.fid.FID"), "gates.require": gates}) == []
+
+
+def test_a_use_or_a_measure_that_cannot_be_built_leaves_its_gates_alone(tmp_path):
+    changes = {
+        "score.measures.fid": of("measures.fid.FDI"),
+        "score.uses.segmentation": of("uses.segmentation.Segmenation"),
+    }
+    named = found(tmp_path, **changes, **{"gates.require": ["fid <= 3", "segmentation/dice >= 0.5"]})
+    assert [p.key for p in named] == ["score.uses.segmentation.class_path", "score.measures.fid.class_path"]
+
+
+NO_MASK = {"image.channels": {"t1": "image", "t2": "image"}, "image.empty_labels": []}
+
+
+def test_segmentation_without_a_mask_says_what_to_do(tmp_path):
+    (problem,) = found(tmp_path, **NO_MASK, **{"score.uses.segmentation": of("uses.segmentation.Segmentation")})
+    assert problem.key == "score.uses.segmentation"
+    assert "name one in image.channels or take this use out" in problem.said
+
+
+def test_classification_of_one_label_says_what_to_do(tmp_path):
+    (problem,) = found(tmp_path, **{"image.labels": ["none"], "image.empty_labels": []})
+    assert problem.key == "score.uses.classification"
+    assert "needs two labels at least, and image.labels is ['none']" in problem.said
+
+
+def test_a_label_that_may_not_leave_a_hospital_is_a_problem():
+    image = tiny_params().image.model_copy(update={"labels": ["none", "no finding"]})
+    named = problems(tiny_params().model_copy(update={"image": image}), source=False)
+    assert ("image.labels", "no finding") in [(p.key, p.value) for p in named]
+
+
+MANY = {"channels": {f"t{i}": "image" for i in range(5)}, "empty_labels": []}
+HOLDS = [
+    ("png.PNG", {"size": [16, 16, 16]}, "export volumes with"),
+    ("npz.NPZ", MANY, "NPZ holds up to 4 image channels"),
+]
+
+
+@pytest.mark.parametrize(("exporter", "image", "said"), HOLDS, ids=[name for name, *_ in HOLDS])
+def test_an_exporter_that_cannot_hold_the_images_says_so(exporter, image, said):
+    of_images = {"source": of("sources.table.Table", {"folder": "somewhere"}), "image": image}
+    sample = {"exporters": {"one": of(f"exporters.{exporter}")}}
+    (problem,) = problems(tiny_params(**of_images, sample=sample), source=False)
+    assert (problem.key, problem.value) == ("sample.exporters.one", f"fedsynth.exporters.{exporter}")
+    assert said in problem.said
+
+
+SIZES = [
+    (
+        [30, 30],
+        "the network of models.vae takes sizes that are multiples of 8; the nearest to [30, 30] are [24, 24] and [32, 32]",
+    ),
+    ([32, 30], "takes sizes that are multiples of 8; the nearest to [32, 30] are [32, 24] and [32, 32]"),
+    ([4, 4], "takes sizes that are multiples of 8; the nearest to [4, 4] is [8, 8]"),
+    ([16, 20, 16], "the nearest to [16, 20, 16] are [16, 16, 16] and [16, 24, 16]"),
+]
+
+
+@pytest.mark.parametrize(("size", "said"), SIZES, ids=[str(size) for size, _ in SIZES])
+def test_a_size_that_a_network_does_not_take_comes_with_the_nearest_that_it_does(tmp_path, size, said):
+    (problem,) = found(tmp_path, **{"image.size": size})
+    assert (problem.key, problem.value) == ("image.size", size)
+    assert said in problem.said
+
+
+def test_networks_that_ask_for_the_same_size_are_one_problem(tmp_path):
+    (problem,) = found(
+        tmp_path,
+        **{"image.size": [30, 32], "models.gan": {"family": of("families.gan.GAN"), "training": {"rounds": 1}}},
+    )
+    assert problem.said.startswith("each network of models.vae, models.gan takes sizes that are multiples of 8")
+
+
+def test_an_operator_asks_for_a_size_too(tmp_path):
+    derived = {"t2": {"of": "t1", "operator": of("operators.resolution.Coarse", {"factor": 3})}}
+    given = {"image.given": ["t2"], "sample.given": of("sources.phantom.Phantom", {"sites": {"public": {"images": 3}}})}
+    (problem,) = found(tmp_path, **{"image.derived": derived, **given})
+    assert (problem.key, problem.said) == (
+        "image.size",
+        "the network of image.derived.t2.operator takes sizes that are multiples of 3; the nearest to [16, 16] are [15, 15] and [18, 18]",
+    )
+
+
+def network(steps: list[int], least: int = 1) -> Trial:
+    """Takes sizes whose axes are multiples of `steps`, none below `least`."""
+
+    def trial(size):
+        if any(n % step or n < least for n, step in zip(size, steps, strict=True)):
+            raise RuntimeError(f"{size} does not fit")
+
+    return trial
+
+
+@pytest.mark.parametrize("steps", [[1, 1], [8, 8], [12, 12], [4, 6], [2, 1, 5], [64, 64]], ids=str)
+def test_the_multiple_of_each_axis_is_found(steps):
+    assert multiples(network(steps), len(steps)) == steps
+
+
+def test_what_is_too_small_is_called_so():
+    sizes = Sizes((4, 16))
+    assert sizes.error("models.x", network([4, 4], least=16)) is None
+    assert [p.said for p in sizes.problems()] == [
+        "the network of models.x does not take [4, 16], which is too small; the nearest to [4, 16] is [16, 16]"
+    ]
+
+
+def test_what_wants_numbers_is_tried_with_numbers():
+    sizes = Sizes((16, 16))
+    assert sizes.error("models.x", lambda size: torch.ones(size).numpy()) is None
+    assert sizes.problems() == []
+    error = sizes.error("models.x", lambda size: torch.ones(size).numpy() @ torch.ones(3).numpy())
+    assert isinstance(error, ValueError)
+
+
+def test_a_loss_that_fails_at_every_size_is_a_problem_of_the_family(monkeypatch):
+    monkeypatch.setattr(VAE, "loss", lambda self, player, x, y, given: x @ torch.zeros(3, 3))
+    (problem,) = problems(tiny_params())
+    assert (problem.key, problem.value) == ("models.vae.family", "fedsynth.families.vae.VAE")
+
+
+FIVE = {
+    f"{TRAINING}.epoch": 3,
+    "image.size": [30, 32],
+    "consortium.quorum": 9,
+    "score.uses.classification.args": {"stepps": 3},
+    "gates.require": ["Epsilon <= 8"],
+}
+KEYS = [
+    "consortium.quorum",
+    "image.size",
+    f"{TRAINING}.epoch",
+    "score.uses.classification.args.stepps",
+    "gates.require",
+]
+
+
+def test_five_mistakes_at_once_are_one_list_in_the_order_of_the_file(tmp_path):
+    assert [p.key for p in found(tmp_path, **FIVE)] == KEYS
+
+
+def test_whoever_checks_a_file_gets_the_whole_list_as_one_error(tmp_path):
+    with pytest.raises(ParamsError) as error:
+        check(written(tmp_path, changed(**FIVE)))
+    head, *lines = str(error.value).splitlines()
+    assert head == "params.yaml has 5 problems:"
+    assert [line.split(": ")[0] for line in lines] == KEYS
+    assert lines[2] == (
+        "models.vae.training.epoch: 3: unknown key; known are rounds, epochs, batch, lr, lr_end, betas, weight_decay, "
+        "clip, ema, flip, bf16; did you mean 'epochs'?"
+    )
+
+
+def test_one_problem_is_no_problems(tmp_path):
+    with pytest.raises(ParamsError, match=r"^params\.yaml has 1 problem:\nsplit: "):
+        check(written(tmp_path, changed(split={"val": 0.5, "test": 0.5})))
+
+
+def test_a_file_without_a_problem_is_given_as_params(tmp_path):
+    assert check(written(tmp_path, TINY)) == tiny_params()
+
+
+def test_where_no_file_is_left_without_the_mistakes_the_classes_are_looked_at(tmp_path):
+    classes = {"models.vae.family": of("families.vae.VEA"), "score.features": of("uses.x.Y")}
+    named = found(tmp_path, **{"image.size": [30], **classes})
+    assert [p.key for p in named] == ["image.size", "models.vae.family.class_path", "score.features.class_path"]
+
+
+def test_a_class_of_another_package_is_not_even_loaded(tmp_path):
+    (problem,) = found(tmp_path, **{"models.vae.family": {"class_path": "antigravity.Joke"}})
+    assert (problem.key, "not under 'fedsynth.'" in problem.said) == ("models.vae.family.class_path", True)
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "- 1"], ids=["empty", "no YAML", "a list"])
+def test_a_file_that_is_none_is_an_error_that_names_it(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=r"params\.yaml"):
+        check(tmp_path / "params.yaml")
+    with pytest.raises(ParamsError, match="is not there"):
+        check(tmp_path / "other.yaml")
+
+
+def test_a_table_tells_its_sites_and_no_image_is_read(tmp_path, monkeypatch):
+    make_table(tmp_path / "images", subjects=6)
+    monkeypatch.setattr("fedsynth.data.images.read", lambda *args, **more: pytest.fail("an image was read"))
+    source = of("sources.table.Table", {"folder": str(tmp_path / "images")})
+    (problem,) = found(tmp_path, **{"source": source, "consortium.sites": ["p", "r"]})
+    assert (problem.key, problem.value) == ("consortium.sites", "r")
+    assert "it has p, q" in problem.said
+    (tmp_path / "images" / "manifest.csv").write_text("image,mask\n")
+    (problem,) = found(tmp_path, source=source)
+    assert (problem.key, "lacks the columns" in problem.said) == ("source", True)
+
+
+def test_in_a_federation_the_files_are_in_the_hospitals_and_nobody_asks_for_them():
+    source = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": "${NOT_SET}"}}
+    params = tiny_params(source=source, gates={"require": ["classification/retained@anywhere >= 0.8"]})
+    assert problems(params, source=False) == []
+    assert [p.key for p in problems(params)] == ["source.args.folder"]
+
+
+def test_a_batch_larger_than_every_sites_images_is_known_once_they_are_counted():
+    params = tiny_params()
+    assert of_counts(params, "vae", {"north": 3, "east": 8}) == []
+    (problem,) = of_counts(params, "vae", {"north": 3, "east": 7})
+    assert (problem.key, problem.value) == ("models.vae.training.batch", 8)
+    assert "(north 3, east 7)" in problem.said
+    assert problem.said.endswith("at most 7")
+
+
+def test_a_model_is_checked_again_before_its_job_is_made():
+    params = tiny_params(image={"size": [30, 16]})
+    (problem,) = of_models.alone(params, "vae")
+    assert problem.key == "image.size"
+    with pytest.raises(ParamsError.__base__, match="multiples of 8"):
+        job.begin(params, "vae")
+
+
+def test_a_model_begins_with_the_same_weights_whether_or_not_it_was_checked():
+    params = tiny_params()
+    torch.manual_seed(params.seed)
+    family = params.models["vae"].family.build(**params.image.context())
+    begun = job.begin(params, "vae")
+    assert all(torch.equal(p, torch.from_numpy(begun[name])) for name, p in family.named_parameters())
