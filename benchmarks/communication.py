@@ -2,10 +2,10 @@
 
     python benchmarks/communication.py --plot docs/images/communication.png
 
-Small phantoms at three sites, the same diffusion for every scheme, the real loop and the real codings in one process without FLARE. Bytes
-are those of the arrays as FLARE's own encoder writes them, in the mean of a training's rounds and sites; a job adds a few kB for itself.
-FID is to the held-out images of all sites in the features of a classifier trained on all real training images. One process, one thread;
-seconds are CPU seconds of all sites.
+Small phantoms at three sites, the same diffusion for every scheme, the real loop and the real codings in one process
+without FLARE. Bytes are those of the arrays as FLARE's own encoder writes them, in the mean of a training's rounds and
+sites; a job adds a few kB for itself. FID is to the held-out images of all sites in the features of a classifier
+trained on all real training images. One process, one thread; seconds are CPU seconds of all sites.
 """
 
 from __future__ import annotations
@@ -73,7 +73,11 @@ def main() -> None:
     params = smaller(arguments)
     sites = images(params)
     features = extractor(params, sites)
-    rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()] if arguments.rows and arguments.rows.is_file() else []
+    rows = (
+        [json.loads(line) for line in arguments.rows.read_text().splitlines()]
+        if arguments.rows and arguments.rows.is_file()
+        else []
+    )
     for name in arguments.only:
         for seed in arguments.seeds:
             if not any((row["scheme"], row["seed"]) == (name, seed) for row in rows):
@@ -119,7 +123,9 @@ def extractor(params: config.Params, sites: dict[str, ImageSet]) -> Callable[[to
     return features
 
 
-def scheme(params: config.Params, sites: dict[str, ImageSet], features: Any, name: str, seed: int, n: int) -> dict[str, Any]:
+def scheme(
+    params: config.Params, sites: dict[str, ImageSet], features: Any, name: str, seed: int, n: int
+) -> dict[str, Any]:
     """One training and its row."""
     make_up, make_down, fewer = SCHEMES[name]
     model = params.models["model"].model_copy(deep=True)
@@ -132,9 +138,14 @@ def scheme(params: config.Params, sites: dict[str, ImageSet], features: Any, nam
     trainers = []
     for number, images in enumerate(sites.values()):
         train = images.split("train")
-        x, y = torch.tensor(train.channels(params.image, params.image.generated)), torch.from_numpy(train.labels(params.image))
+        x, y = (
+            torch.tensor(train.channels(params.image, params.image.generated)),
+            torch.from_numpy(train.labels(params.image)),
+        )
         own = model.family.build(**params.image.context())
-        trainers.append(Trainer(own, model.algorithm.build(), model.training, x, y, None, 100 * seed + number, compression=up))
+        trainers.append(
+            Trainer(own, model.algorithm.build(), model.training, x, y, None, 100 * seed + number, compression=up)
+        )
     server, link, received = model.algorithm.build(), Downlink(down), [Received(down) for _ in trainers]
     current = server.prepare({n: p.detach().numpy().copy() for n, p in server.parameters(family).items()})
     sent = {"up": 0, "down": 0}
@@ -160,7 +171,8 @@ def scheme(params: config.Params, sites: dict[str, ImageSet], features: Any, nam
             parameter.copy_(torch.from_numpy(current[key]))
     drawn = sample(family.eval(), params, n)
     real = torch.tensor(concatenate([s.split(part) for s in sites.values() for part in ("val", "test")]).images)
-    rounds = params.models["model"].training.rounds * len(trainers)  # those of float32: what a whole training sends is what counts
+    # those of float32: what a whole training sends is what counts
+    rounds = params.models["model"].training.rounds * len(trainers)
     return {"scheme": name, "seed": seed, "up": sent["up"] / rounds, "down": sent["down"] / rounds,
             "fid": fid(features(real), features(drawn)), "seconds": cpu}  # fmt: skip
 
@@ -169,14 +181,18 @@ def sample(family: Any, params: config.Params, n: int) -> torch.Tensor:
     """Classes in the shares of the sites' images do not matter here: the same for every scheme, in equal shares."""
     y = torch.arange(n) % len(params.image.labels)
     with torch.no_grad():
-        drawn = torch.cat([family.sample(part, None, torch.Generator().manual_seed(i)) for i, part in enumerate(y.split(250))])
+        drawn = torch.cat(
+            [family.sample(part, None, torch.Generator().manual_seed(i)) for i, part in enumerate(y.split(250))]
+        )
     whole = torch.zeros(n, len(params.image.channels), *params.image.size)
     whole[:, params.image.index(params.image.generated)] = drawn
     return whole
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each scheme, means over the seeds. `ratio`: FID over that of float32 with the same seeds; `low`, `high`: seed by seed."""
+    """A line for each scheme, means over the seeds. `ratio`: FID over that of float32 with the same seeds; `low`,
+    `high`: seed by seed.
+    """
     found, plain = [], {row["seed"]: row for row in rows if row["scheme"] == "float32"}
     for name in dict.fromkeys(row["scheme"] for row in rows):
         of = {row["seed"]: row for row in rows if row["scheme"] == name and row["seed"] in plain}
@@ -191,15 +207,18 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def markdown(table: list[dict[str, Any]]) -> str:
     head = "| scheme | down, a round and site | up | fewer bytes | seeds | FID | to float32 (seed by seed) | CPU s |\n"
     lines = [
-        f"| {of['scheme']} | {sized(of['down'])} | {sized(of['up'])} | {of['fewer']:.1f} × | {of['seeds']} | {of['fid']:.3f} "
-        f"| {100 * (of['ratio'] - 1):+.0f} % ({100 * (of['low'] - 1):+.0f} to {100 * (of['high'] - 1):+.0f}) | {of['seconds']:.0f} |"
+        f"| {of['scheme']} | {sized(of['down'])} | {sized(of['up'])} | {of['fewer']:.1f} × | {of['seeds']} |"
+        f" {of['fid']:.3f} | {100 * (of['ratio'] - 1):+.0f} % ({100 * (of['low'] - 1):+.0f} to"
+        f" {100 * (of['high'] - 1):+.0f}) | {of['seconds']:.0f} |"
         for of in table
     ]
     return head + "|---|---:|---:|---:|---:|---:|---:|---:|\n" + "\n".join(lines)
 
 
 def picture(table: list[dict[str, Any]]) -> bytes:
-    """FID beside float32's against bytes: further left is less traffic, further down are better images; the goal's corner is shaded."""
+    """FID beside float32's against bytes: further left is less traffic, further down are better images; the goal's
+    corner is shaded.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
 
@@ -209,7 +228,12 @@ def picture(table: list[dict[str, Any]]) -> bytes:
         figure.subplots_adjust(left=0.11, right=0.98, bottom=0.15, top=0.96)
         whole = next(of["up"] + of["down"] for of in table if of["scheme"] == "float32") / 1e3
         axes.fill_between([whole / 20, whole / 8], 0, 1.05, color="#00694d", alpha=0.12, linewidth=0)
-        axes.annotate("goal: 8 times fewer bytes,\nFID at most 5 % worse", (whole / 19, LOWEST + 0.02), color="#00694d", fontsize=8)
+        axes.annotate(
+            "goal: 8 times fewer bytes,\nFID at most 5 % worse",
+            (whole / 19, LOWEST + 0.02),
+            color="#00694d",
+            fontsize=8,
+        )
         below = 0
         for of in sorted(table, key=lambda of: of["up"] + of["down"]):
             x, y, off = (of["up"] + of["down"]) / 1e3, min(of["ratio"], HIGHEST), of["ratio"] > HIGHEST
@@ -220,8 +244,14 @@ def picture(table: list[dict[str, Any]]) -> bytes:
             below += not worse
             away = -4 if off else 7 if worse else (-32, -18)[below % 2]
             right = x > whole / 1.5
-            axes.annotate(f"{of['scheme']}: {of['ratio']:.1f}" if off else of["scheme"], (x, y), xytext=(-9 if right else 9, away),
-                          textcoords="offset points", fontsize=8, ha="right" if right else "left")  # fmt: skip
+            axes.annotate(
+                f"{of['scheme']}: {of['ratio']:.1f}" if off else of["scheme"],
+                (x, y),
+                xytext=(-9 if right else 9, away),
+                textcoords="offset points",
+                fontsize=8,
+                ha="right" if right else "left",
+            )
         ticks = [t for t in (100, 200, 500, 1000, 2000, 5000, 10000) if whole / 20 < t < whole * 1.5]
         axes.set_xscale("log")
         axes.xaxis.set_ticks(ticks, labels=[f"{tick:,}".replace(",", " ") for tick in ticks])

@@ -1,9 +1,12 @@
-"""What models make of given channels, and what it costs, without a federation: PSNR, SSIM and the uses' scores beside the baselines.
+"""What models make of given channels, and what it costs, without a federation: PSNR, SSIM and the uses' scores beside
+the baselines.
 
-    python benchmarks/conversion.py --params params.reconstruct.yaml --set image.derived.t1_low.operator.args.factor=8 --sheets /tmp/sheets
+    python benchmarks/conversion.py --params params.reconstruct.yaml --set image.derived.t1_low.operator.args.factor=8
+    --sheets /tmp/sheets
 
-Trained as in benchmarks/families.py, each site in a process of its own, and judged by the measure `Conversion` on each site's held-out
-images; the uses' networks are trained on all sites' images together, in the place of the federated ones.
+Trained as in benchmarks/families.py, each site in a process of its own, and judged by the measure `Conversion` on each
+site's held-out images; the uses' networks are trained on all sites' images together, in the place of the federated
+ones.
 """
 
 from __future__ import annotations
@@ -31,14 +34,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.convert.yaml")
     parser.add_argument("--models", nargs="*", help="keys of models in the params file; default: all")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override in the params file; value as YAML")
-    parser.add_argument("--sheets", type=Path, help="folder for a picture of each model: given, generated, real, difference")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override in the params file; value as YAML"
+    )
+    parser.add_argument(
+        "--sheets", type=Path, help="folder for a picture of each model: given, generated, real, difference"
+    )
     arguments = parser.parse_args()
     params = override(arguments.params, arguments.set)
     sites = load(params, Path(tempfile.mkdtemp()))
     torch.set_num_threads(1)
     pooled = concatenate([use_networks.training(s) for s in sites.values()])
-    nets = {name: (use, use.fit(*pooled.tensors(params.image), seed=1)) for name, use in use_networks.uses(params).items()}
+    nets = {
+        name: (use, use.fit(*pooled.tensors(params.image), seed=1)) for name, use in use_networks.uses(params).items()
+    }
     for name in arguments.models or params.models:
         family = build(params, params.models[name])
         print(f"\n{name}", flush=True)
@@ -61,18 +70,25 @@ def override(path: str, changes: list[str]) -> config.Params:
 
 
 def judge(params: config.Params, family: Any, sites: dict[str, ImageSet], nets: dict[str, Any]) -> None:
-    measure: Conversion = config.Block(class_path="fedsynth.measures.conversion.Conversion").build(**params.image.context())
+    measure: Conversion = config.Block(class_path="fedsynth.measures.conversion.Conversion").build(
+        **params.image.context()
+    )
     nothing: Any = None  # no synthetic set and no features: the measure looks at neither
     answers = {
         site: measure.at_site(
-            MeasureInputs(params.image, nothing, nothing, nets, use_networks.held_out(s), use_networks.training(s), family, seed=1)
+            MeasureInputs(
+                params.image, nothing, nothing, nets, use_networks.held_out(s), use_networks.training(s), family, seed=1
+            )
         )
         for site, s in sites.items()
     }
     for name, v in measure.combine(answers, nothing).items():
         by_site = {site: None if (x := a.values[name].value) is None else round(x, 3) for site, a in answers.items()}
         if v.value is not None:
-            print(f"{name:18} {v.value:.3f} ({v.low:.3f} to {v.high:.3f}), floor {v.floor:.3f}, {v.n}, {by_site}", flush=True)
+            print(
+                f"{name:18} {v.value:.3f} ({v.low:.3f} to {v.high:.3f}), floor {v.floor:.3f}, {v.n}, {by_site}",
+                flush=True,
+            )
 
 
 def sheet(params: config.Params, family: Any, sites: dict[str, ImageSet], path: Path) -> None:

@@ -2,11 +2,11 @@
 
     python benchmarks/families.py diffusion --set family.args.guidance=2 --set training.rounds=10 --sheet /tmp/sheet.png
 
-Each site trains in a process of its own with one thread, as it does in a job; the algorithm's own `aggregate` joins them. Then the model
-samples a set, every use is trained on it and tested on each site's real test split, beside `pooled` (all real training images).
-"CPU s" is the sites' own time, which others on the machine do not change; the job takes about half of it on two cores.
-"nearest" is the median distance (root mean square) of a synthetic image to its nearest training image, over that of real test images:
-far below 1, the model copies.
+Each site trains in a process of its own with one thread, as it does in a job; the algorithm's own `aggregate` joins
+them. Then the model samples a set, every use is trained on it and tested on each site's real test split, beside
+`pooled` (all real training images). "CPU s" is the sites' own time, which others on the machine do not change; the job
+takes about half of it on two cores. "nearest" is the median distance (root mean square) of a synthetic image to its
+nearest training image, over that of real test images: far below 1, the model copies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a key of models in the params file")
     parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override inside the model's block; value as YAML")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override inside the model's block; value as YAML",
+    )
     parser.add_argument("--images", type=int, default=300, help="synthetic images")
     parser.add_argument("--seeds", type=int, default=2, help="seeds of each use's network")
     parser.add_argument("--data", type=Path, help="folder of ingested sites; made (and kept) where it is not there")
@@ -59,12 +65,20 @@ def main() -> None:
     started = time.perf_counter()
     with torch.no_grad():
         parts = [
-            family.eval().sample(y[i : i + 100], None if given is None else given[i : i + 100], torch.Generator().manual_seed(i))
+            family.eval().sample(
+                y[i : i + 100], None if given is None else given[i : i + 100], torch.Generator().manual_seed(i)
+            )
             for i in range(0, len(y), 100)
         ]
     drawn = complete(params, torch.cat(parts), given)
     print(f"sampling {len(y)} images: {time.perf_counter() - started:.1f} s")
-    print("range of the generated images", float(drawn.min()), float(drawn.max()), "nearest", round(nearest(params, drawn, sites), 3))
+    print(
+        "range of the generated images",
+        float(drawn.min()),
+        float(drawn.max()),
+        "nearest",
+        round(nearest(params, drawn, sites), 3),
+    )
     if arguments.sheet:
         sheet(params, drawn, y, sites, arguments.sheet)
     judge(params, drawn, y, sites, arguments.seeds, (arguments.data or Path(tempfile.mkdtemp())) / "pooled.json")
@@ -99,7 +113,11 @@ def build(params: config.Params, model: config.Model) -> Any:
 def tensors(params: config.Params, images: ImageSet) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     image = params.image
     given = torch.from_numpy(images.channels(image, image.given)) if image.given else None
-    return torch.tensor(images.channels(image, image.generated)), torch.from_numpy(images.condition_labels(image)), given
+    return (
+        torch.tensor(images.channels(image, image.generated)),
+        torch.from_numpy(images.condition_labels(image)),
+        given,
+    )
 
 
 def site_process(pipe: Any, params: config.Params, model: config.Model, images: ImageSet, seed: int) -> None:
@@ -136,11 +154,17 @@ def train(params: config.Params, model: config.Model, family: Any, sites: dict[s
         current = {n: a + change[n] for n, a in current.items()}
         cpu = sum(r.ru_utime + r.ru_stime for _, r in replies.values())
         if number % max(1, model.training.rounds // 8) == 0 or number == model.training.rounds - 1:
-            print(f"round {number}:", {site: {k: round(v, 4) for k, v in u.losses.items()} for site, u in updates.items()}, flush=True)
+            print(
+                f"round {number}:",
+                {site: {k: round(v, 4) for k, v in u.losses.items()} for site, u in updates.items()},
+                flush=True,
+            )
     for pipe in pipes.values():
         pipe.send(None)
     size = sum(p.numel() for p in family.parameters())
-    print(f"training: {size / 1e6:.2f} M parameters, {time.perf_counter() - started:.0f} s, {cpu:.0f} CPU s", flush=True)
+    print(
+        f"training: {size / 1e6:.2f} M parameters, {time.perf_counter() - started:.0f} s, {cpu:.0f} CPU s", flush=True
+    )
     with torch.no_grad():
         for name, parameter in server.parameters(family).items():
             parameter.copy_(torch.from_numpy(current[name]))
@@ -149,7 +173,11 @@ def train(params: config.Params, model: config.Model, family: Any, sites: dict[s
 def exchange(params: config.Params, model: config.Model, family: Any, sites: dict[str, ImageSet]) -> None:
     """As `train`, for an algorithm whose generator is at the centre: all in this process, one site after the other."""
     torch.set_num_threads(1)
-    algorithm, plan, of = model.algorithm.build(), model.training, {site: tensors(params, s.split("train")) for site, s in sites.items()}
+    algorithm, plan, of = (
+        model.algorithm.build(),
+        model.training,
+        {site: tensors(params, s.split("train")) for site, s in sites.items()},
+    )
     images = {site: float(len(y)) for site, (_, y, _) in of.items()}
     shares = {site: torch.bincount(y, minlength=len(params.image.labels)).tolist() for site, (_, y, _) in of.items()}
     weights = images if algorithm.weighting == "images" else dict.fromkeys(images, 1.0)
@@ -192,7 +220,9 @@ def complete(params: config.Params, drawn: torch.Tensor, given: torch.Tensor | N
     return whole
 
 
-def judge(params: config.Params, drawn: torch.Tensor, y: torch.Tensor, sites: dict[str, ImageSet], seeds: int, cache: Path) -> None:
+def judge(
+    params: config.Params, drawn: torch.Tensor, y: torch.Tensor, sites: dict[str, ImageSet], seeds: int, cache: Path
+) -> None:
     image, uses = params.image, {n: b.build(**params.image.context()) for n, b in params.score.uses.items()}
     i, m = image.index(image.images), image.index(image.masks)
     pooled = concatenate([s.split("train") for s in sites.values()])
@@ -211,7 +241,11 @@ def judge(params: config.Params, drawn: torch.Tensor, y: torch.Tensor, sites: di
                     for s in sites.values():
                         test = s.split("test")
                         array = torch.from_numpy(test.images)
-                        found.append(use.score(net, array[:, i], array[:, m], torch.from_numpy(test.labels(image)))[0][use.headline])
+                        found.append(
+                            use.score(net, array[:, i], array[:, m], torch.from_numpy(test.labels(image)))[0][
+                                use.headline
+                            ]
+                        )
                 else:
                     found = known[key]
                 if row == "pooled":
@@ -220,8 +254,11 @@ def judge(params: config.Params, drawn: torch.Tensor, y: torch.Tensor, sites: di
         means = {row: np.nanmean(np.array(values), 0) for row, values in scores.items()}
         each = {row: [round(float(np.nanmean(v)), 3) for v in values] for row, values in scores.items()}
         retained = np.nanmean(means["synthetic"]) / np.nanmean(means["pooled"])
-        print(f"{name} ({use.headline}) over {list(sites)}: synthetic {means['synthetic'].round(3)}, pooled {means['pooled'].round(3)}, "
-              f"retained {100 * retained:.1f} % (by seed {each})", flush=True)  # fmt: skip
+        print(
+            f"{name} ({use.headline}) over {list(sites)}: synthetic {means['synthetic'].round(3)}, pooled"
+            f" {means['pooled'].round(3)}, retained {100 * retained:.1f} % (by seed {each})",
+            flush=True,
+        )
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.write_text(json.dumps(known))
 
@@ -229,7 +266,8 @@ def judge(params: config.Params, drawn: torch.Tensor, y: torch.Tensor, sites: di
 def nearest(params: config.Params, drawn: torch.Tensor, sites: dict[str, ImageSet]) -> float:
     i = params.image.index(params.image.images)
     splits = {
-        name: torch.from_numpy(concatenate([s.split(name) for s in sites.values()]).images)[:, i].flatten(1) for name in ("train", "test")
+        name: torch.from_numpy(concatenate([s.split(name) for s in sites.values()]).images)[:, i].flatten(1)
+        for name in ("train", "test")
     }
     return float(
         torch.cdist(drawn[:, i].flatten(1), splits["train"]).min(1).values.median()
@@ -237,8 +275,12 @@ def nearest(params: config.Params, drawn: torch.Tensor, sites: dict[str, ImageSe
     )
 
 
-def sheet(params: config.Params, drawn: torch.Tensor, y: torch.Tensor, sites: dict[str, ImageSet], path: Path, n: int = 8) -> None:
-    """For each class a row of real, then one of synthetic images; the channels of an image side by side; the middle slice of a volume."""
+def sheet(
+    params: config.Params, drawn: torch.Tensor, y: torch.Tensor, sites: dict[str, ImageSet], path: Path, n: int = 8
+) -> None:
+    """For each class a row of real, then one of synthetic images; the channels of an image side by side; the middle
+    slice of a volume.
+    """
     from PIL import Image as Picture
 
     pooled = concatenate([s.split("train") for s in sites.values()])

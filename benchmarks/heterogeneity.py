@@ -1,11 +1,13 @@
-"""How algorithms bear sites that differ: the gap that a synthetic set closes, for each algorithm and each way of dealing out the images.
+"""How algorithms bear sites that differ: the gap that a synthetic set closes, for each algorithm and each way of
+dealing out the images.
 
     python benchmarks/heterogeneity.py --out table.json
 
-The phantoms of three scanners, dealt out anew: "iid" and "dirichlet" (alpha 0.3) and "silos" (one class at each site) mix the scanners,
-"scanner" leaves each at its own site. The same images in all four, the same network, the same number of steps. One seed of everything.
-Networks are tested on the test images of all sites together, because a site of one class has nothing else to be tested on:
-gap closed = (augmented - local) / (pooled - local), the means over the sites of balanced accuracy.
+The phantoms of three scanners, dealt out anew: "iid" and "dirichlet" (alpha 0.3) and "silos" (one class at each site)
+mix the scanners, "scanner" leaves each at its own site. The same images in all four, the same network, the same number
+of steps. One seed of everything. Networks are tested on the test images of all sites together, because a site of one
+class has nothing else to be tested on: gap closed = (augmented - local) / (pooled - local), the means over the sites of
+balanced accuracy.
 """
 
 from __future__ import annotations
@@ -44,7 +46,12 @@ IMAGES = 160  # at each scanner
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("heterogeneity.json"), help="rows as JSON, written after each")
-    parser.add_argument("--data", type=Path, default=Path("heterogeneity-data"), help="folder of the phantoms; made where it is not there")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("heterogeneity-data"),
+        help="folder of the phantoms; made where it is not there",
+    )
     parser.add_argument("--model", default="diffusion")
     parser.add_argument("--partitions", nargs="+", choices=list(PARTITIONS), default=list(PARTITIONS))
     parser.add_argument("--rounds", type=int, default=12)
@@ -77,7 +84,9 @@ def main() -> None:
             print(rows[-1], flush=True)
             arguments.out.write_text(json.dumps(rows, indent=1))
     table = (
-        pd.DataFrame(rows).pivot(index="partition", columns="algorithm", values="gap_closed").loc[arguments.partitions, list(ALGORITHMS)]
+        pd.DataFrame(rows)
+        .pivot(index="partition", columns="algorithm", values="gap_closed")
+        .loc[arguments.partitions, list(ALGORITHMS)]
     )
     print(table.round(2))
 
@@ -96,7 +105,9 @@ def dealt(params: Params, everything: dict[str, ImageSet], entry: dict[str, obje
     if entry is None:
         return {site: ImageSet(s.manifest, np.array(s.images)) for site, s in everything.items()}
     together = concatenate(list(everything.values()))
-    subjects = together.manifest.groupby("subject").agg(label=("label", "first"), images=("label", "size")).reset_index()
+    subjects = (
+        together.manifest.groupby("subject").agg(label=("label", "first"), images=("label", "size")).reset_index()
+    )
     partition = Partition.model_validate(entry)
     where = together.manifest["subject"].map(deal(subjects, partition, params.seed))
     return {site: together.where(where == site) for site in partition.names}
@@ -112,7 +123,9 @@ def sampled(params: Params, family: torch.nn.Module, sites: dict[str, ImageSet])
 
 
 def score(params: Params, train_on: ImageSet, test: ImageSet, added: ImageSet | None = None) -> float:
-    """Balanced accuracy on `test` of a network trained on a set, or on it and `added` in the shares of the `augmented` row."""
+    """Balanced accuracy on `test` of a network trained on a set, or on it and `added` in the shares of the `augmented`
+    row.
+    """
     use, weights = params.score.uses["classification"].build(**params.image.context()), None
     if added is not None:
         both = concatenate([train_on, added])

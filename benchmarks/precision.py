@@ -1,8 +1,10 @@
-"""What bf16 autocast and channels_last cost or save for one training image of each model: CPU milliseconds on one thread.
+"""What bf16 autocast and channels_last cost or save for one training image of each model: CPU milliseconds on one
+thread.
 
     python benchmarks/precision.py --sizes 32 48 64
 
-The best of several repetitions, because others on the machine only ever add; loss and gradient, without the optimiser's step.
+The best of several repetitions, because others on the machine only ever add; loss and gradient, without the optimiser's
+step.
 """
 
 from __future__ import annotations
@@ -25,14 +27,19 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     params = config.load()
-    print(f"{torch.backends.cpu.get_cpu_capability()}, batch {arguments.batch}: fp32, fp32 channels_last, bf16, bf16 channels_last")
+    print(
+        f"{torch.backends.cpu.get_cpu_capability()}, batch {arguments.batch}: fp32, fp32 channels_last, bf16, bf16"
+        " channels_last"
+    )
     for name, size in itertools.product(arguments.models or params.models, arguments.sizes):
         ways = itertools.product((False, True), (torch.contiguous_format, torch.channels_last))
         times = [measure(params, name, size, bf16, layout, arguments) for bf16, layout in ways]
         print(f"{name:<10} {size} x {size} " + "".join(f"{ms:8.1f}" for ms in times), flush=True)
 
 
-def measure(params: config.Params, name: str, size: int, bf16: bool, layout: torch.memory_format, arguments: argparse.Namespace) -> float:
+def measure(
+    params: config.Params, name: str, size: int, bf16: bool, layout: torch.memory_format, arguments: argparse.Namespace
+) -> float:
     torch.manual_seed(0)
     image = params.image.model_copy(update={"size": (size, size)})
     family = params.models[name].family.build(**image.context()).to(memory_format=layout)

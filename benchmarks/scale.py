@@ -1,12 +1,13 @@
-"""What one more site costs: time and memory of a training by the number of sites, with a model so small that the federation is all.
+"""What one more site costs: time and memory of a training by the number of sites, with a model so small that the
+federation is all.
 
-    python benchmarks/scale.py --sites 2 8 32
-    python benchmarks/scale.py --sites 8 32 --with MALLOC_ARENA_MAX=2           # without the variable, then with it
-    python benchmarks/scale.py --sites 8 32 --with PYTHONPATH=/another/checkout # this code at server and sites, then the other's
+    python benchmarks/scale.py --sites 2 8 32 python benchmarks/scale.py --sites 8 32 --with MALLOC_ARENA_MAX=2
+    # without the variable, then with it python benchmarks/scale.py --sites 8 32 --with PYTHONPATH=/another/checkout #
+    this code at server and sites, then the other's
 
-Runs in the simulator and writes to a temporary folder only; the job itself is always built by this code. Memory is PSS, in which what
-processes share is counted once. "server" is every process of the job that is no site's: in the simulator, FLARE's starter and the server.
-Others on the machine change CPU seconds least.
+Runs in the simulator and writes to a temporary folder only; the job itself is always built by this code. Memory is PSS,
+in which what processes share is counted once. "server" is every process of the job that is no site's: in the simulator,
+FLARE's starter and the server. Others on the machine change CPU seconds least.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ from nvflare_jobs.train import job as training
 
 MIB, GIB = 2**20, 2**30
 LEGEND = """\
-first, rounds, end: seconds from submission to the first round's end, of a round after it, from the last round to the collected result
+first, rounds, end: seconds from submission to the first round's end, of a round after it, from the last round to the
+collected result
 at server:          median seconds of these rounds as the server measures them, from sending to the mean
-CPU first, a round: CPU seconds of all processes of the job up to the first round's end, and in a round after it; of which at the server
+CPU first, a round: CPU seconds of all processes of the job up to the first round's end, and in a round after it; of
+which at the server
 server, site, all:  peaks of PSS in MiB: the server, a site's mean and the largest site, everything
 here:               CPU seconds of this process, which follows the job as a stage does and looks at its memory
 """
@@ -98,8 +101,16 @@ def measure(folder: Path, n: int, arguments: argparse.Namespace) -> str:
     with redirect_stdout(None):
         digests = {site: manifest.digest(table) for site, table in ingest(params, settings.data).items()}
     sites, config = list(digests), training.question(params, "vae", digests)
-    job = build_rounds.train(folder / "job", "train_vae", sites, params.consortium, config, config["model"]["algorithm"],
-                      training.begin(params, "vae"), arguments.rounds)  # fmt: skip
+    job = build_rounds.train(
+        folder / "job",
+        "train_vae",
+        sites,
+        params.consortium,
+        config,
+        config["model"]["algorithm"],
+        training.begin(params, "vae"),
+        arguments.rounds,
+    )
     token, own = job_folder.token(job), time.process_time()
     with Simulator(settings, folder / "work") as simulator:
         watch = Watch(max(1.0, n / 8), arguments.leave * GIB, lambda: simulator.abort(token))
@@ -121,7 +132,10 @@ def small(n: int, rounds: int, images: int) -> Params:
         "channels": {"t1": "image", "t2": "image", "lesion": "mask"},
         "labels": ["none", "infiltrating", "extra_axial"],
     }
-    model = {"family": {"class_path": "fedsynth.families.vae.VAE"}, "training": {"rounds": rounds, "epochs": 1, "batch": 8}}
+    model = {
+        "family": {"class_path": "fedsynth.families.vae.VAE"},
+        "training": {"rounds": rounds, "epochs": 1, "batch": 8},
+    }
     uses = {"classification": {"class_path": "fedsynth.uses.classification.Classification"}}
     return Params.model_validate(
         {
@@ -135,7 +149,9 @@ def small(n: int, rounds: int, images: int) -> Params:
 
 
 class Watch:
-    """Looks at the processes of a job each `every_s` seconds, in a thread; calls `abort` where less than `leave` bytes are free."""
+    """Looks at the processes of a job each `every_s` seconds, in a thread; calls `abort` where less than `leave` bytes
+    are free.
+    """
 
     def __init__(self, every_s: float, leave: float, abort: Callable[[], None]):
         self.every_s, self.leave, self.abort = every_s, leave, abort
@@ -173,15 +189,27 @@ class Watch:
         while not self._done.wait(self.every_s):
             found = [(site, memory.pss) for site, memory in of_job(lambda process: process.memory_full_info())]
             sites, server = [pss for site, pss in found if site], sum(pss for site, pss in found if not site)
-            now = {"server": server, "mean": sum(sites) / max(1, len(sites)), "largest": max(sites, default=0), "all": server + sum(sites)}
+            now = {
+                "server": server,
+                "mean": sum(sites) / max(1, len(sites)),
+                "largest": max(sites, default=0),
+                "all": server + sum(sites),
+            }
             self.peaks = {name: max(peak, now[name]) for name, peak in self.peaks.items()}
             if psutil.virtual_memory().available < self.leave and not self.short:
                 self.short = True
                 self.abort()
 
     def _cpu_seconds(self) -> tuple[float, float]:
-        """Of all processes of the job so far, and of the server alone; one that has ended counts as it was last seen."""
-        self._cpu.update({pid: (site, t.user + t.system) for site, (pid, t) in of_job(lambda process: (process.pid, process.cpu_times()))})
+        """Of all processes of the job so far, and of the server alone;
+        one that has ended counts as it was last seen.
+        """
+        self._cpu.update(
+            {
+                pid: (site, t.user + t.system)
+                for site, (pid, t) in of_job(lambda process: (process.pid, process.cpu_times()))
+            }
+        )
         return sum(s for _, s in self._cpu.values()), sum(s for site, s in self._cpu.values() if not site)
 
 

@@ -1,4 +1,6 @@
-"""Stages of dvc.yaml that run at the centre, and what a person asks for. Heavy imports wait until a command needs them."""
+"""Stages of dvc.yaml that run at the centre, and what a person asks for.
+Heavy imports wait until a command needs them.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +23,32 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.command()
 def run() -> None:
-    """Run the pipeline: every stage that is stale, then the registry, as a Prefect flow. The same as python -m flows.pipeline."""
+    """Run the pipeline: every stage that is stale, then the registry, as a Prefect flow. The same as python -m
+    flows.pipeline.
+    """
     os.execv(sys.executable, [sys.executable, "-m", "flows.pipeline"])
 
 
 @app.command()
 def plan(as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False) -> None:
-    """Say what a run would do, without running it: which stages, why, over what, for how long, and with how much disk."""
+    """Say what a run would do, without running it: which stages, why, over what, for how long,
+    and with how much disk.
+    """
     from fedsynth.stages import inputs, plan_text
 
     settings, params = _start()
     inputs.checked(settings.root, inputs.texts(settings.root, params, settings), settings)
-    typer.echo(plan_text.as_json(settings.root, params, settings) if as_json else plan_text.words(settings.root, params, settings))
+    typer.echo(
+        plan_text.as_json(settings.root, params, settings)
+        if as_json
+        else plan_text.words(settings.root, params, settings)
+    )
 
 
 @app.command()
-def ingest(site: Annotated[str | None, typer.Option(help="only this site; default: all that the source names")] = None) -> None:
+def ingest(
+    site: Annotated[str | None, typer.Option(help="only this site; default: all that the source names")] = None,
+) -> None:
     """Read every image of the source, resample and scale it, and write a set with its manifest for each site."""
     from fedsynth.stages import ingest as stage
 
@@ -47,7 +59,9 @@ def ingest(site: Annotated[str | None, typer.Option(help="only this site; defaul
     elif site is None:
         stage.ingest(params, settings.data)
     else:
-        stage.ingest_site(params, params.source.build(image=params.image.sourced, seed=params.seed), site, settings.data)
+        stage.ingest_site(
+            params, params.source.build(image=params.image.sourced, seed=params.seed), site, settings.data
+        )
 
 
 @app.command()
@@ -95,13 +109,15 @@ def report() -> None:
 @app.command()
 def check(
     site: Annotated[str | None, typer.Option(help="the site's name; default: the one that the kit names")] = None,
-    kit: Annotated[Path | None, typer.Option(help="the site's startup kit, the folder with startup/ and local/")] = None,
+    kit: Annotated[
+        Path | None, typer.Option(help="the site's startup kit, the folder with startup/ and local/")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds to wait for the server")] = 5,
 ) -> None:
     """Check params.yaml, and a hospital's site: installation, folders, data, startup kit and server.
 
-    Every problem of params.yaml comes in one list. The site is looked at where --site, --kit or FEDSYNTH_DATA say that there is one.
-    Ends with 1 where something fails.
+    Every problem of params.yaml comes in one list. The site is looked at where --site, --kit or FEDSYNTH_DATA say that
+    there is one. Ends with 1 where something fails.
     """
     from rich.console import Console
     from rich.table import Table

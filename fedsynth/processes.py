@@ -1,4 +1,6 @@
-"""Processes that carry a mark in their environment: found and ended wherever they were started, whoever their parent has become."""
+"""Processes that carry a mark in their environment: found and ended wherever they were started, whoever their parent
+has become.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,15 @@ def threads(processes: int) -> str:
 
 
 class Orphaned(BaseException):
-    """The flow that this stage belongs to is gone: it was killed. No Exception, so that nobody takes it for a stage's own failure."""
+    """The flow that this stage belongs to is gone: it was killed. No Exception, so that nobody takes it for a stage's
+    own failure.
+    """
 
 
 def mind_owner() -> None:
-    """Raise Orphaned in the main thread once the process that OWNER names is gone. Nothing where there is no such variable."""
+    """Raise Orphaned in the main thread once the process that OWNER names is gone. Nothing where there is no such
+    variable.
+    """
     owner = int(os.environ.get(OWNER) or 0)
     if not owner:
         return
@@ -54,7 +60,11 @@ def marked(name: str, value: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and process.environ().get(name) == value:
+            if (
+                process.pid != os.getpid()
+                and process.status() != psutil.STATUS_ZOMBIE
+                and process.environ().get(name) == value
+            ):
                 found.append(process)
         except psutil.Error:
             continue
@@ -62,10 +72,11 @@ def marked(name: str, value: str) -> list[psutil.Process]:
 
 
 def end(name: str, value: str, patience_s: float = 0) -> None:
-    """Wait up to `patience_s` for the marked processes to end by themselves, then kill what is left and what it started meanwhile.
+    """Wait up to `patience_s` for the marked processes to end by themselves, then kill what is left and what it started
+    meanwhile.
 
-    Nothing here waits *for* a process (psutil's waiting would take the exit code of a child away from the one who started it: an ended
-    stage then looks like a finished one).
+    Nothing here waits *for* a process (psutil's waiting would take the exit code of a child away from the one who
+    started it: an ended stage then looks like a finished one).
     """
     deadline = time.monotonic() + patience_s
     while (left := marked(name, value)) and time.monotonic() < deadline:

@@ -1,4 +1,6 @@
-"""Environment variables: WHERE things are computed and kept. Ours are read here alone; a table's folder may name variables of its own."""
+"""Environment variables: WHERE things are computed and kept. Ours are read here alone; a table's folder may name
+variables of its own.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,29 @@ from pathlib import Path
 from fedsynth.errors import UserError
 
 DESCRIBED = {
-    "FEDSYNTH_FEDERATION": "what runs the jobs: simulator (default), poc (a federation provisioned here for one job), production",
+    "FEDSYNTH_FEDERATION": (
+        "what runs the jobs: simulator (default), poc (a federation provisioned here for one job), production"
+    ),
     "FEDSYNTH_KIT": "production: folder of the startup kit of whom the centre acts as (an admin of the federation)",
     "FEDSYNTH_ROOT": "the project's folder; default: the working directory",
     "FEDSYNTH_DATA": "folder that holds a site's ingested sets, <data>/<site>/; default: <root>/data/sites",
     "FEDSYNTH_STATE": "folder where a site keeps its own state and validation reports; default: <root>/.work/sites",
-    "FEDSYNTH_EXTRACTORS": "folder of the files that feature extractors read, at the centre and each site; default: <root>/extractors",
-    "FEDSYNTH_MIN_CELL": "a site's own: no smaller count of its images leaves, whatever consortium.min_cell is; default 5",
-    "FEDSYNTH_STALL_S": "seconds without a sign of life after which a job is ended; default 180, in production 3600 (longer than a round)",
-    "FEDSYNTH_CONNECT_S": "seconds to wait for the federation's server, and for sites that are not connected; default 60",
-    "FEDSYNTH_CODE": "what code a job carries to the sites: thin (default: its client.py), none (sites that allow no code)",
+    "FEDSYNTH_EXTRACTORS": (
+        "folder of the files that feature extractors read, at the centre and each site; default: <root>/extractors"
+    ),
+    "FEDSYNTH_MIN_CELL": (
+        "a site's own: no smaller count of its images leaves, whatever consortium.min_cell is; default 5"
+    ),
+    "FEDSYNTH_STALL_S": (
+        "seconds without a sign of life after which a job is ended; default 180, in production 3600 (longer than a"
+        " round)"
+    ),
+    "FEDSYNTH_CONNECT_S": (
+        "seconds to wait for the federation's server, and for sites that are not connected; default 60"
+    ),
+    "FEDSYNTH_CODE": (
+        "what code a job carries to the sites: thin (default: its client.py), none (sites that allow no code)"
+    ),
     "FEDSYNTH_EVENTS": "1: stages also print machine-readable events, for the flow",
     "MLFLOW_TRACKING_URI": "tracking server and registry; default: SQLite in the project's folder",
     "PREFECT_API_URL": "Prefect server that runs are shown on; default: one of its own for the time of a run",
@@ -65,7 +80,10 @@ class Settings:
         federation = _one_of("FEDSYNTH_FEDERATION", FEDERATIONS)
         kit = env.get("FEDSYNTH_KIT")
         if federation == "production" and not kit:
-            raise SettingsError("FEDSYNTH_KIT is not set; in production it names the startup kit (a folder) that the centre signs in with")
+            raise SettingsError(
+                "FEDSYNTH_KIT is not set; in production it names the startup kit (a folder) that the centre signs in"
+                " with"
+            )
         return cls(
             federation=federation,
             root=root,
@@ -93,13 +111,17 @@ class Settings:
     def rows(self) -> list[tuple[str, str, str]]:
         """Variable, value in force, meaning: for `fedsynth env`."""
         named = {f"FEDSYNTH_{f.name.upper()}": str(getattr(self, f.name) or "") for f in fields(self)}
-        return [(name, masked(named.get(name, os.environ.get(name, ""))), meaning) for name, meaning in DESCRIBED.items()]
+        return [
+            (name, masked(named.get(name, os.environ.get(name, ""))), meaning) for name, meaning in DESCRIBED.items()
+        ]
 
 
 # Up to the last @: a password may hold one, or a slash, that ought to have been written as %40 or %2F.
 PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):\S*@")
 LONE = re.compile(r"(https?://)[^/@:\s?#]+@")  # of a web server: a name without a password is a token
-QUERY = re.compile(r"(?<=[?&;])([\w.-]*(?:pass|pwd|token|secret|key|credential|signature)[\w.-]*=)[^&;#\s'\"]+", re.IGNORECASE)
+QUERY = re.compile(
+    r"(?<=[?&;])([\w.-]*(?:pass|pwd|token|secret|key|credential|signature)[\w.-]*=)[^&;#\s'\"]+", re.IGNORECASE
+)
 
 
 def masked(text: str) -> str:
@@ -134,7 +156,9 @@ def _images(name: str, default: int) -> int:
 
 
 def home(root: Path) -> Path:
-    """Where runs are kept by default. `dvc exp run` works in copies that it throws away; DVC_ROOT names the real project even there."""
+    """Where runs are kept by default. `dvc exp run` works in copies that it throws away; DVC_ROOT names the real
+    project even there.
+    """
     return Path(os.environ.get("DVC_ROOT") or root).resolve()
 
 

@@ -1,4 +1,6 @@
-"""DVC as the flow sees it: the graph, what is stale, and a stage run in a process group of its own that can be ended."""
+"""DVC as the flow sees it: the graph, what is stale, and a stage run in a process group of its own that can be
+ended.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,14 @@ MARK = "FEDSYNTH_FLOW"  # in the environment of every process that this flow sta
 RAN, RESTORED, UNCHANGED = "ran", "restored", "unchanged"
 ENDED = "ended with the run"
 LOGS = Path(".work") / "logs"  # all that each stage printed the last time
-RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning)\b.*")  # the last line of a traceback
+# the last line of a traceback
+RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning)\b.*")
 
 
 class StageFailed(RuntimeError):
-    """A stage ended badly; `retry` says whether another try can help (a federation that broke can, bad input cannot)."""
+    """A stage ended badly; `retry` says whether another try can help (a federation that broke can,
+    bad input cannot).
+    """
 
     def __init__(self, reason: str, retry: bool):
         super().__init__(reason)
@@ -31,18 +36,23 @@ class StageFailed(RuntimeError):
 
 
 def graph(root: Path) -> dict[str, list[str]]:
-    """Stage instances in the order in which they can run, each with those it waits for: {"train@vae": ["ingest", "validate"], ...}."""
+    """Stage instances in the order in which they can run, each with those it waits for: {"train@vae": ["ingest",
+    "validate"], ...}.
+    """
     import networkx
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
         edges = repo.index.graph
-        return {s.addressing: sorted(d.addressing for d in edges.successors(s)) for s in networkx.dfs_postorder_nodes(edges)}
+        return {
+            s.addressing: sorted(d.addressing for d in edges.successors(s)) for s in networkx.dfs_postorder_nodes(edges)
+        }
 
 
 def stale(root: Path, stages: dict[str, list[str]]) -> tuple[set[str], set[str]]:
-    """Stage instances whose inputs, outputs or command are not as dvc.lock says, with all that follow from them; and those of
-    `always_changed`, which look at what lies outside of the project: what follows from them is known when they have run.
+    """Stage instances whose inputs, outputs or command are not as dvc.lock says, with all that follow from them; and
+    those of `always_changed`, which look at what lies outside of the project: what follows from them is known when they
+    have run.
     """
     from dvc.repo import Repo
 
@@ -57,7 +67,8 @@ def stale(root: Path, stages: dict[str, list[str]]) -> tuple[set[str], set[str]]
 
 
 def reason_of(lines: list[str]) -> str:
-    """Why a stage failed, from what it printed: its own error, which may have several lines, or else the last line of a traceback.
+    """Why a stage failed, from what it printed: its own error, which may have several lines, or else the last line of a
+    traceback.
 
     DVC adds an error of its own, which says no more than that the command failed.
     """
@@ -86,7 +97,9 @@ def _follow(process: subprocess.Popen[str], log: Path, on_line: Callable[[str], 
 
 
 class Runner:
-    """Runs stages with `dvc repro --single-item`, each in a process group; `stop` ends them all, with the federations that they started."""
+    """Runs stages with `dvc repro --single-item`, each in a process group; `stop` ends them all, with the federations
+    that they started.
+    """
 
     def __init__(self, root: Path, at_once: int = 1):
         self.root = root
@@ -136,7 +149,9 @@ class Runner:
         return process
 
     def stop(self, patience_s: float = 20) -> None:
-        """End every running stage: first politely, so that each ends its federation, then by force. Takes `patience_s` at most, about."""
+        """End every running stage: first politely, so that each ends its federation, then by force. Takes `patience_s`
+        at most, about.
+        """
         with self._lock:
             self.stopping.set()
             groups = list(self._groups)

@@ -1,8 +1,11 @@
-"""WHO hears of a run that went wrong: an automation of the Prefect server calls a webhook. `python -m flows.notify URL`.
+"""WHO hears of a run that went wrong: an automation of the Prefect server calls a webhook. `python -m flows.notify
+URL`.
 
-Not a file for `prefect automation create`: an automation names its webhook by an id that each server makes anew. The message says which run
-and in which state, and links to it; it does not say why, for an error may name a hospital's files, and a webhook may lead out of the house.
+Not a file for `prefect automation create`: an automation names its webhook by an id that each server makes anew. The
+message says which run and in which state, and links to it; it does not say why, for an error may name a hospital's
+files, and a webhook may lead out of the house.
 """
+
 # ruff: noqa: E402  Prefect reads the environment when it is imported
 
 from __future__ import annotations
@@ -29,12 +32,16 @@ from fedsynth.errors import UserError
 
 BLOCK = "fedsynth-failures"
 BAD, SILENT = "fedsynth: a run went wrong", "fedsynth: a run gave no sign of life"
-# Late: its time has come and no worker has taken it. A run that was cancelled, by a person or by its concurrency limit, is no failure.
+# Late: its time has come and no worker has taken it. A run that was cancelled, by a person or by its concurrency limit,
+# is no failure.
 STATES = ("Failed", "Crashed", "TimedOut", "Late")
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")
-SILENCE_S = 600  # a run gives a heartbeat every 180 s by default; a server that is started again must not cost a run its life
-# The form that Slack and Mattermost take. A server that was told its own address (PREFECT_UI_URL) gives a link, another the run's id.
-MESSAGE = """{"text": {{ ("fedsynth: the run " ~ flow_run.name ~ " of " ~ flow.name ~ " is " ~ flow_run.state.name ~ ": "
+# a run gives a heartbeat every 180 s by default; a server that is started again must not cost a run its life
+SILENCE_S = 600
+# The form that Slack and Mattermost take. A server that was told its own address (PREFECT_UI_URL) gives a link, another
+# the run's id.
+MESSAGE = """{"text": {{ ("fedsynth: the run " ~ flow_run.name ~ " of " ~ flow.name
+ ~ " is " ~ flow_run.state.name ~ ": "
  ~ ((flow_run|ui_url) or flow_run.id)) | tojson }} }"""
 
 
@@ -60,7 +67,9 @@ def bad(block_id: UUID, tag: str) -> AutomationCore:
 
 
 def silent(tag: str, silence_s: float) -> AutomationCore:
-    """A flow run whose machine died cannot say so: after `silence_s` seconds without a heartbeat it is made Crashed, which `bad` sees."""
+    """A flow run whose machine died cannot say so: after `silence_s` seconds without a heartbeat it is made Crashed,
+    which `bad` sees.
+    """
     beat = "prefect.flow-run.heartbeat"
     return AutomationCore(
         name=SILENT,
@@ -89,7 +98,8 @@ def tagged(tag: str) -> ResourceSpecification:
 def install(url: str, tag: str = "fedsynth", silence_s: float = SILENCE_S) -> list[str]:
     """Make or renew webhook and automations on the server of PREFECT_API_URL, and return the automations' names.
 
-    Raises NotifyError where the URL is none, or no server is named: an automation on a server that ends with the command would do nothing.
+    Raises NotifyError where the URL is none, or no server is named: an automation on a server that ends with the
+    command would do nothing.
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise NotifyError("the webhook's address must begin with http:// or https:// and name a host")
@@ -108,8 +118,12 @@ def install(url: str, tag: str = "fedsynth", silence_s: float = SILENCE_S) -> li
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m flows.notify", description="Call a webhook when a run of a deployment goes wrong.")
-    parser.add_argument("url", help="of the webhook; - reads it from the standard input, where no list of processes shows it")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.notify", description="Call a webhook when a run of a deployment goes wrong."
+    )
+    parser.add_argument(
+        "url", help="of the webhook; - reads it from the standard input, where no list of processes shows it"
+    )
     given = parser.parse_args()
     try:
         names = install(sys.stdin.readline().strip() if given.url == "-" else given.url)

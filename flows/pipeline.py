@@ -1,4 +1,6 @@
-"""The main job: every stage of dvc.yaml as a Prefect task, then the registry. `python -m flows.pipeline`, or a deployment of it."""
+"""The main job: every stage of dvc.yaml as a Prefect task, then the registry. `python -m flows.pipeline`, or a
+deployment of it.
+"""
 
 from __future__ import annotations
 
@@ -120,8 +122,8 @@ def pipeline() -> None:
             publish(run)
             status = "FINISHED"
         except BaseException as error:
-            # SIGTERM, Prefect's cancel and Ctrl-C arrive here as exceptions that are no Exception: the stages and their federations end
-            # before the flow does, whose threads wait for them.
+            # SIGTERM, Prefect's cancel and Ctrl-C arrive here as exceptions that are no Exception: the stages and their
+            # federations end before the flow does, whose threads wait for them.
             status = status if isinstance(error, Exception) else "KILLED"
             with undisturbed():
                 run.runner.stop()
@@ -147,14 +149,18 @@ def _follow(run: Run) -> None:
                 run.terminal.end(address, "left")
     if failed:
         first = next(f for f in failed if futures[f].state.is_failed() or futures[f].state.is_crashed())
-        raise RuntimeError(f"{first} failed, and with it {len(failed) - 1} stages that follow from it; what was computed is kept")
+        raise RuntimeError(
+            f"{first} failed, and with it {len(failed) - 1} stages that follow from it; what was computed is kept"
+        )
 
 
 def _submit(run: Run, addresses: list[str], before: dict[str, PrefectFuture]) -> dict[str, PrefectFuture]:
     futures = dict(before)
     for address in addresses:
         waited_for = [futures[u] for u in run.stages[address]]
-        futures[address] = stage.with_options(name=address, task_run_name=address).submit(run, address, wait_for=waited_for)
+        futures[address] = stage.with_options(name=address, task_run_name=address).submit(
+            run, address, wait_for=waited_for
+        )
     return futures
 
 
@@ -180,9 +186,11 @@ def undisturbed() -> Iterator[None]:
 
 
 def serve() -> None:
-    """Start Prefect's own server where PREFECT_API_URL names none, out of reach of a terminal's Ctrl-C, which goes to all its processes.
+    """Start Prefect's own server where PREFECT_API_URL names none, out of reach of a terminal's Ctrl-C, which goes to
+    all its processes.
 
-    Without the server the flow could not say how it ended, and would ask for it for minutes. A blocked signal stays blocked in a child.
+    Without the server the flow could not say how it ended, and would ask for it for minutes. A blocked signal stays
+    blocked in a child.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -194,7 +202,8 @@ def serve() -> None:
 
 def main() -> int:
     started = time.monotonic()
-    # Prefect passes a SIGTERM on to the handler that it found. The default one ends the process on the spot, and its server stays behind.
+    # Prefect passes a SIGTERM on to the handler that it found. The default one ends the process on the spot, and its
+    # server stays behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         settings = Settings.read()
@@ -203,7 +212,11 @@ def main() -> int:
         if up_to_date(settings.root, params, settings):
             print("Nothing has changed since the last run.")
         else:
-            print(f"fedsynth: {', '.join(params.models)} over {settings.federation}; Ctrl-C ends the run and its federation", flush=True)
+            print(
+                f"fedsynth: {', '.join(params.models)} over {settings.federation}; Ctrl-C ends the run and its"
+                " federation",
+                flush=True,
+            )
             serve()
             pipeline()
     except KeyboardInterrupt:

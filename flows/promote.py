@@ -1,8 +1,10 @@
 """WHICH version is in use: a registered model becomes `champion` when its gates hold and a person has approved it.
 
-`python -m flows.promote MODEL`. What a version's gates said stands in its tags since it was scored (fedsynth/registry/promotion.py). A name is
-what somebody typed: Prefect's own server does not check who that is, so whoever reaches the server can approve.
+`python -m flows.promote MODEL`. What a version's gates said stands in its tags since it was scored
+(fedsynth/registry/promotion.py). A name is what somebody typed: Prefect's own server does not check who that is, so
+whoever reaches the server can approve.
 """
+
 # ruff: noqa: E402  Prefect reads the environment when it is imported
 
 from __future__ import annotations
@@ -38,10 +40,14 @@ from fedsynth.worth.judgement import required
 
 DAY_S = 24 * 60 * 60
 # The server gives a run whose time is over a message of its own instead of ours, by which it is known at the terminal.
-OVER, UNANSWERED = "never resumed.", "nobody approved {} within {} s; nothing was promoted; run the flow again to ask again"
+OVER, UNANSWERED = (
+    "never resumed.",
+    "nobody approved {} within {} s; nothing was promoted; run the flow again to ask again",
+)
 NOTHING_REQUIRED = (
-    "{} must not be promoted: nothing is required of it, so nothing has been proven; write a `gates.require` into params.yaml and run the "
-    "pipeline (`make run`), which judges it anew; to promote it nevertheless say why: --although TEXT"
+    "{} must not be promoted: nothing is required of it, so nothing has been proven; write a `gates.require` into"
+    " params.yaml and run the pipeline (`make run`), which judges it anew; to promote it nevertheless say why:"
+    " --although TEXT"
 )
 
 
@@ -54,19 +60,27 @@ class Decision(RunInput):
 
     who: str = Field(min_length=1, description="your name")
     why: str = Field(min_length=1, description="what you looked at, and why that is enough (or not)")
-    approved: bool = Field(description="yes: it becomes the champion; no: nothing is promoted")  # no default: resuming is not approving
+    # no default: resuming is not approving
+    approved: bool = Field(description="yes: it becomes the champion; no: nothing is promoted")
 
 
 @flow(name="promote", log_prints=False)
 def promote(
-    model: str, version: int | None = None, approve: str | None = None, why: str = "", wait_s: int = DAY_S, although: str = ""
+    model: str,
+    version: int | None = None,
+    approve: str | None = None,
+    why: str = "",
+    wait_s: int = DAY_S,
+    although: str = "",
 ) -> State:
-    """Make a version of `fedsynth-<model>` (default: the newest) the champion, once a person has resumed this run and said who and why.
+    """Make a version of `fedsynth-<model>` (default: the newest) the champion, once a person has resumed this run and
+    said who and why.
 
-    `approve` names who answers for promoting without a question, for a policy; `why` goes with it. `although` says why a version that is
-    not better than the champion on the same references, or of which nothing is required, is promoted; no word helps where a required gate
-    does not hold. A version that is the champion already stays it. Raises RegistryError where the version is not there, promotion.Refused
-    where it may not be promoted, and PromotionError where nobody answered within `wait_s` seconds.
+    `approve` names who answers for promoting without a question, for a policy; `why` goes with it. `although` says why
+    a version that is not better than the champion on the same references, or of which nothing is required, is promoted;
+    no word helps where a required gate does not hold. A version that is the champion already stays it. Raises
+    RegistryError where the version is not there, promotion.Refused where it may not be promoted, and PromotionError
+    where nobody answered within `wait_s` seconds.
     """
     root, although = Settings.read().root, " ".join(although.split())
     candidate = versions.version_of(root, model, version)
@@ -75,18 +89,25 @@ def promote(
     if champion == str(number):
         return Completed(name="Unchanged", message=f"{title} is the {aliases.CHAMPION} already")
     facts = describe(root, model, number, champion, although)
-    create_markdown_artifact(facts, key=f"promotion-{model}".lower().replace("_", "-"), description=f"what is known of {title}")
+    create_markdown_artifact(
+        facts, key=f"promotion-{model}".lower().replace("_", "-"), description=f"what is known of {title}"
+    )
     allowed(root, model, number, although)
     decision = Decision(who=approve, why=why, approved=True) if approve else ask(title, facts, wait_s)
     if not decision.approved:
         return Cancelled(message=f"{title} was refused by {decision.who}: {decision.why}")
-    compared = allowed(root, model, number, although)  # a day may have gone by: it may have been judged anew, or the champion be another
+    # a day may have gone by: it may have been judged anew, or the champion be another
+    compared = allowed(root, model, number, although)
     former = aliases.promote(root, model, number, decision.who, decision.why, str(flow_run.id), compared, although)
-    return Completed(message=f"{title} is the {aliases.CHAMPION}" + (f", in place of version {former}" if former else ""))
+    return Completed(
+        message=f"{title} is the {aliases.CHAMPION}" + (f", in place of version {former}" if former else "")
+    )
 
 
 def allowed(root: Path, model: str, number: int, although: str) -> str:
-    """How a version compares with the champion of now, "" where there is none. Raises promotion.Refused where it may not be promoted."""
+    """How a version compares with the champion of now, "" where there is none. Raises promotion.Refused where it may
+    not be promoted.
+    """
     version, champion = versions.version_of(root, model, number), versions.alias_of(root, model, aliases.CHAMPION)
     title = f"{version.name} version {number}"
     promotion.check_gates(title, version.tags)
@@ -99,7 +120,9 @@ def allowed(root: Path, model: str, number: int, although: str) -> str:
 
 
 def comparison(root: Path, model: str, number: int, champion: str | None) -> tuple[bool, str]:
-    """Whether a version is better than the champion, and a sentence; without a champion there is nothing to be better than."""
+    """Whether a version is better than the champion, and a sentence; without a champion there is nothing to be better
+    than.
+    """
     if champion is None or champion == str(number):
         return True, ""
     mine, other = versions.version_of(root, model, number), versions.version_of(root, model, int(champion))
@@ -107,7 +130,9 @@ def comparison(root: Path, model: str, number: int, champion: str | None) -> tup
 
 
 def describe(root: Path, model: str, number: int, champion: str | None, although: str = "") -> str:
-    """Markdown: verdict and comparison, the version's description, its newest scores beside the champion's, its tags."""
+    """Markdown: verdict and comparison, the version's description, its newest scores beside the champion's,
+    its tags.
+    """
     version = versions.version_of(root, model, number)
     scores, there = brief(versions.scores_of(root, version)), {}
     columns = [f"version {number}"]
@@ -115,7 +140,10 @@ def describe(root: Path, model: str, number: int, champion: str | None, although
         there = brief(versions.scores_of(root, versions.version_of(root, model, int(champion))))
         columns.append(f"{aliases.CHAMPION} (version {champion})")
     lines = [f"# {version.name} version {number}", "", *verdict(version.tags), ""]
-    lines += [comparison(root, model, number, champion)[1] or f"There is no {aliases.CHAMPION} yet to compare it with.", ""]
+    lines += [
+        comparison(root, model, number, champion)[1] or f"There is no {aliases.CHAMPION} yet to compare it with.",
+        "",
+    ]
     lines += [f"Promoted although: {although}", ""] if although else []
     lines += [version.description or "", ""]
     if scores or there:
@@ -124,7 +152,12 @@ def describe(root: Path, model: str, number: int, champion: str | None, although
         lines += [f"| {n} | {' | '.join(_number(side.get(n)) for side in sides)} |" for n in sorted(scores | there)]
     else:
         lines.append("No scores: this version has not been scored.")
-    lines += ["", "| tag | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in sorted(version.tags.items()))]
+    lines += [
+        "",
+        "| tag | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in sorted(version.tags.items())),
+    ]
     return "\n".join(lines)
 
 
@@ -133,18 +166,27 @@ def verdict(tags: promotion.Tags) -> list[str]:
     said = promotion.said(tags)
     lines, gates = [f"**Gates: {said}.**"], promotion.gates(tags)
     if said != promotion.NO_VERDICT and not required(gates):
-        lines.append("params.yaml requires nothing of it, so nothing has been proven: without --although it is not promoted.")
+        lines.append(
+            "params.yaml requires nothing of it, so nothing has been proven: without --although it is not promoted."
+        )
     broken = [g for g in gates if not g["held"]]
-    return [*lines, "", *(f"- {'required' if g['kind'] == 'require' else 'warning'}: {g['gate']}: {g['reason']}" for g in broken)]
+    return [
+        *lines,
+        "",
+        *(f"- {'required' if g['kind'] == 'require' else 'warning'}: {g['gate']}: {g['reason']}" for g in broken),
+    ]
 
 
 def brief(scores: dict[str, float]) -> dict[str, float]:
-    """Without the single sites' numbers: `<use>/<share>`, `<use>/<name>/<metric>`, `measure/<name>`, floors and intervals."""
+    """Without the single sites' numbers: `<use>/<share>`, `<use>/<name>/<metric>`, `measure/<name>`, floors and
+    intervals.
+    """
     ends = ("floor", "low", "high")
     return {
         name: value
         for name, value in scores.items()
-        if name.count("/") < 2 or (name.count("/") == 2 and (not name.startswith("measure/") or name.rpartition("/")[2] in ends))
+        if name.count("/") < 2
+        or (name.count("/") == 2 and (not name.startswith("measure/") or name.rpartition("/")[2] in ends))
     }
 
 
@@ -153,8 +195,13 @@ def _number(value: float | None) -> str:
 
 
 def ask(title: str, facts: str, wait_s: int) -> Decision:
-    """Pause this run until a person has resumed it with a decision. Raises PromotionError after `wait_s` seconds without one."""
-    how = f"{flow_run.ui_url or 'the run in the UI'}, or `python -m flows.promote answer {flow_run.id} --by NAME --why TEXT [--refuse]`"
+    """Pause this run until a person has resumed it with a decision. Raises PromotionError after `wait_s` seconds
+    without one.
+    """
+    how = (
+        f"{flow_run.ui_url or 'the run in the UI'}, or `python -m flows.promote answer {flow_run.id} --by NAME --why"
+        " TEXT [--refuse]`"
+    )
     get_run_logger().info("%s waits for approval: %s", title, how)
     print(f"{title} waits for approval: {how}", flush=True)
     form = Decision.with_initial_data(description=facts)
@@ -169,26 +216,38 @@ def answer(run: UUID, decision: Decision) -> str:
     try:
         resume_flow_run(run, run_input=decision.model_dump())
     except (NotPausedError, ObjectNotFound, FlowPauseTimeout) as error:
-        raise PromotionError(f"the flow run {run} waits for no answer: it is unknown, has been answered, or its time is over") from error
+        raise PromotionError(
+            f"the flow run {run} waits for no answer: it is unknown, has been answered, or its time is over"
+        ) from error
     return f"{'approved' if decision.approved else 'refused'} by {decision.who}"
 
 
 def _promote(words: list[str]) -> str:
-    parser = argparse.ArgumentParser(prog="python -m flows.promote", description=(promote.__doc__ or "").partition("\n")[0],
-                                     epilog="also: `rollback MODEL`, `answer RUN`, each with --help")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.promote",
+        description=(promote.__doc__ or "").partition("\n")[0],
+        epilog="also: `rollback MODEL`, `answer RUN`, each with --help",
+    )
     parser.add_argument("model", help="a key of models in params.yaml")
     parser.add_argument("--version", type=int, help="default: the newest")
     parser.add_argument("--approve", metavar="NAME", help="who answers for it: nobody is asked")
     parser.add_argument("--why", default="", help="with --approve: the reason")
     parser.add_argument(
-        "--although", default="", metavar="TEXT", help="why, where it is no better than the champion or nothing is required"
+        "--although",
+        default="",
+        metavar="TEXT",
+        help="why, where it is no better than the champion or nothing is required",
     )
-    parser.add_argument("--wait", type=int, default=DAY_S, metavar="SECONDS", help="for a person's approval; default: a day")
+    parser.add_argument(
+        "--wait", type=int, default=DAY_S, metavar="SECONDS", help="for a person's approval; default: a day"
+    )
     given = parser.parse_args(words)
     if given.approve and not given.why:
         parser.error("--approve needs --why")
     if not given.approve and not PREFECT_API_URL.value():
-        raise PromotionError("nobody could approve: there is no Prefect server; set PREFECT_API_URL, or give --approve NAME --why TEXT")
+        raise PromotionError(
+            "nobody could approve: there is no Prefect server; set PREFECT_API_URL, or give --approve NAME --why TEXT"
+        )
     state = promote(given.model, given.version, given.approve, given.why, given.wait, given.although, return_state=True)
     if state.is_failed() and (state.message or "").endswith(OVER):
         raise PromotionError(UNANSWERED.format(versions.registered_name(given.model), given.wait))
@@ -200,18 +259,27 @@ def _promote(words: list[str]) -> str:
 
 
 def _rollback(words: list[str]) -> str:
-    """Without Prefect, which may be what is broken, and without asking gates: what was in use is the way out of what should not be."""
-    parser = argparse.ArgumentParser(prog="python -m flows.promote rollback", description="Make the previous champion the champion again.")
+    """Without Prefect, which may be what is broken, and without asking gates: what was in use is the way out of what
+    should not be.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.promote rollback", description="Make the previous champion the champion again."
+    )
     parser.add_argument("model", help="a key of models in params.yaml")
     parser.add_argument("--by", default=getpass.getuser(), metavar="NAME", help="who decides; default: the user")
     parser.add_argument("--why", default="rolled back", help="the reason")
     given = parser.parse_args(words)
     left, back = aliases.rollback(Settings.read().root, given.model, given.by, given.why, "none, at the command line")
-    return f"{versions.registered_name(given.model)} version {back} is the {aliases.CHAMPION} again, in place of version {left}"
+    return (
+        f"{versions.registered_name(given.model)} version {back} is the {aliases.CHAMPION} again, in place of version"
+        f" {left}"
+    )
 
 
 def _answer(words: list[str]) -> str:
-    parser = argparse.ArgumentParser(prog="python -m flows.promote answer", description="Approve or refuse, for a run that waits for it.")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.promote answer", description="Approve or refuse, for a run that waits for it."
+    )
     parser.add_argument("run", type=UUID, help="the flow run's id")
     parser.add_argument("--by", required=True, metavar="NAME", help="who decides")
     parser.add_argument("--why", required=True, help="the reason")

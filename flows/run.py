@@ -23,7 +23,8 @@ class Run:
         self.tracker = Tracking(root, params)
         self.slots = Slots(AT_ONCE)
         self.stale: set[str] = set()
-        self.first: list[str] = []  # the stages that look at what lies outside of the graph: what else is stale is known after them
+        # the stages that look at what lies outside of the graph: what else is stale is known after them
+        self.first: list[str] = []
         self.ran: set[str] = set()
         self.outcomes: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -35,8 +36,14 @@ class Run:
         self.stale = stale
 
     def has_work(self, address: str) -> bool:
-        """Whether a stage is to be run: it looks outside, it is stale, or what it depends on was made anew in this run."""
-        return address in self.first or address in self.stale or bool((self.ran - set(self.first)).intersection(self.stages[address]))
+        """Whether a stage is to be run: it looks outside, it is stale,
+        or what it depends on was made anew in this run.
+        """
+        return (
+            address in self.first
+            or address in self.stale
+            or bool((self.ran - set(self.first)).intersection(self.stages[address]))
+        )
 
     def took(self, address: str, seconds: float) -> None:
         """Keep how long a stage took, for the next `fedsynth plan`."""
@@ -51,7 +58,9 @@ class Run:
 
 
 class Tracking:
-    """The MLflow run of this flow run, opened in the background: it takes seconds and nothing waits for it before the first round."""
+    """The MLflow run of this flow run, opened in the background: it takes seconds and nothing waits for it before the
+    first round.
+    """
 
     def __init__(self, root: Path, params: configuration.Params):
         self.root, self.params = root, params

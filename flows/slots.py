@@ -13,7 +13,9 @@ GATHER_S = 0.3  # stages that become ready together arrive within moments of eac
 
 
 class Slots:
-    """A semaphore with an order: of those that wait, the lowest `priority` goes first; equal ones in the order of arrival."""
+    """A semaphore with an order: of those that wait, the lowest `priority` goes first; equal ones in the order of
+    arrival.
+    """
 
     def __init__(self, n: int):
         self._free, self._waiting = n, []

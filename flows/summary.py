@@ -11,7 +11,8 @@ from flows import dvcx
 
 
 def up_to_date(root: Path, params: Params, settings: Settings) -> bool:
-    """Whether DVC has nothing to do and the registry has every model's weights. A few seconds, where a flow run takes fifteen.
+    """Whether DVC has nothing to do and the registry has every model's weights. A few seconds, where a flow run takes
+    fifteen.
 
     Raises ParamsError with all that is wrong in params.yaml, before anything is started.
     """
@@ -46,7 +47,11 @@ def summary(root: Path, params: Params) -> None:
     console.print(worth.text(worth.rows(root, list(params.models))))
     for model, verdict in json.loads((root / "reports" / "verdict.json").read_text()).items():
         failed = [g for g in verdict["gates"] if not g["held"] and g["kind"] == "require"]
-        print("\n".join([f"gates    {model}: {verdict['said']}", *(f"         {g['gate']}: {g['reason']}" for g in failed)]))
+        print(
+            "\n".join(
+                [f"gates    {model}: {verdict['said']}", *(f"         {g['gate']}: {g['reason']}" for g in failed)]
+            )
+        )
     print(f"report   {root / 'reports/report/index.html'}")
     print(f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {masked(tracking_uri(root))}")
     print("flows    .venv/bin/prefect server start")

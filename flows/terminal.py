@@ -1,4 +1,6 @@
-"""What a person at the terminal sees of a run: the stages, the round, the losses, the time left. Plain lines where there is no terminal."""
+"""What a person at the terminal sees of a run: the stages, the round, the losses, the time left. Plain lines where
+there is no terminal.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,14 @@ class Terminal:
     def __init__(self, total: int, console: Console | None = None):
         self.console = console or Console(highlight=False)
         self.progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description:<19}"), BarColumn(24), TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
-            console=self.console, transient=True,
-        )  # fmt: skip
+            SpinnerColumn(),
+            TextColumn("{task.description:<19}"),
+            BarColumn(24),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+        )
         self.total, self.done = total, 0
         self._tasks: dict[str, TaskID] = {}
         self._started: dict[str, float] = {}
@@ -69,7 +76,11 @@ class Terminal:
                 self.progress.remove_task(task)
         mark, style = MARKS[outcome]
         line = Text.assemble(
-            (f"  {mark} ", style), f"{stage:<19}", (f"{outcome:<10}", style), f"{seconds:6.1f} s", f"   {self.done}/{self.total}"
+            (f"  {mark} ", style),
+            f"{stage:<19}",
+            (f"{outcome:<10}", style),
+            f"{seconds:6.1f} s",
+            f"   {self.done}/{self.total}",
         )
         self.console.print(line)
         if note:

@@ -1,4 +1,6 @@
-"""Encrypted updates, what both sides know of them, and where their keys are: in the startup kits, which FLARE's HEBuilder has filled; in simulation in a folder beside."""
+"""Encrypted updates, what both sides know of them, and where their keys are: in the startup kits, which FLARE's
+HEBuilder has filled; in simulation in a folder beside.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,15 @@ def read(name: str) -> bytes:
     simulated = Path(os.environ.get("FEDSYNTH_STATE", "")) / FOLDER / name
     if found in (LoadResult.NO_SUCH_CONTENT, LoadResult.NOT_MANAGED) and simulated.is_file():
         return simulated.read_bytes()
-    raise he.EncryptionError(f"the startup kit has no {name} that holds ({found.value}): provision with HEBuilder, see docs/privacy.md")
+    raise he.EncryptionError(
+        f"the startup kit has no {name} that holds ({found.value}): provision with HEBuilder, see docs/privacy.md"
+    )
 
 
 def simulate(state: Path) -> None:
-    """Keys for the simulator, which provisions nothing. Sites and server are one machine: they keep nothing secret from it."""
+    """Keys for the simulator, which provisions nothing. Sites and server are one machine: they keep nothing secret from
+    it.
+    """
     folder = state / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name, context in zip((SECRET, PUBLIC), he.make(), strict=True):

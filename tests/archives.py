@@ -13,7 +13,9 @@ COUNTS = {"train": 12, "val": 3, "test": 6}
 def make_npz(
     path: Path, item: tuple[int, ...] = (20, 24), masks: bool = False, seed: int = 0, **changes: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Random images of the shape `item`, labels 0, 1, 2 in turn, an empty mask for label 0. `changes` are arrays instead. Returns all."""
+    """Random images of the shape `item`, labels 0, 1, 2 in turn, an empty mask for label 0. `changes` are arrays
+    instead. Returns all.
+    """
     rng, arrays = np.random.default_rng(seed), {}
     for split, n in COUNTS.items():
         labels = np.arange(n, dtype=np.uint8)[:, None] % 3

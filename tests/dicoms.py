@@ -1,4 +1,6 @@
-"""DICOM series of a patient who does not exist, written anew by each test; what names the patient is there to be looked for."""
+"""DICOM series of a patient who does not exist, written anew by each test; what names the patient is there to be looked
+for.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,19 @@ import pandas as pd
 from tests.layouts import LABELS
 
 SECRET = {  # must not be in a record or message
-    "PatientName": "DOE^JANE", "PatientID": "MRN-12345", "PatientBirthDate": "19700131", "InstitutionName": "St. Elsewhere",
-    "AccessionNumber": "ACC-777", "StudyDate": "20200229", "PatientSex": "F",
-    "StudyTime": "101010", "ReferringPhysicianName": "HOUSE", "StudyID": "ST-9", "PositionReferenceIndicator": "", "SeriesNumber": 3,
-}  # fmt: skip
+    "PatientName": "DOE^JANE",
+    "PatientID": "MRN-12345",
+    "PatientBirthDate": "19700131",
+    "InstitutionName": "St. Elsewhere",
+    "AccessionNumber": "ACC-777",
+    "StudyDate": "20200229",
+    "PatientSex": "F",
+    "StudyTime": "101010",
+    "ReferringPhysicianName": "HOUSE",
+    "StudyID": "ST-9",
+    "PositionReferenceIndicator": "",
+    "SeriesNumber": 3,
+}
 HEAD = (1, 0, 0, 0, 1, 0)  # rows to the left, columns to the back: axial
 
 
@@ -29,9 +40,17 @@ def voxels(seed: int, size: tuple[int, ...] = (6, 20, 24)) -> np.ndarray:
 
 
 def make_series(
-    folder: Path, array: np.ndarray, series: str = "s", study: str = "v", step: float = 3.0, flip: bool = True, **tags: Any
+    folder: Path,
+    array: np.ndarray,
+    series: str = "s",
+    study: str = "v",
+    step: float = 3.0,
+    flip: bool = True,
+    **tags: Any,
 ) -> list[Path]:
-    """A file for each slice (D, H, W), bottom first in space, in another order by name; rows 2 mm, columns 1 mm apart."""
+    """A file for each slice (D, H, W), bottom first in space, in another order by name; rows 2 mm,
+    columns 1 mm apart.
+    """
     from pydicom.dataset import Dataset, FileMetaDataset
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +61,11 @@ def make_series(
         file.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
         file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
         file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = uid(f"{series} {number}")
-        file.SeriesInstanceUID, file.StudyInstanceUID, file.FrameOfReferenceUID = uid(series), uid(study), uid(f"frame {study}")
+        file.SeriesInstanceUID, file.StudyInstanceUID, file.FrameOfReferenceUID = (
+            uid(series),
+            uid(study),
+            uid(f"frame {study}"),
+        )
         file.Modality, file.ImageType, file.SamplesPerPixel, file.PhotometricInterpretation = (
             "MR",
             ["ORIGINAL", "PRIMARY"],
@@ -70,14 +93,25 @@ def draw(paths: list[Path], masks: dict[str, np.ndarray], to: Path) -> Path:
     from pydicom.sr.codedict import codes
 
     segments = [
-        hd.seg.SegmentDescription(i, name, codes.cid7150.Tissue, codes.cid7150.Tissue, hd.seg.SegmentAlgorithmTypeValues.MANUAL)
+        hd.seg.SegmentDescription(
+            i, name, codes.cid7150.Tissue, codes.cid7150.Tissue, hd.seg.SegmentAlgorithmTypeValues.MANUAL
+        )
         for i, name in enumerate(masks, 1)
-    ]  # fmt: skip
+    ]
     found = hd.seg.Segmentation(
-        [pydicom.dcmread(p) for p in paths], np.stack(list(masks.values()), -1).astype(np.uint8), "BINARY", segments,
-        series_instance_uid=uid(str(to)), series_number=9, sop_instance_uid=uid(f"{to} 1"), instance_number=1, manufacturer="x",
-        manufacturer_model_name="y", software_versions="1", device_serial_number="z",
-    )  # fmt: skip
+        [pydicom.dcmread(p) for p in paths],
+        np.stack(list(masks.values()), -1).astype(np.uint8),
+        "BINARY",
+        segments,
+        series_instance_uid=uid(str(to)),
+        series_number=9,
+        sop_instance_uid=uid(f"{to} 1"),
+        instance_number=1,
+        manufacturer="x",
+        manufacturer_model_name="y",
+        software_versions="1",
+        device_serial_number="z",
+    )
     found.save_as(to)
     return to
 

@@ -1,4 +1,6 @@
-"""Facts made by hand, as fedsynth/worth/facts.py gives them, so that a test of the report needs no job: three models, three sites."""
+"""Facts made by hand, as fedsynth/worth/facts.py gives them, so that a test of the report needs no job: three models,
+three sites.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,15 @@ SITES = ("north", "east", "south")
 USES = ("classification", "segmentation")
 
 
-def number(value: float | None, floor: float | None = None, better: str = "lower", title: str = "", why: str = "", width: float = 0.1,
-           sites: tuple[str, ...] = SITES) -> dict[str, Any]:  # fmt: skip
+def number(
+    value: float | None,
+    floor: float | None = None,
+    better: str = "lower",
+    title: str = "",
+    why: str = "",
+    width: float = 0.1,
+    sites: tuple[str, ...] = SITES,
+) -> dict[str, Any]:
     """One measure with an interval of `width` times the value around it, the same at every site."""
     known = value is not None
     own = {"value": value, "floor": floor, "n": {"real": 48, "train": 70, "synthetic": 70}}
@@ -18,9 +27,13 @@ def number(value: float | None, floor: float | None = None, better: str = "lower
     return own | about | {"sites": {site: dict(own) for site in sites}}
 
 
-def measures(auc: float = 0.53, fid: float | None = 2.31, copies: float = 0, sites: tuple[str, ...] = SITES) -> dict[str, Any]:
+def measures(
+    auc: float = 0.53, fid: float | None = 2.31, copies: float = 0, sites: tuple[str, ...] = SITES
+) -> dict[str, Any]:
     made = {
-        "fid": number(fid, 0.94, title="FID", why="" if fid is not None else "east has fewer images than features", sites=sites),
+        "fid": number(
+            fid, 0.94, title="FID", why="" if fid is not None else "east has fewer images than features", sites=sites
+        ),
         "kid": number(0.0021, 0.0004, title="KID", sites=sites),
         "precision": number(0.83, 0.91, "higher", "precision", sites=sites),
         "recall": number(0.61, 0.9, "higher", "recall", sites=sites),
@@ -37,8 +50,17 @@ def measures(auc: float = 0.53, fid: float | None = 2.31, copies: float = 0, sit
     return made
 
 
-def gate(text: str, value: float | None, limit: float | None, held: bool, kind: str = "require", reason: str = "") -> dict[str, Any]:
-    return {"gate": text, "kind": kind, "value": value, "limit": limit, "held": held, "reason": reason or f"{value} beside {limit}"}
+def gate(
+    text: str, value: float | None, limit: float | None, held: bool, kind: str = "require", reason: str = ""
+) -> dict[str, Any]:
+    return {
+        "gate": text,
+        "kind": kind,
+        "value": value,
+        "limit": limit,
+        "held": held,
+        "reason": reason or f"{value} beside {limit}",
+    }
 
 
 def verdict(*gates: dict[str, Any]) -> dict[str, Any]:
@@ -65,21 +87,42 @@ def bad_gates() -> list[dict[str, Any]]:
 
 
 def summary(retained: float, sites: tuple[str, ...] = SITES) -> dict[str, Any]:
-    of = {"synthetic": 0.9 * retained, "augmented": 0.8, "retained": retained, "gap_closed": 0.75, "gap_closed_poorest": 0.6}
+    of = {
+        "synthetic": 0.9 * retained,
+        "augmented": 0.8,
+        "retained": retained,
+        "gap_closed": 0.75,
+        "gap_closed_poorest": 0.6,
+    }
     ends = {"retained": [retained - 0.05, retained + 0.05], "gap_closed": [0.5, 0.9], "gap_closed_poorest": [0.1, 1.1]}
-    by_site = {"retained_by_site": {s: retained - 0.1 * i for i, s in enumerate(sites)}, "gap_closed_by_site": dict.fromkeys(sites, 0.7)}
+    by_site = {
+        "retained_by_site": {s: retained - 0.1 * i for i, s in enumerate(sites)},
+        "gap_closed_by_site": dict.fromkeys(sites, 0.7),
+    }
     return of | by_site | {"poorest_site": sites[-1], "headline": "dice", "why": {}, "intervals": ends}
 
 
-def facts_of(model: str, retained: float = 0.93, gates: list[dict[str, Any]] | None = None, epsilon: dict[str, Any] | None = None,
-             sites: tuple[str, ...] = SITES, **how: Any) -> dict[str, Any]:  # fmt: skip
+def facts_of(
+    model: str,
+    retained: float = 0.93,
+    gates: list[dict[str, Any]] | None = None,
+    epsilon: dict[str, Any] | None = None,
+    sites: tuple[str, ...] = SITES,
+    **how: Any,
+) -> dict[str, Any]:
     heads = {"classification": "balanced_accuracy", "segmentation": "dice"}
     values = {s: 0.9 - 0.12 * i for i, s in enumerate(sites)}
     scores = {use: {heads[use]: {"mean": 0.8, "sites": values, "worst_site": sites[-1]}} for use in USES}
     scores["classification"]["ece"] = {"mean": 0.061, "sites": dict.fromkeys(sites, 0.06), "worst_site": sites[0]}
     return {
-        "model": model, "uses": {use: summary(retained, sites) | {"headline": heads[use]} for use in USES},
-        "scores": scores, "by_class": {},
-        "measures": measures(sites=sites, **how), "extractor": "penultimate layer of the federated classification network (16 features)",
-        "epsilon": epsilon, "numbers": {}, "floors": {}, "verdict": verdict(*(good_gates() if gates is None else gates)),
-    }  # fmt: skip
+        "model": model,
+        "uses": {use: summary(retained, sites) | {"headline": heads[use]} for use in USES},
+        "scores": scores,
+        "by_class": {},
+        "measures": measures(sites=sites, **how),
+        "extractor": "penultimate layer of the federated classification network (16 features)",
+        "epsilon": epsilon,
+        "numbers": {},
+        "floors": {},
+        "verdict": verdict(*(good_gates() if gates is None else gates)),
+    }

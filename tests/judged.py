@@ -24,13 +24,28 @@ def rows(name: str, model: str = "", at: dict[str, float] | None = None) -> list
             if at is not None:
                 values[next(iter(values))] = at[site]
             on = {"local": site, "augmented": site, "pooled": "all"}.get(name, model)
-            found.append({"use": use, "name": name, "trained_on": on, "model": model, "site": site, "seed": 1, "metrics": values,
-                          "n": dict.fromkeys(values, 20)})  # fmt: skip
+            found.append(
+                {
+                    "use": use,
+                    "name": name,
+                    "trained_on": on,
+                    "model": model,
+                    "site": site,
+                    "seed": 1,
+                    "metrics": values,
+                    "n": dict.fromkeys(values, 20),
+                }
+            )
     return found
 
 
-def measure(value: float | None, floor: float | None, sites: dict[str, tuple[float | None, float | None]], better: str = "lower",
-            **more: Any) -> dict[str, Any]:  # fmt: skip
+def measure(
+    value: float | None,
+    floor: float | None,
+    sites: dict[str, tuple[float | None, float | None]],
+    better: str = "lower",
+    **more: Any,
+) -> dict[str, Any]:
     by_site = {s: {"value": v, "floor": f, "low": None, "high": None, "n": {"real": 20}} for s, (v, f) in sites.items()}
     known = {"value": value, "floor": floor, "low": None, "high": None, "n": {"real": 40, "synthetic": 31}, "why": ""}
     return known | {"measure": "m", "better": better, "title": "Title", "text": "What it is.", "sites": by_site} | more
@@ -41,14 +56,22 @@ MEASURES = {
     "coverage": measure(0.8, 0.95, {"north": (0.9, 0.95), "south": (0.7, 0.95)}, "higher", title="coverage"),
     "ms_ssim": measure(0.3, 0.3, {"north": (0.1, 0.3), "south": (0.4, 0.3)}, "floor", title="MS-SSIM"),
     "copies_pixel": measure(0, 0, {"north": (0, 0), "south": (0, 0)}, title="copies, by pixels"),
-    "membership_loss_auc": measure(None, None, {}, title="membership by loss, AUC", why="the family has no loss for one image"),
+    "membership_loss_auc": measure(
+        None, None, {}, title="membership by loss, AUC", why="the family has no loss for one image"
+    ),
 }
 
 
 def judged(root: Path, model: str = "vae", augmented: float = 0.8, **changes: Any) -> None:
     """Write reports/reference.json and reports/score/<model>.json; `changes` are keys of the latter."""
-    score = {"rows": rows("synthetic", model) + rows("augmented", model, dict.fromkeys(SITES, augmented)), "left_out": {}, "seconds": {},
-             "spread": [], "extractor": "penultimate layer", "measures": MEASURES} | changes  # fmt: skip
+    score = {
+        "rows": rows("synthetic", model) + rows("augmented", model, dict.fromkeys(SITES, augmented)),
+        "left_out": {},
+        "seconds": {},
+        "spread": [],
+        "extractor": "penultimate layer",
+        "measures": MEASURES,
+    } | changes
     (root / "reports" / "score").mkdir(parents=True, exist_ok=True)
     real = rows("local", at={"north": 0.7, "south": 0.5}) + rows("pooled", at={"north": 0.9, "south": 0.9})
     (root / "reports" / "reference.json").write_text(json.dumps({"rows": real}))

@@ -1,4 +1,6 @@
-"""A federation's certificates, startup kits and server, made by hand: no NVFLARE has to be started to try what becomes of a bad one."""
+"""A federation's certificates, startup kits and server, made by hand: no NVFLARE has to be started to try what becomes
+of a bad one.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Authority:
         now, subject = datetime.now(UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         issuer = subject if ca else self.certificate.subject
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(public)
-        builder = builder.serial_number(x509.random_serial_number()).add_extension(x509.BasicConstraints(ca, None), critical=True)
+        builder = builder.serial_number(x509.random_serial_number()).add_extension(
+            x509.BasicConstraints(ca, None), critical=True
+        )
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         builder = builder.not_valid_before(now + timedelta(days=start)).not_valid_after(now + timedelta(days=end))
         return builder.sign(self.key, hashes.SHA256())
@@ -46,16 +50,22 @@ def pem(certificate: x509.Certificate) -> bytes:
 
 
 def pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
-def make_kit(folder: Path, authority: Authority, port: int = 1, name: str = "north", identity: str = "centre", **dates: float) -> Path:
+def make_kit(
+    folder: Path, authority: Authority, port: int = 1, name: str = "north", identity: str = "centre", **dates: float
+) -> Path:
     """A startup kit as `nvflare provision` 2.9 lays it out, with the example's site policy."""
     (folder / "startup").mkdir(parents=True)
     (folder / "local").mkdir()
     folder.chmod(0o700)
     certificate, key = authority.issue(name, **dates)
-    servers = [{"name": "consortium", "service": {"target": f"127.0.0.1:{port}", "scheme": "http"}, "identity": identity}]
+    servers = [
+        {"name": "consortium", "service": {"target": f"127.0.0.1:{port}", "scheme": "http"}, "identity": identity}
+    ]
     (folder / "startup/fed_client.json").write_text(json.dumps(LOCAL | {"servers": servers}))
     (folder / "startup/client.crt").write_bytes(certificate)
     (folder / "startup/client.key").write_bytes(key)
@@ -65,17 +75,27 @@ def make_kit(folder: Path, authority: Authority, port: int = 1, name: str = "nor
     return folder
 
 
-def make_admin_kit(folder: Path, authority: Authority, port: int = 1, name: str = "lead@centre.org", **dates: float) -> Path:
+def make_admin_kit(
+    folder: Path, authority: Authority, port: int = 1, name: str = "lead@centre.org", **dates: float
+) -> Path:
     """As `make_kit`, of who submits the jobs."""
     make_kit(folder, authority, port, name, **dates)
     (folder / "startup/fed_client.json").unlink()
-    admin = {"username": name, "server_identity": "centre", "host": "127.0.0.1", "port": port, "connection_security": "mtls"}
+    admin = {
+        "username": name,
+        "server_identity": "centre",
+        "host": "127.0.0.1",
+        "port": port,
+        "connection_security": "mtls",
+    }
     (folder / "startup/fed_admin.json").write_text(json.dumps({"admin": admin}))
     return folder
 
 
 @contextmanager
-def listening(folder: Path, authority: Authority, trusts: Authority | None = None, name: str = "centre") -> Iterator[int]:
+def listening(
+    folder: Path, authority: Authority, trusts: Authority | None = None, name: str = "centre"
+) -> Iterator[int]:
     """A server that asks for a client's certificate, as FLARE's does, and then says nothing. Gives its port."""
     folder.mkdir(parents=True)
     certificate, key = authority.issue(name)

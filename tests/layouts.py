@@ -35,10 +35,19 @@ def save(path: Path, array: np.ndarray, spacing: tuple[float, float, float] = (1
     return path
 
 
-def make_decathlon(folder: Path, cases: int = 9, channels: tuple[str, ...] = ("t1",), size: tuple[int, int, int] = (20, 24, 1),
-                   nnunet: bool = False, table: bool = False, values: tuple[tuple[int, ...], ...] = ((), (1,), (1, 2)),
-                   **about: Any) -> Path:  # fmt: skip
-    """Cases with labels of `values` in turn, channels on a fourth axis or, `nnunet`, in files of their own; `about`: dataset.json's."""
+def make_decathlon(
+    folder: Path,
+    cases: int = 9,
+    channels: tuple[str, ...] = ("t1",),
+    size: tuple[int, int, int] = (20, 24, 1),
+    nnunet: bool = False,
+    table: bool = False,
+    values: tuple[tuple[int, ...], ...] = ((), (1,), (1, 2)),
+    **about: Any,
+) -> Path:
+    """Cases with labels of `values` in turn, channels on a fourth axis or, `nnunet`, in files of their own; `about`:
+    dataset.json's.
+    """
     names = [f"case_{i:03d}" for i in range(cases)]
     for i, name in enumerate(names):
         planes = np.stack([volume(10 * i + c, size) for c in range(len(channels))], -1)
@@ -49,13 +58,19 @@ def make_decathlon(folder: Path, cases: int = 9, channels: tuple[str, ...] = ("t
         save(folder / "labelsTr" / f"{name}.nii.gz", marked(values[i % len(values)], size))
     named = {str(i): name for i, name in enumerate(channels)}
     if nnunet:
-        said: dict[str, Any] = {"channel_names": named, "labels": {"background": 0, "core": 1, "halo": 2}, "file_ending": ".nii.gz"}
+        said: dict[str, Any] = {
+            "channel_names": named,
+            "labels": {"background": 0, "core": 1, "halo": 2},
+            "file_ending": ".nii.gz",
+        }
     else:
         training = [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in names]
         said = {"modality": named, "labels": {"0": "background", "1": "core", "2": "halo"}, "training": training}
     (folder / "dataset.json").write_text(json.dumps(said | {"numTraining": cases} | about))
     if table:
-        pd.DataFrame({"subject": names, "label": [LABELS[i % 3] for i in range(cases)]}).to_csv(folder / "cases.csv", index=False)
+        pd.DataFrame({"subject": names, "label": [LABELS[i % 3] for i in range(cases)]}).to_csv(
+            folder / "cases.csv", index=False
+        )
     return folder
 
 
@@ -69,19 +84,26 @@ def make_bids(folder: Path, subjects: int = 9, sessions: tuple[str, ...] = (), s
                 save(folder / place / "anat" / f"{stem}_{suffix}.nii.gz", volume(100 * i + 10 * j + c, size))
             mask = marked((1, 2) if i % 3 else (), size)
             save(folder / "derivatives" / "manual" / place / "anat" / f"{stem}_{ending}.nii.gz", mask)
-    people = {"participant_id": [f"sub-{i:02d}" for i in range(subjects)], "group": [LABELS[i % 3] for i in range(subjects)]}
+    people = {
+        "participant_id": [f"sub-{i:02d}" for i in range(subjects)],
+        "group": [LABELS[i % 3] for i in range(subjects)],
+    }
     people["site"] = ["ne"[i % 2] for i in range(subjects)]
     pd.DataFrame(people).to_csv(folder / "participants.tsv", sep="\t", index=False)
     return folder
 
 
 def make_isic(folder: Path, pictures: int = 9, size: tuple[int, int] = (20, 24), **columns: Any) -> pd.DataFrame:
-    """JPEGs and masks, a diagnosis of each in turn; `columns` are others of the table instead or besides, None for one that is not."""
+    """JPEGs and masks, a diagnosis of each in turn; `columns` are others of the table instead or besides, None for one
+    that is not.
+    """
     rng, names = np.random.default_rng(0), [f"ISIC_{i:07d}" for i in range(pictures)]
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     (folder / "truth").mkdir(exist_ok=True)
     for i, name in enumerate(names):
-        Pillow.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(folder / "pictures" / f"{name}.jpg", quality=95)
+        Pillow.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(
+            folder / "pictures" / f"{name}.jpg", quality=95
+        )
         mask = np.zeros(size, np.uint8)
         mask[4:12, 6:15] = 255 if i % 3 else 0
         Pillow.fromarray(mask).save(folder / "truth" / f"{name}_segmentation.png")

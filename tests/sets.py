@@ -12,7 +12,10 @@ from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Image, Params
 
 TINY: dict[str, Any] = {
-    "source": {"class_path": "fedsynth.sources.phantom.Phantom", "args": {"sites": {"north": {"images": 24}, "east": {"images": 24}}}},
+    "source": {
+        "class_path": "fedsynth.sources.phantom.Phantom",
+        "args": {"sites": {"north": {"images": 24}, "east": {"images": 24}}},
+    },
     "image": {
         "size": [16, 16],
         "channels": {"t1": "image", "t2": "image", "lesion": "mask"},
@@ -26,11 +29,13 @@ TINY: dict[str, Any] = {
     "sample": {"images": 12},
     "score": {"uses": {"classification": {"class_path": "fedsynth.uses.classification.Classification"}}},
 }
-TURNS = ("train", "test", "val", "train", "train")  # in which a class's subjects come, so that few images already fill every split
+# in which a class's subjects come, so that few images already fill every split
+TURNS = ("train", "test", "val", "train", "train")
 
 
 def tiny_params(**overrides: Any) -> Params:
-    """Small params; an override that is a dict changes the keys that it names, `tiny_params(image={"size": [8, 8, 8]})`.
+    """Small params; an override that is a dict changes the keys that it names, `tiny_params(image={"size": [8, 8,
+    8]})`.
 
     `channels`, `models` and `min_images` are given whole: their keys are names, and a test may want fewer.
     """
@@ -39,15 +44,21 @@ def tiny_params(**overrides: Any) -> Params:
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     whole = ("channels", "models", "min_images", "args", "uses", "exporters")
-    deep = {k: _merge(base[k], v) for k, v in changes.items() if isinstance(v, dict) and isinstance(base.get(k), dict) and k not in whole}
+    deep = {
+        k: _merge(base[k], v)
+        for k, v in changes.items()
+        if isinstance(v, dict) and isinstance(base.get(k), dict) and k not in whole
+    }
     return base | changes | deep
 
 
 def make_set(folder: Path, params: Params, site: str = "north", n: int = 60, seed: int = 0, **changes: Any) -> ImageSet:
-    """Write n random but valid images with lesions, classes in turn, two images of each subject, and return the set as read back.
+    """Write n random but valid images with lesions, classes in turn, two images of each subject, and return the set as
+    read back.
 
-    2-D or 3-D by `params.image.size`; every class is in every split from 6 images of a class on. The place of the lesion is random,
-    its brightness tells the class. `changes` are columns: `label="none"` for every row, or a list with a value for each.
+    2-D or 3-D by `params.image.size`; every class is in every split from 6 images of a class on. The place of the
+    lesion is random, its brightness tells the class. `changes` are columns: `label="none"` for every row, or a list
+    with a value for each.
     """
     image, rng = params.image, np.random.default_rng([seed, *site.encode()])
     names = _subjects(params, n)
@@ -96,7 +107,9 @@ def _subjects(params: Params, n: int) -> list[tuple[str, str]]:
 
 
 def _draw(image: Image, label: int, rng: np.random.Generator) -> np.ndarray:
-    """(C, *S): a bright body on black with noise; a ball in it where the label has a lesion, the brighter the later the label."""
+    """(C, *S): a bright body on black with noise; a ball in it where the label has a lesion, the brighter the later the
+    label.
+    """
     places = np.stack(np.meshgrid(*[np.linspace(-1, 1, s) for s in image.size], indexing="ij"))
     radius = np.sqrt(((places / rng.uniform(0.75, 0.95, (len(image.size),) + (1,) * len(image.size))) ** 2).sum(0))
     centre = rng.uniform(-0.35, 0.35, len(image.size)).reshape(-1, *[1] * len(image.size))

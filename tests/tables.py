@@ -11,8 +11,12 @@ from PIL import Image as Pillow
 COLUMNS = ["image", "mask", "label", "site", "subject", "modality"]
 
 
-def make_table(folder: Path, subjects: int = 24, images: int = 2, size: tuple[int, int] = (20, 24), seed: int = 0) -> pd.DataFrame:
-    """`images` PNG of each subject, labels a, b, c in turn, sites p and q; class a has no mask. Returns the table as written."""
+def make_table(
+    folder: Path, subjects: int = 24, images: int = 2, size: tuple[int, int] = (20, 24), seed: int = 0
+) -> pd.DataFrame:
+    """`images` PNG of each subject, labels a, b, c in turn, sites p and q; class a has no mask. Returns the table as
+    written.
+    """
     rng, rows = np.random.default_rng(seed), []
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
@@ -26,7 +30,16 @@ def make_table(folder: Path, subjects: int = 24, images: int = 2, size: tuple[in
             Pillow.fromarray(pixels).save(folder / "images" / name)
             Pillow.fromarray(mask).save(folder / "masks" / name)
             label = "abc"[subject % 3]
-            rows.append([f"images/{name}", "" if label == "a" else f"masks/{name}", label, "pq"[subject % 2], f"patient {subject}", "US"])
+            rows.append(
+                [
+                    f"images/{name}",
+                    "" if label == "a" else f"masks/{name}",
+                    label,
+                    "pq"[subject % 2],
+                    f"patient {subject}",
+                    "US",
+                ]
+            )
     table = pd.DataFrame(rows, columns=COLUMNS)
     write_table(folder, table)
     return table

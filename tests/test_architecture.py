@@ -28,7 +28,8 @@ ONLY_IN = {
     "nvflare_jobs": {"nvflare_jobs/", "flows/"},
 }
 
-# The floors of the house, the ground first. A room imports rooms of lower floors alone; two of one floor know nothing of each other.
+# The floors of the house, the ground first. A room imports rooms of lower floors alone; two of one floor know nothing
+# of each other.
 FLOORS = [
     ["fedsynth", "fedsynth.errors"],
     ["fedsynth.settings", "fedsynth.processes", "fedsynth.params"],
@@ -52,7 +53,13 @@ FLOORS = [
     ["nvflare_jobs.federation"],
     ["nvflare_jobs.centre"],
     ["nvflare_jobs.exchange"],
-    ["nvflare_jobs.source", "nvflare_jobs.validate", "nvflare_jobs.reference", "nvflare_jobs.train", "nvflare_jobs.score"],
+    [
+        "nvflare_jobs.source",
+        "nvflare_jobs.validate",
+        "nvflare_jobs.reference",
+        "nvflare_jobs.train",
+        "nvflare_jobs.score",
+    ],
     ["flows"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -67,13 +74,17 @@ def name_of(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """Modules that a file imports anywhere, in a function and for type checkers, too: "x.y" of `from x import y` where that is a module."""
+    """Modules that a file imports anywhere, in a function and for type checkers, too: "x.y" of `from x import y` where
+    that is a module.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {f"{node.module}.{a.name}" if _is_module(f"{node.module}.{a.name}") else node.module for a in node.names}
+            found |= {
+                f"{node.module}.{a.name}" if _is_module(f"{node.module}.{a.name}") else node.module for a in node.names
+            }
     return found
 
 
@@ -94,7 +105,9 @@ def test_a_file_imports_only_what_its_layer_may(path):
     packages = {module.split(".")[0] for module in imported(path)}
     for package, allowed in ONLY_IN.items():
         if package in packages:
-            assert any(name.startswith(a) for a in allowed), f"{name} imports {package}, which only {sorted(allowed)} may"
+            assert any(name.startswith(a) for a in allowed), (
+                f"{name} imports {package}, which only {sorted(allowed)} may"
+            )
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
@@ -102,7 +115,9 @@ def test_imports_run_downwards_only(path):
     room = room_of(name_of(path))
     for module in imported(path):
         if module.split(".")[0] in OURS and (other := room_of(module)) != room:
-            assert FLOOR[other] < FLOOR[room], f"{name_of(path)} imports {module}, which stands on a higher floor or beside it"
+            assert FLOOR[other] < FLOOR[room], (
+                f"{name_of(path)} imports {module}, which stands on a higher floor or beside it"
+            )
 
 
 def test_no_modules_import_each_other_in_a_circle():
@@ -114,14 +129,23 @@ def test_no_modules_import_each_other_in_a_circle():
 
 
 def test_what_stands_at_the_top_of_the_package_is_what_everyone_needs():
-    assert {p.name for p in (ROOT / "fedsynth").glob("*.*")} == {"__init__.py", "__main__.py", "errors.py", "processes.py", "settings.py"}
+    assert {p.name for p in (ROOT / "fedsynth").glob("*.*")} == {
+        "__init__.py",
+        "__main__.py",
+        "errors.py",
+        "processes.py",
+        "settings.py",
+    }
     assert {p.name for p in (ROOT / "nvflare_jobs").glob("*.*")} == {"__init__.py", "keys.py"}
 
 
 def test_the_command_line_imports_nothing_heavy_and_helps_within_a_second():
     heavy = ("torch", "monai", "pandas", "mlflow", "great_expectations", "nvflare")
     script = f"import sys, fedsynth.__main__; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+        == "[]"
+    )
     best = float("inf")
     for _ in range(3):  # the best of three, in processor time: the machine may be busy, the command must not be
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

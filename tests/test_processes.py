@@ -14,12 +14,17 @@ NAME = "FEDSYNTH_TEST_MARK"
 
 
 def start(script: str, mark: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", script], env=os.environ | {NAME: mark}, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", script], env=os.environ | {NAME: mark}, stdout=subprocess.PIPE, text=True
+    )
 
 
 def test_a_process_and_what_it_started_are_ended_and_its_parent_learns_of_it():
     mark = uuid.uuid4().hex
-    nested = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); print('up', flush=True)"
+    nested = (
+        "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); print('up',"
+        " flush=True)"
+    )
     process = start(f"{nested}; import time; time.sleep(60)", mark)
     assert process.stdout.readline() == "up\n"
     assert len(processes.marked(NAME, mark)) == 2

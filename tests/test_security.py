@@ -1,4 +1,6 @@
-"""What comes from outside runs no code and leaves no folder, and what is secret is in no log, parameter, tag, model or job."""
+"""What comes from outside runs no code and leaves no folder, and what is secret is in no log, parameter, tag, model or
+job.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,14 @@ from tests.trained import trained
 
 SECRET = "SECRET4711"
 URI = f"postgresql://user:{SECRET}@127.0.0.1:1/mlflow"
-SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "PREFECT_API_KEY", "AWS_SECRET_ACCESS_KEY", "FEDSYNTH_KIT", "ANY_VARIABLE")
+SECRETS = (
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_PASSWORD",
+    "PREFECT_API_KEY",
+    "AWS_SECRET_ACCESS_KEY",
+    "FEDSYNTH_KIT",
+    "ANY_VARIABLE",
+)
 
 LOAD = """
 import pickle, sys
@@ -36,7 +45,8 @@ from fedsynth.registry.serving import Generator  # what torch and MONAI do at im
 def forbidden(*given, **more):
     raise AssertionError("pickled code was to be run")
 
-pickle.load = pickle.loads = pickle.Unpickler = pickle._Unpickler = cloudpickle.load = cloudpickle.loads = torch.load = forbidden
+pickle.load = pickle.loads = pickle.Unpickler = pickle._Unpickler = forbidden
+cloudpickle.load = cloudpickle.loads = torch.load = forbidden
 model = mlflow.pyfunc.load_model(sys.argv[1])
 print(model.predict(pd.DataFrame({"label": ["none"]})).shape)
 """
@@ -54,7 +64,9 @@ class Evil:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    """A project with a registered model, made with secrets in the environment, in git's remote and in an address of params.yaml."""
+    """A project with a registered model, made with secrets in the environment, in git's remote and in an address of
+    params.yaml.
+    """
     root = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
@@ -62,9 +74,16 @@ def registry(tmp_path_factory):
         for name in SECRETS:
             patch.setenv(name, f"{SECRET}-{name}")
         remote = f"https://robot:{SECRET}@git.example.org/consortium.git"
-        for words in (["init", "-q"], ["remote", "add", "origin", remote], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        for words in (
+            ["init", "-q"],
+            ["remote", "add", "origin", remote],
+            ["commit", "-q", "--allow-empty", "-m", "first"],
+        ):
             subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=root, check=True)
-        source = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": f"https://pacs:{SECRET}@archive.example.org/images"}}
+        source = {
+            "class_path": "fedsynth.sources.table.Table",
+            "args": {"folder": f"https://pacs:{SECRET}@archive.example.org/images"},
+        }
         params = tiny_params(source=source)
         trained(root, params)
         with tracking.Tracker(root, params, tags={"store": URI}) as tracker:
@@ -86,7 +105,9 @@ def test_a_registered_model_holds_no_pickle(registry):
     assert {"weights.safetensors", "model.json", "serving.py"} <= {path.name for path in files}
     for path in files:
         assert path.suffix not in (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib"), path
-        assert not (zipfile.is_zipfile(path) and any(name.endswith(".pkl") for name in zipfile.ZipFile(path).namelist())), path
+        assert not (
+            zipfile.is_zipfile(path) and any(name.endswith(".pkl") for name in zipfile.ZipFile(path).namelist())
+        ), path
         with path.open("rb") as file:
             start = file.read(2)
         assert not (start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05")), path
@@ -94,8 +115,15 @@ def test_a_registered_model_holds_no_pickle(registry):
 
 def test_a_registered_model_is_loaded_and_samples_without_unpickling_anything(registry):
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    done = subprocess.run([sys.executable, "-c", LOAD, str(folder_of(registry))], cwd=Path(__file__).parents[1], env=environment,
-                          capture_output=True, text=True, timeout=240, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(folder_of(registry))],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[-2] == "(1, 3, 16, 16)"
 
@@ -192,7 +220,9 @@ def zipped(path: Path, name: str, content: str, mode: int = 0) -> Path:
         ("evil", "/etc", stat.S_IFLNK | 0o777),
     ],
 )
-def test_flare_refuses_an_archive_with_a_way_out_of_its_folder_before_it_unpacks_any_of_it(tmp_path, name, content, mode):
+def test_flare_refuses_an_archive_with_a_way_out_of_its_folder_before_it_unpacks_any_of_it(
+    tmp_path, name, content, mode
+):
     from nvflare.fuel.utils.zip_utils import unzip_all_from_bytes, unzip_all_from_file
 
     (tmp_path / "out").mkdir()
@@ -206,11 +236,19 @@ def test_flare_refuses_an_archive_with_a_way_out_of_its_folder_before_it_unpacks
 
 def test_our_own_code_unpacks_no_archive():
     """It writes tar files, each opened by a line that says "w", and reads none."""
-    root, words = Path(__file__).parents[1], ("extractall", "unpack_archive", "from tarfile", ".extract(", ".extractfile(")
+    root, words = (
+        Path(__file__).parents[1],
+        ("extractall", "unpack_archive", "from tarfile", ".extract(", ".extractfile("),
+    )
     files = [path for folder in ("fedsynth", "flows", "nvflare_jobs") for path in (root / folder).rglob("*.py")]
     assert len(files) > 50
     assert [f"{path.name}: {word}" for path in files for word in words if word in path.read_text()] == []
-    opened = [line for path in files for line in path.read_text().splitlines() if "tarfile.open(" in line or "TarFile(" in line]
+    opened = [
+        line
+        for path in files
+        for line in path.read_text().splitlines()
+        if "tarfile.open(" in line or "TarFile(" in line
+    ]
     assert [line for line in opened if '"w"' not in line] == []
 
 
@@ -225,7 +263,8 @@ def holding_a_secret(folder: Path) -> list[str]:
 
 def test_nothing_secret_is_in_mlflows_database_or_in_a_model(registry):
     assert holding_a_secret(registry) == []
-    assert b"https://pacs:***@archive.example.org/images" in (registry / "mlflow.db").read_bytes()  # it was written, without the password
+    # it was written, without the password
+    assert b"https://pacs:***@archive.example.org/images" in (registry / "mlflow.db").read_bytes()
     assert b"git.example.org" not in (registry / "mlflow.db").read_bytes()  # git's remote is not told at all
 
 
@@ -251,12 +290,17 @@ def test_a_job_holds_no_value_of_an_environment_variable_and_nothing_of_where_im
 
     for name in (*SECRETS, "MLFLOW_TRACKING_URI"):
         monkeypatch.setenv(name, f"{SECRET}-{name}")
-    source = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": f"/{SECRET}/images", "labels": {SECRET: "none"}}}
+    source = {
+        "class_path": "fedsynth.sources.table.Table",
+        "args": {"folder": f"/{SECRET}/images", "labels": {SECRET: "none"}},
+    }
     params = tiny_params(source=source)
     config, initial = training.question(params, "vae", {"north": "d"}), training.begin(params, "vae")
     algorithm = config["model"]["algorithm"]
     for thin in (True, False):
-        build_rounds.train(tmp_path / f"train-{thin}", "train_vae", ["north"], Consortium(), config, algorithm, initial, 1, thin)
+        build_rounds.train(
+            tmp_path / f"train-{thin}", "train_vae", ["north"], Consortium(), config, algorithm, initial, 1, thin
+        )
         asked = {"params": program.public(params), "look": False}
         build_question.ask(tmp_path / f"ask-{thin}", "validate", "validate", ["north"], Consortium(), asked, thin=thin)
     assert len(list(tmp_path.rglob("job.json"))) == 4

@@ -14,7 +14,11 @@ def test_by_default_everything_lies_under_the_working_directory(tmp_path, monkey
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     settings = Settings.read()
-    assert (settings.root, settings.data, settings.state) == (tmp_path, tmp_path / "data/sites", tmp_path / ".work/sites")
+    assert (settings.root, settings.data, settings.state) == (
+        tmp_path,
+        tmp_path / "data/sites",
+        tmp_path / ".work/sites",
+    )
     assert settings.simulation
 
 
@@ -71,7 +75,13 @@ def test_the_environment_is_shown_without_the_password_of_an_address(monkeypatch
 
 
 def test_tokens_and_keys_are_not_shown_at_all(monkeypatch):
-    secrets = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "AWS_SECRET_ACCESS_KEY")
+    secrets = (
+        "MLFLOW_TRACKING_TOKEN",
+        "MLFLOW_TRACKING_PASSWORD",
+        "PREFECT_API_KEY",
+        "PREFECT_API_AUTH_STRING",
+        "AWS_SECRET_ACCESS_KEY",
+    )
     said = shown(monkeypatch, FEDSYNTH_KIT="/srv/kit", **dict.fromkeys(secrets, SECRET))
     assert "/srv/kit" in said
     assert SECRET not in said
@@ -99,7 +109,10 @@ def test_what_holds_no_secret_is_shown_as_it_is(plain):
         ("postgresql://host/db?PASSWORD={}&sslmode=require", "postgresql://host/db?PASSWORD=***&sslmode=require"),
         ("https://host/mlflow?token={}#top", "https://host/mlflow?token=***#top"),
         ("https://host/?api_key={}&access_token={}&x=1", "https://host/?api_key=***&access_token=***&x=1"),
-        ("https://bucket.host/x?X-Amz-Signature={}&X-Amz-Credential={}", "https://bucket.host/x?X-Amz-Signature=***&X-Amz-Credential=***"),
+        (
+            "https://bucket.host/x?X-Amz-Signature={}&X-Amz-Credential={}",
+            "https://bucket.host/x?X-Amz-Signature=***&X-Amz-Credential=***",
+        ),
         ("postgresql://me:{}@@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a/{}@host/db", "postgresql://me:***@host/db"),
         ("postgresql://:{}@host/db", "postgresql://:***@host/db"),

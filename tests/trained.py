@@ -13,7 +13,10 @@ from fedsynth.training import weights
 
 
 def _round(number: int, seconds: float, north: float, east: float) -> dict[str, Any]:
-    sites = {"north": {"loss/autoencoder": north, "steps": 3, "weight": 30}, "east": {"loss/autoencoder": east, "steps": 1, "weight": 10}}
+    sites = {
+        "north": {"loss/autoencoder": north, "steps": 3, "weight": 30},
+        "east": {"loss/autoencoder": east, "steps": 1, "weight": 10},
+    }
     return {"round": number, "seconds": seconds, "sites": sites}
 
 

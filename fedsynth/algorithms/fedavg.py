@@ -1,4 +1,5 @@
-"""FedAvg: McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data", arXiv:1602.05629, algorithm 1.
+"""FedAvg: McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data",
+arXiv:1602.05629, algorithm 1.
 
 Also the contract and the neutral element of the others: they change a hook each.
 """
@@ -24,15 +25,16 @@ WEIGHTINGS = ("images", "equal", "validation")
 
 
 class FedAvg:
-    """`shared`: which parameters travel: "*" for all, a pattern of their names ("generator.*"), or several of which the last that fits
-    decides and "!" keeps at the site: ["unet.*", "!unet.down_blocks.*"]. What stays is at the centre as it was in the beginning.
+    """`shared`: which parameters travel: "*" for all, a pattern of their names ("generator.*"), or several of which the
+    last that fits decides and "!" keeps at the site: ["unet.*", "!unet.down_blocks.*"]. What stays is at the centre as
+    it was in the beginning.
 
-    `local`: patterns of those that each site has for itself until the last round, in which their mean comes to the centre, so that it has
-    something to sample with.
+    `local`: patterns of those that each site has for itself until the last round, in which their mean comes to the
+    centre, so that it has something to sample with.
 
-    `weighting`: a site counts by its number of training "images" (the paper), as much as every other ("equal"), or by the peak
-    signal-to-noise ratio in dB that its model reaches on its validation images ("validation"); a site whose score may not leave counts
-    as the mean of the others. Raises ValueError for another weighting.
+    `weighting`: a site counts by its number of training "images" (the paper), as much as every other ("equal"), or by
+    the peak signal-to-noise ratio in dB that its model reaches on its validation images ("validation"); a site whose
+    score may not leave counts as the mean of the others. Raises ValueError for another weighting.
     """
 
     job = "train"  # what carries it: fedsynth/algorithms
@@ -45,20 +47,36 @@ class FedAvg:
         self._scores: dict[str, float | None] = {}
 
     def check(self, family: Any, rounds: int, private: bool) -> None:
-        """Raise UserError where a training of so many rounds, with or without a mechanism of privacy, cannot be. Asked at the centre."""
+        """Raise UserError where a training of so many rounds, with or without a mechanism of privacy, cannot be. Asked
+        at the centre.
+        """
         if self.weighting == "validation" and not family.has_error:
-            raise UserError(f"weighting: validation needs a family that can say how far it is off an image; {type(family).__name__} cannot")
+            raise UserError(
+                f"weighting: validation needs a family that can say how far it is off an image; {type(family).__name__}"
+                " cannot"
+            )
         if private and self.weighting == "validation":
-            raise UserError("weighting: validation sends a number of real images without noise; with models.<name>.privacy take another")
+            raise UserError(
+                "weighting: validation sends a number of real images without noise; with models.<name>.privacy take"
+                " another"
+            )
         if private and not self.always:
-            raise UserError(f"{type(self).__name__} with a mechanism of privacy is not accounted for: a site does not train in each round")
+            raise UserError(
+                f"{type(self).__name__} with a mechanism of privacy is not accounted for: a site does not train in each"
+                " round"
+            )
 
     # at the site
 
     def parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """The parameters that travel at any time, by name. Buffers never do: averaging a counter or a mask means nothing."""
+        """The parameters that travel at any time, by name. Buffers never do: averaging a counter or a mask means
+        nothing.
+        """
         personal = getattr(model, "personal", ())
-        patterns = [*([self.shared] if isinstance(self.shared, str) else self.shared), *(f"!{name}" for name in personal)]
+        patterns = [
+            *([self.shared] if isinstance(self.shared, str) else self.shared),
+            *(f"!{name}" for name in personal),
+        ]
         chosen = {name: p for name, p in model.named_parameters() if travels(name, patterns)}
         if not chosen:
             raise ValueError(f"no parameter of {type(model).__name__} matches shared={self.shared!r}")
@@ -78,7 +96,8 @@ class FedAvg:
         mine = self.common(model)
         if missing := set(mine) - set(incoming):
             raise ValueError(
-                f"the server sent no {sorted(missing)[:3]} … ({len(missing)} of {len(mine)} parameters); are both sides of one version?"
+                f"the server sent no {sorted(missing)[:3]} … ({len(missing)} of {len(mine)} parameters); are both sides"
+                " of one version?"
             )
         with torch.no_grad():
             for name, parameter in mine.items():
@@ -118,11 +137,14 @@ class FedAvg:
         return [name for name in names if last or not self.is_local(name)]
 
     def before_aggregate(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None]) -> None:
-        """Before each `aggregate`: how to make the family, the arrays that the sites got, each site's score on its validation images."""
+        """Before each `aggregate`: how to make the family, the arrays that the sites got, each site's score on its
+        validation images.
+        """
         self._scores = scores
 
     def aggregate(self, updates: list[Update]) -> Arrays:
-        """The change of the global parameters: sum of n_k / n times the difference of site k (algorithm 1, last line), or by `weighting`.
+        """The change of the global parameters: sum of n_k / n times the difference of site k (algorithm 1, last line),
+        or by `weighting`.
 
         Sites are added in the order of their names, in float64, so that the same updates give the same bits.
         """
@@ -138,7 +160,9 @@ class FedAvg:
         return max(float(np.mean(known)) if score is None else score, 0.1)  # dB; a site counts at least a little
 
     def extra_arrays(self, sent: Arrays, updates: list[Update]) -> Arrays:
-        """Arrays that the centre keeps beside the global parameters, of those `sent` in the last round and its updates."""
+        """Arrays that the centre keeps beside the global parameters, of those `sent` in the last round and its
+        updates.
+        """
         return {}
 
 
@@ -152,4 +176,7 @@ def weighted_mean(updates: list[Update]) -> Arrays:
     updates = sorted(updates, key=lambda u: u[0])
     total = sum(weight for _, weight, _ in updates)
     names = updates[0][2].keys()
-    return {n: (np.sum([w * d[n].astype(np.float64) for _, w, d in updates], 0) / total).astype(updates[0][2][n].dtype) for n in names}
+    return {
+        n: (np.sum([w * d[n].astype(np.float64) for _, w, d in updates], 0) / total).astype(updates[0][2][n].dtype)
+        for n in names
+    }

@@ -1,4 +1,6 @@
-"""FedBN: Li et al. 2021, "Federated Learning on Non-IID Features via Local Batch Normalization", arXiv:2102.07623, algorithm 1."""
+"""FedBN: Li et al. 2021, "Federated Learning on Non-IID Features via Local Batch Normalization", arXiv:2102.07623,
+algorithm 1.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ NORMS = ["*norm*", "*.N.*", "*unet.out.0.*"]  # as MONAI names its normalisation
 class FedBN(FedAvg):
     """FedAvg whose normalisation layers each site has for itself, as its scanner asks for. `local` = [] is FedAvg.
 
-    The paper's models stay at their sites. The centre's, which samples, gets the mean of the sites' layers in the last round.
-    (Of latent diffusion's autoencoder the last normalisation layers are named by their place only and stay shared; name them in `local`.)
+    The paper's models stay at their sites. The centre's, which samples, gets the mean of the sites' layers in the last
+    round. (Of latent diffusion's autoencoder the last normalisation layers are named by their place only and stay
+    shared; name them in `local`.)
     """
 
     def __init__(self, shared: str | list[str] = "*", weighting: str = "images", local: list[str] | None = None):
@@ -24,5 +27,6 @@ class FedBN(FedAvg):
         super().check(family, rounds, private)
         if self.local and len(self.common(family)) == len(self.parameters(family)):
             raise UserError(
-                f"FedBN finds no normalisation layer by {self.local} in what {type(family).__name__} shares; name them in `local`"
+                f"FedBN finds no normalisation layer by {self.local} in what {type(family).__name__} shares; name them"
+                " in `local`"
             )

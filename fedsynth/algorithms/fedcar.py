@@ -1,8 +1,10 @@
-"""FedCAR: Kim et al. 2024, "Cross-client Adaptive Re-weighting for Generative Models in Federated Learning", arXiv:2412.11463.
+"""FedCAR: Kim et al. 2024, "Cross-client Adaptive Re-weighting for Generative Models in Federated Learning",
+arXiv:2412.11463.
 
-In each round the server draws images of every site's model, looks how far they are from the others', and counts a site the less the
-farther it is. The paper measures by the Fréchet distance of a network's features; here there is none to download, so the distance is the
-kernel distance (Gretton et al. 2012, JMLR 13, equation 4) of the images themselves, coarsened.
+In each round the server draws images of every site's model, looks how far they are from the others', and counts a site
+the less the farther it is. The paper measures by the Fréchet distance of a network's features; here there is none to
+download, so the distance is the kernel distance (Gretton et al. 2012, JMLR 13, equation 4) of the images themselves,
+coarsened.
 """
 
 from __future__ import annotations
@@ -23,14 +25,21 @@ COARSE = 8  # places along each axis at which images are compared
 
 
 class FedCAR(FedAvg):
-    """w_k in proportion to n_k (or by `weighting`) times exp(-`sharpness` d_k / mean d), d_k the mean distance of its images to others'.
+    """w_k in proportion to n_k (or by `weighting`) times exp(-`sharpness` d_k / mean d), d_k the mean distance of its
+    images to others'.
 
-    `sharpness` 0 is FedAvg. `images`: drawn of each site's model in a round, of all classes in turn and from the same noise. With fewer
-    than three sites all distances are the same. Raises ValueError for a negative `sharpness`.
+    `sharpness` 0 is FedAvg. `images`: drawn of each site's model in a round, of all classes in turn and from the same
+    noise. With fewer than three sites all distances are the same. Raises ValueError for a negative `sharpness`.
     """
 
-    def __init__(self, sharpness: float = 1.0, images: int = 48, shared: str | list[str] = "*", weighting: str = "images",
-                 local: list[str] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        sharpness: float = 1.0,
+        images: int = 48,
+        shared: str | list[str] = "*",
+        weighting: str = "images",
+        local: list[str] | None = None,
+    ):
         super().__init__(shared, weighting, local)
         if sharpness < 0:
             raise ValueError(f"sharpness must be at least 0, not {sharpness}")
@@ -41,9 +50,14 @@ class FedCAR(FedAvg):
     def check(self, family: Any, rounds: int, private: bool) -> None:
         super().check(family, rounds, private)
         if self.local:
-            raise UserError("FedCAR draws images of each site's model, of which local parameters do not come; leave `local` out")
+            raise UserError(
+                "FedCAR draws images of each site's model, of which local parameters do not come; leave `local` out"
+            )
         if getattr(family, "given", 0):
-            raise UserError("FedCAR draws images at the server, which has no given channels; with image.given take another algorithm")
+            raise UserError(
+                "FedCAR draws images at the server, which has no given channels; with image.given take another"
+                " algorithm"
+            )
 
     def before_aggregate(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None]) -> None:
         super().before_aggregate(family, sent, scores)
@@ -68,16 +82,24 @@ class FedCAR(FedAvg):
         import torch
         import torch.nn.functional as F
 
-        state = {name: torch.from_numpy(np.asarray(self._sent[name] + d)) for name, d in difference.items() if ":" not in name}
+        state = {
+            name: torch.from_numpy(np.asarray(self._sent[name] + d))
+            for name, d in difference.items()
+            if ":" not in name
+        }
         self._family.load_state_dict(state, strict=False)
-        drawn = self._family.eval().sample(torch.arange(self.images) % self._family.labels, None, torch.Generator().manual_seed(0))
+        drawn = self._family.eval().sample(
+            torch.arange(self.images) % self._family.labels, None, torch.Generator().manual_seed(0)
+        )
         pool: Any = F.adaptive_avg_pool3d if drawn.ndim == 5 else F.adaptive_avg_pool2d
         coarse: torch.Tensor = pool(drawn, [min(COARSE, n) for n in drawn.shape[2:]])
         return coarse.flatten(1).double()
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The squared kernel distance of two sets (N, F), at least 0, with a Gaussian kernel as wide as the middle distance of all pairs."""
+    """The squared kernel distance of two sets (N, F), at least 0, with a Gaussian kernel as wide as the middle distance
+    of all pairs.
+    """
     import torch
 
     both = torch.cat([a, b])

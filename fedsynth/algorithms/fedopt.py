@@ -1,4 +1,6 @@
-"""FedOpt: Reddi et al. 2021, "Adaptive Federated Optimization", arXiv:2003.00295, algorithm 1: a server optimiser on the mean update."""
+"""FedOpt: Reddi et al. 2021, "Adaptive Federated Optimization", arXiv:2003.00295, algorithm 1: a server optimiser on
+the mean update.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,17 @@ from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update
 class FedOpt(FedAvg):
     """`optimizer` is a class of torch.optim ("SGD", "Adam", "Adagrad"); SGD with lr 1 and no momentum is FedAvg."""
 
-    def __init__(self, optimizer: str = "SGD", lr: float = 1.0, momentum: float | None = None, betas: tuple[float, float] | None = None,
-                 eps: float | None = None, shared: str | list[str] = "*", weighting: str = "images",
-                 local: list[str] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        optimizer: str = "SGD",
+        lr: float = 1.0,
+        momentum: float | None = None,
+        betas: tuple[float, float] | None = None,
+        eps: float | None = None,
+        shared: str | list[str] = "*",
+        weighting: str = "images",
+        local: list[str] | None = None,
+    ):
         super().__init__(shared, weighting, local)
         self.optimizer, self.lr, self.momentum, self.betas, self.eps = optimizer, lr, momentum, betas, eps
         self._server: Any = None
@@ -31,11 +41,15 @@ class FedOpt(FedAvg):
             options = {"momentum": self.momentum, "betas": self.betas, "eps": self.eps}
             points = {n: torch.zeros(d.shape) for n, d in mean.items()}
             make = getattr(torch.optim, self.optimizer)
-            self._server = points, make(points.values(), lr=self.lr, **{k: v for k, v in options.items() if v is not None})
+            self._server = (
+                points,
+                make(points.values(), lr=self.lr, **{k: v for k, v in options.items() if v is not None}),
+            )
         points, optimizer = self._server
         before = {n: p.clone() for n, p in points.items()}
         for name, point in points.items():
             moved = torch.from_numpy(np.ascontiguousarray(mean[name])).reshape(point.shape)
             point.grad = -moved if moved.any() else None
         optimizer.step()
-        return mean | {n: (p - before[n]).numpy() for n, p in points.items()}  # local ones come once, in the last round, as they are
+        # local ones come once, in the last round, as they are
+        return mean | {n: (p - before[n]).numpy() for n, p in points.items()}

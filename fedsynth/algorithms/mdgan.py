@@ -1,6 +1,7 @@
 """MD-GAN: Hardy et al. 2019, arXiv:1811.03850, algorithm 1; AsynDGAN: Chang et al. 2020, CVPR, arXiv:2006.00080.
 
-One generator at the centre, a discriminator at each site, which never leaves it. What is computed is in fedsynth/training/py.
+One generator at the centre, a discriminator at each site, which never leaves it. What is computed is in
+fedsynth/training/py.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ GENERATOR, DISCRIMINATOR = "generator", "discriminator"  # the two players
 
 
 class MDGAN:
-    """No parameters travel: at every step the centre sends each site a batch of generated images, the site's discriminator learns from it
-    beside real ones, and the gradient of the generator's loss at those images comes back.
+    """No parameters travel: at every step the centre sends each site a batch of generated images, the site's
+    discriminator learns from it beside real ones, and the gradient of the generator's loss at those images comes back.
 
-    `weighting`: a site's gradient counts by its number of training "images" (AsynDGAN) or as much as every other's ("equal",
-    MD-GAN). `discriminator_steps`: of a site's discriminator at each exchange (L of algorithm 1). `call_s`: seconds that a site may take
-    for an exchange before the training is given up. Discriminators are not swapped among sites (SWAP of algorithm 1): they learn real
-    images by heart, and would carry them to other hospitals. The steps of a round are `epochs` over as many images as a site has on the
-    average, in batches of `batch` for each site.
+    `weighting`: a site's gradient counts by its number of training "images" (AsynDGAN) or as much as every other's
+    ("equal", MD-GAN). `discriminator_steps`: of a site's discriminator at each exchange (L of algorithm 1). `call_s`:
+    seconds that a site may take for an exchange before the training is given up. Discriminators are not swapped among
+    sites (SWAP of algorithm 1): they learn real images by heart, and would carry them to other hospitals. The steps of
+    a round are `epochs` over as many images as a site has on the average, in batches of `batch` for each site.
     """
 
     job = "exchange"
@@ -36,7 +37,9 @@ class MDGAN:
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, not {weighting!r}")
         if discriminator_steps < 1 or call_s <= 0:
-            raise ValueError(f"discriminator_steps ({discriminator_steps}) must be at least 1 and call_s ({call_s}) above 0")
+            raise ValueError(
+                f"discriminator_steps ({discriminator_steps}) must be at least 1 and call_s ({call_s}) above 0"
+            )
 
     def parameters(self, model: Family) -> dict[str, nn.Parameter]:
         """What the centre has after the training, by name."""
@@ -52,17 +55,21 @@ class MDGAN:
         able = all(hasattr(family, part) for part in ("latent", "draw", "fool", "tell"))
         if players != {GENERATOR, DISCRIMINATOR} or not able:
             raise UserError(
-                f"MDGAN trains a generator from the gradient at its images, and {name} cannot be parted so (its players: "
-                f"{', '.join(sorted(players))}); take families.gan.GAN, or another algorithm for {name}"
+                f"MDGAN trains a generator from the gradient at its images, and {name} cannot be parted so (its"
+                f" players: {', '.join(sorted(players))}); take families.gan.GAN, or another algorithm for {name}"
             )
         if getattr(family, "given", 0):
-            raise UserError("MDGAN's generator is at the centre, which has no real images for image.given to be taken from; give none")
+            raise UserError(
+                "MDGAN's generator is at the centre, which has no real images for image.given to be taken from; give"
+                " none"
+            )
         if getattr(family, "may_lack", ()):
             raise UserError("MDGAN's sites are all sent whole images; empty image.may_lack, or take another algorithm")
         if private:
             raise PrivacyError(
-                "MDGAN has no differential privacy here: its sites answer at every step, and what a training has told before it was ended "
-                "would not be counted once it begins again; take fedsynth.algorithms.fedavg.FedAvg with `shared: generator.*`"
+                "MDGAN has no differential privacy here: its sites answer at every step, and what a training has told"
+                " before it was ended would not be counted once it begins again; take fedsynth.algorithms.fedavg.FedAvg"
+                " with `shared: generator.*`"
             )
 
 

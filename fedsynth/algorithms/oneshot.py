@@ -1,7 +1,8 @@
 """One-shot sharing: each site trains alone and sends its model once; the centre samples their mixture.
 
-As CATphishing (Kim et al. 2025, categorical and phenotypic image synthetic learning) and FederatedFactory do. Nothing of a site's training
-depends on another's, and nothing is averaged; the centre's set holds images of every site's own model.
+As CATphishing (Kim et al. 2025, categorical and phenotypic image synthetic learning) and FederatedFactory do. Nothing
+of a site's training depends on another's, and nothing is averaged; the centre's set holds images of every site's own
+model.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from fedsynth.errors import UserError
 
 
 class OneShot(FedAvg):
-    """One round. The sites' models come to the centre beside their mean, as "<site>/<parameter>"; families.Mixture samples them."""
+    """One round. The sites' models come to the centre beside their mean, as "<site>/<parameter>"; families.Mixture
+    samples them.
+    """
 
     def check(self, family: Any, rounds: int, private: bool) -> None:
         super().check(family, rounds, private)

@@ -1,7 +1,8 @@
-"""SCAFFOLD: Karimireddy et al. 2020, "Stochastic Controlled Averaging for Federated Learning", arXiv:1910.06378, algorithm 1, option II.
+"""SCAFFOLD: Karimireddy et al. 2020, "Stochastic Controlled Averaging for Federated Learning", arXiv:1910.06378,
+algorithm 1, option II.
 
-The server's control variate c travels as parameters named "control:<name>" beside the weights, and its change as their difference, so
-that filters, aggregation and checkpoints need not know of it.
+The server's control variate c travels as parameters named "control:<name>" beside the weights, and its change as their
+difference, so that filters, aggregation and checkpoints need not know of it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ PREFIX = "control:"
 
 
 class Scaffold(FedAvg):
-    """FedAvg whose local steps are corrected by c - c_i (equation 3). With any optimiser: the correction is its own step, lr (c_i - c)."""
+    """FedAvg whose local steps are corrected by c - c_i (equation 3). With any optimiser: the correction is its own
+    step, lr (c_i - c).
+    """
 
     def __init__(self, shared: str | list[str] = "*", weighting: str = "images", local: list[str] | None = None):
         super().__init__(shared, weighting, local)
@@ -61,7 +64,9 @@ class Scaffold(FedAvg):
         return initial | {PREFIX + n: np.zeros_like(a) for n, a in initial.items() if not self.is_local(n)}
 
     def aggregate(self, updates: list[Update]) -> Arrays:
-        """By `weighting`; the control's change as a plain mean over the sites, c + 1/N sum of the changes (algorithm 1, line 17)."""
+        """By `weighting`; the control's change as a plain mean over the sites, c + 1/N sum of the changes (algorithm 1,
+        line 17).
+        """
         equal = [(site, 1.0, {n: a for n, a in d.items() if n.startswith(PREFIX)}) for site, _, d in updates]
         plain = [(site, w, {n: a for n, a in d.items() if not n.startswith(PREFIX)}) for site, w, d in updates]
         return super().aggregate(plain) | weighted_mean(equal)

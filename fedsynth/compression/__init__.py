@@ -1,8 +1,10 @@
-"""How arrays travel in fewer bytes: one long vector of parameters into a few coded arrays, and back. On numpy: the server has no torch.
+"""How arrays travel in fewer bytes: one long vector of parameters into a few coded arrays, and back. On numpy: the
+server has no torch.
 
-A kind of coding is one file here, used with `models.<name>.compression: {up: ..., down: ...}`. What a coding leaves out is not lost: its
-sender adds it to the next vector (error feedback, fedsynth/training/coding.py), so a coding must only be a *contraction*: ||x - decode(encode(x))||
-< ||x|| for x that is not 0 (Stich et al. 2018, arXiv:1809.07599, definition 2.1; Karimireddy et al. 2019, arXiv:1901.09847, assumption A).
+A kind of coding is one file here, used with `models.<name>.compression: {up: ..., down: ...}`. What a coding leaves out
+is not lost: its sender adds it to the next vector (error feedback, fedsynth/training/coding.py), so a coding must only
+be a *contraction*: ||x - decode(encode(x))|| < ||x|| for x that is not 0 (Stich et al. 2018, arXiv:1809.07599,
+definition 2.1; Karimireddy et al. 2019, arXiv:1901.09847, assumption A).
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class Compression(ABC):
 
 
 class Blocks:
-    """Each parameter in rows of up to BLOCK entries: `lengths` (R,), and `rows` (R, BLOCK) of a vector, filled up with 0."""
+    """Each parameter in rows of up to BLOCK entries: `lengths` (R,), and `rows` (R, BLOCK) of a vector, filled up with
+    0.
+    """
 
     def __init__(self, sizes: Sequence[int]):
         self.n = int(sum(sizes))

@@ -12,7 +12,9 @@ TYPES = ("float16", "bfloat16")
 
 
 class Cast(Compression):
-    """`dtype`: "float16" (11 bits of precision, largest 65504) or "bfloat16" (8 bits, the range of float32), rounded to the nearest."""
+    """`dtype`: "float16" (11 bits of precision, largest 65504) or "bfloat16" (8 bits, the range of float32), rounded to
+    the nearest.
+    """
 
     def __init__(self, dtype: str = "float16"):
         self.dtype = dtype
@@ -27,8 +29,11 @@ class Cast(Compression):
             most = np.finfo(np.float16).max
             return {"values": x.clip(-most, most).astype(np.float16)}
         bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-        return {"values": ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)}  # numpy has no bfloat16: its upper half
+        # numpy has no bfloat16: its upper half
+        return {"values": ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)}
 
     def decode(self, coded: Arrays, sizes: Sequence[int]) -> np.ndarray:
         values = coded["values"]
-        return values.astype(np.float32) if self.dtype == "float16" else (values.astype(np.uint32) << 16).view(np.float32)
+        return (
+            values.astype(np.float32) if self.dtype == "float16" else (values.astype(np.uint32) << 16).view(np.float32)
+        )

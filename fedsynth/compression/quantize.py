@@ -13,11 +13,13 @@ FITS = 4  # of the scale to the levels and of the levels to the scale
 
 
 class Quantize(Compression):
-    """2^bits levels at odd multiples of half a scale s, one for each block of 256 entries; the scale is what fits the block best.
+    """2^bits levels at odd multiples of half a scale s, one for each block of 256 entries; the scale is what fits the
+    block best.
 
-    With levels q chosen, s = <x, q> / <q, q> leaves ||x - s q||^2 = ||x||^2 - <x, q>^2 / ||q||^2, so that it is a contraction. bits = 1 is
-    the scaled sign, s / 2 = mean |x| (Seide et al. 2014, "1-bit stochastic gradient descent"; Karimireddy et al. 2019, arXiv:1901.09847,
-    algorithm 1, EF-signSGD). Rounding is to the nearest: with error feedback no randomness is needed to have no bias in the end.
+    With levels q chosen, s = <x, q> / <q, q> leaves ||x - s q||^2 = ||x||^2 - <x, q>^2 / ||q||^2, so that it is a
+    contraction. bits = 1 is the scaled sign, s / 2 = mean |x| (Seide et al. 2014, "1-bit stochastic gradient descent";
+    Karimireddy et al. 2019, arXiv:1901.09847, algorithm 1, EF-signSGD). Rounding is to the nearest: with error feedback
+    no randomness is needed to have no bias in the end.
     """
 
     def __init__(self, bits: int = 8):
@@ -27,7 +29,10 @@ class Quantize(Compression):
 
     def form(self, sizes: Sequence[int]) -> Form:
         blocks = Blocks(sizes)
-        return {"codes": (np.dtype(np.uint8), -(-blocks.n * self.bits // 8)), "scales": (np.dtype(np.float32), len(blocks.lengths))}
+        return {
+            "codes": (np.dtype(np.uint8), -(-blocks.n * self.bits // 8)),
+            "scales": (np.dtype(np.float32), len(blocks.lengths)),
+        }
 
     def encode(self, x: np.ndarray, sizes: Sequence[int]) -> Arrays:
         blocks, half = Blocks(sizes), 2 ** (self.bits - 1)
@@ -37,7 +42,10 @@ class Quantize(Compression):
             codes = np.floor(rows / np.where(scales > 0, scales, 1)).clip(-half, half - 1)
             levels = np.where(blocks.there, codes + 0.5, 0)
             scales = np.maximum((rows * levels).sum(1, keepdims=True) / (levels**2).sum(1, keepdims=True), 0)
-        return {"codes": pack(blocks.flat(codes + half).astype(np.uint8), self.bits), "scales": scales[:, 0].astype(np.float32)}
+        return {
+            "codes": pack(blocks.flat(codes + half).astype(np.uint8), self.bits),
+            "scales": scales[:, 0].astype(np.float32),
+        }
 
     def decode(self, coded: Arrays, sizes: Sequence[int]) -> np.ndarray:
         blocks, half = Blocks(sizes), 2 ** (self.bits - 1)

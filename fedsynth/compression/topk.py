@@ -12,10 +12,12 @@ MOST = 127
 
 
 class TopK(Compression):
-    """Of each block of 256 entries the `share` that is largest in size, at least one; values in 8 bits of the block's largest.
+    """Of each block of 256 entries the `share` that is largest in size, at least one; values in 8 bits of the block's
+    largest.
 
-    Top-k with memory: Stich et al. 2018, arXiv:1809.07599, algorithm 1; with quantised values: Basu et al. 2019, arXiv:1906.02367. By
-    blocks and not over all, so that a place is one byte and no parameter is starved by another of larger steps.
+    Top-k with memory: Stich et al. 2018, arXiv:1809.07599, algorithm 1; with quantised values: Basu et al. 2019,
+    arXiv:1906.02367. By blocks and not over all, so that a place is one byte and no parameter is starved by another of
+    larger steps.
     """
 
     def __init__(self, share: float = 1 / 16):
@@ -26,7 +28,11 @@ class TopK(Compression):
     def form(self, sizes: Sequence[int]) -> Form:
         blocks = Blocks(sizes)
         n = int(self._kept(blocks).sum())
-        return {"places": (np.dtype(np.uint8), n), "values": (np.dtype(np.int8), n), "scales": (np.dtype(np.float32), len(blocks.lengths))}
+        return {
+            "places": (np.dtype(np.uint8), n),
+            "values": (np.dtype(np.int8), n),
+            "scales": (np.dtype(np.float32), len(blocks.lengths)),
+        }
 
     def _kept(self, blocks: Blocks) -> np.ndarray:
         """Entries of each block that travel, (R,)."""
@@ -39,7 +45,11 @@ class TopK(Compression):
         chosen = np.arange(order.shape[1]) < kept[:, None]
         scales = np.abs(rows).max(1, keepdims=True)
         values = np.rint(np.take_along_axis(rows, order, 1) / np.where(scales > 0, scales, 1) * MOST)
-        return {"places": order[chosen].astype(np.uint8), "values": values[chosen].astype(np.int8), "scales": scales[:, 0]}
+        return {
+            "places": order[chosen].astype(np.uint8),
+            "values": values[chosen].astype(np.int8),
+            "scales": scales[:, 0],
+        }
 
     def decode(self, coded: Arrays, sizes: Sequence[int]) -> np.ndarray:
         blocks = Blocks(sizes)

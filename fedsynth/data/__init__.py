@@ -1,1 +1,3 @@
-"""A site's images: one array file and one manifest for each set, and what reads, cuts and deals out images before that."""
+"""A site's images: one array file and one manifest for each set, and what reads,
+cuts and deals out images before that.
+"""

@@ -1,4 +1,6 @@
-"""Heads with lesions as formulas over the points of space, in two or three dimensions: what a phantom's scanner sees."""
+"""Heads with lesions as formulas over the points of space, in two or three dimensions:
+what a phantom's scanner sees.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ def grid(size: tuple[int, ...]) -> np.ndarray:
 
 
 def waves(points: np.ndarray, length: float, rng: np.random.Generator, height: float = 0.0, n: int = 6) -> np.ndarray:
-    """(*S) smooth random field of mean 0 and variance 1: `n` plane waves of about `length`, the same field at every resolution.
+    """(*S) smooth random field of mean 0 and variance 1: `n` plane waves of about `length`, the same field at every
+    resolution.
 
     `height` moves the cut through it, in the units of the points.
     """
@@ -28,7 +31,9 @@ def waves(points: np.ndarray, length: float, rng: np.random.Generator, height: f
 
 
 def inside(depth: np.ndarray) -> np.ndarray:
-    """The part of each voxel of a cut that lies inside a surface `depth` (in the points' units) away: no jagged edges at 32 pixels."""
+    """The part of each voxel of a cut that lies inside a surface `depth` (in the points' units) away: no jagged edges
+    at 32 pixels.
+    """
     return np.clip(0.5 + depth * float(np.mean(depth.shape)) / 2, 0, 1)
 
 
@@ -40,15 +45,19 @@ def draw(kind: str, size: tuple[int, ...], body: np.random.Generator, cut: np.ra
          conspicuity: float = 1.0) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Tissue (2, *S) in [0, 1] without a scanner's faults, and the lesion's mask (*S) bool.
 
-    `body` draws what belongs to the subject, `cut` what differs between its images. `conspicuity`: how far the lesion's signal
-    stands out from the tissue that it replaces, from 0 (not at all) to 1.
+    `body` draws what belongs to the subject, `cut` what differs between its images. `conspicuity`: how far the lesion's
+    signal stands out from the tissue that it replaces, from 0 (not at all) to 1.
     """
     points, d, column = grid(size), len(size), (-1, *[1] * len(size))
     height = cut.uniform(-0.1, 0.1)
-    axes = np.array([*[0.76] * (d - 2), 0.77, 0.64]) * body.uniform(0.95, 1.05, d) * cut.uniform(0.96, 1.0)  # half, of the skull's inside
-    head = np.tensordot(_rotation(d, body.normal(0, 0.12, d * (d - 1) // 2)), points - cut.normal(0, 0.02, d).reshape(column), 1)
+    # half, of the skull's inside
+    axes = np.array([*[0.76] * (d - 2), 0.77, 0.64]) * body.uniform(0.95, 1.05, d) * cut.uniform(0.96, 1.0)
+    head = np.tensordot(
+        _rotation(d, body.normal(0, 0.12, d * (d - 1) // 2)), points - cut.normal(0, 0.02, d).reshape(column), 1
+    )
     narrow = 1 + 0.14 * head[-2] * (np.arange(d) == d - 1).reshape(column)  # the forehead is narrower than the back
-    deep = (1 - np.linalg.norm(head / axes.reshape(column) / narrow, axis=0)) * axes.mean()  # below the inside of the skull
+    # below the inside of the skull
+    deep = (1 - np.linalg.norm(head / axes.reshape(column) / narrow, axis=0)) * axes.mean()
     if kind == "none":
         return brain(head, deep, body, cut, height), np.zeros(size, bool)
 
@@ -58,14 +67,21 @@ def draw(kind: str, size: tuple[int, ...], body: np.random.Generator, cut: np.ra
     radius = body.uniform(low, high) * cut.uniform(0.85, 1.0)
     offset = head - (reach * way * axes).reshape(column)  # from the lesion's centre
     near = np.exp(-np.square(offset).sum(0) / (1.3 * radius) ** 2)
-    tissue = brain(head - 0.35 * offset * near, deep, body, cut, height)  # mass effect: a voxel shows what was pushed there from inside
+    # mass effect: a voxel shows what was pushed there from inside
+    tissue = brain(head - 0.35 * offset * near, deep, body, cut, height)
     healthy = tissue.copy()
-    lesion = {"infiltrating": infiltrate, "extra_axial": press}[kind](tissue, offset, radius, deep, way=way, body=body, height=height)
+    lesion = {"infiltrating": infiltrate, "extra_axial": press}[kind](
+        tissue, offset, radius, deep, way=way, body=body, height=height
+    )
     return (healthy + conspicuity * (tissue - healthy)).clip(0, 1), lesion > 0.5
 
 
-def brain(at: np.ndarray, deep: np.ndarray, body: np.random.Generator, cut: np.random.Generator, height: float) -> np.ndarray:
-    """Tissue (2, *S) of a healthy head; `at` (d, *S) is the place in the head that each voxel shows, `deep` (*S) its depth in the skull."""
+def brain(
+    at: np.ndarray, deep: np.ndarray, body: np.random.Generator, cut: np.random.Generator, height: float
+) -> np.ndarray:
+    """Tissue (2, *S) of a healthy head; `at` (d, *S) is the place in the head that each voxel shows, `deep` (*S) its
+    depth in the skull.
+    """
     tissue = np.zeros((2, *deep.shape))
     gyri = waves(at, 0.24, body, height)
     for where, signal in (
@@ -76,7 +92,8 @@ def brain(at: np.ndarray, deep: np.ndarray, body: np.random.Generator, cut: np.r
         (deep - 0.16 - 0.047 * gyri, WHITE),
     ):
         paint(tissue, inside(where), signal)
-    across, along, above = np.abs(at[-1]), at[-2], np.square(at[:-2]).sum(0)  # from the midline, from back to front, squared in 3-D
+    # from the midline, from back to front, squared in 3-D
+    across, along, above = np.abs(at[-1]), at[-2], np.square(at[:-2]).sum(0)
     paint(tissue, 0.8 * inside(0.02 - across) * inside(deep - 0.033) * inside(np.abs(along) - 0.36), CSF)  # the falx
     nuclei = np.sqrt(((across - 0.22) / 0.10) ** 2 + ((along - 0.02) / 0.17) ** 2 + above / 0.04)
     paint(tissue, 0.8 * inside((1 - nuclei) * 0.13), GRAY)
@@ -87,9 +104,18 @@ def brain(at: np.ndarray, deep: np.ndarray, body: np.random.Generator, cut: np.r
 
 
 def infiltrate(
-    tissue: np.ndarray, offset: np.ndarray, radius: float, deep: np.ndarray, *, way: np.ndarray, body: np.random.Generator, height: float
+    tissue: np.ndarray,
+    offset: np.ndarray,
+    radius: float,
+    deep: np.ndarray,
+    *,
+    way: np.ndarray,
+    body: np.random.Generator,
+    height: float,
 ) -> np.ndarray:
-    """Paint an irregular core in a soft halo of oedema; returns the core (*S) in [0, 1]. `offset` (d, *S) is from the centre."""
+    """Paint an irregular core in a soft halo of oedema; returns the core (*S) in [0, 1]. `offset` (d, *S) is from the
+    centre.
+    """
     edge = (1 - 0.14 * waves(offset, 0.5, body, height)) * radius - np.linalg.norm(offset, axis=0)
     within = inside(deep - 0.04)
     paint(tissue, 0.95 * within * np.clip(1 + edge / (0.5 * radius), 0, 1) ** 0.8, OEDEMA)
@@ -100,9 +126,18 @@ def infiltrate(
 
 
 def press(
-    tissue: np.ndarray, offset: np.ndarray, radius: float, deep: np.ndarray, *, way: np.ndarray, body: np.random.Generator, height: float
+    tissue: np.ndarray,
+    offset: np.ndarray,
+    radius: float,
+    deep: np.ndarray,
+    *,
+    way: np.ndarray,
+    body: np.random.Generator,
+    height: float,
 ) -> np.ndarray:
-    """Paint a mass on the surface of the brain in direction `way` (d,): from a ball to a lens, with a cleft of fluid around it."""
+    """Paint a mass on the surface of the brain in direction `way` (d,): from a ball to a lens, with a cleft of fluid
+    around it.
+    """
     flat = body.uniform(0.7, 1.0)
     away = np.sqrt(np.square(offset).sum(0) + np.tensordot(way, offset, 1) ** 2 * (1 / flat**2 - 1))
     edge = (1 - 0.03 * waves(offset, 0.6, body, height)) * radius - away

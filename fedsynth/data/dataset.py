@@ -1,4 +1,6 @@
-"""A set of images as arrays: the same for real and synthetic ones, so that nobody downstream can tell which they were given."""
+"""A set of images as arrays: the same for real and synthetic ones, so that nobody downstream can tell which they were
+given.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """N images with their manifest: `images` (N, C, *S) float32 in [-1, 1], mask channels -1 or 1; rows in the manifest's order."""
+    """N images with their manifest: `images` (N, C, *S) float32 in [-1, 1], mask channels -1 or 1; rows in the
+    manifest's order.
+    """
 
     manifest: pd.DataFrame
     images: np.ndarray
@@ -34,19 +38,25 @@ class ImageSet:
         rows = table.read(folder)
         images = np.load(folder / table.ARRAY, mmap_mode="r")
         if len(images) != len(rows):
-            raise table.SetError(f"{folder}: {len(rows)} rows in the manifest but {len(images)} images; run ingest again")
+            raise table.SetError(
+                f"{folder}: {len(rows)} rows in the manifest but {len(images)} images; run ingest again"
+            )
         loaded = cls(rows, images[rows["index"].to_numpy(dtype=int)] if len(rows) else np.asarray(images))
         if verify:
             loaded._verify(folder)
         return loaded
 
     def _verify(self, folder: Path) -> None:
-        # The stored array does not say which channels are masks; the row's own hashes do, by their split of the channels.
+        # The stored array does not say which channels are masks; the row's own hashes do, by their split of the
+        # channels.
         for row, image in zip(self.manifest.itertuples(), self.images, strict=True):
             channels = len(row.modality.split("+"))
             found = table.sha256(image[:channels]), table.sha256(image[channels:]) if row.mask_sha256 else ""
             if found != (row.sha256, row.mask_sha256):
-                raise table.SetError(f"{folder}: the pixels of {row.image_id} are not those of its manifest; run ingest and validate again")
+                raise table.SetError(
+                    f"{folder}: the pixels of {row.image_id} are not those of its manifest; run ingest and validate"
+                    " again"
+                )
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -84,7 +94,9 @@ class ImageSet:
         return np.ascontiguousarray(self.images[:, image.index(names)], dtype=np.float32)
 
     def channels_or_nan(self, image: Image, names: list[str]) -> np.ndarray:
-        """As `channels`, with NaN for a channel of `image.may_lack` that an image does not have, which is blank in the set."""
+        """As `channels`, with NaN for a channel of `image.may_lack` that an image does not have, which is blank in the
+        set.
+        """
         out = self.channels(image, names)
         for place, name in enumerate(names):
             if name in image.may_lack:
@@ -118,17 +130,26 @@ def concatenate(sets: list[ImageSet]) -> ImageSet:
 def synthetic(params: Params, images: np.ndarray, places: np.ndarray, name: str, version: str) -> ImageSet:
     """A set of images (N, C, *S) that the model `name` has drawn for labels `places` (N,), with its manifest."""
     image = params.image
-    same = {"site": "synthetic", "split": "train", "origin": "synthetic", "model": f"{name}/{version}", "seed": params.seed}
+    same = {
+        "site": "synthetic",
+        "split": "train",
+        "origin": "synthetic",
+        "model": f"{name}/{version}",
+        "seed": params.seed,
+    }
     same["modality"] = "+".join(image.images)
     own = [
-        {"image_id": f"{name}-{i:05d}", "subject": f"{name}-{i:05d}", "label": image.labels[k], "index": i} for i, k in enumerate(places)
+        {"image_id": f"{name}-{i:05d}", "subject": f"{name}-{i:05d}", "label": image.labels[k], "index": i}
+        for i, k in enumerate(places)
     ]
     rows = [table.row(len(image.images), x, **same, **facts) for x, facts in zip(images, own, strict=True)]
     return ImageSet(table.frame(rows), images)
 
 
 def batches(n: int, batch: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """`steps` index tensors of at most `batch` places, without replacement within an epoch; the shuffle comes from `generator`."""
+    """`steps` index tensors of at most `batch` places, without replacement within an epoch; the shuffle comes from
+    `generator`.
+    """
     import torch
 
     order = torch.empty(0, dtype=torch.long)

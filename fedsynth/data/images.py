@@ -1,4 +1,6 @@
-"""From a file at the hospital to an array of the size and range that every model expects; two and three dimensions by the same lines."""
+"""From a file at the hospital to an array of the size and range that every model expects; two and three dimensions by
+the same lines.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ Spacing = tuple[float, ...] | None
 
 
 def read(path: Path, dims: int, mask: bool = False) -> tuple[np.ndarray, Spacing]:
-    """A file as planes (C, *S) float32 in its own values, and the spacing in mm where it tells one; `dims` spatial axes are wanted.
+    """A file as planes (C, *S) float32 in its own values, and the spacing in mm where it tells one; `dims` spatial axes
+    are wanted.
 
-    PNG and JPEG (gray, or RGB as 3 planes), NIfTI (turned to DICOM's directions: z up, y to the back, x to the patient's left) and npy
-    (*S, or *S and channels last). With `mask`, one plane of 0 and 1: set where any value is above 0.
+    PNG and JPEG (gray, or RGB as 3 planes), NIfTI (turned to DICOM's directions: z up, y to the back, x to the
+    patient's left) and npy (*S, or *S and channels last). With `mask`, one plane of 0 and 1: set where any value is
+    above 0.
     Raises SetError naming the file where it is missing, cannot be decoded, or has other axes.
     """
     if not path.is_file():
@@ -29,10 +33,14 @@ def read(path: Path, dims: int, mask: bool = False) -> tuple[np.ndarray, Spacing
         raise SetError(f"{path.name} is of an unknown kind; known are {', '.join(READERS)}")
     try:
         array, spacing = reader(path, dims, mask)
-    except Exception as error:  # decoders raise anything on a broken file: SyntaxError, struct.error, zlib.error, EOFError …
+    # decoders raise anything on a broken file: SyntaxError, struct.error, zlib.error, EOFError …
+    except Exception as error:
         raise SetError(f"{path.name} cannot be read: {error}") from error
     planes = channels_first(array, dims, path.name)
-    return np.ascontiguousarray(np.any(planes > 0, axis=0, keepdims=True) if mask else planes, dtype=np.float32), spacing
+    return (
+        np.ascontiguousarray(np.any(planes > 0, axis=0, keepdims=True) if mask else planes, dtype=np.float32),
+        spacing,
+    )
 
 
 def _pillow(path: Path, dims: int, mask: bool) -> tuple[np.ndarray, Spacing]:
@@ -79,7 +87,9 @@ READERS = {".png": _pillow, ".jpg": _pillow, ".jpeg": _pillow, ".nii": _nifti, "
 
 
 def channels_first(array: np.ndarray, dims: int, name: str) -> np.ndarray:
-    """An array (*S), or (*S, C) with up to 4 channels, as (C, *S) with `dims` spatial axes. Raises SetError with `name` for others."""
+    """An array (*S), or (*S, C) with up to 4 channels, as (C, *S) with `dims` spatial axes. Raises SetError with `name`
+    for others.
+    """
     while array.ndim > dims and array.shape[-1] == 1:
         array = array[..., 0]
     if array.size == 0 or array.ndim not in (dims, dims + 1) or (array.ndim > dims and array.shape[-1] > MOST_LAST):
@@ -88,7 +98,8 @@ def channels_first(array: np.ndarray, dims: int, name: str) -> np.ndarray:
 
 
 def as_planes(planes: np.ndarray, wanted: int) -> np.ndarray:
-    """Planes (C, *S) as the number of image channels asked for: RGB to gray by luminance, gray to RGB by repeating, drop of alpha.
+    """Planes (C, *S) as the number of image channels asked for: RGB to gray by luminance, gray to RGB by repeating,
+    drop of alpha.
 
     Raises SetError where there is no such way.
     """
@@ -106,8 +117,8 @@ def as_planes(planes: np.ndarray, wanted: int) -> np.ndarray:
 def fit(record: Record, image: Image) -> tuple[np.ndarray, Spacing]:
     """The record as (C, *S) float32 in the order and size of `image`, and its new spacing in mm.
 
-    Image channels are scaled to [-1, 1] by `image.percentiles` and clipped; mask channels are -1 or 1, 1 where above 0. What is padded or
-    was not finite is -1; so is a channel of `image.may_lack` that the record has not.
+    Image channels are scaled to [-1, 1] by `image.percentiles` and clipped; mask channels are -1 or 1, 1 where above 0.
+    What is padded or was not finite is -1; so is a channel of `image.may_lack` that the record has not.
 
     Raises SetError naming the file where a channel is missing or of another shape.
     """
@@ -122,18 +133,22 @@ def fit(record: Record, image: Image) -> tuple[np.ndarray, Spacing]:
         plane = record.channels[name]
         if plane.shape != shape or plane.ndim != len(image.size):
             raise SetError(
-                f"{record.file}: {name!r} has the shape {plane.shape}, image.size {list(image.size)} and the first channel {shape}"
+                f"{record.file}: {name!r} has the shape {plane.shape}, image.size {list(image.size)} and the first"
+                f" channel {shape}"
             )
         fitted, spacing = resample(plane, image.size, record.spacing_mm, image.fit, order=1 if kind == "image" else 0)
         arrays.append(scale(fitted, image.percentiles) if kind == "image" else np.where(fitted > 0, 1, -1))
     return np.stack(arrays).astype(np.float32), spacing
 
 
-def resample(array: np.ndarray, size: tuple[int, ...], spacing: Spacing, how: str, order: int) -> tuple[np.ndarray, Spacing]:
+def resample(
+    array: np.ndarray, size: tuple[int, ...], spacing: Spacing, how: str, order: int
+) -> tuple[np.ndarray, Spacing]:
     """Array (*S) at another size, and its new spacing; NaN where there was nothing.
 
-    "pad" keeps the proportions (in mm where the spacing is known) and the middle, and makes voxels isotropic; "stretch" fills the size.
-    `order` 1 is linear, after a Gaussian against aliasing where the array is reduced (sigma as in scikit-image's `resize`); 0 is nearest.
+    "pad" keeps the proportions (in mm where the spacing is known) and the middle, and makes voxels isotropic; "stretch"
+    fills the size. `order` 1 is linear, after a Gaussian against aliasing where the array is reduced (sigma as in
+    scikit-image's `resize`); 0 is nearest.
     """
     from scipy import ndimage
 
@@ -147,7 +162,8 @@ def resample(array: np.ndarray, size: tuple[int, ...], spacing: Spacing, how: st
     if np.allclose(step, 1, atol=1e-6) and array.shape == tuple(size):
         return array, told
     finite = np.isfinite(array)
-    array = np.where(finite, array, array[finite].min() if finite.any() else 0)  # or one NaN would blacken its whole neighbourhood
+    # or one NaN would blacken its whole neighbourhood
+    array = np.where(finite, array, array[finite].min() if finite.any() else 0)
     if order:
         array = ndimage.gaussian_filter(array, np.maximum(0, (step - 1) / 2), mode="nearest")
     start = (0.5 - target / 2) * step + shape / 2 - 0.5  # the place in the old array of the first new voxel's centre

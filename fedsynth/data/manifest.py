@@ -68,7 +68,9 @@ def digest(manifest: pd.DataFrame) -> str:
 
 
 def row(channels: int, array: np.ndarray, **facts: Any) -> dict[str, Any]:
-    """A row for one image as stored, (C, *S) with `channels` image channels first: hashes, geometry, statistics, and `facts`."""
+    """A row for one image as stored, (C, *S) with `channels` image channels first: hashes, geometry, statistics, and
+    `facts`.
+    """
     planes, masks = array[:channels], array[channels:]
     return {
         "sha256": sha256(planes),

@@ -10,7 +10,9 @@ from fedsynth.errors import UserError
 
 
 def read(path: Path, stage: str) -> Any:
-    """Content of a file that `stage` of dvc.yaml writes. Raises UserError naming the file and the stage where it is not there."""
+    """Content of a file that `stage` of dvc.yaml writes. Raises UserError naming the file and the stage where it is not
+    there.
+    """
     if not path.is_file():
         raise UserError(f"{path} is not there; run `dvc repro {stage}` first, or bring it back with `dvc pull`")
     return json.loads(path.read_text(encoding="utf-8"))

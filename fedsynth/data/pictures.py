@@ -20,7 +20,9 @@ OUTLINES = ("#ffd000", "#56b4e9", "#ff6fb5", "#3ddc97")  # of the mask channels:
 
 
 def draw(images: ImageSet, label: str, n: int, seed: int) -> ImageSet:
-    """At most `n` usable images of one class, drawn by chance so that nobody chooses the good ones; the same seed draws the same."""
+    """At most `n` usable images of one class, drawn by chance so that nobody chooses the good ones; the same seed draws
+    the same.
+    """
     rows = images.manifest
     places = np.flatnonzero((rows["label"] == label) & (rows["problem"] == ""))
     keep = np.zeros(len(rows), dtype=bool)
@@ -36,7 +38,8 @@ def rows_of(image: Image) -> dict[str, list[str]]:
 
 
 def sheet(images: ImageSet, image: Image) -> np.ndarray:
-    """(height, width, 4) uint8 RGBA, clear between tiles: a column for each image of the set, a row for each of `rows_of`.
+    """(height, width, 4) uint8 RGBA, clear between tiles: a column for each image of the set, a row for each of
+    `rows_of`.
 
     Mask channels are outlined. Of a volume it is the middle slice along its first axis.
     """
@@ -47,7 +50,9 @@ def sheet(images: ImageSet, image: Image) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What a model made of given channels, as (height, width, 4) uint8 RGBA: a column for each of `labels`, a row for each of `rows`."""
+    """What a model made of given channels, as (height, width, 4) uint8 RGBA: a column for each of `labels`, a row for
+    each of `rows`.
+    """
 
     rows: list[str]
     labels: list[str]
@@ -56,8 +61,9 @@ class Pairs:
 
 
 def pairs(image: Image, images: ImageSet, real: ImageSet | None) -> Pairs:
-    """The given channels of `images`, then each generated image channel: as generated and, where `real` has it, as it is, and how far
-    both are apart, black for 0 and white for half of the range and more. Of a volume it is the middle slice along its first axis.
+    """The given channels of `images`, then each generated image channel: as generated and, where `real` has it, as it
+    is, and how far both are apart, black for 0 and white for half of the range and more. Of a volume it is the middle
+    slice along its first axis.
     """
     rows = {f"{name}, given": images.channels(image, [name]) for name in image.given}
     for name in image.derived:
@@ -83,7 +89,8 @@ def _estimated(image: Image, name: str, images: ImageSet) -> np.ndarray:
 
 
 def misfit(whole: np.ndarray, found: np.ndarray, image: Image) -> np.ndarray:
-    """(height, width, 4) uint8 RGBA of one image (C, *S): its own masks outlined in OUTLINES[0], `found` (M, *S) in OUTLINES[1].
+    """(height, width, 4) uint8 RGBA of one image (C, *S): its own masks outlined in OUTLINES[0], `found` (M, *S) in
+    OUTLINES[1].
 
     A row for each of `rows_of`. Of a volume it is the slice along its first axis that holds most of both.
     """
@@ -140,7 +147,9 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 
 def samples(real: ImageSet | None, synthetic: ImageSet, image: Image, seed: int, n: int = 6) -> Picture:
-    """One picture with a block for each class: `n` real images, drawn by chance, beside `n` synthetic ones. Without `real`, those alone."""
+    """One picture with a block for each class: `n` real images, drawn by chance, beside `n` synthetic ones. Without
+    `real`, those alone.
+    """
     from PIL import Image as pil
     from PIL import ImageDraw
 
@@ -149,7 +158,10 @@ def samples(real: ImageSet | None, synthetic: ImageSet, image: Image, seed: int,
     widths = [max(blocks[label][i][1].shape[1] for label in image.labels) for i in range(len(sides))]
     left, apart, head, foot = 64, 28, 44, 14
     heights = [max(s.shape[0] for _, s in pair) for pair in blocks.values()]
-    size = left + sum(max(w, TILE) for w in widths) + apart * (len(sides) - 1) + foot, foot + sum(head + h + foot for h in heights)
+    size = (
+        left + sum(max(w, TILE) for w in widths) + apart * (len(sides) - 1) + foot,
+        foot + sum(head + h + foot for h in heights),
+    )
     canvas = pil.new("RGB", size, "white")
     pen = ImageDraw.Draw(canvas)
     y = foot

@@ -9,7 +9,9 @@ import numpy as np
 
 @dataclass
 class Record:
-    """One image as read: a float array (*S as read) for each channel that it has, all of one size unless `problem` says otherwise."""
+    """One image as read: a float array (*S as read) for each channel that it has, all of one size unless `problem` says
+    otherwise.
+    """
 
     channels: dict[str, np.ndarray]
     label: str

@@ -1,7 +1,8 @@
-"""DICOM files as images: which of them are one series, their pixels and voxels, and the segments that are drawn on them.
+"""DICOM files as images: which of them are one series, their pixels and voxels, and the segments that are drawn on
+them.
 
-What names a patient goes no further than this module and fedsynth/sources/dicom.py: errors name a file by a hash (`neutral`), and tell
-neither what pydicom says nor any value of the file.
+What names a patient goes no further than this module and fedsynth/sources/dicom.py: errors name a file by a hash
+(`neutral`), and tell neither what pydicom says nor any value of the file.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from fedsynth.data.manifest import SetError
 from fedsynth.errors import UserError
 
-AS_READ: dict[str, Any] = {"apply_real_world_transform": False, "dtype": np.float32}  # slope and intercept, MONOCHROME1 inverted, no window
+# slope and intercept, MONOCHROME1 inverted, no window
+AS_READ: dict[str, Any] = {"apply_real_world_transform": False, "dtype": np.float32}
 NAMED = (".dcm", ".dicom", ".ima")  # files that say that they are DICOM; others that are not are left alone
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # segmentation, label map
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
@@ -58,7 +60,9 @@ def neutral(kind: str, identity: str, salt: object) -> str:
 
 
 def scan(folder: Path) -> tuple[list[Series], dict[str, list[str]], list[str]]:
-    """Series of images, the segmentation files of each series by its UID, and files that say they are DICOM and cannot be read."""
+    """Series of images, the segmentation files of each series by its UID, and files that say they are DICOM and cannot
+    be read.
+    """
     found: dict[str, list[tuple[str, Any]]] = {}
     drawn: dict[str, list[str]] = {}
     bad = []
@@ -83,7 +87,9 @@ def frame(path: Path, number: int, name: str) -> tuple[np.ndarray, Spacing]:
 
     with reading(name):
         image = hd.imread(path, lazy_frame_retrieval=True)
-        spacing = next((image[tag].value for tag in SPACINGS if tag in image and image[tag].value), None) or _measures(image, number)
+        spacing = next((image[tag].value for tag in SPACINGS if tag in image and image[tag].value), None) or _measures(
+            image, number
+        )
         return _planes(image.get_frame(number, **AS_READ), 2), tuple(float(s) for s in spacing) if spacing else None
 
 
@@ -95,9 +101,13 @@ def volume(paths: Sequence[Path], name: str) -> Any:
     with reading(name):
         files = [pydicom.dcmread(path) for path in paths]
         if len(files) > 1 and any(int(f.get("NumberOfFrames") or 1) > 1 for f in files):
-            raise SetError(f"{name} has several files of several frames each, which is no volume; put each into a series of its own")
+            raise SetError(
+                f"{name} has several files of several frames each, which is no volume; put each into a series of"
+                " its own"
+            )
         for file in files:
-            file.setdefault("FrameOfReferenceUID", f"{file.SeriesInstanceUID}"[:62] + ".1")  # some de-identifiers take it away
+            # some de-identifiers take it away
+            file.setdefault("FrameOfReferenceUID", f"{file.SeriesInstanceUID}"[:62] + ".1")
         if "PerFrameFunctionalGroupsSequence" in files[0]:
             found = hd.Image.from_dataset(files[0], copy=False).get_volume(**AS_READ)
         else:
@@ -112,7 +122,9 @@ def planes_of(found: Any) -> tuple[np.ndarray, Spacing]:
 
 
 def segments(path: Path, wanted: str | list[int] | None, name: str) -> tuple[Any, list[int]]:
-    """The segmentation in a file, and the numbers of its segments that `wanted` names by label or number; all, if None."""
+    """The segmentation in a file, and the numbers of its segments that `wanted` names by label or number; all,
+    if None.
+    """
     import highdicom as hd
     import pydicom
 
@@ -125,7 +137,11 @@ def segments(path: Path, wanted: str | list[int] | None, name: str) -> tuple[Any
         labels = {number: drawn.get_segment_description(number).segment_label for number in drawn.segment_numbers}
         if wanted is None:
             return drawn, list(labels)
-        numbers = [n for n, label in labels.items() if (label.lower() == wanted.lower() if isinstance(wanted, str) else n in wanted)]
+        numbers = [
+            n
+            for n, label in labels.items()
+            if (label.lower() == wanted.lower() if isinstance(wanted, str) else n in wanted)
+        ]
         return drawn, numbers
 
 
@@ -142,18 +158,24 @@ def drawn_on_frame(drawn: Any, numbers: list[int], path: Path, number: int, name
 
 
 def drawn_on_volume(drawn: Any, numbers: list[int], onto: Any, name: str) -> np.ndarray:
-    """Where one of the segments is set on the grid of a volume, (D, H, W) of 0 and 1. Raises SetError for another grid."""
+    """Where one of the segments is set on the grid of a volume, (D, H, W) of 0 and 1.
+    Raises SetError for another grid.
+    """
     with reading(name):
         found = drawn.get_volume(segment_numbers=numbers)
         try:
             return found.match_geometry(onto).array.any(-1)
         except (RuntimeError, ValueError) as error:
-            raise SetError(f"{name} is not on the grid of its image; export it again with the image's own slices") from error
+            raise SetError(
+                f"{name} is not on the grid of its image; export it again with the image's own slices"
+            ) from error
 
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """What goes wrong inside is a SetError with `name` that repeats nothing of the file, and no warning is shown, which might."""
+    """What goes wrong inside is a SetError with `name` that repeats nothing of the file, and no warning is shown, which
+    might.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -161,7 +183,10 @@ def reading(name: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # of pydicom, highdicom and decoders: anything
-        hint = "it may be damaged, or compressed in a way that needs more than pydicom: `pip install pylibjpeg pylibjpeg-libjpeg`"
+        hint = (
+            "it may be damaged, or compressed in a way that needs more than pydicom: `pip install pylibjpeg"
+            " pylibjpeg-libjpeg`"
+        )
         raise SetError(f"{name} cannot be read ({type(error).__name__}): {hint}") from None
 
 
@@ -174,7 +199,9 @@ def _header(path: Path) -> Any:
 
 def _series(uid: str, files: list[tuple[str, Any]]) -> Series:
     first = files[0][1]
-    study, patient, description = (str(first.get(tag, "")) for tag in ("StudyInstanceUID", "PatientID", "SeriesDescription"))
+    study, patient, description = (
+        str(first.get(tag, "")) for tag in ("StudyInstanceUID", "PatientID", "SeriesDescription")
+    )
     found = Series(uid, study, patient, description)
     with reading("a series"):
         frames = [(name, number, where) for name, about in files for number, where in enumerate(_positions(about), 1)]
@@ -193,8 +220,13 @@ def _positions(about: Any) -> list[float | None]:
     groups = about.get("PerFrameFunctionalGroupsSequence", [])
     found = []
     for group in groups or [about] * int(about.get("NumberOfFrames") or 1):
-        position, turn = (_of_frame(tag, sequence, group, shared) for tag, sequence in (
-            ("ImagePositionPatient", "PlanePositionSequence"), ("ImageOrientationPatient", "PlaneOrientationSequence")))  # fmt: skip
+        position, turn = (
+            _of_frame(tag, sequence, group, shared)
+            for tag, sequence in (
+                ("ImagePositionPatient", "PlanePositionSequence"),
+                ("ImageOrientationPatient", "PlaneOrientationSequence"),
+            )
+        )
         ready = position is not None and turn is not None
         found.append(float(np.dot(np.cross(turn[:3], turn[3:]), position)) if ready else None)
     return found
@@ -225,9 +257,15 @@ def _check_stack(files: list[Any], name: str) -> None:
     places = np.sort([_positions(f)[0] for f in files])
     steps = np.diff(places)  # type: ignore[arg-type]
     if len(steps) and steps.min() < 1e-3:
-        raise SetError(f"{name} has several slices in one place, echoes or times perhaps; put each of them into a series of its own")
+        raise SetError(
+            f"{name} has several slices in one place, echoes or times perhaps; put each of them into a series of"
+            " its own"
+        )
     if len(steps) and steps.max() > 1.05 * steps.min():
-        raise SetError(f"{name} has slices {steps.min():.3g} to {steps.max():.3g} mm apart: one may be missing; export the series again")
+        raise SetError(
+            f"{name} has slices {steps.min():.3g} to {steps.max():.3g} mm apart: one may be missing; export the series"
+            " again"
+        )
 
 
 def _planes(array: np.ndarray, dims: int) -> np.ndarray:

@@ -14,8 +14,8 @@ from fedsynth.params import ParamsError, Strict
 
 
 class Slices(Strict):
-    """Across the volume's `axis` (in NIfTI as images.read turns it 0 is from the feet up), every `every`-th slice of those that show
-    something: whose first channel lies above the volume's minimum in a share `least` of the pixels.
+    """Across the volume's `axis` (in NIfTI as images.read turns it 0 is from the feet up), every `every`-th slice of
+    those that show something: whose first channel lies above the volume's minimum in a share `least` of the pixels.
     """
 
     axis: int = Field(0, ge=0, le=2)
@@ -23,7 +23,9 @@ class Slices(Strict):
     least: float = Field(0.1, ge=0, le=1)
 
     def of(self, volume: Record) -> Iterator[Record]:
-        """Records of two dimensions, all of the volume's subject: none of them parts from another. One with a problem stays as it is."""
+        """Records of two dimensions, all of the volume's subject: none of them parts from another. One with a problem
+        stays as it is.
+        """
         if volume.problem:
             yield volume
             return
@@ -48,4 +50,6 @@ def parse(entry: dict[str, Any] | None) -> Slices | None:
         return None if entry is None else Slices.model_validate(entry)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ParamsError(f"source.args.slices {'.'.join(map(str, first['loc']))}: {first['msg']} ({first['input']!r})") from error
+        raise ParamsError(
+            f"source.args.slices {'.'.join(map(str, first['loc']))}: {first['msg']} ({first['input']!r})"
+        ) from error

@@ -1,4 +1,6 @@
-"""Formats in which a synthetic set is handed out. A new exporter is one file here and one block of params.yaml under `sample.exporters`."""
+"""Formats in which a synthetic set is handed out. A new exporter is one file here and one block of params.yaml under
+`sample.exporters`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ COLUMNS = ["image", "mask", "label", "site", "subject", "modality", *COPIED[3:]]
 class Exporter(ABC):
     @abstractmethod
     def write(self, images: ImageSet, image: Image, folder: Path) -> None:
-        """Write every image of the set into `folder` (empty), with a table of them. Rows with a problem have no pixels and are left out."""
+        """Write every image of the set into `folder` (empty), with a table of them. Rows with a problem have no pixels
+        and are left out.
+        """
 
     def source(self, image: Image, folder: Path) -> Block:
         """The source that reads again what `write` has put into `folder` (its tar files, if any, unpacked there)."""
@@ -30,7 +34,9 @@ class Exporter(ABC):
     def layout(self, image: Image) -> dict[str, str]:
         """What each file is, for the datasheet; that of `manifest.csv` is said there."""
         files = {"images/": "one file for each image and image channel: <image_id>-<channel>"}
-        return files | ({"masks/": "one file for each image and mask channel: <image_id>-<channel>"} if image.masks else {})
+        return files | (
+            {"masks/": "one file for each image and mask channel: <image_id>-<channel>"} if image.masks else {}
+        )
 
 
 Save = Callable[[Path, np.ndarray, str, dict[str, Any]], None]
@@ -45,7 +51,9 @@ def write_files(images: ImageSet, image: Image, folder: Path, ending: str, save:
         (folder / part).mkdir(parents=True, exist_ok=True)
     table = []
     for row, array in usable(images):
-        names = {c: f"{'images' if c in image.images else 'masks'}/{row['image_id']}-{c}{ending}" for c in image.channels}
+        names = {
+            c: f"{'images' if c in image.images else 'masks'}/{row['image_id']}-{c}{ending}" for c in image.channels
+        }
         for channel, plane in zip(image.channels, array, strict=True):
             save(folder / names[channel], plane, image.channels[channel], row)
         table += rows(image, row, names)
@@ -59,13 +67,16 @@ def usable(images: ImageSet) -> list[tuple[dict[str, Any], np.ndarray]]:
 
 
 def rows(image: Image, row: dict[str, Any], files: dict[str, str], **more: Any) -> list[dict[str, Any]]:
-    """The table's rows of one image, one for each image channel; `files` names each channel's file, `more` are further columns.
+    """The table's rows of one image, one for each image channel; `files` names each channel's file, `more` are further
+    columns.
 
-    They are what fedsynth.sources.table.Table reads: `modality` is the channel's name, `mask` the first mask channel's file; further mask
-    channels are not in the table.
+    They are what fedsynth.sources.table.Table reads: `modality` is the channel's name, `mask` the first mask channel's
+    file; further mask channels are not in the table.
     """
     mask = files[image.masks[0]] if image.masks else ""
-    return [{"image": files[c], "mask": mask, "modality": c, **{k: row[k] for k in COPIED}, **more} for c in image.images]
+    return [
+        {"image": files[c], "mask": mask, "modality": c, **{k: row[k] for k in COPIED}, **more} for c in image.images
+    ]
 
 
 def write_table(folder: Path, table: list[dict[str, Any]], more: tuple[str, ...] = ()) -> None:

@@ -18,13 +18,14 @@ ABOUT, ENDING = "dataset.json", ".nii.gz"
 
 
 class Decathlon(Exporter):
-    """nnU-Net v2's form of the Decathlon's folders (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z; Antonelli et al. 2022,
-    arXiv:2106.05735): imagesTr/<image_id>_0000.nii.gz and on, a file for each image channel, float32 in [-1, 1], and
-    labelsTr/<image_id>.nii.gz.
+    """nnU-Net v2's form of the Decathlon's folders (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z; Antonelli et
+    al. 2022, arXiv:2106.05735): imagesTr/<image_id>_0000.nii.gz and on, a file for each image channel, float32 in [-1,
+    1], and labelsTr/<image_id>.nii.gz.
 
-    A mask channel is the value 1, 2, … of the label files, in the order of params.yaml; an image in which nothing is marked has 0
-    everywhere. Where masks overlap anywhere in the set, they are bits of the value (1, 2, 4, …) and nnU-Net's regions in dataset.json, so
-    that nothing is lost. Without mask channels there are no label files. A slice is a volume of one; 1 mm where the spacing is unknown.
+    A mask channel is the value 1, 2, … of the label files, in the order of params.yaml; an image in which nothing is
+    marked has 0 everywhere. Where masks overlap anywhere in the set, they are bits of the value (1, 2, 4, …) and
+    nnU-Net's regions in dataset.json, so that nothing is lost. Without mask channels there are no label files. A slice
+    is a volume of one; 1 mm where the spacing is unknown.
     """
 
     def write(self, images: ImageSet, image: Image, folder: Path) -> None:
@@ -55,7 +56,9 @@ class Decathlon(Exporter):
             ABOUT: "as nnU-Net reads it: channels and labels",
         }
         return files | (
-            {"labelsTr/": f"<image_id>{ENDING}: {ABOUT} says which value is which of {', '.join(image.masks)}"} if image.masks else {}
+            {"labelsTr/": f"<image_id>{ENDING}: {ABOUT} says which value is which of {', '.join(image.masks)}"}
+            if image.masks
+            else {}
         )
 
 
@@ -66,7 +69,10 @@ def _labels(masks: list[str], overlap: bool) -> tuple[np.ndarray, dict[str, Any]
         return np.array(values, np.uint8), {"labels": {"background": 0} | dict(zip(masks, values, strict=True))}
     values = [1 << i for i in range(len(masks))]
     regions = {name: [v for v in range(1, 2 * values[-1]) if v & bit] for name, bit in zip(masks, values, strict=True)}
-    return np.array(values, np.min_scalar_type(2 * values[-1] - 1)), {"labels": {"background": 0} | regions, "regions_class_order": values}
+    return np.array(values, np.min_scalar_type(2 * values[-1] - 1)), {
+        "labels": {"background": 0} | regions,
+        "regions_class_order": values,
+    }
 
 
 def _about(image: Image, labels: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]:

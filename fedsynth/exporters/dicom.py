@@ -19,21 +19,23 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 MAKER, DAY, TIME = "fedsynth", "19800101", "000000"  # no clock: the same set gives the same bytes
-SLICE, VOLUME = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.3"  # secondary capture; its multi-frame form of words
+# secondary capture; its multi-frame form of words
+SLICE, VOLUME = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.3"
 BITS = 12
 EXPLICIT = "1.2.840.10008.1.2.1"
 
 
 class DICOM(Exporter):
-    """<image_id>/<channel>.dcm, a file and series for each image channel, and <image_id>/masks.dcm, a segmentation with a segment for each
-    mask channel (`pip install fedsynth[dicom]`); an image is a study.
+    """<image_id>/<channel>.dcm, a file and series for each image channel, and <image_id>/masks.dcm, a segmentation with
+    a segment for each mask channel (`pip install fedsynth[dicom]`); an image is a study.
 
-    A slice is a secondary capture, a volume a multi-frame one with a place in space (rows to the patient's left, columns to the back,
-    slices to the head; 1 mm where the spacing is unknown): no modality, which no scanner made. 12 bits, [-1, 1] as 0 to 4095.
+    A slice is a secondary capture, a volume a multi-frame one with a place in space (rows to the patient's left,
+    columns to the back, slices to the head; 1 mm where the spacing is unknown): no modality, which no scanner made. 12
+    bits, [-1, 1] as 0 to 4095.
 
-    A synthetic image says so: Synthetic Data YES, Conversion Type SYN, DERIVED, Patient Identity Removed, and in the patient's name,
-    the series' description and the comment by which model. UIDs are made of the image's content, dates are 1980-01-01: the same set
-    gives the same bytes.
+    A synthetic image says so: Synthetic Data YES, Conversion Type SYN, DERIVED, Patient Identity Removed, and in the
+    patient's name, the series' description and the comment by which model. UIDs are made of the image's content, dates
+    are 1980-01-01: the same set gives the same bytes.
     """
 
     def __init__(self) -> None:
@@ -46,13 +48,18 @@ class DICOM(Exporter):
         for row, array in usable(images):
             place = folder / row["image_id"]
             place.mkdir()
-            files = [_image(row, c, number, plane) for number, (c, plane) in enumerate(zip(image.images, array, strict=False), 1)]
+            files = [
+                _image(row, c, number, plane)
+                for number, (c, plane) in enumerate(zip(image.images, array, strict=False), 1)
+            ]
             names = {c: f"{row['image_id']}/{c}.dcm" for c in image.images}
             for name, file in zip(names.values(), files, strict=True):
                 file.save_as(folder / name, enforce_file_format=True)
             if image.masks:
                 names |= dict.fromkeys(image.masks, f"{row['image_id']}/masks.dcm")
-                _masks(row, image.masks, array[len(image.images) :] > 0, files[0]).save_as(folder / names[image.masks[0]])
+                _masks(row, image.masks, array[len(image.images) :] > 0, files[0]).save_as(
+                    folder / names[image.masks[0]]
+                )
             table += rows(image, row, names, folder=row["image_id"])
         write_table(folder, table, ("folder",))
 
@@ -80,7 +87,12 @@ def _image(row: dict[str, Any], channel: str, number: int, plane: np.ndarray) ->
     if plane.ndim == 3:
         file.FrameOfReferenceUID, file.PositionReferenceIndicator = uid(row, "space"), ""
     _about(file, row, f"{channel}, {_made(row)}")
-    file.Modality, file.SeriesInstanceUID, file.SeriesNumber, file.InstanceNumber = "OT", uid(row, "series", channel), number, 1
+    file.Modality, file.SeriesInstanceUID, file.SeriesNumber, file.InstanceNumber = (
+        "OT",
+        uid(row, "series", channel),
+        number,
+        1,
+    )
     file.ImageType, file.ConversionType = ["DERIVED", "SECONDARY"], "SYN" if row["origin"] == "synthetic" else "WSD"
     file.SamplesPerPixel, file.PhotometricInterpretation, file.PixelRepresentation = 1, "MONOCHROME2", 0
     file.BitsAllocated, file.BitsStored, file.HighBit = 16, BITS, BITS - 1
@@ -105,7 +117,12 @@ def _about(file: Dataset, row: dict[str, Any], description: str) -> None:
         "",
         "",
     )
-    file.StudyInstanceUID, file.StudyID, file.AccessionNumber, file.ReferringPhysicianName = uid(row, "study"), "", "", ""
+    file.StudyInstanceUID, file.StudyID, file.AccessionNumber, file.ReferringPhysicianName = (
+        uid(row, "study"),
+        "",
+        "",
+        "",
+    )
     file.StudyDate = file.StudyTime = ""
     if "FrameOfReferenceUID" not in file:
         file.PatientOrientation = []  # nobody knows
@@ -129,7 +146,9 @@ def _frames(file: Dataset, row: dict[str, Any], spacing: list[float], n: int) ->
     file.PresentationLUTShape, file.RescaleIntercept, file.RescaleSlope, file.RescaleType = "IDENTITY", "0", "1", "US"
     file.LossyImageCompression = "00"
     shared = Dataset()
-    shared.PixelMeasuresSequence = PixelMeasuresSequence(pixel_spacing=[y, x], slice_thickness=z, spacing_between_slices=z)
+    shared.PixelMeasuresSequence = PixelMeasuresSequence(
+        pixel_spacing=[y, x], slice_thickness=z, spacing_between_slices=z
+    )
     shared.PlaneOrientationSequence = PlaneOrientationSequence("PATIENT", [1, 0, 0, 0, 1, 0])
     file.SharedFunctionalGroupsSequence = Sequence([shared])
     file.FrameIncrementPointer = 0x52009230  # the frames' groups
@@ -155,11 +174,20 @@ def _masks(row: dict[str, Any], names: list[str], masks: np.ndarray, of: Dataset
     ]  # fmt: skip
     frames = masks if masks.ndim == 4 else masks[:, None]
     found = seg.Segmentation(
-        [of], np.moveaxis(frames, 0, -1).astype(np.uint8), seg.SegmentationTypeValues.BINARY, segments,
-        series_instance_uid=uid(row, "series", "masks"), series_number=100, sop_instance_uid=uid(row, "image", "masks"), instance_number=1,
-        manufacturer=MAKER, manufacturer_model_name=of.ManufacturerModelName, software_versions=fedsynth.__version__,
-        device_serial_number="1", omit_empty_frames=bool(masks.any()),
-    )  # fmt: skip
+        [of],
+        np.moveaxis(frames, 0, -1).astype(np.uint8),
+        seg.SegmentationTypeValues.BINARY,
+        segments,
+        series_instance_uid=uid(row, "series", "masks"),
+        series_number=100,
+        sop_instance_uid=uid(row, "image", "masks"),
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=of.ManufacturerModelName,
+        software_versions=fedsynth.__version__,
+        device_serial_number="1",
+        omit_empty_frames=bool(masks.any()),
+    )
     _about(found, row, f"masks, {_made(row)}")
     if masks.ndim == 3:  # of a slice without a place in space; highdicom does not read what it writes there
         del found.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
@@ -175,7 +203,9 @@ def _algorithm(row: dict[str, Any]) -> Any:
     from highdicom import AlgorithmIdentificationSequence
     from pydicom.sr.codedict import codes
 
-    return AlgorithmIdentificationSequence(MAKER, codes.DCM.ArtificialIntelligence, fedsynth.__version__, source=row["model"] or MAKER)
+    return AlgorithmIdentificationSequence(
+        MAKER, codes.DCM.ArtificialIntelligence, fedsynth.__version__, source=row["model"] or MAKER
+    )
 
 
 def _made(row: dict[str, Any]) -> str:
@@ -184,5 +214,8 @@ def _made(row: dict[str, Any]) -> str:
 
 def uid(row: dict[str, Any], *what: str) -> str:
     """Of a UUID of the image's content and place in the set (PS3.5 B.2): another image has others."""
-    known = [row[c] for c in ("image_id", "subject", "label", "sha256", "mask_sha256", "origin", "model", "seed", "spacing_mm")]
+    known = [
+        row[c]
+        for c in ("image_id", "subject", "label", "sha256", "mask_sha256", "origin", "model", "seed", "spacing_mm")
+    ]
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(map(str, [*known, *what]))).int}"

@@ -13,7 +13,9 @@ from fedsynth.params import Image
 
 
 class NIfTI(Exporter):
-    """`.nii.gz`: image channels as float32 in [-1, 1], masks as 0 or 1; 1 mm where the spacing is unknown; a slice as a volume of one."""
+    """`.nii.gz`: image channels as float32 in [-1, 1], masks as 0 or 1; 1 mm where the spacing is unknown; a slice as a
+    volume of one.
+    """
 
     def write(self, images: ImageSet, image: Image, folder: Path) -> None:
         write_files(images, image, folder, ".nii.gz", _save)
@@ -31,5 +33,6 @@ def save(path: Path, array: np.ndarray, spacing_mm: str) -> None:
     if array.ndim == 2:
         array, spacing = array[None], [1.0, *spacing]
     z, y, x = spacing
-    # NIfTI's axes are x to the right, y to the front; an array's columns run to the patient's left and its rows to the back (DICOM).
+    # NIfTI's axes are x to the right, y to the front; an array's columns run to the patient's left and its rows to the
+    # back (DICOM).
     nib.save(nib.Nifti1Image(array.T, np.diag([-x, -y, z, 1])), path)

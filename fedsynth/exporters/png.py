@@ -17,7 +17,10 @@ class PNG(Exporter):
 
     def write(self, images: ImageSet, image: Image, folder: Path) -> None:
         if len(image.size) != 2:
-            raise ParamsError(f"PNG holds slices, but image.size is {list(image.size)}; export volumes with fedsynth.exporters.nifti.NIfTI")
+            raise ParamsError(
+                f"PNG holds slices, but image.size is {list(image.size)}; export volumes with"
+                " fedsynth.exporters.nifti.NIfTI"
+            )
         write_files(images, image, folder, ".png", lambda path, plane, kind, row: save(path, plane))
 
 

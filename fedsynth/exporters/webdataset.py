@@ -20,11 +20,13 @@ ABOUT = [*COPIED, "spacing_mm"]
 
 
 class WebDataset(Exporter):
-    """`shard-000000.tar` and on, with `per_shard` images each, as WebDataset and Hugging Face's `webdataset` loader read them.
+    """`shard-000000.tar` and on, with `per_shard` images each, as WebDataset and Hugging Face's `webdataset` loader
+    read them.
 
-    The files of one image lie together and share its image_id: `<image_id>.<channel>.png` for slices (8-bit gray, masks 0 or 255),
-    `.npy` for volumes (float32 in [-1, 1], masks uint8, 0 or 1), and `<image_id>.json` with label, origin, model, seed, spacing_mm and the
-    like. `manifest.csv` tells each file's shard; with the shards unpacked beside it, fedsynth.sources.table.Table reads it.
+    The files of one image lie together and share its image_id: `<image_id>.<channel>.png` for slices (8-bit gray, masks
+    0 or 255), `.npy` for volumes (float32 in [-1, 1], masks uint8, 0 or 1), and `<image_id>.json` with label, origin,
+    model, seed, spacing_mm and the like. `manifest.csv` tells each file's shard; with the shards unpacked beside it,
+    fedsynth.sources.table.Table reads it.
 
     The same set gives the same bytes. Raises ParamsError for channels whose names the readers could not keep apart.
     """
@@ -44,27 +46,40 @@ class WebDataset(Exporter):
                 for row, array in samples[start : start + self.per_shard]:
                     key = _key(row)
                     names = {channel: f"{key}.{channel}{_ending(image)}" for channel in image.channels}
-                    files = {names[c]: _encoded(plane, image.channels[c]) for c, plane in zip(names, array, strict=True)}
+                    files = {
+                        names[c]: _encoded(plane, image.channels[c]) for c, plane in zip(names, array, strict=True)
+                    }
                     files[f"{key}.json"] = json.dumps({name: row[name] for name in ABOUT}, sort_keys=True).encode()
                     _add(tar, files)
                     table += rows(image, row, names, about=f"{key}.json", shard=shard, spacing_mm=row["spacing_mm"])
         write_table(folder, table, ("about", "shard", "spacing_mm"))
 
     def layout(self, image: Image) -> dict[str, str]:
-        return {"shard-*.tar": f"for each image <image_id>.<channel>{_ending(image)} and <image_id>.json; the column `shard` tells which"}
+        return {
+            "shard-*.tar": (
+                f"for each image <image_id>.<channel>{_ending(image)} and <image_id>.json; the column `shard` tells"
+                " which"
+            )
+        }
 
 
 def _check(image: Image) -> None:
     names = list(image.channels)
     if bad := [c for c in names if "/" in c or [n.lower() for n in names].count(c.lower()) > 1]:
-        raise ParamsError(f"image.channels {bad}: WebDataset's readers make endings of the names, lower case and without '/'; rename them")
+        raise ParamsError(
+            f"image.channels {bad}: WebDataset's readers make endings of the names, lower case and without '/'; rename"
+            " them"
+        )
 
 
 def _key(row: dict[str, Any]) -> str:
     """The image_id. Raises SetError where a reader would cut it: all from the first dot on is taken for the ending."""
     key = str(row["image_id"])
     if "." in key or "/" in key:
-        raise SetError(f"image_id {key!r} has a dot or a slash, at which readers of WebDataset would cut it; export with another exporter")
+        raise SetError(
+            f"image_id {key!r} has a dot or a slash, at which readers of WebDataset would cut it; export with another"
+            " exporter"
+        )
     return key
 
 

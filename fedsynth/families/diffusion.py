@@ -17,21 +17,37 @@ with monai_imports():
 
 
 class Diffusion(Family):
-    """Rectified flow: Liu et al. 2022, arXiv:2209.03003, equation 1, with times from a logit-normal (Esser et al. 2024, arXiv:2403.03206).
+    """Rectified flow: Liu et al. 2022, arXiv:2209.03003, equation 1, with times from a logit-normal (Esser et al. 2024,
+    arXiv:2403.03206).
 
-    x_t = (1 - t) x + t noise; the U-Net learns v = x - noise, so that dx = v (-dt) leads from t = 1 to an image at t = 0.
-    Classes are forgotten in `drop` of the training images, and the sampler goes `guidance` times as far from "any class" to the class
-    asked for (Ho & Salimans 2022, arXiv:2207.12598, equation 6 with w = guidance - 1); guidance 1 is the model itself, at half the time.
+    x_t = (1 - t) x + t noise; the U-Net learns v = x - noise, so that dx = v (-dt) leads from t = 1 to an image at t =
+    0. Classes are forgotten in `drop` of the training images, and the sampler goes `guidance` times as far from "any
+    class" to the class asked for (Ho & Salimans 2022, arXiv:2207.12598, equation 6 with w = guidance - 1); guidance 1
+    is the model itself, at half the time.
 
-    `patch`: pixels of a side that become channels before the U-Net; `channels`, `blocks`, `attention`: its levels; `steps`: of Euler.
-    `site`: length of an embedding of the site, as planes beside the image; each site learns its own, which never leaves it. Half of the
-    training images go without, and so does the sampler.
+    `patch`: pixels of a side that become channels before the U-Net; `channels`, `blocks`, `attention`: its levels;
+    `steps`: of Euler. `site`: length of an embedding of the site, as planes beside the image; each site learns its own,
+    which never leaves it. Half of the training images go without, and so does the sampler.
     """
 
-    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], patch: int = 2, channels: Sequence[int] = (48, 96),
-                 blocks: int = 1, attention: Sequence[bool] | None = None, groups: int = 16, steps: int = 20, guidance: float = 1.5,
-                 drop: float = 0.1, spread: float = 1.0, site: int = 0,
-                 may_lack: Sequence[int] = ()):  # fmt: skip
+    def __init__(
+        self,
+        generated: int,
+        given: int,
+        labels: int,
+        size: Sequence[int],
+        patch: int = 2,
+        channels: Sequence[int] = (48, 96),
+        blocks: int = 1,
+        attention: Sequence[bool] | None = None,
+        groups: int = 16,
+        steps: int = 20,
+        guidance: float = 1.5,
+        drop: float = 0.1,
+        spread: float = 1.0,
+        site: int = 0,
+        may_lack: Sequence[int] = (),
+    ):
         super().__init__()
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
         self.patch, self.channels, self.blocks, self.attention, self.groups = patch, channels, blocks, attention, groups
@@ -40,17 +56,25 @@ class Diffusion(Family):
         coarsest(size, len(channels) - 1, patch)
         d = len(size)
         self.unet = DiffusionModelUNet(
-            d, (generated + given) * patch**d + site, generated * patch**d, num_res_blocks=blocks, channels=tuple(channels),
-            attention_levels=tuple(attention or [False] * len(channels)), norm_num_groups=groups, num_head_channels=groups,
+            d,
+            (generated + given) * patch**d + site,
+            generated * patch**d,
+            num_res_blocks=blocks,
+            channels=tuple(channels),
+            attention_levels=tuple(attention or [False] * len(channels)),
+            norm_num_groups=groups,
+            num_head_channels=groups,
             num_class_embeds=labels + 1,
-        )  # fmt: skip
+        )
 
         if site:
             self.unet.register_parameter("site", nn.Parameter(torch.zeros(site)))
             self.personal = ("unet.site",)
 
     def schedule(self) -> RFlowScheduler:
-        """Made where it is used: MONAI's is a Module by name only, and one inside of a Module can be neither moved nor copied."""
+        """Made where it is used: MONAI's is a Module by name only, and one inside of a Module can be neither moved nor
+        copied.
+        """
         return RFlowScheduler(sample_method="logit-normal", scale=self.spread)
 
     def players(self) -> dict[str, nn.Module]:
@@ -72,7 +96,9 @@ class Diffusion(Family):
         x, known = fill(x, self.may_lack)
         schedule, noise = self.schedule(), torch.randn_like(x)
         t = schedule.sample_timesteps(x)
-        return mse(self.predict(schedule.add_noise(x, noise, t), t, self.forget(y), given, self.some(y)), x - noise, known)
+        return mse(
+            self.predict(schedule.add_noise(x, noise, t), t, self.forget(y), given, self.some(y)), x - noise, known
+        )
 
     has_error = True
     bounded = True  # what is drawn lies in [-1, 1]; the latents of a model around this one need not

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,15 +20,16 @@ with monai_imports():
 
 
 class GAN(Family):
-    """Goodfellow et al. 2014, arXiv:1406.2661, with the `criterion` "least_squares" (Mao et al. 2017, arXiv:1611.04076), "hinge" or "bce".
+    """Goodfellow et al. 2014, arXiv:1406.2661, with the `criterion` "least_squares" (Mao et al. 2017,
+    arXiv:1611.04076), "hinge" or "bce".
 
-    The discriminator has an output for each class and is asked about the image's own (Liu et al. 2019, arXiv:1905.01723). Two things
-    keep it from learning a small set by heart: a penalty r1 / 2 ||grad D(x)||^2 at real images (Mescheder et al. 2018, arXiv:1801.04406,
-    equation 9), in one step of `r1_every`, and a random shift of real and generated images by up to `shift` of the size
-    (Zhao et al. 2020, arXiv:2006.10738).
+    The discriminator has an output for each class and is asked about the image's own (Liu et al. 2019,
+    arXiv:1905.01723). Two things keep it from learning a small set by heart: a penalty r1 / 2 ||grad D(x)||^2 at real
+    images (Mescheder et al. 2018, arXiv:1801.04406, equation 9), in one step of `r1_every`, and a random shift of real
+    and generated images by up to `shift` of the size (Zhao et al. 2020, arXiv:2006.10738).
 
-    `latent`: length of z; `channels`, `patch`: levels of the generator and pixels of a side that it draws at once; `width`, `depth`:
-    channels and, at most, levels of the discriminator.
+    `latent`: length of z; `channels`, `patch`: levels of the generator and pixels of a side that it draws at once;
+    `width`, `depth`: channels and, at most, levels of the discriminator.
     """
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 64,
@@ -42,14 +44,21 @@ class GAN(Family):
         self.generator = FromVector(size, latent + labels, given, generated, channels, patch)
         # Of a size of 2^k, k - 2 levels leave the last convolution places to look at.
         levels = max(1, min(depth, int(math.log2(min(size))) - 2))
-        self.discriminator = PatchDiscriminator(len(size), width, generated + given, labels, levels, norm=None, bias=True)  # type: ignore[arg-type]
-        self.adversarial = hinge if criterion == "hinge" else PatchAdversarialLoss(criterion=criterion, no_activation_leastsq=True)
+        norm: Any = None  # it takes none, though it does not say so
+        self.discriminator = PatchDiscriminator(
+            len(size), width, generated + given, labels, levels, norm=norm, bias=True
+        )
+        self.adversarial = (
+            hinge if criterion == "hinge" else PatchAdversarialLoss(criterion=criterion, no_activation_leastsq=True)
+        )
 
     def players(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator}
 
     def private_players(self) -> tuple[str, ...]:
-        """The generator learns of images through the discriminator alone, unless given channels, which are real ones, go into it."""
+        """The generator learns of images through the discriminator alone, unless given channels, which are real ones,
+        go into it.
+        """
         return ("generator", "discriminator") if self.given else ("discriminator",)
 
     def draw(self, z: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
@@ -75,7 +84,9 @@ class GAN(Family):
         return self.tell(x, y, drawn, y, given)
 
     def fool(self, drawn: Tensor, y: Tensor, given: Tensor | None = None) -> Tensor:
-        """The generator's loss, as a function of what it has drawn for classes y: who has the discriminator need not have the generator."""
+        """The generator's loss, as a function of what it has drawn for classes y: who has the discriminator need not
+        have the generator.
+        """
         return self.adversarial(self.judge(drawn, y, given), target_is_real=True, for_discriminator=False)
 
     def tell(self, x: Tensor, y: Tensor, drawn: Tensor, asked: Tensor, given: Tensor | None = None) -> Tensor:

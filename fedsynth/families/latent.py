@@ -25,31 +25,60 @@ PACE = 20  # an optimiser's step moves the scale so many times as far, in its lo
 
 
 class Latent(Family):
-    """Rombach et al. 2022, arXiv:2112.10752: two phases, an autoencoder with a little KL, then diffusion on its frozen encoder's means.
+    """Rombach et al. 2022, arXiv:2112.10752: two phases, an autoencoder with a little KL, then diffusion on its frozen
+    encoder's means.
 
-    The autoencoder lowers -ELBO as VAE does, with spatial latents of `latent` channels; it knows neither class nor given channels.
-    Diffusion gets both: given channels as patches of the latents' places, so that nothing of them is lost.
+    The autoencoder lowers -ELBO as VAE does, with spatial latents of `latent` channels; it knows neither class nor
+    given channels. Diffusion gets both: given channels as patches of the latents' places, so that nothing of them is
+    lost.
 
-    The scale factor (appendix G) is one number for all sites, 1 over the standard deviation of the latents' means. It is a parameter,
-    learned in the first phase by its own loss, and so travels, is averaged and is protected as all others are: no statistic leaves
-    beside them.
+    The scale factor (appendix G) is one number for all sites, 1 over the standard deviation of the latents' means. It
+    is a parameter, learned in the first phase by its own loss, and so travels, is averaged and is protected as all
+    others are: no statistic leaves beside them.
 
-    `share` of the rounds is the first phase; `channels`, `patch`, `blocks`: the autoencoder's levels, pixels of a side that are one place
-    of the finest, and residual blocks of a level; a place of the latents has patch * 2^(levels - 1) pixels a side. `diffusion`: the block
-    of the second phase, of `families.diffusion.Diffusion` (the default) or `families.ddpm.DDPM`, with args of theirs.
+    `share` of the rounds is the first phase; `channels`, `patch`, `blocks`: the autoencoder's levels, pixels of a side
+    that are one place of the finest, and residual blocks of a level; a place of the latents has patch * 2^(levels - 1)
+    pixels a side. `diffusion`: the block of the second phase, of `families.diffusion.Diffusion` (the default) or
+    `families.ddpm.DDPM`, with args of theirs.
 
-    Raises ValueError for a size that does not come out even, for no reduction at all, and for another family as `diffusion`.
+    Raises ValueError for a size that does not come out even, for no reduction at all, and for another family as
+    `diffusion`.
     """
 
-    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 4, channels: Sequence[int] = (32, 64),
-                 patch: int = 2, blocks: int = 1, sigma: float = 0.05, share: float = 0.4,
-                 diffusion: dict[str, Any] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        generated: int,
+        given: int,
+        labels: int,
+        size: Sequence[int],
+        latent: int = 4,
+        channels: Sequence[int] = (32, 64),
+        patch: int = 2,
+        blocks: int = 1,
+        sigma: float = 0.05,
+        share: float = 0.4,
+        diffusion: dict[str, Any] | None = None,
+    ):
         super().__init__()
         self.generated, self.given, self.labels, self.size, self.latent = generated, given, labels, size, latent
-        self.channels, self.patch, self.blocks, self.sigma, self.share, self.diffusion = channels, patch, blocks, sigma, share, diffusion
-        self.grid, self.factor, d = coarsest(size, len(channels) - 1, patch), patch * 2 ** (len(channels) - 1), len(size)
+        self.channels, self.patch, self.blocks, self.sigma, self.share, self.diffusion = (
+            channels,
+            patch,
+            blocks,
+            sigma,
+            share,
+            diffusion,
+        )
+        self.grid, self.factor, d = (
+            coarsest(size, len(channels) - 1, patch),
+            patch * 2 ** (len(channels) - 1),
+            len(size),
+        )
         if self.factor == 1 or not 0 < share < 1:
-            raise ValueError(f"latents must be smaller than images (patch {patch}, channels {list(channels)}), share from 0 to 1 ({share})")
+            raise ValueError(
+                f"latents must be smaller than images (patch {patch}, channels {list(channels)}), share from 0 to 1"
+                f" ({share})"
+            )
         self.autoencoder = AutoencoderKL(
             d, generated * patch**d, generated * patch**d, num_res_blocks=blocks, channels=tuple(channels),
             attention_levels=[False] * len(channels), latent_channels=latent, norm_num_groups=gcd(8, *channels),
@@ -60,11 +89,18 @@ class Latent(Family):
         self.personal = tuple(f"prior.{name}" for name in self.prior.personal)
 
     def _prior(self, block: Block) -> Diffusion:
-        known = {"generated": self.latent, "given": self.given * self.factor ** len(self.size), "labels": self.labels, "size": self.grid}
+        known = {
+            "generated": self.latent,
+            "given": self.given * self.factor ** len(self.size),
+            "labels": self.labels,
+            "size": self.grid,
+        }
         try:
             prior = Block(class_path=block.class_path, args={"patch": 1} | block.args).build(**known)
         except ValueError as error:
-            raise ValueError(f"the latents of image.size {list(self.size)} have the size {list(self.grid)}: {error}") from error
+            raise ValueError(
+                f"the latents of image.size {list(self.size)} have the size {list(self.grid)}: {error}"
+            ) from error
         if not isinstance(prior, Diffusion):
             raise ValueError(f"diffusion must be {DIFFUSION} or fedsynth.families.ddpm.DDPM, not {block.class_path}")
         prior.bounded = False
@@ -105,7 +141,11 @@ class Latent(Family):
         mean, deviation = self.autoencoder.encode(to_patches(x, self.patch))
         seen = self.decode(mean + torch.randn_like(mean) * deviation)
         kl = divergence(mean.float().flatten(1), 2 * deviation.float().log().flatten(1))
-        return F.mse_loss(seen, x) + 2 * self.sigma**2 * kl.mean() / x[0].numel() + self._learn_scale(mean.detach().float())
+        return (
+            F.mse_loss(seen, x)
+            + 2 * self.sigma**2 * kl.mean() / x[0].numel()
+            + self._learn_scale(mean.detach().float())
+        )
 
     def _learn_scale(self, mean: Tensor) -> Tensor:
         """0, with a gradient that leads the scale's logarithm to that of the batches' deviation."""

@@ -1,4 +1,6 @@
-"""A plain U-Net that learns the mean of what may stand behind the given channels: the baseline of every conversion and reconstruction."""
+"""A plain U-Net that learns the mean of what may stand behind the given channels: the baseline of every conversion and
+reconstruction.
+"""
 
 from __future__ import annotations
 
@@ -17,34 +19,50 @@ with monai_imports():
 
 
 class Regression(Family):
-    """Ronneberger et al. 2015, arXiv:1505.04597, trained with the absolute error (as Isola et al. 2017, arXiv:1611.07004, equation 3,
-    without the adversary). It has no chance in it: one image for one given image and label, the median of the possible ones at every
-    pixel. Good in PSNR, and smoother than any real image.
+    """Ronneberger et al. 2015, arXiv:1505.04597, trained with the absolute error (as Isola et al. 2017,
+    arXiv:1611.07004, equation 3, without the adversary). It has no chance in it: one image for one given image and
+    label, the median of the possible ones at every pixel. Good in PSNR, and smoother than any real image.
 
-    MONAI's DynUNet, as the segmentation's, with GroupNorm; `channels`: its levels, and there is one more block at the last.
+    MONAI's DynUNet, as the segmentation's, with GroupNorm; `channels`: its levels, and there is one more block at the
+    last.
     """
 
     deterministic = True
     has_error = True
 
-    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], channels: Sequence[int] = (16, 32, 64),
-                 may_lack: Sequence[int] = ()):  # fmt: skip
+    def __init__(
+        self,
+        generated: int,
+        given: int,
+        labels: int,
+        size: Sequence[int],
+        channels: Sequence[int] = (16, 32, 64),
+        may_lack: Sequence[int] = (),
+    ):
         super().__init__()
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
         self.channels, self.may_lack = channels, may_lack
         coarsest(size, len(channels) - 1)
         strides = [1, *[2] * (len(channels) - 1), 1]
         self.unet = DynUNet(
-            len(size), given + labels, generated, [3] * len(strides), strides, strides[1:], filters=[*channels, channels[-1]],
+            len(size),
+            given + labels,
+            generated,
+            [3] * len(strides),
+            strides,
+            strides[1:],
+            filters=[*channels, channels[-1]],
             norm_name=("group", {"num_groups": gcd(8, *channels)}),
-        )  # fmt: skip
+        )
 
     def players(self) -> dict[str, nn.Module]:
         return {"unet": self.unet}
 
     def predict(self, y: Tensor, given: Tensor | None) -> Tensor:
         """(B, C, *S) of the given channels and a plane for each label."""
-        planes = one_hot(y, self.labels).to(next(self.unet.parameters())).reshape(len(y), self.labels, *[1] * len(self.size))
+        planes = (
+            one_hot(y, self.labels).to(next(self.unet.parameters())).reshape(len(y), self.labels, *[1] * len(self.size))
+        )
         return self.unet(with_given(planes.expand(-1, -1, *self.size), given, self.given)).float()
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:

@@ -12,11 +12,13 @@ from fedsynth.networks.blocks import FromVector, ToVector, fill, mse, one_hot, w
 
 
 class VAE(Family):
-    """Conditional VAE: Kingma & Welling 2013, arXiv:1312.6114, equation 10; Sohn et al. 2015; prior N(0, I) for every class.
+    """Conditional VAE: Kingma & Welling 2013, arXiv:1312.6114, equation 10; Sohn et al. 2015; prior N(0, I) for every
+    class.
 
-    The decoder says the mean of every pixel; its standard deviation is `sigma` everywhere, which weighs the misfit against the KL
-    term. (One learned for each pixel lets the decoder call anatomy noise: docs/decisions/0003-families.md.) A sample is the mean and
-    `texture` of noise: a scanner's noise belongs to its images, and no mean can show it.
+    The decoder says the mean of every pixel; its standard deviation is `sigma` everywhere, which weighs the misfit
+    against the KL term. (One learned for each pixel lets the decoder call anatomy noise:
+    docs/decisions/0003-families.md.) A sample is the mean and `texture` of noise: a scanner's noise belongs to its
+    images, and no mean can show it.
 
     `latent`: length of z; `channels`: levels; `patch`: pixels of a side that are one place of the finest level.
     """

@@ -16,19 +16,37 @@ from fedsynth.networks.blocks import ToVector, with_given, with_label
 class VAEGAN(GAN):
     """VAE-GAN: Larsen et al. 2016, arXiv:1512.09300, algorithm 1, conditional, with the discriminator of GAN.
 
-    The autoencoder lowers -ELBO as VAE does (`sigma`), `likeness` times the misfit in the discriminator's last hidden layer (the paper's
-    equation 7; the paper has it alone, which small sets do not bear) and `fooling` times the generator's loss of a GAN. That last one does
-    not reach the encoder (section 3.2), and is asked of images from the encoder's z and from the prior's, half of each. With both at 0 it
-    is VAE. The discriminator tells real images from such ones, with the `criterion`, penalty and shift of GAN.
+    The autoencoder lowers -ELBO as VAE does (`sigma`), `likeness` times the misfit in the discriminator's last hidden
+    layer (the paper's equation 7; the paper has it alone, which small sets do not bear) and `fooling` times the
+    generator's loss of a GAN. That last one does not reach the encoder (section 3.2), and is asked of images from the
+    encoder's z and from the prior's, half of each. With both at 0 it is VAE. The discriminator tells real images from
+    such ones, with the `criterion`, penalty and shift of GAN.
 
     `latent`, `channels`, `patch`: as in VAE; `width`, `depth`: of the discriminator.
     """
 
-    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 24,
-                 channels: Sequence[int] = (32, 64, 96), patch: int = 2, sigma: float = 0.2, width: int = 16, depth: int = 3,
-                 criterion: str = "least_squares", r1: float = 1.0, r1_every: int = 4, shift: float = 0.125,
-                 likeness: float = 0.1, fooling: float = 0.02):  # fmt: skip
-        super().__init__(generated, given, labels, size, latent, channels, patch, width, depth, criterion, r1, r1_every, shift)
+    def __init__(
+        self,
+        generated: int,
+        given: int,
+        labels: int,
+        size: Sequence[int],
+        latent: int = 24,
+        channels: Sequence[int] = (32, 64, 96),
+        patch: int = 2,
+        sigma: float = 0.2,
+        width: int = 16,
+        depth: int = 3,
+        criterion: str = "least_squares",
+        r1: float = 1.0,
+        r1_every: int = 4,
+        shift: float = 0.125,
+        likeness: float = 0.1,
+        fooling: float = 0.02,
+    ):
+        super().__init__(
+            generated, given, labels, size, latent, channels, patch, width, depth, criterion, r1, r1_every, shift
+        )
         self.sigma, self.likeness, self.fooling = sigma, likeness, fooling
         self.encoder = ToVector(size, generated + given + labels, 2 * latent, channels, patch)
 
@@ -60,7 +78,8 @@ class VAEGAN(GAN):
         return loss
 
     def unlike(self, seen: Tensor, x: Tensor, given: Tensor | None) -> Tensor:
-        """The misfit of two images, shifted alike, in the discriminator's last hidden layer, over the mean square that this has of x.
+        """The misfit of two images, shifted alike, in the discriminator's last hidden layer, over the mean square that
+        this has of x.
 
         The paper's layer is of one size by its BatchNorm; here it would be next to nothing in a new discriminator.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,42 +18,65 @@ with monai_imports():
     from monai.networks.nets.transformer import DecoderOnlyTransformer
     from monai.networks.nets.vqvae import Decoder, Encoder
 
-DOWN, UP = (2, 4, 1, 1), (2, 4, 1, 1, 0)  # stride, kernel, dilation, padding (and that of the output): half and twice the size
+# stride, kernel, dilation, padding (and that of the output): half and twice the size
+DOWN, UP = (2, 4, 1, 1), (2, 4, 1, 1, 0)
 
 
 class VQVAE(Family):
-    """VQ-VAE: van den Oord et al. 2017, arXiv:1711.00937, in two phases: the autoencoder, then a prior over its codes (section 3.3).
+    """VQ-VAE: van den Oord et al. 2017, arXiv:1711.00937, in two phases: the autoencoder, then a prior over its codes
+    (section 3.3).
 
-    The autoencoder lowers equation 3: misfit, plus what draws codes to the encoder's output, plus `beta` times what draws the output to
-    its code; the decoder's gradient passes the codes by (equation 2). The codebook learns by that gradient, not by moving averages as in
-    MONAI's quantiser: those are buffers, which do not travel, and which no mechanism of privacy would protect. Networks are MONAI's.
+    The autoencoder lowers equation 3: misfit, plus what draws codes to the encoder's output, plus `beta` times what
+    draws the output to its code; the decoder's gradient passes the codes by (equation 2). The codebook learns by that
+    gradient, not by moving averages as in MONAI's quantiser: those are buffers, which do not travel, and which no
+    mechanism of privacy would protect. Networks are MONAI's.
 
-    The prior is a causal transformer over the codes in the order of the grid, in place of the paper's PixelCNN; its first token is the
-    class, and it looks at given channels as patches of the codes' places. The autoencoder knows neither.
+    The prior is a causal transformer over the codes in the order of the grid, in place of the paper's PixelCNN; its
+    first token is the class, and it looks at given channels as patches of the codes' places. The autoencoder knows
+    neither.
 
-    `codes`: in the book; `latent`: length of one; `channels`: levels, each half the size of the one before; `share` of the rounds is the
-    first phase; `width`, `depth`, `heads`: of the transformer.
+    `codes`: in the book; `latent`: length of one; `channels`: levels, each half the size of the one before; `share` of
+    the rounds is the first phase; `width`, `depth`, `heads`: of the transformer.
     """
 
-    def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], codes: int = 64, latent: int = 8,
-                 channels: Sequence[int] = (32, 64), beta: float = 0.25, share: float = 0.5, width: int = 64, depth: int = 2,
-                 heads: int = 4):  # fmt: skip
+    def __init__(
+        self,
+        generated: int,
+        given: int,
+        labels: int,
+        size: Sequence[int],
+        codes: int = 64,
+        latent: int = 8,
+        channels: Sequence[int] = (32, 64),
+        beta: float = 0.25,
+        share: float = 0.5,
+        width: int = 64,
+        depth: int = 2,
+        heads: int = 4,
+    ):
         super().__init__()
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
         self.codes, self.latent, self.channels, self.beta, self.share = codes, latent, channels, beta, share
         self.width, self.depth, self.heads = width, depth, heads
         self.grid, self.factor, d = coarsest(size, len(channels)), 2 ** len(channels), len(size)
-        same = {"channels": channels, "num_res_layers": 1, "num_res_channels": channels, "dropout": 0.0, "act": "RELU"}
+        same: dict[str, Any] = {"channels": channels, "num_res_layers": 1, "num_res_channels": channels}
+        same |= {"dropout": 0.0, "act": "RELU"}
+        down, up = [DOWN] * len(channels), [UP] * len(channels)
         self.autoencoder = nn.ModuleDict(
             {
-                "encoder": Encoder(d, generated, latent, downsample_parameters=[DOWN] * len(channels), **same),  # type: ignore[arg-type]
-                "decoder": Decoder(d, latent, generated, upsample_parameters=[UP] * len(channels), output_act="TANH", **same),  # type: ignore[arg-type]
+                "encoder": Encoder(d, generated, latent, downsample_parameters=down, **same),
+                "decoder": Decoder(d, latent, generated, upsample_parameters=up, output_act="TANH", **same),
                 "book": nn.Embedding(codes, latent),
             }
         )
-        nn.init.uniform_(self.autoencoder["book"].weight, -1 / codes, 1 / codes)  # type: ignore[arg-type]  # near each other: all are used
+        # near each other: all are used
+        nn.init.uniform_(self.autoencoder["book"].weight, -1 / codes, 1 / codes)  # type: ignore[arg-type]
         self.prior = nn.ModuleDict(
-            {"transformer": DecoderOnlyTransformer(codes + labels, prod(self.grid), width, depth, heads, with_cross_attention=given > 0)}
+            {
+                "transformer": DecoderOnlyTransformer(
+                    codes + labels, prod(self.grid), width, depth, heads, with_cross_attention=given > 0
+                )
+            }
         )
         if given:
             self.prior["given"] = nn.Conv1d(given * self.factor**d, width, 1)
@@ -71,7 +95,9 @@ class VQVAE(Family):
         """The codes (B, places) of images, and given channels as patches on their grid."""
         with_given(x, given, self.given)
         with torch.no_grad():
-            return self.nearest(self.autoencoder["encoder"](x)), None if given is None else to_patches(given, self.factor)
+            return self.nearest(self.autoencoder["encoder"](x)), (
+                None if given is None else to_patches(given, self.factor)
+            )
 
     def nearest(self, h: Tensor) -> Tensor:
         """For each place of h (B, latent, *grid) the code that is nearest, (B, places): equation 1."""
@@ -95,7 +121,9 @@ class VQVAE(Family):
         return F.mse_loss(seen, x) + F.mse_loss(e, h.detach()) + self.beta * F.mse_loss(h, e.detach())
 
     def code_logits(self, tokens: Tensor, given: Tensor | None) -> Tensor:
-        """(B, n, codes): for each of the first n places what its code is likely to be, of the class and the codes before it."""
+        """(B, n, codes): for each of the first n places what its code is likely to be, of the class and the codes
+        before it.
+        """
         context = None
         if given is not None:
             context = self.prior["given"](given.flatten(2)).transpose(1, 2) + self.prior["places"].weight

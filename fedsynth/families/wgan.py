@@ -1,4 +1,6 @@
-"""A Wasserstein GAN: the critic's slope is held near 1, so that it tells how far generated images are from real ones."""
+"""A Wasserstein GAN: the critic's slope is held near 1, so that it tells how far generated images are from
+real ones.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,33 @@ from fedsynth.networks.blocks import with_given
 class WGANGP(GAN):
     """WGAN-GP: Gulrajani et al. 2017, arXiv:1704.00028, algorithm 1 and equation 3.
 
-    The critic lowers D(drawn) - D(x) + `penalty` (||grad D(mixed)|| - 1)^2, mixed a random place between an image and a drawn one; the
-    generator lowers -D(drawn). D is the mean of the patches of the output for the image's class, as in GAN. Both step once a batch: in
-    place of the paper's five steps of the critic for one of the generator give the critic a higher rate, lr: {generator: 5.0e-4,
-    discriminator: 2.0e-3} (two time scales: Heusel et al. 2017, arXiv:1706.08500).
+    The critic lowers D(drawn) - D(x) + `penalty` (||grad D(mixed)|| - 1)^2, mixed a random place between an image and a
+    drawn one; the generator lowers -D(drawn). D is the mean of the patches of the output for the image's class, as in
+    GAN. Both step once a batch: in place of the paper's five steps of the critic for one of the generator give the
+    critic a higher rate, lr: {generator: 5.0e-4, discriminator: 2.0e-3} (two time scales: Heusel et al. 2017,
+    arXiv:1706.08500).
 
-    `shift` moves the real, the drawn and what lies between them alike, so that the slope is taken where the critic looks.
+    `shift` moves the real, the drawn and what lies between them alike, so that the slope is taken where the critic
+    looks.
     """
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 64,
                  channels: Sequence[int] = (32, 64, 96), patch: int = 2, width: int = 32, depth: int = 3,
                  penalty: float = 10.0, shift: float = 0.125, may_lack: Sequence[int] = ()):  # fmt: skip
-        super().__init__(generated, given, labels, size, latent, channels, patch, width, depth, r1=0.0, shift=shift, may_lack=may_lack)
+        super().__init__(
+            generated,
+            given,
+            labels,
+            size,
+            latent,
+            channels,
+            patch,
+            width,
+            depth,
+            r1=0.0,
+            shift=shift,
+            may_lack=may_lack,
+        )
         self.penalty = penalty
 
     def fool(self, drawn: Tensor, y: Tensor, given: Tensor | None = None) -> Tensor:
@@ -43,4 +60,6 @@ class WGANGP(GAN):
             return self.marks(torch.cat([images, also], 1), of).mean(1)
 
         (slope,) = torch.autograd.grad(critic(mixed, y).sum(), mixed, create_graph=True)
-        return (critic(fake, asked) - critic(real, y)).mean() + self.penalty * (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        return (critic(fake, asked) - critic(real, y)).mean() + self.penalty * (
+            slope.flatten(1).norm(dim=1) - 1
+        ).square().mean()

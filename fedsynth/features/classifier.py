@@ -1,4 +1,6 @@
-"""The default feature space, which needs no download: what a network that the sites trained together sees in an image."""
+"""The default feature space, which needs no download: what a network that the sites trained together sees in
+an image.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class Classifier(Extractor):
-    """What the `federated` network of a use sees in an image, (N, F): a classifier's penultimate layer, a segmenter's coarsest level.
+    """What the `federated` network of a use sees in an image, (N, F): a classifier's penultimate layer, a segmenter's
+    coarsest level.
 
-    `use`: the name of a block of `score.uses` whose network has `embed(x) -> (B, F)`. Such features see what tells the classes apart and
-    little else: a fault of the synthetic images that does not matter for the classes may not show.
+    `use`: the name of a block of `score.uses` whose network has `embed(x) -> (B, F)`. Such features see what tells the
+    classes apart and little else: a fault of the synthetic images that does not matter for the classes may not show.
     """
 
     title = "penultimate layer of the federated classification network"
@@ -31,8 +34,9 @@ class Classifier(Extractor):
         if self.use not in networks:
             there = ", ".join(networks) or "none"
             raise ExtractorError(
-                f"the features come from the federated network of the use {self.use!r}, and the references have none (they have: {there}); "
-                "add the use to score.uses, name another one with score.features.args.use, or take another extractor"
+                f"the features come from the federated network of the use {self.use!r}, and the references have none"
+                f" (they have: {there}); add the use to score.uses, name another one with score.features.args.use, or"
+                " take another extractor"
             )
         self.net = networks[self.use][1].eval()
         if not callable(getattr(self.net, "embed", None)):

@@ -1,10 +1,12 @@
-"""The feature space of the published FID and KID, for comparison with other work: Inception v3, where its weights are present."""
+"""The feature space of the published FID and KID, for comparison with other work: Inception v3, where its weights are
+present.
+"""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,21 +23,27 @@ WEIGHTS = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/wei
 class Inception(Extractor):
     """torchmetrics' Inception v3 of FID (Heusel et al. 2017, arXiv:1706.08500) on 2-D images of any number of channels.
 
-    `file`, `sha256`: its weights in the machine's folder of extractor files (torch-fidelity's `weights-inception-2015-12-05-6726825d.pth`);
-    nothing is downloaded. `feature`: the layer, by its number of features. Each image channel is shown for itself, as a gray picture in
-    three channels of 0 to 255, and the features are put one after the other (F = I x `feature`): a mean over the channels would not see
-    two of them exchanged. More features than images leave no moments (FID): 64 asks for the fewest.
+    `file`, `sha256`: its weights in the machine's folder of extractor files (torch-fidelity's
+    `weights-inception-2015-12-05-6726825d.pth`); nothing is downloaded. `feature`: the layer, by its number of
+    features. Each image channel is shown for itself, as a gray picture in three channels of 0 to 255, and the features
+    are put one after the other (F = I x `feature`): a mean over the channels would not see two of them exchanged. More
+    features than images leave no moments (FID): 64 asks for the fewest.
     """
 
-    def __init__(self, size: tuple[int, ...], file: str, sha256: str, feature: Literal["64", "192", "768", "2048"] = "64"):
+    def __init__(
+        self, size: tuple[int, ...], file: str, sha256: str, feature: Literal["64", "192", "768", "2048"] = "64"
+    ):
         if len(size) != 2:
-            raise ExtractorError(f"Inception takes 2-D images, and image.size is {list(size)}; take another score.features")
+            raise ExtractorError(
+                f"Inception takes 2-D images, and image.size is {list(size)}; take another score.features"
+            )
         if str(feature) not in ("64", "192", "768", "2048"):
             raise ExtractorError(f"score.features.args.feature is 64, 192, 768 or 2048, not {feature!r}")
         self.size = size
         self.file, self.sha256, self.feature = file, sha256, str(feature)
         self.title = (
-            f"Inception v3 (ImageNet), layer of {self.feature} features for each image channel, weights {file}, sha256 {sha256[:12]}"
+            f"Inception v3 (ImageNet), layer of {self.feature} features for each image channel, weights {file}, sha256"
+            f" {sha256[:12]}"
         )
 
     def open(self, networks: dict[str, tuple[Use, nn.Module]], folder: Path) -> Inception:
@@ -48,14 +56,19 @@ class Inception(Extractor):
         try:
             from torchmetrics.image.fid import NoTrainInceptionV3
 
-            torch.load(io.BytesIO(content), weights_only=True)  # torch-fidelity would also run code that a file of weights holds
-            self.net = NoTrainInceptionV3("inception-v3-compat", [self.feature], io.BytesIO(content))  # type: ignore[arg-type]
+            # torch-fidelity would also run code that a file of weights holds
+            torch.load(io.BytesIO(content), weights_only=True)
+            weights: Any = io.BytesIO(content)  # it says that it wants a path, and torch.load takes both
+            self.net = NoTrainInceptionV3("inception-v3-compat", [self.feature], weights)
         except ModuleNotFoundError as error:
             raise ExtractorError(
-                "Inception needs torch-fidelity and its torchvision: pip install torch-fidelity, at the centre and at every site"
+                "Inception needs torch-fidelity and its torchvision: pip install torch-fidelity, at the centre and at"
+                " every site"
             ) from error
         except Exception as error:
-            raise ExtractorError(f"{Path(folder) / self.file} does not hold the weights of Inception; take those of {WEIGHTS}") from error
+            raise ExtractorError(
+                f"{Path(folder) / self.file} does not hold the weights of Inception; take those of {WEIGHTS}"
+            ) from error
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.net.to(self.device)
         return self

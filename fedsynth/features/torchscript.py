@@ -1,4 +1,6 @@
-"""Any feature space that someone has put into a TorchScript file, such as a medical one (RadImageNet): the file lies at each machine."""
+"""Any feature space that someone has put into a TorchScript file, such as a medical one (RadImageNet): the file lies at
+each machine.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 class TorchScript(Extractor):
     """A scripted or traced module that maps images (N, I, *S) float32 in [-1, 1] to features (N, F).
 
-    `file`: its name in the machine's folder of extractor files; `sha256`: of the file. It never travels: TorchScript is code, so that each
-    hospital puts it there itself, and only the file of this sha256 is run.
+    `file`: its name in the machine's folder of extractor files; `sha256`: of the file. It never travels: TorchScript is
+    code, so that each hospital puts it there itself, and only the file of this sha256 is run.
     """
 
     def __init__(self, file: str, sha256: str):
@@ -35,7 +37,9 @@ class TorchScript(Extractor):
         try:  # the bytes that were checked, not the file once more
             self.net = torch.jit.load(io.BytesIO(content), map_location=self.device).eval()
         except RuntimeError as error:
-            raise ExtractorError(f"{Path(folder) / self.file} cannot be read as TorchScript; make it with torch.jit.save") from error
+            raise ExtractorError(
+                f"{Path(folder) / self.file} cannot be read as TorchScript; make it with torch.jit.save"
+            ) from error
         return self
 
     def features(self, images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""What the centre may know of a failure inside a hospital: one word of a closed list. The site's own words stay in its log."""
+"""What the centre may know of a failure inside a hospital: one word of a closed list. The site's own words stay in its
+log.
+"""
 
 from __future__ import annotations
 

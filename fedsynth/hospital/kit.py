@@ -1,4 +1,6 @@
-"""An NVFLARE startup kit, of an admin or of a site: whose it is, which server it is for, and whether it can be used. Needs no NVFLARE."""
+"""An NVFLARE startup kit, of an admin or of a site: whose it is, which server it is for, and whether it can be used.
+Needs no NVFLARE.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ AGAIN = "ask for a new startup kit where you got this one"
 
 
 class KitError(UserError):
-    """`what` of a startup kit cannot be used: what was `found`, and what is to do about it. Names files, never what is in a key."""
+    """`what` of a startup kit cannot be used: what was `found`, and what is to do about it. Names files, never what is
+    in a key.
+    """
 
     def __init__(self, what: str, found: str, todo: str):
         super().__init__(what, found, todo)
@@ -39,7 +43,9 @@ class Refused(KitError):
 
 @dataclass(frozen=True)
 class Kit:
-    """The kit of `user` (an admin, or a site), and its server: where that answers, and as whom it is to show itself (`identity`)."""
+    """The kit of `user` (an admin, or a site), and its server: where that answers, and as whom it is to show itself
+    (`identity`).
+    """
 
     folder: Path
     user: str
@@ -62,9 +68,19 @@ class Kit:
         try:
             admin = json_of(folder / "startup" / "fed_admin.json")["admin"]
             host, port, user = str(admin["host"]), int(admin["port"]), str(admin["username"])
-            kit = cls(folder, user, host, port, str(admin.get("server_identity", host)), admin.get("connection_security", "mtls"))
+            kit = cls(
+                folder,
+                user,
+                host,
+                port,
+                str(admin.get("server_identity", host)),
+                admin.get("connection_security", "mtls"),
+            )
         except (KeyError, ValueError, TypeError) as error:
-            found = f"{folder} is not the startup kit of an admin: it has no startup/fed_admin.json, or one that names no user and server"
+            found = (
+                f"{folder} is not the startup kit of an admin: it has no startup/fed_admin.json, or one that names no"
+                " user and server"
+            )
             raise KitError("startup kit", found, "FEDSYNTH_KIT names the folder above `startup`") from error
         for fault in kit.faults():
             raise fault
@@ -85,7 +101,9 @@ class Kit:
             raise KitError("startup kit", found, "unzip the kit again; --kit is the folder above `startup`") from error
 
     def faults(self) -> Iterator[KitError]:
-        """Why it cannot be used: a key that others can read, a certificate that is not valid now, not its own or not its federation's."""
+        """Why it cannot be used: a key that others can read, a certificate that is not valid now, not its own or not
+        its federation's.
+        """
         if not (key := self.startup / KEY).is_file():
             yield KitError("private key", f"{key} is not there", f"unzip the kit again, or {AGAIN}")
         elif key.stat().st_mode & 0o077:
@@ -116,13 +134,19 @@ class Kit:
 
         names = [str(a.value) for a in own.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         if names != [self.user]:
-            yield KitError("certificate's name", f"{CERTIFICATE} is of {', '.join(names) or 'nobody'}, the kit of {self.user}", AGAIN)
+            yield KitError(
+                "certificate's name",
+                f"{CERTIFICATE} is of {', '.join(names) or 'nobody'}, the kit of {self.user}",
+                AGAIN,
+            )
         if own.public_key() != public:
             yield KitError("certificate's key", f"{self.startup / KEY} is not the key of {CERTIFICATE}", AGAIN)
         try:
             own.verify_directly_issued_by(root)
         except (InvalidSignature, ValueError, TypeError):
-            yield KitError("certificate's signature", f"{self.startup / CERTIFICATE} was not issued by the kit's {ROOT}", AGAIN)
+            yield KitError(
+                "certificate's signature", f"{self.startup / CERTIFICATE} was not issued by the kit's {ROOT}", AGAIN
+            )
 
     def connect(self, timeout_s: float) -> socket.socket:
         """To the server's port, without TLS yet. Raises KitError where nothing answers in that many seconds."""
@@ -135,9 +159,11 @@ class Kit:
             raise KitError("server", found, wall) from error
 
     def shake(self, connection: socket.socket, timeout_s: float) -> None:
-        """Mutual TLS as FLARE does it: trust in the kit's root alone, names compared with the kit's and not with the host's.
+        """Mutual TLS as FLARE does it: trust in the kit's root alone, names compared with the kit's and not with the
+        host's.
 
-        Raises Refused where server and kit do not take one another, and KitError where the connection ends without a reason.
+        Raises Refused where server and kit do not take one another, and KitError where the connection ends without a
+        reason.
         """
         what, ask = (
             "server takes this kit",
@@ -164,7 +190,9 @@ class Kit:
             raise KitError(what, f"the server refused this kit: {error.strerror or error}", ask) from error
 
     def refused(self, timeout_s: float = 5) -> str:
-        """Why the server does not take this kit, in one line; nothing where it does, or may yet: it cannot be reached, or went away."""
+        """Why the server does not take this kit, in one line; nothing where it does, or may yet: it cannot be reached,
+        or went away.
+        """
         if self.security != "mtls":
             return ""
         try:
@@ -212,7 +240,11 @@ def _dated(path: Path, start: datetime, end: datetime) -> Iterator[KitError]:
     if now < start:
         yield KitError("certificate", f"not yet valid: {path} is valid from {start:%Y-%m-%d %H:%M} UTC on", clock)
     if now > end:
-        yield KitError("certificate", f"expired: {path} was valid until {end:%Y-%m-%d %H:%M} UTC", f"{clock}; if that is right, {AGAIN}")
+        yield KitError(
+            "certificate",
+            f"expired: {path} was valid until {end:%Y-%m-%d %H:%M} UTC",
+            f"{clock}; if that is right, {AGAIN}",
+        )
 
 
 def _names(peer: dict[str, Any]) -> list[str]:

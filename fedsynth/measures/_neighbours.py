@@ -1,4 +1,6 @@
-"""How near images are to others, in pixels and in features, also mirrored; and the nearest pairs as pictures for the site's eyes."""
+"""How near images are to others, in pixels and in features, also mirrored; and the nearest pairs as pictures for the
+site's eyes.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,16 @@ ROWS = 64  # of a table of distances at a time
 
 
 def spaces(seen: MeasureInputs) -> dict[str, Points]:
-    """The two spaces in which a copy is looked for: "pixel", the image channels as they are, and "feature", the extractor's.
+    """The two spaces in which a copy is looked for: "pixel", the image channels as they are, and "feature", the
+    extractor's.
 
-    By pixels only generated channels are looked at, where there are any: a given one is nobody's here, and would hide a copy beside it.
+    By pixels only generated channels are looked at, where there are any: a given one is nobody's here, and would hide a
+    copy beside it.
     """
     image = seen.image
-    places = [i for i, name in enumerate(image.originals) if name in image.generated] or list(range(len(image.originals)))
+    places = [i for i, name in enumerate(image.originals) if name in image.generated] or list(
+        range(len(image.originals))
+    )
     return {"pixel": lambda images: images[:, places].reshape(len(images), -1), "feature": seen.extractor.features}
 
 
@@ -34,7 +40,9 @@ def mirrors(images: np.ndarray, flip: tuple[int, ...]) -> list[np.ndarray]:
 
 
 def distances(seen: MeasureInputs, points: Points, of: list[ImageSet], to: ImageSet) -> list[np.ndarray]:
-    """For each set in `of` (N, N to) float64: to each image of `to`, that one as it is or mirrored, whichever is nearer."""
+    """For each set in `of` (N, N to) float64: to each image of `to`, that one as it is or mirrored, whichever is
+    nearer.
+    """
     mirrored = [points(np.ascontiguousarray(m)) for m in mirrors(seen.pixels(to), seen.flip)]
     own = [points(seen.pixels(images)) for images in of]
     return [np.min([euclidean(a, b) for b in mirrored], axis=0) for a in own]
@@ -56,10 +64,12 @@ def by_subject(table: np.ndarray, subjects: np.ndarray) -> np.ndarray:
 
 
 def relative(table: np.ndarray, neighbours: int) -> np.ndarray:
-    """(N,) in [0, 1]: the nearest of M distances over the mean of the `neighbours` nearest (at most M - 1); NaN where that is 0.
+    """(N,) in [0, 1]: the nearest of M distances over the mean of the `neighbours` nearest (at most M - 1); NaN where
+    that is 0.
 
-    Carlini et al. 2023, arXiv:2301.13188, section 4.2, l(x, x'; S). It does not depend on the scale: a blurred image is nearer to
-    everything, so that plain distance would take it for a copy, and a sharp copy of an unusual image for none.
+    Carlini et al. 2023, arXiv:2301.13188, section 4.2, l(x, x'; S). It does not depend on the scale: a blurred image is
+    nearer to everything, so that plain distance would take it for a copy, and a sharp copy of an unusual image for
+    none.
     """
     near = np.sort(table, axis=1)[:, : max(2, min(neighbours, table.shape[1] - 1))]
     mean = near.mean(1)
@@ -68,7 +78,9 @@ def relative(table: np.ndarray, neighbours: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Pair:
-    """A synthetic image, the training image next to it (by their places), their relative distance and the site's threshold."""
+    """A synthetic image, the training image next to it (by their places), their relative distance and the site's
+    threshold.
+    """
 
     synthetic: int
     train: int
@@ -81,7 +93,9 @@ class Pair:
 
 
 def write(folder: Path, seen: MeasureInputs, pairs: dict[str, list[Pair]]) -> None:
-    """`pairs.png` and `pairs.csv` of the pairs by space. Real images are in them: `folder` is at the site, and stays there."""
+    """`pairs.png` and `pairs.csv` of the pairs by space. Real images are in them: `folder` is at the site, and stays
+    there.
+    """
     from fedsynth.data.pictures import png
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,12 +104,16 @@ def write(folder: Path, seen: MeasureInputs, pairs: dict[str, list[Pair]]) -> No
         rows = csv.writer(file)
         rows.writerow(["space", "synthetic", "train", "relative_distance", "threshold", "copy"])
         for space, found in pairs.items():
-            rows.writerows([space, drawn[0][p.synthetic], drawn[1][p.train], p.s, p.limit, p.s < p.limit] for p in found)
+            rows.writerows(
+                [space, drawn[0][p.synthetic], drawn[1][p.train], p.s, p.limit, p.s < p.limit] for p in found
+            )
     (folder / "pairs.png").write_bytes(png(_picture(seen, pairs)))
 
 
 def _picture(seen: MeasureInputs, pairs: dict[str, list[Pair]]) -> np.ndarray:
-    """(height, width, 3) uint8: a line for each space, in it the pairs synthetic | real from the nearest on, each with its s."""
+    """(height, width, 3) uint8: a line for each space, in it the pairs synthetic | real from the nearest on, each with
+    its s.
+    """
     from PIL import Image as pil
     from PIL import ImageDraw
 
@@ -105,7 +123,9 @@ def _picture(seen: MeasureInputs, pairs: dict[str, list[Pair]]) -> np.ndarray:
     height, width = next((t.shape[:2] for line in tiles.values() for t in line), (0, 0))
     apart, head = 24, 48
     canvas = pil.new(
-        "RGB", (apart + (width + apart) * max(map(len, tiles.values()), default=0), (head + height + apart) * len(tiles)), "white"
+        "RGB",
+        (apart + (width + apart) * max(map(len, tiles.values()), default=0), (head + height + apart) * len(tiles)),
+        "white",
     )
     pen = ImageDraw.Draw(canvas)
     for line, (space, sheets) in enumerate(tiles.items()):
@@ -120,7 +140,10 @@ def _picture(seen: MeasureInputs, pairs: dict[str, list[Pair]]) -> np.ndarray:
 
 def _beside(seen: MeasureInputs, pair: Pair) -> ImageSet:
     """The two images, the real one mirrored as it is nearest in pixels, so that eyes compare like with like."""
-    own, real = seen.synthetic.where(_one(len(seen.synthetic), pair.synthetic)), seen.real[1].where(_one(len(seen.real[1]), pair.train))
+    own, real = (
+        seen.synthetic.where(_one(len(seen.synthetic), pair.synthetic)),
+        seen.real[1].where(_one(len(seen.real[1]), pair.train)),
+    )
     nearest = min(mirrors(real.images, seen.flip), key=lambda mirrored: float(np.square(mirrored - own.images).sum()))
     return concatenate([own, ImageSet(real.manifest, nearest)])
 
@@ -130,7 +153,9 @@ def _one(n: int, place: int) -> np.ndarray:
 
 
 def by_patient(values: np.ndarray, whose: np.ndarray) -> np.ndarray:
-    """(patients,) object: the values (N, ...) of each patient's images, `whose` (N,) they are, so that patients can be drawn anew."""
+    """(patients,) object: the values (N, ...) of each patient's images, `whose` (N,) they are, so that patients can be
+    drawn anew.
+    """
     groups = np.empty(len(np.unique(whose)), dtype=object)
     for i, who in enumerate(np.unique(whose)):
         groups[i] = values[whose == who]

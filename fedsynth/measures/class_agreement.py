@@ -1,4 +1,6 @@
-"""Whether a classification network that learned from real images names the class of a synthetic image as the set says it is (TRTS)."""
+"""Whether a classification network that learned from real images names the class of a synthetic image as the set says
+it is (TRTS).
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,20 @@ from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, boot
 
 
 class ClassAgreement(Measure):
-    """Balanced accuracy of the `federated` classification network on the synthetic set: "train on real, test on synthetic" (Esteban et al.
-    2017, arXiv:1706.02633, section 4.2).
+    """Balanced accuracy of the `federated` classification network on the synthetic set: "train on real, test on
+    synthetic" (Esteban et al. 2017, arXiv:1706.02633, section 4.2).
 
-    The value is of the synthetic set alone and the same at every site; the floor is the site's own. None where no use is a classification,
-    and with one class. It may lie above the floor: images that show their class more plainly than real ones do.
+    The value is of the synthetic set alone and the same at every site; the floor is the site's own. None where no use
+    is a classification, and with one class. It may lie above the floor: images that show their class more plainly than
+    real ones do.
     """
 
     about: ClassVar = {
         "class_agreement": About(
             "higher",
             "class agreement",
-            "Balanced accuracy on synthetic images of the classification network trained on real images; the floor is the same on held-out "
-            "real images.",
+            "Balanced accuracy on synthetic images of the classification network trained on real images; the floor is"
+            " the same on held-out real images.",
         ),
     }
     independent = False
@@ -36,7 +39,9 @@ class ClassAgreement(Measure):
             return Answer({"class_agreement": Value(None, counts)})
         real = answers(seen, held_out)
         floor = None if real is None else accuracy(real)
-        return Answer({"class_agreement": bootstrap(seen, accuracy, made, purpose="class_agreement", n=counts, floor=floor)})
+        return Answer(
+            {"class_agreement": bootstrap(seen, accuracy, made, purpose="class_agreement", n=counts, floor=floor)}
+        )
 
 
 def answers(seen: MeasureInputs, images: ImageSet) -> np.ndarray | None:

@@ -1,4 +1,6 @@
-"""How near what a model makes of a real image's given channels comes to the real generated ones, and whether a use still finds its way."""
+"""How near what a model makes of a real image's given channels comes to the real generated ones, and whether a use
+still finds its way.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,28 @@ from fedsynth.training import sampling
 KERNEL = 11  # pixels of the window of SSIM, or what fits
 SHARPEST = 1e-10  # mean squared error at which PSNR ends, at 100 dB
 
-BASE = "the floor is the baseline, without a model: of a derived channel what its operator estimates, else the mean training image"
-PAIR = "between the real generated channels of a site's held-out images and what the model makes of their given ones, values from 0 to 1, "
-USE = "on held-out images whose generated channels are the {}; the floor is the same on the real images, which no conversion should surpass"
+BASE = (
+    "the floor is the baseline, without a model: of a derived channel what its operator estimates, else the mean"
+    " training image"
+)
+PAIR = (
+    "between the real generated channels of a site's held-out images and what the model makes of their given ones,"
+    " values from 0 to 1, "
+)
+USE = (
+    "on held-out images whose generated channels are the {}; the floor is the same on the real images, which no"
+    " conversion should surpass"
+)
 
 Columns = Callable[[ImageSet], "np.ndarray | None"]
 
 
 class Conversion(Measure):
-    """Of models with given channels: conversion between modalities, reconstruction, images for masks. Nothing of the synthetic set: the
-    model is asked about the site's held-out images, inside the site. None where nothing is given.
+    """Of models with given channels: conversion between modalities, reconstruction, images for masks. Nothing of the
+    synthetic set: the model is asked about the site's held-out images, inside the site. None where nothing is given.
 
-    PSNR and SSIM (Wang et al. 2004, doi:10.1109/TIP.2003.819861) by MONAI, of every image, mean over the images; intervals by a bootstrap
-    of the patients. The uses' networks are the `federated` ones.
+    PSNR and SSIM (Wang et al. 2004, doi:10.1109/TIP.2003.819861) by MONAI, of every image, mean over the images;
+    intervals by a bootstrap of the patients. The uses' networks are the `federated` ones.
     """
 
     def __init__(self, masks: int = 1, labels: int = 2):
@@ -52,9 +63,18 @@ class Conversion(Measure):
     def at_site(self, seen: MeasureInputs) -> Answer:
         real, train = seen.real
         values = {name: Value(None, {"real": len(real)}) for name in self.about}
-        if seen.family is None or not seen.image.given or not sampling.generated(seen.image) or not len(real) or not len(train):
+        if (
+            seen.family is None
+            or not seen.image.given
+            or not sampling.generated(seen.image)
+            or not len(real)
+            or not len(train)
+        ):
             return Answer(values)
-        made, base = sampling.convert(seen.family, seen.image, real, seen.seed), sampling.baseline(seen.image, real, train)
+        made, base = (
+            sampling.convert(seen.family, seen.image, real, seen.seed),
+            sampling.baseline(seen.image, real, train),
+        )
         near, without = (nearness(seen, real, images) for images in (made, base))
         for name, of in near.items():
             values[name] = over_patients(seen, np.mean, of, real, name, float(np.nanmean(without[name])))
@@ -64,7 +84,9 @@ class Conversion(Measure):
             if beside is not None:
                 floor = float(statistic(beside))
                 for images, of_those in (("converted", made), ("baseline", base)):
-                    values[f"{images}_{name}"] = over_patients(seen, statistic, judge(seen, of_those), real, name, floor)
+                    values[f"{images}_{name}"] = over_patients(
+                        seen, statistic, judge(seen, of_those), real, name, floor
+                    )
         return Answer(values)
 
 
@@ -78,7 +100,8 @@ def nearness(seen: MeasureInputs, real: ImageSet, made: ImageSet) -> dict[str, n
         from monai.metrics.regression import MAEMetric, PSNRMetric, SSIMMetric
     # From 0 to 1: the luminance of SSIM is defined for values that are not negative.
     channels = sampling.generated(seen.image)
-    found = made.channels(seen.image, channels), real.channels_or_nan(seen.image, channels)  # NaN, all through, where an image lacks a channel
+    # NaN, all through, where an image lacks a channel
+    found = made.channels(seen.image, channels), real.channels_or_nan(seen.image, channels)
     x, y = (torch.from_numpy((array + 1) / 2).double() for array in found)
     size = min(x.shape[2:])
     ssim = SSIMMetric(x.ndim - 2, data_range=1.0, win_size=min(KERNEL, size - 1 + size % 2))
@@ -88,8 +111,14 @@ def nearness(seen: MeasureInputs, real: ImageSet, made: ImageSet) -> dict[str, n
     return {name: of.flatten(1).mean(1).numpy() for name, of in of_each.items()}  # type: ignore[union-attr]
 
 
-def over_patients(seen: MeasureInputs, statistic: Callable[[np.ndarray], float], values: np.ndarray | None, images: ImageSet, purpose: str,
-                  floor: float) -> Value:  # fmt: skip
+def over_patients(
+    seen: MeasureInputs,
+    statistic: Callable[[np.ndarray], float],
+    values: np.ndarray | None,
+    images: ImageSet,
+    purpose: str,
+    floor: float,
+) -> Value:
     """A statistic of values (N, ...) of the images, NaN for one that has none, with a bootstrap over patients."""
     values = np.zeros(0) if values is None else values
     known = ~np.isnan(values).reshape(len(values), -1).any(1)
@@ -105,7 +134,9 @@ def _of_groups(statistic: Callable[[np.ndarray], float], groups: np.ndarray) -> 
 
 
 def dice(seen: MeasureInputs, images: ImageSet) -> np.ndarray | None:
-    """(N,) Dice of the federated segmentation network, NaN for an image without a mask; None without a network or any mask."""
+    """(N,) Dice of the federated segmentation network, NaN for an image without a mask; None without a network or any
+    mask.
+    """
     from fedsynth.uses import of_kind, predict
     from fedsynth.uses.segmentation import Segmentation, overlap
 

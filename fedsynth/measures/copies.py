@@ -1,4 +1,6 @@
-"""Copies: synthetic images that lie nearer to one training image than real images of other patients ever do by chance."""
+"""Copies: synthetic images that lie nearer to one training image than real images of other patients ever do by
+chance.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +16,24 @@ PAIRS = 5
 FAR = 1e-4  # share of held-out images that would by chance lie as low as those that are left out
 
 COUNT = (
-    "Synthetic images that lie nearer to one of a site's training images, in {}, than chance brings an image of another patient in one "
-    "of {:.0f} cases (as measured by the site's held-out images); the sum over the sites. The floor counts held-out images that do. "
-    "The interval is exact for the number in other sets of as many images, drawn alike."
+    "Synthetic images that lie nearer to one of a site's training images, in {}, than chance brings an image of another"
+    " patient in one of {:.0f} cases (as measured by the site's held-out images); the sum over the sites. The floor"
+    " counts held-out images that do. The interval is exact for the number in other sets of as many images, drawn"
+    " alike."
 )
 RATIO = (
-    "Median over the synthetic images of the distance in {} to the nearest training patient over the mean distance to the {} nearest (or "
-    "to all); the floor is the same of held-out images, and clearly below it the set lies too near to the training images."
+    "Median over the synthetic images of the distance in {} to the nearest training patient over the mean distance to"
+    " the {} nearest (or to all); the floor is the same of held-out images, and clearly below it the set lies too near"
+    " to the training images."
 )
 
 
 class Copies(Measure):
-    """`alpha`: how often, by chance, an image may be taken for a copy at one site; `neighbours`: k of the relative distance.
+    """`alpha`: how often, by chance, an image may be taken for a copy at one site; `neighbours`: k of the relative
+    distance.
 
-    Distances are to patients, that is to their nearest image: several images of one patient are no crowd in which a copy of one of
-    them could hide.
+    Distances are to patients, that is to their nearest image: several images of one patient are no crowd in which a
+    copy of one of them could hide.
     """
 
     independent = False  # the sites share the synthetic images, over which the intervals are
@@ -44,7 +49,9 @@ class Copies(Measure):
             "copies_pixel": About("lower", "Copies (pixels)", COUNT.format("pixels", 1 / self.alpha)),
             "copies_feature": About("lower", "Copies (features)", COUNT.format("features", 1 / self.alpha)),
             "nearest_ratio_pixel": About("higher", "Nearest ratio (pixels)", RATIO.format("pixels", self.neighbours)),
-            "nearest_ratio_feature": About("higher", "Nearest ratio (features)", RATIO.format("features", self.neighbours)),
+            "nearest_ratio_feature": About(
+                "higher", "Nearest ratio (features)", RATIO.format("features", self.neighbours)
+            ),
         }
 
     def at_site(self, seen: MeasureInputs) -> Answer:
@@ -61,19 +68,27 @@ class Copies(Measure):
                 continue
             limit = threshold(real, len(set(held_out.patients())), self.alpha)
             values[f"copies_{space}"] = counted(float((s < limit).sum()), n, float((real < limit).sum()))
-            values[f"nearest_ratio_{space}"] = bootstrap(seen, np.median, s, purpose=f"copies {space}", n=n, floor=float(np.median(real)))
-            pairs[space] = [Pair(int(i), int(table[i].argmin()), float(s[i]), limit) for i in np.argsort(s, kind="stable")[:PAIRS]]
+            values[f"nearest_ratio_{space}"] = bootstrap(
+                seen, np.median, s, purpose=f"copies {space}", n=n, floor=float(np.median(real))
+            )
+            pairs[space] = [
+                Pair(int(i), int(table[i].argmin()), float(s[i]), limit) for i in np.argsort(s, kind="stable")[:PAIRS]
+            ]
         if seen.keep is not None:
             write(seen.keep, seen, pairs)
         return Answer(values)
 
     def combine(self, answers: dict[str, Answer], centre: MeasureInputs) -> dict[str, Value]:
         """A synthetic image may be a copy at one site only, so that copies add up; ratios are means."""
-        return super().combine(answers, centre) | {name: total(answers, name) for name in self.about if name.startswith("copies")}
+        return super().combine(answers, centre) | {
+            name: total(answers, name) for name in self.about if name.startswith("copies")
+        }
 
 
 def total(answers: dict[str, Answer], name: str) -> Value:
-    """The sum over the sites; None where one has none, without a floor where one's is not known: few real images do not leave a site."""
+    """The sum over the sites; None where one has none, without a floor where one's is not known: few real images do not
+    leave a site.
+    """
     values = {site: answer.values[name] for site, answer in answers.items()}
     counts = mean(values).n
     copies = [v.value for v in values.values() if v.value is not None]
@@ -84,7 +99,9 @@ def total(answers: dict[str, Answer], name: str) -> Value:
 
 
 def counted(copies: float, n: dict[str, int], floor: float | None) -> Value:
-    """A number of copies with the exact interval of a Poisson distribution's mean (Garwood 1936), not above the number of images."""
+    """A number of copies with the exact interval of a Poisson distribution's mean (Garwood 1936), not above the number
+    of images.
+    """
     from scipy.stats import chi2
 
     low = float(chi2.ppf(0.025, 2 * copies)) / 2 if copies else 0.0
@@ -93,14 +110,16 @@ def counted(copies: float, n: dict[str, int], floor: float | None) -> Value:
 
 
 def threshold(real: np.ndarray, patients: int, alpha: float) -> float:
-    """The relative distance below which a real image of another patient lies in a share `alpha` of cases, from s (N,) of held-out images.
+    """The relative distance below which a real image of another patient lies in a share `alpha` of cases, from s (N,)
+    of held-out images.
 
-    Distances to a nearest point follow Weibull's law (the extreme value of distances bounded by 0), so that log s is that of a smallest
-    extreme: its lower tail is far heavier than a normal one's, and with few dimensions, as in features, that decides. The bound is mean +
-    z(alpha) sd of log s, z of the standardised law, made lower for few `patients` n as a normal prediction bound would be: by
-    t_{n-1}(alpha) / t_inf(alpha) sqrt(1 + 1/n) (Geisser 1993, example 2.2), so that the smallest of a few is not taken for a law;
-    docs/privacy.md has the rates of false alarms. A patient who is in both sets under two names would disarm the audit: values that far
-    from the quartiles are left out; of the others none is below the threshold.
+    Distances to a nearest point follow Weibull's law (the extreme value of distances bounded by 0), so that log s is
+    that of a smallest extreme: its lower tail is far heavier than a normal one's, and with few dimensions, as in
+    features, that decides. The bound is mean + z(alpha) sd of log s, z of the standardised law, made lower for few
+    `patients` n as a normal prediction bound would be: by t_{n-1}(alpha) / t_inf(alpha) sqrt(1 + 1/n) (Geisser 1993,
+    example 2.2), so that the smallest of a few is not taken for a law; docs/privacy.md has the rates of false alarms. A
+    patient who is in both sets under two names would disarm the audit: values that far from the quartiles are left out;
+    of the others none is below the threshold.
     """
     from scipy.stats import gumbel_l, norm, t
 

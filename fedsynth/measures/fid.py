@@ -1,4 +1,6 @@
-"""FID: how far the features of the synthetic images lie from the real ones', at each site, and of all sites together without pooling."""
+"""FID: how far the features of the synthetic images lie from the real ones', at each site, and of all sites together
+without pooling.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +12,37 @@ from fedsynth.measures import KEPT, PARTS, About, Answer, Measure, MeasureInputs
 
 
 class FID(Measure):
-    """Frechet distance between normal distributions fitted to features (Heusel et al. 2017, arXiv:1706.08500, equation 6):
+    """Frechet distance between normal distributions fitted to features (Heusel et al. 2017, arXiv:1706.08500, eq. 6):
     |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)).
 
-    Not computed where a set has fewer images than features: its covariance would be noise, and moments of so few images do not leave.
+    Not computed where a set has fewer images than features: its covariance would be noise, and moments of so few images
+    do not leave.
     """
 
     about: ClassVar = {
         "fid": About(
             "lower",
             "FID",
-            "Fréchet distance between the features of held-out real images and of synthetic ones in the same shares of classes; the floor "
-            "is as many real training images in their place. Over all sites it is Dist-FID, the mean by their real images.",
+            "Fréchet distance between the features of held-out real images and of synthetic ones in the same shares of"
+            " classes; the floor is as many real training images in their place. Over all sites it is Dist-FID, the"
+            " mean by their real images.",
         ),
         "pooled_fid": About(
             "lower",
             "pooled FID",
-            "FID of all sites' held-out images together against the whole synthetic set, exact from the sites' means and covariances; its "
-            "floor is all training images in the place of the synthetic ones, its interval comes from random parts of the synthetic set "
-            "and from normal features with the sites' means and covariances. A mix of classes or channels that is not the sites' counts as "
-            "a distance.",
+            "FID of all sites' held-out images together against the whole synthetic set, exact from the sites' means"
+            " and covariances; its floor is all training images in the place of the synthetic ones, its interval comes"
+            " from random parts of the synthetic set and from normal features with the sites' means and covariances. A"
+            " mix of classes or channels that is not the sites' counts as a distance.",
         ),
     }
     independent = False
 
     def at_site(self, seen: MeasureInputs) -> Answer:
         sets = {which: seen.features(which) for which in ("held_out", "train", "synthetic")}  # type: ignore[arg-type]
-        values = beside_floor(seen, lambda a, b: {"fid": fid(a, b)}, sets["held_out"], sets["train"], sets["synthetic"], "fid")
+        values = beside_floor(
+            seen, lambda a, b: {"fid": fid(a, b)}, sets["held_out"], sets["train"], sets["synthetic"], "fid"
+        )
         few = min(values["fid"].n.values()) < sets["synthetic"].shape[-1]
         values = {"fid": Value(None, values["fid"].n)} if few else values
         counts = {"real": len(sets["held_out"]), "train": len(sets["train"]), "synthetic": len(sets["synthetic"])}
@@ -50,11 +56,14 @@ class FID(Measure):
 def pooled_fid(answers: list[Answer], centre: MeasureInputs) -> Value:
     """From the sites' moments; None where a site has none.
 
-    The standard deviation is that of random parts of the synthetic set (a delete-d jackknife: Shao & Wu 1989) and of as many normal
-    features as each site has images, drawn with its moments: the distance takes features for normal. A patient's images count as several.
+    The standard deviation is that of random parts of the synthetic set (a delete-d jackknife: Shao & Wu 1989) and of as
+    many normal features as each site has images, drawn with its moments: the distance takes features for normal. A
+    patient's images count as several.
     """
     synthetic = centre.features("synthetic")
-    counts = {kind: sum(a.values["pooled_fid"].n[kind] for a in answers) for kind in ("real", "train")} | {"synthetic": len(synthetic)}
+    counts = {kind: sum(a.values["pooled_fid"].n[kind] for a in answers) for kind in ("real", "train")} | {
+        "synthetic": len(synthetic)
+    }
     if not answers or any("held_out" not in a.moments for a in answers) or not enough(synthetic):
         return Value(None, counts)
     real = pool([a.moments["held_out"] for a in answers])
@@ -63,7 +72,9 @@ def pooled_fid(answers: list[Answer], centre: MeasureInputs) -> Value:
     floor = frechet(real, pool(train)) if len(train) == len(answers) else None
     rng = centre.generator("pooled_fid")
     draws = [pool([redrawn(a.moments["held_out"], rng) for a in answers]) for _ in range(PARTS)]
-    parts = [Moments.of(synthetic[rng.permutation(len(synthetic))[: round(KEPT * len(synthetic))]]) for _ in range(PARTS)]
+    parts = [
+        Moments.of(synthetic[rng.permutation(len(synthetic))[: round(KEPT * len(synthetic))]]) for _ in range(PARTS)
+    ]
     variances = [
         np.var([frechet(other, Moments.of(synthetic)) for other in draws], ddof=1),
         KEPT / (1 - KEPT) * np.var([frechet(real, some) for some in parts], ddof=1),
@@ -77,8 +88,8 @@ def redrawn(moments: Moments, rng: np.random.Generator) -> Moments:
 
 
 def pool(parts: list[Moments]) -> Moments:
-    """Of all images together, as if they lay in one place: mu = sum w_i mu_i, S' = sum w_i (S'_i + mu_i mu_i^T) - mu mu^T,
-    where S' is the covariance with n and S the one with n - 1."""
+    """Of all images together, as if they lay in one place: mu = sum w_i mu_i, S' = sum w_i (S'_i + mu_i mu_i^T) - mu
+    mu^T, where S' is the covariance with n and S the one with n - 1."""
     n = sum(m.n for m in parts)
     mean = np.sum([m.n * m.mean for m in parts], axis=0) / n
     # The same as above around the common mean, which does not subtract large numbers from each other.
@@ -100,7 +111,9 @@ def fid(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 
 def frechet(a: Moments, b: Moments) -> float:
-    """torchmetrics takes the trace of the root from eigenvalues; MONAI's root of a matrix fails where a feature is constant."""
+    """torchmetrics takes the trace of the root from eigenvalues; MONAI's root of a matrix fails where a feature is
+    constant.
+    """
     import torch
     from torchmetrics.image.fid import _compute_fid
 

@@ -11,8 +11,9 @@ from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, besi
 
 
 class Geometry(Measure):
-    """Wasserstein-1 distances between distributions over the images of the classes with a mask (`image.empty_labels` names the others),
-    each a mean over the mask channels: area, place of the centre, number of separate parts. None without a mask channel or a real mask.
+    """Wasserstein-1 distances between distributions over the images of the classes with a mask (`image.empty_labels`
+    names the others), each a mean over the mask channels: area, place of the centre, number of separate parts. None
+    without a mask channel or a real mask.
     """
 
     about: ClassVar = {
@@ -24,12 +25,14 @@ class Geometry(Measure):
         "mask_position_distance": About(
             "lower",
             "mask position distance",
-            "Wasserstein-1 distance between the masks' centres, as shares of the image's size, mean over the axes; without empty masks.",
+            "Wasserstein-1 distance between the masks' centres, as shares of the image's size, mean over the axes;"
+            " without empty masks.",
         ),
         "mask_count_distance": About(
             "lower",
             "mask count distance",
-            "Wasserstein-1 distance between the numbers of separate parts that a mask has (touching at a corner is one part).",
+            "Wasserstein-1 distance between the numbers of separate parts that a mask has (touching at a corner is one"
+            " part).",
         ),
     }
     independent = False
@@ -68,7 +71,8 @@ def distances(reference: np.ndarray, candidate: np.ndarray) -> dict[str, float]:
     """Of shapes (N, M, 2 + D) and (N', M, 2 + D); NaN where one has none."""
     channels = range(reference.shape[1])
     area, count, *axes = (
-        _mean([_wasserstein(reference[:, m, i], candidate[:, m, i]) for m in channels]) for i in range(reference.shape[2])
+        _mean([_wasserstein(reference[:, m, i], candidate[:, m, i]) for m in channels])
+        for i in range(reference.shape[2])
     )
     return {"mask_area_distance": area, "mask_position_distance": _mean(axes), "mask_count_distance": count}
 

@@ -1,4 +1,6 @@
-"""Whether the synthetic images hold dark and bright pixels in the shares of the real ones; needs no features, and finds a wrong scale."""
+"""Whether the synthetic images hold dark and bright pixels in the shares of the real ones; needs no features, and finds
+a wrong scale.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +15,35 @@ BINS = 1024  # on [-1, 1]: a pixel moves by less than 0.001
 
 
 class Intensity(Measure):
-    """Wasserstein-1 distance between the distributions of pixel values, mean over the image channels; the unit is that of [-1, 1]."""
+    """Wasserstein-1 distance between the distributions of pixel values, mean over the image channels; the unit is that
+    of [-1, 1].
+    """
 
     about: ClassVar = {
         "intensity_distance": About(
             "lower",
             "intensity distance",
-            "Wasserstein-1 distance between the pixel values of held-out real and of synthetic images, mean over the image channels, "
-            "in units of the scale from -1 to 1.",
+            "Wasserstein-1 distance between the pixel values of held-out real and of synthetic images, mean over the"
+            " image channels, in units of the scale from -1 to 1.",
         ),
     }
     independent = False
 
     def at_site(self, seen: MeasureInputs) -> Answer:
         held_out, train, synthetic = (histograms(seen.pixels(images)) for images in (*seen.real, seen.synthetic))
-        return Answer(beside_floor(seen, lambda a, b: {"intensity_distance": distance(a, b)}, held_out, train, synthetic, "intensity"))
+        return Answer(
+            beside_floor(
+                seen, lambda a, b: {"intensity_distance": distance(a, b)}, held_out, train, synthetic, "intensity"
+            )
+        )
 
 
 def histograms(images: np.ndarray) -> np.ndarray:
     """(N, I, BINS) counts of pixels (N, I, *S) in [-1, 1], so that a draw of images is a sum."""
     n, channels = images.shape[:2]
-    places = np.clip(((images.reshape(n, channels, math.prod(images.shape[2:])) + 1) / 2 * BINS).astype(int), 0, BINS - 1)
+    places = np.clip(
+        ((images.reshape(n, channels, math.prod(images.shape[2:])) + 1) / 2 * BINS).astype(int), 0, BINS - 1
+    )
     counts = [[np.bincount(channel, minlength=BINS) for channel in image] for image in places]
     return np.array(counts, dtype=np.int64).reshape(n, channels, BINS)
 

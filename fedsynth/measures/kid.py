@@ -13,18 +13,20 @@ WHICH: tuple[Literal["held_out", "train", "synthetic"], ...] = ("held_out", "tra
 
 
 class KID(Measure):
-    """Squared maximum mean discrepancy of features with the kernel (x.y / F + 1)^3 (Binkowski et al. 2018, arXiv:1801.01401, section 4), in
-    each class by itself, mean over the classes by their held-out images.
+    """Squared maximum mean discrepancy of features with the kernel (x.y / F + 1)^3 (Binkowski et al. 2018,
+    arXiv:1801.01401, section 4), in each class by itself, mean over the classes by their held-out images.
 
-    By class, because both sets have the same shares of classes by choice and not by chance: over all images the estimate would lie below 0.
+    By class, because both sets have the same shares of classes by choice and not by chance: over all images the
+    estimate would lie below 0.
     """
 
     about: ClassVar = {
         "kid": About(
             "lower",
             "KID",
-            "Squared maximum mean discrepancy (cubic kernel) between the features of held-out real and of synthetic images of one class, "
-            "mean over the classes; unbiased: 0 on average between samples of one distribution, so that it may be negative.",
+            "Squared maximum mean discrepancy (cubic kernel) between the features of held-out real and of synthetic"
+            " images of one class, mean over the classes; unbiased: 0 on average between samples of one distribution,"
+            " so that it may be negative.",
         ),
     }
     independent = False
@@ -36,11 +38,15 @@ class KID(Measure):
         ]
         held_out, train, synthetic = labelled
         ends = {"kid": (-math.inf, math.inf)}
-        return Answer(beside_floor(seen, lambda a, b: {"kid": by_class(a, b)}, held_out, train, synthetic, "kid", within=ends))
+        return Answer(
+            beside_floor(seen, lambda a, b: {"kid": by_class(a, b)}, held_out, train, synthetic, "kid", within=ends)
+        )
 
 
 def by_class(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Mean over the classes of (N, 1 + F), labels before features, by the images of `reference`; without those of a single image."""
+    """Mean over the classes of (N, 1 + F), labels before features, by the images of `reference`; without those of a
+    single image.
+    """
     classes, counts = np.unique(reference[:, 0], return_counts=True)
     found = np.array([kid(reference[reference[:, 0] == k, 1:], candidate[candidate[:, 0] == k, 1:]) for k in classes])
     known = np.isfinite(found)
@@ -48,7 +54,9 @@ def by_class(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 
 def kid(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Of features (N, F) and (N', F); NaN below two images. torchmetrics' kernel, but not its sums: they ask for N = N'."""
+    """Of features (N, F) and (N', F); NaN below two images. torchmetrics' kernel, but not its sums: they ask for N =
+    N'.
+    """
     if min(len(reference), len(candidate)) < 2:
         return float("nan")
     import torch

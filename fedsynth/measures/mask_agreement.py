@@ -13,15 +13,16 @@ from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, boot
 class MaskAgreement(Measure):
     """Dice between the masks of the synthetic set and what the `federated` segmentation network finds in its images.
 
-    The value is of the synthetic set alone and the same at every site; the floor is the site's own. None where no use is a segmentation.
+    The value is of the synthetic set alone and the same at every site; the floor is the site's own. None where no use
+    is a segmentation.
     """
 
     about: ClassVar = {
         "mask_agreement": About(
             "higher",
             "mask agreement",
-            "Mean Dice between the synthetic masks and what the segmentation network trained on real images finds in the synthetic images, "
-            "over the images with a mask; the floor is the same on held-out real images.",
+            "Mean Dice between the synthetic masks and what the segmentation network trained on real images finds in"
+            " the synthetic images, over the images with a mask; the floor is the same on held-out real images.",
         ),
     }
     independent = False
@@ -33,11 +34,15 @@ class MaskAgreement(Measure):
         if not len(made):
             return Answer({"mask_agreement": Value(None, counts)})
         floor = float(real.mean()) if len(real) else None
-        return Answer({"mask_agreement": bootstrap(seen, np.mean, made, purpose="mask_agreement", n=counts, floor=floor)})
+        return Answer(
+            {"mask_agreement": bootstrap(seen, np.mean, made, purpose="mask_agreement", n=counts, floor=floor)}
+        )
 
 
 def agreement(seen: MeasureInputs, images: ImageSet) -> np.ndarray:
-    """(N,) Dice of each image with a mask, mean over its mask channels that are not empty; (0,) where there is no network or no mask."""
+    """(N,) Dice of each image with a mask, mean over its mask channels that are not empty; (0,) where there is no
+    network or no mask.
+    """
     from fedsynth.uses import of_kind, predict
     from fedsynth.uses.segmentation import Segmentation, overlap
 

@@ -1,4 +1,6 @@
-"""Membership: whether the synthetic set, or the released weights, tell a site's training images from its held-out ones."""
+"""Membership: whether the synthetic set, or the released weights,
+tell a site's training images from its held-out ones.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +22,32 @@ LEAST = 5  # members or non-members, below which nothing is said
 REFERENCE = 5  # nearest real images of other patients that an image's distance is set against
 
 DISTANCE = (
-    "An attacker who has the synthetic set and guesses from how near an image lies to it, for its surroundings, whether it was trained on: "
+    "An attacker who has the synthetic set and guesses from how near an image lies to it, for its surroundings, whether"
+    " it was trained on: "
 )
 LOSS = "An attacker who has the released weights and guesses from their loss on an image whether it was trained on: "
 AUC = "area under the ROC curve; the floor is chance, 0.5: that, and less, is guessing."
 TPR = (
-    "share of the training images that are found while at most {:.3g} % of the held-out ones are taken for such; the floor is chance, what "
-    "guessing finds: that share, and more where held-out images are few."
+    "share of the training images that are found while at most {:.3g} % of the held-out ones are taken for such; the"
+    " floor is chance, what guessing finds: that share, and more where held-out images are few."
 )
 
-Attack = tuple[np.ndarray, np.ndarray]  # scores of the members and of the non-members; the higher, the likelier a member
+# scores of the members and of the non-members; the higher, the likelier a member
+Attack = tuple[np.ndarray, np.ndarray]
 Statistic = Callable[[np.ndarray, np.ndarray], float]  # of an attack
 
 
 class Membership(Measure):
-    """Members are the site's training images, non-members its held-out ones. `fpr`: false-positive rate at which the true-positive rate
-    is told (Carlini et al. 2022, arXiv:2112.03570, section II.C); `draws` of noise for each image's loss; `most` images of either kind
-    whose loss is taken, drawn by chance where there are more.
+    """Members are the site's training images, non-members its held-out ones. `fpr`: false-positive rate at which the
+    true-positive rate is told (Carlini et al. 2022, arXiv:2112.03570, section II.C); `draws` of noise for each image's
+    loss; `most` images of either kind whose loss is taken, drawn by chance where there are more.
     """
 
     def __init__(self, draws: int = 16, fpr: float = 0.01, most: int = 400):
         if draws < 1 or not 0 < fpr < 1 or most < LEAST:
-            raise ValueError(f"draws must be positive, fpr in (0, 1) and most at least {LEAST}, not {draws}, {fpr} and {most}")
+            raise ValueError(
+                f"draws must be positive, fpr in (0, 1) and most at least {LEAST}, not {draws}, {fpr} and {most}"
+            )
         self.draws, self.fpr, self.most = draws, fpr, most
 
     @property
@@ -63,8 +69,12 @@ class Membership(Measure):
         scores = by_loss(seen, members, non_members, self.draws) if enough and seen.family is not None else None
         return Answer(values | self._judge(seen, "loss", scores, members, non_members))
 
-    def _judge(self, seen: MeasureInputs, attack: str, scores: Attack | None, members: ImageSet, non_members: ImageSet) -> dict[str, Value]:
-        """AUC and TPR, each with chance as its floor and a bootstrap over patients, whose images are no independent ones."""
+    def _judge(
+        self, seen: MeasureInputs, attack: str, scores: Attack | None, members: ImageSet, non_members: ImageSet
+    ) -> dict[str, Value]:
+        """AUC and TPR, each with chance as its floor and a bootstrap over patients, whose images are no independent
+        ones.
+        """
         names = f"membership_{attack}_auc", f"membership_{attack}_tpr"
         n = {
             "real": len(members) + len(non_members),
@@ -78,15 +88,20 @@ class Membership(Measure):
         groups = [by_patient(s, who) for s, who in zip(scores, whose, strict=True)]
         statistics: tuple[Statistic, ...] = auc, partial(tpr, fpr=self.fpr)
         judged = zip(names, statistics, (0.5, self.fpr), strict=True)
-        return {name: bootstrap(seen, partial(_of_groups, of), *groups, purpose=name, n=n, floor=floor) for name, of, floor in judged}
+        return {
+            name: bootstrap(seen, partial(_of_groups, of), *groups, purpose=name, n=n, floor=floor)
+            for name, of, floor in judged
+        }
 
 
 def by_distance(seen: MeasureInputs) -> Attack:
-    """Minus the distance in pixels to the nearest synthetic image over the mean distance to the nearest real images of other patients.
+    """Minus the distance in pixels to the nearest synthetic image over the mean distance to the nearest real images of
+    other patients.
 
-    The quotient is that of densities in DOMIAS (van Breugel et al. 2023, arXiv:2302.12580, equation 2): an image that lies amid the
-    others is near to a synthetic one whether or not it was trained on. An attacker has some other real images at best, so that this is the
-    stronger side. Pixels only: in each training that memorised features told less, and the better of two is above chance by chance.
+    The quotient is that of densities in DOMIAS (van Breugel et al. 2023, arXiv:2302.12580, equation 2): an image that
+    lies amid the others is near to a synthetic one whether or not it was trained on. An attacker has some other real
+    images at best, so that this is the stronger side. Pixels only: in each training that memorised features told less,
+    and the better of two is above chance by chance.
     """
     pixel = spaces(seen)["pixel"]
     non_members, members = seen.real
@@ -102,8 +117,8 @@ def by_distance(seen: MeasureInputs) -> Attack:
 def by_loss(seen: MeasureInputs, members: ImageSet, non_members: ImageSet, draws: int) -> Attack | None:
     """Minus the family's own loss (the LOSS attack: Yeom et al. 2018, arXiv:1709.01604), of the player that tells most.
 
-    A player whose loss does not look at the image (a GAN's generator) tells nothing. Losses are compared within a class: those of
-    another class are others, and a small site's classes are not in the same shares in both sets.
+    A player whose loss does not look at the image (a GAN's generator) tells nothing. Losses are compared within a
+    class: those of another class are others, and a small site's classes are not in the same shares in both sets.
     """
     found = []
     for player in attacked_players(seen.family):  # type: ignore[arg-type]
@@ -115,7 +130,9 @@ def by_loss(seen: MeasureInputs, members: ImageSet, non_members: ImageSet, draws
 
 
 def attacked_players(family: Family) -> list[str]:
-    """The players whose parameters were all given out. What stayed at the sites is here as it was made, and its loss would tell nothing."""
+    """The players whose parameters were all given out. What stayed at the sites is here as it was made, and its loss
+    would tell nothing.
+    """
     players, released = family.players(), family.released
     if released is None:
         return list(players)
@@ -124,19 +141,26 @@ def attacked_players(family: Family) -> list[str]:
 
 
 def losses(seen: MeasureInputs, images: ImageSet, player: str, draws: int) -> np.ndarray:
-    """(N,) float64: the player's loss of each image, the mean over `draws` of noise that are the same for all images."""
+    """(N,) float64: the player's loss of each image, the mean over `draws` of noise that are the same for all
+    images.
+    """
     import torch
 
-    family: Family = copy.deepcopy(seen.family).eval().requires_grad_(False)  # type: ignore[union-attr]  # gradients by x are needed at times (R1)
+    # gradients by x are needed at times (R1)
+    family: Family = copy.deepcopy(seen.family).eval().requires_grad_(False)  # type: ignore[union-attr]
     device = next(iter(seen.family.parameters())).device  # type: ignore[union-attr]
     image = seen.image
-    x, given = (torch.from_numpy(images.channels_or_nan(image, names)).to(device) for names in (image.generated, image.given))
+    x, given = (
+        torch.from_numpy(images.channels_or_nan(image, names)).to(device) for names in (image.generated, image.given)
+    )
     y, found = torch.tensor(images.condition_labels(image)).to(device), []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
         for i in range(len(images)):
             torch.manual_seed(seen.seed)
             several = [t[i : i + 1].expand(draws, *t.shape[1:]).contiguous() for t in (x, y, given)]
-            found.append(float(family.loss(player, several[0], several[1], several[2] if image.given else None).detach()))
+            found.append(
+                float(family.loss(player, several[0], several[1], several[2] if image.given else None).detach())
+            )
     return np.array(found, dtype=np.float64)
 
 
@@ -159,7 +183,9 @@ def auc(members: np.ndarray, non_members: np.ndarray) -> float:
 
 
 def tpr(members: np.ndarray, non_members: np.ndarray, fpr: float) -> float:
-    """Share of members above the lowest score that at most `fpr` of the non-members exceed; below 1 / fpr of these, that none exceeds."""
+    """Share of members above the lowest score that at most `fpr` of the non-members exceed; below 1 / fpr of these,
+    that none exceeds.
+    """
     allowed = int(fpr * len(non_members))
     return float((members > np.sort(non_members)[::-1][allowed]).mean())
 

@@ -1,4 +1,6 @@
-"""Whether synthetic images of a class differ from each other as real ones do: a model that makes one image again and again shows here."""
+"""Whether synthetic images of a class differ from each other as real ones do: a model that makes one image again and
+again shows here.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,20 @@ KERNEL = 7  # pixels; with the usual 11, an image of 32 pixels would have two sc
 
 
 class MSSSIM(Measure):
-    """Mean multi-scale structural similarity of random pairs of images of one class (Odena et al. 2017, arXiv:1610.09585, section 4.2),
-    mean over the classes.
+    """Mean multi-scale structural similarity of random pairs of images of one class (Odena et al. 2017,
+    arXiv:1610.09585, section 4.2), mean over the classes.
 
-    `pairs`: at most so many in all. No image is in two synthetic pairs, so that they are independent and can be bootstrapped. Better is
-    nearer to the floor, that of real pairs: above it there is less variety than in real images, below it something that real ones lack.
+    `pairs`: at most so many in all. No image is in two synthetic pairs, so that they are independent and can be
+    bootstrapped. Better is nearer to the floor, that of real pairs: above it there is less variety than in real images,
+    below it something that real ones lack.
     """
 
     about: ClassVar = {
         "ms_ssim": About(
             "floor",
             "MS-SSIM",
-            "Mean multi-scale structural similarity of pairs of synthetic images of one class (1: all the same); the floor is that of "
-            "pairs of the site's real training images. Above it: less variety than in real images.",
+            "Mean multi-scale structural similarity of pairs of synthetic images of one class (1: all the same); the"
+            " floor is that of pairs of the site's real training images. Above it: less variety than in real images.",
         ),
     }
     independent = False
@@ -43,7 +46,13 @@ class MSSSIM(Measure):
         real = self.similarities(seen, train, matchings=20)  # without an interval: the pairs need not be independent
         # A class that one of both has no pair of would make it another mean.
         floor = _mean_of_means(*real.values()) if real.keys() == made.keys() else None
-        return Answer({"ms_ssim": bootstrap(seen, _mean_of_means, *made.values(), purpose="ms_ssim bootstrap", n=counts, floor=floor)})
+        return Answer(
+            {
+                "ms_ssim": bootstrap(
+                    seen, _mean_of_means, *made.values(), purpose="ms_ssim bootstrap", n=counts, floor=floor
+                )
+            }
+        )
 
     def similarities(self, seen: MeasureInputs, images: ImageSet, matchings: int) -> dict[int, np.ndarray]:
         """By class, (P,) of its pairs; without the classes of a single image."""
@@ -74,12 +83,16 @@ def similarity(one: np.ndarray, other: np.ndarray, batch: int = 64) -> np.ndarra
     for start in range(0, len(one), batch):
         # From 0 to 1: the luminance of SSIM is defined for values that are not negative.
         a, b = ((torch.from_numpy(x[start : start + batch]) + 1) / 2 for x in (one, other))
-        found.append(compute_ms_ssim(a, b, a.ndim - 2, data_range=1.0, kernel_size=kernel, weights=weights).numpy().ravel())
+        found.append(
+            compute_ms_ssim(a, b, a.ndim - 2, data_range=1.0, kernel_size=kernel, weights=weights).numpy().ravel()
+        )
     return np.concatenate(found).astype(np.float64)
 
 
 def scales(size: tuple[int, ...]) -> tuple[int, tuple[float, ...]]:
-    """Kernel and weights of as many scales, five at most, as keep the halved image no smaller than the kernel. MONAI asks for more."""
+    """Kernel and weights of as many scales, five at most, as keep the halved image no smaller than the kernel. MONAI
+    asks for more.
+    """
     smallest = min(size)
     kernel = min(KERNEL, smallest - 1 + smallest % 2)
     halvings = [s for s in range(len(WANG)) if smallest // max(2**s, s * s) >= kernel]

@@ -1,4 +1,6 @@
-"""Precision, recall, density, coverage: whether synthetic images look real, and whether they are as varied, as two separate questions."""
+"""Precision, recall, density, coverage: whether synthetic images look real, and whether they are as varied, as two
+separate questions.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +12,36 @@ from fedsynth.measures import About, Answer, Measure, MeasureInputs, beside_floo
 
 
 class PRDC(Measure):
-    """Precision and recall of Kynkaanniemi et al. 2019 (arXiv:1904.06991, equations 1 and 2), density and coverage of Naeem et al. 2020
-    (arXiv:2002.09797, equations 3 and 4), in the space of features.
+    """Precision and recall of Kynkaanniemi et al. 2019 (arXiv:1904.06991, equations 1 and 2), density and coverage of
+    Naeem et al. 2020 (arXiv:2002.09797, equations 3 and 4), in the space of features.
 
-    `k`: the ball around an image reaches to its k-th nearest neighbour of the same set. None for sets of k images or fewer.
+    `k`: the ball around an image reaches to its k-th nearest neighbour of the same set. None for sets of k images or
+    fewer.
     """
 
     about: ClassVar = {
         "precision": About(
-            "higher", "precision", "Share of the synthetic images that lie in the ball of a held-out real image: how many look real."
+            "higher",
+            "precision",
+            "Share of the synthetic images that lie in the ball of a held-out real image: how many look real.",
         ),
         "recall": About(
             "higher",
             "recall",
-            "Share of the held-out real images that lie in the ball of a synthetic image: how much of what is real is made.",
+            "Share of the held-out real images that lie in the ball of a synthetic image: how much of what is real is"
+            " made.",
         ),
         "density": About(
             "higher",
             "density",
-            "Number of real images' balls that a synthetic image lies in, as a share of k: precision that one outlier cannot spoil; "
-            "1 on average between samples of one distribution, and may be above.",
+            "Number of real images' balls that a synthetic image lies in, as a share of k: precision that one outlier"
+            " cannot spoil; 1 on average between samples of one distribution, and may be above.",
         ),
         "coverage": About(
             "higher",
             "coverage",
-            "Share of the held-out real images with a synthetic image in their ball: recall that outliers cannot spoil.",
+            "Share of the held-out real images with a synthetic image in their ball: recall that outliers cannot"
+            " spoil.",
         ),
     }
     independent = False
@@ -49,7 +56,9 @@ class PRDC(Measure):
 
 
 def prdc(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
-    """Of features (N, F) and (M, F). "Inside a ball" is "nearer than", as in the authors' code: a set against itself then has density 1."""
+    """Of features (N, F) and (M, F). "Inside a ball" is "nearer than", as in the authors' code: a set against itself
+    then has density 1.
+    """
     if min(len(real), len(fake)) <= k:
         return dict.fromkeys(PRDC.about, float("nan"))
     from scipy.spatial.distance import cdist

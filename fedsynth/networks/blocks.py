@@ -19,10 +19,14 @@ with monai_imports():
 
 
 def with_given(x: Tensor, given: Tensor | None, channels: int) -> Tensor:
-    """(B, C + G, *S). Raises ValueError where a family made for `channels` given channels gets another number of them."""
+    """(B, C + G, *S). Raises ValueError where a family made for `channels` given channels gets another number
+    of them.
+    """
     found = 0 if given is None else given.shape[1]
     if found != channels:
-        raise ValueError(f"the model was made for {channels} given channels and got {found}; look at image.given in params.yaml")
+        raise ValueError(
+            f"the model was made for {channels} given channels and got {found}; look at image.given in params.yaml"
+        )
     return x if given is None else torch.cat([x, given.to(x)], 1)
 
 
@@ -32,7 +36,9 @@ def one_hot(y: Tensor, labels: int) -> Tensor:
 
 
 def fill(x: Tensor, may_lack: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-    """Images (B, C, *S) whose lacking channels are NaN, filled with -1, and 1 where a value is known, else 0; None where none may lack."""
+    """Images (B, C, *S) whose lacking channels are NaN, filled with -1, and 1 where a value is known, else 0; None
+    where none may lack.
+    """
     if not may_lack:
         return x, None
     known = (~x.isnan()).to(x)
@@ -56,7 +62,9 @@ def with_label(x: Tensor, y: Tensor, labels: int) -> Tensor:
 
 
 def to_patches(x: Tensor, patch: int) -> Tensor:
-    """(B, C, *S) -> (B, C patch^d, *S / patch): the same numbers on a coarser grid, where a convolution costs patch^d times less."""
+    """(B, C, *S) -> (B, C patch^d, *S / patch): the same numbers on a coarser grid, where a convolution costs patch^d
+    times less.
+    """
     return pixelunshuffle(x, x.ndim - 2, patch) if patch > 1 else x
 
 
@@ -69,7 +77,10 @@ def coarsest(size: Sequence[int], halvings: int, patch: int = 1) -> tuple[int, .
     """The size that is left after `patch` and the halvings. Raises ValueError where they do not come out even."""
     factor = patch * 2**halvings
     if any(s % factor for s in size):
-        raise ValueError(f"image.size {list(size)} must be a multiple of {factor} along every axis (patch {patch}, {halvings} halvings)")
+        raise ValueError(
+            f"image.size {list(size)} must be a multiple of {factor} along every axis (patch {patch}, {halvings}"
+            " halvings)"
+        )
     return tuple(s // factor for s in size)
 
 
@@ -78,7 +89,9 @@ def _norm(channels: int, groups: int = 8) -> tuple[str, dict[str, Any]]:
 
 
 class ToVector(nn.Module):
-    """Image (B, C, *S) -> vector (B, `features`): a convolution for each level of the grid of patches, then all places together."""
+    """Image (B, C, *S) -> vector (B, `features`): a convolution for each level of the grid of patches, then all places
+    together.
+    """
 
     def __init__(self, size: Sequence[int], in_channels: int, features: int, channels: Sequence[int], patch: int):
         super().__init__()
@@ -98,13 +111,16 @@ class ToVector(nn.Module):
 
 
 class FromVector(nn.Module):
-    """Vector (B, `features`), given (B, G, *S) -> (B, `out_channels`, *S): the mirror of ToVector, two convolutions a level.
+    """Vector (B, `features`), given (B, G, *S) -> (B, `out_channels`, *S): the mirror of ToVector, two convolutions a
+    level.
 
-    Given channels enter at every level, resized, so that neither their shape nor their detail is lost (as the map of SPADE,
-    Park et al. 2019, arXiv:1903.07291).
+    Given channels enter at every level, resized, so that neither their shape nor their detail is lost (as the map of
+    SPADE, Park et al. 2019, arXiv:1903.07291).
     """
 
-    def __init__(self, size: Sequence[int], features: int, given: int, out_channels: int, channels: Sequence[int], patch: int):
+    def __init__(
+        self, size: Sequence[int], features: int, given: int, out_channels: int, channels: Sequence[int], patch: int
+    ):
         super().__init__()
         self.patch, self.given, d = patch, given, len(size)
         self.base = coarsest(size, len(channels) - 1, patch)

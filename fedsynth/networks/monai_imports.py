@@ -1,4 +1,6 @@
-"""Import MONAI without the optional packages that it looks for: 0.6 instead of 2.6 CPU-seconds, 93 instead of 250 MiB in every process."""
+"""Import MONAI without the optional packages that it looks for: 0.6 instead of 2.6 CPU-seconds, 93 instead of 250 MiB
+in every process.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# MONAI's handlers, plots, readers and transforms import these where they are installed; nothing here uses those. (What `None` in
-# sys.modules means: the import statement's documentation. Only names that are not loaded yet are hidden, and only while MONAI is imported.)
+# MONAI's handlers, plots, readers and transforms import these where they are installed; nothing here uses those. (What
+# `None` in sys.modules means: the import statement's documentation. Only names that are not loaded yet are hidden, and
+# only while MONAI is imported.)
 HIDDEN = ("mlflow", "matplotlib", "tensorboard", "ignite", "scipy", "sklearn", "nibabel", "requests")
 
 
@@ -25,7 +28,8 @@ def monai_imports() -> Iterator[None]:
 def with_scipy(module: str) -> None:
     """Read a module of MONAI again that was imported while scipy was hidden: what it looked for is there now.
 
-    Its functions find the new names where they looked before, in the module's own dictionary, which a reload fills in place.
+    Its functions find the new names where they looked before, in the module's own dictionary, which a reload fills in
+    place.
     """
     import importlib
 

@@ -9,7 +9,8 @@ from torch.optim import AdamW, Optimizer
 
 
 class LeanAdamW(AdamW):
-    """The same steps, bit for bit. Torch wraps these methods to keep torch.compile off them, and imports torch._dynamo to do so.
+    """The same steps, bit for bit. Torch wraps these methods to keep torch.compile off them, and imports torch._dynamo
+    to do so.
 
     Nothing here compiles. Where a torch wraps nothing, or otherwise, this is AdamW as it stands.
     """

@@ -1,8 +1,9 @@
-"""Operators: how a given channel is made of another one, and what it still says of that one. Reconstruction undoes them.
+"""Operators: how a given channel is made of another one, and what it still says of that one. Reconstruction undoes
+them.
 
-A new operator is one file here and one entry of params.yaml under `image.derived`. Legend: B batch · C generated and G given channels ·
-N images · *S spatial size, (H, W) or (D, H, W) · float32 in [-1, 1], -1 is no signal. What is degraded is scaled already, so that both have
-one scale.
+A new operator is one file here and one entry of params.yaml under `image.derived`. Legend: B batch · C generated and G
+given channels · N images · *S spatial size, (H, W) or (D, H, W) · float32 in [-1, 1], -1 is no signal. What is degraded
+is scaled already, so that both have one scale.
 """
 
 from __future__ import annotations
@@ -27,11 +28,15 @@ class Operator(ABC):
         """The given channel (N, *S) in [-1, 1] of images x (N, *S); all chance comes from the generator."""
 
     def estimate(self, given: Tensor) -> Tensor:
-        """What the given channel (N, *S) shows without any model, as an image of x's scale: the baseline. Default: itself."""
+        """What the given channel (N, *S) shows without any model, as an image of x's scale: the baseline. Default:
+        itself.
+        """
         return given
 
     def consistent(self, x: Tensor, given: Tensor) -> Tensor:
-        """Generated images x (N, *S), changed as little as makes them agree with what was measured exactly. Default: unchanged."""
+        """Generated images x (N, *S), changed as little as makes them agree with what was measured exactly. Default:
+        unchanged.
+        """
         return x
 
 
@@ -42,7 +47,9 @@ def operator(image: Image, channel: str) -> Operator:
 
 
 def derive(image: Image, array: np.ndarray, name: str) -> np.ndarray:
-    """One image (C', *S) in the channels of `image.sourced`, with its derived ones (C, *S). The same name gives the same noise."""
+    """One image (C', *S) in the channels of `image.sourced`, with its derived ones (C, *S). The same name gives the
+    same noise.
+    """
     kept, planes = list(image.sourced.channels), []
     for channel in image.channels:
         if channel in image.derived:
@@ -60,5 +67,7 @@ def consistent(image: Image, generated: Tensor, given: Tensor) -> Tensor:
     for channel, of in image.derived.items():
         if of.of in image.generated:
             place = image.generated.index(of.of)
-            out[:, place] = operator(image, channel).consistent(out[:, place], given[:, image.given.index(channel)].to(out))
+            out[:, place] = operator(image, channel).consistent(
+                out[:, place], given[:, image.given.index(channel)].to(out)
+            )
     return out

@@ -9,12 +9,12 @@ from fedsynth.operators import Operator
 
 
 class LowDose(Operator):
-    """Poisson noise of `photons` at full signal, and Gaussian noise of the electronics with standard deviation `sigma`, a share of full
-    signal: z = Poisson(photons u) / photons + sigma n, u = (x + 1) / 2 in [0, 1] (Foi et al. 2008, doi:10.1109/TIP.2008.2001399,
-    equations 1 to 4). Clipped to the range, as a file would be.
+    """Poisson noise of `photons` at full signal, and Gaussian noise of the electronics with standard deviation `sigma`,
+    a share of full signal: z = Poisson(photons u) / photons + sigma n, u = (x + 1) / 2 in [0, 1] (Foi et al. 2008,
+    doi:10.1109/TIP.2008.2001399, equations 1 to 4). Clipped to the range, as a file would be.
 
-    Of every pixel for itself, as in emission images and projections. In computed tomography noise arises in the projections, which a
-    reconstructed image does not hold: there this is white where a scanner's noise has streaks.
+    Of every pixel for itself, as in emission images and projections. In computed tomography noise arises in the
+    projections, which a reconstructed image does not hold: there this is white where a scanner's noise has streaks.
     """
 
     def __init__(self, photons: float = 50, sigma: float = 0.05):

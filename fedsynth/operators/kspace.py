@@ -11,14 +11,16 @@ HEADROOM = 3.0  # a zero-filled image rings beyond [-1, 1]: it is stored by this
 
 
 class Undersample(Operator):
-    """Cartesian undersampling by `factor` along the spatial axis `axis`, with a share `centre` of fully sampled low frequencies.
+    """Cartesian undersampling by `factor` along the spatial axis `axis`, with a share `centre` of fully sampled low
+    frequencies.
 
-    The given channel is the zero-filled image: the inverse transform with 0 in the lines that were not measured. Which lines, `pattern`
-    says, a seed: the same for every image, as in one protocol of a scanner. Stored images are magnitudes and so real, line -k is the
-    conjugate of line k, and both are measured or neither: of N lines the zeroth and as many pairs as keep within N / factor. (MONAI's
-    masks, made for complex k-space, measure one of a pair, which is to measure both.) Other lines are drawn by chance (as fastMRI:
-    Zbontar et al. 2018, arXiv:1811.08839, section 4.2). A magnitude has lost its phase, and the scanner had many coils: what is reached
-    here is no promise for a scanner (Shimron et al. 2022, doi:10.1073/pnas.2117203119).
+    The given channel is the zero-filled image: the inverse transform with 0 in the lines that were not measured. Which
+    lines, `pattern` says, a seed: the same for every image, as in one protocol of a scanner. Stored images are
+    magnitudes and so real, line -k is the conjugate of line k, and both are measured or neither: of N lines the zeroth
+    and as many pairs as keep within N / factor. (MONAI's masks, made for complex k-space, measure one of a pair, which
+    is to measure both.) Other lines are drawn by chance (as fastMRI: Zbontar et al. 2018, arXiv:1811.08839, section
+    4.2). A magnitude has lost its phase, and the scanner had many coils: what is reached here is no promise for a
+    scanner (Shimron et al. 2022, doi:10.1073/pnas.2117203119).
     """
 
     def __init__(self, factor: float = 4, centre: float = 0.08, axis: int = -2, pattern: int = 0):
@@ -33,7 +35,9 @@ class Undersample(Operator):
             return ~lines
         pairs, low = (max(0, int((share - 1) // 2)) for share in (n / self.factor, n * self.centre))
         low = min(low, pairs)
-        others = torch.randperm((n - 1) // 2 - low, generator=torch.Generator().manual_seed(self.pattern))[: pairs - low]
+        others = torch.randperm((n - 1) // 2 - low, generator=torch.Generator().manual_seed(self.pattern))[
+            : pairs - low
+        ]
         lines[: low + 1] = True
         lines[low + 1 + others] = True
         return lines
@@ -46,8 +50,8 @@ class Undersample(Operator):
         return (HEADROOM * given).clamp(-1, 1)
 
     def consistent(self, x: Tensor, given: Tensor) -> Tensor:
-        """The measured lines are put back in the place of the generated ones: the data-consistency layer of Schlemper et al. 2017
-        (arXiv:1704.02422, equation 5) without noise, lambda to infinity."""
+        """The measured lines are put back in the place of the generated ones: the data-consistency layer of Schlemper
+        et al. 2017 (arXiv:1704.02422, equation 5) without noise, lambda to infinity."""
         return self._inverse(torch.where(self._mask(x), self._lines(HEADROOM * given.double()), self._lines(x)), x)
 
     def _lines(self, x: Tensor) -> Tensor:

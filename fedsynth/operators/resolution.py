@@ -10,7 +10,9 @@ from fedsynth.operators import Operator
 
 
 class Coarse(Operator):
-    """Means over blocks of `factor` pixels along every axis. The given channel has the old size: each mean fills its block."""
+    """Means over blocks of `factor` pixels along every axis. The given channel has the old size: each mean fills its
+    block.
+    """
 
     def __init__(self, factor: int = 2):
         if factor < 1:
@@ -26,14 +28,16 @@ class Coarse(Operator):
         return F.interpolate(means, scale_factor=float(self.factor), mode=mode, align_corners=False)[:, 0].clamp(-1, 1)
 
     def consistent(self, x: Tensor, given: Tensor) -> Tensor:
-        """Each block is shifted to the mean that was measured: one step of back-projection (Irani & Peleg 1991), which here is the
-        orthogonal projection."""
+        """Each block is shifted to the mean that was measured: one step of back-projection (Irani & Peleg 1991), which
+        here is the orthogonal projection."""
         return x + self._fill(self._means(given) - self._means(x))
 
     def _means(self, x: Tensor) -> Tensor:
         """(N, *S / factor). Raises ValueError where the size is no multiple."""
         if any(n % self.factor for n in x.shape[1:]):
-            raise ValueError(f"image.size {list(x.shape[1:])} must be a multiple of {self.factor}, the factor of the resolution")
+            raise ValueError(
+                f"image.size {list(x.shape[1:])} must be a multiple of {self.factor}, the factor of the resolution"
+            )
         pool = {3: F.avg_pool2d, 4: F.avg_pool3d}[x.ndim]
         return pool(x[:, None], self.factor)[:, 0]
 

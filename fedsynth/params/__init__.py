@@ -51,7 +51,10 @@ class Params(Strict):
     def _names(cls, models: dict[str, Model]) -> dict[str, Model]:
         for name in models:
             if not name.replace("_", "").isalnum():
-                raise ValueError(f"model name {name!r} may hold letters, digits and _ only: it becomes a folder and a registered name")
+                raise ValueError(
+                    f"model name {name!r} may hold letters, digits and _ only: it becomes a folder and a registered"
+                    " name"
+                )
         return models
 
 

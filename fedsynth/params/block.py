@@ -1,4 +1,6 @@
-"""The config is the call: `{class_path, args}` of params.yaml becomes an object, and only of a class of this package."""
+"""The config is the call: `{class_path, args}` of params.yaml becomes an object,
+and only of a class of this package.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ class Strict(BaseModel):
 
 
 class Block(Strict):
-    """`{class_path, args}`: a call written in params.yaml. Only classes of this package may be named: the config is the call."""
+    """`{class_path, args}`: a call written in params.yaml. Only classes of this package may be named: the config is the
+    call.
+    """
 
     class_path: str
     args: dict[str, Any] = Field(default_factory=dict)

@@ -1,8 +1,9 @@
 """The grammar of gates: what must hold of a model's numbers before it may be promoted, as lines of params.yaml.
 
-A gate reads `name op limit`. The name is a use's (`classification/retained`, `segmentation/dice`, `classification/sensitivity.none`) or a
-measure's (`fid`, `copies_pixel`, `epsilon`), of one site with `@north`, of every site with `@worst_site`. The limit is a number, or a
-multiple of the measure's real-real floor: `fid <= 3 * floor`.
+A gate reads `name op limit`. The name is a use's (`classification/retained`, `segmentation/dice`,
+`classification/sensitivity.none`) or a measure's (`fid`, `copies_pixel`, `epsilon`), of one site with `@north`, of
+every site with `@worst_site`. The limit is a number, or a multiple of the measure's real-real floor: `fid <= 3 *
+floor`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ OPS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 WORST = "worst_site"
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 NAME = r"[\w.\-]+(?:/[\w.\-]+)?"
-GATE = re.compile(rf"(?P<name>{NAME})(?:@(?P<site>[\w.\-]+))?\s*(?P<op><=|>=|<|>)\s*(?P<number>{NUMBER})(?:\s*\*\s*(?P<floor>floor))?")
+GATE = re.compile(
+    rf"(?P<name>{NAME})(?:@(?P<site>[\w.\-]+))?\s*(?P<op><=|>=|<|>)\s*(?P<number>{NUMBER})(?:\s*\*\s*(?P<floor>floor))?"
+)
 FORMS = "`use/metric >= 0.8`, `measure <= 0.1`, `measure <= 3 * floor`, each name also with `@worst_site` or `@<site>`"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """`number` is the limit itself, or with `of_floor` a multiple of the floor; `site` is "" (all together), a site or "worst_site"."""
+    """`number` is the limit itself, or with `of_floor` a multiple of the floor; `site` is "" (all together), a site or
+    "worst_site".
+    """
 
     text: str
     name: str
@@ -39,7 +44,9 @@ def parse(text: str) -> Gate:
         near = _near(text)
         hint = f"did you mean `{near}`?" if near else f"a gate reads {FORMS}"
         raise ValueError(f"gate {text!r} is not understood: {_wrong(text)}; {hint}")
-    return Gate(text.strip(), found["name"], found["site"] or "", found["op"], float(found["number"]), bool(found["floor"]))
+    return Gate(
+        text.strip(), found["name"], found["site"] or "", found["op"], float(found["number"]), bool(found["floor"])
+    )
 
 
 def _misspelt(site: str | None) -> bool:

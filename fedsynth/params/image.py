@@ -12,7 +12,9 @@ MOST_LAST = 4  # channels of an array that has them on its last axis; with more 
 
 
 class Derived(Strict):
-    """A channel that ingest makes of another one by an operator (fedsynth/operators): what a model is given, and what it has to undo."""
+    """A channel that ingest makes of another one by an operator (fedsynth/operators): what a model is given, and what
+    it has to undo.
+    """
 
     of: str
     operator: Block
@@ -21,18 +23,22 @@ class Derived(Strict):
 class Image(Strict):
     """Geometry and channels of every image. `size` is (H, W) or (D, H, W).
 
-    A model generates the channels that are neither `given` nor `aside` from the given ones and the label. It is not told the label where an
-    image is given, see `tells_label`.
+    A model generates the channels that are neither `given` nor `aside` from the given ones and the label. It is not
+    told the label where an image is given, see `tells_label`.
     """
 
     size: tuple[Annotated[int, Field(ge=1)], ...]
     channels: dict[str, Literal["image", "mask"]]  # in the order of the array
     given: list[str] = Field(default_factory=list)
-    aside: list[str] = Field(default_factory=list)  # neither given nor generated: a synthetic image has those of the image that was given
-    derived: dict[str, Derived] = Field(default_factory=dict)  # given channels that no source has: an operator makes them
+    # neither given nor generated: a synthetic image has those of the image that was given
+    aside: list[str] = Field(default_factory=list)
+    # given channels that no source has: an operator makes them
+    derived: dict[str, Derived] = Field(default_factory=dict)
     labels: list[str]
-    empty_labels: list[str] = Field(default_factory=list)  # labels whose mask is empty; the others' is not. None named: no such rule
-    may_lack: list[str] = Field(default_factory=list)  # generated image channels that some images do not have; a loss leaves them out
+    # labels whose mask is empty; the others' is not. None named: no such rule
+    empty_labels: list[str] = Field(default_factory=list)
+    # generated image channels that some images do not have; a loss leaves them out
+    may_lack: list[str] = Field(default_factory=list)
     percentiles: tuple[float, float] = (0.0, 100.0)  # of each image channel, mapped to [-1, 1]
     fit: Literal["pad", "stretch"] = "pad"  # to `size`: keep the proportions and fill up with background, or not
 
@@ -41,7 +47,9 @@ class Image(Strict):
         if len(self.size) not in (2, 3):
             raise ValueError(f"size must be [H, W] or [D, H, W], not {list(self.size)}")
         if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise ValueError(f"percentiles must be two numbers from 0 to 100, the lower first, not {list(self.percentiles)}")
+            raise ValueError(
+                f"percentiles must be two numbers from 0 to 100, the lower first, not {list(self.percentiles)}"
+            )
         if list(self.channels) != self.images + self.masks:
             raise ValueError(f"name the image channels before the mask channels, not {list(self.channels)}")
         if not self.images:
@@ -60,7 +68,9 @@ class Image(Strict):
         if both := set(self.given) & set(self.aside):
             raise ValueError(f"channels {sorted(both)} are given and aside: name them once")
         if self.aside and not self.given:
-            raise ValueError(f"nothing is given, so there is no image whose channels {self.aside} a synthetic one could have")
+            raise ValueError(
+                f"nothing is given, so there is no image whose channels {self.aside} a synthetic one could have"
+            )
         if not self.generated:
             raise ValueError("every channel is given, so there is nothing to generate")
         if strange := [c for c in self.may_lack if c not in self.images or c not in self.generated]:
@@ -71,7 +81,9 @@ class Image(Strict):
             if name not in self.given or self.channels[name] != "image":
                 raise ValueError(f"derived.{name}: name it in channels, as an image, and in given")
             if of.of not in self.originals:
-                raise ValueError(f"derived.{name}.of: {of.of!r} is none of the image channels {self.originals} that a source has")
+                raise ValueError(
+                    f"derived.{name}.of: {of.of!r} is none of the image channels {self.originals} that a source has"
+                )
         return self
 
     @property
@@ -80,7 +92,9 @@ class Image(Strict):
 
     @property
     def originals(self) -> list[str]:
-        """The image channels that a source has: what uses and measures look at. A derived one holds nothing of its own."""
+        """The image channels that a source has: what uses and measures look at.
+        A derived one holds nothing of its own.
+        """
         return [c for c in self.images if c not in self.derived]
 
     @property
@@ -92,7 +106,9 @@ class Image(Strict):
 
     @property
     def tells_label(self) -> bool:
-        """Whether a model is told the label: not where an image is given, whose finding nobody has read when it is converted."""
+        """Whether a model is told the label: not where an image is given, whose finding nobody has read when it is
+        converted.
+        """
         return not set(self.given) & set(self.images)
 
     def index(self, names: list[str]) -> list[int]:

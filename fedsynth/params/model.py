@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from fedsynth.params.block import Block, Strict
 
-# Algorithms that need of the sites' differences no more than their mean: with `encryption` the server sees nothing else.
+# Algorithms that need of the sites' differences no more than their mean: with `encryption` the server sees nothing
+# else.
 MEANS_ONLY = ("FedAvg", "FedProx", "FedOpt")
 Rate = Annotated[float, Field(ge=0)]  # of 0 a player does not learn
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -41,14 +42,20 @@ class Model(Strict):
     training: Training
     privacy: Block | None = None  # a mechanism of fedsynth/privacy; without one no epsilon holds
     compression: Compression | None = None
-    encryption: Block | None = None  # of what a site sends (fedsynth/privacy/he.py): the server sees the sum of the sites alone
+    # of what a site sends (fedsynth/privacy/he.py): the server sees the sum of the sites alone
+    encryption: Block | None = None
 
     @model_validator(mode="after")
     def _summed(self) -> Model:
         if self.encryption is None:
             return self
         if self.compression is not None:
-            raise ValueError("encryption and compression do not go together: the server cannot add what is compressed; leave one out")
-        if self.algorithm.class_path.rpartition(".")[2] not in MEANS_ONLY or self.algorithm.args.get("weighting") == "validation":
+            raise ValueError(
+                "encryption and compression do not go together: the server cannot add what is compressed; leave one out"
+            )
+        if (
+            self.algorithm.class_path.rpartition(".")[2] not in MEANS_ONLY
+            or self.algorithm.args.get("weighting") == "validation"
+        ):
             raise ValueError(f"encryption shows the server a sum only, which is enough for {', '.join(MEANS_ONLY)}")
         return self

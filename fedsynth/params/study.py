@@ -15,7 +15,8 @@ Readable = Annotated[str, AfterValidator(lambda line: gates.parse(line) and line
 
 
 class Consortium(Strict):
-    sites: list[str] | None = None  # who is expected; default: those of the source, or all that are connected to a real federation
+    # who is expected; default: those of the source, or all that are connected to a real federation
+    sites: list[str] | None = None
     failed_site: Literal["stop", "leave_out"] = "stop"  # what a failed validation does
     min_sites: int = Field(2, ge=1)  # fewer that passed: the run stops
     min_cell: int = Field(5, ge=1)  # smaller counts leave a hospital as "< 5"
@@ -35,18 +36,22 @@ class Split(Strict):
 
 
 class Expectations(Strict):
-    min_images: dict[Literal["train", "val", "test"], Images] = Field(default={"train": 5, "test": 3})  # per class and split
+    # per class and split
+    min_images: dict[Literal["train", "val", "test"], Images] = Field(default={"train": 5, "test": 3})
     every_class: bool = True  # False: a site may have no image at all of some classes
     max_resolution_loss: float | None = Field(None, ge=1)  # warn where an axis was reduced by more than this factor
-    max_spacing_ratio: float | None = Field(1.5, ge=1)  # warn where an axis' spacing is more than this factor off the set's median
-    max_outlier: float | None = Field(8, gt=0)  # warn where a mean intensity is more than so many (robust) standard deviations off
+    # warn where an axis' spacing is more than this factor off the set's median
+    max_spacing_ratio: float | None = Field(1.5, ge=1)
+    # warn where a mean intensity is more than so many (robust) standard deviations off
+    max_outlier: float | None = Field(8, gt=0)
 
 
 class Sample(Strict):
     images: int = Field(300, ge=1)  # in the synthetic set, classes in the shares of `balance`
     balance: Literal["uniform"] | dict[str, Share] = "uniform"
     batch: int = Field(100, ge=1)
-    given: Block | str | None = None  # where image.given names channels: a source at the centre that has them, or the folder of a set
+    # where image.given names channels: a source at the centre that has them, or the folder of a set
+    given: Block | str | None = None
     exporters: dict[str, Block] = Field(default_factory=dict)
 
 
@@ -55,12 +60,15 @@ class Score(Strict):
     rounds: int = Field(10, ge=1)  # of the `federated` reference; a use's budget of steps is dealt out to them
     real_share: float = Field(0.25, gt=0, lt=1)  # of what `augmented` draws of a class; the rest is synthetic
     uses: dict[str, Block]
-    features: Block = Block(class_path="fedsynth.features.classifier.Classifier")  # the space in which images are compared
+    # the space in which images are compared
+    features: Block = Block(class_path="fedsynth.features.classifier.Classifier")
     measures: dict[str, Block] = Field(default_factory=dict)
 
 
 class Gates(Strict):
-    """What a model's numbers must hold before it may be promoted: "classification/retained >= 0.85", "fid <= 3 * floor"."""
+    """What a model's numbers must hold before it may be promoted: "classification/retained >= 0.85", "fid <= 3 *
+    floor".
+    """
 
     require: list[Readable] = Field(default_factory=list)
     warn: list[Readable] = Field(default_factory=list)

@@ -1,7 +1,8 @@
-"""Mechanisms of privacy. Each wraps the steps of the one loop (fedsynth/training/trainer.py) and says what has been spent.
+"""Mechanisms of privacy. Each wraps the steps of the one loop (fedsynth/training/trainer.py) and says what has been
+spent.
 
-A new mechanism is one file here and `models.<name>.privacy` in params.yaml. Its constructor checks the budget and is called at the centre
-too, before a job starts; all that sees images happens at the site, after `protect`.
+A new mechanism is one file here and `models.<name>.privacy` in params.yaml. Its constructor checks the budget and is
+called at the centre too, before a job starts; all that sees images happens at the site, after `protect`.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ __all__ = ["Mechanism", "PrivacyError"]
 
 
 class Mechanism(ABC):
-    """`epsilon` and `delta` are the most that one training may spend, for one `unit` more or less in the training images of a site.
+    """`epsilon` and `delta` are the most that one training may spend, for one `unit` more or less in the training
+    images of a site.
 
-    A mechanism protects each step (`at_steps`: `batches` and `gradient` take the place of the loop's own) or what leaves after a round
-    (`release`). In either case no loss leaves but those that `gradient` lets out.
+    A mechanism protects each step (`at_steps`: `batches` and `gradient` take the place of the loop's own) or what
+    leaves after a round (`release`). In either case no loss leaves but those that `gradient` lets out.
     """
 
     epsilon: float
@@ -40,12 +42,15 @@ class Mechanism(ABC):
 
     @abstractmethod
     def check(self, family: Family) -> None:
-        """Raise PrivacyError or UserError where the mechanism cannot train this family. Asked at the centre, before a job starts."""
+        """Raise PrivacyError or UserError where the mechanism cannot train this family. Asked at the centre, before a
+        job starts.
+        """
 
     @abstractmethod
     def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int,
                 subjects: Tensor | None = None) -> None:  # fmt: skip
-        """Before the first round in a process: the family on its device, the players' optimisers, n images, `steps` in each round.
+        """Before the first round in a process: the family on its device, the players' optimisers, n images, `steps` in
+        each round.
 
         `subjects` (n,) are integers, the same for all images of one person; None where nobody knows.
         """
@@ -55,15 +60,21 @@ class Mechanism(ABC):
         """Round `number` (from 0) begins. Raises PrivacyError where the budget is spent."""
 
     def batches(self, steps: int) -> Iterator[Tensor]:
-        """For each step the places of its images, (B,) of 0 to n - 1; B may be 0. What the step spends is counted here."""
+        """For each step the places of its images, (B,) of 0 to n - 1; B may be 0.
+        What the step spends is counted here.
+        """
         raise NotImplementedError
 
     def gradient(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
-        """Leave the player's private gradient in its parameters' `grad`. Returns its loss where that may leave the site, else None."""
+        """Leave the player's private gradient in its parameters' `grad`. Returns its loss where that may leave the
+        site, else None.
+        """
         raise NotImplementedError
 
     def release(self, difference: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What leaves in place of a round's difference and of all that the algorithm sends beside it; counted before it leaves."""
+        """What leaves in place of a round's difference and of all that the algorithm sends beside it; counted before it
+        leaves.
+        """
         return difference
 
     def spent(self) -> float:

@@ -1,4 +1,6 @@
-"""Differentially private SGD: each unit's gradient is clipped, the sum gets noise, and an accountant says what it amounts to."""
+"""Differentially private SGD: each unit's gradient is clipped, the sum gets noise, and an accountant says what it
+amounts to.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +26,27 @@ UNITS = ("image", "subject")
 
 
 class DPSGD(Mechanism):
-    """Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Opacus (arXiv:2109.12298): Poisson batches, clipping, Gaussian noise.
+    """Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Opacus (arXiv:2109.12298): Poisson batches, clipping,
+    Gaussian noise.
 
-    The noise is what keeps the *whole* training (rounds x steps at this site, rate batch / n) within `epsilon` at `delta`, by Opacus'
-    `accountant`, "rdp" or the tighter "prv" (noise.Spending). Every private player of the family (`private_players`) is clipped to
-    `max_grad_norm`; k of them on one batch are one Gaussian mechanism of k times the squared sensitivity, so each gets sqrt(k) the noise
-    (where a family trains in phases, k of them in that phase). The other players see no real image, label or batch size at all.
-    `at_once`: images whose gradients are in memory at a time.
+    The noise is what keeps the *whole* training (rounds x steps at this site, rate batch / n) within `epsilon` at
+    `delta`, by Opacus' `accountant`, "rdp" or the tighter "prv" (noise.Spending). Every private player of the family
+    (`private_players`) is clipped to `max_grad_norm`; k of them on one batch are one Gaussian mechanism of k times the
+    squared sensitivity, so each gets sqrt(k) the noise (where a family trains in phases, k of them in that phase). The
+    other players see no real image, label or batch size at all. `at_once`: images whose gradients are in memory at a
+    time.
 
-    The `unit` is one "image", or one "subject" with all of their images at the site: then subjects are sampled, and what is clipped is the
-    mean gradient of a subject's images, of `images_per_subject` that are drawn anew at each step where there are more (Charles et al.
-    2024, arXiv:2407.07737, DP-SGD-ULS). Where each subject has one image both units are the same.
+    The `unit` is one "image", or one "subject" with all of their images at the site: then subjects are sampled, and
+    what is clipped is the mean gradient of a subject's images, of `images_per_subject` that are drawn anew at each step
+    where there are more (Charles et al. 2024, arXiv:2407.07737, DP-SGD-ULS). Where each subject has one image both
+    units are the same.
 
-    `delta` is the same at every site, so that one number stands for a model; 1e-5 is far below 1 / n of any hospital's images (at 1 / n,
-    publishing one of them whole would count as private). 1 / n^1.1, another habit, is 0.02 at a site of 30 images.
+    `delta` is the same at every site, so that one number stands for a model; 1e-5 is far below 1 / n of any hospital's
+    images (at 1 / n, publishing one of them whole would count as private). 1 / n^1.1, another habit, is 0.02 at a site
+    of 30 images.
 
-    The noise and the batches come from the operating system's randomness, never from params.yaml's seed: who knows the seed could
-    subtract the noise. Two trainings with the same params therefore differ.
+    The noise and the batches come from the operating system's randomness, never from params.yaml's seed: who knows the
+    seed could subtract the noise. Two trainings with the same params therefore differ.
     """
 
     def __init__(self, epsilon: float | None = None, delta: float = 1e-5, max_grad_norm: float = 1.0, at_once: int = 32,
@@ -51,7 +57,10 @@ class DPSGD(Mechanism):
         self.at_once = at_once
         self.accountant = one_of("accountant", accountant, ACCOUNTANTS)
         self.unit, self.images_per_subject = one_of("unit", unit, UNITS), images_per_subject
-        for name, images in {"at_once": at_once, "images_per_subject": 1 if images_per_subject is None else images_per_subject}.items():
+        for name, images in {
+            "at_once": at_once,
+            "images_per_subject": 1 if images_per_subject is None else images_per_subject,
+        }.items():
             if not isinstance(images, int) or images < 1:
                 raise PrivacyError(f"{name} is a number of images, at least 1, not {images}")
         if unit != "subject" and images_per_subject is not None:
@@ -64,7 +73,9 @@ class DPSGD(Mechanism):
     def check(self, family: Family) -> None:
         private, players = family.private_players(), list(family.players())
         if not private or set(private) - set(players):
-            raise PrivacyError(f"the private players of {type(family).__name__} are {list(private)}, its players are {players}")
+            raise PrivacyError(
+                f"the private players of {type(family).__name__} are {list(private)}, its players are {players}"
+            )
 
     def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int,
                 subjects: Tensor | None = None) -> None:  # fmt: skip
@@ -72,7 +83,8 @@ class DPSGD(Mechanism):
         self.units = self._units(n, subjects)
         if self.delta * len(self.units) >= 1:
             raise PrivacyError(
-                f"delta {self.delta:g} is not below 1 / n for this site's {len(self.units)} {self.unit}s: it would let one of them out"
+                f"delta {self.delta:g} is not below 1 / n for this site's {len(self.units)} {self.unit}s: it would let"
+                " one of them out"
             )
         self.family, self.optimizers, self.training, self.n, self.steps = family, optimizers, training, n, steps
         self.private = family.private_players()
@@ -81,7 +93,9 @@ class DPSGD(Mechanism):
         self.losses = _Loss(family)
         expected = self.rate * len(self.units)
         self.noisy = {
-            name: NoisyOptimizer(optimizers[name], max_grad_norm=self.max_grad_norm, expected=expected, random=self.random)
+            name: NoisyOptimizer(
+                optimizers[name], max_grad_norm=self.max_grad_norm, expected=expected, random=self.random
+            )
             for name in self.private
         }
 
@@ -95,7 +109,9 @@ class DPSGD(Mechanism):
         return np.split(np.argsort(subjects.numpy(), kind="stable"), np.cumsum(sizes)[:-1])
 
     def begin(self, number: int) -> None:
-        """Keep the noise where the rest of the plan fits the budget; find another where a round is done a second time."""
+        """Keep the noise where the rest of the plan fits the budget; find another where a round is done a
+        second time.
+        """
         left = max(self.training.rounds - number, 1) * self.steps
         self.noise = kept(self.noise, self.spending, self.rate, left, self.epsilon, self.delta)
         stepping = set(self.private) & set(self.family.phase(number, self.training.rounds)[0].players)
@@ -136,7 +152,8 @@ class DPSGD(Mechanism):
         """
         start = 0
         for sizes in together(self.sizes if self.unit == "subject" else [1] * len(x), self.at_once):
-            owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))  # of each image, its place in sizes
+            # of each image, its place in sizes
+            owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
             means: Gradients = {}
             for part in owner.split(self.at_once):
                 some = slice(start, start + len(part))
@@ -148,14 +165,19 @@ class DPSGD(Mechanism):
     def samples(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Gradients:
         """By parameter of the player the gradients (B, *shape) of each image's own loss: that of a batch of it alone.
 
-        All at once by torch.func; a loss that it cannot take (one that looks at values, or has a gradient in it) image by image.
+        All at once by torch.func; a loss that it cannot take (one that looks at values, or has a gradient in it) image
+        by image.
         """
         own = set(self.family.players()[player].parameters())
         chosen = {name: p for name, p in self.losses.named_parameters() if p in own}
         if not len(x):
             return {p: p.new_zeros((0, *p.shape)) for p in chosen.values()}
         try:
-            found = self._one_by_one(player, chosen, x, y, given) if player in self.slow else self._at_once(player, chosen, x, y, given)
+            found = (
+                self._one_by_one(player, chosen, x, y, given)
+                if player in self.slow
+                else self._at_once(player, chosen, x, y, given)
+            )
         except RuntimeError:
             if player in self.slow:
                 raise
@@ -179,16 +201,20 @@ class DPSGD(Mechanism):
         for i in range(len(x)):
             with self._autocast(x):
                 loss = self.family.loss(player, x[i : i + 1], y[i : i + 1], None if given is None else given[i : i + 1])
-            gradients.append(torch.autograd.grad(loss, list(chosen.values()), allow_unused=True, materialize_grads=True))
+            gradients.append(
+                torch.autograd.grad(loss, list(chosen.values()), allow_unused=True, materialize_grads=True)
+            )
         return {name: torch.stack(of) for name, of in zip(chosen, zip(*gradients, strict=True), strict=True)}
 
     def _autocast(self, x: Tensor) -> torch.autocast:
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.training.bf16, cache_enabled=False)
 
     def _public(self, player: str, x: Tensor) -> float:
-        """The step of a player that needs no real image: it gets labels by chance, a whole batch, and randomness of its own.
+        """The step of a player that needs no real image: it gets labels by chance, a whole batch, and randomness of its
+        own.
 
-        Real labels, the size of a Poisson batch or the random numbers that it has used up would leave through this player without noise.
+        Real labels, the size of a Poisson batch or the random numbers that it has used up would leave through this
+        player without noise.
         """
         torch.manual_seed(int(self.random.integers(2**63)))
         batch = self.training.batch
@@ -209,7 +235,9 @@ class DPSGD(Mechanism):
 
 
 def together(sizes: list[int], most: int) -> Iterator[list[int]]:
-    """The sizes in their order, as many at a time as have at most so many images; a larger one is alone. Of no sizes, none once."""
+    """The sizes in their order, as many at a time as have at most so many images; a larger one is alone. Of no sizes,
+    none once.
+    """
     some: list[int] = []
     for size in sizes:
         if some and sum(some) + size > most:

@@ -1,4 +1,6 @@
-"""Opacus' optimiser and accounting as DP-SGD uses them: noise that nobody can foresee, and a plan that keeps to the budget."""
+"""Opacus' optimiser and accounting as DP-SGD uses them: noise that nobody can foresee, and a plan that keeps to the
+budget.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,17 @@ from torch.optim import Optimizer
 
 from fedsynth.privacy.errors import PrivacyError
 
-ORDERS = [*RDPAccountant.DEFAULT_ALPHAS, 72, 96, 128, 192, 256, 512]  # more than Opacus has: of use where epsilon is small
+# more than Opacus has: of use where epsilon is small
+ORDERS = [*RDPAccountant.DEFAULT_ALPHAS, 72, 96, 128, 192, 256, 512]
 ACCOUNTANTS = ("rdp", "prv")
 GRID = 100  # a larger epsilon would need a grid of too many points, for a bound that says nothing
 Step = tuple[float, float, int]  # noise multiplier, sampling rate, number of steps
 
 
 class NoisyOptimizer(DPOptimizer):
-    """Opacus' clipping and scaling, with noise from `random`: a torch.Generator on the CPU has no more than 2^32 beginnings to try out."""
+    """Opacus' clipping and scaling, with noise from `random`: a torch.Generator on the CPU has no more than 2^32
+    beginnings to try out.
+    """
 
     def __init__(self, optimizer: Optimizer, max_grad_norm: float, expected: float, random: np.random.Generator):
         super().__init__(optimizer, noise_multiplier=0.0, max_grad_norm=max_grad_norm, expected_batch_size=expected)
@@ -40,9 +45,10 @@ class NoisyOptimizer(DPOptimizer):
 class Spending:
     """The steps that were taken, and the epsilon that they amount to.
 
-    `accountant` "rdp": Rényi divergences, Mironov et al. 2019, arXiv:1908.10530. "prv": the privacy loss' own distribution, composed
-    numerically, Gopi et al. 2021, arXiv:2106.02848, by its upper bound. Both bound the same loss, so that of "prv" and "rdp" the smaller
-    holds: where the numerical error of "prv" (0.01) counts, or it can say nothing, or epsilon is above 100, it is that of "rdp".
+    `accountant` "rdp": Rényi divergences, Mironov et al. 2019, arXiv:1908.10530. "prv": the privacy loss' own
+    distribution, composed numerically, Gopi et al. 2021, arXiv:2106.02848, by its upper bound. Both bound the same
+    loss, so that of "prv" and "rdp" the smaller holds: where the numerical error of "prv" (0.01) counts, or it can say
+    nothing, or epsilon is above 100, it is that of "rdp".
     """
 
     def __init__(self, history: Sequence[Sequence[Any]] = (), accountant: str = "rdp"):
@@ -57,10 +63,14 @@ class Spending:
 
     def epsilon(self, delta: float) -> float:
         bound = _rdp(self.history, delta)
-        return min(bound, _prv(_merged(self.history), delta)) if self.accountant == "prv" and 0 < bound < GRID else bound
+        return (
+            min(bound, _prv(_merged(self.history), delta)) if self.accountant == "prv" and 0 < bound < GRID else bound
+        )
 
     def allows(self, noise: float, rate: float, steps: int, epsilon: float, delta: float) -> bool:
-        """Whether so many more steps keep within epsilon. "prv" is asked only where "rdp" leaves it open: it is never twice as tight."""
+        """Whether so many more steps keep within epsilon. "prv" is asked only where "rdp" leaves it open: it is never
+        twice as tight.
+        """
         more = [*self.history, (noise, rate, steps)]
         bound = _rdp(more, delta)
         if bound <= epsilon or self.accountant == "rdp" or bound > min(2 * epsilon + 1, GRID):
@@ -109,7 +119,8 @@ def _divergence(noise: float, rate: float) -> np.ndarray:
 def fitting(spending: Spending, rate: float, steps: int, epsilon: float, delta: float) -> float:
     """The least noise multiplier (to 1 in 1000) with which so many more steps keep within epsilon.
 
-    As opacus.accountants.utils.get_noise_multiplier, which knows no steps taken before. Raises PrivacyError where no noise is enough.
+    As opacus.accountants.utils.get_noise_multiplier, which knows no steps taken before. Raises PrivacyError where no
+    noise is enough.
     """
     low, high = 0.0, 1.0 if spending.epsilon(delta) < epsilon else math.inf
     while high < math.inf and not spending.allows(high, rate, steps, epsilon, delta):
@@ -123,7 +134,9 @@ def fitting(spending: Spending, rate: float, steps: int, epsilon: float, delta: 
 
 
 def kept(noise: float, spending: Spending, rate: float, steps: int, epsilon: float, delta: float) -> float:
-    """The noise multiplier as it was where so many more steps keep within epsilon with it; else, and where it is 0, another that does."""
+    """The noise multiplier as it was where so many more steps keep within epsilon with it; else, and where it is 0,
+    another that does.
+    """
     if noise and spending.allows(noise, rate, steps, epsilon, delta):
         return noise
     return fitting(spending, rate, steps, epsilon, delta)

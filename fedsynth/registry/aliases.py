@@ -20,10 +20,12 @@ CHAMPION, PREVIOUS = "champion", "previous"  # aliases: the version in use, and 
 def promote(
     root: Path, model: str, number: int, who: str, why: str, flow_run_id: str, compared: str = "", although: str = ""
 ) -> str | None:
-    """Make a version the champion; the champion until now becomes `previous`. Returns the version that was replaced, if there was one.
+    """Make a version the champion; the champion until now becomes `previous`. Returns the version that was replaced, if
+    there was one.
 
-    Who, when, why, the flow run, what the gates said, how it compared and why it was promoted nevertheless are written to the version.
-    Asks no gate: fedsynth/registry/promotion.py does, before. Raises RegistryError where it is the champion already.
+    Who, when, why, the flow run, what the gates said, how it compared and why it was promoted nevertheless are written
+    to the version. Asks no gate: fedsynth/registry/promotion.py does, before. Raises RegistryError where it is the
+    champion already.
     """
     tags = _words(who, why) | ({"although": _line("although", although, 1000)} if although else {})
     version, former = version_of(root, model, number), alias_of(root, model, CHAMPION)
@@ -49,11 +51,19 @@ def rollback(root: Path, model: str, who: str, why: str, flow_run_id: str) -> tu
     left, back = alias_of(root, model, CHAMPION), alias_of(root, model, PREVIOUS)
     if left is None or back is None or left == back:
         now = f"version {left} is the {CHAMPION}" if left else f"no version is the {CHAMPION}"
-        raise RegistryError(f"{newest.name} has no version to go back to: {now}; promote one of 1 to {newest.version} by its number")
+        raise RegistryError(
+            f"{newest.name} has no version to go back to: {now}; promote one of 1 to {newest.version} by its number"
+        )
     client = client_of(root)
     client.set_registered_model_alias(newest.name, CHAMPION, back)
     client.delete_registered_model_alias(newest.name, PREVIOUS)
-    _write(client, version_of(root, model, int(left)), "rollback", tags | {"to": f"version {back}"}, f"Left for version {back}")
+    _write(
+        client,
+        version_of(root, model, int(left)),
+        "rollback",
+        tags | {"to": f"version {back}"},
+        f"Left for version {back}",
+    )
     tags |= {"replaced": f"version {left}"}
     _write(client, version_of(root, model, int(back)), "promotion", tags, f"Champion again, in place of version {left}")
     return left, back
@@ -70,12 +80,16 @@ def _write(client: MlflowClient, version: ModelVersion, event: str, tags: dict[s
     for name, value in tags.items():
         client.set_model_version_tag(version.name, version.version, f"{event}.{name}", value)
     more = "".join(f"; {name}: {tags[name]}" for name in ("warnings", "compared", "although") if name in tags)
-    line = f"- {at} {what}, by {tags['by']}: {tags['why']} (flow run: {tags['flow_run_id']}; gates: {tags['gates']}{more})"
+    line = (
+        f"- {at} {what}, by {tags['by']}: {tags['why']} (flow run: {tags['flow_run_id']}; gates: {tags['gates']}{more})"
+    )
     client.update_model_version(version.name, version.version, _with_line(version.description or "", line))
 
 
 def _with_line(description: str, line: str) -> str:
-    """A description with one more line of history, as long as MLflow's database takes: the oldest lines go first, then the card's end."""
+    """A description with one more line of history, as long as MLflow's database takes: the oldest lines go first, then
+    the card's end.
+    """
     about, _, history = description.partition(HISTORY)
     lines = [*history.splitlines(), line]
     while len(lines) > 1 and len("\n".join(lines)) > LONGEST // 2:

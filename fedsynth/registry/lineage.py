@@ -18,8 +18,8 @@ NONE = "none"
 def lineage(root: Path) -> dict[str, str]:
     """Tags by name; what is absent says "none".
 
-    git.commit, git.dirty · dvc.lock (md5 of the file), dvc.out.<path> (md5 of each output under data/ and models/), dvc.exp (within
-    `dvc exp run`) · data.digest.<site>, data.used (the sites that passed validation).
+    git.commit, git.dirty · dvc.lock (md5 of the file), dvc.out.<path> (md5 of each output under data/ and models/),
+    dvc.exp (within `dvc exp run`) · data.digest.<site>, data.used (the sites that passed validation).
     """
     root = Path(root)
     return {key(name): value for name, value in {**_git(root), **_dvc(root), **_data(root)}.items()}
@@ -42,7 +42,9 @@ def _git(root: Path) -> dict[str, str]:
 def _output(root: Path, *arguments: str) -> str | None:
     """What git says, or None where there is no git, no repository or no commit yet."""
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=60, check=True
+        )
     except (FileNotFoundError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 
-NEEDED = ("torch", "monai", "einops", "numpy", "pandas", "safetensors", "pydantic", "pyyaml", "mlflow")  # by serving.py and the families
+# by serving.py and the families
+NEEDED = ("torch", "monai", "einops", "numpy", "pandas", "safetensors", "pydantic", "pyyaml", "mlflow")
 _saving = threading.Lock()  # MLflow keeps the model that a file of code sets in a global variable
 
 
 def save(path: Path, folder: Path, about: dict[str, Any], run_id: str, logged: LoggedModel) -> None:
-    """The model as a folder that a process without fedsynth can load: weights, model.json, this package's code, pinned requirements."""
+    """The model as a folder that a process without fedsynth can load: weights, model.json, this package's code, pinned
+    requirements.
+    """
     from mlflow.models import Model
     from mlflow.pyfunc import save_model
 
@@ -35,7 +38,12 @@ def save(path: Path, folder: Path, about: dict[str, Any], run_id: str, logged: L
             input_example=example,
             # "2.13.0+cpu" is a build that PyPI does not have
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in NEEDED],
-            mlflow_model=Model(artifact_path=logged.artifact_location, run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id),
+            mlflow_model=Model(
+                artifact_path=logged.artifact_location,
+                run_id=run_id,
+                model_uuid=logged.model_id,
+                model_id=logged.model_id,
+            ),
         )
 
 

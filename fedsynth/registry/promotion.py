@@ -1,4 +1,6 @@
-"""What a promotion rests on: the verdict as tags of a registered version, and whether these tags let it become the champion."""
+"""What a promotion rests on: the verdict as tags of a registered version, and whether these tags let it become the
+champion.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from typing import Any
 from fedsynth.errors import UserError
 
 Tags = Mapping[str, str]
-PREFIXES = ("gates", "gate.", "worth.", "measure.", "worst_site.", "reference.", "epsilon")  # of the tags below: judged anew, they go first
+# of the tags below: judged anew, they go first
+PREFIXES = ("gates", "gate.", "worth.", "measure.", "worst_site.", "reference.", "epsilon")
 NOT_COMPUTED, NO_VERDICT = "not computed", "no verdict"
 SHARES = ("retained", "gap_closed", "gap_closed_poorest")
 LONGEST = 5000  # characters of a tag's value
@@ -22,16 +25,19 @@ class Refused(UserError):
 
 
 def tags(facts: dict[str, Any]) -> dict[str, str]:
-    """gates ("passed", "failed: 2 of 9", "none set"), gate.<nn> (kind, whether it holds, gate, reason), worth.<use>.<share>,
-    worth.<use>.against (what the shares are of), measure.<name>, worst_site.<use> (of those known), epsilon ("none" without differential
-    privacy) with epsilon.delta and epsilon.unit, reference.sha256 (of what it was judged against).
+    """gates ("passed", "failed: 2 of 9", "none set"), gate.<nn> (kind, whether it holds, gate, reason),
+    worth.<use>.<share>, worth.<use>.against (what the shares are of), measure.<name>, worst_site.<use> (of those
+    known), epsilon ("none" without differential privacy) with epsilon.delta and epsilon.unit, reference.sha256 (of what
+    it was judged against).
     """
     found = {"gates": facts["verdict"]["said"], "reference.sha256": facts["reference_sha256"]}
     for i, g in enumerate(facts["verdict"]["gates"], 1):
         text = f"{g['kind']} {'holds' if g['held'] else 'does not hold'}: {g['gate']}: {g['reason']}"
         found[f"gate.{i:02d}"] = text[:LONGEST]
     for use, of in facts["uses"].items():
-        found |= {f"worth.{use}.{share}": _number(of.get(share)) for share in SHARES} | {f"worth.{use}.against": of["against"]}
+        found |= {f"worth.{use}.{share}": _number(of.get(share)) for share in SHARES} | {
+            f"worth.{use}.against": of["against"]
+        }
     found |= {f"measure.{name}": _number(of.get("value"), ".6g") for name, of in facts["measures"].items()}
     found |= {f"worst_site.{use}": _site(of["site"]) for use, of in facts["worst"].items() if of["site"]}
     spent = facts["epsilon"]
@@ -42,8 +48,8 @@ def tags(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def metrics(facts: dict[str, Any]) -> dict[str, float]:
-    """For MLflow's compare view: `<use>/<share>`, `<use>/worst_site/<metric>`, `measure/<name>` with `/floor`, `/low`, `/high` and
-    `/<site>`, `epsilon`, `gates/failed` and `gates/warnings`. What was not computed has none.
+    """For MLflow's compare view: `<use>/<share>`, `<use>/worst_site/<metric>`, `measure/<name>` with `/floor`, `/low`,
+    `/high` and `/<site>`, `epsilon`, `gates/failed` and `gates/warnings`. What was not computed has none.
     """
     found: dict[str, float | None] = {}
     for use, of in facts["uses"].items():
@@ -53,10 +59,16 @@ def metrics(facts: dict[str, Any]) -> dict[str, float]:
     for use, metric in ((use, metric) for use, of in facts["scores"].items() for metric in of):
         found[f"{use}/worst_site/{metric}"] = facts["numbers"].get(f"{use}/{metric}@worst_site")
     for name, of in facts["measures"].items():
-        found |= {f"measure/{name}": of.get("value")} | {f"measure/{name}/{key}": of.get(key) for key in ("floor", "low", "high")}
+        found |= {f"measure/{name}": of.get("value")} | {
+            f"measure/{name}/{key}": of.get(key) for key in ("floor", "low", "high")
+        }
         found |= {f"measure/{name}/{site}": value.get("value") for site, value in (of.get("sites") or {}).items()}
     broken = [g["kind"] for g in facts["verdict"]["gates"] if not g["held"]]
-    found |= {"epsilon": facts["numbers"].get("epsilon"), "gates/failed": broken.count("require"), "gates/warnings": broken.count("warn")}
+    found |= {
+        "epsilon": facts["numbers"].get("epsilon"),
+        "gates/failed": broken.count("require"),
+        "gates/warnings": broken.count("warn"),
+    }
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
@@ -79,20 +91,25 @@ def warnings(tags: Tags) -> list[str]:
 def check_gates(title: str, tags: Tags) -> None:
     """Raises Refused where a required gate does not hold, or nobody has judged the version."""
     if said(tags) == NO_VERDICT:
-        raise Refused(f"{title} has no verdict, and none is not passed: its weights were not scored since they were registered; "
-                      "run the pipeline with them (`make run`), which judges them by the gates of params.yaml")  # fmt: skip
+        raise Refused(
+            f"{title} has no verdict, and none is not passed: its weights were not scored since they were registered; "
+            "run the pipeline with them (`make run`), which judges them by the gates of params.yaml"
+        )
     broken = [f"{g['gate']}: {g['reason']}" for g in gates(tags) if g["kind"] == "require" and not g["held"]]
     if broken or said(tags).startswith("failed"):
         lines = "".join(f"\n  {line}" for line in broken)
-        raise Refused(f"{title} must not be promoted, gates {said(tags)}:{lines}\ntrain it better; or, if a limit is wrong, change `gates` "
-                      "in params.yaml and run the pipeline (`make run`), which judges it anew")  # fmt: skip
+        raise Refused(
+            f"{title} must not be promoted, gates {said(tags)}:{lines}\ntrain it better; or, if a limit is wrong,"
+            " change `gates` in params.yaml and run the pipeline (`make run`), which judges it anew"
+        )
 
 
 def compare(title: str, tags: Tags, champion: str, other: Tags) -> tuple[bool, str]:
-    """Whether a version is better than the champion on the same references, and a sentence with both numbers that says so, or why not.
+    """Whether a version is better than the champion on the same references, and a sentence with both numbers that says
+    so, or why not.
 
-    The number is the mean of `retained` over the uses. Numbers from different references cannot be compared: what is `pooled` in one and
-    `federated` in the other has other rows, and so another digest.
+    The number is the mean of `retained` over the uses. Numbers from different references cannot be compared: what is
+    `pooled` in one and `federated` in the other has other rows, and so another digest.
     """
     mine, theirs = _retained(tags), _retained(other)
     digests = tags.get("reference.sha256"), other.get("reference.sha256")
@@ -102,7 +119,10 @@ def compare(title: str, tags: Tags, champion: str, other: Tags) -> tuple[bool, s
     if None in digests or digests[0] != digests[1]:
         return (
             False,
-            f"{shown}: they were judged on different references ({_short(digests[0])} and {_short(digests[1])}), so neither is better",
+            (
+                f"{shown}: they were judged on different references ({_short(digests[0])} and {_short(digests[1])}), so"
+                " neither is better"
+            ),
         )
     if None in mine.values() or None in theirs.values() or not mine or set(mine) != set(theirs):
         return False, f"{shown}: they cannot be compared"
@@ -114,7 +134,10 @@ def compare(title: str, tags: Tags, champion: str, other: Tags) -> tuple[bool, s
 
 def _retained(tags: Tags) -> dict[str, float | None]:
     found = {n: v for n, v in tags.items() if n.startswith("worth.") and n.endswith(".retained")}
-    return {n.removeprefix("worth.").removesuffix(".retained"): None if v == NOT_COMPUTED else float(v) for n, v in found.items()}
+    return {
+        n.removeprefix("worth.").removesuffix(".retained"): None if v == NOT_COMPUTED else float(v)
+        for n, v in found.items()
+    }
 
 
 def _against(tags: Tags) -> str:
@@ -124,7 +147,11 @@ def _against(tags: Tags) -> str:
 
 
 def _site(worst: dict[str, Any]) -> str:
-    return f"{worst['site']} of those known, {', '.join(worst['unknown'])} withheld or missing" if worst["unknown"] else str(worst["site"])
+    return (
+        f"{worst['site']} of those known, {', '.join(worst['unknown'])} withheld or missing"
+        if worst["unknown"]
+        else str(worst["site"])
+    )
 
 
 def _words(retained: dict[str, float | None]) -> str:

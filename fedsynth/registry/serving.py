@@ -1,4 +1,6 @@
-"""A registered model as MLflow serves it: labels (and given channels) in, images out. MLflow copies this file into the model."""
+"""A registered model as MLflow serves it: labels (and given channels) in, images out. MLflow copies this file into the
+model.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ BATCH = 64  # images made at a time: bounds the memory of a large request
 
 
 class Generator(PythonModel):
-    """Column `label`: names of params.yaml's `image.labels`, or their places. Column `given`, where the model has given channels:
-    nested lists (G, *S) in [-1, 1]. Parameter `seed`: the same seed and rows give the same images.
+    """Column `label`: names of params.yaml's `image.labels`, or their places. Column `given`, where the model has given
+    channels: nested lists (G, *S) in [-1, 1]. Parameter `seed`: the same seed and rows give the same images.
     """
 
     def load_context(self, context: Any) -> None:
@@ -32,7 +34,9 @@ class Generator(PythonModel):
         self.family = family.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
-        """Images (N, C, *S) float32 in [-1, 1], generated channels in params.yaml's order. Raises MlflowException naming row and value."""
+        """Images (N, C, *S) float32 in [-1, 1], generated channels in params.yaml's order. Raises MlflowException
+        naming row and value.
+        """
         import torch
 
         y = torch.tensor([self._place(row, label) for row, label in enumerate(model_input["label"])], dtype=torch.long)
@@ -42,7 +46,11 @@ class Generator(PythonModel):
         with torch.inference_mode():
             for start in range(0, len(y), BATCH):
                 part = slice(start, start + BATCH)
-                made.append(sampling.draw(self.family, self.image, y[part], None if given is None else given[part], generator).numpy())
+                made.append(
+                    sampling.draw(
+                        self.family, self.image, y[part], None if given is None else given[part], generator
+                    ).numpy()
+                )
         return np.concatenate(made)
 
     def _place(self, row: int, label: Any) -> int:
@@ -51,7 +59,10 @@ class Generator(PythonModel):
             return known.index(label)
         if isinstance(label, int | np.integer) and not isinstance(label, bool) and 0 <= label < len(known):
             return int(label)
-        raise _wrong(f"row {row}: the label {label!r} is not known; this model knows {', '.join(known)} (or places 0 to {len(known) - 1})")
+        raise _wrong(
+            f"row {row}: the label {label!r} is not known; this model knows {', '.join(known)} (or places 0 to"
+            f" {len(known) - 1})"
+        )
 
     def _given(self, column: pd.Series) -> np.ndarray:
         shape, names = (len(self.image.given), *self.image.size), ", ".join(self.image.given)
@@ -60,7 +71,9 @@ class Generator(PythonModel):
             try:
                 array = np.asarray(value, dtype=np.float32)
             except (TypeError, ValueError) as error:
-                raise _wrong(f"row {row}: `given` ({names}) is not nested lists of numbers of the shape {shape}: {error}") from error
+                raise _wrong(
+                    f"row {row}: `given` ({names}) is not nested lists of numbers of the shape {shape}: {error}"
+                ) from error
             if array.shape != shape:
                 raise _wrong(f"row {row}: `given` ({names}) has the shape {array.shape}, not {shape}")
             if not np.isfinite(array).all():

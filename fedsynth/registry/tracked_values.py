@@ -22,8 +22,9 @@ def flatten(value: Any, prefix: str = "") -> dict[str, str]:
 
 
 def round_metrics(event: dict[str, Any]) -> dict[str, float]:
-    """One row of history.json: `<site>/loss/<player>` for every site, `loss/<player>` as their mean by weight (images seen), `seconds`,
-    how many `sites` the round rests on, and what was measured on the wire: `<site>/bytes_up` and the like, and their sums `bytes_up`, ….
+    """One row of history.json: `<site>/loss/<player>` for every site, `loss/<player>` as their mean by weight (images
+    seen), `seconds`, how many `sites` the round rests on, and what was measured on the wire: `<site>/bytes_up` and the
+    like, and their sums `bytes_up`, ….
     """
     found: dict[str, float] = {"sites": len(event["sites"])}
     weighted: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -48,8 +49,9 @@ def round_metrics(event: dict[str, Any]) -> dict[str, float]:
 def score_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Mean over the seeds of `<use>/<name>/<site>/<metric>`, and over seeds and sites of `<use>/<name>/<metric>`.
 
-    A row trained on another site's images than it is tested on has that site in its name: `<use>/local from <trained_on>/...`.
-    A mean of which a part could not be computed is left out: over fewer images it would be another quantity.
+    A row trained on another site's images than it is tested on has that site in its name: `<use>/local from
+    <trained_on>/...`. A mean of which a part could not be computed is left out: over fewer images it would be another
+    quantity.
     """
     values: dict[str, list[float]] = defaultdict(list)
     for row in rows:

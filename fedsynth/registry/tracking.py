@@ -1,4 +1,6 @@
-"""MLflow runs of a pipeline while it goes: a parent, a child for each stage and model, rounds live, scores, pictures, lineage."""
+"""MLflow runs of a pipeline while it goes: a parent, a child for each stage and model, rounds live, scores, pictures,
+lineage.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,18 @@ log = logging.getLogger(__name__)
 class Tracker:
     """The MLflow run of one pipeline run, with a child for each stage and model. Any thread may call it.
 
-    Made through the client and with the parent's id: the fluent functions keep the active run by thread. `name` of the run: default the
-    time. As a context manager it closes itself: FAILED on an error, KILLED on a signal or a cancelled task.
+    Made through the client and with the parent's id: the fluent functions keep the active run by thread. `name` of the
+    run: default the time. As a context manager it closes itself: FAILED on an error, KILLED on a signal or a cancelled
+    task.
     """
 
     def __init__(
-        self, root: Path, params: Params, experiment: str = "fedsynth", name: str | None = None, tags: dict[str, str] | None = None
+        self,
+        root: Path,
+        params: Params,
+        experiment: str = "fedsynth",
+        name: str | None = None,
+        tags: dict[str, str] | None = None,
     ):
         self.root, self.params = Path(root), params
         self.client = client_of(self.root)
@@ -47,12 +55,15 @@ class Tracker:
         run = self.client.create_run(self.experiment_id, run_name=name or time.strftime("%Y-%m-%d %H:%M:%S"))
         self.run_id: str = run.info.run_id
         self._open = True
-        self._log(self.run_id, tags={**lineage(self.root), **(tags or {})}, params=flatten(params.model_dump(mode="json")))
+        self._log(
+            self.run_id, tags={**lineage(self.root), **(tags or {})}, params=flatten(params.model_dump(mode="json"))
+        )
 
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        # a server has a store of its own; with a database alone MLflow would write into whatever the working directory is
+        # a server has a store of its own; with a database alone MLflow would write into whatever the working directory
+        # is
         place = (home(self.root) / "mlartifacts").as_uri() if tracking_uri(self.root).startswith("sqlite:") else None
         if (found := self.client.get_experiment_by_name(name)) is None:
             try:
@@ -63,11 +74,15 @@ class Tracker:
         return found.experiment_id
 
     def stage(self, name: str, model: str = "", tags: dict[str, str] | None = None) -> str:
-        """The id of the child run of a stage (and model), "train@vae": made at the first call, the same one afterwards."""
+        """The id of the child run of a stage (and model), "train@vae": made at the first call,
+        the same one afterwards.
+        """
         title = f"{name}@{model}" if model else name
         with self._lock:
             if title not in self._children:
-                run = self.client.create_run(self.experiment_id, tags={"mlflow.parentRunId": self.run_id}, run_name=title)
+                run = self.client.create_run(
+                    self.experiment_id, tags={"mlflow.parentRunId": self.run_id}, run_name=title
+                )
                 self._children[title] = run.info.run_id
                 self._log(run.info.run_id, {"stage": name, **({"model": model} if model else {})})
         self._log(self._children[title], tags or {})
@@ -79,7 +94,8 @@ class Tracker:
             self.client.set_terminated(run_id, status)
 
     def round(self, model: str, event: dict[str, Any]) -> None:
-        """One round as it happens: `{"round": 0, "sites": {site: {"loss/<player>": 0.5, …, "weight": 108}}}`; a second time, nothing.
+        """One round as it happens: `{"round": 0, "sites": {site: {"loss/<player>": 0.5, …, "weight": 108}}}`; a second
+        time, nothing.
 
         Trouble with the tracking server must not end a training: it is said, and `history` makes up for it.
         """
@@ -89,11 +105,15 @@ class Tracker:
             self._rounds(model, [event])
         except MlflowException as error:
             said = masked(str(error))
-            log.warning("round %s of %s did not reach MLflow, the end of the run tries again: %s", event["round"], model, said)
+            log.warning(
+                "round %s of %s did not reach MLflow, the end of the run tries again: %s", event["round"], model, said
+            )
 
     def history(self, model: str, history: dict[str, Any]) -> None:
         """All rounds of models/<model>/history.json that were not seen live, and the job's id."""
-        tags = {"flare.job_id": str(history["job_id"])} | {f"left_out.{site}": why for site, why in left_out(history).items()}
+        tags = {"flare.job_id": str(history["job_id"])} | {
+            f"left_out.{site}": why for site, why in left_out(history).items()
+        }
         self.stage("train", model, tags | ({"resumed": goes_on} if (goes_on := resumed(history)) else {}))
         self._rounds(model, history["rounds"])
 
@@ -101,7 +121,9 @@ class Tracker:
         run_id = self.stage("train", model)
         with self._lock:
             new = [r for r in rounds if r["round"] not in self._seen[model]]
-            self._log(run_id, metrics=[(name, value, r["round"]) for r in new for name, value in round_metrics(r).items()])
+            self._log(
+                run_id, metrics=[(name, value, r["round"]) for r in new for name, value in round_metrics(r).items()]
+            )
             self._seen[model].update(r["round"] for r in new)
 
     def scores(self, stage: str, model: str, rows: list[dict[str, Any]]) -> None:
@@ -122,7 +144,8 @@ class Tracker:
     def publish(self, model: str) -> str:
         """Bring a model's rounds, scores and weights into MLflow, with the verdict on them.
 
-        Weights that are in the registry already are not registered again, but what is known of them now is written to their version.
+        Weights that are in the registry already are not registered again, but what is known of them now is written to
+        their version.
         Raises UserError where the scores are of other weights.
         """
         folder, known = self.root / "models" / model, None
@@ -155,14 +178,18 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # a signal, Ctrl-C and Prefect's cancel are not Exceptions
         killed = isinstance(error, concurrent.futures.CancelledError) or not isinstance(error, Exception)
         self.close("FINISHED" if error is None else "KILLED" if killed else "FAILED")
 
     def _log(self, run_id: str, tags: dict[str, str] | None = None, params: dict[str, str] | None = None,
              metrics: Iterable[tuple[str, float, int]] = ()) -> None:  # fmt: skip
-        """Metrics are (name, value, step). In requests of the size that a tracking server takes; without the password of an address."""
+        """Metrics are (name, value, step). In requests of the size that a tracking server takes; without the password
+        of an address.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)

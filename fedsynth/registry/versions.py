@@ -34,7 +34,9 @@ def registered_name(model: str) -> str:
 
 
 def registered(root: Path, params: Params) -> bool:
-    """Whether the weights of every model of params.yaml, as they lie there, are in the registry with the verdict on them."""
+    """Whether the weights of every model of params.yaml, as they lie there, are in the registry with the verdict on
+    them.
+    """
     files = {model: root / "models" / model / weights.FILE for model in params.models}
     if not all(path.is_file() for path in files.values()):
         return False
@@ -42,7 +44,8 @@ def registered(root: Path, params: Params) -> bool:
         return False
     client = client_of(root)
     return all(
-        (number := find(client, model, weights.sha256(path))) is not None and _judged(client, root, params, model, number)
+        (number := find(client, model, weights.sha256(path))) is not None
+        and _judged(client, root, params, model, number)
         for model, path in files.items()
     )
 
@@ -53,7 +56,10 @@ def _judged(client: MlflowClient, root: Path, params: Params, model: str, number
         return True
     from fedsynth.worth.facts import facts
 
-    wanted, tags = promotion.tags(facts(params, root, model)), client.get_model_version(registered_name(model), number).tags
+    wanted, tags = (
+        promotion.tags(facts(params, root, model)),
+        client.get_model_version(registered_name(model), number).tags,
+    )
     return all(tags.get(key(name)) == value for name, value in wanted.items())
 
 
@@ -66,7 +72,10 @@ def _there(root: Path) -> bool:
 def client_of(root: Path) -> MlflowClient:
     quiet()  # before the import: MLflow's telemetry starts with it
     from mlflow import MlflowClient
-    from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
+    from mlflow.environment_variables import (
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
+        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
+    )
 
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
@@ -82,9 +91,11 @@ def find(client: MlflowClient, model: str, digest: str) -> str | None:
 
 
 def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None = None) -> str:
-    """Put models/<model> into the registry as `fedsynth-<model>`, made by the run `run_id`, with its card. Returns the version.
+    """Put models/<model> into the registry as `fedsynth-<model>`, made by the run `run_id`, with its card. Returns the
+    version.
 
-    `facts` as fedsynth/worth/facts.py gives them, None where it was not scored. The same weights are one version, however often this is called.
+    `facts` as fedsynth/worth/facts.py gives them, None where it was not scored. The same weights are one version,
+    however often this is called.
     Raises WeightsError where the weights are not those of model.json.
     """
     from mlflow.entities import LoggedModelOutput
@@ -92,11 +103,18 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
     client, folder = client_of(root), root / "models" / model
     about, digest = outputs.read(folder / weights.ABOUT, f"train@{model}"), weights.sha256(folder / weights.FILE)
     if about["weights_sha256"] != digest:
-        raise weights.WeightsError(f"{folder / weights.FILE} is not what {weights.ABOUT} describes; run `dvc checkout --force`")
+        raise weights.WeightsError(
+            f"{folder / weights.FILE} is not what {weights.ABOUT} describes; run `dvc checkout --force`"
+        )
     if known := find(client, model, digest):
         return known
     tags = {**lineage(root), **{key(f"data.digest.{site}"): value for site, value in about["digests"].items()}}
-    tags |= {"weights_sha256": digest, "model": model, "flare.job_id": str(about["job_id"]), "fedsynth": about["fedsynth"]}
+    tags |= {
+        "weights_sha256": digest,
+        "model": model,
+        "flare.job_id": str(about["job_id"]),
+        "fedsynth": about["fedsynth"],
+    }
     logged = client.create_logged_model(client.get_run(run_id).info.experiment_id, model, run_id, tags)
     try:
         with tempfile.TemporaryDirectory() as temporary:
@@ -109,7 +127,8 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     _name(client, model)
-    # not by models:/<id>, which MLflow's SQL store looks up in the process's global tracking URI instead of the client's
+    # not by models:/<id>, which MLflow's SQL store looks up in the process's global tracking URI instead of the
+    # client's
     made = client.create_model_version(
         registered_name(model),
         logged.artifact_location,
@@ -122,12 +141,17 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
 
 
 def judge(params: Params, root: Path, model: str, number: str, facts: dict[str, Any]) -> None:
-    """Write what is known now to a version: verdict, worth and measures as tags, the card as its description, both papers in its folder.
+    """Write what is known now to a version: verdict, worth and measures as tags, the card as its description, both
+    papers in its folder.
 
-    What was done to the version stays in the description. Called again after another scoring, nothing of the one before is left.
+    What was done to the version stays in the description. Called again after another scoring, nothing of the one before
+    is left.
     """
     client, name = client_of(root), registered_name(model)
-    version, about = client.get_model_version(name, number), outputs.read(root / "models" / model / weights.ABOUT, f"train@{model}")
+    version, about = (
+        client.get_model_version(name, number),
+        outputs.read(root / "models" / model / weights.ABOUT, f"train@{model}"),
+    )
     tags = {key(tag): value for tag, value in promotion.tags(facts).items()}
     for tag in set(version.tags) - set(tags):
         if tag.startswith(promotion.PREFIXES):
@@ -149,7 +173,9 @@ def judge(params: Params, root: Path, model: str, number: str, facts: dict[str, 
 
 
 def _papers(params: Params, root: Path, model: str, about: dict[str, Any], facts: dict[str, Any]) -> dict[str, str]:
-    """What goes with the exported set: the model card, and the datasheet where the set that was scored lies in the project."""
+    """What goes with the exported set: the model card, and the datasheet where the set that was scored lies in the
+    project.
+    """
     from fedsynth.data.dataset import ImageSet
 
     folder = root / "data" / "synthetic" / model
@@ -159,18 +185,25 @@ def _papers(params: Params, root: Path, model: str, about: dict[str, Any], facts
 
 
 def _logged(client: MlflowClient, version: ModelVersion) -> list[str]:
-    """The id of the logged model behind a version, which MLflow's SQL store does not keep in it; none where it was registered by hand."""
+    """The id of the logged model behind a version, which MLflow's SQL store does not keep in it; none where it was
+    registered by hand.
+    """
     outputs_of = client.get_run(version.run_id).outputs if version.run_id else None
     made = [out.model_id for out in (outputs_of.model_outputs if outputs_of else [])]
     return [model_id for model_id in made if client.get_logged_model(model_id).artifact_location == version.source]
 
 
 def version_of(root: Path, model: str, number: int | None = None) -> ModelVersion:
-    """A version of `fedsynth-<model>`, the newest by default. Raises RegistryError saying which models or versions there are."""
+    """A version of `fedsynth-<model>`, the newest by default. Raises RegistryError saying which models or versions
+    there are.
+    """
     if not _there(root):
-        raise RegistryError("there is no registry in this project yet; run the pipeline first, or set MLFLOW_TRACKING_URI")
+        raise RegistryError(
+            "there is no registry in this project yet; run the pipeline first, or set MLFLOW_TRACKING_URI"
+        )
     client, name = client_of(root), registered_name(model)
-    versions = client.search_model_versions(f"name LIKE '{registered_name('%')}'")  # a person's word is no part of a query
+    # a person's word is no part of a query
+    versions = client.search_model_versions(f"name LIKE '{registered_name('%')}'")
     found = {int(v.version): v for v in versions if v.name == name}
     if not found:
         models = ", ".join(sorted({v.name.removeprefix(registered_name("")) for v in versions})) or "none"
@@ -187,7 +220,9 @@ def alias_of(root: Path, model: str, alias: str) -> str | None:
 
 
 def scores_of(root: Path, version: ModelVersion) -> dict[str, float]:
-    """The newest scores of a version: metrics of the run score@<model> in the newest pipeline run that had this version."""
+    """The newest scores of a version: metrics of the run score@<model> in the newest pipeline run that had this
+    version.
+    """
     client, model = client_of(root), version.name.removeprefix(registered_name(""))
     if not version.run_id:  # registered by hand
         return {}
@@ -205,7 +240,9 @@ def _name(client: MlflowClient, model: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(registered_name(model), description="A federated generative model: labels in, images out.")
+        client.create_registered_model(
+            registered_name(model), description="A federated generative model: labels in, images out."
+        )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -10,16 +10,21 @@ from fedsynth.worth.wording import LOWER_IS_BETTER, is_number, label_of
 
 
 def by_class(use: str, rows: worth.Rows, models: list[str], sites: list[str], min_cell: int) -> dict[str, Any]:
-    """A line for each metric of one class of the networks that saw synthetic images alone, a cell for each model and site.
+    """A line for each metric of one class of the networks that saw synthetic images alone, a cell for each model and
+    site.
 
-    A cell: {"value", "n", "state": "known" | "withheld" | "missing", "worst"}; under `min_cell` test images it is withheld, because a share
-    of a few patients says which. `worst` names the worst cell of each model.
+    A cell: {"value", "n", "state": "known" | "withheld" | "missing", "worst"}; under `min_cell` test images it is
+    withheld, because a share of a few patients says which. `worst` names the worst cell of each model.
     """
     scores = worth.table([r for r in rows if r["use"] == use and r["name"] == "synthetic"])
     found = {(r.metric, r.model, r.site): (r.value, r.n) for r in scores.itertuples() if "." in r.metric}
     metrics = list(dict.fromkeys(metric for metric, _, _ in found))
     lines = [
-        {"metric": m, "label": label_of(m), "cells": {(k, s): _cell(found.get((m, k, s)), min_cell) for k in models for s in sites}}
+        {
+            "metric": m,
+            "label": label_of(m),
+            "cells": {(k, s): _cell(found.get((m, k, s)), min_cell) for k in models for s in sites},
+        }
         for m in metrics
     ]
     return {"use": use, "lines": lines, "worst": {k: said for k in models if (said := _worst(lines, k)) is not None}}
@@ -30,7 +35,8 @@ def _cell(found: tuple[float, Any] | None, min_cell: int) -> dict[str, Any]:
     if isinstance(n, str) or (is_number(n) and n < min_cell):
         return {"value": None, "n": None, "state": "withheld", "worst": False}
     known = is_number(value)
-    return {"value": float(value) if known else None, "n": n, "state": "known" if known else "missing", "worst": False}  # type: ignore[arg-type]
+    number = float(value) if known else None  # type: ignore[arg-type]
+    return {"value": number, "n": n, "state": "known" if known else "missing", "worst": False}
 
 
 def _worst(lines: list[dict[str, Any]], model: str) -> dict[str, Any] | None:
@@ -39,13 +45,21 @@ def _worst(lines: list[dict[str, Any]], model: str) -> dict[str, Any] | None:
     cells = [c for c in every if c[2]["state"] == "known"]
     if not cells:
         return None
-    line, site, cell = min(cells, key=lambda c: -c[2]["value"] if c[0]["metric"].partition(".")[0] in LOWER_IS_BETTER else c[2]["value"])
+    line, site, cell = min(
+        cells, key=lambda c: -c[2]["value"] if c[0]["metric"].partition(".")[0] in LOWER_IS_BETTER else c[2]["value"]
+    )
     cell["worst"] = True
-    return {"label": line["label"], "site": site, "value": cell["value"], "rest": ", of those known" if len(cells) < len(every) else ""}
+    return {
+        "label": line["label"],
+        "site": site,
+        "value": cell["value"],
+        "rest": ", of those known" if len(cells) < len(every) else "",
+    }
 
 
 def by_site(use: str, summary: Summary, models: list[str], sites: list[str]) -> dict[str, Any]:
-    """retained and gap closed at each site: {"use", "against", "lines": [{"site", "cells": {model: {"retained", "gap_closed", "worst"}}}]}.
+    """retained and gap closed at each site: {"use", "against", "lines": [{"site", "cells": {model: {"retained",
+    "gap_closed", "worst"}}}]}.
 
     The worst site of a model is the one where it retains least.
     """
@@ -68,7 +82,8 @@ def _site_cells(of: dict[str, Any], sites: list[str]) -> dict[str, dict[str, Any
 def absent(validation: dict[str, Any], left_out: dict[str, dict[str, str]]) -> dict[str, str]:
     """site -> why it, or its answer to one of the jobs, is not in the report.
 
-    `validation` as in reports/validation.json; `left_out`: job -> site -> why, as in reports/reference.json and reports/score/.
+    `validation` as in reports/validation.json; `left_out`: job -> site -> why, as in reports/reference.json and
+    reports/score/.
     """
     found = {site: [_not_valid(of)] for site, of in validation["sites"].items() if site not in validation["used"]}
     for job, sites in left_out.items():
@@ -79,4 +94,7 @@ def absent(validation: dict[str, Any], left_out: dict[str, dict[str, str]]) -> d
 
 def _not_valid(verdict: dict[str, Any]) -> str:
     why = verdict.get("no_answer")
-    return f"{f'no answer to the validation ({why})' if why else 'its data failed validation'}, and nothing below rests on it"
+    return (
+        f"{f'no answer to the validation ({why})' if why else 'its data failed validation'}, and nothing below rests"
+        " on it"
+    )

@@ -1,4 +1,6 @@
-"""The model card, short as a version's description and whole as MODEL_CARD.md; after Mitchell et al. (2019, arXiv:1810.03993)."""
+"""The model card, short as a version's description and whole as MODEL_CARD.md; after Mitchell et al. (2019,
+arXiv:1810.03993).
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,25 @@ FILE = "MODEL_CARD.md"
 
 
 def card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:
-    """Markdown, the verdict first. `model` is its model.json, `facts` as fedsynth/worth/facts.py gives them, None where it was not scored."""
-    parts = _judged(facts) if facts else ["**Not judged**: what it is worth and what it gives away has not been measured."]
+    """Markdown, the verdict first. `model` is its model.json, `facts` as fedsynth/worth/facts.py gives them, None where
+    it was not scored.
+    """
+    parts = (
+        _judged(facts) if facts else ["**Not judged**: what it is worth and what it gives away has not been measured."]
+    )
     image, training = model["image"], model["training"]
     sites = ", ".join(f"{site} ({n} images)" for site, n in sorted(model["sites"].items()))
     given = f" from {' + '.join(image['given'])}" if image["given"] else ""
     parts += [
-        f"Makes {' + '.join(made(image))} of size {'x'.join(map(str, image['size']))}{given} for the labels {', '.join(image['labels'])}; "
-        "values lie in [-1, 1]. For research, not for diagnosis.",
-        f"**{model['name']}**: {_last(model['family'])}, trained by {_last(model['algorithm'])} over {len(model['sites'])} sites; "
-        f"{training['rounds']} rounds of {training['epochs']:g} local epochs; FLARE job `{model['job_id']}`; fedsynth {model['fedsynth']}.",
+        (
+            f"Makes {' + '.join(made(image))} of size {'x'.join(map(str, image['size']))}{given} for the labels"
+            f" {', '.join(image['labels'])}; values lie in [-1, 1]. For research, not for diagnosis."
+        ),
+        (
+            f"**{model['name']}**: {_last(model['family'])}, trained by {_last(model['algorithm'])} over"
+            f" {len(model['sites'])} sites; {training['rounds']} rounds of {training['epochs']:g} local epochs; FLARE"
+            f" job `{model['job_id']}`; fedsynth {model['fedsynth']}."
+        ),
         f"Sites: {sites}.",
     ]
     text = "\n\n".join(parts)
@@ -62,7 +73,9 @@ def _judged(facts: dict[str, Any]) -> list[str]:
     columns = ["use", *(name.replace("_", " ").replace("poorest", "at the poorest site") for name in WORTH)]
     worth = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     worth += [f"| {line['use']} | {' | '.join(line[name] for name in WORTH)} |" for line in t["worth"]]
-    audit = [f"{m['title']} {m['value']}" for m in t["audit"] if not m["value"].startswith(NOT_COMPUTED)] + [f"epsilon {t['epsilon'][0]}"]
+    audit = [f"{m['title']} {m['value']}" for m in t["audit"] if not m["value"].startswith(NOT_COMPUTED)] + [
+        f"epsilon {t['epsilon'][0]}"
+    ]
     missing = [m["title"] for m in t["audit"] if m["value"].startswith(NOT_COMPUTED)]
     audit += [f"{NOT_COMPUTED}: {', '.join(missing)}"] if missing else []
     parts = ["\n".join([f"**{said}.**", *(["", *(f"- {line}" for line in broken)] if broken else [])])]

@@ -1,4 +1,6 @@
-"""What tools compare runs by: flat numbers for `dvc exp show`, long tables for `dvc plots`, and the verdict of each model."""
+"""What tools compare runs by: flat numbers for `dvc exp show`, long tables for `dvc plots`, and the verdict of each
+model.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,15 @@ SHARES = ("retained", "gap_closed", "gap_closed_poorest", "synthetic", "augmente
 
 
 def metrics(summary: Summary, facts: Facts) -> dict[str, Any]:
-    """{model: {use: {SHARES}, "measures": {name: value}, "gates": {"passed", "failed", "missing"}}}: what is missing has no key.
+    """{model: {use: {SHARES}, "measures": {name: value}, "gates": {"passed", "failed", "missing"}}}: what is missing
+    has no key.
 
-    A number that is written as null or as a word would make DVC's columns unreadable; a gate that does not hold counts as one of the two.
+    A number that is written as null or as a word would make DVC's columns unreadable; a gate that does not hold counts
+    as one of the two.
     """
-    return {model: _metrics(summary.get(model, {}), facts.get(model, {})) for model in dict.fromkeys([*summary, *facts])}
+    return {
+        model: _metrics(summary.get(model, {}), facts.get(model, {})) for model in dict.fromkeys([*summary, *facts])
+    }
 
 
 def _metrics(uses: dict[str, dict[str, Any]], of: dict[str, Any]) -> dict[str, Any]:
@@ -37,13 +43,21 @@ def _metrics(uses: dict[str, dict[str, Any]], of: dict[str, Any]) -> dict[str, A
 
 
 def verdicts(facts: Facts) -> dict[str, Any]:
-    """model -> {"passed", "said", "gates"}; one without a verdict, or of which nothing is required, is not passed and says so."""
-    return {model: {"passed": passed(of), "said": card(model, of)["said"], "gates": gates_of(of)} for model, of in facts.items()}
+    """model -> {"passed", "said", "gates"}; one without a verdict, or of which nothing is required, is not passed and
+    says so.
+    """
+    return {
+        model: {"passed": passed(of), "said": card(model, of)["said"], "gates": gates_of(of)}
+        for model, of in facts.items()
+    }
 
 
-def plots(rows: worth.Rows, facts: Facts, histories: dict[str, dict[str, Any]], uses: list[str]) -> dict[str, pd.DataFrame]:
-    """Long tables by name: tradeoff (model, membership_auc, retained), rounds (model, round, player, loss: mean over the sites), worth
-    (model, use, name, site, value of the headline metric). An empty cell is a number that is missing."""
+def plots(
+    rows: worth.Rows, facts: Facts, histories: dict[str, dict[str, Any]], uses: list[str]
+) -> dict[str, pd.DataFrame]:
+    """Long tables by name: tradeoff (model, membership_auc, retained), rounds (model, round, player, loss: mean over
+    the sites), worth (model, use, name, site, value of the headline metric). An empty cell is a number that is missing.
+    """
     points = [(p.model, p.auc, p.retained) for p in tradeoff.points(facts, uses)]
     scores = worth.table(rows)
     heads = {use: worth.headline(rows, use) for use in dict.fromkeys(r["use"] for r in rows)}
@@ -61,4 +75,6 @@ def _rounds(histories: dict[str, dict[str, Any]]) -> list[tuple[str, int, str, f
         for player, sites in curves.by_player(history).items():
             for number, loss in (point for points in sites.values() for point in points):
                 found.setdefault((model, number, player), []).append(loss)
-    return [(model, number, player, math.fsum(losses) / len(losses)) for (model, number, player), losses in found.items()]
+    return [
+        (model, number, player, math.fsum(losses) / len(losses)) for (model, number, player), losses in found.items()
+    ]

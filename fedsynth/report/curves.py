@@ -1,4 +1,6 @@
-"""Curves of the losses by round and site: as SVG that takes the colours of the page, and as PNG for places that show no SVG."""
+"""Curves of the losses by round and site: as SVG that takes the colours of the page, and as PNG for places that show no
+SVG.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito's colours, which people with any colour vision can tell apart, less black and yellow, which vanish on a dark or a white page.
+# Okabe & Ito's colours, which people with any colour vision can tell apart, less black and yellow, which vanish on a
+# dark or a white page.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 DASHES = ("-", "--", ":", "-.")  # the second is for the sites after the sixth
 
@@ -29,12 +32,15 @@ def by_player(history: dict[str, Any]) -> dict[str, dict[str, list[tuple[int, fl
         for site, metrics in entry["sites"].items():
             for name, value in metrics.items():
                 if name.startswith("loss/") and value is not None:
-                    found.setdefault(name.removeprefix("loss/"), {}).setdefault(site, []).append((entry["round"] + 1, float(value)))
+                    found.setdefault(name.removeprefix("loss/"), {}).setdefault(site, []).append(
+                        (entry["round"] + 1, float(value))
+                    )
     return found
 
 
 def losses(history: dict[str, Any], sites: list[str]) -> dict[str, str]:
-    """{player: SVG} of loss by round, a line for each site, to stand inside a page: text as text, colours and font of the page.
+    """{player: SVG} of loss by round, a line for each site, to stand inside a page: text as text, colours and font of
+    the page.
 
     `sites` is the whole consortium in its order, which gives each site its colour.
     """
@@ -58,12 +64,20 @@ def plain() -> Any:
     """A context in which a person's own settings of matplotlib change no chart."""
     import matplotlib
 
-    fixed: Any = {"svg.fonttype": "none", "svg.hashsalt": "fedsynth", "font.size": 9, "axes.linewidth": 0.6, "text.parse_math": False}
+    fixed: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "fedsynth",
+        "font.size": 9,
+        "axes.linewidth": 0.6,
+        "text.parse_math": False,
+    }
     return matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **fixed})
 
 
 def panel(axes: Axes, lines: dict[str, list[tuple[int, float]]], style: dict[str, tuple[str, str]]) -> None:
-    """Draw the lines with the site's name at the end of each. A loss that falls by more than a factor of 20 gets a logarithmic axis."""
+    """Draw the lines with the site's name at the end of each. A loss that falls by more than a factor of 20 gets a
+    logarithmic axis.
+    """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
     values = np.array([v for points in lines.values() for _, v in points if math.isfinite(v)])
@@ -76,7 +90,15 @@ def panel(axes: Axes, lines: dict[str, list[tuple[int, float]]], style: dict[str
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     for site in (s for s in style if s in lines):
         x, y = zip(*lines[site], strict=True)
-        axes.plot(x, y, color=style[site][0], linestyle=style[site][1], linewidth=1.5, marker="o" if len(x) < 4 else "", markersize=4)
+        axes.plot(
+            x,
+            y,
+            color=style[site][0],
+            linestyle=style[site][1],
+            linewidth=1.5,
+            marker="o" if len(x) < 4 else "",
+            markersize=4,
+        )
     axes.margins(x=0.02)  # no tick at round 0
     axes.set_xlabel("round")
     axes.set_ylabel("loss, logarithmic" if logarithmic else "loss")
@@ -92,12 +114,20 @@ def _name_ends(axes: Axes, lines: dict[str, list[tuple[int, float]]], style: dic
     places = {site: tuple((axes.transScale + axes.transLimits).transform(end)) for site, end in ends.items()}
     order = sorted(ends, key=lambda site: places[site][1])
     for site, height in zip(order, spread([float(places[site][1]) for site in order], 0.1), strict=True):
-        axes.annotate(site if len(site) < 15 else f"{site[:13]}…", places[site], (1.06, height), "axes fraction", va="center",
-                      arrowprops={"arrowstyle": "-", "color": style[site][0], "linewidth": 0.8, "shrinkA": 1, "shrinkB": 2})  # fmt: skip
+        axes.annotate(
+            site if len(site) < 15 else f"{site[:13]}…",
+            places[site],
+            (1.06, height),
+            "axes fraction",
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": style[site][0], "linewidth": 0.8, "shrinkA": 1, "shrinkB": 2},
+        )
 
 
 def spread(heights: list[float], apart: float) -> list[float]:
-    """Ascending heights, moved as little as needed to lie at least `apart`: those that touch share their mean (pool adjacent violators)."""
+    """Ascending heights, moved as little as needed to lie at least `apart`: those that touch share their mean (pool
+    adjacent violators).
+    """
     groups: list[tuple[float, int]] = []  # sum of (height - place * apart), and number
     for place, height in enumerate(heights):
         groups.append((height - place * apart, 1))
@@ -116,7 +146,11 @@ def _figure(n: int) -> Any:
     if n:
         figure.subplots(1, n)
         figure.subplots_adjust(
-            left=0.62 / width, right=1 - 0.85 / width, bottom=0.45 / height, top=1 - 0.25 / height, wspace=1.47 * n / (width - 1.47 * n)
+            left=0.62 / width,
+            right=1 - 0.85 / width,
+            bottom=0.45 / height,
+            top=1 - 0.25 / height,
+            wspace=1.47 * n / (width - 1.47 * n),
         )
     return figure
 
@@ -135,11 +169,15 @@ def _inline(lines: dict[str, list[tuple[int, float]]], style: dict[str, tuple[st
 
 
 def inline(figure: Any, theme: dict[str, str]) -> str:
-    """A figure as SVG inside a page: black becomes the page's ink, a colour of `theme` the page's variable, and the page gives the font."""
+    """A figure as SVG inside a page: black becomes the page's ink, a colour of `theme` the page's variable, and the
+    page gives the font.
+    """
     svg = saved(figure, format="svg", transparent=True, metadata={"Date": None}).decode()
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)  # and no XML prolog
+    # and no XML prolog
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', r"<svg \1>", svg, count=1)
-    svg = re.sub(r' id="[a-z0-9]+(_\d+|\.[a-z_\d]+)"', "", svg)  # names of groups, which would not be unique in the page
+    # names of groups, which would not be unique in the page
+    svg = re.sub(r' id="[a-z0-9]+(_\d+|\.[a-z_\d]+)"', "", svg)
     svg = re.sub(r"font(?:-size)?: ([\d.]+px)[^;\"]*(; font-family:[^;\"]*)?", r"font-size: \1", svg)
     svg = svg.replace("#000000", "currentColor").replace("<text ", '<text fill="currentColor" ')
     for colour, variable in theme.items():

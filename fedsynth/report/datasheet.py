@@ -1,4 +1,6 @@
-"""The sheet that goes with every synthetic set: made from what, by what, for what; after Gebru et al., "Datasheets for Datasets" (2021)."""
+"""The sheet that goes with every synthetic set: made from what, by what, for what; after Gebru et al., "Datasheets for
+Datasets" (2021).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet, facts: dict[str, Any]) -> str:
-    """Markdown about the set `synthetic`, drawn from what `model` (its model.json) describes; `facts` as fedsynth/worth/facts.py gives them.
+    """Markdown about the set `synthetic`, drawn from what `model` (its model.json) describes; `facts` as
+    fedsynth/worth/facts.py gives them.
 
     The same set and facts give the same text.
     """

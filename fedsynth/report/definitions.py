@@ -14,7 +14,9 @@ Terms = list[tuple[str, str]]
 
 
 def definitions(params: Params, uses: list[dict[str, Any]], measures: dict[str, Any]) -> Terms:
-    """`uses` are use_table's, `measures` measuretable's. Raises ParamsError for a block of params.yaml that cannot be built."""
+    """`uses` are use_table's, `measures` measuretable's. Raises ParamsError for a block of params.yaml that cannot be
+    built.
+    """
     shown = {table["metric"] for use in uses for table in use["tables"]}
     titles = "; ".join(dict.fromkeys(measures["extractors"].values())) or "none named"
     seeds = ", ".join(map(str, params.score.seeds))
@@ -26,66 +28,117 @@ def definitions(params: Params, uses: list[dict[str, Any]], measures: dict[str, 
         *((f"budget, {name}", budget(block, params.image)) for name, block in params.score.uses.items()),
         ("extractor", titles),
         *_measures(params, measures),
-        ("seeds", f"{seeds}: of the uses' networks; mask and class agreement and the extractor take the federated network of the first. "
-                  f"Each generative model was trained once, and images were drawn for the measures, with seed {params.seed}"),
-    ]  # fmt: skip
+        (
+            "seeds",
+            (
+                f"{seeds}: of the uses' networks; mask and class agreement and the extractor take the federated network"
+                " of the first. Each generative model was trained once, and images were drawn for the measures, with"
+                f" seed {params.seed}"
+            ),
+        ),
+    ]
 
 
 def _rows(params: Params) -> Terms:
     return [
-        ("score", "on the real test images of a site, which no model and no network was trained on; patients were split, not images. Each "
-                  "network starts from the same weights for the same seed and takes the same number of steps, whatever it is trained on"),
+        (
+            "score",
+            (
+                "on the real test images of a site, which no model and no network was trained on; patients were split,"
+                " not images. Each network starts from the same weights for the same seed and takes the same number of"
+                " steps, whatever it is trained on"
+            ),
+        ),
         ("local", "trained on one site's real training images, tested at that site"),
-        ("federated", "trained on all sites' real training images by FedAvg of the use's network, which leaves every image where it is, in "
-                      f"{params.score.rounds} rounds; tested at every site"),
-        ("pooled", "trained on all sites' real training images together: in simulation only, since a federation cannot pool images"),
+        (
+            "federated",
+            (
+                "trained on all sites' real training images by FedAvg of the use's network, which leaves every image"
+                f" where it is, in {params.score.rounds} rounds; tested at every site"
+            ),
+        ),
+        (
+            "pooled",
+            (
+                "trained on all sites' real training images together: in simulation only, since a federation cannot"
+                " pool images"
+            ),
+        ),
         ("synthetic", "trained on the synthetic set alone, tested at every site"),
-        ("augmented", "trained on one site's real training images and the synthetic set: of the images drawn of a class, "
-                      f"{100 * params.score.real_share:.0f} % are real; tested at that site"),
+        (
+            "augmented",
+            (
+                "trained on one site's real training images and the synthetic set: of the images drawn of a class, "
+                f"{100 * params.score.real_share:.0f} % are real; tested at that site"
+            ),
+        ),
         *_lacking(params.image.may_lack),
-        ("mean", "over the sites, each counted once, however many images it has; ± is the standard deviation over the seeds of that mean, "
-                 "not of the sites"),
-    ]  # fmt: skip
+        (
+            "mean",
+            (
+                "over the sites, each counted once, however many images it has; ± is the standard deviation over the"
+                " seeds of that mean, not of the sites"
+            ),
+        ),
+    ]
 
 
 def _lacking(channels: list[str]) -> Terms:
     names = " or ".join(channels)
-    return [
-        (f"without {names}", "some images are. Every row's training images come without it, too, and altogether as often as before; where "
-                             "no image of a site has it, the set is held against that site's images without it"),
-    ] if channels else []  # fmt: skip
+    return (
+        [
+            (
+                f"without {names}",
+                (
+                    "some images are. Every row's training images come without it, too, and altogether as often as"
+                    " before; where no image of a site has it, the set is held against that site's images without it"
+                ),
+            ),
+        ]
+        if channels
+        else []
+    )
 
 
 def _shares(against: str) -> Terms:
     as_good = TOGETHER.get(against, against)
     return [
         ("retained", f"mean synthetic / mean {against}"),
-        ("gap closed", f"(augmented − local) / ({against} − local), of the means: 0 % is no better than a site's own images, 100 % as "
-                       f"good as {as_good}; no gap where {against} is less than {SMALLEST_GAP} above local: a test image or two make that"),
+        (
+            "gap closed",
+            (
+                f"(augmented − local) / ({against} − local), of the means: 0 % is no better than a site's own images,"
+                f" 100 % as good as {as_good}; no gap where {against} is less than {SMALLEST_GAP} above local: a test"
+                " image or two make that"
+            ),
+        ),
         ("poorest site", "the site whose own images serve it worst: the lowest local"),
-    ]  # fmt: skip
+    ]
 
 
 def _around() -> Terms:
     """Intervals, floors and counts."""
     worth = (
-        "of retained and gap closed, 95 %: each site draws its test images anew (a bootstrap, the same images for all networks, as many "
-        f"of each class) and sends the covariance of the networks' metrics alone; {DRAWS} normal draws with it around each site's metrics "
-        "give the 2.5 and 97.5 % quantiles. Where draws have no gap, that end has no bound. They hold the chance in the test images, not "
-        "another training"
+        "of retained and gap closed, 95 %: each site draws its test images anew (a bootstrap, the same images for all"
+        f" networks, as many of each class) and sends the covariance of the networks' metrics alone; {DRAWS} normal"
+        " draws with it around each site's metrics give the 2.5 and 97.5 % quantiles. Where draws have no gap, that"
+        " end has no bound. They hold the chance in the test images, not another training"
     )
     measures = (
-        "95 %. Where the floor is of training images: for other held-out patients and other synthetic images, by leaving out part of both; "
-        "of MS-SSIM, agreement and nearest-neighbour ratios: for other synthetic images, by a bootstrap of them or of their pairs; of "
-        "membership: by a bootstrap of the real patients; of copies: as its definition says. None holds another training"
+        "95 %. Where the floor is of training images: for other held-out patients and other synthetic images, by"
+        " leaving out part of both; of MS-SSIM, agreement and nearest-neighbour ratios: for other synthetic images, by"
+        " a bootstrap of them or of their pairs; of membership: by a bootstrap of the real patients; of copies: as its"
+        " definition says. None holds another training"
     )
     floor = (
-        "a measure of real images in the place of the synthetic ones: the site's training images, or its held-out ones where the "
-        "definition says so; of membership what chance gives; of pairs as their definitions say. No set can be asked to be better than that"
+        "a measure of real images in the place of the synthetic ones: the site's training images, or its held-out ones"
+        " where the definition says so; of membership what chance gives; of pairs as their definitions say. No set can"
+        " be asked to be better than that"
     )
     n = (
-        "under each site: the test images behind its score. N of a measure: real are the held-out images (of MS-SSIM the training images, "
-        "of membership members and non-members together); train and synthetic are as many as one draw takes, where a measure draws"
+        "under each site: the test images behind its score. N of a measure: real are the held-out images (of MS-SSIM"
+        " the training images, of membership members and non-members together); train and synthetic are as many as one"
+        " draw takes, where a measure draws"
     )
     return [("intervals, worth", worth), ("intervals, measures", measures), ("floor", floor), ("n", n)]
 
@@ -105,9 +158,10 @@ def budget(block: Block, image: Image) -> str:
     of = block.build(**image.context()).budget
     rest = {name: value for name, value in arguments(block, image).items() if name not in vars(of)}
     return (
-        f"{block.class_path.rpartition('.')[2]}: {of.steps} steps of {of.batch} images for every row, each class drawn as often as "
-        f"the others; learning rate up to {of.lr:g}, rising over a tenth of the steps and falling to 0; weight decay {of.weight_decay:g}"
-    ) + (f"; {said(rest)}" if rest else "")
+        f"{block.class_path.rpartition('.')[2]}: {of.steps} steps of {of.batch} images for every row, each class drawn"
+        f" as often as the others; learning rate up to {of.lr:g}, rising over a tenth of the steps and falling to 0;"
+        f" weight decay {of.weight_decay:g}" + (f"; {said(rest)}" if rest else "")
+    )
 
 
 def arguments(block: Block, image: Image) -> dict[str, Any]:
@@ -118,4 +172,6 @@ def arguments(block: Block, image: Image) -> dict[str, Any]:
 
 
 def said(args: dict[str, Any]) -> str:
-    return ", ".join(f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}" for name, value in args.items())
+    return ", ".join(
+        f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}" for name, value in args.items()
+    )

@@ -1,4 +1,6 @@
-"""The facts of a model as cells of tables, in the words of the report's page: what datasheet, model card and registry have in common."""
+"""The facts of a model as cells of tables, in the words of the report's page: what datasheet, model card and registry
+have in common.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from fedsynth.worth.wording import epsilon_said, is_number, label_of
 NOT_COMPUTED = "not computed"
 AGAINST = {
     "pooled": "one network trained on the real images of all sites together, which a simulation alone can do",
-    "federated": "a network trained on the real images of all sites by FedAvg, since nobody can pool the images of hospitals",
+    "federated": (
+        "a network trained on the real images of all sites by FedAvg, since nobody can pool the images of hospitals"
+    ),
 }
 LEFT_OUT = {
     "reference": "{site} did not answer the job of the references ({why}): what rests on all sites is not computed",
@@ -24,29 +28,44 @@ LEFT_OUT = {
 
 
 def tables(facts: dict[str, Any]) -> dict[str, Any]:
-    """said (the verdict's sentence), gates, worth, against (what the shares are of), left_out, measures, audit, missing, extractor, epsilon
-    (word, meaning), worst: all of it text.
+    """said (the verdict's sentence), gates, worth, against (what the shares are of), left_out, measures, audit,
+    missing, extractor, epsilon (word, meaning), worst: all of it text.
     """
     found = measures({facts["model"]: facts})
     return {
         "said": _verdict(facts),
-        "gates": [{"gate": g["gate"], "kind": g["kind"], "held": "holds" if g["held"] else "does not hold", "reason": g["reason"]}
-                  for g in gates_of(facts)],
+        "gates": [
+            {
+                "gate": g["gate"],
+                "kind": g["kind"],
+                "held": "holds" if g["held"] else "does not hold",
+                "reason": g["reason"],
+            }
+            for g in gates_of(facts)
+        ],
         "worth": [worth_line(use, of) for use, of in facts["uses"].items()],
         "against": {of["against"]: AGAINST[of["against"]] for of in facts["uses"].values()},
-        "left_out": [LEFT_OUT[job].format(site=site, why=why) for job, sites in facts["left_out"].items() for site, why in sites.items()],
+        "left_out": [
+            LEFT_OUT[job].format(site=site, why=why)
+            for job, sites in facts["left_out"].items()
+            for site, why in sites.items()
+        ],
         "measures": [_measure(name, of) for name, of in facts["measures"].items() if name not in GIVES_AWAY],
-        "audit": [_measure(name, facts["measures"].get(name) or {}) | {"title": title, "text": plain}
-                  for name, (title, plain) in GIVES_AWAY.items()],
+        "audit": [
+            _measure(name, facts["measures"].get(name) or {}) | {"title": title, "text": plain}
+            for name, (title, plain) in GIVES_AWAY.items()
+        ],
         "missing": found["missing"],
         "extractor": facts["extractor"] or "not recorded",
         "epsilon": epsilon_said(facts),
         "worst": worst(facts),
-    }  # fmt: skip
+    }
 
 
 def worth_line(use: str, of: dict[str, Any]) -> dict[str, str]:
-    """One use: its headline metric, what networks reach, and the three shares, of what they are, with their 95 % intervals."""
+    """One use: its headline metric, what networks reach, and the three shares, of what they are, with their 95 %
+    intervals.
+    """
     intervals, why, shares = of.get("intervals") or {}, of.get("why") or {}, share_of(of["against"])
     line = {"use": use, "metric": label_of(of["headline"]), "poorest_site": of.get("poorest_site") or "not known"}
     line |= {name: NOT_COMPUTED if of.get(name) is None else f"{of[name]:.3f}" for name in ("synthetic", "augmented")}
@@ -63,7 +82,11 @@ def share(value: float | None, of: str, interval: list[float | None] | None = No
 
 def _measure(name: str, number: dict[str, Any]) -> dict[str, str]:
     shown = cell(number)
-    about = {"title": number.get("title", name), "text": number.get("text", ""), "better": BETTER.get(number.get("better", ""), "")}
+    about = {
+        "title": number.get("title", name),
+        "text": number.get("text", ""),
+        "better": BETTER.get(number.get("better", ""), ""),
+    }
     if not is_number(number.get("value")):
         why = "" if shown["why"] == NOT_COMPUTED else f": {shown['why']}"
         return about | shown | {"value": f"{NOT_COMPUTED}{why}"}
@@ -95,7 +118,11 @@ def _known(worst: dict[str, Any]) -> str:
 
 def short_verdict(facts: dict[str, Any]) -> list[str]:
     """The verdict's sentence, then each gate that does not hold."""
-    broken = [f"{'required' if g['kind'] == 'require' else 'warning'}: {sentence(g)}" for g in gates_of(facts) if not g["held"]]
+    broken = [
+        f"{'required' if g['kind'] == 'require' else 'warning'}: {sentence(g)}"
+        for g in gates_of(facts)
+        if not g["held"]
+    ]
     return [_verdict(facts), *broken]
 
 

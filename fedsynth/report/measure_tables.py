@@ -1,4 +1,6 @@
-"""What the report says of the measures: a table beside the real-real floor, and one of what a synthetic set gives away."""
+"""What the report says of the measures: a table beside the real-real floor,
+and one of what a synthetic set gives away.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +10,55 @@ from fedsynth.worth.wording import Facts, is_number, measured
 
 # Titles of the numbers that a judgement should have: what no model has is said to be missing by this name.
 EXPECTED = {
-    "fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall", "density": "density", "coverage": "coverage",
-    "ms_ssim": "MS-SSIM", "intensity_distance": "distance of intensities", "mask_area_distance": "distance of mask areas",
-    "mask_agreement": "mask agreement", "class_agreement": "class agreement",
-}  # fmt: skip
+    "fid": "FID",
+    "kid": "KID",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "ms_ssim": "MS-SSIM",
+    "intensity_distance": "distance of intensities",
+    "mask_area_distance": "distance of mask areas",
+    "mask_agreement": "mask agreement",
+    "class_agreement": "class agreement",
+}
 # What each number of the audit means for the people in the training images: title and one plain sentence.
 GIVES_AWAY = {
-    "copies_pixel": ("copies, by pixels", "synthetic images nearer to a training image than chance explains: each may show a patient"),
-    "copies_feature": ("copies, by features", "the same in the extractor's features, where a shifted or darker copy is still near"),
-    "nearest_ratio_pixel": ("nearest-neighbour ratio, by pixels", "how near the nearest training patient is, beside the others near "
-                            "by; clearly below the floor, which real images of other patients set, the set was learnt by heart"),
+    "copies_pixel": (
+        "copies, by pixels",
+        "synthetic images nearer to a training image than chance explains: each may show a patient",
+    ),
+    "copies_feature": (
+        "copies, by features",
+        "the same in the extractor's features, where a shifted or darker copy is still near",
+    ),
+    "nearest_ratio_pixel": (
+        "nearest-neighbour ratio, by pixels",
+        (
+            "how near the nearest training patient is, beside the others near "
+            "by; clearly below the floor, which real images of other patients set, the set was learnt by heart"
+        ),
+    ),
     "nearest_ratio_feature": ("nearest-neighbour ratio, by features", "the same in the extractor's features"),
-    "membership_distance_auc": ("membership by distance, AUC",
-                                "how well one who holds the synthetic set tells training images from others of the site; 0.5 is guessing"),
-    "membership_distance_tpr": ("membership by distance, TPR at a low FPR",
-                                "share of the training images recognised where few others are taken for one; the floor is guessing"),
-    "membership_loss_auc": ("membership by loss, AUC", "the same for one who holds the released weights; 0.5 is guessing"),
-    "membership_loss_tpr": ("membership by loss, TPR at a low FPR",
-                            "the same for one who holds the released weights; the floor is guessing"),
-}  # fmt: skip
-# The numbers of pairs, a real image and what a model made of its given channels: which way is better, and what the floor is.
+    "membership_distance_auc": (
+        "membership by distance, AUC",
+        "how well one who holds the synthetic set tells training images from others of the site; 0.5 is guessing",
+    ),
+    "membership_distance_tpr": (
+        "membership by distance, TPR at a low FPR",
+        "share of the training images recognised where few others are taken for one; the floor is guessing",
+    ),
+    "membership_loss_auc": (
+        "membership by loss, AUC",
+        "the same for one who holds the released weights; 0.5 is guessing",
+    ),
+    "membership_loss_tpr": (
+        "membership by loss, TPR at a low FPR",
+        "the same for one who holds the released weights; the floor is guessing",
+    ),
+}
+# The numbers of pairs, a real image and what a model made of its given channels: which way is better, and what the
+# floor is.
 ALONE, REAL = "floor: without a model, see definitions", "floor: on the real images"
 PAIRED = {
     "psnr": f"higher is better; {ALONE}", "ssim": f"higher is better; {ALONE}", "mae": f"lower is better; {ALONE}",
@@ -40,9 +71,9 @@ BETTER = {"lower": "lower is better", "higher": "higher is better", "floor": "ne
 def measures(facts: Facts) -> dict[str, Any]:
     """{"lines", "paired", "audit", "audited", "missing", "extractors"}.
 
-    A line is {"name", "measure": its block of params.yaml, "n", "title", "text", "better", "cells": {model: cell}, "sites": {site: {model:
-    cell}}}. `paired` are those of PAIRED that there are; `audit` always has all lines of GIVES_AWAY, whatever was computed; `missing` are
-    the titles of EXPECTED that no model has.
+    A line is {"name", "measure": its block of params.yaml, "n", "title", "text", "better", "cells": {model: cell},
+    "sites": {site: {model: cell}}}. `paired` are those of PAIRED that there are; `audit` always has all lines of
+    GIVES_AWAY, whatever was computed; `missing` are the titles of EXPECTED that no model has.
     """
     names = list(dict.fromkeys(name for of in facts.values() for name in of.get("measures") or {}))
     audit = [_line(name, facts) | {"title": title, "plain": plain} for name, (title, plain) in GIVES_AWAY.items()]
@@ -61,17 +92,27 @@ def _line(name: str, facts: Facts) -> dict[str, Any]:
     about: dict[str, Any] = next((number for number in of.values() if number), {})
     sites = list(dict.fromkeys(site for number in of.values() if number for site in number.get("sites") or {}))
     return {
-        "name": name, "measure": about.get("measure", ""), "n": counted(of),
-        "title": about.get("title", EXPECTED.get(name, name)), "text": about.get("text", ""),
-        "better": BETTER.get(about.get("better", ""), ""), "cells": {model: cell(number) for model, number in of.items()},
-        "sites": {s: {model: cell(((number or {}).get("sites") or {}).get(s)) for model, number in of.items()} for s in sites},
-    }  # fmt: skip
+        "name": name,
+        "measure": about.get("measure", ""),
+        "n": counted(of),
+        "title": about.get("title", EXPECTED.get(name, name)),
+        "text": about.get("text", ""),
+        "better": BETTER.get(about.get("better", ""), ""),
+        "cells": {model: cell(number) for model, number in of.items()},
+        "sites": {
+            s: {model: cell(((number or {}).get("sites") or {}).get(s)) for model, number in of.items()} for s in sites
+        },
+    }
 
 
 def counted(of: dict[str, dict[str, Any] | None]) -> str:
     """The images behind a measure, said once where they are the same for all models."""
     counts = {model: n for model, number in of.items() if (n := cell(number)["n"])}
-    return next(iter(counts.values()), "") if len(set(counts.values())) < 2 else "; ".join(f"{model}: {n}" for model, n in counts.items())
+    return (
+        next(iter(counts.values()), "")
+        if len(set(counts.values())) < 2
+        else "; ".join(f"{model}: {n}" for model, n in counts.items())
+    )
 
 
 def cell(number: dict[str, Any] | None) -> dict[str, Any]:

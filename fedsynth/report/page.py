@@ -1,4 +1,6 @@
-"""The report: one page that holds its own pictures and asks nothing of the network, so that it can be mailed, kept and printed."""
+"""The report: one page that holds its own pictures and asks nothing of the network, so that it can be mailed, kept and
+printed.
+"""
 
 from __future__ import annotations
 
@@ -39,16 +41,27 @@ class Trained:
     synthetic: ImageSet
 
 
-def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]], models: dict[str, Trained], real: ImageSet | None = None,
-         simulation: bool = True, lineage: dict[str, Any] | None = None, facts: Facts | None = None,
-         spread: list[dict[str, Any]] | None = None, failures: dict[str, list[Failure]] | None = None,
-         silent: dict[str, dict[str, str]] | None = None, pairs: dict[str, pictures.Pairs] | None = None) -> str:  # fmt: skip
-    """The whole page. `rows` and `spread` as in reports/reference.json and reports/score/; `facts` by model as facts.py gives them.
+def page(
+    params: Params,
+    validation: dict[str, Any],
+    rows: list[dict[str, Any]],
+    models: dict[str, Trained],
+    real: ImageSet | None = None,
+    simulation: bool = True,
+    lineage: dict[str, Any] | None = None,
+    facts: Facts | None = None,
+    spread: list[dict[str, Any]] | None = None,
+    failures: dict[str, list[Failure]] | None = None,
+    silent: dict[str, dict[str, str]] | None = None,
+    pairs: dict[str, pictures.Pairs] | None = None,
+) -> str:
+    """The whole page. `rows` and `spread` as in reports/reference.json and reports/score/; `facts` by model as facts.py
+    gives them.
 
-    `real` images stand beside the synthetic ones; `failures` are synthetic ones, None: not computed. `lineage` is shown as it is:
-    {"git commit": ..., ...}. `silent`: job -> site -> why it gave no answer. `pairs`: by model, where channels are given. A model without
-    facts is said to be not judged. Raises ValueError where real images are handed over outside of a simulation: they would leave their
-    hospital with the page.
+    `real` images stand beside the synthetic ones; `failures` are synthetic ones, None: not computed. `lineage` is shown
+    as it is: {"git commit": ..., ...}. `silent`: job -> site -> why it gave no answer. `pairs`: by model, where
+    channels are given. A model without facts is said to be not judged. Raises ValueError where real images are handed
+    over outside of a simulation: they would leave their hospital with the page.
     """
     if not simulation and (real is not None or any(of.real for of in (pairs or {}).values())):
         raise ValueError("real images may be shown in a simulation only; call page() without them")
@@ -61,8 +74,15 @@ def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]],
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update(number=number, percent=percent, duration=duration, listed=listed, known=is_number, ends=ends,
-                               breakable=breakable)  # fmt: skip
+    environment.filters.update(
+        number=number,
+        percent=percent,
+        duration=duration,
+        listed=listed,
+        known=is_number,
+        ends=ends,
+        breakable=breakable,
+    )
     beside = side(params, real, "real") if real is not None else {}
     sites, used = list(validation["sites"]), validation["used"]
     return environment.get_template("report.html.j2").render(
@@ -88,13 +108,18 @@ def page(params: Params, validation: dict[str, Any], rows: list[dict[str, Any]],
     )
 
 
-def judged(params: Params, rows: worth.Rows, facts: Facts, used: list[str], models: dict[str, Trained]) -> dict[str, Any]:
+def judged(
+    params: Params, rows: worth.Rows, facts: Facts, used: list[str], models: dict[str, Trained]
+) -> dict[str, Any]:
     """What is said of the scores and the measures, for the template."""
     summary = summary_of(facts)
     names, wanted = list(facts), list(params.score.uses)
     uses = [use_table(use, rows, names, used, summary) for use in wanted]
     classes = [by_class(use, rows, names, used, params.consortium.min_cell) for use in wanted]
-    jobs = {name: f"FLARE job {of.model['job_id']}, weights {of.model['weights_sha256'][:12]}" for name, of in models.items()}
+    jobs = {
+        name: f"FLARE job {of.model['job_id']}, weights {of.model['weights_sha256'][:12]}"
+        for name, of in models.items()
+    }
     measured = measures(facts)
     return {
         "models": names,
@@ -115,25 +140,44 @@ def judged(params: Params, rows: worth.Rows, facts: Facts, used: list[str], mode
 
 
 def settled(rows: worth.Rows, facts: Facts | None, models: Iterable[str], spread: worth.Rows | None = None) -> Facts:
-    """The facts of every model of the page, empty where there are none, `uses` with the intervals that rest on `spread`."""
+    """The facts of every model of the page, empty where there are none, `uses` with the intervals that rest on
+    `spread`.
+    """
     of_rows = worth.summary(rows, spread)
     told = {name: (facts or {}).get(name) or {} for name in models}
-    return {name: of | {"uses": of_rows.get(name) if spread or not of.get("uses") else of["uses"]} for name, of in told.items()}
+    return {
+        name: of | {"uses": of_rows.get(name) if spread or not of.get("uses") else of["uses"]}
+        for name, of in told.items()
+    }
 
 
 def paired(of: pictures.Pairs) -> dict[str, Any]:
     said = f"{len(of.labels)} images, from the left {', '.join(of.labels)}; rows from the top: {'; '.join(of.rows)}"
-    return {"rows": of.rows, "labels": of.labels, "src": data_uri(pictures.png(of.picture)), "alt": said, "real": of.real}
+    return {
+        "rows": of.rows,
+        "labels": of.labels,
+        "src": data_uri(pictures.png(of.picture)),
+        "alt": said,
+        "real": of.real,
+    }
 
 
 def misfit(params: Params, of: Failure) -> dict[str, str]:
     picture = pictures.misfit(of.image, of.found, params.image)
-    return {"src": data_uri(pictures.png(picture)), "label": of.label, "dice": f"{of.dice:.2f}",
-            "alt": f"synthetic image of the class {of.label}, its own mask and the one found in it, Dice {of.dice:.2f}"}  # fmt: skip
+    return {
+        "src": data_uri(pictures.png(picture)),
+        "label": of.label,
+        "dice": f"{of.dice:.2f}",
+        "alt": f"synthetic image of the class {of.label}, its own mask and the one found in it, Dice {of.dice:.2f}",
+    }
 
 
-def family(params: Params, name: str, trained: Trained, real: dict[str, dict[str, Any]], sites: list[str]) -> dict[str, Any]:
-    """One model's part of the page: facts, pictures by class (`real` are the other side's, the same for every model), curves by player."""
+def family(
+    params: Params, name: str, trained: Trained, real: dict[str, dict[str, Any]], sites: list[str]
+) -> dict[str, Any]:
+    """One model's part of the page: facts, pictures by class (`real` are the other side's, the same for every model),
+    curves by player.
+    """
     model, history = trained.model, trained.history
     training, rounds = model["training"], len(history["rounds"])
     synthetic = side(params, trained.synthetic, "synthetic")
@@ -176,10 +220,14 @@ def side(params: Params, images: ImageSet, what: str) -> dict[str, dict[str, Any
     """By class, the same images as in the contact sheet: how many, as a data: URI, in words."""
     drawn = {label: pictures.draw(images, label, SHOWN, params.seed) for label in params.image.labels}
     return {
-        label: {"what": what, "n": len(of), "src": data_uri(pictures.png(pictures.sheet(of, params.image))) if len(of) else "",
-                "alt": f"{len(of)} {what} images of the class {label}; {rows_said(params.image)}"}
+        label: {
+            "what": what,
+            "n": len(of),
+            "src": data_uri(pictures.png(pictures.sheet(of, params.image))) if len(of) else "",
+            "alt": f"{len(of)} {what} images of the class {label}; {rows_said(params.image)}",
+        }
         for label, of in drawn.items()
-    }  # fmt: skip
+    }
 
 
 def rows_said(image: Image) -> str:

@@ -1,4 +1,6 @@
-"""The report in Markdown, for places that show no page: Prefect's and MLflow's artifacts say the same as index.html, without pictures."""
+"""The report in Markdown, for places that show no page: Prefect's and MLflow's artifacts say the same as index.html,
+without pictures.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,19 @@ def markdown(uses: list[dict[str, Any]], facts: Facts, sites: list[str], classes
 
     `uses` are use_table's, `classes` by_class's, `terms` definitions', `absent` bysite's.
     """
-    parts = ["# May they be promoted?", "\n".join(_verdict(model, of) for model, of in facts.items()) or "No model has been judged."]
+    parts = [
+        "# May they be promoted?",
+        "\n".join(_verdict(model, of) for model, of in facts.items()) or "No model has been judged.",
+    ]
     models = list(facts)
     parts += ["\n".join(f"- Left out: {plain(site)}: {plain(why)}." for site, why in absent.items())] if absent else []
     if lines := gate_table(facts):
         rows = [[_code(g["gate"]), g["kind"], *(_gate(g["cells"][m]) for m in models)] for g in lines]
         parts += ["## Gates", table(["gate", "kind", *models], rows)]
-    parts += ["# What they are worth", *(part for use in uses for part in (f"## {plain(use['name'])}", *_worth(use, sites)))]
+    parts += [
+        "# What they are worth",
+        *(part for use in uses for part in (f"## {plain(use['name'])}", *_worth(use, sites))),
+    ]
     parts += ["# By site and by class", *(_by_site(use["name"], facts, models, sites) for use in uses)]
     parts += [part for of in classes or [] if of["lines"] for part in _by_class(of, models, sites)]
     found = measures(facts)
@@ -58,8 +66,12 @@ def _worth(use: dict[str, Any], sites: list[str]) -> list[str]:
     shares = [f"retained (of {use['against']})", f"gap closed (to {use['against']})", "gap closed, poorest site"]
     head = [_head(main), "mean", *shares, *(_tested(main, site) for site in sites)]
     tables = [table(head, [_line(line, _judged(line), sites) for line in main["lines"]])]
-    return tables + [table([_head(t), "mean", *(_tested(t, site) for site in sites)], [_line(line, [], sites) for line in t["lines"]])
-                     for t in others]  # fmt: skip
+    return tables + [
+        table(
+            [_head(t), "mean", *(_tested(t, site) for site in sites)], [_line(line, [], sites) for line in t["lines"]]
+        )
+        for t in others
+    ]
 
 
 def _head(of: dict[str, Any]) -> str:
@@ -101,17 +113,30 @@ def _measured(line: dict[str, Any], models: list[str]) -> list[str]:
 
 def _by_site(use: str, facts: Facts, models: list[str], sites: list[str]) -> str:
     found = by_site(use, summary_of(facts), models, sites)
-    head = [f"{use}, beside {found['against']}", *(f"{model}, {what}" for model in models for what in ("retained", "gap closed"))]
+    head = [
+        f"{use}, beside {found['against']}",
+        *(f"{model}, {what}" for model in models for what in ("retained", "gap closed")),
+    ]
     cells = [[line["cells"][m] for m in models] for line in found["lines"]]
     return table(head, [[site, *(percent(cell[key]) for cell in of for key in ("retained", "gap_closed"))]
                         for site, of in zip(sites, cells, strict=True)])  # fmt: skip
 
 
 def _by_class(of: dict[str, Any], models: list[str], sites: list[str]) -> list[str]:
-    """Networks that saw synthetic images alone: a line for each metric of a class and model, and the worst of each model."""
-    shown = [[line["label"], m, *(_class_cell(line["cells"][(m, s)]) for s in sites)] for line in of["lines"] for m in models]
-    worst = [f"{plain(m)}: {plain(w['label'])} at {plain(w['site'])} ({number(w['value'])}{w['rest']})" for m, w in of["worst"].items()]
-    return [table([f"{of['use']}, synthetic alone", "model", *sites], shown), f"Worst: {'; '.join(worst) or 'no cell is known'}."]
+    """Networks that saw synthetic images alone: a line for each metric of a class and model, and the worst of each
+    model.
+    """
+    shown = [
+        [line["label"], m, *(_class_cell(line["cells"][(m, s)]) for s in sites)] for line in of["lines"] for m in models
+    ]
+    worst = [
+        f"{plain(m)}: {plain(w['label'])} at {plain(w['site'])} ({number(w['value'])}{w['rest']})"
+        for m, w in of["worst"].items()
+    ]
+    return [
+        table([f"{of['use']}, synthetic alone", "model", *sites], shown),
+        f"Worst: {'; '.join(worst) or 'no cell is known'}.",
+    ]
 
 
 def _class_cell(cell: dict[str, Any]) -> str:
@@ -125,7 +150,11 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def plain(text: str) -> str:
     """A name of a site is shown and not obeyed, and no bar in it ends a cell."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") if not text.startswith("`") else text.replace("|", "\\|")
+    return (
+        text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+        if not text.startswith("`")
+        else text.replace("|", "\\|")
+    )
 
 
 def _code(text: str) -> str:

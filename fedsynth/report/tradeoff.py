@@ -1,4 +1,6 @@
-"""Worth against privacy: every model as a point, so that it is seen at once what a better set costs the people in it."""
+"""Worth against privacy: every model as a point, so that it is seen at once what a better set costs the people
+in it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ RETAINED = re.compile(r"\s*[\w@.-]+/retained\s*>=?\s")
 
 @dataclass(frozen=True)
 class Point:
-    """One model: `auc` of the stronger membership attack, `retained` the mean over the uses; intervals are (low, high) or None."""
+    """One model: `auc` of the stronger membership attack, `retained` the mean over the uses; intervals are (low, high)
+    or None.
+    """
 
     model: str
     passed: bool
@@ -50,10 +54,18 @@ def _point(model: str, of: dict[str, Any], uses: list[str]) -> Point:
     kept = sum(shares) / len(shares) if shares and all(is_number(v) for v in shares) else None  # type: ignore[arg-type]
     # the uses share their test images: the mean of the ends is the widest that the interval of the mean can be
     pairs = [pair for s in summary if (pair := _pair((s.get("intervals") or {}).get("retained")))]
-    both = (sum(p[0] for p in pairs) / len(pairs), sum(p[1] for p in pairs) / len(pairs)) if pairs and len(pairs) == len(uses) else None
-    lacking = [f"membership by {kind}" for kind in attacks if kind not in known] + (["retained"] if kept is None else [])
+    both = (
+        (sum(p[0] for p in pairs) / len(pairs), sum(p[1] for p in pairs) / len(pairs))
+        if pairs and len(pairs) == len(uses)
+        else None
+    )
+    lacking = [f"membership by {kind}" for kind in attacks if kind not in known] + (
+        ["retained"] if kept is None else []
+    )
     interval = _pair([worst.get("low"), worst.get("high")])
-    return Point(model, judgement.passed(of), worst.get("value"), interval, kept, both, _share_of(summary), ", ".join(lacking))
+    return Point(
+        model, judgement.passed(of), worst.get("value"), interval, kept, both, _share_of(summary), ", ".join(lacking)
+    )
 
 
 def _share_of(summary: list[dict[str, Any]]) -> str:
@@ -67,9 +79,13 @@ def _pair(ends: list[Any] | None) -> tuple[float, float] | None:
 
 def limits(facts: Facts) -> dict[str, list[float]]:
     """{"auc", "retained"}: the limits of the gates on the two axes, each once."""
-    gates = [g for of in facts.values() for g in (of.get("verdict") or {}).get("gates") or [] if is_number(g.get("limit"))]
+    gates = [
+        g for of in facts.values() for g in (of.get("verdict") or {}).get("gates") or [] if is_number(g.get("limit"))
+    ]
     kinds = {"auc": MEMBERSHIP, "retained": RETAINED}
-    return {axis: sorted({float(g["limit"]) for g in gates if pattern.match(g["gate"])}) for axis, pattern in kinds.items()}
+    return {
+        axis: sorted({float(g["limit"]) for g in gates if pattern.match(g["gate"])}) for axis, pattern in kinds.items()
+    }
 
 
 def missing(found: list[Point]) -> list[str]:
@@ -90,7 +106,10 @@ def svg(facts: Facts, uses: list[str]) -> str:
         return ""
     with curves.plain():
         text = curves.inline(_figure(found, limits(facts)), THEME)
-    head = f'<title id="tradeoff-title">Worth against privacy</title><desc id="tradeoff-desc">{escape(described(found))}</desc>'
+    head = (
+        '<title id="tradeoff-title">Worth against privacy</title><desc'
+        f' id="tradeoff-desc">{escape(described(found))}</desc>'
+    )
     named = '<svg role="img" aria-labelledby="tradeoff-title tradeoff-desc" '
     return re.sub(r"<svg ([^>]*)>", lambda tag: f"{named}{tag[1]}>{head}", text, count=1)
 
@@ -138,7 +157,13 @@ def _limit_axes(axes: Any, drawn: list[Point], lines: dict[str, list[float]]) ->
     axes.axvline(0.5, color=SOFT, linewidth=0.8, linestyle=":")
     for value in lines["auc"]:
         axes.axvline(value, color=BAD, linewidth=1, linestyle="--")
-        at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "color": BAD, "fontsize": 8, "ha": "right"}
+        at = {
+            "xycoords": ("data", "axes fraction"),
+            "textcoords": "offset points",
+            "color": BAD,
+            "fontsize": 8,
+            "ha": "right",
+        }
         axes.annotate(f"gate: at most {value:g}", (value, 0.96), xytext=(-4, 0), **at)
     for value in lines["retained"]:
         axes.axhline(value, color=BAD, linewidth=1, linestyle="--")
@@ -153,5 +178,10 @@ def _name(axes: Any, drawn: list[Point]) -> None:
     order = sorted(places, key=lambda model: places[model][1])
     for model, height in zip(order, curves.spread([float(places[m][1]) + 0.03 for m in order], 0.06), strict=True):
         right = places[model][0] > 0.8
-        put = {"xytext": (-9 if right else 9, 0), "textcoords": "offset points", "ha": "right" if right else "left", "va": "bottom"}
+        put = {
+            "xytext": (-9 if right else 9, 0),
+            "textcoords": "offset points",
+            "ha": "right" if right else "left",
+            "va": "bottom",
+        }
         axes.annotate(model, (places[model][0], height), xycoords="axes fraction", fontsize=10, **put)

@@ -22,18 +22,23 @@ POOLED = "pooled"  # what a share is of, where a summary does not say
 TOGETHER = {"pooled": "all sites' real images together", "federated": "FedAvg over all sites' real images"}
 
 
-def use_table(use: str, rows: worth.Rows, models: list[str], sites: list[str], summary: Summary | None = None) -> dict[str, Any]:
+def use_table(
+    use: str, rows: worth.Rows, models: list[str], sites: list[str], summary: Summary | None = None
+) -> dict[str, Any]:
     """A table for each metric of a use, the headline metric in front, and of that what worth.py makes of it.
 
-    `summary` is worth.summary's, default: of `rows`. Metrics of one class ("sensitivity.none") are not here: fedsynth/report/by_site.py.
-    `against` names the line that the shares are of. In a table None stands for "never computed, or withheld" and NaN for "computed, but not
-    defined on these images".
+    `summary` is worth.summary's, default: of `rows`. Metrics of one class ("sensitivity.none") are not here:
+    fedsynth/report/by_site.py. `against` names the line that the shares are of. In a table None stands for "never
+    computed, or withheld" and NaN for "computed, but not defined on these images".
     """
     rows = [r for r in rows if r["use"] == use]
     scores = worth.table(rows)
     found = {model: of[use] for model, of in (worth.summary(rows) if summary is None else summary).items() if use in of}
     against = against_of(found)
-    lines = [*((name, "") for name in REAL), *((name, model) for model in models for name in ("synthetic", "augmented"))]
+    lines = [
+        *((name, "") for name in REAL),
+        *((name, model) for model in models for name in ("synthetic", "augmented")),
+    ]
     metrics = [m for m in dict.fromkeys(scores["metric"]) if "." not in m] or ["score"]
     tables = [_table(metric, scores[scores["metric"] == metric], lines, sites) for metric in metrics]
     deviations = _deviations(rows, sites)
@@ -45,12 +50,16 @@ def use_table(use: str, rows: worth.Rows, models: list[str], sites: list[str], s
 
 
 def against_of(found: dict[str, dict[str, Any]]) -> str:
-    """The line that a use's shares are of, `found` by model as in worth.summary: "pooled", or "federated" where none may pool images."""
+    """The line that a use's shares are of, `found` by model as in worth.summary: "pooled", or "federated" where none
+    may pool images.
+    """
     return next((of["against"] for of in found.values() if of.get("against")), POOLED)
 
 
 def _deviations(rows: worth.Rows, sites: list[str]) -> dict[tuple[str, str, str], float]:
-    """(metric, name, model) -> standard deviation over the seeds (n - 1) of the mean over the sites; NaN for one seed or a missing site."""
+    """(metric, name, model) -> standard deviation over the seeds (n - 1) of the mean over the sites; NaN for one seed
+    or a missing site.
+    """
     means: dict[tuple[str, str, str], list[float]] = {}
     for seed in dict.fromkeys(r["seed"] for r in rows):
         scores = worth.table([r for r in rows if r["seed"] == seed])
@@ -60,14 +69,22 @@ def _deviations(rows: worth.Rows, sites: list[str]) -> dict[tuple[str, str, str]
 
 
 def _table(metric: str, scores: pd.DataFrame, lines: list[tuple[str, str]], sites: list[str]) -> dict[str, Any]:
-    table = [_line(scores[(scores["name"] == name) & (scores["model"] == model)], name, model, sites) for name, model in lines]
+    table = [
+        _line(scores[(scores["name"] == name) & (scores["model"] == model)], name, model, sites)
+        for name, model in lines
+    ]
     choose: Callable = min if metric in LOWER_IS_BETTER else max
     for name in ("synthetic", "augmented"):
         comparable = [line for line in table if line["name"] == name and is_number(line["mean"])]
         if len({number(line["mean"]) for line in comparable}) > 1:
             choose(comparable, key=lambda line: line["mean"])["best"] = True
     counts = scores.drop_duplicates("site").set_index("site")["n"].to_dict()
-    about = {"metric": metric, "label": label_of(metric), "lower": metric in LOWER_IS_BETTER, "share": metric not in NOT_A_SHARE}
+    about = {
+        "metric": metric,
+        "label": label_of(metric),
+        "lower": metric in LOWER_IS_BETTER,
+        "share": metric not in NOT_A_SHARE,
+    }
     return about | {"n": {s: counts.get(s) for s in sites}, "lines": table}
 
 
@@ -77,11 +94,21 @@ def line_of(table: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _line(scores: pd.DataFrame, name: str, model: str, sites: list[str]) -> dict[str, Any]:
-    values = {r.site: None if r.why else r.value for r in scores.itertuples()}  # no answer, or withheld: that is not "undefined"
+    # no answer, or withheld: that is not "undefined"
+    values = {r.site: None if r.why else r.value for r in scores.itertuples()}
     deviations = scores.set_index("site")["std"].to_dict()
     cells: dict[str, Any] = {site: values.get(site) for site in sites}
     mean = None if None in cells.values() else sum(cells.values()) / len(cells)
-    return {"name": name, "model": model, "cells": cells, "std": deviations, "mean": mean, "best": False, "judged": {}, "intervals": {}}
+    return {
+        "name": name,
+        "model": model,
+        "cells": cells,
+        "std": deviations,
+        "mean": mean,
+        "best": False,
+        "judged": {},
+        "intervals": {},
+    }
 
 
 def summary_of(facts: dict[str, dict[str, Any]]) -> Summary:
@@ -94,7 +121,9 @@ def judge(lines: list[dict[str, Any]], summary: dict[str, dict], against: str) -
     local, best = (next(line["mean"] for line in lines if line["name"] == name) for name in ("local", against))
     for line in (line for line in lines if line["model"]):
         of = summary.get(line["model"], {})
-        line["intervals"] = {key: ends for key, ends in (of.get("intervals") or {}).items() if ends and is_number(of.get(key))}
+        line["intervals"] = {
+            key: ends for key, ends in (of.get("intervals") or {}).items() if ends and is_number(of.get(key))
+        }
         if line["name"] == "synthetic":
             line["judged"] = {"retained": settled(of.get("retained"), line["mean"], best)}
         else:
@@ -107,19 +136,32 @@ def judge(lines: list[dict[str, Any]], summary: dict[str, dict], against: str) -
 
 
 def settled(value: float | None, *needed: float | None) -> float | None:
-    """The value; without one, None where what it rests on is missing, NaN where that is there but the value not defined."""
+    """The value; without one, None where what it rests on is missing, NaN where that is there but the value not
+    defined.
+    """
     if is_number(value):
         return value
     return None if None in needed else math.nan
 
 
 def headline(use: dict[str, Any]) -> dict[str, Any]:
-    """Which set is worth most for a use, with `retained` and `gap_closed` as (model, value), and in one or two sentences."""
+    """Which set is worth most for a use, with `retained` and `gap_closed` as (model, value), and in one or two
+    sentences.
+    """
     table = use["tables"][0]
     synthetic = _best(table, "synthetic", lambda line: line["mean"])
-    augmented = _best(table, "augmented", lambda line: line["judged"]["gap_closed"]) or _best(table, "augmented", lambda line: line["mean"])
+    augmented = _best(table, "augmented", lambda line: line["judged"]["gap_closed"]) or _best(
+        table, "augmented", lambda line: line["mean"]
+    )
     against = use["against"]
-    said = {"use": use["name"], "metric": table["label"], "against": against, "retained": None, "gap_closed": None, "text": []}
+    said = {
+        "use": use["name"],
+        "metric": table["label"],
+        "against": against,
+        "retained": None,
+        "gap_closed": None,
+        "text": [],
+    }
     if synthetic:
         said["retained"] = synthetic["model"], synthetic["judged"]["retained"]
         said["text"].append(_alone(synthetic, against, line_of(table, against)["mean"], table["label"]))
@@ -136,7 +178,10 @@ def _best(table: dict[str, Any], name: str, value: Callable[[dict], float | None
 
 
 def _alone(line: dict[str, Any], against: str, best: float | None, label: str) -> str:
-    text = f"Trained on the synthetic set of {line['model']} alone, a network reaches a {label} of {line['mean']:.2f} on real test images"
+    text = (
+        f"Trained on the synthetic set of {line['model']} alone, a network reaches a {label} of {line['mean']:.2f} on"
+        " real test images"
+    )
     if is_number(line["judged"]["retained"]) and is_number(best):
         return f"{text}: {percent(line['judged']['retained'])} of the {best:.2f} reached with {TOGETHER[against]}."
     return f"{text}; how much that retains is missing, because there is no {against} reference."
@@ -148,10 +193,16 @@ def _added(line: dict[str, Any], against: str, local: float | None, label: str) 
     if not is_number(gap):
         brings = f"{text} {_moves(local, line['mean'], label)}"
         if gap == NO_GAP:
-            return f"{brings}. There is no gap to close: with {TOGETHER[against]} hardly more is reached than with one site's own."
+            return (
+                f"{brings}. There is no gap to close: with {TOGETHER[against]} hardly more is reached than with one"
+                " site's own."
+            )
         return f"{brings}; how much of the gap that closes is {percent(gap)}."
     if gap < 0:
-        return f"{text} does harm: it widens the gap between one site's own images and {TOGETHER[against]} by {percent(-gap)}."
+        return (
+            f"{text} does harm: it widens the gap between one site's own images and {TOGETHER[against]} by"
+            f" {percent(-gap)}."
+        )
     more = f" ({percent(poorest)} at {line['judged']['poorest_site']}, the poorest site)" if is_number(poorest) else ""
     return f"{text} closes {percent(gap)} of the gap between what one site reaches alone and {TOGETHER[against]}{more}."
 
@@ -175,11 +226,23 @@ def ends(pair: list[float | None] | None) -> str:
     low, high = (f"{100 * v:.0f}".replace("-", "−") if is_number(v) else "" for v in pair)
     if low and high:
         return f"{low} to {high}\N{NO-BREAK SPACE}%"
-    return f"{low}\N{NO-BREAK SPACE}% or more" if low else f"{high}\N{NO-BREAK SPACE}% or less" if high else "without bounds"
+    return (
+        f"{low}\N{NO-BREAK SPACE}% or more"
+        if low
+        else f"{high}\N{NO-BREAK SPACE}% or less"
+        if high
+        else "without bounds"
+    )
 
 
 def percent(value: float | str | None) -> str:
     """A share as percent; a word such as NO_GAP stays one."""
     if isinstance(value, str):
         return value
-    return "missing" if value is None else f"{100 * value:.0f}\N{NO-BREAK SPACE}%".replace("-", "−") if is_number(value) else "undefined"
+    return (
+        "missing"
+        if value is None
+        else f"{100 * value:.0f}\N{NO-BREAK SPACE}%".replace("-", "−")
+        if is_number(value)
+        else "undefined"
+    )

@@ -1,4 +1,5 @@
-"""The synthetic images whose masks fit least: what a network trained on real images finds in them is far from the mask that came with them.
+"""The synthetic images whose masks fit least: what a network trained on real images finds in them is far from the mask
+that came with them.
 
 Synthetic images only, so their pictures may be shown everywhere.
 """
@@ -29,8 +30,12 @@ class Failure:
     dice: float
 
 
-def failures(synthetic: ImageSet, image: Image, networks: dict[str, tuple[Use, nn.Module]], n: int = 6) -> list[Failure]:
-    """The `n` images of lowest Dice, lowest first; of equal ones the largest masks. Nothing without a segmentation network."""
+def failures(
+    synthetic: ImageSet, image: Image, networks: dict[str, tuple[Use, nn.Module]], n: int = 6
+) -> list[Failure]:
+    """The `n` images of lowest Dice, lowest first; of equal ones the largest masks. Nothing without a segmentation
+    network.
+    """
     from fedsynth.uses import of_kind, predict
     from fedsynth.uses.segmentation import Segmentation
 

@@ -1,7 +1,8 @@
 """Where images come from. A new source is one file here and one block of params.yaml.
 
-A source names its sites and yields each site's records. A file that cannot be read is a record with a `problem`: one bad file must not
-hide the next, and validation names them all. The constructor may ask by name for `image` (params.Image) and `seed`.
+A source names its sites and yields each site's records. A file that cannot be read is a record with a `problem`: one
+bad file must not hide the next, and validation names them all. The constructor may ask by name for `image`
+(params.Image) and `seed`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class Source(ABC):
         """Names of the sites, in a fixed order."""
 
     def fingerprint(self) -> str:
-        """Changes whenever the records may have changed though params.yaml has not: of the files that they are read from, say."""
+        """Changes whenever the records may have changed though params.yaml has not: of the files that they are read
+        from, say.
+        """
         return ""
 
     @abstractmethod
@@ -32,7 +35,9 @@ class Source(ABC):
 
 
 def path_of(text: str, argument: str, what: str) -> Path:
-    """A path of params.yaml, with `~` and `${NAMES}` of environment variables filled in. Raises SetError where one is not set."""
+    """A path of params.yaml, with `~` and `${NAMES}` of environment variables filled in. Raises SetError where one is
+    not set.
+    """
     filled = os.path.expandvars(text)
     if "$" in filled:
         raise SetError(f"source.args.{argument} {text!r}: set the environment variable that it names to {what}")

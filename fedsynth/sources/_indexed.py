@@ -1,4 +1,6 @@
-"""What sources share that list their images before they read them: who has what, labels of a table, channels of one size, fingerprints."""
+"""What sources share that list their images before they read them: who has what, labels of a table, channels of one
+size, fingerprints.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,9 @@ Values = int | list[int]
 class IndexedSource(Source):
     """A source whose images are rows of a table: `index` makes the rows, `read` fills a row's record.
 
-    A subclass sets `image`, `seed`, `folder`, `labels` and `_partition` (fedsynth.data.partition.parse). Rows have the columns `name` (for
-    messages, relative to the folder), `subject`, `label`, `site` (empty where none is known), `problem` (empty for a good row) and others.
+    A subclass sets `image`, `seed`, `folder`, `labels` and `_partition` (fedsynth.data.partition.parse). Rows have the
+    columns `name` (for messages, relative to the folder), `subject`, `label`, `site` (empty where none is known),
+    `problem` (empty for a good row) and others.
     """
 
     image: Image
@@ -74,12 +77,16 @@ class IndexedSource(Source):
     def _rows(self) -> pd.DataFrame:
         rows = self.index()
         if rows.empty:
-            raise SetError(f"{self._folder} holds no image that this source reads; see the docstring of {type(self).__name__}")
+            raise SetError(
+                f"{self._folder} holds no image that this source reads; see the docstring of {type(self).__name__}"
+            )
         return dealt(renamed(rows, self.labels), self._partition, self.seed, self._folder)
 
 
 def dealt(rows: pd.DataFrame, partition: Partition, seed: int, where: Path) -> pd.DataFrame:
-    """Rows with their final `site`: their own, or by `partition`. A `key`, where there is one, is shared by the rows of one image."""
+    """Rows with their final `site`: their own, or by `partition`. A `key`, where there is one, is shared by the rows of
+    one image.
+    """
     bad = (rows["problem"] != "") if "problem" in rows else pd.Series(False, index=rows.index)
     if partition.kind == "site":
         lost = (rows["site"] == "") & ~bad
@@ -123,11 +130,15 @@ def stamps(names: Iterable[str], where: Callable[[str], Path], start: bytes = b"
 
 
 def text_table(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
-    """A CSV (or, by its name, TSV) as text. Raises SetError naming the file and what it lacks; `what` says what it should be."""
+    """A CSV (or, by its name, TSV) as text. Raises SetError naming the file and what it lacks; `what` says what it
+    should be.
+    """
     if not path.is_file():
         raise SetError(f"{path} is not there; {what}")
     try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep="\t" if path.suffix == ".tsv" else ",")
+        rows = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep="\t" if path.suffix == ".tsv" else ","
+        )
     except ValueError as error:  # of pandas' parser and of the encoding
         raise SetError(f"{path} is not a readable {path.suffix[1:].upper()}: {error}") from error
     if missing := [c for c in columns if c not in rows.columns]:
@@ -138,14 +149,19 @@ def text_table(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
 
 
 def cases_of(path: Path, keys: Sequence[str]) -> pd.DataFrame:
-    """label, and subject and site where it has them, of a table of images, by the first of `keys` that is a column of it.
+    """label, and subject and site where it has them, of a table of images, by the first of `keys` that is a column of
+    it.
 
     Raises SetError naming the file, for two rows of one image that differ, too.
     """
-    table = text_table(path, ["label"], f"source.args.table must name a CSV with the columns label and {' or '.join(keys)}")
+    table = text_table(
+        path, ["label"], f"source.args.table must name a CSV with the columns label and {' or '.join(keys)}"
+    )
     if (key := next((k for k in keys if k in table.columns), None)) is None:
         raise SetError(f"{path} has none of the columns {', '.join(keys)}; it has {list(table.columns)}")
-    table = table[list(dict.fromkeys([key, *(c for c in ("label", "subject", "site") if c in table.columns)]))].drop_duplicates()
+    table = table[
+        list(dict.fromkeys([key, *(c for c in ("label", "subject", "site") if c in table.columns)]))
+    ].drop_duplicates()
     if (twice := table[key].duplicated()).any():
         line = int(twice.idxmax())
         raise SetError(f"{path}: line {line + 2} says something else of its {key} than a line before; keep one of them")
@@ -171,7 +187,9 @@ def one_of(argument: str, value: str, *known: str) -> None:
 
 
 def put_images(record: Record, names: list[str], planes: np.ndarray, file: str) -> None:
-    """Planes (C, *S) as the image channels `names`, as fedsynth.data.images.as_planes allows. Raises SetError naming the file."""
+    """Planes (C, *S) as the image channels `names`, as fedsynth.data.images.as_planes allows. Raises SetError naming
+    the file.
+    """
     try:
         fitting = images.as_planes(planes, len(names))
     except SetError as error:
@@ -183,7 +201,9 @@ def put_images(record: Record, names: list[str], planes: np.ndarray, file: str) 
 
 
 def put_mask(record: Record, name: str, mask: np.ndarray | None, file: str = "") -> None:
-    """A mask (*S), or None for one in which nothing is marked. Raises SetError naming file and both sizes where it has not its image's."""
+    """A mask (*S), or None for one in which nothing is marked. Raises SetError naming file and both sizes where it has
+    not its image's.
+    """
     shape = next(iter(record.channels.values())).shape
     record.channels[name] = np.zeros(shape, np.float32)
     if mask is not None:

@@ -1,4 +1,6 @@
-"""Volumes in the folders of the Medical Segmentation Decathlon or of nnU-Net: what segmentation sets are mostly published as."""
+"""Volumes in the folders of the Medical Segmentation Decathlon or of nnU-Net: what segmentation sets are mostly
+published as.
+"""
 
 from __future__ import annotations
 
@@ -17,34 +19,54 @@ from fedsynth.data.manifest import SetError
 from fedsynth.data.partition import parse
 from fedsynth.params import Image
 from fedsynth.sources import Record, path_of
-from fedsynth.sources._indexed import IndexedSource, Values, cases_of, check_names, only_label, put_images, put_mask, selected
+from fedsynth.sources._indexed import (
+    IndexedSource,
+    Values,
+    cases_of,
+    check_names,
+    only_label,
+    put_images,
+    put_mask,
+    selected,
+)
 
 ABOUT, IMAGES, LABELS = "dataset.json", "imagesTr", "labelsTr"
 KEYS = ("image_id", "case", "subject")
 
 
 class Decathlon(IndexedSource):
-    """`folder`/dataset.json, imagesTr and labelsTr (Antonelli et al. 2022, arXiv:2106.05735; nnU-Net v2: Isensee et al. 2021,
-    doi:10.1038/s41592-020-01008-z). What has no labels (imagesTs) is not read.
+    """`folder`/dataset.json, imagesTr and labelsTr (Antonelli et al. 2022, arXiv:2106.05735; nnU-Net v2: Isensee et al.
+    2021, doi:10.1038/s41592-020-01008-z). What has no labels (imagesTs) is not read.
 
-    An image is a file of dataset.json's `training`, whose channels lie on a fourth axis, or else `<case>_0000<file_ending>`,
-    `<case>_0001…`, one for each. Image channels are dataset.json's of the same names; `channels` says which where ours have others,
-    {t1: T1w}. Where none has its name there, they are all of them in their order.
+    An image is a file of dataset.json's `training`, whose channels lie on a fourth axis, or else
+    `<case>_0000<file_ending>`, `<case>_0001…`, one for each. Image channels are dataset.json's of the same names;
+    `channels` says which where ours have others, {t1: T1w}. Where none has its name there, they are all of them in
+    their order.
 
-    `masks` says which values of a label file become which mask channel: {lesion: [1, 2]}. By default those of the channel's own name in
-    dataset.json (nnU-Net's regions, too), or, for one mask channel, all above 0.
+    `masks` says which values of a label file become which mask channel: {lesion: [1, 2]}. By default those of the
+    channel's own name in dataset.json (nnU-Net's regions, too), or, for one mask channel, all above 0.
 
-    An image's label is that of `table`, a CSV (relative to `folder`, or `${NAMES}`) with the columns label and image_id, case or subject:
-    the first of them that is there names the case. Its columns subject and site are taken where it has them; else a case is a subject,
-    and `partition`, a fedsynth.data.partition.Partition, says how they come to sites. Without a table the label is the last of `by_mask` of
-    whose values the label file holds one, an empty list being for what is there always: {none: [], oedema: [2], tumour: [1, 3]}. Without
-    either it is `image.labels` where that is one, or whether anything is marked where it is two of which one is in `image.empty_labels`.
-    `labels` renames labels; null leaves an image out.
+    An image's label is that of `table`, a CSV (relative to `folder`, or `${NAMES}`) with the columns label and
+    image_id, case or subject: the first of them that is there names the case. Its columns subject and site are taken
+    where it has them; else a case is a subject, and `partition`, a fedsynth.data.partition.Partition, says how they
+    come to sites. Without a table the label is the last of `by_mask` of whose values the label file holds one, an empty
+    list being for what is there always: {none: [], oedema: [2], tumour: [1, 3]}. Without either it is `image.labels`
+    where that is one, or whether anything is marked where it is two of which one is in `image.empty_labels`. `labels`
+    renames labels; null leaves an image out.
     """
 
-    def __init__(self, image: Image, seed: int, folder: str, table: str = "", by_mask: dict[str, list[int]] | None = None,
-                 masks: dict[str, Values] | None = None, channels: dict[str, str] | None = None,
-                 labels: dict[str, str | None] | None = None, partition: dict[str, Any] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        image: Image,
+        seed: int,
+        folder: str,
+        table: str = "",
+        by_mask: dict[str, list[int]] | None = None,
+        masks: dict[str, Values] | None = None,
+        channels: dict[str, str] | None = None,
+        labels: dict[str, str | None] | None = None,
+        partition: dict[str, Any] | None = None,
+    ):
         self.image, self.seed, self.folder, self.table, self.by_mask = image, seed, folder, table, by_mask
         self.masks, self.channels, self.labels, self.partition = masks, channels, labels, partition
         self._partition = parse(partition)
@@ -53,7 +75,11 @@ class Decathlon(IndexedSource):
 
     def index(self) -> pd.DataFrame:
         cases = pd.DataFrame(self._cases(), columns=["case", "subject", "name", "images", "mask", "site", "problem"])
-        return self._from_table(cases) if self.table else cases.assign(label=[self._label(row) for row in cases.to_dict("records")])
+        return (
+            self._from_table(cases)
+            if self.table
+            else cases.assign(label=[self._label(row) for row in cases.to_dict("records")])
+        )
 
     def files(self) -> Iterable[str]:
         found = [ABOUT] + [name for row in self._cases() for name in [*row["images"], row["mask"]]]
@@ -63,7 +89,9 @@ class Decathlon(IndexedSource):
         parts = [images.read(self._folder / name, len(self.image.size)) for name in row["images"]]
         record.spacing_mm = parts[0][1]
         shape = parts[0][0].shape[1:]
-        if odd := next((name for name, (planes, _) in zip(row["images"], parts, strict=True) if planes.shape[1:] != shape), ""):
+        if odd := next(
+            (name for name, (planes, _) in zip(row["images"], parts, strict=True) if planes.shape[1:] != shape), ""
+        ):
             raise SetError(f"{odd} has another size than {row['name']}; export both on one grid")
         planes = np.concatenate([planes for planes, _ in parts])
         if len(self._names) > 1 and len(planes) != len(self._names):
@@ -81,13 +109,19 @@ class Decathlon(IndexedSource):
         ending = str(self._about.get("file_ending", ".nii.gz"))
         listed = self._about.get("training")
         if isinstance(listed, list):
-            return [self._case(_plain(entry["image"] if isinstance(entry, dict) else entry), ending) for entry in listed]
+            return [
+                self._case(_plain(entry["image"] if isinstance(entry, dict) else entry), ending) for entry in listed
+            ]
         files = [p.name for p in (self._folder / IMAGES).glob(f"*{ending}") if not p.name.startswith(".")]
         if odd := [name for name in files if not re.search(r"_\d{4}$", name.removesuffix(ending))]:
             raise SetError(
-                f"{self._folder / IMAGES / odd[0]}: without `training` in {ABOUT}, names must end in _0000{ending} and on, by channel"
+                f"{self._folder / IMAGES / odd[0]}: without `training` in {ABOUT}, names must end in _0000{ending} and"
+                " on, by channel"
             )
-        return [self._case(f"{IMAGES}/{name}{ending}", ending) for name in sorted({n.removesuffix(ending)[:-5] for n in files})]
+        return [
+            self._case(f"{IMAGES}/{name}{ending}", ending)
+            for name in sorted({n.removesuffix(ending)[:-5] for n in files})
+        ]
 
     def _case(self, image: str, ending: str) -> dict[str, Any]:
         """The files of one case by the name of its image, which nnU-Net's folders have with a channel's number only."""
@@ -112,7 +146,8 @@ class Decathlon(IndexedSource):
             cases[column] = own.fillna(cases["subject"] if column == "subject" else "")
         lost = ~cases["case"].isin(known.index)
         cases.loc[lost, "problem"] = (
-            cases["name"] + f" has no row in {self._table.name}; add one with its {known.index.name}, or take the file away"
+            cases["name"]
+            + f" has no row in {self._table.name}; add one with its {known.index.name}, or take the file away"
         )
         return cases
 
@@ -125,7 +160,9 @@ class Decathlon(IndexedSource):
             values = self._values(row)
         except SetError:
             return ""  # the record says so, too
-        return next((name for name, wanted in reversed(rule.items()) if wanted == [] or selected(values, wanted).any()), "")
+        return next(
+            (name for name, wanted in reversed(rule.items()) if wanted == [] or selected(values, wanted).any()), ""
+        )
 
     def _wanted(self, name: str) -> Values | None:
         """Values of the mask channel. Raises SetError where nothing tells them."""
@@ -137,7 +174,8 @@ class Decathlon(IndexedSource):
         if len(self.image.masks) == 1:
             return None
         raise SetError(
-            f"{self._folder / ABOUT} has no label {name!r}, it has {sorted(known)}; say in source.args.masks which values it has"
+            f"{self._folder / ABOUT} has no label {name!r}, it has {sorted(known)}; say in source.args.masks which"
+            " values it has"
         )
 
     @cached_property
@@ -147,7 +185,9 @@ class Decathlon(IndexedSource):
         if not self.channels and not set(wanted) & set(self._names):
             return []
         if missing := [name for name in wanted if name not in self._names]:
-            raise SetError(f"{self._folder / ABOUT} has no channel {missing[0]!r}, it has {self._names}; see source.args.channels")
+            raise SetError(
+                f"{self._folder / ABOUT} has no channel {missing[0]!r}, it has {self._names}; see source.args.channels"
+            )
         return [self._names.index(name) for name in wanted]
 
     @cached_property
@@ -161,7 +201,9 @@ class Decathlon(IndexedSource):
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise SetError(f"{path} cannot be read: {error}; source.args.folder must hold {ABOUT}, {IMAGES} and {LABELS}") from error
+            raise SetError(
+                f"{path} cannot be read: {error}; source.args.folder must hold {ABOUT}, {IMAGES} and {LABELS}"
+            ) from error
         if not isinstance(about, dict):
             raise SetError(f"{path} must be an object with `channel_names` or `modality`, and `labels`")
         return about

@@ -25,35 +25,54 @@ Wanted = str | int | list[int]
 
 
 class DICOM(IndexedSource):
-    """Every series of images under `folder`, in whatever folders: a SeriesInstanceUID is one (`pip install fedsynth[dicom]`).
+    """Every series of images under `folder`, in whatever folders: a SeriesInstanceUID is one (`pip install
+    fedsynth[dicom]`).
 
-    With an `image.size` of three axes a series is a volume: its slices by position along their normal, or an enhanced file's frames;
-    turned to z up, y to the back, x to the left. With two axes `slices` says what is an image: all, each slice; middle; or a number
-    from 0. Values are rescaled by slope and intercept, MONOCHROME1 is inverted.
+    With an `image.size` of three axes a series is a volume: its slices by position along their normal, or an enhanced
+    file's frames; turned to z up, y to the back, x to the left. With two axes `slices` says what is an image: all, each
+    slice; middle; or a number from 0. Values are rescaled by slope and intercept, MONOCHROME1 is inverted.
 
-    One image channel is each series, or those whose SeriesDescription fits the pattern of `channels`, {t1: "*T1*"}. Several channels are,
-    with such patterns, the series of one study on one grid; without, the colours of a series.
+    One image channel is each series, or those whose SeriesDescription fits the pattern of `channels`, {t1: "*T1*"}.
+    Several channels are, with such patterns, the series of one study on one grid; without, the colours of a series.
 
-    Masks are DICOM segmentations that reference the series. A mask channel is the segment of its own label, or the one that `masks`
-    names by label or numbers, {lesion: [1, 2]}; one mask channel is all segments where none has its name. A series without is a problem, or
-    nothing is marked in it where `missing_mask` is empty.
+    Masks are DICOM segmentations that reference the series. A mask channel is the segment of its own label, or the one
+    that `masks` names by label or numbers, {lesion: [1, 2]}; one mask channel is all segments where none has its name.
+    A series without is a problem, or nothing is marked in it where `missing_mask` is empty.
 
-    The label is that of `table`, a CSV (relative to `folder`, or `${NAMES}`) with the columns label, one of series, study (their UIDs),
-    patient (PatientID) or folder (the nearest that is above the files, relative to `folder`), and perhaps site; without one it is the only
-    one of `image.labels`. `labels` renames labels, null leaves images out. `partition` is a fedsynth.data.partition.Partition.
+    The label is that of `table`, a CSV (relative to `folder`, or `${NAMES}`) with the columns label, one of series,
+    study (their UIDs), patient (PatientID) or folder (the nearest that is above the files, relative to `folder`), and
+    perhaps site; without one it is the only one of `image.labels`. `labels` renames labels, null leaves images out.
+    `partition` is a fedsynth.data.partition.Partition.
 
-    Nothing that names a patient gets into a record: a subject is a hash of the PatientID (of the study where there is none), salted with
-    `seed`, and `file` one of the series' UID; no message repeats a path or a value. `where(name)` tells at the site which files a name
-    stands for. Series that say that text is burned into them are problems; what says nothing is for people to look at.
+    Nothing that names a patient gets into a record: a subject is a hash of the PatientID (of the study where there is
+    none), salted with `seed`, and `file` one of the series' UID; no message repeats a path or a value. `where(name)`
+    tells at the site which files a name stands for. Series that say that text is burned into them are problems; what
+    says nothing is for people to look at.
     """
 
-    def __init__(self, image: Image, seed: int, folder: str, table: str = "", slices: Literal["all", "middle"] | int = "all",
-                 channels: dict[str, str] | None = None, masks: dict[str, Wanted] | None = None,
-                 missing_mask: Literal["problem", "empty"] = "problem", labels: dict[str, str | None] | None = None,
-                 partition: dict[str, Any] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        image: Image,
+        seed: int,
+        folder: str,
+        table: str = "",
+        slices: Literal["all", "middle"] | int = "all",
+        channels: dict[str, str] | None = None,
+        masks: dict[str, Wanted] | None = None,
+        missing_mask: Literal["problem", "empty"] = "problem",
+        labels: dict[str, str | None] | None = None,
+        partition: dict[str, Any] | None = None,
+    ):
         if not all(map(find_spec, ("pydicom", "highdicom"))):
             raise ParamsError("to read DICOM files install pydicom and highdicom: pip install 'fedsynth[dicom]'")
-        self.image, self.seed, self.folder, self.table, self.slices, self.channels = image, seed, folder, table, slices, channels
+        self.image, self.seed, self.folder, self.table, self.slices, self.channels = (
+            image,
+            seed,
+            folder,
+            table,
+            slices,
+            channels,
+        )
         self.masks, self.missing_mask, self.labels, self.partition, self._partition = (
             masks,
             missing_mask,
@@ -71,20 +90,34 @@ class DICOM(IndexedSource):
         rows = [row for together, problem in self._images() for row in self._parts(together, problem)]
         bad = [series.neutral("file", name, self.seed) for name in self._scan[2]]
         known = pd.DataFrame(
-            rows + [{"name": n, "subject": n, "problem": f"{n} cannot be read as DICOM; mend it, or take it away"} for n in bad]
+            rows
+            + [
+                {"name": n, "subject": n, "problem": f"{n} cannot be read as DICOM; mend it, or take it away"}
+                for n in bad
+            ]
         )
-        return known.reindex(columns=["name", "subject", "label", "site", "problem", "series", "slice"]).fillna({"label": "", "site": ""})
+        return known.reindex(columns=["name", "subject", "label", "site", "problem", "series", "slice"]).fillna(
+            {"label": "", "site": ""}
+        )
 
     def files(self) -> Iterable[str]:
-        found = {name for s in self._scan[0] for name in s.files} | {name for names in self._scan[1].values() for name in names}
+        found = {name for s in self._scan[0] for name in s.files} | {
+            name for names in self._scan[1].values() for name in names
+        }
         return [*found, *self._scan[2], *[str(self._table)] * bool(self.table)]
 
     def where(self, name: str) -> list[Path]:
-        """The files behind a record's neutral name, for those at the site who may know. Raises SetError for an unknown one."""
+        """The files behind a record's neutral name, for those at the site who may know. Raises SetError for an unknown
+        one.
+        """
         stem = name.partition("/")[0]
         known = {self._name(s): s.files for s in self._scan[0]}
         drawn = {name for names in self._scan[1].values() for name in names}
-        others = {series.neutral(kind, n, self.seed): [n] for kind, names in (("file", self._scan[2]), ("seg", drawn)) for n in names}
+        others = {
+            series.neutral(kind, n, self.seed): [n]
+            for kind, names in (("file", self._scan[2]), ("seg", drawn))
+            for n in names
+        }
         if stem not in known | others:
             raise SetError(f"no file is behind {name!r}; with another seed it has another name")
         return [self._folder / file for file in (known | others)[stem]]
@@ -99,7 +132,9 @@ class DICOM(IndexedSource):
                 planes, record.spacing_mm = series.planes_of(found)
                 grid = found if grid is None else grid
                 if not found.geometry_equal(grid):
-                    raise SetError(f"{self._name(one)} lies on another grid than the first series of its study; resample it before")
+                    raise SetError(
+                        f"{self._name(one)} lies on another grid than the first series of its study; resample it before"
+                    )
             else:
                 at = one.slices[int(row["slice"])]
                 planes, record.spacing_mm = series.frame(self._folder / at.file, at.frame, row["name"])
@@ -125,8 +160,10 @@ class DICOM(IndexedSource):
                     mask = series.drawn_on_volume(drawn, numbers, grid, label)
                 found = mask if found is None else found | mask
         if found is None and self.missing_mask == "problem":
-            raise SetError(f"{self._name(one)}: no segmentation of it has a segment for {name!r}; add it, see source.args.masks, "
-                           "or say missing_mask: empty")  # fmt: skip
+            raise SetError(
+                f"{self._name(one)}: no segmentation of it has a segment for {name!r}; add it, see source.args.masks, "
+                "or say missing_mask: empty"
+            )
         return found
 
     def _wanted(self, name: str) -> str | list[int] | None:
@@ -134,7 +171,9 @@ class DICOM(IndexedSource):
         return [said] if isinstance(said, int) else said
 
     def _images(self) -> list[tuple[list[Series], str]]:
-        """The series of each image, one for each pattern of `channels` where there are several; and what is wrong with it."""
+        """The series of each image, one for each pattern of `channels` where there are several; and what is wrong with
+        it.
+        """
         found, names = self._scan[0], self.image.images
         if len(names) == 1 or not self.channels:
             pattern = (self.channels or {}).get(names[0], "*")
@@ -143,7 +182,9 @@ class DICOM(IndexedSource):
         for one in found:
             studies.setdefault(one.study, []).append(one)
         patterns = [self.channels.get(name, name).lower() for name in names]
-        fitting = [[[s for s in study if fnmatch(s.description.lower(), p)] for p in patterns] for study in studies.values()]
+        fitting = [
+            [[s for s in study if fnmatch(s.description.lower(), p)] for p in patterns] for study in studies.values()
+        ]
         return [([s for of in each for s in of], self._unclear(each)) for each in fitting if any(each)]
 
     def _unclear(self, each: list[list[Series]]) -> str:
@@ -152,7 +193,11 @@ class DICOM(IndexedSource):
         if counts != [1] * len(each):
             return f"its study has {counts} series for the channels {self.image.images}; see source.args.channels"
         same = len({of[0].uid for of in each}) < len(each)
-        return f"one series of its study is several of the channels {self.image.images}; see source.args.channels" if same else ""
+        return (
+            f"one series of its study is several of the channels {self.image.images}; see source.args.channels"
+            if same
+            else ""
+        )
 
     def _parts(self, together: list[Series], problem: str) -> list[dict[str, Any]]:
         """The rows of an image's series: one, or one for each slice."""
@@ -187,7 +232,12 @@ class DICOM(IndexedSource):
         if self._label_table is None:
             return only_label(self.image, "give source.args.table"), "", ""
         folder = PurePosixPath(one.files[0])
-        above = {"series": [one.uid], "study": [one.study], "patient": [one.patient], "folder": [str(p) for p in folder.parents]}
+        above = {
+            "series": [one.uid],
+            "study": [one.study],
+            "patient": [one.patient],
+            "folder": [str(p) for p in folder.parents],
+        }
         key = str(self._label_table.index.name)
         row = next((self._label_table.loc[k] for k in above[key] if k in self._label_table.index), None)
         if row is None:

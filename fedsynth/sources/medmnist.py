@@ -1,4 +1,6 @@
-"""The public benchmark sets of MedMNIST, each one file: real images to try things on, with the splits of their makers."""
+"""The public benchmark sets of MedMNIST, each one file: real images to try things on,
+with the splits of their makers.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +22,25 @@ from fedsynth.sources._indexed import put_images
 
 
 class MedMNIST(Source):
-    """An .npz as MedMNIST publishes it (Yang et al. 2023, "MedMNIST v2", doi:10.1038/s41597-022-01721-8), dealt out to sites.
+    """An .npz as MedMNIST publishes it (Yang et al. 2023, "MedMNIST v2", doi:10.1038/s41597-022-01721-8), dealt out to
+    sites.
 
-    For each of train, val and test: `train_images` uint8, (N, H, W), (N, H, W, 3) or (N, D, H, W), and `train_labels` (N, 1), integers.
-    Colour becomes brightness where one image channel is asked for. Mask channels are set where `train_masks`, (N, *S) or (N, *S, masks),
-    is above 0: fedsynth.exporters.npz.NPZ writes such, the published sets have none. Values stay 0 to 255 here; ingest stretches each image
-    by its own `image.percentiles`, so that brightness can be compared within an image only.
+    For each of train, val and test: `train_images` uint8, (N, H, W), (N, H, W, 3) or (N, D, H, W), and `train_labels`
+    (N, 1), integers. Colour becomes brightness where one image channel is asked for. Mask channels are set where
+    `train_masks`, (N, *S) or (N, *S, masks), is above 0: fedsynth.exporters.npz.NPZ writes such, the published sets
+    have none. Values stay 0 to 255 here; ingest stretches each image by its own `image.percentiles`, so that brightness
+    can be compared within an image only.
 
-    `file` may name environment variables, `${SO}`. `labels` names the integers: a list, or {"0": name} as in MedMNIST's info.py, where one
-    name may stand for several; without it the label is the integer. `partition` is a fedsynth.data.partition.Partition of another kind than
-    `site`. `md5` (MedMNIST publishes it) or `sha256` of the file is checked where it is given.
+    `file` may name environment variables, `${SO}`. `labels` names the integers: a list, or {"0": name} as in MedMNIST's
+    info.py, where one name may stand for several; without it the label is the integer. `partition` is a
+    fedsynth.data.partition.Partition of another kind than `site`. `md5` (MedMNIST publishes it) or `sha256` of the file
+    is checked where it is given.
 
-    MedMNIST names no patients: each image is a subject of its own. With `splits: hash` two images of one patient, near-duplicates even, may
-    part between training and test. `official` keeps to the published splits (`split` of params.yaml then does nothing), which avoid that
-    where the makers knew the patients, and not in every set (DermaMNIST: Abhishek et al. 2025, arXiv:2401.14497). Two sites may hold one
-    patient either way. The file is held in memory; what is wrong with it is a SetError, as there is no other file to go on with.
+    MedMNIST names no patients: each image is a subject of its own. With `splits: hash` two images of one patient,
+    near-duplicates even, may part between training and test. `official` keeps to the published splits (`split` of
+    params.yaml then does nothing), which avoid that where the makers knew the patients, and not in every set
+    (DermaMNIST: Abhishek et al. 2025, arXiv:2401.14497). Two sites may hold one patient either way. The file is held in
+    memory; what is wrong with it is a SetError, as there is no other file to go on with.
     """
 
     def __init__(
@@ -54,17 +60,23 @@ class MedMNIST(Source):
             raise ParamsError(f"source.args.splits: official or hash, not {splits!r}")
         self._names, self._partition = _names(labels), parse(partition)
         if self._partition.kind == "site":
-            raise ParamsError("source.args.partition: MedMNIST has no sites; name a kind (iid, quantity or dirichlet) and sites")
+            raise ParamsError(
+                "source.args.partition: MedMNIST has no sites; name a kind (iid, quantity or dirichlet) and sites"
+            )
 
     def sites(self) -> list[str]:
         return self._partition.names
 
     def records(self, site: str) -> Iterator[Record]:
         rows = self._rows[self._rows["site"] == site]
-        for split, place, label, subject in rows[["split", "place", "label", "subject"]].itertuples(index=False, name=None):
+        for split, place, label, subject in rows[["split", "place", "label", "subject"]].itertuples(
+            index=False, name=None
+        ):
             own = split if self.splits == "official" else ""
             record = Record({}, label, subject, file=f"{self._path.name}/{split}_images/{place}", split=own)
-            put_images(record, self.image.images, self._planes(f"{split}_images", place), f"{self._path}: {split}_images")
+            put_images(
+                record, self.image.images, self._planes(f"{split}_images", place), f"{self._path}: {split}_images"
+            )
             if self.image.masks:
                 self._read_masks(record, f"{split}_masks", place)
             yield record
@@ -75,7 +87,9 @@ class MedMNIST(Source):
 
     def _planes(self, name: str, place: int) -> np.ndarray:
         """(C, *S) float32, 0 to 255."""
-        planes = images.channels_first(self._arrays[name][place], len(self.image.size), f"{self._path.name}/{name}/{place}")
+        planes = images.channels_first(
+            self._arrays[name][place], len(self.image.size), f"{self._path.name}/{name}/{place}"
+        )
         return np.ascontiguousarray(planes, np.float32)
 
     def _read_masks(self, record: Record, name: str, place: int) -> None:
@@ -100,8 +114,13 @@ class MedMNIST(Source):
             labels = [self._label(value, f"{split}_labels") for value in self._arrays[f"{split}_labels"][:, 0].tolist()]
             parts.append(pd.DataFrame({"split": split, "place": range(len(labels)), "label": labels}))
         rows = pd.concat(parts, ignore_index=True)
-        rows = rows.assign(subject=[f"{split}-{place:06d}" for split, place in zip(rows["split"], rows["place"], strict=True)], images=1)
-        return rows.assign(site=rows["subject"].map(deal(rows[["subject", "label", "images"]], self._partition, self.seed)))
+        rows = rows.assign(
+            subject=[f"{split}-{place:06d}" for split, place in zip(rows["split"], rows["place"], strict=True)],
+            images=1,
+        )
+        return rows.assign(
+            site=rows["subject"].map(deal(rows[["subject", "label", "images"]], self._partition, self.seed))
+        )
 
     def _label(self, value: int, name: str) -> str:
         if self._names is None:
@@ -112,14 +131,17 @@ class MedMNIST(Source):
 
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
-        """The arrays that are asked for, checked: images and masks (N, …), labels (N, 1). Raises SetError naming file and array."""
+        """The arrays that are asked for, checked: images and masks (N, …), labels (N, 1). Raises SetError naming file
+        and array.
+        """
         path, kinds = self._path, ["images", "labels"] + ["masks"] * bool(self.image.masks)
         self._verify()
         wanted = [f"{split}_{kind}" for split in SPLITS for kind in kinds]
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in wanted if name in file}
-        except Exception as error:  # numpy and zipfile raise anything on a broken file, and AttributeError on a lone array
+        # numpy and zipfile raise anything on a broken file, and AttributeError on a lone array
+        except Exception as error:
             raise SetError(f"{path} cannot be read as .npz: {error}; fetch it again") from error
         if missing := [name for name in wanted if name not in arrays]:
             raise SetError(f"{path} has no {', '.join(missing)}; source.args.file must be as MedMNIST publishes it")
@@ -133,7 +155,10 @@ class MedMNIST(Source):
                 with self._path.open("rb") as file:
                     found = hashlib.file_digest(file, kind).hexdigest()
                 if found != str(expected).lower():
-                    raise SetError(f"{self._path}: its {kind} is {found}, source.args.{kind} expects {expected}; fetch the file again")
+                    raise SetError(
+                        f"{self._path}: its {kind} is {found}, source.args.{kind} expects {expected}; fetch the file"
+                        " again"
+                    )
 
 
 def _names(labels: list[str] | dict[str, str] | None) -> dict[int, str] | None:
@@ -151,9 +176,13 @@ def _check(path: Path, split: str, arrays: dict[str, np.ndarray]) -> None:
         raise SetError(f"{path}: {split}_images is of {pixels.dtype}; MedMNIST's are uint8")
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise SetError(
-            f"{path}: {split}_labels is {labels.shape}, several labels for each image (as in chestmnist); take a set with one for each"
+            f"{path}: {split}_labels is {labels.shape}, several labels for each image (as in chestmnist); take a set"
+            " with one for each"
         )
     if labels.shape != (len(pixels), 1) or labels.dtype.kind not in "iu":
-        raise SetError(f"{path}: {split}_labels is {labels.shape} of {labels.dtype}; {len(pixels)} images need ({len(pixels)}, 1) integers")
+        raise SetError(
+            f"{path}: {split}_labels is {labels.shape} of {labels.dtype}; {len(pixels)} images need ({len(pixels)}, 1)"
+            " integers"
+        )
     if len(masks := arrays.get(f"{split}_masks", pixels)) != len(pixels):
         raise SetError(f"{path}: {split}_masks has {len(masks)} masks for {len(pixels)} images")

@@ -1,4 +1,6 @@
-"""Procedural brain-like images with lesions, so that the whole way can be walked, tested and measured without one patient's image."""
+"""Procedural brain-like images with lesions, so that the whole way can be walked, tested and measured without one
+patient's image.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +35,19 @@ class Site(Strict):
 class Phantom(Source):
     """Sites of phantoms in two modalities: `t1`, `t2` and the mask `lesion`; 2-D slices or 3-D volumes by `image.size`.
 
-    Classes: `none`; `infiltrating`, irregular, dark on t1 and bright on t2, in a soft halo of oedema that the mask leaves out (its
-    edge is nowhere); `extra_axial`, a round or lens-shaped mass on the brain's surface, bright on t1. A subject has 1 to 3 images:
-    neighbouring cuts of one anatomy and lesion. `conspicuity`: each subject's lesion stands out from healthy tissue by a factor
-    between these two; the lower, the harder to find. The images of a site depend on `seed`, its name and its own entry in `sites` alone.
+    Classes: `none`; `infiltrating`, irregular, dark on t1 and bright on t2, in a soft halo of oedema that the mask
+    leaves out (its edge is nowhere); `extra_axial`, a round or lens-shaped mass on the brain's surface, bright on t1. A
+    subject has 1 to 3 images: neighbouring cuts of one anatomy and lesion. `conspicuity`: each subject's lesion stands
+    out from healthy tissue by a factor between these two; the lower, the harder to find. The images of a site depend on
+    `seed`, its name and its own entry in `sites` alone.
     """
 
     def __init__(self, image: Image, seed: int, sites: dict[str, dict[str, Any]],
                  conspicuity: tuple[float, float] = (1.0, 1.0)):  # fmt: skip
         if not 0 <= conspicuity[0] <= conspicuity[1] <= 1:
-            raise ParamsError(f"source.args.conspicuity: two numbers from 0 to 1, the lower first, not {list(conspicuity)}")
+            raise ParamsError(
+                f"source.args.conspicuity: two numbers from 0 to 1, the lower first, not {list(conspicuity)}"
+            )
         if unknown := [c for c in image.channels if c not in CHANNELS]:
             raise ParamsError(f"phantoms have no channel {unknown[0]!r}: image.channels may name {', '.join(CHANNELS)}")
         if unknown := [name for name in image.labels if name not in KINDS]:
@@ -81,13 +86,17 @@ def _site(name: str, entry: dict[str, Any], image: Image) -> Site:
         site = Site.model_validate(entry)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ParamsError(f"source.args.sites.{name}.{'.'.join(map(str, first['loc']))}: {first['msg']} ({first['input']!r})") from error
+        raise ParamsError(
+            f"source.args.sites.{name}.{'.'.join(map(str, first['loc']))}: {first['msg']} ({first['input']!r})"
+        ) from error
     if unknown := [c for c in site.lacks if c not in image.may_lack]:
         raise ParamsError(f"source.args.sites.{name}.lacks: image.may_lack does not name {unknown[0]!r}")
     if site.mix is None:
         return site.model_copy(update={"mix": [1.0] * len(image.labels)})
     if len(site.mix) != len(image.labels) or min(site.mix) < 0 or sum(site.mix) <= 0:
-        raise ParamsError(f"source.args.sites.{name}.mix: one share for each of the labels {image.labels}, not {site.mix}")
+        raise ParamsError(
+            f"source.args.sites.{name}.mix: one share for each of the labels {image.labels}, not {site.mix}"
+        )
     return site
 
 
@@ -112,7 +121,9 @@ def _subjects(spec: Site, labels: list[str], rng: np.random.Generator) -> list[t
 
 
 def scan(tissue: np.ndarray, site: Site, rng: np.random.Generator) -> np.ndarray:
-    """The images (2, *S) float32 that a site's scanner makes of tissue (2, *S) in [0, 1]: contrast, bias field, Rician noise, gain."""
+    """The images (2, *S) float32 that a site's scanner makes of tissue (2, *S) in [0, 1]: contrast, bias field, Rician
+    noise, gain.
+    """
     points = grid(tissue.shape[1:])
     signal = tissue**site.gamma * np.exp(site.bias / 2 * waves(points, 3.0, rng, n=3))
     real, imaginary = rng.normal(0, site.noise, (2, *tissue.shape))

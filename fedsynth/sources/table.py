@@ -24,21 +24,24 @@ COLUMNS = ("image", "mask", "label", "site", "subject", "modality")
 class Table(Source):
     """`folder`/manifest.csv with the columns image, mask, label, site, subject, modality; others may follow.
 
-    Paths are relative to `folder` and stay in it; an empty mask cell means that nothing is marked. `${NAMES}` of environment variables in
-    `folder` are filled in. `partition` is a fedsynth.data.partition.Partition, `labels` renames labels: {in the table: in image.labels}; null
-    leaves an image out. `rows` keeps those rows alone whose columns have one of the values, {subject: [a, b]}. `slices` is a
-    fedsynth.data.slices.Slices: an image is a slice of a volume then.
+    Paths are relative to `folder` and stay in it; an empty mask cell means that nothing is marked. `${NAMES}` of
+    environment variables in `folder` are filled in. `partition` is a fedsynth.data.partition.Partition, `labels`
+    renames labels: {in the table: in image.labels}; null leaves an image out. `rows` keeps those rows alone whose
+    columns have one of the values, {subject: [a, b]}. `slices` is a fedsynth.data.slices.Slices: an image is a slice of
+    a volume then.
 
-    Where image channels have the names of modalities, a record is made of one row for each of them: those of one subject, or, where a
-    subject has several images, those with the same cell in a column `image_id`. Else each row is a record, and the image channels are the
-    planes of its file.
+    Where image channels have the names of modalities, a record is made of one row for each of them: those of one
+    subject, or, where a subject has several images, those with the same cell in a column `image_id`. Else each row is a
+    record, and the image channels are the planes of its file.
     """
 
     def __init__(self, image: Image, seed: int, folder: str, partition: dict[str, Any] | None = None,
                  labels: dict[str, str | None] | None = None, rows: dict[str, list[str]] | None = None,
                  slices: dict[str, Any] | None = None):  # fmt: skip
         if len(image.masks) > 1:
-            raise ParamsError(f"a table has one mask for each image, but image.channels names {len(image.masks)}: {image.masks}")
+            raise ParamsError(
+                f"a table has one mask for each image, but image.channels names {len(image.masks)}: {image.masks}"
+            )
         self.image, self.seed, self.folder, self.partition, self.labels = image, seed, folder, partition, labels
         self.rows, self.slices = rows, slices
         self._partition, self._slices = parse(partition), slicing(slices)
@@ -56,7 +59,9 @@ class Table(Source):
             yield from [record] if self._slices is None else self._slices.of(record)
 
     def fingerprint(self) -> str:
-        """Of the table and of every file's size and time of change, as `make` looks at files: the contents may be hundreds of gigabytes."""
+        """Of the table and of every file's size and time of change, as `make` looks at files: the contents may be
+        hundreds of gigabytes.
+        """
         names = sorted({name for column in ("image", "mask") for name in self._rows[column] if name.strip()})
         return stamps(names, self._inside, (self._folder / FILE).read_bytes())
 
@@ -66,11 +71,16 @@ class Table(Source):
 
     @cached_property
     def _rows(self) -> pd.DataFrame:
-        """The table with the final `site` and a `key` that rows of one image share. Raises SetError naming the file and what is wrong."""
+        """The table with the final `site` and a `key` that rows of one image share. Raises SetError naming the file and
+        what is wrong.
+        """
         path = self._folder / FILE
         rows = text_table(path, COLUMNS, f"the folder of a table needs a {FILE} with the columns {', '.join(COLUMNS)}")
         if unknown := set(self.rows or {}) - set(rows.columns):
-            raise SetError(f"{path} has no column {sorted(unknown)[0]!r}, which source.args.rows names; it has {list(rows.columns)}")
+            raise SetError(
+                f"{path} has no column {sorted(unknown)[0]!r}, which source.args.rows names; it has"
+                f" {list(rows.columns)}"
+            )
         for column, values in (self.rows or {}).items():
             rows = rows[rows[column].isin(values)].copy()
         if rows.empty:
@@ -118,7 +128,10 @@ class Table(Source):
         elif [r["modality"] for r in rows] == names:
             parts = [([r["modality"]], r) for r in rows]
         else:
-            raise SetError(f"{record.file}: subject {record.subject} has {[r['modality'] for r in rows]}, image.channels asks for {names}")
+            raise SetError(
+                f"{record.file}: subject {record.subject} has {[r['modality'] for r in rows]}, image.channels asks for"
+                f" {names}"
+            )
         if len({r["label"] for r in rows}) > 1:
             raise SetError(f"{record.file}: one image with several labels, {[r['label'] for r in rows]}")
         for channels, row in parts:

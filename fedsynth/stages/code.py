@@ -1,7 +1,8 @@
-"""Which code a stage's result depends on: the modules that its entry imports, and those that import, each with a digest.
+"""Which code a stage's result depends on: the modules that its entry imports, and those that import, each with a
+digest.
 
-A digest is of what Python runs: comments, docstrings and layout do not count, so that a tidied file makes nothing stale. Nothing is
-imported for it, and it works from an installed package as from a checkout.
+A digest is of what Python runs: comments, docstrings and layout do not count, so that a tidied file makes nothing
+stale. Nothing is imported for it, and it works from an installed package as from a checkout.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pathlib import Path
 
 PACKAGES = ("fedsynth", "nvflare_jobs")
 
-# What carries, words or ends things and does not change what a stage computes; * stands for any end of a name. The values that
-# `params` reads are compared themselves, and what `manifest` decides is in the data.
+# What carries, words or ends things and does not change what a stage computes; * stands for any end of a name. The
+# values that `params` reads are compared themselves, and what `manifest` decides is in the data.
 PLUMBING = (
     *(f"fedsynth.{name}" for name in ("errors", "processes", "settings")),
     *(f"fedsynth.params{name}" for name in ("", ".block", ".image", ".model", ".study")),
@@ -40,12 +41,15 @@ BROUGHT = {
 
 
 def digests(start: Iterable[str], classes: Iterable[str] = ()) -> dict[str, str]:
-    """Module or template -> digest, of the modules `start`, those of the `classes` that params.yaml names, and all that these import.
+    """Module or template -> digest, of the modules `start`, those of the `classes` that params.yaml names, and all that
+    these import.
 
     `start` may name packages: all of their modules. Raises ModuleNotFoundError where one of them is not there.
     """
     named = {path.rpartition(".")[0] for path in classes}
-    brought = {module for of, more in BROUGHT.items() if any(fnmatchcase(name, of) for name in named) for module in more}
+    brought = {
+        module for of, more in BROUGHT.items() if any(fnmatchcase(name, of) for name in named) for module in more
+    }
     todo = [module for name in {*start, *named, *brought} for module in _modules(name)]
     skipped = (*PLUMBING, *BROUGHT, *(f"{module}*" for more in BROUGHT.values() for module in more))
     wanted, found = set(todo), dict[str, str]()
@@ -69,7 +73,11 @@ def _modules(name: str) -> list[str]:
     if _file(name) is None:
         raise ModuleNotFoundError(f"there is no module {name}")
     folder = _root(name) / Path(*name.split(".")[1:])
-    inside = [f"{name}.{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem != "__init__"] if folder.is_dir() else []
+    inside = (
+        [f"{name}.{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
+        if folder.is_dir()
+        else []
+    )
     return [*_packages(name), name, *inside]
 
 
@@ -81,7 +89,7 @@ def _packages(name: str) -> list[str]:
 
 @cache
 def _root(name: str) -> Path:
-    package = name.split(".")[0]
+    package = name.partition(".")[0]
     spec = find_spec(package) if package in PACKAGES else None
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"there is no package {package}")
@@ -107,7 +115,11 @@ class _Run(ast.NodeTransformer):
     def generic_visit(self, node: ast.AST) -> ast.AST:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 node.body = node.body[1:] or [ast.Pass()]
         return super().generic_visit(node)
 
@@ -138,27 +150,37 @@ def _imports(name: str) -> tuple[str, ...]:
 
 @cache
 def _templates(module: str) -> tuple[str, ...]:
-    """Files beside a module, or in its folder `templates`, that it names, and those that these name: "fedsynth/report/templates/…"."""
+    """Files beside a module, or in its folder `templates`, that it names, and those that these name:
+    "fedsynth/report/templates/…".
+    """
     path = _file(module)
     assert path is not None
-    said = {node.value for node in ast.walk(_tree(module)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    said = {
+        node.value for node in ast.walk(_tree(module)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
     there = {p.name: p for folder in (path.parent, path.parent / "templates") for p in _data_files(folder)}
     todo, seen = [name for name in there if name in said], set[str]()
     while todo:
         name = todo.pop()
         if name not in seen:
             seen.add(name)
-            todo += [n for n in re.findall(r"[\"']([\w.]+)[\"']", there[name].read_text(encoding="utf-8")) if n in there]
+            todo += [
+                n for n in re.findall(r"[\"']([\w.]+)[\"']", there[name].read_text(encoding="utf-8")) if n in there
+            ]
     root = _root(module).parent
     return tuple(sorted(there[name].relative_to(root).as_posix() for name in seen))
 
 
 @cache
 def _data_files(folder: Path) -> tuple[Path, ...]:
-    return tuple(p for p in sorted(folder.glob("*.*")) if p.is_file() and p.suffix not in (".py", ".pyc")) if folder.is_dir() else ()
+    return (
+        tuple(p for p in sorted(folder.glob("*.*")) if p.is_file() and p.suffix not in (".py", ".pyc"))
+        if folder.is_dir()
+        else ()
+    )
 
 
 @cache
 def _bytes(template: str) -> str:
-    path = _root(template.split("/", 1)[0]).parent / template
+    path = _root(template.partition("/")[0]).parent / template
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

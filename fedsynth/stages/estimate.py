@@ -1,7 +1,8 @@
-"""How long stages that have not run yet may take here, from a measured step of each network, and how much disk a run needs.
+"""How long stages that have not run yet may take here, from a measured step of each network, and how much disk a run
+needs.
 
-A guess that is right to a factor of two: steps are timed on random images with one thread, as a site's process has it on a machine that
-holds them all, and what a job costs to start is added.
+A guess that is right to a factor of two: steps are timed on random images with one thread, as a site's process has it
+on a machine that holds them all, and what a job costs to start is added.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ Images = dict[str, tuple[int, int]]  # site -> images, training images
 
 
 def images_of(root: Path, params: Params) -> Images:
-    """By site, as ingested; of the phantoms as params.yaml has them, where nothing is ingested yet. Nothing where it is not known."""
+    """By site, as ingested; of the phantoms as params.yaml has them, where nothing is ingested yet. Nothing where it is
+    not known.
+    """
     from fedsynth.data import manifest
 
     found: Images = {}
@@ -56,15 +59,23 @@ def seconds(params: Params, images: Images) -> dict[str, float]:
 
 
 def _seconds(params: Params, images: Images) -> dict[str, float]:
-    """Sites share the cores, and so do stages that run beside each other: their steps are added up and dealt out to them."""
+    """Sites share the cores, and so do stages that run beside each other: their steps are added up and dealt out to
+    them.
+    """
     cores = max(1.0, min(os.cpu_count() or 1, AT_ONCE * len(images)) / AT_ONCE)
     one_each = sum(_use_seconds(params).values()) * len(params.score.seeds)
     found = {"ingest": SMALL_S + 0.01 * sum(n for n, _ in images.values()), "validate": JOB_S, "report": SMALL_S}
     found["reference"] = 2 * JOB_S + one_each * (2 * len(images) / cores + 1)
     for name, model in params.models.items():
         step, image = _model_seconds(params, name)
-        steps = sum(math.ceil(model.training.epochs * n / model.training.batch) for _, n in images.values()) * model.training.rounds
-        found |= {f"train@{name}": JOB_S + step * steps / cores, f"sample@{name}": SMALL_S + image * params.sample.images}
+        steps = (
+            sum(math.ceil(model.training.epochs * n / model.training.batch) for _, n in images.values())
+            * model.training.rounds
+        )
+        found |= {
+            f"train@{name}": JOB_S + step * steps / cores,
+            f"sample@{name}": SMALL_S + image * params.sample.images,
+        }
         found |= {f"score@{name}": JOB_S + one_each * (1 + len(images) / cores) + SMALL_S, f"export@{name}": SMALL_S}
     return found
 
@@ -122,7 +133,9 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def disk(params: Params, images: Images) -> int:
-    """Bytes of what a run leaves: images, synthetic sets with their archives, weights, and what the sites keep of a training."""
+    """Bytes of what a run leaves: images, synthetic sets with their archives, weights, and what the sites keep of a
+    training.
+    """
     each = 4 * len(params.image.channels) * math.prod(params.image.size)
     real = each * sum(n for n, _ in images.values())
     drawn = each * params.sample.images * (1 + len(params.sample.exporters)) * len(params.models)

@@ -1,4 +1,6 @@
-"""Hand a synthetic set out, with its verdict: an archive for each exporter, each with the datasheet and the model card."""
+"""Hand a synthetic set out, with its verdict: an archive for each exporter,
+each with the datasheet and the model card.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,15 @@ from fedsynth.worth.facts import facts
 
 
 def export(params: Params, root: Path, model: str) -> None:
-    """data/export/<model>/ from data/synthetic/<model> and what its scoring found. Raises UserError naming the file that is missing.
+    """data/export/<model>/ from data/synthetic/<model> and what its scoring found. Raises UserError naming the file
+    that is missing.
 
     A set whose gates do not hold is handed out too: its papers say so on their first lines.
     """
-    about, drawn = outputs.read(root / "models" / model / ABOUT, f"train@{model}"), ImageSet.load(root / "data" / "synthetic" / model)
+    about, drawn = (
+        outputs.read(root / "models" / model / ABOUT, f"train@{model}"),
+        ImageSet.load(root / "data" / "synthetic" / model),
+    )
     known, folder = facts(params, root, model), root / "data" / "export" / model
     texts = papers(params, about, drawn, known)
     shutil.rmtree(folder, ignore_errors=True)
@@ -31,7 +37,10 @@ def export(params: Params, root: Path, model: str) -> None:
         _write(part, texts)
         archive(part, folder / f"{name}.zip")  # a set is few large files
         shutil.rmtree(part)
-    print(f"export@{model}: {', '.join(params.sample.exporters) or 'papers only'}; gates: {known['verdict']['said']}", flush=True)
+    print(
+        f"export@{model}: {', '.join(params.sample.exporters) or 'papers only'}; gates: {known['verdict']['said']}",
+        flush=True,
+    )
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:

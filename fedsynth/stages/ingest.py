@@ -26,7 +26,8 @@ def ingest(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.DataFrame:
-    """One site's records into `folder`/<site>/manifest.csv and images.npy. A record that cannot be used keeps a row that says why.
+    """One site's records into `folder`/<site>/manifest.csv and images.npy. A record that cannot be used keeps a row
+    that says why.
 
     Raises SetError for a site that the source does not name.
     """
@@ -80,7 +81,9 @@ def _derive(params: Params, array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _split(params: Params, record: Record) -> str:
-    """The record's own split where it has one: whoever made the set knew what belongs together; else by a hash of the subject."""
+    """The record's own split where it has one: whoever made the set knew what belongs together; else by a hash of the
+    subject.
+    """
     own = record.split if record.split in manifest.SPLITS else ""
     return own or manifest.split_of(record.subject, params.split.val, params.split.test, params.seed)
 

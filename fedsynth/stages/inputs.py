@@ -1,9 +1,10 @@
-"""What every stage of dvc.yaml depends on besides other stages' files, in one file each: its code, the values that it uses of
-params.yaml, and where it runs.
+"""What every stage of dvc.yaml depends on besides other stages' files, in one file each: its code, the values that it
+uses of params.yaml, and where it runs.
 
-The stage `source`, which always runs, writes data/inputs/<stage>.json; a stage is stale where its file has another content. Values are
-those in force, defaults filled in: a key that is left out is no other than the one that says the default. DVC's own comparison of
-parameters is not used: it wants every key to be there, and its run cache leaves out keys of the name `size`.
+The stage `source`, which always runs, writes data/inputs/<stage>.json; a stage is stale where its file has another
+content. Values are those in force, defaults filled in: a key that is left out is no other than the one that says the
+default. DVC's own comparison of parameters is not used: it wants every key to be there, and its run cache leaves out
+keys of the name `size`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class DagError(UserError):
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of dvc.yaml, or one model's instance of it: its address ("train@vae"), what it runs, and the keys that it uses."""
+    """A stage of dvc.yaml, or one model's instance of it: its address ("train@vae"), what it runs, and the keys that it
+    uses.
+    """
 
     address: str
     command: str
@@ -61,7 +64,9 @@ class Stage:
 
 
 def stages(root: Path, models: Iterable[str]) -> list[Stage]:
-    """Those of dvc.yaml whose inputs are told by a file, in its order. Raises DagError naming a stage that is not understood."""
+    """Those of dvc.yaml whose inputs are told by a file, in its order. Raises DagError naming a stage that is not
+    understood.
+    """
     raw = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     told = {name: of for name, of in raw.items() if not of.get("always_changed")}
     return [stage for name, of in told.items() for stage in _instances(name, of, list(models))]
@@ -72,7 +77,9 @@ def _instances(name: str, of: dict[str, Any], models: list[str]) -> Iterator[Sta
         yield _stage(name, of, "")
         return
     if of["foreach"] != "${models}":
-        raise DagError(f"dvc.yaml: stage {name}: foreach is {of['foreach']!r}; stages are dealt out by ${{models}} alone")
+        raise DagError(
+            f"dvc.yaml: stage {name}: foreach is {of['foreach']!r}; stages are dealt out by ${{models}} alone"
+        )
     for model in models:
         yield _stage(f"{name}@{model}", of["do"], model)
 
@@ -85,12 +92,17 @@ def _stage(address: str, of: dict[str, Any], model: str) -> Stage:
     outs = filled([*of.get("outs", []), *of.get("metrics", [])])
     made = Stage(address, of["cmd"].replace("${key}", model), keys, filled(of.get("deps", [])), outs)
     if made.file.as_posix() not in made.deps:
-        raise DagError(f"dvc.yaml: stage {address} does not depend on {made.file}, so that it would miss changes of code and params.yaml")
+        raise DagError(
+            f"dvc.yaml: stage {address} does not depend on {made.file}, so that it would miss changes of code and"
+            " params.yaml"
+        )
     return made
 
 
 def of_stage(stage: Stage, raw: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """{"code": {module: digest}, "params": {key: value}, "where": ...} of one stage; `raw` is all of params.yaml with its defaults."""
+    """{"code": {module: digest}, "params": {key: value}, "where": ...} of one stage; `raw` is all of params.yaml with
+    its defaults.
+    """
     values = {key: _value(raw, key, stage.address) for key in stage.keys}
     start = [module for module in stage.entry if code.is_module(module)]
     where = settings.federation if stage.is_job else "simulation" if settings.simulation else "production"
@@ -101,7 +113,9 @@ def _value(raw: dict[str, Any], key: str, stage: str) -> Any:
     found: Any = raw
     for part in key.split("."):
         if not isinstance(found, dict) or part not in found:
-            raise DagError(f"dvc.yaml: stage {stage} uses {key}, which params.yaml cannot have; did a key get another name?")
+            raise DagError(
+                f"dvc.yaml: stage {stage} uses {key}, which params.yaml cannot have; did a key get another name?"
+            )
         found = found[part]
     return found
 
@@ -126,7 +140,9 @@ def texts(root: Path, params: Params, settings: Settings) -> dict[Path, str]:
 
 def changed(root: Path, wanted: dict[Path, str]) -> bool:
     """Whether a stage's file is not there or has another content."""
-    return any(not (root / file).is_file() or (root / file).read_text(encoding="utf-8") != of for file, of in wanted.items())
+    return any(
+        not (root / file).is_file() or (root / file).read_text(encoding="utf-8") != of for file, of in wanted.items()
+    )
 
 
 def write(root: Path, wanted: dict[Path, str]) -> None:
@@ -140,11 +156,14 @@ def write(root: Path, wanted: dict[Path, str]) -> None:
 
 
 def checked(root: Path, wanted: dict[Path, str], settings: Settings) -> None:
-    """Check params.yaml whole, unless it was good when everything that a stage uses was as it is now: that imports torch.
+    """Check params.yaml whole, unless it was good when everything that a stage uses was as it is now: that imports
+    torch.
 
     Raises ParamsError with every problem.
     """
-    digest = hashlib.sha256("".join([*wanted.values(), *code.digests(["fedsynth.checks"]).values()]).encode()).hexdigest()
+    digest = hashlib.sha256(
+        "".join([*wanted.values(), *code.digests(["fedsynth.checks"]).values()]).encode()
+    ).hexdigest()
     mark = root / CHECKED
     if mark.is_file() and mark.read_text(encoding="utf-8") == digest:
         return

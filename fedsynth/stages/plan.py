@@ -15,8 +15,9 @@ from fedsynth.params import Params
 from fedsynth.settings import Settings
 from fedsynth.stages import inputs
 
-# Stages that the flow runs beside each other. Two jobs of three sites each fill two cores; more would only queue for them. Prefect's
-# threads wait for upstream stages, too, so that a limit on the threads would let a waiting stage keep a ready one from running.
+# Stages that the flow runs beside each other. Two jobs of three sites each fill two cores; more would only queue for
+# them. Prefect's threads wait for upstream stages, too, so that a limit on the threads would let a waiting stage keep a
+# ready one from running.
 AT_ONCE = 2
 TIMES = Path(".work") / "times.json"  # stage -> seconds of the last time that it ran, which the flow writes
 
@@ -58,7 +59,8 @@ class Plan:
 
 
 def plan(root: Path, params: Params, settings: Settings, estimates: dict[str, float] | None = None) -> Plan:
-    """Every stage of dvc.yaml, those that would run with their reasons. `estimates` are seconds of stages that have not run yet.
+    """Every stage of dvc.yaml, those that would run with their reasons. `estimates` are seconds of stages that have not
+    run yet.
 
     The source's files are looked at in simulation only: in a federation the sites are asked when it runs.
     """
@@ -69,7 +71,9 @@ def plan(root: Path, params: Params, settings: Settings, estimates: dict[str, fl
     waits_for = {stage.address: [u.address for u in stages if _feeds(u, stage)] for stage in stages}
     for stage in stages:
         why = list(_reasons(root, stage, raw, settings, lock.get(stage.address), files))
-        why += [f"follows from {u}" for u in waits_for[stage.address] if u in lines and lines[u].runs][: 0 if why else 1]
+        why += [f"follows from {u}" for u in waits_for[stage.address] if u in lines and lines[u].runs][
+            : 0 if why else 1
+        ]
         last = times.get(stage.address)
         seconds = last if last is not None else (estimates or {}).get(stage.address)
         lines[stage.address] = Line(stage.address, why, seconds, last is not None)
@@ -86,7 +90,9 @@ def _reasons(root: Path, stage: inputs.Stage, raw: dict[str, Any], settings: Set
     now = inputs.text(inputs.of_stage(stage, raw, settings))
     own = stage.file.as_posix()
     if before.get(own) != _md5(now):
-        yield from differences(_cached(root, before.get(own, "")), json.loads(now)) or ["another way of saying the same"]
+        yield from differences(_cached(root, before.get(own, "")), json.loads(now)) or [
+            "another way of saying the same"
+        ]
     for path, text in files.items():
         if path in stage.deps and text is not None and before.get(path) != _md5(text):
             yield "the source's files have changed"
@@ -101,9 +107,15 @@ def differences(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]
         return ["its inputs have changed"]
     found = [f"ran over {before['where']}, not {now['where']}"] if before["where"] != now["where"] else []
     was, are = dict(_leaves(before["params"])), dict(_leaves(now["params"]))
-    found += [f"{key}: {_said(was, key)} → {_said(are, key)}" for key in {**was, **are} if was.get(key, "") != are.get(key, "")]
+    found += [
+        f"{key}: {_said(was, key)} → {_said(are, key)}"
+        for key in {**was, **are}
+        if was.get(key, "") != are.get(key, "")
+    ]
     code = [name for name in {**before["code"], **now["code"]} if before["code"].get(name) != now["code"].get(name)]
-    return found + ([f"code: {', '.join(code[:3])}" + (f" and {len(code) - 3} more" if len(code) > 3 else "")] if code else [])
+    return found + (
+        [f"code: {', '.join(code[:3])}" + (f" and {len(code) - 3} more" if len(code) > 3 else "")] if code else []
+    )
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -144,7 +156,11 @@ def _md5(text: str) -> str:
 
 
 def _feeds(upstream: inputs.Stage, stage: inputs.Stage) -> bool:
-    return any(f"{out}/".startswith(f"{dep}/") or f"{dep}/".startswith(f"{out}/") for out in upstream.outs for dep in stage.deps)
+    return any(
+        f"{out}/".startswith(f"{dep}/") or f"{dep}/".startswith(f"{out}/")
+        for out in upstream.outs
+        for dep in stage.deps
+    )
 
 
 def times_of(root: Path) -> dict[str, float]:

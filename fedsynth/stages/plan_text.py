@@ -18,7 +18,9 @@ def words(root: Path, params: Params, settings: Settings) -> str:
     images = estimate.images_of(root, params)
     made = _plan(root, params, settings, images)
     width = max(len(line.stage) for line in made.lines)
-    rows = [f"  {'▶' if line.runs else '·'} {line.stage:<{width}}  {_time(line):>10}  {_why(line)}" for line in made.lines]
+    rows = [
+        f"  {'▶' if line.runs else '·'} {line.stage:<{width}}  {_time(line):>10}  {_why(line)}" for line in made.lines
+    ]
     return "\n".join([_where(settings, images), "", *rows, "", *_sums(made, params, images)])
 
 
@@ -45,7 +47,10 @@ def _plan(root: Path, params: Params, settings: Settings, images: estimate.Image
 
 
 def _where(settings: Settings, images: estimate.Images) -> str:
-    sites = ", ".join(f"{site} ({n} images)" for site, (n, _) in images.items()) or "sites that are not known before they are asked"
+    sites = (
+        ", ".join(f"{site} ({n} images)" for site, (n, _) in images.items())
+        or "sites that are not known before they are asked"
+    )
     return f"over {settings.federation}: {sites}; here are {os.cpu_count()} cores"
 
 

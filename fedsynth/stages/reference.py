@@ -1,6 +1,8 @@
-"""What the uses reach on real images alone: `local` at each site, `federated` by FedAvg, and `pooled`, which only a simulation may have.
+"""What the uses reach on real images alone: `local` at each site, `federated` by FedAvg, and `pooled`, which only a
+simulation may have.
 
-No FLARE here: nvflare_jobs/reference/ carries it. No generative model either, so that DVC keeps the references while models change.
+No FLARE here: nvflare_jobs/reference/ carries it. No generative model either, so that DVC keeps the references while
+models change.
 """
 
 from __future__ import annotations
@@ -36,10 +38,12 @@ Rows = list[dict[str, Any]]
 
 
 class Federated:
-    """One site's half of the `federated` reference: FedAvg (McMahan et al. 2017, algorithm 1) of every use's network and seed at once.
+    """One site's half of the `federated` reference: FedAvg (McMahan et al. 2017, algorithm 1) of every use's network
+    and seed at once.
 
-    A use's budget of steps is dealt out to `score.rounds` rounds, so that this row has as many steps, one after the other, as any other;
-    the optimiser and its learning rate go on from round to round. `state`: a file that outlives this process.
+    A use's budget of steps is dealt out to `score.rounds` rounds, so that this row has as many steps, one after the
+    other, as any other; the optimiser and its learning rate go on from round to round. `state`: a file that outlives
+    this process.
     """
 
     def __init__(self, params: Params, real: ImageSet, state: Path):
@@ -54,7 +58,9 @@ class Federated:
         self.done: int | None = None  # rounds, in this process
 
     def round(self, incoming: State, number: int) -> tuple[State, dict[str, float], int]:
-        """Train on from the global networks. Returns the differences to them, the mean loss by use, and the number of steps."""
+        """Train on from the global networks. Returns the differences to them, the mean loss by use, and the number of
+        steps.
+        """
         import torch
 
         if self.done is None and number:
@@ -73,7 +79,11 @@ class Federated:
             taken += n
         self.done = number + 1
         checkpoint.save(self.state, {key: of.state() for key, of in self.trainings.items()})
-        return difference, {name: float(np.nanmean(of)) if np.isfinite(of).any() else 0.0 for name, of in losses.items()}, taken
+        return (
+            difference,
+            {name: float(np.nanmean(of)) if np.isfinite(of).any() else 0.0 for name, of in losses.items()},
+            taken,
+        )
 
     def _restore(self) -> None:
         """Go on where an earlier process stopped. The first round never does: it starts afresh."""
@@ -83,24 +93,34 @@ class Federated:
 
 def begin(params: Params) -> State:
     """The untrained networks of every use and seed, as arrays: the global parameters of the first round."""
-    return to_arrays({name: {seed: state_of(use.network(seed)) for seed in params.score.seeds} for name, use in uses(params).items()})
+    return to_arrays(
+        {name: {seed: state_of(use.network(seed)) for seed in params.score.seeds} for name, use in uses(params).items()}
+    )
 
 
 def fit_pooled(params: Params, sets: dict[str, ImageSet]) -> Networks:
     """Networks on all sites' training images together. In simulation only: nobody may pool images of hospitals."""
     together = concatenate([training(real) for real in sets.values()])
-    return {name: {seed: fit(use, params, together, seed) for seed in params.score.seeds} for name, use in uses(params).items()}
+    return {
+        name: {seed: fit(use, params, together, seed) for seed in params.score.seeds}
+        for name, use in uses(params).items()
+    }
 
 
 def at_site(params: Params, site: str, real: ImageSet, sent: dict[str, Networks], state: Path) -> Rows:
-    """Rows of `local`, trained here and kept in `state`, and of the networks that the centre sent, on the site's test images."""
+    """Rows of `local`, trained here and kept in `state`, and of the networks that the centre sent, on the site's test
+    images.
+    """
     rows = []
     own = fit_local(params, real, state)
     for name, use in uses(params).items():
         for kind, networks in {"local": own, **sent}.items():
             if name in networks:
                 on = site if kind == "local" else "all"
-                rows += [row(params, use, real, networks[name][seed], name, kind, on, "", site, seed) for seed in params.score.seeds]
+                rows += [
+                    row(params, use, real, networks[name][seed], name, kind, on, "", site, seed)
+                    for seed in params.score.seeds
+                ]
     return rows
 
 
@@ -129,7 +149,9 @@ def _kept(params: Params, real: ImageSet, state: Path) -> Path:
         "image": params.image.model_dump(mode="json"),
         "data": table.digest(real.manifest),
     }
-    return Path(state) / f"local-{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]}.safetensors"
+    return (
+        Path(state) / f"local-{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]}.safetensors"
+    )
 
 
 def judge(params: Params, use: Use, real: ImageSet, state: State, seed: int) -> Table:
@@ -137,10 +159,30 @@ def judge(params: Params, use: Use, real: ImageSet, state: State, seed: int) -> 
     return use.judge(network(use, state, seed), *testing(real).tensors(params.image))
 
 
-def row(params: Params, use: Use, real: ImageSet, state: State, name: str, kind: str, trained_on: str, model: str, site: str, seed: int,
-        judged: Table | None = None) -> dict[str, Any]:  # fmt: skip
+def row(
+    params: Params,
+    use: Use,
+    real: ImageSet,
+    state: State,
+    name: str,
+    kind: str,
+    trained_on: str,
+    model: str,
+    site: str,
+    seed: int,
+    judged: Table | None = None,
+) -> dict[str, Any]:
     """One row of the table: a network's metrics on the site's test images, its headline metric first."""
     metrics, n = use.summarise(judge(params, use, real, state, seed) if judged is None else judged)
     first = [use.headline, *(m for m in metrics if m != use.headline)]  # the table of worth is about the first
     shown = {m: None if np.isnan(metrics[m]) else round(float(metrics[m]), 6) for m in first}
-    return {"use": name, "name": kind, "trained_on": trained_on, "model": model, "site": site, "seed": seed, "metrics": shown, "n": n}
+    return {
+        "use": name,
+        "name": kind,
+        "trained_on": trained_on,
+        "model": model,
+        "site": site,
+        "seed": seed,
+        "metrics": shown,
+        "n": n,
+    }

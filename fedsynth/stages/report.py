@@ -1,4 +1,6 @@
-"""The report: what the other stages left in files becomes one page, its pictures and text, and the numbers by which runs are compared."""
+"""The report: what the other stages left in files becomes one page, its pictures and text, and the numbers by which
+runs are compared.
+"""
 
 from __future__ import annotations
 
@@ -30,25 +32,32 @@ Networks = dict[str, "tuple[Use, nn.Module]"]
 
 def report(params: Params, root: Path, out: Path, simulation: bool = True, lineage: dict[str, Any] | None = None,
            facts: Facts | None = None, federated: Networks | None = None) -> None:  # fmt: skip
-    """Into `out`: index.html, verdict.md, tradeoff.png, worth.csv, samples_<model>.png and losses_<model>.png. Beside it: worth.json (DVC's
-    metrics), verdict.json (for programs), and plots/*.csv (DVC's plots, drawn by .dvc/plots/*.json).
+    """Into `out`: index.html, verdict.md, tradeoff.png, worth.csv, samples_<model>.png and losses_<model>.png. Beside
+    it: worth.json (DVC's metrics), verdict.json (for programs), and plots/*.csv (DVC's plots, drawn by
+    .dvc/plots/*.json).
 
-    Real images are read in simulation only. `lineage` is shown on the page as it is: {"git commit": ..., ...}. `facts` by model and the
-    `federated` networks by use: default, of the files under `root`.
+    Real images are read in simulation only. `lineage` is shown on the page as it is: {"git commit": ..., ...}. `facts`
+    by model and the `federated` networks by use: default, of the files under `root`.
     Raises UserError naming the file that is missing; scores may be missing, and are shown as that.
     """
     root, out = Path(root), Path(out)
     validation = outputs.read(root / "reports" / "validation.json", "validate")
     models = {name: _trained(root, name) for name in params.models}
     answers = {path: outputs.read(path, "score") for path in _scores(root, params)}
-    rows, spread = [r for a in answers.values() for r in a["rows"]], [s for a in answers.values() for s in a.get("spread", [])]
+    rows, spread = (
+        [r for a in answers.values() for r in a["rows"]],
+        [s for a in answers.values() for s in a.get("spread", [])],
+    )
     silent = {_job(path): a["left_out"] for path, a in answers.items() if a.get("left_out")}
     known = settled(rows, _facts(params, root) if facts is None else facts, models, spread)
     found = _networks(params, root) if federated is None else federated
     misfits = {name: failures(trained.synthetic, params.image, found) for name, trained in models.items()}
     real = shown(params, root, validation["used"]) if simulation else None
     out.mkdir(parents=True, exist_ok=True)
-    pairs = {name: converted(params, root, name, of, validation["used"] if simulation else None) for name, of in models.items()}
+    pairs = {
+        name: converted(params, root, name, of, validation["used"] if simulation else None)
+        for name, of in models.items()
+    }
     text = page(params, validation, rows, models, real, simulation, lineage, known, failures=misfits, silent=silent,
                 pairs={name: of for name, of in pairs.items() if of})  # fmt: skip
     (out / "index.html").write_text(text, encoding="utf-8")
@@ -63,13 +72,22 @@ def _pictures(params: Params, out: Path, models: dict[str, Trained], real: Image
         (out / f"losses_{name}.png").write_bytes(curves.losses_png(trained.history, sites))
 
 
-def _numbers(params: Params, out: Path, rows: worth.Rows, facts: Facts, models: dict[str, Trained], validation: dict[str, Any],
-             silent: dict[str, dict[str, str]]) -> None:  # fmt: skip
+def _numbers(
+    params: Params,
+    out: Path,
+    rows: worth.Rows,
+    facts: Facts,
+    models: dict[str, Trained],
+    validation: dict[str, Any],
+    silent: dict[str, dict[str, str]],
+) -> None:
     summary, wanted, used = summary_of(facts), list(params.score.uses), validation["used"]
     uses = [use_table(use, rows, list(models), used, summary) for use in wanted]
     classes = [by_class(use, rows, list(models), used, params.consortium.min_cell) for use in wanted]
     terms = definitions(params, uses, measures(facts))
-    (out / "verdict.md").write_text(markdown(uses, facts, used, classes, terms, absent(validation, silent)), encoding="utf-8")
+    (out / "verdict.md").write_text(
+        markdown(uses, facts, used, classes, terms, absent(validation, silent)), encoding="utf-8"
+    )
     (out / "tradeoff.png").write_bytes(tradeoff.png(facts, wanted))
     worth.table(rows).to_csv(out / "worth.csv", index=False, lineterminator="\n")
     outputs.write(out.parent / "worth.json", comparison.metrics(summary, facts))
@@ -88,9 +106,11 @@ def shown(params: Params, root: Path, sites: list[str]) -> ImageSet:
     return concatenate(parts)
 
 
-def converted(params: Params, root: Path, name: str, trained: Trained, sites: list[str] | None) -> pictures.Pairs | None:
-    """What the model made of given channels, None where none are given: of test images of `sites`, in simulation only, beside the real
-    ones; else (None) of the images that the synthetic set was made of.
+def converted(
+    params: Params, root: Path, name: str, trained: Trained, sites: list[str] | None
+) -> pictures.Pairs | None:
+    """What the model made of given channels, None where none are given: of test images of `sites`, in simulation only,
+    beside the real ones; else (None) of the images that the synthetic set was made of.
     """
     from fedsynth.training import sampling, weights
 
@@ -98,7 +118,9 @@ def converted(params: Params, root: Path, name: str, trained: Trained, sites: li
     if not image.given:
         return None
     if sites is None:
-        return pictures.pairs(image, concatenate([pictures.draw(trained.synthetic, k, each, params.seed) for k in image.labels]), None)
+        return pictures.pairs(
+            image, concatenate([pictures.draw(trained.synthetic, k, each, params.seed) for k in image.labels]), None
+        )
     tests = [ImageSet.load(root / "data" / "sites" / site, verify=False).split("test") for site in sites]
     few = concatenate([pictures.draw(test, label, each, params.seed) for test in tests for label in image.labels])
     real = concatenate([pictures.draw(few, label, each, params.seed) for label in image.labels])
@@ -108,12 +130,18 @@ def converted(params: Params, root: Path, name: str, trained: Trained, sites: li
 
 def _trained(root: Path, name: str) -> Trained:
     folder = root / "models" / name
-    model, history = outputs.read(folder / "model.json", f"train@{name}"), outputs.read(folder / "history.json", f"train@{name}")
+    model, history = (
+        outputs.read(folder / "model.json", f"train@{name}"),
+        outputs.read(folder / "history.json", f"train@{name}"),
+    )
     return Trained(model, history, ImageSet.load(root / "data" / "synthetic" / name, verify=False))
 
 
 def _scores(root: Path, params: Params) -> list[Path]:
-    paths = [root / "reports" / "reference.json", *[root / "reports" / "score" / f"{name}.json" for name in params.models]]
+    paths = [
+        root / "reports" / "reference.json",
+        *[root / "reports" / "score" / f"{name}.json" for name in params.models],
+    ]
     return [path for path in paths if path.is_file()]
 
 
@@ -123,7 +151,9 @@ def _job(path: Path) -> str:
 
 
 def _facts(params: Params, root: Path) -> Facts:
-    """What is known of each model, with its verdict; nothing of one that was not scored, so that it is shown as not judged."""
+    """What is known of each model, with its verdict; nothing of one that was not scored, so that it is shown as not
+    judged.
+    """
     if not (root / "reports" / "reference.json").is_file():
         return {}
     scored = [name for name in params.models if (root / "reports" / "score" / f"{name}.json").is_file()]

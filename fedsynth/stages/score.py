@@ -1,4 +1,5 @@
-"""What a synthetic set is worth and what it gives away, at one site: rows of the table, their spread, and every measure.
+"""What a synthetic set is worth and what it gives away, at one site: rows of the table, their spread, and every
+measure.
 
 No FLARE here: nvflare_jobs/score/ carries it.
 """
@@ -27,12 +28,16 @@ COULD_NOT = "could not be computed"
 
 def fit_synthetic(params: Params, synthetic: ImageSet) -> Networks:
     """Networks on the synthetic set alone (train on synthetic, test on real: Esteban et al. 2017, arXiv:1706.02633)."""
-    return {name: {seed: fit(use, params, synthetic, seed) for seed in params.score.seeds} for name, use in uses(params).items()}
+    return {
+        name: {seed: fit(use, params, synthetic, seed) for seed in params.score.seeds}
+        for name, use in uses(params).items()
+    }
 
 
 def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet, sent: dict[str, Networks], state: Path,
                  model: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
-    """Rows of `synthetic`, sent by the centre, and `augmented`, trained here on own and synthetic images; and how all rows vary together.
+    """Rows of `synthetic`, sent by the centre, and `augmented`, trained here on own and synthetic images; and how all
+    rows vary together.
 
     `sent`: row -> networks: "synthetic", "federated" and, in simulation, "pooled".
     """
@@ -53,16 +58,19 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
         for kind, on in (("synthetic", model), ("augmented", site)):
             for seed, table in zip(params.score.seeds, judged[kind], strict=True):
                 rows.append(reference.row(params, use, real, {}, name, kind, on, model, site, seed, table))
-        spread.append({"use": name, "model": model, "site": site, "metric": use.headline} | covariance(use, judged, params.seed))
+        spread.append(
+            {"use": name, "model": model, "site": site, "metric": use.headline} | covariance(use, judged, params.seed)
+        )
     return rows, spread
 
 
 def covariance(use: Use, judged: dict[str, list[Table]], seed: int) -> dict[str, Any]:
     """How the headline metrics of the table's rows vary together with the test images: a paired bootstrap's covariance.
 
-    `judged`: row -> a table for each seed, all of the same images. Every resampling draws the same images for all rows and seeds, as many
-    of each class as there are (Efron & Tibshirani 1993); a row's metric is the mean over its seeds. Only this matrix leaves the site: the
-    resampled metrics themselves, whose images anybody could draw again, would say what each single image added.
+    `judged`: row -> a table for each seed, all of the same images. Every resampling draws the same images for all rows
+    and seeds, as many of each class as there are (Efron & Tibshirani 1993); a row's metric is the mean over its seeds.
+    Only this matrix leaves the site: the resampled metrics themselves, whose images anybody could draw again, would say
+    what each single image added.
     """
     rng = np.random.default_rng([seed, 4])
     y, names = next(iter(judged.values()))[0]["y"], list(judged)
@@ -79,7 +87,8 @@ def covariance(use: Use, judged: dict[str, list[Table]], seed: int) -> dict[str,
 
 
 def balance(both: ImageSet, n_real: int, real_share: float) -> np.ndarray:
-    """(N,) how often each image is drawn: within a class, real ones (the first `n_real`) get `real_share`, synthetic ones the rest.
+    """(N,) how often each image is drawn: within a class, real ones (the first `n_real`) get `real_share`, synthetic
+    ones the rest.
 
     Not each as often as another: the sixteen of a small site would drown among three hundred.
     """
@@ -97,9 +106,19 @@ def measures(params: Params) -> dict[str, Measure]:
     return {name: block.build(**params.image.context()) for name, block in params.score.measures.items()}
 
 
-def seen(params: Params, synthetic: ImageSet, federated: Networks, extractors: Path, real: ImageSet | None = None,
-         family: Family | None = None, flip: tuple[int, ...] = (), keep: Path | None = None) -> MeasureInputs:  # fmt: skip
-    """What the measures look at, at a site or (without `real`) at the centre. `extractors`: where this machine keeps extractor files."""
+def seen(
+    params: Params,
+    synthetic: ImageSet,
+    federated: Networks,
+    extractors: Path,
+    real: ImageSet | None = None,
+    family: Family | None = None,
+    flip: tuple[int, ...] = (),
+    keep: Path | None = None,
+) -> MeasureInputs:
+    """What the measures look at, at a site or (without `real`) at the centre. `extractors`: where this machine keeps
+    extractor files.
+    """
     seed = params.score.seeds[0]
     networks = {name: (use, network(use, federated[name][seed], seed)) for name, use in uses(params).items()}
     extractor: Extractor = params.score.features.build(**params.image.context()).open(networks, extractors)
@@ -107,8 +126,12 @@ def seen(params: Params, synthetic: ImageSet, federated: Networks, extractors: P
     if real is not None:
         sets = {"held_out": held_out(real), "train": training(real)}
         # beside images that have no t2 stand synthetic ones without it
-        synthetic = synthetic.without(params.image, [name for name in params.image.may_lack if not real.has(params.image, name).any()])
-    return MeasureInputs(params.image, synthetic, extractor, networks, **sets, family=family, flip=flip, seed=params.seed, keep=keep)
+        synthetic = synthetic.without(
+            params.image, [name for name in params.image.may_lack if not real.has(params.image, name).any()]
+        )
+    return MeasureInputs(
+        params.image, synthetic, extractor, networks, **sets, family=family, flip=flip, seed=params.seed, keep=keep
+    )
 
 
 def measured_at_site(params: Params, of: MeasureInputs) -> dict[str, dict[str, Any]]:
@@ -117,15 +140,22 @@ def measured_at_site(params: Params, of: MeasureInputs) -> dict[str, dict[str, A
     for name, measure in measures(params).items():
         answer = measure.at_site(of)
         print(f"measured: {name}", flush=True)  # a sign of life
-        moments = {k: {"n": m.n, "mean": m.mean.tolist(), "covariance": m.covariance.tolist()} for k, m in answer.moments.items()}
+        moments = {
+            k: {"n": m.n, "mean": m.mean.tolist(), "covariance": m.covariance.tolist()}
+            for k, m in answer.moments.items()
+        }
         found[name] = {"values": {n: plain(v) for n, v in answer.values.items()}, "moments": moments}
     return found
 
 
-def combined(params: Params, centre: MeasureInputs, sites: dict[str, dict[str, Any]], left_out: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """name of a number -> itself for all sites, by site, what it is, and why it is missing; `sites`: what each has sent.
+def combined(
+    params: Params, centre: MeasureInputs, sites: dict[str, dict[str, Any]], left_out: dict[str, str]
+) -> dict[str, dict[str, Any]]:
+    """name of a number -> itself for all sites, by site, what it is, and why it is missing; `sites`: what each has
+    sent.
 
-    `left_out`: site -> why it did not answer. Where one did not there is no number of all sites: a copy may be at that one alone.
+    `left_out`: site -> why it did not answer. Where one did not there is no number of all sites: a copy may be at that
+    one alone.
     """
     out = {}
     for name, measure in measures(params).items():
@@ -138,13 +168,22 @@ def combined(params: Params, centre: MeasureInputs, sites: dict[str, dict[str, A
             if value.value is None:
                 for site, of in by_site.items():
                     of["why"] = f"did not answer: {left_out[site]}" if site in left_out else _why(told[site])
-            out[number] = {"measure": name, "better": about.better, "title": about.title, "text": about.text, **plain(value),
-                           "why": "" if value.value is not None else _where(by_site), "sites": by_site}  # fmt: skip
+            out[number] = {
+                "measure": name,
+                "better": about.better,
+                "title": about.title,
+                "text": about.text,
+                **plain(value),
+                "why": "" if value.value is not None else _where(by_site),
+                "sites": by_site,
+            }
     return out
 
 
 def _why(sent: dict[str, Any]) -> str:
-    """Why a site has sent no number, as far as its counts say: it may be few images, a model that diverged, a use that is not there."""
+    """Why a site has sent no number, as far as its counts say: it may be few images, a model that diverged, a use that
+    is not there.
+    """
     few = [f"{kind} {n}" for kind, n in sent["n"].items() if isinstance(n, str) and n.startswith("<")]
     return "" if sent["value"] is not None else f"too few images: {', '.join(few)}" if few else COULD_NOT
 
@@ -158,7 +197,9 @@ def _where(by_site: dict[str, dict[str, Any]]) -> str:
 def _answer(sent: dict[str, Any]) -> Answer:
     """As a measure gave it at its site; a count that was withheld adds nothing to that of all sites."""
     values = {
-        name: Value(v["value"], {k: n if isinstance(n, int) else 0 for k, n in v["n"].items()}, v["floor"], v["low"], v["high"])
+        name: Value(
+            v["value"], {k: n if isinstance(n, int) else 0 for k, n in v["n"].items()}, v["floor"], v["low"], v["high"]
+        )
         for name, v in sent["values"].items()
     }
     moments = {k: Moments(m["n"], np.array(m["mean"]), np.array(m["covariance"])) for k, m in sent["moments"].items()}

@@ -1,8 +1,10 @@
-"""A training whose generator is at the centre and whose discriminators never leave the sites: both halves of its loop, without FLARE.
+"""A training whose generator is at the centre and whose discriminators never leave the sites: both halves of its loop,
+without FLARE.
 
-Per step: `Generating.draw` makes a batch for each site, each site's `Discriminating.step` answers with the gradient of the generator's loss
-at the images that it was sent, `Generating.learn` carries the sites' gradients on through the generator. The family draws (`draw`) and says
-what its generator's loss is of drawn images (`fool`) and its discriminator's of real and drawn ones (`tell`): fedsynth/families/gan.py.
+Per step: `Generating.draw` makes a batch for each site, each site's `Discriminating.step` answers with the gradient of
+the generator's loss at the images that it was sent, `Generating.learn` carries the sites' gradients on through the
+generator. The family draws (`draw`) and says what its generator's loss is of drawn images (`fool`) and its
+discriminator's of real and drawn ones (`tell`): fedsynth/families/gan.py.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from fedsynth.networks.optimizer import LeanAdamW
 from fedsynth.params import Training
 from fedsynth.training.trainer import averaging, decay, mirror, rates
 
-Batch = tuple[np.ndarray, np.ndarray]  # drawn images (B, C, *S) float32, the classes that they were drawn for (B,) int64
+# drawn images (B, C, *S) float32, the classes that they were drawn for (B,) int64
+Batch = tuple[np.ndarray, np.ndarray]
 
 
 class _Half:
@@ -34,7 +37,9 @@ class _Half:
         self.family, self.training = family.to(self.device).train(), training
         players = family.players()
         self.net, self.rate = players[player], rates(training, players)[player]
-        self.optimizer: Optimizer = LeanAdamW(self.net.parameters(), lr=self.rate, betas=training.betas, weight_decay=training.weight_decay)
+        self.optimizer: Optimizer = LeanAdamW(
+            self.net.parameters(), lr=self.rate, betas=training.betas, weight_decay=training.weight_decay
+        )
         self.total, self.done = training.rounds * steps, 0
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
@@ -52,10 +57,11 @@ class _Half:
 
 
 class Generating(_Half):
-    """The centre's half. `weights`: how much each site's gradient counts; `shares`: how often each class is asked for at each site.
+    """The centre's half. `weights`: how much each site's gradient counts; `shares`: how often each class is asked for
+    at each site.
 
-    Every site has batches of its own, of classes in the shares in which it has them (as in Chang et al. 2020): a discriminator that has
-    never seen a real image of a class would call all of them false.
+    Every site has batches of its own, of classes in the shares in which it has them (as in Chang et al. 2020): a
+    discriminator that has never seen a real image of a class would call all of them false.
     """
 
     def __init__(self, family: Family, training: Training, steps: int, seed: int, weights: Mapping[str, float],
@@ -73,16 +79,19 @@ class Generating(_Half):
         y = torch.multinomial(self.shares, b, replacement=True, generator=self.generator)  # (sites, B)
         z = torch.randn((y.numel(), int(self.family.latent)), generator=self.generator)  # type: ignore[arg-type]
         with self.autocast():
-            self.drawn: Tensor = self.family.draw(z.to(self.device), y.flatten().to(self.device), None)  # type: ignore[operator]
+            labels = y.flatten().to(self.device)
+            self.drawn: Tensor = self.family.draw(z.to(self.device), labels, None)  # type: ignore[operator]
         images = self.drawn.detach().cpu().numpy().reshape(len(self.sites), b, *self.drawn.shape[1:])
         return {site: (images[k], y[k].numpy()) for k, site in enumerate(self.sites)}
 
     def learn(self, feedback: Mapping[str, np.ndarray]) -> None:
-        """A step down the gradient of sum_n w_n L_n: by the chain rule that of L_n at site n's images, F_n, times how those depend on
-        the generator's parameters (Hardy et al. 2019, algorithm 1, where every w_n is 1 / N)."""
+        """A step down the gradient of sum_n w_n L_n: by the chain rule that of L_n at site n's images, F_n, times how
+        those depend on the generator's parameters (Hardy et al. 2019, algorithm 1, where every w_n is 1 / N)."""
         slope = np.concatenate([w * feedback[site] for w, site in zip(self.weights, self.sites, strict=True)])
         self.optimizer.zero_grad(set_to_none=True)
-        self.drawn.backward(torch.from_numpy(slope.astype(np.float32)).to(self.device), inputs=list(self.net.parameters()))
+        self.drawn.backward(
+            torch.from_numpy(slope.astype(np.float32)).to(self.device), inputs=list(self.net.parameters())
+        )
         self.advance()
         self.done += 1
         if self.average is not None:
@@ -95,17 +104,26 @@ class Generating(_Half):
 
 
 class Discriminating(_Half):
-    """A site's half: its real images x (N, C, *S) with classes y (N,), and its own discriminator, which takes `repeats` steps at a time."""
+    """A site's half: its real images x (N, C, *S) with classes y (N,), and its own discriminator, which takes `repeats`
+    steps at a time.
+    """
 
-    def __init__(self, family: Family, training: Training, steps: int, seed: int, x: Tensor, y: Tensor, repeats: int = 1):
+    def __init__(
+        self, family: Family, training: Training, steps: int, seed: int, x: Tensor, y: Tensor, repeats: int = 1
+    ):
         super().__init__(family, DISCRIMINATOR, training, steps, seed)
         self.x, self.y, self.repeats = x, y, repeats
         self.places = batches(len(x), training.batch, self.total * repeats, self.generator)
         self.losses: dict[str, list[float]] = defaultdict(list)
 
     def step(self, images: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        """Learn from images drawn for the classes `asked`; then F_n: dL_n / d images, of their shape, by the discriminator as it is now."""
-        drawn, classes = torch.from_numpy(np.array(images)).to(self.device), torch.from_numpy(np.array(asked)).to(self.device)
+        """Learn from images drawn for the classes `asked`; then F_n: dL_n / d images, of their shape, by the
+        discriminator as it is now.
+        """
+        drawn, classes = (
+            torch.from_numpy(np.array(images)).to(self.device),
+            torch.from_numpy(np.array(asked)).to(self.device),
+        )
         for _ in range(self.repeats):
             self._tell(drawn, classes)
         drawn.requires_grad_()

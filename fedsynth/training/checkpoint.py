@@ -1,4 +1,6 @@
-"""What a site keeps between rounds and restarts, written so that a crash leaves the old file or the new one, never half of one."""
+"""What a site keeps between rounds and restarts, written so that a crash leaves the old file or the new one, never half
+of one.
+"""
 
 from __future__ import annotations
 

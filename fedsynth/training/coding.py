@@ -1,11 +1,12 @@
 """Both ends of a coded exchange: named arrays to a coding and back, with error feedback at whoever sends.
 
-Up: a site sends the coded sum of its difference and of what the coding of earlier rounds left out (Karimireddy et al. 2019,
-arXiv:1901.09847, algorithm 2). Down: the server knows what the sites have and sends the coded rest; what is left out of it is in the next
-one (as MCM: Philippenko & Dieuleveut 2021, arXiv:2102.12528). Differences are taken to what a site has, so that both sides agree on it.
+Up: a site sends the coded sum of its difference and of what the coding of earlier rounds left out (Karimireddy et al.
+2019, arXiv:1901.09847, algorithm 2). Down: the server knows what the sites have and sends the coded rest; what is left
+out of it is in the next one (as MCM: Philippenko & Dieuleveut 2021, arXiv:2102.12528). Differences are taken to what a
+site has, so that both sides agree on it.
 
-The first message down, and any to a site that may not have the one before, holds the parameters whole; so does the last message up, which
-no round follows that could make up for what it leaves out. WHOLE is how those are coded.
+The first message down, and any to a site that may not have the one before, holds the parameters whole; so does the last
+message up, which no round follows that could make up for what it leaves out. WHOLE is how those are coded.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def decode(by: Compression, coded: Mapping[str, np.ndarray], shapes: Shapes) -> 
 
 
 def fitting(by: Compression, coded: Mapping[str, np.ndarray], shapes: Shapes) -> None:
-    """Raise CodingError where the coded arrays are not of the closed form that `by` has for parameters of these shapes."""
+    """Raise CodingError where the coded arrays are not of the closed form that `by` has for parameters of
+    these shapes.
+    """
     form = by.form([int(np.prod(shapes[name])) for name in sorted(shapes)])
     if set(coded) != set(form):
         raise CodingError(f"the coded arrays are not {', '.join(form)}")
@@ -52,7 +55,9 @@ def fitting(by: Compression, coded: Mapping[str, np.ndarray], shapes: Shapes) ->
 
 
 class Uplink:
-    """The site's half of the way up. `rest`: what the coding has left out so far; it must outlive a round at the site."""
+    """The site's half of the way up. `rest`: what the coding has left out so far;
+    it must outlive a round at the site.
+    """
 
     def __init__(self, by: Compression):
         self.by = by
@@ -77,7 +82,9 @@ class Downlink:
         self._since: int | None = None
 
     def encode(self, arrays: Arrays, number: int, follows: bool) -> tuple[Arrays, dict[str, Any]]:
-        """The coded arrays of round `number` and what the sites must know of them; `follows`: every site has the message before."""
+        """The coded arrays of round `number` and what the sites must know of them; `follows`: every site has the
+        message before.
+        """
         shapes = {name: a.shape for name, a in arrays.items()}
         if follows and self._since is not None and shapes == {name: a.shape for name, a in self.have.items()}:
             coded = encode(self.by, {name: a - self.have[name] for name, a in arrays.items()})
@@ -86,7 +93,10 @@ class Downlink:
             about: dict[str, Any] = {"since": self._since}
         else:
             coded = encode(WHOLE, arrays)
-            self.have, about = decode(WHOLE, coded, shapes), {"shapes": {name: list(shape) for name, shape in shapes.items()}}
+            self.have, about = (
+                decode(WHOLE, coded, shapes),
+                {"shapes": {name: list(shape) for name, shape in shapes.items()}},
+            )
         self._since = number
         return coded, about
 
@@ -100,11 +110,15 @@ class Received:
         self._since: int | None = None
 
     def decode(self, coded: Arrays, number: int, about: Mapping[str, Any]) -> Arrays:
-        """The global parameters of round `number`. Raises CodingError where they are the change of others than this site has."""
+        """The global parameters of round `number`. Raises CodingError where they are the change of others than this
+        site has.
+        """
         if "shapes" in about:
             self.have = decode(WHOLE, coded, {name: tuple(shape) for name, shape in about["shapes"].items()})
         elif about["since"] != self._since:
-            raise CodingError(f"the centre sent a change since round {about['since']}, this site has that of {self._since}")
+            raise CodingError(
+                f"the centre sent a change since round {about['since']}, this site has that of {self._since}"
+            )
         else:
             change = decode(self.by, coded, {name: a.shape for name, a in self.have.items()})
             self.have = {name: a + change[name] for name, a in self.have.items()}

@@ -1,5 +1,5 @@
-"""What a training's history (models/<model>/history.json) says of how it went: who was left out of which rounds, where it was resumed,
-what was sent."""
+"""What a training's history (models/<model>/history.json) says of how it went: who was left out of which rounds, where
+it was resumed, what was sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ WAYS, UNITS = ("down", "up", "asking"), ("B", "kB", "MB", "GB", "TB")
 
 
 def left_out(history: dict[str, Any]) -> dict[str, str]:
-    """{"north": "2 of 12 rounds (3, 4): no update within the time of grace"}, the last reason of each site; rounds count from 1."""
+    """{"north": "2 of 12 rounds (3, 4): no update within the time of grace"}, the last reason of each site; rounds
+    count from 1.
+    """
     rounds: dict[str, list[int]] = {}
     reasons: dict[str, str] = {}
     for record in history["rounds"]:
@@ -28,7 +30,8 @@ def resumed(history: dict[str, Any]) -> str:
 
 
 def traffic(history: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """By site, as nvflare_jobs/server/traffic.py measured it: bytes `down`, `up` and `asking` in the mean of the rounds, and `all` of the training.
+    """By site, as nvflare_jobs/server/traffic.py measured it: bytes `down`, `up` and `asking` in the mean of the
+    rounds, and `all` of the training.
 
     Nothing for a history of a version that did not measure.
     """
@@ -37,7 +40,10 @@ def traffic(history: dict[str, Any]) -> dict[str, dict[str, float]]:
         for site, counts in record.get("traffic", {}).items():
             sums[site].update({name.removeprefix("bytes_"): count for name, count in counts.items()})
     rounds = len(history["rounds"])
-    return {site: {way: of[way] / rounds for way in WAYS} | {"all": sum(of[way] for way in WAYS)} for site, of in sums.items()}
+    return {
+        site: {way: of[way] / rounds for way in WAYS} | {"all": sum(of[way] for way in WAYS)}
+        for site, of in sums.items()
+    }
 
 
 def sized(count: float) -> str:

@@ -1,4 +1,5 @@
-"""What a model makes of an image that is given to it: the one place where a family is asked, so that everyone gets the same.
+"""What a model makes of an image that is given to it: the one place where a family is asked, so that everyone gets the
+same.
 
 Legend: B batch · C generated channels · G given channels · N images of a set · *S spatial size.
 """
@@ -22,10 +23,14 @@ BATCH = 64
 
 
 @torch.no_grad()
-def draw(family: Family, image: Image, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-    """(B, C, *S) float32 in [-1, 1] on the CPU: what the family samples, in agreement with what the given channels have measured.
+def draw(
+    family: Family, image: Image, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """(B, C, *S) float32 in [-1, 1] on the CPU: what the family samples, in agreement with what the given channels have
+    measured.
 
-    The label y (B,) is told only where `image.tells_label`. A true image lies in [-1, 1], too: to clip brings nearer to it.
+    The label y (B,) is told only where `image.tells_label`. A true image lies in [-1, 1], too: to clip brings nearer to
+    it.
     """
     drawn = family.sample(y if image.tells_label else torch.zeros_like(y), given, generator).float().cpu().clamp(-1, 1)
     return drawn if given is None else consistent(image, drawn, given).clamp(-1, 1)
@@ -37,17 +42,21 @@ def generated(image: Image) -> list[str]:
 
 
 def convert(family: Family, image: Image, images: ImageSet, seed: int) -> ImageSet:
-    """The set with what the model makes of each image's given channels in the place of the generated image channels; masks stay."""
+    """The set with what the model makes of each image's given channels in the place of the generated image channels;
+    masks stay.
+    """
     parts = [torch.from_numpy(a) for a in (images.condition_labels(image), images.channels(image, image.given))]
     generator = torch.Generator().manual_seed(seed)
     batches = zip(*(part.split(BATCH) for part in parts), strict=True)
     made = [draw(family, image, y, given, generator).numpy() for y, given in batches if len(y)]
-    return replaced(image, images, np.concatenate(made)[:, [image.generated.index(c) for c in generated(image)]] if made else None)
+    return replaced(
+        image, images, np.concatenate(made)[:, [image.generated.index(c) for c in generated(image)]] if made else None
+    )
 
 
 def baseline(image: Image, images: ImageSet, train: ImageSet) -> ImageSet:
-    """The set with what can be had without a model in the same place: of a derived channel its operator's estimate, else the mean of the
-    training images (of those of the same label, where a model is told it).
+    """The set with what can be had without a model in the same place: of a derived channel its operator's estimate,
+    else the mean of the training images (of those of the same label, where a model is told it).
     """
     planes = [_estimate(image, images, channel, train) for channel in generated(image)]
     return replaced(image, images, np.stack(planes, axis=1) if planes else None)

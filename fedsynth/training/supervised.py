@@ -1,4 +1,6 @@
-"""The one loop that trains every downstream network: the same budget, sampling and augmentation whatever it is trained on."""
+"""The one loop that trains every downstream network: the same budget, sampling and augmentation whatever it is trained
+on.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Budget:
-    """`steps` optimiser steps of `batch` images whatever the number of images, so that no row of the table gets more than another."""
+    """`steps` optimiser steps of `batch` images whatever the number of images, so that no row of the table gets more
+    than another.
+    """
 
     steps: int
     batch: int
@@ -29,22 +33,27 @@ class Budget:
 class Training:
     """A training that may be taken in pieces, so that the rounds of FedAvg are the same loop as a training in one go.
 
-    On images (N, I, *S), masks (N, M, *S), y (N,); `loss(net(images), masks, y)` is a scalar. Every class is drawn as often as every other,
-    and within a class an image in proportion to `weights` (N,) >= 0 (default: equal). The same seed gives the same network on the same
-    machine. Raises ValueError where there is no image.
+    On images (N, I, *S), masks (N, M, *S), y (N,); `loss(net(images), masks, y)` is a scalar. Every class is drawn as
+    often as every other, and within a class an image in proportion to `weights` (N,) >= 0 (default: equal). The same
+    seed gives the same network on the same machine. Raises ValueError where there is no image.
     """
 
     def __init__(self, net: nn.Module, loss: Loss, images: Tensor, masks: Tensor, y: Tensor, budget: Budget, seed: int,
                  weights: Tensor | None = None):  # fmt: skip
         if len(images) == 0:
-            raise ValueError("there is no image to train on; look at the set's manifest: every row is in another split or has a problem")
+            raise ValueError(
+                "there is no image to train on; look at the set's manifest: every row is in another split or has a"
+                " problem"
+            )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.net, self.loss, self.budget = net.to(self.device), loss, budget
         self.images, self.masks, self.y = images, masks, y
         self.generator = torch.Generator().manual_seed(seed)
         self.share = shares(y, weights)
         self.optimizer = LeanAdamW(net.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, budget.lr, total_steps=max(budget.steps, 2), pct_start=0.1)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, budget.lr, total_steps=max(budget.steps, 2), pct_start=0.1
+        )
 
     def steps(self, n: int) -> float:
         """Take the next n steps of the budget. Returns the mean loss, NaN of none."""
@@ -94,11 +103,13 @@ def shares(y: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def augment(images: Tensor, masks: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-    """What differs between patients and scanners without changing the diagnosis; masks follow the geometry and stay -1 or 1.
+    """What differs between patients and scanners without changing the diagnosis; masks follow the geometry and stay -1
+    or 1.
 
-    Mirror along the last axis, rotation, zoom, shift; then for the images a gamma, a smooth bias field and noise (as in nnU-Net's default
-    scheme, Isensee et al. 2021, with a bias field in place of blur). Networks standardise each image, so gain and offset need no copy here,
-    and a plane that is -1 throughout, a channel that was not taken, stays so: standardised noise would be as loud as an image.
+    Mirror along the last axis, rotation, zoom, shift; then for the images a gamma, a smooth bias field and noise (as in
+    nnU-Net's default scheme, Isensee et al. 2021, with a bias field in place of blur). Networks standardise each image,
+    so gain and offset need no copy here, and a plane that is -1 throughout, a channel that was not taken, stays so:
+    standardised noise would be as loud as an image.
     """
     both = torch.cat([images, masks], 1)
     both = _move(_mirror(both, generator), generator)
@@ -117,7 +128,9 @@ def _mirror(x: Tensor, generator: Generator) -> Tensor:
 
 
 def _move(x: Tensor, generator: Generator, angle: float = 0.26, zoom: float = 0.12, shift: float = 0.06) -> Tensor:
-    """Rotate (up to about `angle` rad in each plane), zoom and shift (share of the size), by one matrix for any number of dimensions."""
+    """Rotate (up to about `angle` rad in each plane), zoom and shift (share of the size), by one matrix for any number
+    of dimensions.
+    """
     b, d = len(x), x.ndim - 2
     a = _uniform((b, d, d), -angle, angle, generator).tril(-1)
     turn = torch.matrix_exp(a - a.mT)  # the exponential of a skew matrix is a rotation
@@ -128,7 +141,9 @@ def _move(x: Tensor, generator: Generator, angle: float = 0.26, zoom: float = 0.
 
 
 def _rescan(x: Tensor, generator: Generator, gamma: float = 0.18, bias: float = 0.15, noise: float = 0.05) -> Tensor:
-    """Another scanner: gamma, smooth multiplicative bias field, noise, drawn for each image and channel. In and out about [-1, 1]."""
+    """Another scanner: gamma, smooth multiplicative bias field, noise, drawn for each image and channel. In and out
+    about [-1, 1].
+    """
     b, c, *size = x.shape
     one = (b, c, *[1] * len(size))
     unit = ((x + 1) / 2).clamp(min=1e-4)

@@ -29,10 +29,12 @@ Batch = tuple[Tensor, Tensor, Tensor | None]
 
 @dataclass
 class Update:
-    """What one round yields: `difference` by parameter name, mean `losses` by player, the number of images seen as `weight`.
+    """What one round yields: `difference` by parameter name, mean `losses` by player, the number of images seen as
+    `weight`.
 
-    `score`: peak signal-to-noise ratio in dB. With a mechanism of privacy: what the training has spent so far as `epsilon`, and no losses
-    but those that it lets out. `coded`: the difference as it travels, and by what it was coded, where a compression was asked for.
+    `score`: peak signal-to-noise ratio in dB. With a mechanism of privacy: what the training has spent so far as
+    `epsilon`, and no losses but those that it lets out. `coded`: the difference as it travels, and by what it was
+    coded, where a compression was asked for.
     """
 
     difference: dict[str, np.ndarray]
@@ -45,10 +47,11 @@ class Update:
 
 
 def averaging(ema: float) -> Callable[[Any, Any, Any], None]:
-    """The moving average of weights with decay min(`ema`, (1 + n) / (10 + n)) at step n, as in TensorFlow's ExponentialMovingAverage.
+    """The moving average of weights with decay min(`ema`, (1 + n) / (10 + n)) at step n, as in TensorFlow's
+    ExponentialMovingAverage.
 
-    A small site takes a hundred steps in a whole training: with a decay of 0.995 from the first one on half of what it sends in the last
-    round would be the untrained weights.
+    A small site takes a hundred steps in a whole training: with a decay of 0.995 from the first one on half of what it
+    sends in the last round would be the untrained weights.
     """
 
     def update(average: Any, current: Any, n: Any) -> None:
@@ -82,13 +85,25 @@ def mirror(x: Tensor, axes: list[int], generator: torch.Generator) -> Tensor:
 class Trainer:
     """Holds a site's players, optimisers, averaged weights and random state, in memory and (with `state`) on disk.
 
-    x (N, C, *S) generated channels, y (N,) labels, given (N, G, *S) or None, all in memory; `held_out` the same of validation images;
-    `subjects` (N,), whose the images are, for a mechanism of privacy whose unit is the subject.
+    x (N, C, *S) generated channels, y (N,) labels, given (N, G, *S) or None, all in memory; `held_out` the same of
+    validation images; `subjects` (N,), whose the images are, for a mechanism of privacy whose unit is the subject.
     """
 
-    def __init__(self, family: Family, algorithm: Algorithm, training: Training, x: Tensor, y: Tensor, given: Tensor | None, seed: int,
-                 state: Path | None = None, privacy: Mechanism | None = None, held_out: Batch | None = None,
-                 subjects: Tensor | None = None, compression: Compression | None = None):  # fmt: skip
+    def __init__(
+        self,
+        family: Family,
+        algorithm: Algorithm,
+        training: Training,
+        x: Tensor,
+        y: Tensor,
+        given: Tensor | None,
+        seed: int,
+        state: Path | None = None,
+        privacy: Mechanism | None = None,
+        held_out: Batch | None = None,
+        subjects: Tensor | None = None,
+        compression: Compression | None = None,
+    ):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.family = family.to(self.device)
         self.algorithm, self.training, self.state, self.privacy = algorithm, training, state, privacy
@@ -98,7 +113,9 @@ class Trainer:
         self.players = self.family.players()
         self.rates = rates(training, self.players)
         self.optimizers = {
-            name: LeanAdamW(net.parameters(), lr=self.rates[name], betas=training.betas, weight_decay=training.weight_decay)
+            name: LeanAdamW(
+                net.parameters(), lr=self.rates[name], betas=training.betas, weight_decay=training.weight_decay
+            )
             for name, net in self.players.items()
         }
         self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
@@ -130,7 +147,9 @@ class Trainer:
         leaves = {name: d.float().cpu().numpy() for name, d in difference.items()}
         if self.privacy is not None:
             resting = self._resting(phase)
-            leaves |= self.privacy.release({name: a for name, a in leaves.items() if name.rpartition(":")[2] not in resting})
+            leaves |= self.privacy.release(
+                {name: a for name, a in leaves.items() if name.rpartition(":")[2] not in resting}
+            )
         coded = self._coded(leaves, last=number == self.training.rounds - 1)
         self.rounds_done = number + 1
         self._keep()  # with what was spent, before anything leaves
@@ -151,7 +170,9 @@ class Trainer:
         return self.uplink.encode(difference, last)
 
     def _score(self) -> float | None:
-        """10 log10(2^2 / error) of the model as trained here; by the same noise in each round, which costs the training none of its own."""
+        """10 log10(2^2 / error) of the model as trained here; by the same noise in each round, which costs the training
+        none of its own.
+        """
         if self.held_out is None or not len(self.held_out[0]):
             return None
         devices = [self.device] if self.device.type == "cuda" else []
@@ -162,9 +183,15 @@ class Trainer:
         return 10 * math.log10(4 / max(error, 1e-10)) if math.isfinite(error) else None
 
     def _begin_phase(self, number: int) -> tuple[Phase, int, int]:
-        """The round's phase with its bounds. With a new one the average of the weights begins anew; a view is computed in every round."""
+        """The round's phase with its bounds. With a new one the average of the weights begins anew; a view is computed
+        in every round.
+        """
         found = phase, first, _ = self.family.phase(number, self.training.rounds)
-        if self.average is not None and self.rounds_done and self.family.phase(self.rounds_done - 1, self.training.rounds)[1] != first:
+        if (
+            self.average is not None
+            and self.rounds_done
+            and self.family.phase(self.rounds_done - 1, self.training.rounds)[1] != first
+        ):
             self.average.n_averaged.zero_()
         self.view = None
         if phase.view is not None:
@@ -175,12 +202,17 @@ class Trainer:
         return found
 
     def _resting(self, phase: Phase) -> set[str]:
-        """The parameters that cannot have changed in a round, whatever the images: no noise is needed on them, and it would move them.
+        """The parameters that cannot have changed in a round, whatever the images: no noise is needed on them, and it
+        would move them.
 
         Not a local one: what the last round tells of it is all that it has learned since the beginning.
         """
         stepping = {p for name in phase.players for p in self.players[name].parameters()}
-        return {name for name, p in self.family.named_parameters() if p not in stepping and not self.algorithm.is_local(name)}
+        return {
+            name
+            for name, p in self.family.named_parameters()
+            if p not in stepping and not self.algorithm.is_local(name)
+        }
 
     def _places(self, number: int) -> Iterator[Tensor]:
         if self.privacy is not None:
@@ -211,7 +243,9 @@ class Trainer:
         return float(loss.detach())
 
     def _private(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
-        """The mechanism's gradient, and on it the penalty's: that one knows weights only, so it needs neither clipping nor noise."""
+        """The mechanism's gradient, and on it the penalty's: that one knows weights only, so it needs neither clipping
+        nor noise.
+        """
         assert self.privacy is not None
         loss = self.privacy.gradient(name, x, y, given)
         penalty = self.algorithm.penalty(self.family, player)
@@ -230,7 +264,8 @@ class Trainer:
         return both[:, :c], self.y[places].to(self.device), None if self.given is None else both[:, c:]
 
     def _end(self, received: dict[str, Tensor], last: bool) -> dict[str, Tensor]:
-        """The last round of a phase sends the averaged weights: the mean of the sites' averages is the average of their mean.
+        """The last round of a phase sends the averaged weights: the mean of the sites' averages is the average of their
+        mean.
 
         That costs no extra traffic.
         """
@@ -264,7 +299,8 @@ class Trainer:
         state = checkpoint.load(self.state) if self.state else None
         if self.privacy is not None:
             self.privacy.load_state(state and state["privacy"], number)
-        most = number + 1 if self.algorithm.always else number  # a site that is not in each round: the same round of an older training
+        # a site that is not in each round: the same round of an older training
+        most = number + 1 if self.algorithm.always else number
         if state is None or state["rounds_done"] > most:  # nothing is kept, or of an older training that went farther
             return
         self.family.load_state_dict(state["family"])

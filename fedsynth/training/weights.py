@@ -44,7 +44,9 @@ def load(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError as error:
         raise WeightsError(f"{path} is not there; train the model or bring it back with `dvc checkout`") from error
     except SafetensorError as error:
-        raise WeightsError(f"{path} is not a safetensors file ({error}); bring it back with `dvc checkout --force`") from error
+        raise WeightsError(
+            f"{path} is not a safetensors file ({error}); bring it back with `dvc checkout --force`"
+        ) from error
 
 
 def sha256(path: Path) -> str:
@@ -55,9 +57,9 @@ def sha256(path: Path) -> str:
 def build_family(model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Family:
     """The family that model.json describes, holding `arrays`, ready to sample.
 
-    Every parameter that travels (the algorithm's `shared` pattern) must be there with its shape, and no other name may be.
-    Parameters that stay at the sites, and buffers that are not given, keep what the constructor gave them. Arrays that are named
-    "<site>/<parameter>" make a mixture of the sites' models.
+    Every parameter that travels (the algorithm's `shared` pattern) must be there with its shape, and no other name may
+    be. Parameters that stay at the sites, and buffers that are not given, keep what the constructor gave them. Arrays
+    that are named "<site>/<parameter>" make a mixture of the sites' models.
     Raises WeightsError naming the parameter.
     """
     if members := sorted({name.partition("/")[0] for name in arrays if "/" in name}):
@@ -66,7 +68,9 @@ def build_family(model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Family
         from fedsynth.families import Mixture
 
         parts = {m: {n.removeprefix(f"{m}/"): a for n, a in arrays.items() if n.startswith(f"{m}/")} for m in members}
-        mixture = Mixture({m: _one(model, part) for m, part in parts.items()}, torch.tensor([model["mixture"][m] for m in members]))
+        mixture = Mixture(
+            {m: _one(model, part) for m, part in parts.items()}, torch.tensor([model["mixture"][m] for m in members])
+        )
         mixture.released = frozenset(f"members.{m}.{name}" for m, part in parts.items() for name in part)
         return mixture.eval()
     return _one(model, arrays)
@@ -88,7 +92,10 @@ def _one(model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Family:
         raise WeightsError(f"{where} hold {unknown[0]!r}, which {model['family']['class_path']} has not; {mend}")
     for name, array in arrays.items():
         if tuple(array.shape) != tuple(state[name].shape):
-            raise WeightsError(f"{where}: {name!r} has the shape {tuple(array.shape)}, the family wants {tuple(state[name].shape)}; {mend}")
+            raise WeightsError(
+                f"{where}: {name!r} has the shape {tuple(array.shape)}, the family wants {tuple(state[name].shape)};"
+                f" {mend}"
+            )
     family.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, strict=False)
     family.released = frozenset(arrays)
     return family.eval()

@@ -1,7 +1,8 @@
-"""Downstream uses: what the synthetic set is for, and how well a network trained on some set does it on real test images.
+"""Downstream uses: what the synthetic set is for, and how well a network trained on some set does it on real test
+images.
 
-A new use is one file here and one block of params.yaml under `score.uses`. The constructor may ask by name for `images` and `masks`
-(numbers of channels), `labels` (number of classes), `label_names`, `size` (*S).
+A new use is one file here and one block of params.yaml under `score.uses`. The constructor may ask by name for `images`
+and `masks` (numbers of channels), `labels` (number of classes), `label_names`, `size` (*S).
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 
 from fedsynth.training.supervised import Budget, Training
 
-Table = dict[str, np.ndarray]  # what each image adds to the metrics: arrays of length N; it never leaves the machine that made it
+# what each image adds to the metrics: arrays of length N; it never leaves the machine that made it
+Table = dict[str, np.ndarray]
 
 
 class Use(ABC):
     headline: str  # the metric that the table of worth is about
-    metrics: tuple[str, ...]  # all names that `summarise` may return: no other leaves a hospital; "<metric>.<label>" is of one class
+    # all names that `summarise` may return: no other leaves a hospital; "<metric>.<label>" is of one class
+    metrics: tuple[str, ...]
     lower: frozenset[str] = frozenset()  # those of which less is better
     budget: Budget  # the same for every row of the table
 
@@ -34,30 +37,41 @@ class Use(ABC):
 
     @abstractmethod
     def judge(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
-        """What each image adds to the metrics. Metrics are of a table, so that a bootstrap need not ask the network again."""
+        """What each image adds to the metrics. Metrics are of a table, so that a bootstrap need not ask the network
+        again.
+        """
 
     @abstractmethod
     def summarise(self, table: Table) -> tuple[dict[str, float], dict[str, int]]:
-        """Metrics by name, and how many images each rests on. NaN for a metric that cannot be computed on these images."""
+        """Metrics by name, and how many images each rests on. NaN for a metric that cannot be computed on
+        these images.
+        """
 
     def value(self, table: Table) -> float:
         """The headline metric alone: a bootstrap asks for it thousands of times."""
         return self.summarise(table)[0][self.headline]
 
-    def training(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor, seed: int, weights: Tensor | None = None) -> Training:
-        """The training of `net` on images (N, I, *S) and masks (N, M, *S) in [-1, 1], labels y (N,), to be taken in steps."""
+    def training(
+        self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor, seed: int, weights: Tensor | None = None
+    ) -> Training:
+        """The training of `net` on images (N, I, *S) and masks (N, M, *S) in [-1, 1], labels y (N,), to be taken in
+        steps.
+        """
         return Training(net, self.loss, images, masks, y, self.budget, seed, weights)
 
     def fit(self, images: Tensor, masks: Tensor, y: Tensor, seed: int, weights: Tensor | None = None) -> nn.Module:
         """A trained network; the budget of steps does not depend on N.
 
-        `weights` (N,) >= 0: how often an image is drawn, beside the others of its class. Raises ValueError where there is no image.
+        `weights` (N,) >= 0: how often an image is drawn, beside the others of its class. Raises ValueError where there
+        is no image.
         """
         net = self.network(seed)
         self.training(net, images, masks, y, seed, weights).steps(self.budget.steps)
         return net
 
-    def score(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> tuple[dict[str, float], dict[str, int]]:
+    def score(
+        self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor
+    ) -> tuple[dict[str, float], dict[str, int]]:
         """Metrics of a network on these images, and how many images each rests on."""
         return self.summarise(self.judge(net, images, masks, y))
 

@@ -14,14 +14,25 @@ class Classification(Use):
     """A small convolutional network with GroupNorm and a cross-entropy; `width` channels at full resolution
     (a multiple of 4), doubled twice, and `features` units before the last layer.
 
-    `images`: image channels I; `labels`: classes K, `label_names`: theirs; `size`: *S. `steps`, `batch`, `lr`: the budget.
+    `images`: image channels I; `labels`: classes K, `label_names`: theirs; `size`: *S. `steps`, `batch`, `lr`: the
+    budget.
     """
 
     headline = "balanced_accuracy"
     lower = frozenset({"ece"})
 
-    def __init__(self, images: int, labels: int, size: tuple[int, ...], label_names: tuple[str, ...] = (), steps: int = 200,
-                 batch: int = 24, lr: float = 5e-3, width: int = 12, features: int = 8):  # fmt: skip
+    def __init__(
+        self,
+        images: int,
+        labels: int,
+        size: tuple[int, ...],
+        label_names: tuple[str, ...] = (),
+        steps: int = 200,
+        batch: int = 24,
+        lr: float = 5e-3,
+        width: int = 12,
+        features: int = 8,
+    ):
         self.images, self.labels, self.size, self.label_names = images, labels, size, label_names
         self.steps, self.batch, self.lr, self.width, self.features = steps, batch, lr, width, features
         self.budget = Budget(steps, batch, lr)
@@ -44,18 +55,23 @@ class Classification(Use):
         return {"logits": predict(net, images, self.labels).numpy(), "y": y.numpy()}
 
     def summarise(self, table: Table) -> tuple[dict[str, float], dict[str, int]]:
-        """`balanced_accuracy`: mean recall over the classes that the images have (as scikit-learn), NaN below two classes.
-        `auroc`: one class against the rest, mean over all K classes; NaN where a class has no image, because a mean over fewer
-        classes is another quantity (Hand & Till 2001 and scikit-learn ask for all of them, too).
-        `sensitivity`, `specificity`: of each class against the rest, and their means over all K classes, NaN as for AUROC.
-        `ece`: expected calibration error of the class that is named (Guo et al. 2017, arXiv:1706.04599, equation 3), 10 bins.
+        """`balanced_accuracy`: mean recall over the classes that the images have (as scikit-learn), NaN below two
+        classes. `auroc`: one class against the rest, mean over all K classes; NaN where a class has no image, because a
+        mean over fewer classes is another quantity (Hand & Till 2001 and scikit-learn ask for all of them, too).
+        `sensitivity`, `specificity`: of each class against the rest, and their means over all K classes, NaN as for
+        AUROC. `ece`: expected calibration error of the class that is named (Guo et al. 2017, arXiv:1706.04599, equation
+        3), 10 bins.
         """
         logits, y = torch.from_numpy(table["logits"]), torch.from_numpy(table["y"])
         found = logits.argmax(1)
         metrics = {"balanced_accuracy": balanced_accuracy(logits, y), "auroc": auroc(logits, y)}
         sensitivity = [_share(found[y == k] == k) for k in range(self.labels)]
         specificity = [_share(found[y != k] != k) for k in range(self.labels)]
-        metrics |= {"sensitivity": _mean(sensitivity), "specificity": _mean(specificity), "ece": calibration_error(logits, y)}
+        metrics |= {
+            "sensitivity": _mean(sensitivity),
+            "specificity": _mean(specificity),
+            "ece": calibration_error(logits, y),
+        }
         n = dict.fromkeys(metrics, len(y))
         for k, name in enumerate(self.label_names):
             metrics |= {f"sensitivity.{name}": sensitivity[k], f"specificity.{name}": specificity[k]}
@@ -93,10 +109,13 @@ class Classifier(nn.Module):
 
         w = width
         self.standardise = Norm[Norm.INSTANCE, dimensions](images)
-        self.features = nn.Sequential(block(images, w, 1), block(w, 2 * w, 2), block(2 * w, 4 * w, 2), block(4 * w, 4 * w, 2))
+        self.features = nn.Sequential(
+            block(images, w, 1), block(w, 2 * w, 2), block(2 * w, 4 * w, 2), block(4 * w, 4 * w, 2)
+        )
         # A small lesion shows in the maximum, a change of the whole image in the mean.
         self.mean, self.max = Pool[Pool.ADAPTIVEAVG, dimensions](1), Pool[Pool.ADAPTIVEMAX, dimensions](1)
-        # Few, because they are the space of FID, whose covariance wants more images than features: a small site has a dozen.
+        # Few, because they are the space of FID, whose covariance wants more images than features: a small site has a
+        # dozen.
         self.last = nn.Linear(8 * w, features)
         self.head = nn.Linear(features, labels)
 
@@ -109,7 +128,9 @@ class Classifier(nn.Module):
 
 
 def balanced_accuracy(logits: Tensor, y: Tensor) -> float:
-    """Mean over the classes in y (N,) of the share that logits (N, K) find; NaN below two, where a constant answer would score 1."""
+    """Mean over the classes in y (N,) of the share that logits (N, K) find; NaN below two, where a constant answer
+    would score 1.
+    """
     found = logits.argmax(1)
     present = y.unique()
     if len(present) < 2:
@@ -118,7 +139,9 @@ def balanced_accuracy(logits: Tensor, y: Tensor) -> float:
 
 
 def auroc(logits: Tensor, y: Tensor) -> float:
-    """Area under the ROC curve of each class against the rest by its probability, mean over the classes; NaN where one is not in y."""
+    """Area under the ROC curve of each class against the rest by its probability, mean over the classes; NaN where one
+    is not in y.
+    """
     from fedsynth.networks.monai_imports import monai_imports
 
     with monai_imports():
@@ -126,7 +149,8 @@ def auroc(logits: Tensor, y: Tensor) -> float:
     labels = logits.shape[1]
     if len(y.unique()) < max(labels, 2):
         return float("nan")
-    return float(compute_roc_auc(logits.softmax(1), F.one_hot(y, labels).float(), average="macro"))  # type: ignore[arg-type]
+    truth = F.one_hot(y, labels).float()
+    return float(compute_roc_auc(logits.softmax(1), truth, average="macro"))  # type: ignore[arg-type]
 
 
 def calibration_error(logits: Tensor, y: Tensor, bins: int = 10) -> float:

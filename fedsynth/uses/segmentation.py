@@ -18,19 +18,37 @@ from fedsynth.uses import Table, Use, predict
 class Segmentation(Use):
     """A small U-Net with GroupNorm, Dice and cross-entropy; the target is where a mask channel is above 0.
 
-    `images`, `masks`: channels I and M; `size`: *S; `label_names`, `empty_labels`: the classes', and of those without a mask.
-    `steps`, `batch`, `lr`: the budget; `width`: channels at full resolution, a multiple of 4.
+    `images`, `masks`: channels I and M; `size`: *S; `label_names`, `empty_labels`: the classes', and of those without a
+    mask. `steps`, `batch`, `lr`: the budget; `width`: channels at full resolution, a multiple of 4.
     Raises ValueError without a mask channel: take the use out of `score.uses` then.
     """
 
     headline = "dice"
     lower = frozenset({"hd95", "false_positive_rate"})
 
-    def __init__(self, images: int, masks: int, size: tuple[int, ...], label_names: tuple[str, ...] = (),
-                 empty_labels: tuple[str, ...] = (), steps: int = 200, batch: int = 16, lr: float = 5e-3, width: int = 8):  # fmt: skip
+    def __init__(
+        self,
+        images: int,
+        masks: int,
+        size: tuple[int, ...],
+        label_names: tuple[str, ...] = (),
+        empty_labels: tuple[str, ...] = (),
+        steps: int = 200,
+        batch: int = 16,
+        lr: float = 5e-3,
+        width: int = 8,
+    ):
         if masks < 1:
-            raise ValueError("segmentation needs a mask channel; name one in image.channels or take this use out of score.uses")
-        self.images, self.masks, self.size, self.label_names, self.empty_labels = images, masks, size, label_names, empty_labels
+            raise ValueError(
+                "segmentation needs a mask channel; name one in image.channels or take this use out of score.uses"
+            )
+        self.images, self.masks, self.size, self.label_names, self.empty_labels = (
+            images,
+            masks,
+            size,
+            label_names,
+            empty_labels,
+        )
         self.steps, self.batch, self.lr, self.width = steps, batch, lr, width
         self.budget = Budget(steps, batch, lr)
 
@@ -56,25 +74,30 @@ class Segmentation(Use):
         return DiceCELoss(sigmoid=True, batch=True)  # over the batch, so that images without a lesion count, too
 
     def loss(self, output: Tensor, masks: Tensor, y: Tensor) -> Tensor:
-        # One channel at a time: with several, DiceCELoss would take its cross-entropy over channels, and masks may overlap.
+        # One channel at a time: with several, DiceCELoss would take its cross-entropy over channels, and masks may
+        # overlap.
         one = (len(output) * output.shape[1], 1, *output.shape[2:])
         return self.criterion(output.reshape(one), (masks > 0).float().reshape(one))
 
     def judge(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
-        """`dice`, `hd95` (N,), NaN without a true mask; `found` (N,): whether anything was; `empty` (N,): whether nothing is; `y` (N,)."""
+        """`dice`, `hd95` (N,), NaN without a true mask; `found` (N,): whether anything was; `empty` (N,): whether
+        nothing is; `y` (N,).
+        """
         found, true = predict(net, images, self.masks) > 0, masks > 0
         each = {"dice": overlap(found, true), "hd95": distance(found, true)}
         each |= {"found": found.flatten(1).any(1).double(), "empty": ~true.flatten(1).any(1), "y": y}
         return {name: values.numpy() for name, values in each.items()}
 
     def summarise(self, table: Table) -> tuple[dict[str, float], dict[str, int]]:
-        """`dice`: mean over the images with a mask (in each, over its mask channels that are not empty); NaN where none has.
-        `hd95`: 95th percentile of the distances between the two outlines, in pixels, mean over the same images; an image in which nothing
-        was found counts with its diagonal, the largest distance there is (Metrics Reloaded, Maier-Hein et al. 2024).
-        `false_positive_rate`: share of the images without any mask in which something was found; NaN where all have one.
+        """`dice`: mean over the images with a mask (in each, over its mask channels that are not empty); NaN where none
+        has. `hd95`: 95th percentile of the distances between the two outlines, in pixels, mean over the same images; an
+        image in which nothing was found counts with its diagonal, the largest distance there is (Metrics Reloaded,
+        Maier-Hein et al. 2024). `false_positive_rate`: share of the images without any mask in which something was
+        found; NaN where all have one.
 
-        Dice of an empty true mask is 0 for one false pixel and undefined for none. MONAI's DiceMetric leaves such images out by default,
-        BraTS counts them as 0 or 1; Metrics Reloaded asks to judge them as detection. So: left out, and a rate.
+        Dice of an empty true mask is 0 for one false pixel and undefined for none. MONAI's DiceMetric leaves such
+        images out by default, BraTS counts them as 0 or 1; Metrics Reloaded asks to judge them as detection. So: left
+        out, and a rate.
         """
         empty, lesion = table["empty"], ~table["empty"]
         metrics = {"dice": _mean(table["dice"][lesion]), "hd95": _mean(table["hd95"][lesion])}
@@ -102,8 +125,8 @@ def overlap(found: Tensor, true: Tensor) -> Tensor:
 
 
 def distance(found: Tensor, true: Tensor) -> Tensor:
-    """(N,) Hausdorff distance in pixels at the 95th percentile (Huttenlocher et al. 1993), mean over the channels with a true mask; NaN
-    without one, and the image's diagonal for a channel in which nothing was found.
+    """(N,) Hausdorff distance in pixels at the 95th percentile (Huttenlocher et al. 1993), mean over the channels with
+    a true mask; NaN without one, and the image's diagonal for a channel in which nothing was found.
     """
     from fedsynth.networks.monai_imports import monai_imports, with_scipy
 
@@ -124,10 +147,12 @@ def distance(found: Tensor, true: Tensor) -> Tensor:
 
 
 class Segmenter(nn.Module):
-    """(B, I, *S) -> (B, M, *S) logits. Each image and channel is standardised first, so that a scanner's gain and offset do not matter.
+    """(B, I, *S) -> (B, M, *S) logits. Each image and channel is standardised first, so that a scanner's gain and
+    offset do not matter.
 
-    MONAI's DynUNet (nnU-Net's network) with GroupNorm and two halvings: it works at full resolution and its last layer has no norm.
-    MONAI's UNet has an InstanceNorm there: with one mask channel it takes away the difference between a lesion and none (Dice 0).
+    MONAI's DynUNet (nnU-Net's network) with GroupNorm and two halvings: it works at full resolution and its last layer
+    has no norm. MONAI's UNet has an InstanceNorm there: with one mask channel it takes away the difference between a
+    lesion and none (Dice 0).
     """
 
     def __init__(self, dimensions: int, images: int, masks: int, width: int):

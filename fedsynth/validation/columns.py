@@ -1,4 +1,6 @@
-"""Columns that expectations look at and the manifest does not hold: what the stored pixels say, and how a row compares with the others."""
+"""Columns that expectations look at and the manifest does not hold: what the stored pixels say, and how a row compares
+with the others.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ SCALE = 1.4826  # standard deviation of a normal distribution over its median ab
 
 
 def compare(rows: pd.DataFrame, image: Image) -> pd.DataFrame:
-    """Rows of a manifest, at least one, with columns on how each compares with the others and with params.yaml; needs no pixels."""
+    """Rows of a manifest, at least one, with columns on how each compares with the others and with params.yaml; needs
+    no pixels.
+    """
     empty, known = rows["label"].isin(image.empty_labels), rows["label"].isin(image.labels)
     of_subject = rows["subject"].map({s: sorted(set(group)) for s, group in rows.groupby("subject")["split"]})
     spacing, source, stored = (_numbers(rows[c], len(image.size)) for c in ("spacing_mm", "source_shape", "shape"))
@@ -30,7 +34,8 @@ def compare(rows: pd.DataFrame, image: Image) -> pd.DataFrame:
         statistics=_statistics(rows),
         unknown=rows[["min", "max", "mean", "std"]].isna().sum(axis=1),
         not_finite=rows["nonfinite"].astype(str) + " values",
-        mask_frame=rows["mask_shape"].where(rows["mask_shape"] != "", rows["source_shape"]),  # an image without a mask fits itself
+        # an image without a mask fits itself
+        mask_frame=rows["mask_shape"].where(rows["mask_shape"] != "", rows["source_shape"]),
         shapes=rows["source_shape"] + " image, " + rows["mask_shape"] + " mask",
         mask_least=(known & ~empty).astype(int),
         mask_most=np.where(empty, 0, len(image.masks) * np.prod(image.size)),
@@ -56,7 +61,9 @@ def pixel_statistics(rows: pd.DataFrame, images: np.ndarray, image: Image) -> pd
 def _pixel_statistics(array: np.ndarray, image: Image) -> dict[str, Any]:
     planes, masks = array[: len(image.images)], array[len(image.images) :]
     deviations = dict(zip(image.images, planes.std(axis=tuple(range(1, planes.ndim))).tolist(), strict=True))
-    lacking = {name for name, plane in zip(image.images, planes, strict=True) if name in image.may_lack and (plane == -1).all()}
+    lacking = {
+        name for name, plane in zip(image.images, planes, strict=True) if name in image.may_lack and (plane == -1).all()
+    }
     deviations = {name: std for name, std in deviations.items() if name not in lacking} or deviations
     flat = ", ".join(f"{name} is constant" for name, std in deviations.items() if not std > FLAT)
     return {
@@ -75,7 +82,9 @@ def cells(counts: dict[str, dict[str, int]], least: dict[str, int], labels: list
     """A row for each class and split that has a least number of images."""
     table = [(label, split, counts[label][split], n) for label in labels for split, n in least.items()]
     frame = pd.DataFrame(table, columns=["label", "split", "images", "least"])
-    texts = [f"{label} in {split}: {n} images, at least {at_least} are asked for" for label, split, n, at_least in table]
+    texts = [
+        f"{label} in {split}: {n} images, at least {at_least} are asked for" for label, split, n, at_least in table
+    ]
     return frame.assign(cell=texts, place=range(len(frame)))
 
 
@@ -105,7 +114,9 @@ def _parse(text: str, axes: int) -> list[float]:
 
 
 def _off_median(spacing: np.ndarray) -> np.ndarray:
-    """(N,) largest factor by which an axis (N, axes) is off the median; 1 where no row tells its spacing, inf where only some do not."""
+    """(N,) largest factor by which an axis (N, axes) is off the median; 1 where no row tells its spacing, inf where
+    only some do not.
+    """
     if np.isnan(spacing).all():
         return np.ones(len(spacing))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -25,18 +25,21 @@ class ExpectationError(RuntimeError):
 
 
 def validate(folder: Path, params: Params, site: str, docs: Path | None) -> Verdict:
-    """Check the set in `folder`; with `docs`, write the report there: index.html, message.txt, verdict.json, gx_result.json.
+    """Check the set in `folder`; with `docs`, write the report there: index.html, message.txt, verdict.json,
+    gx_result.json.
 
-    A synthetic set (every row's origin says so) is asked the same, but for the least number of images: its images are all for training, so
-    only `min_images.train` applies, and only to the classes that `sample.balance` asks for.
-    What is wrong with the set is a failure in the verdict, never an exception.
+    A synthetic set (every row's origin says so) is asked the same, but for the least number of images: its images are
+    all for training, so only `min_images.train` applies, and only to the classes that `sample.balance` asks for. What
+    is wrong with the set is a failure in the verdict, never an exception.
     """
     report = Report(params)
     rows = report.read(Path(folder))
     if rows is not None and len(rows):
         report.run("table", rows, rules.of_table())
         report.images(Path(folder), rows)
-        report.run("cells", columns.cells(count(_usable(rows), params.image.labels), *_least(params, rows)), rules.of_cells())
+        report.run(
+            "cells", columns.cells(count(_usable(rows), params.image.labels), *_least(params, rows)), rules.of_cells()
+        )
     elif rows is not None:
         report.run("table", rows, rules.of_table()[:1])  # all else is true, or false, of nothing
     verdict = report.verdict(site, rows)
@@ -56,11 +59,14 @@ class Report:
         self.raw: dict[str, Any] = {}
 
     def read(self, folder: Path) -> pd.DataFrame | None:
-        """The manifest; None, and a failure, where it cannot be read or has other columns (GX tells a missing column by a stack trace)."""
+        """The manifest; None, and a failure, where it cannot be read or has other columns (GX tells a missing column by
+        a stack trace).
+        """
         self.checked.append(name := "columns of the manifest")
         try:
             rows = manifest.read(folder)
-        except (manifest.SetError, ValueError, OSError) as error:  # pandas raises ValueError for cells that are no numbers
+        # pandas raises ValueError for cells that are no numbers
+        except (manifest.SetError, ValueError, OSError) as error:
             self.add(name, [str(error)])
             return None
         if unknown := [c for c in rows.columns if c not in manifest.COLUMNS]:
@@ -89,7 +95,10 @@ class Report:
             self.add("pixels match the manifest", [str(error)])
             return None
         if images.shape[1:] != expected:
-            self.add("shape as configured", [f"{folder / manifest.ARRAY} holds images of {images.shape[1:]}, params.yaml: {expected}"])
+            self.add(
+                "shape as configured",
+                [f"{folder / manifest.ARRAY} holds images of {images.shape[1:]}, params.yaml: {expected}"],
+            )
             return None
         return images
 
@@ -106,18 +115,34 @@ class Report:
     def _keep(self, found: dict[str, Any], frame: pd.DataFrame) -> None:
         config, result = found["expectation_config"], found["result"]
         if "unexpected_index_list" not in result and "observed_value" not in result:
-            raise ExpectationError(f"{config['type']} {config['kwargs']} could not be computed: {found['exception_info']}")
+            raise ExpectationError(
+                f"{config['type']} {config['kwargs']} could not be computed: {found['exception_info']}"
+            )
         places = [index["place"] for index in result.get("unexpected_index_list") or []]
         bad, shows = frame.loc[places], config["meta"]["shows"]
         values = [f"{v:g}" if isinstance(v, float) else str(v) for v in bad[shows]] if shows else [""] * len(bad)
         rows, files = (bad[c].tolist() if c in bad else [] for c in ("image_id", "file"))
         name = config["meta"]["name"]
-        new = [i for i, place in enumerate(places) if (name, place) not in self.seen]  # a row that fails two rules of one name counts once
+        # a row that fails two rules of one name counts once
+        new = [i for i, place in enumerate(places) if (name, place) not in self.seen]
         self.seen |= {(name, place) for place in places}
         texts = [values[i] for i in new] if places else [f"{result['observed_value']} rows"]
-        self.add(name, texts, [rows[i] for i in new] if rows else [], [files[i] for i in new] if files else [], config["severity"])
+        self.add(
+            name,
+            texts,
+            [rows[i] for i in new] if rows else [],
+            [files[i] for i in new] if files else [],
+            config["severity"],
+        )
 
-    def add(self, name: str, values: list[str], rows: Sequence[str] = (), files: Sequence[str] = (), severity: Any = "critical") -> None:
+    def add(
+        self,
+        name: str,
+        values: list[str],
+        rows: Sequence[str] = (),
+        files: Sequence[str] = (),
+        severity: Any = "critical",
+    ) -> None:
         """Note a failure; values that are about no image come without rows and files."""
         if name not in self.checked:
             self.checked.append(name)
@@ -171,7 +196,9 @@ def _ask(part: str, frame: pd.DataFrame, listed: list[Rule]) -> dict[str, Any]:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     batch = context.data_sources.add_pandas("set").add_dataframe_asset(part).add_batch_definition_whole_dataframe("all")
-    suite = context.suites.add(gx.ExpectationSuite(name=part, expectations=[expect(order, rule) for order, rule in enumerate(listed)]))
+    suite = context.suites.add(
+        gx.ExpectationSuite(name=part, expectations=[expect(order, rule) for order, rule in enumerate(listed)])
+    )
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=part, data=batch, suite=suite))
     columns = sorted({"place"}.union(*(rule.columns for rule in listed)))  # GX copies the frame often
     wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": ["place"]}

@@ -1,4 +1,6 @@
-"""What every set of images must be, real or synthetic, as a list that names Great Expectations' classes and does not import them."""
+"""What every set of images must be, real or synthetic, as a list that names Great Expectations' classes and does not
+import them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from fedsynth.validation.columns import FLAT
 
 AGAIN = "run ingest again; if it comes back, the files at the site have changed in between"
 
-# Every expectation by its plain name, with what to do where it is not met. Only these names leave a hospital (fedsynth/hospital/outgoing.py).
+# Every expectation by its plain name, with what to do where it is not met. Only these names leave a hospital
+# (fedsynth/hospital/outgoing.py).
 HINTS = {
     "columns of the manifest": "run ingest again; the manifest's columns are in fedsynth/data/manifest.py",
     "at least one image": "the site has no image: check where its source looks, then ingest",
@@ -24,24 +27,38 @@ HINTS = {
     "shape as configured": "image.size or image.channels in params.yaml are others: run ingest again with these params",
     "pixels match the manifest": AGAIN,
     "unique hashes": "the same pixels are there more than once: keep one of the files, then ingest again",
-    "no NaN or infinite values": "mend the file (its values as read are not all finite) or remove it, then ingest again",
-    "finite intensities in [-1, 1]": "ingest scales every image to [-1, 1]; run it again, or look at what wrote this set",
+    "no NaN or infinite values": (
+        "mend the file (its values as read are not all finite) or remove it, then ingest again"
+    ),
+    "finite intensities in [-1, 1]": (
+        "ingest scales every image to [-1, 1]; run it again, or look at what wrote this set"
+    ),
     "no blank image": "a channel has one value everywhere: look at the file, replace or remove it, then ingest again",
-    "each subject in one split": "a patient's images must not part: give them one subject at the source, then ingest again",
-    "masks match their image": "the mask has another size than its image: export it again on the image's grid, then ingest again",
+    "each subject in one split": (
+        "a patient's images must not part: give them one subject at the source, then ingest again"
+    ),
+    "masks match their image": (
+        "the mask has another size than its image: export it again on the image's grid, then ingest again"
+    ),
     "masks are -1 or 1": AGAIN,
-    "masks match their label": "mend the label or the mask; image.empty_labels in params.yaml names the labels whose mask is empty",
+    "masks match their label": (
+        "mend the label or the mask; image.empty_labels in params.yaml names the labels whose mask is empty"
+    ),
     "similar spacing": "voxels are of another size than in most images of the set: check the spacing at the source",
     "resolution kept": "small findings may be lost at this size: choose a larger image.size",
     "usual mean intensity": "far brighter or darker than most images of the set: look at it",
-    "enough images of each class and split": "add images of this class, choose other shares in split, lower expectations.min_images, "
-    "or set expectations.every_class to false where a site may have none at all",
+    "enough images of each class and split": (
+        "add images of this class, choose other shares in split, lower expectations.min_images, "
+        "or set expectations.every_class to false where a site may have none at all"
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One Great Expectation. Rules of one name are one expectation to a person; `shows` is the column whose value they are told."""
+    """One Great Expectation. Rules of one name are one expectation to a person; `shows` is the column whose value they
+    are told.
+    """
 
     name: str
     kind: str  # class in great_expectations.expectations, without its "Expect"
@@ -64,7 +81,9 @@ def of_table() -> list[Rule]:
 
 
 def of_images(params: Params) -> list[Rule]:
-    """What is asked of each row without a problem. Columns that are not the manifest's are made in fedsynth/validation/columns.py."""
+    """What is asked of each row without a problem. Columns that are not the manifest's are made in
+    fedsynth/validation/columns.py.
+    """
     image = params.image
     return [
         _among("known labels", "label", image.labels),
@@ -72,7 +91,10 @@ def of_images(params: Params) -> list[Rule]:
         _among("known origin", "origin", ["real", "synthetic"]),
         _among("modality as configured", "modality", ["+".join(image.images)]),
         _among("shape as configured", "shape", [by(image.size)]),
-        *(_equal("pixels match the manifest", f"{column}", f"stored_{column}") for column in ("sha256", "mask_sha256", "mask_area")),
+        *(
+            _equal("pixels match the manifest", f"{column}", f"stored_{column}")
+            for column in ("sha256", "mask_sha256", "mask_area")
+        ),
         Rule("unique hashes", "ColumnValuesToBeUnique", {"column": "sha256"}, "same_as"),
         _between("no NaN or infinite values", "nonfinite", (0, 0), "not_finite"),
         _between("finite intensities in [-1, 1]", "unknown", (0, 0), "statistics"),
@@ -91,7 +113,9 @@ def of_cells() -> list[Rule]:
 
 
 def _of_masks(image: Image) -> list[Rule]:
-    """Whether a label's mask is empty is for params.yaml to say, `image.empty_labels`; where it names none, there is no such rule."""
+    """Whether a label's mask is empty is for params.yaml to say, `image.empty_labels`; where it names none, there is no
+    such rule.
+    """
     of_labels = [
         _at_least("masks match their label", "mask_area", "mask_least", "labelled"),
         _at_least("masks match their label", "mask_most", "mask_area", "labelled"),
@@ -111,7 +135,11 @@ def _of_comparison(params: Params) -> list[Rule]:
         ("resolution kept", "resolution_loss", asked.max_resolution_loss, "reduced"),
         ("usual mean intensity", "mean_off", asked.max_outlier, "mean"),
     ]
-    return [_between(name, column, (None, most), shows, severity="warning") for name, column, most, shows in listed if most is not None]
+    return [
+        _between(name, column, (None, most), shows, severity="warning")
+        for name, column, most, shows in listed
+        if most is not None
+    ]
 
 
 def _among(name: str, column: str, values: list[str]) -> Rule:

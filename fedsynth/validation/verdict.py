@@ -12,7 +12,9 @@ SHOWN = 10  # rows of a failed expectation that a message names
 
 @dataclass
 class Failure:
-    """One expectation that was not met. `rows`, `files` and `values` are of the same length where it is about images."""
+    """One expectation that was not met. `rows`, `files` and `values` are of the same length where it is about
+    images.
+    """
 
     expectation: str
     severity: Literal["critical", "warning"]
@@ -42,10 +44,12 @@ class Verdict:
     checked: list[str] = field(default_factory=list)  # names of the expectations that were looked at
 
     def outgoing(self, min_cell: int) -> dict[str, Any]:
-        """What may leave the hospital (docs/architecture.md): no row, file, value or subject, and no count below `min_cell`.
+        """What may leave the hospital (docs/architecture.md): no row, file, value or subject, and no count below
+        `min_cell`.
 
-        `images` is the sum of the cells that are shown, not the number of rows: with the number of rows, one subtraction would give
-        away the only cell that is withheld. Labels are those of params.yaml alone, since an unknown one may be anything.
+        `images` is the sum of the cells that are shown, not the number of rows: with the number of rows, one
+        subtraction would give away the only cell that is withheld. Labels are those of params.yaml alone, since an
+        unknown one may be anything.
         """
         shown = [n for splits in self.counts.values() for n in splits.values() if n >= min_cell]
         return {
@@ -54,13 +58,19 @@ class Verdict:
             "images": withhold(sum(shown), min_cell),
             "failed": [{"expectation": f.expectation, "count": withhold(f.count, min_cell)} for f in self.failures],
             "warnings": [{"expectation": f.expectation, "count": withhold(f.count, min_cell)} for f in self.warnings],
-            "counts": {label: {split: withhold(n, min_cell) for split, n in splits.items()} for label, splits in self.counts.items()},
+            "counts": {
+                label: {split: withhold(n, min_cell) for split, n in splits.items()}
+                for label, splits in self.counts.items()
+            },
         }
 
     def message(self) -> str:
         """For the person at the site: site, expectation, rows with file and value, and what to do."""
         ended = f"failed {len(self.failures)} of {len(self.checked)} expectations" if self.failures else "passed"
-        text = [f"{self.site}: validation {ended}, {_number(self.images, 'image')}, {_number(len(self.warnings), 'warning')}"]
+        text = [
+            f"{self.site}: validation {ended}, {_number(self.images, 'image')},"
+            f" {_number(len(self.warnings), 'warning')}"
+        ]
         for failure in [*self.failures, *self.warnings]:
             kind = "warning" if failure.severity == "warning" else "failed"
             text.append(f"  {kind}: {failure.expectation} ({failure.count})")

@@ -1,4 +1,6 @@
-"""The report of a validation as one page that needs no network: GX's own Data Docs load their style from other servers."""
+"""The report of a validation as one page that needs no network:
+GX's own Data Docs load their style from other servers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ ROWS = 50  # of each failed expectation on the page; verdict.json has all
 
 
 def write(folder: Path, verdict: Verdict, raw: dict[str, Any]) -> None:
-    """index.html and message.txt for a person, verdict.json and gx_result.json for a program. They name rows: they stay at the site."""
+    """index.html and message.txt for a person, verdict.json and gx_result.json for a program. They name rows: they stay
+    at the site.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").write_text(render(verdict), encoding="utf-8")
     (folder / "message.txt").write_text(verdict.message() + "\n", encoding="utf-8")
@@ -26,9 +30,13 @@ def render(verdict: Verdict) -> str:
     import jinja2
 
     found = {f.expectation: f for f in [*verdict.failures, *verdict.warnings]}
-    order = sorted(verdict.checked, key=lambda name: {"critical": 0, "warning": 1}[found[name].severity] if name in found else 2)
+    order = sorted(
+        verdict.checked, key=lambda name: {"critical": 0, "warning": 1}[found[name].severity] if name in found else 2
+    )
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fedsynth.validation", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.get_template("verdict_page.html.j2")
-    return template.render(verdict=verdict, expectations=[(name, found.get(name)) for name in order], splits=SPLITS, shown=ROWS)
+    return template.render(
+        verdict=verdict, expectations=[(name, found.get(name)) for name in order], splits=SPLITS, shown=ROWS
+    )

@@ -1,4 +1,6 @@
-"""All that is known of one model, put together once: card, datasheet, report, registry and gates say nothing that is not here."""
+"""All that is known of one model, put together once: card, datasheet, report, registry and gates say nothing that is
+not here.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +28,21 @@ class FactsError(UserError):
 def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     """From models/<model>/model.json, reports/reference.json and reports/score/<model>.json, as plain JSON.
 
-    model · uses (worth.summary) · scores {use: {metric: {mean, sites, worst_site}}} of the synthetic rows · by_class {use: {metric.label:
-    {mean, sites}}} · worst {use: {site, class}} · measures · extractor · epsilon ({epsilon, delta, unit}, None without differential
-    privacy) · numbers, floors and why (a number is missing) by flat name: `<use>/<metric>`, `<measure>`, `epsilon`, of a site with `@site`
-    and of the worst one with `@worst_site` · left_out {job: {site: why it did not answer}}, "federated": of its rounds · verdict
-    (gates.evaluate) · reference_sha256. What one site lacks makes the number of all sites and of the worst one missing.
+    model · uses (worth.summary) · scores {use: {metric: {mean, sites, worst_site}}} of the synthetic rows · by_class
+    {use: {metric.label: {mean, sites}}} · worst {use: {site, class}} · measures · extractor · epsilon ({epsilon, delta,
+    unit}, None without differential privacy) · numbers, floors and why (a number is missing) by flat name:
+    `<use>/<metric>`, `<measure>`, `epsilon`, of a site with `@site` and of the worst one with `@worst_site` · left_out
+    {job: {site: why it did not answer}}, "federated": of its rounds · verdict (gates.evaluate) · reference_sha256. What
+    one site lacks makes the number of all sites and of the worst one missing.
     Raises UserError where a file is missing or is of other weights.
     """
     about = outputs.read(root / "models" / model / ABOUT, f"train@{model}")
     reference = outputs.read(root / "reports" / "reference.json", "reference")
     score = outputs.read(root / "reports" / "score" / f"{model}.json", f"score@{model}")
     if score.get("weights_sha256", about["weights_sha256"]) != about["weights_sha256"]:
-        raise FactsError(f"reports/score/{model}.json is of other weights than models/{model}; run `dvc repro score@{model}`")
+        raise FactsError(
+            f"reports/score/{model}.json is of other weights than models/{model}; run `dvc repro score@{model}`"
+        )
     from fedsynth.worth.worth import headline
 
     rows = reference["rows"] + score["rows"]
@@ -49,7 +54,10 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
             use: {m: _only(of, "mean", "sites", "worst_site") for m, of in metrics.items() if "." not in m}
             for use, metrics in means.items()
         },
-        "by_class": {use: {m: _only(of, "mean", "sites") for m, of in metrics.items() if "." in m} for use, metrics in means.items()},
+        "by_class": {
+            use: {m: _only(of, "mean", "sites") for m, of in metrics.items() if "." in m}
+            for use, metrics in means.items()
+        },
         "worst": {use: _worst(metrics, headline(rows, use)) for use, metrics in means.items()},
         "measures": score.get("measures", {}),
         "extractor": score.get("extractor", ""),
@@ -58,28 +66,49 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
         "reference_sha256": digest(reference["rows"]),
     }
     known |= _flat(known, list(params.score.uses))
-    known["why"] |= {f"{use}/{name}": why for use, metrics in means.items() for m, of in metrics.items() for name, why in _whys(m, of)}
-    of = {f"{use}/{name}": said for use, one in known["uses"].items() for name, said in share_of(one["against"]).items()}
+    known["why"] |= {
+        f"{use}/{name}": why
+        for use, metrics in means.items()
+        for m, of in metrics.items()
+        for name, why in _whys(m, of)
+    }
+    of = {
+        f"{use}/{name}": said for use, one in known["uses"].items() for name, said in share_of(one["against"]).items()
+    }
     of |= {"epsilon": f"for one {known['epsilon'].get('unit', 'image')}"} if known["epsilon"] else {}
-    return known | {"verdict": gates.evaluate(params.gates.model_dump(), known["numbers"], known["floors"], known["why"], of)}
+    return known | {
+        "verdict": gates.evaluate(params.gates.model_dump(), known["numbers"], known["floors"], known["why"], of)
+    }
 
 
 def left_out(reference: dict[str, Any], score: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """job -> site -> why it did not answer; under "federated" of which rounds of that reference it was left out. {}: all were there."""
-    found = {"reference": reference.get("left_out"), "federated": reference.get("federated_without"), "score": score.get("left_out")}
+    """job -> site -> why it did not answer; under "federated" of which rounds of that reference it was left out. {}:
+    all were there.
+    """
+    found = {
+        "reference": reference.get("left_out"),
+        "federated": reference.get("federated_without"),
+        "score": score.get("left_out"),
+    }
     return {job: dict(sites) for job, sites in found.items() if sites}
 
 
 def share_of(against: str) -> dict[str, str]:
     """What each share is of, in words."""
-    return {"retained": f"of {against}", "gap_closed": f"of the gap to {against}", "gap_closed_poorest": f"of the gap to {against}"}
+    return {
+        "retained": f"of {against}",
+        "gap_closed": f"of the gap to {against}",
+        "gap_closed_poorest": f"of the gap to {against}",
+    }
 
 
 def _whys(metric: str, of: dict[str, Any]) -> list[tuple[str, str]]:
     """Why a metric is missing at a site, and therefore for all."""
     absent = {site: of["why"].get(site) or "not computed" for site, value in of["sites"].items() if value is None}
     said = ", ".join(f"{site} ({why})" for site, why in absent.items())
-    return [(f"{metric}@{site}", why) for site, why in absent.items()] + ([(metric, f"no value at {said}")] if absent else [])
+    return [(f"{metric}@{site}", why) for site, why in absent.items()] + (
+        [(metric, f"no value at {said}")] if absent else []
+    )
 
 
 def digest(rows: list[dict[str, Any]]) -> str:
@@ -95,15 +124,17 @@ def _summary(reference: dict[str, Any], score: dict[str, Any]) -> dict[str, Any]
 
 
 def _means(rows: list[dict[str, Any]], model: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """use -> metric -> mean over the sites, each site's over the seeds, the worst site, why one has none; of networks that saw synthetic
-    images alone, at every site that has a row of the use.
+    """use -> metric -> mean over the sites, each site's over the seeds, the worst site, why one has none; of networks
+    that saw synthetic images alone, at every site that has a row of the use.
     """
     from fedsynth.worth import worth
 
     found: dict[str, dict[str, dict[str, Any]]] = {}
     table = worth.table([r for r in rows if r["name"] == "synthetic" and r["model"] == model])
     for (use, metric), part in table.groupby(["use", "metric"], sort=False):
-        there = {str(site): worth.finite_or_none(value) for site, value in zip(part["site"], part["value"], strict=True)}
+        there = {
+            str(site): worth.finite_or_none(value) for site, value in zip(part["site"], part["value"], strict=True)
+        }
         sites = {r["site"]: there.get(r["site"]) for r in rows if r["use"] == use}
         found.setdefault(str(use), {})[str(metric)] = {
             "mean": _mean(sites),
@@ -134,21 +165,30 @@ def _worst_site(sites: dict[str, float | None], low_is_good: bool) -> str | None
 
 
 def _worst(metrics: dict[str, dict[str, Any]], headline: str) -> dict[str, dict[str, Any] | None]:
-    """Of one use, by its headline: {"site": {"metric", "site", "value", "unknown"}, "class": {"metric", "label", "value", "unknown"}}, each
-    None if unknown. `unknown` names the sites or classes without a value: any of them may be worse.
+    """Of one use, by its headline: {"site": {"metric", "site", "value", "unknown"}, "class": {"metric", "label",
+    "value", "unknown"}}, each None if unknown. `unknown` names the sites or classes without a value: any of them may be
+    worse.
 
-    By class the headline's own values where it has some, else those of the first metric that is told by class: a balanced accuracy is the
-    mean of the sensitivities. The mean over the sites decides, of those that are known.
+    By class the headline's own values where it has some, else those of the first metric that is told by class: a
+    balanced accuracy is the mean of the sensitivities. The mean over the sites decides, of those that are known.
     """
     bases = [m.partition(".")[0] for m in metrics if "." in m]
     base = headline if headline in bases else bases[0] if bases else ""
     classes = {m.partition(".")[2]: of["mean"] for m, of in metrics.items() if m.startswith(f"{base}.")} if base else {}
     site, label = metrics[headline]["worst_site"] if headline in metrics else None, _worst_site(classes, lower(base))
     return {
-        "site": None if site is None else {"metric": headline, "site": site, "value": metrics[headline]["sites"][site],
-                                           "unknown": _unknown(metrics[headline]["sites"])},
-        "class": None if label is None else {"metric": base, "label": label, "value": classes[label], "unknown": _unknown(classes)},
-    }  # fmt: skip
+        "site": None
+        if site is None
+        else {
+            "metric": headline,
+            "site": site,
+            "value": metrics[headline]["sites"][site],
+            "unknown": _unknown(metrics[headline]["sites"]),
+        },
+        "class": None
+        if label is None
+        else {"metric": base, "label": label, "value": classes[label], "unknown": _unknown(classes)},
+    }
 
 
 def _unknown(values: dict[str, float | None]) -> list[str]:
@@ -170,18 +210,25 @@ def _flat(known: dict[str, Any], uses: list[str]) -> dict[str, dict[str, Any]]:
     for name, number in known["measures"].items():
         sites = number.get("sites") or {}
         by_site = {s: _value(of.get("value")) for s, of in sites.items()}
-        floors |= {name: _value(number.get("floor")), **{f"{name}@{s}": _value(of.get("floor")) for s, of in sites.items()}}
+        floors |= {
+            name: _value(number.get("floor")),
+            **{f"{name}@{s}": _value(of.get("floor")) for s, of in sites.items()},
+        }
         _put(numbers, name, _value(number.get("value")), by_site, number.get("better") != "higher")
         if number.get("better") == "floor":
             numbers |= _furthest(name, by_site, floors)
-        why |= {f"{name}@{s}": of["why"] for s, of in sites.items() if of.get("why")} | ({name: number["why"]} if number.get("why") else {})
+        why |= {f"{name}@{s}": of["why"] for s, of in sites.items() if of.get("why")} | (
+            {name: number["why"]} if number.get("why") else {}
+        )
     spent = known["epsilon"]
     numbers["epsilon"] = None if spent is None else _value(spent.get("epsilon"))
     why |= {"epsilon": NO_EPSILON} if spent is None else {}
     return {"numbers": numbers, "floors": floors, "why": why}
 
 
-def _put(numbers: dict[str, float | None], name: str, value: float | None, sites: dict[str, float | None], low_is_good: bool) -> None:
+def _put(
+    numbers: dict[str, float | None], name: str, value: float | None, sites: dict[str, float | None], low_is_good: bool
+) -> None:
     """A number, with each site's and the worst one's; where one site's is missing nobody knows which is the worst."""
     numbers[name] = value
     if sites:
@@ -192,7 +239,9 @@ def _put(numbers: dict[str, float | None], name: str, value: float | None, sites
 
 def _furthest(name: str, sites: dict[str, float | None], floors: dict[str, float | None]) -> dict[str, float | None]:
     """The worst site of a number that is best at its floor: the one that is furthest from its own."""
-    off = {s: abs(v - floor) for s, v in sites.items() if v is not None and (floor := floors[f"{name}@{s}"]) is not None}
+    off = {
+        s: abs(v - floor) for s, v in sites.items() if v is not None and (floor := floors[f"{name}@{s}"]) is not None
+    }
     worst = sites[max(off, key=lambda s: off[s])] if sites and len(off) == len(sites) else None
     return {f"{name}@{gates.WORST}": worst} if sites else {}
 

@@ -9,20 +9,29 @@ from typing import Any
 
 from fedsynth.params.gates import OPS, WORST, Gate, parse
 
-WORDS = {"<=": ("at most", "above"), ">=": ("at least", "below"), "<": ("below", "not below"), ">": ("above", "not above")}
+WORDS = {
+    "<=": ("at most", "above"),
+    ">=": ("at least", "below"),
+    "<": ("below", "not below"),
+    ">": ("above", "not above"),
+}
 NOT_COMPUTED = "not computed"
 
 
 def evaluate(gates: Mapping[str, list[str]], numbers: Mapping[str, float | None], floors: Mapping[str, float | None],
              why: Mapping[str, str] | None = None, of: Mapping[str, str] | None = None) -> dict[str, Any]:  # fmt: skip
-    """{"passed", "said", "gates": [{"gate", "kind", "held", "value", "limit", "reason"}]} of {"require": [...], "warn": [...]}.
+    """{"passed", "said", "gates": [{"gate", "kind", "held", "value", "limit", "reason"}]} of {"require": [...], "warn":
+    [...]}.
 
-    `numbers`, `floors` and `why` (one is missing) are by name, a site's by `name@site`; `of` says by the name alone what a share is of or
-    what epsilon counts, for the reason ("of pooled", "for one subject"). A number that is missing is a gate that does not hold. `passed`:
-    all that is required holds. `said` puts it in a word and tells where nothing is required: "passed", "failed: 2 of 9", "none set".
+    `numbers`, `floors` and `why` (one is missing) are by name, a site's by `name@site`; `of` says by the name alone
+    what a share is of or what epsilon counts, for the reason ("of pooled", "for one subject"). A number that is missing
+    is a gate that does not hold. `passed`: all that is required holds. `said` puts it in a word and tells where nothing
+    is required: "passed", "failed: 2 of 9", "none set".
     """
     found = [
-        _judge(parse(text), kind, numbers, floors, why or {}, of or {}) for kind in ("require", "warn") for text in gates.get(kind, [])
+        _judge(parse(text), kind, numbers, floors, why or {}, of or {})
+        for kind in ("require", "warn")
+        for text in gates.get(kind, [])
     ]
     required = [g for g in found if g["kind"] == "require"]
     return {"passed": all(g["held"] for g in required), "said": said(found), "gates": found}
@@ -41,11 +50,18 @@ def said(found: list[dict[str, Any]]) -> str:
 
 def _judge(gate: Gate, kind: str, numbers: Mapping[str, float | None], floors: Mapping[str, float | None],
            why: Mapping[str, str], of: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
-    names = [n for n in numbers if n.startswith(f"{gate.name}@") and n != f"{gate.name}@{WORST}"] if gate.site == WORST else []
+    names = (
+        [n for n in numbers if n.startswith(f"{gate.name}@") and n != f"{gate.name}@{WORST}"]
+        if gate.site == WORST
+        else []
+    )
     names = names or [f"{gate.name}@{gate.site}" if gate.site else gate.name]
     answers = [_one(gate, name, numbers, floors, why, of.get(gate.name, "")) for name in names]
-    # the site that is nearest to failing, or furthest beyond: where one is missing, nobody knows which site is the worst
-    worst = next((a for a in answers if a["value"] is None or a["limit"] is None), None) or min(answers, key=lambda a: _room(gate, a))
+    # the site that is nearest to failing, or furthest beyond: where one is missing, nobody knows which site is the
+    # worst
+    worst = next((a for a in answers if a["value"] is None or a["limit"] is None), None) or min(
+        answers, key=lambda a: _room(gate, a)
+    )
     return {"gate": gate.text, "kind": kind, **worst}
 
 
@@ -58,7 +74,11 @@ def _one(gate: Gate, name: str, numbers: Mapping[str, float | None], floors: Map
     if value is None:
         return answer | {"reason": f"missing{_at(site)}: {_missing(name, numbers, why)}"}
     if limit is None:
-        none = "it has no floor" if floor is None else f"its floor is {floor:.4g}, and a multiple of a negative number limits nothing"
+        none = (
+            "it has no floor"
+            if floor is None
+            else f"its floor is {floor:.4g}, and a multiple of a negative number limits nothing"
+        )
         return answer | {"reason": f"no limit{_at(site)}: {none}"}
     held = OPS[gate.op](value, limit)
     shown, against = _distinct(value, limit)
@@ -79,7 +99,9 @@ def _missing(name: str, numbers: Mapping[str, float | None], why: Mapping[str, s
 
 
 def _room(gate: Gate, answer: dict[str, Any]) -> float:
-    """How far a value is on the good side of its limit; for multiples of floors, which differ between sites, as a share of the limit."""
+    """How far a value is on the good side of its limit; for multiples of floors, which differ between sites, as a share
+    of the limit.
+    """
     value, limit = answer["value"], answer["limit"]
     room = limit - value if gate.op.startswith("<") else value - limit
     return room / limit if gate.of_floor and limit > 0 else room

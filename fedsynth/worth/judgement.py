@@ -1,4 +1,6 @@
-"""The verdict in words: which models may be promoted, which gates do not hold and why, and where each reader finds the answer."""
+"""The verdict in words: which models may be promoted, which gates do not hold and why, and where each reader finds the
+answer.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,13 @@ from typing import Any
 
 from fedsynth.worth.wording import LOWER_IS_BETTER, Facts, epsilon_said, is_number, label_of, measured
 
-STATES = {"held": "✓ holds", "failed": "✗ does not hold", "warned": "! does not hold", "missing": "? missing, so it does not hold",
-          "unjudged": "? not judged"}  # fmt: skip
+STATES = {
+    "held": "✓ holds",
+    "failed": "✗ does not hold",
+    "warned": "! does not hold",
+    "missing": "? missing, so it does not hold",
+    "unjudged": "? not judged",
+}
 
 
 def state(gate: dict[str, Any] | None) -> str:
@@ -24,7 +31,9 @@ def gates_of(of: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def required(gates: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The gates that a promotion rests on. Where there is none nothing has been proven, and the model must not be promoted."""
+    """The gates that a promotion rests on. Where there is none nothing has been proven, and the model must not be
+    promoted.
+    """
     return [g for g in gates if g["kind"] == "require"]
 
 
@@ -44,9 +53,16 @@ def card(model: str, of: dict[str, Any]) -> dict[str, Any]:
     elif not asked:
         said = "must not be promoted: params.yaml requires nothing of it"
     elif not may:
-        said = f"must not be promoted: {len(broken)} of {_gates(len(asked))} {'does' if len(broken) == 1 else 'do'} not hold"
+        said = (
+            f"must not be promoted: {len(broken)} of {_gates(len(asked))} {'does' if len(broken) == 1 else 'do'} not"
+            " hold"
+        )
     else:
-        said = f"may be promoted: all of {_gates(len(asked))} hold" if len(asked) > 1 else "may be promoted: the required gate holds"
+        said = (
+            f"may be promoted: all of {_gates(len(asked))} hold"
+            if len(asked) > 1
+            else "may be promoted: the required gate holds"
+        )
     return {
         "model": model,
         "passed": may,
@@ -66,10 +82,14 @@ def sentence(gate: dict[str, Any]) -> str:
 
 
 def gate_table(facts: Facts) -> list[dict[str, Any]]:
-    """A line for each gate, in params.yaml's order: {"gate", "kind", "cells": {model: {"state", "said", "value", "limit", "reason"}}}."""
+    """A line for each gate, in params.yaml's order: {"gate", "kind", "cells": {model: {"state", "said", "value",
+    "limit", "reason"}}}.
+    """
     lines = dict.fromkeys((g["kind"], g["gate"]) for of in facts.values() for g in gates_of(of))
     found = {model: {(g["kind"], g["gate"]): g for g in gates_of(of)} for model, of in facts.items()}
-    return [{"gate": key[1], "kind": key[0], "cells": {m: _gate_cell(found[m].get(key)) for m in facts}} for key in lines]
+    return [
+        {"gate": key[1], "kind": key[0], "cells": {m: _gate_cell(found[m].get(key)) for m in facts}} for key in lines
+    ]
 
 
 def _gate_cell(gate: dict[str, Any] | None) -> dict[str, Any]:
@@ -105,7 +125,9 @@ def _clinician(model: str, of: dict[str, Any], by_class: list[dict[str, Any]]) -
             rest = ", of those known" if len(values) < len(found["sites"]) else ""
             said.append(f"{use} is worst at {site} ({label_of(metric)} {values[site]:.2f}{rest})")
     said += [
-        f"lowest of a class: {w['label']} at {w['site']}, {w['value']:.2f}{w['rest']}" for t in by_class if (w := t["worst"].get(model))
+        f"lowest of a class: {w['label']} at {w['site']}, {w['value']:.2f}{w['rest']}"
+        for t in by_class
+        if (w := t["worst"].get(model))
     ]
     errors = [v for m in (of.get("scores") or {}).values() if is_number(v := (m.get("ece") or {}).get("mean"))]
     said.append(f"calibration error {errors[0]:.2f}" if errors else "calibration error missing")
@@ -120,7 +142,9 @@ def _protection(of: dict[str, Any]) -> str:
     attack = f"membership AUC {measured(max(known))} at most (0.5 is guessing)" if known else "membership AUC missing"
     partly = ", of one attack only" if len(known) == 1 else ""
     spent, _ = epsilon_said(of)
-    bound = {"none": "no differential privacy, so nothing is proven", "missing": "epsilon missing"}.get(spent, f"epsilon {spent}")
+    bound = {"none": "no differential privacy, so nothing is proven", "missing": "epsilon missing"}.get(
+        spent, f"epsilon {spent}"
+    )
     return f"Copies {copies}; {attack}{partly}; {bound}."
 
 

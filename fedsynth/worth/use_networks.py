@@ -30,12 +30,16 @@ def uses(params: Params) -> dict[str, Use]:
 
 
 def training(real: ImageSet) -> ImageSet:
-    """All that any network may be trained on: the training split. The one place where the table's rows get their real images from."""
+    """All that any network may be trained on: the training split. The one place where the table's rows get their real
+    images from.
+    """
     return _sound(real.split("train"))
 
 
 def testing(real: ImageSet) -> ImageSet:
-    """What every row of the table is tested on. Raises ValueError for synthetic images: a set must not be judged by itself."""
+    """What every row of the table is tested on. Raises ValueError for synthetic images: a set must not be judged by
+    itself.
+    """
     test = _sound(real.split("test"))
     if (test.manifest["origin"] != "real").any():
         raise ValueError("the test split holds synthetic images; worth is measured on real ones only")
@@ -57,11 +61,14 @@ def fit(use: Use, params: Params, images: ImageSet, seed: int, weights: np.ndarr
     return state_of(use.fit(*shown.tensors(params.image), seed=seed, weights=often))
 
 
-def with_modality_dropout(images: ImageSet, image: Image, weights: np.ndarray | None = None) -> tuple[ImageSet, Tensor | None]:
+def with_modality_dropout(
+    images: ImageSet, image: Image, weights: np.ndarray | None = None
+) -> tuple[ImageSet, Tensor | None]:
     """What a network is trained on, and how often each image of it is drawn.
 
-    Where `image.may_lack` names channels, every image comes without each that it has, too, and altogether as often as before: networks
-    meet sites that lack one, and a synthetic set has all (after ModDrop, Neverova et al. 2016, doi:10.1109/TPAMI.2015.2461544).
+    Where `image.may_lack` names channels, every image comes without each that it has, too, and altogether as often as
+    before: networks meet sites that lack one, and a synthetic set has all (after ModDrop, Neverova et al. 2016,
+    doi:10.1109/TPAMI.2015.2461544).
     """
     import torch
 
@@ -88,7 +95,9 @@ def network(use: Use, state: State, seed: int) -> nn.Module:
 
 
 def federated(params: Params, root: Path) -> dict[str, tuple[Use, nn.Module]]:
-    """use -> its `federated` network of the first seed: real-trained, and the only ones that the centre may have of a real federation."""
+    """use -> its `federated` network of the first seed: real-trained, and the only ones that the centre may have of a
+    real federation.
+    """
     arrays = files.load(Path(root) / "data" / "reference" / FILE)
     found, seed = of_row(arrays, "federated"), params.score.seeds[0]
     return {name: (use, network(use, found[name][seed], seed)) for name, use in uses(params).items()}
@@ -96,7 +105,9 @@ def federated(params: Params, root: Path) -> dict[str, tuple[Use, nn.Module]]:
 
 def of_row(arrays: State, row: str) -> Networks:
     """The networks of one row of the table among arrays named "<row>/<use>/<seed>/<parameter>"."""
-    return from_arrays({name.removeprefix(f"{row}/"): array for name, array in arrays.items() if name.startswith(f"{row}/")})
+    return from_arrays(
+        {name.removeprefix(f"{row}/"): array for name, array in arrays.items() if name.startswith(f"{row}/")}
+    )
 
 
 def by_row(arrays: State) -> dict[str, Networks]:
@@ -108,7 +119,10 @@ def to_arrays(networks: Networks, row: str = "") -> State:
     """As flat arrays that travel: "<use>/<seed>/<parameter>", with `row` in front."""
     start = f"{row}/" if row else ""
     return {
-        f"{start}{use}/{seed}/{name}": a for use, seeds in networks.items() for seed, state in seeds.items() for name, a in state.items()
+        f"{start}{use}/{seed}/{name}": a
+        for use, seeds in networks.items()
+        for seed, state in seeds.items()
+        for name, a in state.items()
     }
 
 

@@ -1,4 +1,6 @@
-"""How numbers and the things that they are of are put into words: the same in the page, its text, the card and the registry's tags."""
+"""How numbers and the things that they are of are put into words: the same in the page, its text, the card and the
+registry's tags.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +8,53 @@ import math
 from typing import Any, TypeGuard
 
 Facts = dict[str, dict[str, Any]]  # model -> as fedsynth/worth/facts.py gives it
-# What each metric is: its name in text and its definition. A use with another metric is shown under that one's own name.
+# What each metric is: its name in text and its definition. A use with another metric is shown under that one's own
+# name.
 METRICS = {
     "balanced_accuracy": (
         "balanced accuracy",
-        "the share of a class's images that were told right, mean over the classes that there are; guessing gives 1 / their number",
+        (
+            "the share of a class's images that were told right, mean over the classes that there are; guessing gives 1"
+            " / their number"
+        ),
     ),
-    "auroc": ("AUROC", "the area under the ROC curve of each class against the rest, mean over all classes; guessing gives 0.5"),
-    "sensitivity": ("sensitivity", "of the images of a class, the share that was told as that class; mean over the classes"),
-    "specificity": ("specificity", "of the images of all other classes, the share that was not told as that class; mean over the classes"),
+    "auroc": (
+        "AUROC",
+        "the area under the ROC curve of each class against the rest, mean over all classes; guessing gives 0.5",
+    ),
+    "sensitivity": (
+        "sensitivity",
+        "of the images of a class, the share that was told as that class; mean over the classes",
+    ),
+    "specificity": (
+        "specificity",
+        "of the images of all other classes, the share that was not told as that class; mean over the classes",
+    ),
     "ece": (
         "calibration error (ECE)",
-        "how far the network's confidence is from the share of answers that are right, mean over ten bins of confidence weighted by their "
-        "images; 0 is calibrated, lower is better",
+        (
+            "how far the network's confidence is from the share of answers that are right, mean over ten bins of"
+            " confidence weighted by their images; 0 is calibrated, lower is better"
+        ),
     ),
     "dice": (
         "Dice",
-        "2 |A ∩ B| / (|A| + |B|) of the found mask A and the true mask B, in an image over its mask channels that are not empty; mean "
-        "over the test images that have a mask",
+        (
+            "2 |A ∩ B| / (|A| + |B|) of the found mask A and the true mask B, in an image over its mask channels that"
+            " are not empty; mean over the test images that have a mask"
+        ),
     ),
     "hd95": (
         "HD95 (pixels)",
-        "the 95th percentile of the distances between the outlines of the found and the true mask, in pixels; mean over the same "
-        "images as Dice; where nothing was found, the image's diagonal counts; lower is better",
+        (
+            "the 95th percentile of the distances between the outlines of the found and the true mask, in pixels; mean"
+            " over the same images as Dice; where nothing was found, the image's diagonal counts; lower is better"
+        ),
     ),
-    "false_positive_rate": ("false-positive rate", "the share of the test images without any mask in which one was found; lower is better"),
+    "false_positive_rate": (
+        "false-positive rate",
+        "the share of the test images without any mask in which one was found; lower is better",
+    ),
 }
 LOWER_IS_BETTER = {"false_positive_rate", "ece", "hd95"}
 
@@ -65,9 +89,15 @@ def epsilon_said(of: dict[str, Any]) -> tuple[str, str]:
     if spent is not None and not is_number(spent.get("epsilon")):
         return "missing", "trained with differential privacy, but what was spent has not been told"
     if spent is None:
-        return "none", "trained without differential privacy: no bound holds for one who tries harder than these attacks"
+        return (
+            "none",
+            "trained without differential privacy: no bound holds for one who tries harder than these attacks",
+        )
     unit, delta = spent.get("unit", "image"), spent.get("delta")
-    return measured(spent["epsilon"]), (
-        f"with delta = {delta:g}: whatever is done with the weights, one {unit} more or less in the training changes the odds of any "
-        f"outcome by at most a factor of e to the {measured(spent['epsilon'])}"
-    )  # fmt: skip
+    return (
+        measured(spent["epsilon"]),
+        (
+            f"with delta = {delta:g}: whatever is done with the weights, one {unit} more or less in the training"
+            f" changes the odds of any outcome by at most a factor of e to the {measured(spent['epsilon'])}"
+        ),
+    )

@@ -1,10 +1,11 @@
 """What a synthetic set is worth: each row of scores against what the uses reach on real images.
 
-A row is one network tested at one site, as in reports/: `{"use", "name", "trained_on", "model", "site", "seed", "metrics", "n"}`. `local`
-and `augmented` count at the site that they were trained at, the others everywhere. A use's first metric is its headline.
-What was not computed, or withheld for too few images, is None: never 0, never passed; a row of a site that did not answer is None
-throughout and has the reason under "left_out". All sites' real images together are `pooled`, and `federated` where nobody can pool
-(docs/decisions/0007): every summary says under `against` which.
+A row is one network tested at one site, as in reports/: `{"use", "name", "trained_on", "model", "site", "seed",
+"metrics", "n"}`. `local` and `augmented` count at the site that they were trained at, the others everywhere. A use's
+first metric is its headline. What was not computed, or withheld for too few images, is None: never 0, never passed; a
+row of a site that did not answer is None throughout and has the reason under "left_out". All sites' real images
+together are `pooled`, and `federated` where nobody can pool (docs/decisions/0007): every summary says under `against`
+which.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def rows(root: Path, models: list[str] | None = None) -> Rows:
 
 
 def spread(root: Path, models: list[str] | None = None) -> Rows:
-    """How the rows of the same files vary with the test images: `{"use", "model", "site", "metric", "names", "covariance", "n"}`."""
+    """How the rows of the same files vary with the test images: `{"use", "model", "site", "metric", "names",
+    "covariance", "n"}`.
+    """
     return [of for answer in _answers(root, models) for of in answer.get("spread", [])]
 
 
@@ -45,15 +48,25 @@ def _answers(root: Path, models: list[str] | None) -> list[dict[str, Any]]:
 
 
 def table(rows: Rows) -> pd.DataFrame:
-    """Long: use, metric, name, model, site, value (mean over the seeds), std (over the seeds, n - 1), seeds, n (test images: a count, or
-    "< 5", "withheld", None), why (there is no value; "" where that is not known).
+    """Long: use, metric, name, model, site, value (mean over the seeds), std (over the seeds, n - 1), seeds, n (test
+    images: a count, or "< 5", "withheld", None), why (there is no value; "" where that is not known).
     """
     flat = [
-        {"use": r["use"], "metric": metric, "name": r["name"], "model": r["model"], "site": r["site"],
-         "value": math.nan if value is None else float(value), "seed": r["seed"], "n": r["n"].get(metric), "why": _unknown(r, metric)}
-        for r in rows if r["name"] not in ("local", "augmented") or r["trained_on"] == r["site"]
+        {
+            "use": r["use"],
+            "metric": metric,
+            "name": r["name"],
+            "model": r["model"],
+            "site": r["site"],
+            "value": math.nan if value is None else float(value),
+            "seed": r["seed"],
+            "n": r["n"].get(metric),
+            "why": _unknown(r, metric),
+        }
+        for r in rows
+        if r["name"] not in ("local", "augmented") or r["trained_on"] == r["site"]
         for metric, value in r["metrics"].items()
-    ]  # fmt: skip
+    ]
     columns = ["use", "metric", "name", "model", "site"]
     frame = pd.DataFrame(flat, columns=[*columns, "value", "seed", "n", "why"])
     frame["n"] = pd.Series([of["n"] for of in flat], dtype=object)  # a count beside None stays whole
@@ -75,7 +88,13 @@ def _unknown(row: dict[str, Any], metric: str) -> str:
     if "left_out" in row:
         return f"did not answer: {row['left_out']}"
     n = row["n"].get(metric)
-    return f"withheld: {n} test images" if isinstance(n, str) and n.startswith("<") else "withheld" if isinstance(n, str) else ""
+    return (
+        f"withheld: {n} test images"
+        if isinstance(n, str) and n.startswith("<")
+        else "withheld"
+        if isinstance(n, str)
+        else ""
+    )
 
 
 def headline(rows: Rows, use: str) -> str:
@@ -84,12 +103,15 @@ def headline(rows: Rows, use: str) -> str:
 
 
 def against(rows: Rows, use: str) -> str:
-    """The row that stands for all sites' real images together in the table of a use: `federated` where nobody could pool them."""
+    """The row that stands for all sites' real images together in the table of a use: `federated` where nobody could
+    pool them.
+    """
     return "pooled" if any((r["use"], r["name"]) == (use, "pooled") for r in rows) else "federated"
 
 
 def gap_closed(local: float, augmented: float, together: float) -> float:
-    """(augmented - local) / (together - local): 0 is no better than a site's own images, 1 is as good as all sites' images together.
+    """(augmented - local) / (together - local): 0 is no better than a site's own images, 1 is as good as all sites'
+    images together.
 
     NaN where `together` is not at least SMALLEST_GAP above `local`: there is no gap to close.
     """
@@ -103,15 +125,15 @@ def retained(synthetic: float, together: float) -> float:
 
 
 def summary(rows: Rows, spread: Rows | None = None) -> dict[str, dict[str, dict[str, Any]]]:
-    """model -> use -> synthetic, augmented, retained, gap_closed, both by site, gap_closed_poorest, poorest_site, headline, against, why,
-    intervals.
+    """model -> use -> synthetic, augmented, retained, gap_closed, both by site, gap_closed_poorest, poorest_site,
+    headline, against, why, intervals.
 
-    Means over the sites count each site once, however many images it has. `against` is "pooled", or "federated" where no row is pooled:
-    what stands for all sites' real images together. `retained` is mean synthetic / mean of that; `gap_closed` of the means, too: a site
-    with hardly any gap would decide a mean of ratios. The poorest site has the lowest `local`, and is not known where a site's is missing.
-    All are of the headline metric and not corrected for chance. What is None has its reason under `why`, of a site as `retained@north`.
-    `intervals` are [low, high] at 95 % for other test images of the same sites; an end that is None has no bound, and without `spread`
-    there are none.
+    Means over the sites count each site once, however many images it has. `against` is "pooled", or "federated" where
+    no row is pooled: what stands for all sites' real images together. `retained` is mean synthetic / mean of that;
+    `gap_closed` of the means, too: a site with hardly any gap would decide a mean of ratios. The poorest site has the
+    lowest `local`, and is not known where a site's is missing. All are of the headline metric and not corrected for
+    chance. What is None has its reason under `why`, of a site as `retained@north`. `intervals` are [low, high] at 95 %
+    for other test images of the same sites; an end that is None has no bound, and without `spread` there are none.
     """
     scores = table(rows)
     models = [m for m in dict.fromkeys(r["model"] for r in rows) if m]
@@ -132,7 +154,9 @@ def summary(rows: Rows, spread: Rows | None = None) -> dict[str, dict[str, dict[
     }
 
 
-def _of(scores: pd.DataFrame, model: str, metric: str, other: str, sites: list[str], spread: dict[str, Any]) -> dict[str, Any]:
+def _of(
+    scores: pd.DataFrame, model: str, metric: str, other: str, sites: list[str], spread: dict[str, Any]
+) -> dict[str, Any]:
     """`sites`: every one of the use, also where a row is missing: means over different sites cannot be compared."""
     own = scores[scores["model"].isin(["", model])]
     by_site = own.pivot(index="site", columns="name", values="value").reindex(index=sites, columns=list(NAMES))
@@ -149,32 +173,42 @@ def _of(scores: pd.DataFrame, model: str, metric: str, other: str, sites: list[s
         "gap_closed": gap_closed(mean["local"], mean["augmented"], mean[other]),
         "gap_closed_poorest": gaps[poorest] if poorest is not None else math.nan,
     }
-    why = {"retained": _why(by_site, unknown, "synthetic", other), "gap_closed": _why(by_site, unknown, "augmented", other)}
+    why = {
+        "retained": _why(by_site, unknown, "synthetic", other),
+        "gap_closed": _why(by_site, unknown, "augmented", other),
+    }
     for site in sites:
         why |= {f"retained@{site}": _why(by_site.loc[[site]], unknown, "synthetic", other),
                 f"gap_closed@{site}": _why(by_site.loc[[site]], unknown, "augmented", other)}  # fmt: skip
     lacking = _missing(by_site, unknown, ["local"])
-    why["gap_closed_poorest"] = f"the poorest site is not known: {lacking}" if poorest is None else why[f"gap_closed@{poorest}"]
+    why["gap_closed_poorest"] = (
+        f"the poorest site is not known: {lacking}" if poorest is None else why[f"gap_closed@{poorest}"]
+    )
     values = found | {f"retained@{s}": v for s, v in kept.items()} | {f"gap_closed@{s}": v for s, v in gaps.items()}
     return {k: finite_or_none(v) for k, v in found.items()} | {
         "intervals": intervals(by_site, spread, found, poorest, other),
-        "retained_by_site": {s: finite_or_none(v) for s, v in kept.items()}, "gap_closed_by_site": {s: finite_or_none(v) for s, v in gaps.items()},
-        "poorest_site": poorest, "headline": metric, "against": other,
+        "retained_by_site": {s: finite_or_none(v) for s, v in kept.items()},
+        "gap_closed_by_site": {s: finite_or_none(v) for s, v in gaps.items()},
+        "poorest_site": poorest,
+        "headline": metric,
+        "against": other,
         "why": {k: reason for k, reason in why.items() if finite_or_none(values[k]) is None},
-    }  # fmt: skip
+    }
 
 
 def intervals(by_site: pd.DataFrame, spread: dict[str, Any], found: dict[str, float], poorest: str | None,
               other: str) -> dict[str, Any]:  # fmt: skip
     """name -> [low, high] at 95 %, or None where the value or the spread of a site is missing.
 
-    Each site has sent how its rows vary together (a paired bootstrap's covariance), and its test images are its own: so the rows of each
-    site are drawn as normal vectors, and the measures computed of every draw. Where a draw has no gap, what is closed of it has no bound:
-    the interval is then open to that side, as Fieller's (1954) is for a ratio whose denominator may be 0.
+    Each site has sent how its rows vary together (a paired bootstrap's covariance), and its test images are its own: so
+    the rows of each site are drawn as normal vectors, and the measures computed of every draw. Where a draw has no gap,
+    what is closed of it has no bound: the interval is then open to that side, as Fieller's (1954) is for a ratio whose
+    denominator may be 0.
     """
     names = [n for n in NAMES if by_site[n].notna().all()]
     usable = all(
-        site in spread and spread[site]["covariance"] is not None and set(names) <= set(spread[site]["names"]) for site in by_site.index
+        site in spread and spread[site]["covariance"] is not None and set(names) <= set(spread[site]["names"])
+        for site in by_site.index
     )
     if not len(by_site) or not usable:
         return dict.fromkeys(("retained", "gap_closed", "gap_closed_poorest"))
@@ -211,8 +245,12 @@ def _ends(drawn: np.ndarray) -> list[float | None]:
 
 
 def _why(by_site: pd.DataFrame, unknown: pd.DataFrame, kind: str, other: str) -> str:
-    """Why a measure of `kind` could not be computed of these sites' values: what is missing at which of them, and why."""
-    if missing := _missing(by_site, unknown, [other, "synthetic"] if kind == "synthetic" else ["local", other, "augmented"]):
+    """Why a measure of `kind` could not be computed of these sites' values: what is missing at which of them,
+    and why.
+    """
+    if missing := _missing(
+        by_site, unknown, [other, "synthetic"] if kind == "synthetic" else ["local", other, "augmented"]
+    ):
         return missing
     mean, at = by_site.mean(), f" at {by_site.index[0]}" if len(by_site) == 1 else ""
     if kind == "synthetic":
@@ -223,7 +261,11 @@ def _why(by_site: pd.DataFrame, unknown: pd.DataFrame, kind: str, other: str) ->
 def _missing(by_site: pd.DataFrame, unknown: pd.DataFrame, needed: list[str]) -> str:
     """ "no local at south (withheld: < 5 test images), no augmented at north, south" """
     absent = {name: [site for site in by_site.index if not math.isfinite(by_site.at[site, name])] for name in needed}
-    said = {name: [f"{s} ({why})" if (why := unknown.at[s, name]) else str(s) for s in sites] for name, sites in absent.items() if sites}
+    said = {
+        name: [f"{s} ({why})" if (why := unknown.at[s, name]) else str(s) for s in sites]
+        for name, sites in absent.items()
+        if sites
+    }
     return ", ".join(f"no {name} at {', '.join(sites)}" for name, sites in said.items())
 
 
@@ -237,7 +279,12 @@ def cells(rows: Rows, use: str) -> tuple[list[str], list[list[str]]]:
     scores, metric, worth = table(rows).rename(columns={"name": "kind"}), headline(rows, use), summary(rows)
     scores = scores[(scores.use == use) & (scores.metric == metric)]
     sites, together = list(dict.fromkeys(r["site"] for r in rows if r["use"] == use)), against(rows, use)
-    lines = [("local", ""), ("federated", ""), ("pooled", ""), *((kind, model) for model in worth for kind in ("synthetic", "augmented"))]
+    lines = [
+        ("local", ""),
+        ("federated", ""),
+        ("pooled", ""),
+        *((kind, model) for model in worth for kind in ("synthetic", "augmented")),
+    ]
     out = []
     for kind, model in lines:
         values = scores[(scores.kind == kind) & (scores.model == model)].set_index("site")["value"]
@@ -245,9 +292,16 @@ def cells(rows: Rows, use: str) -> tuple[list[str], list[list[str]]]:
             continue
         numbers = [values.get(site, math.nan) for site in sites]
         own = worth.get(model, {}).get(use, {})
-        share = [own.get("retained"), None, None] if kind == "synthetic" else [None, own.get("gap_closed"), own.get("gap_closed_poorest")]
+        share = (
+            [own.get("retained"), None, None]
+            if kind == "synthetic"
+            else [None, own.get("gap_closed"), own.get("gap_closed_poorest")]
+        )
         why = [own.get("why", {}).get(key, "") for key in ("retained", "gap_closed", "gap_closed_poorest")]
-        measures = [_percent(v, why[i]) if model and i in ({0} if kind == "synthetic" else {1, 2}) else "" for i, v in enumerate(share)]
+        measures = [
+            _percent(v, why[i]) if model and i in ({0} if kind == "synthetic" else {1, 2}) else ""
+            for i, v in enumerate(share)
+        ]
         out.append([f"{kind} {model}".strip(), *map(_number, numbers), _number(sum(numbers) / len(numbers)), *measures])
     shares = [f"retained of {together}", f"gap to {together} closed", "at the poorest site"]
     return [f"{use} ({metric.replace('_', ' ')})", *sites, "mean", *shares], out

@@ -12,11 +12,22 @@ from nvflare_jobs.centre.job_folder import export, new_job
 from nvflare_jobs.server.ask import Ask
 
 
-def ask(folder: Path, kind: str, name: str, sites: list[str], consortium: Consortium, config: dict[str, Any],
-        payload: dict[str, np.ndarray] | None = None, quorum: int | None = None, thin: bool = True) -> Path:  # fmt: skip
+def ask(
+    folder: Path,
+    kind: str,
+    name: str,
+    sites: list[str],
+    consortium: Consortium,
+    config: dict[str, Any],
+    payload: dict[str, np.ndarray] | None = None,
+    quorum: int | None = None,
+    thin: bool = True,
+) -> Path:
     """A job that asks every site one question (`kind`: whose client.py answers). Returns the job's folder."""
     quorum = quorum or consortium.enough(sites)
     job = new_job(name, quorum)
     job.to_server(Ask(sites=sites, quorum=quorum, grace_s=consortium.grace_s))
     # FLARE sends no empty model: a question without arrays carries one number
-    return export(job, folder, sites, kind, config, {"payload.safetensors": payload or {"none": np.zeros(1, np.float32)}}, thin)
+    return export(
+        job, folder, sites, kind, config, {"payload.safetensors": payload or {"none": np.zeros(1, np.float32)}}, thin
+    )

@@ -15,17 +15,39 @@ from nvflare_jobs.server.controller import Rounds
 from nvflare_jobs.server.persistor import Arrays
 
 
-def train(folder: Path, name: str, sites: list[str], consortium: Consortium, config: dict[str, Any], algorithm: dict[str, Any],
-          initial: dict[str, np.ndarray], rounds: int, thin: bool = True, kind: str = "train",
-          compression: dict[str, Any] | None = None) -> Path:  # fmt: skip
-    """A job of `rounds` rounds; `initial` are the global parameters that a new training starts from. Returns the job's folder."""
+def train(
+    folder: Path,
+    name: str,
+    sites: list[str],
+    consortium: Consortium,
+    config: dict[str, Any],
+    algorithm: dict[str, Any],
+    initial: dict[str, np.ndarray],
+    rounds: int,
+    thin: bool = True,
+    kind: str = "train",
+    compression: dict[str, Any] | None = None,
+) -> Path:
+    """A job of `rounds` rounds; `initial` are the global parameters that a new training starts from. Returns the job's
+    folder.
+    """
     quorum = consortium.enough(sites)
     job = new_job(name, quorum)
-    persistor_id = job.to_server(Arrays(key=f"{config['name']}-{config['key']}" if "key" in config else ""), id="persistor")
+    persistor_id = job.to_server(
+        Arrays(key=f"{config['name']}-{config['key']}" if "key" in config else ""), id="persistor"
+    )
     encryption = config.get("model", {}).get("encryption")
     coding = json.dumps(compression) if compression and any(compression.values()) else ""
     aggregator = Aggregate(json.dumps(algorithm), sites, quorum, json.dumps(encryption) if encryption else "", coding)
-    controller = Rounds(sites=sites, quorum=quorum, grace_s=consortium.grace_s, num_clients=len(sites), num_rounds=rounds,
-                        persistor_id=persistor_id, aggregator=aggregator, task_check_period=0.1)  # fmt: skip
+    controller = Rounds(
+        sites=sites,
+        quorum=quorum,
+        grace_s=consortium.grace_s,
+        num_clients=len(sites),
+        num_rounds=rounds,
+        persistor_id=persistor_id,
+        aggregator=aggregator,
+        task_check_period=0.1,
+    )
     job.to_server(controller)
     return export(job, folder, sites, kind, config, {"initial.safetensors": initial}, thin)

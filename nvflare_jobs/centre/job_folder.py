@@ -1,4 +1,6 @@
-"""A job folder: the same one runs in the simulator and against a provisioned federation. Nothing in it names a path of a site."""
+"""A job folder: the same one runs in the simulator and against a provisioned federation. Nothing in it names a path of
+a site.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,14 @@ CLIENT, CONFIG = "client.py", "job.json"
 # The defaults poll each 2 s and 0.5 s, which is most of an empty round.
 FAST_SERVER = {"server": {"task_request_interval": 0.1}}
 FAST_CLIENT = {"default_task_fetch_interval": 0.1}
-INLINE = {"np_download_chunk_size": 0}  # arrays lie in the call itself: fetched by a request of their own, a step would take twice as long
+# arrays lie in the call itself: fetched by a request of their own, a step would take twice as long
+INLINE = {"np_download_chunk_size": 0}
 
 
 def token(job: Path) -> str:
-    """Of a job's content, the end of its name: the same content is the same job, so a retry never starts a second one."""
+    """Of a job's content, the end of its name: the same content is the same job,
+    so a retry never starts a second one.
+    """
     return str(json.loads((job / "meta.json").read_text())["name"]).rpartition("-")[2]
 
 
@@ -42,19 +47,36 @@ def new_job(name: str, quorum: int) -> FedJob:
     return job
 
 
-def export(job: FedJob, folder: Path, sites: list[str], kind: str, config: dict[str, Any], files: dict[str, dict[str, np.ndarray]],
-           thin: bool = True) -> Path:  # fmt: skip
-    """Two apps: the server's, with the arrays and the question, and the sites', which is configuration and, where `thin`, the client.
+def export(
+    job: FedJob,
+    folder: Path,
+    sites: list[str],
+    kind: str,
+    config: dict[str, Any],
+    files: dict[str, dict[str, np.ndarray]],
+    thin: bool = True,
+) -> Path:
+    """Two apps: the server's, with the arrays and the question, and the sites', which is configuration and, where
+    `thin`, the client.
 
     `kind` is a folder with a client.py: a name beside this file, or (only where thin) a path.
     """
     script = Path(__file__).parents[1] / kind / CLIENT
-    job.to_clients(ScriptRunner(script=str(script), framework=FrameworkType.NUMPY) if thin else Installed(Path(kind).name))
+    job.to_clients(
+        ScriptRunner(script=str(script), framework=FrameworkType.NUMPY) if thin else Installed(Path(kind).name)
+    )
     return write(job, folder, sites, kind, config, files, thin)
 
 
-def write(job: FedJob, folder: Path, sites: list[str], kind: str, config: dict[str, Any], files: dict[str, dict[str, np.ndarray]],
-           thin: bool) -> Path:  # fmt: skip
+def write(
+    job: FedJob,
+    folder: Path,
+    sites: list[str],
+    kind: str,
+    config: dict[str, Any],
+    files: dict[str, dict[str, np.ndarray]],
+    thin: bool,
+) -> Path:
     script = Path(__file__).parents[1] / kind / CLIENT
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -86,7 +108,9 @@ def _move(path: Path, folder: Path) -> None:
 
 
 def _portable(config: Path) -> None:
-    """FLARE writes the script's path on this machine, or the installed class; at a site it lies beside the job's other code."""
+    """FLARE writes the script's path on this machine, or the installed class; at a site it lies beside the job's other
+    code.
+    """
     raw = json.loads(config.read_text())
     for executor in raw["executors"]:
         if "task_script_path" in executor["executor"]["args"]:

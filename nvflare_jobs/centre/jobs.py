@@ -24,7 +24,9 @@ class Result:
 
 
 def run(stage: str, job: Path, sites: list[str], settings: Settings, rounds: int = 0) -> Result:
-    """Run one job to its end and bring its result. Prints a line for each event, and the event itself where asked for."""
+    """Run one job to its end and bring its result. Prints a line for each event,
+    and the event itself where asked for.
+    """
     work = settings.root / ".work" / "jobs" / stage.replace("@", "-")
     show, result = EventPrinter(stage, rounds, settings.events), work / "result"
     shutil.rmtree(result, ignore_errors=True)

@@ -23,13 +23,17 @@ class StageError(UserError):
 
 
 def public(params: Params) -> dict[str, Any]:
-    """What of params.yaml goes into a job: nothing of where images come from, nothing of the models that the job is not about."""
+    """What of params.yaml goes into a job: nothing of where images come from, nothing of the models that the job is not
+    about.
+    """
     raw = params.model_dump(mode="json")
     return raw | {"source": {"class_path": params.source.class_path, "args": {}}, "models": {}}
 
 
 def expected(params: Params, settings: Settings) -> list[str]:
-    """The sites of the consortium: those that params.yaml names, else the source's; of a real federation those that are connected."""
+    """The sites of the consortium: those that params.yaml names, else the source's; of a real federation those that are
+    connected.
+    """
     if params.consortium.sites:
         return params.consortium.sites
     if settings.simulation:

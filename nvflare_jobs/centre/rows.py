@@ -15,8 +15,8 @@ from nvflare_jobs.centre.program import public, validated
 
 def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict[str, Any], more: dict[str, Any],
          started: float) -> tuple[Path, dict[str, Any]]:  # fmt: skip
-    """Ask every site that passed for rows of the table of worth, and write them to reports/ (`complete`), with `left_out`: site -> why it
-    did not answer. Returns the file and the sites' answers.
+    """Ask every site that passed for rows of the table of worth, and write them to reports/ (`complete`), with
+    `left_out`: site -> why it did not answer. Returns the file and the sites' answers.
 
     `kind`: whose client answers, "reference" or "score"; `name`: of the model, if any; `more` goes into the question.
     """
@@ -28,7 +28,9 @@ def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict
     config = {"params": public(params), "name": name, "digests": digests, **more}
     folder = settings.root / ".work" / "jobs" / f"{stage.replace('@', '-')}-job"
     fitted = time.monotonic() - started
-    job = build_question.ask(folder, kind, stage.replace("@", "_"), sites, params.consortium, config, payload, thin=settings.thin)
+    job = build_question.ask(
+        folder, kind, stage.replace("@", "_"), sites, params.consortium, config, payload, thin=settings.thin
+    )
     found = jobs.ask(stage, job, sites, settings)
     answers = {site: found[site]["answer"] for site in sites if "answer" in found[site]}
     seconds = {"centre": round(fitted, 1)} | {site: answer["seconds"] for site, answer in answers.items()}
@@ -41,13 +43,19 @@ def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict
     return out, answers
 
 
-def complete(answers: list[list[dict[str, Any]]], left_out: dict[str, str], headlines: dict[str, str]) -> list[dict[str, Any]]:
+def complete(
+    answers: list[list[dict[str, Any]]], left_out: dict[str, str], headlines: dict[str, str]
+) -> list[dict[str, Any]]:
     """The rows of all sites, each with every metric of its use and the headline first, whatever a site withheld.
 
-    A site that did not answer has the rows that the others have, without a value: a mean over the others would be another quantity.
+    A site that did not answer has the rows that the others have, without a value: a mean over the others would be
+    another quantity.
     """
     rows = [row for answer in answers for row in answer]
-    metrics = {use: dict.fromkeys([first, *(m for r in rows if r["use"] == use for m in r["metrics"])]) for use, first in headlines.items()}
+    metrics = {
+        use: dict.fromkeys([first, *(m for r in rows if r["use"] == use for m in r["metrics"])])
+        for use, first in headlines.items()
+    }
     absent = [_absent(row, site, why) for site, why in left_out.items() for row in answers[0]]
     return [row | {"metrics": metrics[row["use"]] | row["metrics"]} for row in [*rows, *absent]]
 

@@ -9,7 +9,8 @@ from typing import Any
 from fedsynth.training.history import sized
 from nvflare_jobs.federation import interface
 
-WARNING = "warning: "  # a line of a stage's output that starts so is for the person at the terminal, whatever else scrolls by
+# a line of a stage's output that starts so is for the person at the terminal, whatever else scrolls by
+WARNING = "warning: "
 EVENT = "::event "  # what follows on a line of a stage's output is JSON for the flow
 
 
@@ -37,7 +38,11 @@ class EventPrinter:
                 print(f"{self.stage}: {event.status}", flush=True)
             return
         if event.resumed:
-            print(f"{WARNING}{self.stage}: goes on with round {event.round + 1}, where an earlier job of this training ended", flush=True)
+            print(
+                f"{WARNING}{self.stage}: goes on with round {event.round + 1}, where an earlier job of this training"
+                " ended",
+                flush=True,
+            )
         for site, why in event.left_out.items():
             print(f"{WARNING}{self.stage}: round {event.round + 1} without {site}: {why}", flush=True)
         seconds, self.last = event.seconds or now - self.last, now
@@ -45,12 +50,16 @@ class EventPrinter:
         self.first_round = self.first_round or now
         left = (now - self.first_round) / (self.seen - 1) * (self.rounds - event.round - 1) if self.seen > 1 else None
         numbers = {"round": event.round, "rounds": self.rounds, "seconds": round(seconds, 2), "left": left}
-        self.event({"kind": "round"} | numbers | {"sites": event.sites, "left_out": event.left_out, "traffic": event.traffic})
+        self.event(
+            {"kind": "round"} | numbers | {"sites": event.sites, "left_out": event.left_out, "traffic": event.traffic}
+        )
         if not self.events:
             ahead = f"  {left:.0f} s left" if left is not None else ""
             sent = sum(sum(counts.values()) for counts in event.traffic.values())
             moved = f"  {sized(sent)}" if sent else ""
-            print(f"{self.stage}: round {event.round + 1}/{self.rounds}  {losses(event.sites)}{moved}{ahead}", flush=True)
+            print(
+                f"{self.stage}: round {event.round + 1}/{self.rounds}  {losses(event.sites)}{moved}{ahead}", flush=True
+            )
 
     def event(self, event: dict[str, Any]) -> None:
         if self.events:
@@ -58,10 +67,14 @@ class EventPrinter:
 
 
 def losses(sites: dict[str, dict[str, float]]) -> str:
-    """Each player's loss, as a mean over the sites by weight: "generator 0.71  discriminator 0.65"; and the greatest epsilon, if any."""
+    """Each player's loss, as a mean over the sites by weight: "generator 0.71  discriminator 0.65"; and the greatest
+    epsilon, if any.
+    """
     total = sum(s.get("weight", 1.0) for s in sites.values()) or 1.0
     players = sorted({k for s in sites.values() for k in s if k.startswith("loss/")})
     mean = {p: sum(s.get("weight", 1.0) * s.get(p, 0.0) for s in sites.values()) / total for p in players}
     spent = [s["epsilon"] for s in sites.values() if "epsilon" in s]
-    words = [f"{p.removeprefix('loss/')} {v:.3f}" for p, v in mean.items()] + ([f"epsilon {max(spent):.2f}"] if spent else [])
+    words = [f"{p.removeprefix('loss/')} {v:.3f}" for p, v in mean.items()] + (
+        [f"epsilon {max(spent):.2f}"] if spent else []
+    )
     return "  ".join(words)

@@ -1,4 +1,6 @@
-"""In the hospital: the site's own discriminator. It learns from the images that the centre sends beside real ones, and sends gradients."""
+"""In the hospital: the site's own discriminator. It learns from the images that the centre sends beside real ones, and
+sends gradients.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,11 @@ class Called(Site):
 
 
 class Exchange:
-    """What the centre may call. Every answer is a mapping: {"failure": one word of a closed list}, or what `outgoing` has let through.
+    """What the centre may call. Every answer is a mapping: {"failure": one word of a closed list}, or what `outgoing`
+    has let through.
 
-    Nothing that goes wrong leaves as an exception: Collab would send its text and traceback, which may name rows and files.
+    Nothing that goes wrong leaves as an exception: Collab would send its text and traceback, which may name rows and
+    files.
     """
 
     def __init__(self) -> None:
@@ -57,7 +61,8 @@ class Exchange:
                 raise outgoing.LeakError(f"{caller} asked for what goes to the centre alone")
             return work()
         except Exception as error:
-            logger = get_obj_logger(self)  # at this level it goes into the site's log and not into the one that FLARE may stream
+            # at this level it goes into the site's log and not into the one that FLARE may stream
+            logger = get_obj_logger(self)
             logger.info(traceback.format_exc())
             logger.info(f"FEDSYNTH FAILED site {name}: {type(error).__name__}: {' '.join(str(error).split())}")
             return outgoing.leave("failure", {"failure": failures.word(error)})
@@ -100,16 +105,22 @@ def half(site: Site) -> Discriminating:
     algorithm.check(family, model.training.rounds, model.privacy is not None)
     real = site.validated_set().split("train")
     x, y = torch.from_numpy(real.channels(image, image.generated)), torch.from_numpy(real.condition_labels(image))
-    return Discriminating(family, model.training, int(site.config["steps"]), site.seed(), x, y, algorithm.discriminator_steps)
+    return Discriminating(
+        family, model.training, int(site.config["steps"]), site.seed(), x, y, algorithm.discriminator_steps
+    )
 
 
 def fitting(site: Site, images: np.ndarray, asked: np.ndarray) -> None:
-    """Raises ParamsError where what the centre sent are no images with classes of params.yaml: the other side has another version."""
+    """Raises ParamsError where what the centre sent are no images with classes of params.yaml: the other side has
+    another version.
+    """
     from fedsynth.params import ParamsError
 
     image = site.params.image
     shape = (len(asked), len(image.generated), *image.size)
     if images.dtype != np.float32 or images.shape != shape or not np.isfinite(images).all():
-        raise ParamsError(f"the centre sent {images.dtype} {images.shape} for images of {shape}, or numbers that are not finite")
+        raise ParamsError(
+            f"the centre sent {images.dtype} {images.shape} for images of {shape}, or numbers that are not finite"
+        )
     if asked.dtype != np.int64 or asked.min() < 0 or asked.max() >= len(image.labels):
         raise ParamsError(f"the centre asks for classes that are not among the {len(image.labels)} of params.yaml")

@@ -1,4 +1,6 @@
-"""At the centre: the job of a training whose generator is there. What the stage `train` does before and after is as for all others."""
+"""At the centre: the job of a training whose generator is there. What the stage `train` does before and after is as for
+all others.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ from nvflare_jobs.centre.job_folder import FAST_CLIENT, FAST_SERVER, INLINE, wri
 
 def prepare(folder: Path, params: Params, name: str, config: dict[str, Any], initial: dict[str, np.ndarray],
             images: dict[str, list[int]], thin: bool) -> Path:  # fmt: skip
-    """The job's folder. `initial`: the generator's parameters; `images`: by site its training images of each label, as far as the centre
-    knows them."""
+    """The job's folder. `initial`: the generator's parameters; `images`: by site its training images of each label, as
+    far as the centre knows them."""
     model, sites = params.models[name], sorted(images)
     algorithm = model.algorithm.build()
     totals = {site: float(sum(images[site])) for site in sites}
     counts_as = totals if algorithm.weighting == "images" else dict.fromkeys(sites, 1.0)
-    more = {"steps": steps(model.training, list(totals.values())), "centre": {"images": totals, "weights": counts_as, "shares": images}}
+    more = {
+        "steps": steps(model.training, list(totals.values())),
+        "centre": {"images": totals, "weights": counts_as, "shares": images},
+    }
     return build(folder, f"train_{name}", sites, params.consortium, config | more, algorithm.call_s, initial, thin)
 
 
@@ -31,7 +36,9 @@ def steps(training: Training, images: list[float]) -> int:
 
 def build(folder: Path, name: str, sites: list[str], consortium: Consortium, config: dict[str, Any], call_s: float,
              initial: dict[str, np.ndarray], thin: bool = True) -> Path:  # fmt: skip
-    """A job in which the centre asks all sites at every step; `initial` is what it begins with. Returns the job's folder."""
+    """A job in which the centre asks all sites at every step; `initial` is what it begins with. Returns the job's
+    folder.
+    """
     from nvflare.collab import CollabRecipe
 
     from nvflare_jobs.exchange.client import Exchange

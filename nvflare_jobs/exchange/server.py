@@ -1,4 +1,6 @@
-"""The server's half of that job: it draws, asks all sites at once, and steps. It needs torch and MONAI, unlike all other jobs' server."""
+"""The server's half of that job: it draws, asks all sites at once, and steps. It needs torch and MONAI, unlike all
+other jobs' server.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,9 @@ Answers = dict[str, dict[str, Any]]
 
 
 class Centre(Progress, FLComponent):
-    """Trains the generator with all of `sites`. One that fails, or takes longer than `call_s` seconds for a step (`begin_s` for its start),
-    ends the job: what its discriminator knows is nowhere else. A job that is submitted again begins again.
+    """Trains the generator with all of `sites`. One that fails, or takes longer than `call_s` seconds for a step
+    (`begin_s` for its start), ends the job: what its discriminator knows is nowhere else. A job that is submitted again
+    begins again.
     """
 
     def __init__(self, sites: list[str], call_s: float, begin_s: float, initial: str = "initial.safetensors"):
@@ -67,8 +70,15 @@ class Centre(Progress, FLComponent):
     def _checked(self, answers: Answers, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
         found = {site: answer.get("feedback") for site, answer in answers.items()}
         for site, feedback in found.items():
-            if not isinstance(feedback, np.ndarray) or feedback.shape != shapes[site] or not np.isfinite(feedback).all():
-                refuse(self.fl_ctx, f"site {site}: sent no gradient of the shape of its images; does it run the same version?")
+            if (
+                not isinstance(feedback, np.ndarray)
+                or feedback.shape != shapes[site]
+                or not np.isfinite(feedback).all()
+            ):
+                refuse(
+                    self.fl_ctx,
+                    f"site {site}: sent no gradient of the shape of its images; does it run the same version?",
+                )
         return found  # type: ignore[return-value]
 
     def _ask(self, call: Callable[[str, Any], dict[str, Any]]) -> Answers:
@@ -100,8 +110,12 @@ class Centre(Progress, FLComponent):
         return {"rounds": self.records[-SHOWN:]}
 
 
-def generating(asked: dict[str, Any], own: dict[str, Any], initial: dict[str, np.ndarray]) -> tuple[Generating, Training]:
-    """The centre's half of the training, as the job's question says, beginning with the generator's parameters `initial`."""
+def generating(
+    asked: dict[str, Any], own: dict[str, Any], initial: dict[str, np.ndarray]
+) -> tuple[Generating, Training]:
+    """The centre's half of the training, as the job's question says, beginning with the generator's parameters
+    `initial`.
+    """
     import torch
 
     from fedsynth.params import Model, Params

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-LOST, WHOLE, WAITING = "the job was lost", "the result is whole", "waiting for"  # how a status begins that a person should see
+# how a status begins that a person should see
+LOST, WHOLE, WAITING = "the job was lost", "the result is whole", "waiting for"
 NOTABLE = (LOST, WHOLE, WAITING)
 
 
@@ -21,14 +22,17 @@ class FederationError(RuntimeError):
 class JobLost(FederationError):
     """The job is gone, and another one of the same content goes on from what the server and the sites keep of it.
 
-    Its server was restarted, a site is back that had gone, or one of its sites' processes died: FLARE ends the whole job then, whatever the
-    quorum. A site whose process dies again and again says so in the job after (nvflare_jobs/site/site.py).
+    Its server was restarted, a site is back that had gone, or one of its sites' processes died: FLARE ends the whole
+    job then, whatever the quorum. A site whose process dies again and again says so in the job after
+    (nvflare_jobs/site/site.py).
     """
 
 
 @dataclass(frozen=True)
 class Event:
-    """What one looks at while a job runs: `kind` is job (its id), status or round; a round has each site's metrics by name."""
+    """What one looks at while a job runs: `kind` is job (its id), status or round; a round has each site's metrics by
+    name.
+    """
 
     kind: str
     status: str = ""
@@ -36,7 +40,8 @@ class Event:
     sites: dict[str, dict[str, float]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)  # site: why its update is not in this round
     seconds: float = 0.0
-    traffic: dict[str, dict[str, int]] = field(default_factory=dict)  # site: bytes of this round (nvflare_jobs/server/traffic.py)
+    # site: bytes of this round (nvflare_jobs/server/traffic.py)
+    traffic: dict[str, dict[str, int]] = field(default_factory=dict)
     resumed: bool = False  # an earlier job of the same training had ended before this round
 
     @classmethod
@@ -54,7 +59,9 @@ class Federation(ABC):
 
     @abstractmethod
     def submit(self, job: Path, token: str, sites: list[str]) -> str:
-        """Start the job at the sites, or find the one of the same token that runs, or ended well and was not collected. Returns its id."""
+        """Start the job at the sites, or find the one of the same token that runs, or ended well and was not collected.
+        Returns its id.
+        """
 
     @abstractmethod
     def follow(self, job_id: str) -> Iterator[Event]:
@@ -79,7 +86,9 @@ class Federation(ABC):
     def __enter__(self) -> Federation:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -94,10 +103,14 @@ REASONS = [
     (r"FEDSYNTH FAILED (.+)", "{0}"),  # nvflare_jobs/site/site.py wrote it
     (
         r"Component '(\S+)' at config path \S+ is not in allow_list",
-        "{0} is not allowed there: add it to class_allow_list in local/resources.json (docs/production.md, docs/hospital.md)",
+        (
+            "{0} is not allowed there: add it to class_allow_list in local/resources.json (docs/production.md,"
+            " docs/hospital.md)"
+        ),
     ),
     (r"Exception in model controller run: \w+: ([^\n]+)", "{0}"),
-    (r"^(?!AttributeError: 'NoneType')(\w*(?:Error|Exception): .+)$", "{0}"),  # that one is FLARE's, of a job that is asked as it ends
+    # that one is FLARE's, of a job that is asked as it ends
+    (r"^(?!AttributeError: 'NoneType')(\w*(?:Error|Exception): .+)$", "{0}"),
     (r"Subprocess died for client (\S+), exit code: (-?\d+)", "site {0} died (exit code {1})"),
     (r"Communication error with client (\S+):", "site {0} died"),
     (r"(?:received panic|PANIC)[^\n]*: ([^\n]+)", "{0}"),

@@ -1,4 +1,6 @@
-"""A provisioned federation on this machine: what mode `poc` runs on, and the tests. Mutual TLS as in a hospital, on loopback only."""
+"""A provisioned federation on this machine: what mode `poc` runs on, and the tests. Mutual TLS as in a hospital, on
+loopback only.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from fedsynth import processes
 from nvflare_jobs.site.installed import EXCHANGE
 
 MARK = "FEDSYNTH_LOCAL"  # in the environment of every process of a system, so that none is missed when it ends
-SERVER, ADMIN = "localhost", "lead@centre.org"  # FLARE binds loopback alone for a server of this name, and all addresses for any other
+# FLARE binds loopback alone for a server of this name, and all addresses for any other
+SERVER, ADMIN = "localhost", "lead@centre.org"
 
 
 class LocalError(RuntimeError):
@@ -26,15 +29,24 @@ class LocalError(RuntimeError):
 
 
 class LocalSystem:
-    """Server, sites and the kit of an admin in `folder`. `places` are environment variables by participant (sites, and "localhost").
+    """Server, sites and the kit of an admin in `folder`. `places` are environment variables by participant (sites, and
+    "localhost").
 
-    `heart_beat_s` is how long FLARE's server takes to see that a site is gone; `locked` makes sites that allow no code in a job;
-    `streaming` leaves it to FLARE to send sites' error logs to the server, as it does by default; `encryption` puts keys into the kits
-    (needs TenSEAL).
+    `heart_beat_s` is how long FLARE's server takes to see that a site is gone; `locked` makes sites that allow no code
+    in a job; `streaming` leaves it to FLARE to send sites' error logs to the server, as it does by default;
+    `encryption` puts keys into the kits (needs TenSEAL).
     """
 
-    def __init__(self, folder: Path, sites: list[str], places: dict[str, dict[str, str]], heart_beat_s: int = 30, locked: bool = False,
-                 streaming: bool = False, encryption: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        folder: Path,
+        sites: list[str],
+        places: dict[str, dict[str, str]],
+        heart_beat_s: int = 30,
+        locked: bool = False,
+        streaming: bool = False,
+        encryption: bool = False,
+    ):
         self.folder, self.sites, self.places = folder.resolve(), sites, places
         self.heart_beat_s, self.locked, self.streaming, self.encryption = heart_beat_s, locked, streaming, encryption
         self.mark = uuid.uuid4().hex
@@ -60,7 +72,9 @@ class LocalSystem:
                 self._lock(name)
 
     def _resources(self, name: str) -> None:
-        """FLARE's defaults keep jobs in a folder of the system that all servers share, and stream sites' error logs to the server."""
+        """FLARE's defaults keep jobs in a folder of the system that all servers share, and stream sites' error logs to
+        the server.
+        """
         local = self.kits / name / "local"
         raw = json.loads((local / "resources.json.default").read_text())
         if name == SERVER:
@@ -71,14 +85,23 @@ class LocalSystem:
         elif not self.streaming:
             raw["allow_log_streaming"] = False
             raw["components"] = [c for c in raw["components"] if c["id"] != "site_log_streamer"]
-        # whole names: by a prefix such as "nvflare_jobs." a job could name what our modules import, and that runs any command
+        # whole names: by a prefix such as "nvflare_jobs." a job could name what our modules import, and that runs any
+        # command
         if name == SERVER:
             raw["class_allow_list"] = [
-                f"nvflare_jobs.server.{cls}" for cls in ("controller.Rounds", "persistor.Arrays", "aggregator.Aggregate", "ask.Ask")
+                f"nvflare_jobs.server.{cls}"
+                for cls in ("controller.Rounds", "persistor.Arrays", "aggregator.Aggregate", "ask.Ask")
             ]
-            raw["class_allow_list"] += ["nvflare_jobs.exchange.server.Centre", "nvflare.collab.runtime.controller.CollabController"]
+            raw["class_allow_list"] += [
+                "nvflare_jobs.exchange.server.Centre",
+                "nvflare.collab.runtime.controller.CollabController",
+            ]
         elif self.locked:
-            raw["class_allow_list"] = ["nvflare_jobs.site.installed.Installed", EXCHANGE, "nvflare.collab.runtime.executor.CollabExecutor"]
+            raw["class_allow_list"] = [
+                "nvflare_jobs.site.installed.Installed",
+                EXCHANGE,
+                "nvflare.collab.runtime.executor.CollabExecutor",
+            ]
         (local / "resources.json").write_text(json.dumps(raw, indent=2))
 
     def _lock(self, name: str) -> None:
@@ -96,8 +119,14 @@ class LocalSystem:
             kit = self.kits / name
             with (self.folder / f"{name}.log").open("ab") as log:
                 subprocess.Popen(
-                    ["bash", str(kit / "startup" / "sub_start.sh"), "--once"], cwd=kit, env=self._env(name), stdin=subprocess.DEVNULL,
-                    stdout=log, stderr=log, start_new_session=True)  # fmt: skip
+                    ["bash", str(kit / "startup" / "sub_start.sh"), "--once"],
+                    cwd=kit,
+                    env=self._env(name),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
 
     def _env(self, name: str) -> dict[str, str]:
         threads = processes.threads(len(self.sites))
@@ -106,7 +135,8 @@ class LocalSystem:
             | {
                 MARK: self.mark,
                 f"{MARK}_{name.upper().replace('-', '_')}": self.mark,
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # the kits' scripts start "python3"
+                # the kits' scripts start "python3"
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
                 "TMPDIR": str(self.folder / "tmp"),
                 "OMP_NUM_THREADS": threads,
                 "MKL_NUM_THREADS": threads,
@@ -131,7 +161,9 @@ class LocalSystem:
 def project(sites: list[str], port: int, encryption: bool = False) -> dict[str, Any]:
     """NVFLARE's project file: one server, one organisation for each site, one admin who may submit jobs (a `lead`)."""
     participants: list[dict[str, Any]] = [{"name": SERVER, "type": "server", "org": "centre", "fed_learn_port": port}]
-    participants += [{"name": site, "type": "client", "org": "".join(c if c.isalnum() else "_" for c in site)} for site in sites]
+    participants += [
+        {"name": site, "type": "client", "org": "".join(c if c.isalnum() else "_" for c in site)} for site in sites
+    ]
     participants += [{"name": ADMIN, "type": "admin", "org": "centre", "role": "lead"}]
     lighter = "nvflare.lighter.impl"
     builders: list[dict[str, Any]] = [

@@ -23,7 +23,9 @@ class Poc(Provisioned):
         return reason(self.system.logs(), own=True)
 
     def wait(self, sites: list[str]) -> None:
-        """Until all are there: a job that had to wait for sites is looked at again by FLARE's scheduler after 10 s only."""
+        """Until all are there: a job that had to wait for sites is looked at again by FLARE's scheduler after 10 s
+        only.
+        """
         deadline = time.monotonic() + self.settings.connect_s
         while missing := set(sites) - set(self.sites()):
             if time.monotonic() > deadline:
@@ -42,7 +44,9 @@ def poc(settings: Settings, work: Path, sites: list[str]) -> Poc:
     place = {"FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
     names = ["localhost", *sites]
     encryption = find_spec("tenseal") is not None
-    system = LocalSystem(work / "poc", sites, dict.fromkeys(names, place), locked=not settings.thin, encryption=encryption)
+    system = LocalSystem(
+        work / "poc", sites, dict.fromkeys(names, place), locked=not settings.thin, encryption=encryption
+    )
     system.provision()
     made = Poc(settings, work, system)
     try:

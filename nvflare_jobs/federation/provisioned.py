@@ -1,4 +1,6 @@
-"""A provisioned federation (mutual TLS, startup kits) through FLARE's API: mode `production`, and what `poc` stands on."""
+"""A provisioned federation (mutual TLS, startup kits) through FLARE's API: mode `production`,
+and what `poc` stands on.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +45,14 @@ ENDINGS = {
 }
 
 
-BROKEN = ("FINISHED:EXECUTION_EXCEPTION", "FINISHED:ABNORMAL")  # what FLARE makes of a job of which a site's process died
+# what FLARE makes of a job of which a site's process died
+BROKEN = ("FINISHED:EXECUTION_EXCEPTION", "FINISHED:ABNORMAL")
 
 
 class Provisioned(Calls, Federation):
-    """The jobs of one centre at a federation. FLARE's sessions do not recover, so each call may be made anew in a new one."""
+    """The jobs of one centre at a federation. FLARE's sessions do not recover, so each call may be made anew in a new
+    one.
+    """
 
     def __init__(self, settings: Settings, work: Path, kit: Path):
         super().__init__(settings, work, kit)
@@ -66,7 +71,8 @@ class Provisioned(Calls, Federation):
             number += 1
             try:
                 found = self.call("submit_job", str(job), submit_token=f"{token}-{number}")
-            except (SubmitTokenConflict, SubmitTokenJobDeleted):  # an admin has deleted jobs, so that the count is short
+            # an admin has deleted jobs, so that the count is short
+            except (SubmitTokenConflict, SubmitTokenJobDeleted):
                 continue
             except (InvalidJobDefinition, InternalError) as error:
                 raise FederationError(f"{self.kit.address} does not take the job: {line(error)}") from error
@@ -80,7 +86,9 @@ class Provisioned(Calls, Federation):
         return self.work / "pending.json"
 
     def _pending(self, token: str) -> str | None:
-        """The job that an earlier process submitted, where its result has not been collected: it runs, or it ended well."""
+        """The job that an earlier process submitted, where its result has not been collected: it runs, or it ended
+        well.
+        """
         if not self._pending_file.is_file():
             return None
         pending = json.loads(self._pending_file.read_text())
@@ -94,7 +102,9 @@ class Provisioned(Calls, Federation):
         return job_id if ended_well or not self._over(job_id) else None
 
     def _over(self, job_id: str) -> bool:
-        """Whether the job has ended, or its server has: FLARE calls a job "running" for ever whose server was restarted."""
+        """Whether the job has ended, or its server has: FLARE calls a job "running" for ever whose server was
+        restarted.
+        """
         meta = self.call("get_job_meta", job_id)
         return str(meta["status"]).startswith("FINISHED") or self._lost(meta)
 
@@ -145,9 +155,11 @@ class Provisioned(Calls, Federation):
         raise FederationError(said)
 
     def _rejoin(self, job_id: str, left_out: dict[str, str]) -> None:
-        """FLARE gives a running job to nobody who comes later: a site whose machine was restarted is back in a new job, from this round on.
+        """FLARE gives a running job to nobody who comes later: a site whose machine was restarted is back in a new job,
+        from this round on.
 
-        Raises JobLost, once the job is aborted, where a site that was left out is connected and does not work on the job.
+        Raises JobLost, once the job is aborted, where a site that was left out is connected and does not work on the
+        job.
         """
         gone = [site for site, why in left_out.items() if why in SILENT]
         back = [site for site in gone if site in self.sites() and self._idle(job_id, site)] if gone else []
@@ -173,8 +185,9 @@ class Provisioned(Calls, Federation):
         if time.monotonic() - began > self.settings.connect_s:
             self.abort(job_id)
             raise FederationError(
-                f"not connected: {', '.join(missing)}; {enough} sites are needed and were waited for {self.settings.connect_s:.0f} s. "
-                "Start their FLARE clients, set consortium.quorum, or FEDSYNTH_CONNECT_S to wait longer"
+                f"not connected: {', '.join(missing)}; {enough} sites are needed and were waited for"
+                f" {self.settings.connect_s:.0f} s. Start their FLARE clients, set consortium.quorum, or"
+                " FEDSYNTH_CONNECT_S to wait longer"
             )
         return f"{WAITING} {', '.join(missing)}"
 
@@ -202,8 +215,8 @@ class Provisioned(Calls, Federation):
             if isinstance(error, FederationError):
                 raise
             raise FederationError(
-                f"the result of job {job_id} could not be brought to {part.parent}: {line(error)}. It is kept at the server: "
-                "mend that (is the disk full?) and run again; the job is not run again"
+                f"the result of job {job_id} could not be brought to {part.parent}: {line(error)}. It is kept at the"
+                " server: mend that (is the disk full?) and run again; the job is not run again"
             ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -214,9 +227,11 @@ class Provisioned(Calls, Federation):
         self.drop()  # the session may be in the middle of a call
         deadline = time.monotonic() + patience_s
         while True:
-            with contextlib.suppress(InternalError, JobNotFound):  # it is not running: it starts, it ends, or its server lost it
+            # it is not running: it starts, it ends, or its server lost it
+            with contextlib.suppress(InternalError, JobNotFound):
                 self.call("abort_job", job_id, patience_s=ABORT_S)
             if self._over(job_id) or time.monotonic() > deadline:
-                break  # an abort while a job is being deployed may be overtaken by its start: then it is asked for again
+                # an abort while a job is being deployed may be overtaken by its start: then it is asked for again
+                break
             time.sleep(LOOK_S)
         self._pending_file.unlink(missing_ok=True)

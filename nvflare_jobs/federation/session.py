@@ -1,4 +1,6 @@
-"""Calls of FLARE's API at a provisioned federation, each made anew in a new session where the old one is gone: sessions do not recover."""
+"""Calls of FLARE's API at a provisioned federation, each made anew in a new session where the old one is gone: sessions
+do not recover.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,11 @@ class Calls:
         return self._session
 
     def _own_kit(self) -> Path:
-        """The kit with a transfer folder of ours: two stages at once would share the kit's own, which may not be writable either.
+        """The kit with a transfer folder of ours: two stages at once would share the kit's own, which may not be
+        writable either.
 
-        Of this process alone: two may ask at once which sites there are, and the first to end would take the other's folder away.
+        Of this process alone: two may ask at once which sites there are, and the first to end would take the other's
+        folder away.
         """
         folder = self._own
         (folder / "transfer").mkdir(parents=True, exist_ok=True)
@@ -54,14 +58,18 @@ class Calls:
         return folder
 
     def call(self, method: str, *args: Any, patience_s: float | None = None, **kwargs: Any) -> Any:
-        """One call of FLARE's API, again in a new session while the server cannot be reached, for `patience_s` seconds."""
+        """One call of FLARE's API, again in a new session while the server cannot be reached,
+        for `patience_s` seconds.
+        """
         patience_s = self.settings.connect_s if patience_s is None else patience_s
         deadline = time.monotonic() + patience_s
         while True:
             try:
                 return getattr(self._connected(min(10, patience_s)), method)(*args, **kwargs)
             except (AuthenticationError, AuthorizationError) as error:
-                raise FederationError(f"{self.kit.address} does not let {self.kit.user} do this: {line(error)}") from error
+                raise FederationError(
+                    f"{self.kit.address} does not let {self.kit.user} do this: {line(error)}"
+                ) from error
             except (NoConnection, SessionClosed, FLCommunicationError) as error:
                 self.drop()
                 if refusal := self.kit.refused():

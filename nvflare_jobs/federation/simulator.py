@@ -27,8 +27,8 @@ MARK = "FEDSYNTH_RUN"  # in the environment of every process of a run, so that n
 class Simulator(Federation):
     """NVFLARE's simulator in a process session of its own, each site a process of it.
 
-    SimEnv, FLARE's own front end, blocks, cannot abort and hangs for ever when a site's process dies hard; so this watches the
-    processes and the logs itself and ends the whole tree on any failure.
+    SimEnv, FLARE's own front end, blocks, cannot abort and hangs for ever when a site's process dies hard; so this
+    watches the processes and the logs itself and ends the whole tree on any failure.
     """
 
     def __init__(self, settings: Settings, work: Path):
@@ -98,12 +98,25 @@ class _Run:
         place = {MARK: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
         env = os.environ | place | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
         module = "nvflare.private.fed.app.simulator.simulator"
-        command = [sys.executable, "-m", module, str(job), "-w", str(folder / "workspace"), "-c", ",".join(sites), "-t", str(len(sites))]
+        command = [
+            sys.executable,
+            "-m",
+            module,
+            str(job),
+            "-w",
+            str(folder / "workspace"),
+            "-c",
+            ",".join(sites),
+            "-t",
+            str(len(sites)),
+        ]
         with (folder / "log.txt").open("wb") as log:
             process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, start_new_session=True, cwd=folder
             )
-        return cls(process, mark, folder, sites, json.loads((job / "meta.json").read_text())["min_clients"], settings.state)
+        return cls(
+            process, mark, folder, sites, json.loads((job / "meta.json").read_text())["min_clients"], settings.state
+        )
 
     def watch(self, stall_s: float) -> Iterator[Event]:
         seen, size, last, looked = 0, 0, time.monotonic(), 0.0
@@ -124,7 +137,8 @@ class _Run:
                 raise JobLost(said) if self.enough < len(self.sites) else FederationError(said)
             if time.monotonic() - last > stall_s:
                 raise FederationError(
-                    f"no sign of life for {stall_s:.0f} s, so the job was ended; set FEDSYNTH_STALL_S for longer ones ({self.log})"
+                    f"no sign of life for {stall_s:.0f} s, so the job was ended; set FEDSYNTH_STALL_S for longer ones"
+                    f" ({self.log})"
                 )
             time.sleep(0.3)
         if not round_log.is_complete(self.server):
@@ -145,7 +159,8 @@ class _Run:
         for site, worker in self._workers.items():
             gone = not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
             since = self._missed.setdefault(site, time.monotonic()) if gone else time.monotonic()
-            # At the end of a good run the sites leave first: only one that leaves long before the server is done has died.
+            # At the end of a good run the sites leave first: only one that leaves long before the server is done has
+            # died.
             if gone and time.monotonic() - since > (15 if done else 3):
                 return site
         return ""

@@ -1,1 +1,3 @@
-"""The job `reference`: the uses' networks by FedAvg over the sites' real images; differences and mean losses come back."""
+"""The job `reference`: the uses' networks by FedAvg over the sites' real images;
+differences and mean losses come back.
+"""

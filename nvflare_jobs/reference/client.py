@@ -1,4 +1,6 @@
-"""In the hospital: train the uses' networks on the site's own images, round by round; then say what every reference reaches here."""
+"""In the hospital: train the uses' networks on the site's own images, round by round; then say what every reference
+reaches here.
+"""
 
 import time
 

@@ -1,4 +1,6 @@
-"""At the centre: the references. Two jobs: FedAvg of the uses' networks, then every network on each site's test images."""
+"""At the centre: the references. Two jobs: FedAvg of the uses' networks,
+then every network on each site's test images.
+"""
 
 from __future__ import annotations
 
@@ -22,31 +24,51 @@ from nvflare_jobs.server.saved import GLOBAL
 
 
 def stage(params: Params, settings: Settings) -> None:
-    """reports/reference.json and data/reference: `local`, `federated` and, in simulation only, `pooled`, which sees all sites' images.
+    """reports/reference.json and data/reference: `local`, `federated` and, in simulation only, `pooled`, which sees all
+    sites' images.
 
-    `federated_without` in the file says which sites were left out of which of its rounds: it then is not quite of all sites' images.
+    `federated_without` in the file says which sites were left out of which of its rounds: it then is not quite of all
+    sites' images.
     """
     started = time.monotonic()
     validation = program.validated(settings.root)
     trained, without = federated(params, settings, validation)
     sent = {"federated": use_networks.from_arrays(trained)}
     if settings.simulation:
-        sent["pooled"] = reference.fit_pooled(params, {site: ImageSet.load(settings.data / site) for site in validation["used"]})
+        sent["pooled"] = reference.fit_pooled(
+            params, {site: ImageSet.load(settings.data / site) for site in validation["used"]}
+        )
     arrays = {name: a for row, of in sent.items() for name, a in use_networks.to_arrays(of, row).items()}
     weights.save(settings.root / "data" / "reference" / use_networks.FILE, arrays)
-    path, _ = rows.rows(params, settings, "reference", "", {f"net/{name}": a for name, a in arrays.items()}, {}, started)
+    path, _ = rows.rows(
+        params, settings, "reference", "", {f"net/{name}": a for name, a in arrays.items()}, {}, started
+    )
     outputs.write(path, outputs.read(path, "reference") | {"federated_without": without})
 
 
-def federated(params: Params, settings: Settings, validation: dict[str, Any]) -> tuple[use_networks.State, dict[str, str]]:
-    """The uses' networks after the last round, and which sites were left out of rounds: {"north": "2 of 10 rounds (3, 4): why"}."""
+def federated(
+    params: Params, settings: Settings, validation: dict[str, Any]
+) -> tuple[use_networks.State, dict[str, str]]:
+    """The uses' networks after the last round, and which sites were left out of rounds: {"north": "2 of 10 rounds (3,
+    4): why"}.
+    """
     sites, rounds = validation["used"], params.score.rounds
     config = question(params, {site: validation["sites"][site]["digest"] for site in sites})
     folder = settings.root / ".work" / "train" / "reference"
-    algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}  # without "args" FLARE takes its text for an expression
+    # without "args" FLARE takes its text for an expression
+    algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}
     initial = reference.begin(params)
     job = build_rounds.train(
-        folder, "reference_fedavg", sites, params.consortium, config, algorithm, initial, rounds, settings.thin, "reference"
+        folder,
+        "reference_fedavg",
+        sites,
+        params.consortium,
+        config,
+        algorithm,
+        initial,
+        rounds,
+        settings.thin,
+        "reference",
     )
     result = jobs.run("reference", job, sites, settings, rounds)
     without = left_out({"rounds": written.read(result.folder / written.ROUNDS)})
@@ -56,7 +78,9 @@ def federated(params: Params, settings: Settings, validation: dict[str, Any]) ->
 
 
 def question(params: Params, digests: dict[str, str]) -> dict[str, Any]:
-    """The job's config. `key` names this training: the same params and data give the same key, so that a restart finds its state."""
+    """The job's config. `key` names this training: the same params and data give the same key, so that a restart finds
+    its state.
+    """
     config = {"params": program.public(params), "name": "reference", "digests": digests, "rounds": params.score.rounds}
     score = {k: config["params"]["score"][k] for k in ("uses", "seeds", "rounds")}
     seen = {"digests": digests, "image": config["params"]["image"], "score": score}

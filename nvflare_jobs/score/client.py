@@ -1,4 +1,6 @@
-"""In the hospital: test the networks that the centre sent, train the site's own, measure the synthetic set, and send numbers alone."""
+"""In the hospital: test the networks that the centre sent, train the site's own, measure the synthetic set, and send
+numbers alone.
+"""
 
 import time
 from typing import Any

@@ -1,4 +1,6 @@
-"""At the centre: train what may be trained here, send it with the synthetic set, and write down what the sites answer."""
+"""At the centre: train what may be trained here, send it with the synthetic set,
+and write down what the sites answer.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,17 @@ Arrays = dict[str, np.ndarray]
 
 
 def stage(params: Params, settings: Settings, name: str) -> None:
-    """reports/score/<name>.json: `synthetic` and `augmented` on each site's real test images, and every measure of the set."""
+    """reports/score/<name>.json: `synthetic` and `augmented` on each site's real test images, and every measure of the
+    set.
+    """
     if name not in params.models:
         raise program.StageError(f"params.yaml has no models.{name}; it has {', '.join(params.models)}")
     started, root = time.monotonic(), settings.root
     synthetic, folder = ImageSet.load(root / "data" / "synthetic" / name), root / "models" / name
-    about, references = outputs.read(folder / weights.ABOUT, f"train@{name}"), weights.load(root / "data" / "reference" / use_networks.FILE)
+    about, references = (
+        outputs.read(folder / weights.ABOUT, f"train@{name}"),
+        weights.load(root / "data" / "reference" / use_networks.FILE),
+    )
     centre_seen = score.seen(params, synthetic, use_networks.of_row(references, "federated"), settings.extractors)
     fitted = use_networks.to_arrays(score.fit_synthetic(params, synthetic), "synthetic") | references
     payload = {f"net/{key}": a for key, a in fitted.items()}
@@ -34,9 +41,16 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     model = {key: about[key] for key in ("name", "family", "algorithm", "training", "mixture") if key in about}
     path, answers = rows.rows(params, settings, "score", name, payload, {"model": model}, started)
     written = outputs.read(path, "score")
-    found = score.combined(params, centre_seen, {site: answer["measures"] for site, answer in answers.items()}, written["left_out"])
+    found = score.combined(
+        params, centre_seen, {site: answer["measures"] for site, answer in answers.items()}, written["left_out"]
+    )
     spread = [of for answer in answers.values() for of in answer["spread"]]
-    more = {"spread": spread, "measures": found, "extractor": centre_seen.extractor.title, "weights_sha256": about["weights_sha256"]}
+    more = {
+        "spread": spread,
+        "measures": found,
+        "extractor": centre_seen.extractor.title,
+        "weights_sha256": about["weights_sha256"],
+    }
     outputs.write(path, written | more)
 
 

@@ -1,4 +1,6 @@
-"""An algorithm's server half as a FLARE aggregator. It works on numpy arrays: the server needs neither torch nor MONAI."""
+"""An algorithm's server half as a FLARE aggregator. It works on numpy arrays:
+the server needs neither torch nor MONAI.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +28,25 @@ from nvflare_jobs.server.updates import check
 
 
 class Aggregate(ModelAggregator):
-    """An algorithm's server half (fedsynth/algorithms) as a FLARE aggregator; leaves out updates that are not finite or do not fit.
+    """An algorithm's server half (fedsynth/algorithms) as a FLARE aggregator; leaves out updates that are not finite or
+    do not fit.
 
-    `algorithm` is the block of params.yaml as JSON text: FLARE would build a mapping with a class_path before it reached us.
-    With `encryption` (a block as text, or "") `total` and `opened` put the sites' mean in the place of what each of them has sent.
-    A round counts with `quorum` of `sites`: where one fails, FLARE goes on with the others' for as long as it takes to end the job, and a
-    round with fewer would become the global model. `compression`: models.<name>.compression, as JSON text, or nothing.
+    `algorithm` is the block of params.yaml as JSON text: FLARE would build a mapping with a class_path before it
+    reached us. With `encryption` (a block as text, or "") `total` and `opened` put the sites' mean in the place of what
+    each of them has sent. A round counts with `quorum` of `sites`: where one fails, FLARE goes on with the others' for
+    as long as it takes to end the job, and a round with fewer would become the global model. `compression`:
+    models.<name>.compression, as JSON text, or nothing.
     """
 
     def __init__(self, algorithm: str, sites: list[str], quorum: int, encryption: str = "", compression: str = ""):
         super().__init__()
-        self.algorithm, self.sites, self.quorum, self.encryption, self.compression = algorithm, sites, quorum, encryption, compression
+        self.algorithm, self.sites, self.quorum, self.encryption, self.compression = (
+            algorithm,
+            sites,
+            quorum,
+            encryption,
+            compression,
+        )
         self._answered: set[str] = set()  # in the round before: these sites have what was sent in it
         self._downlink: Downlink | None = None
         self.records: list[dict[str, Any]] = []
@@ -60,7 +70,9 @@ class Aggregate(ModelAggregator):
         block = json.loads(self.compression or "{}").get(way)
         return Block(**block).build() if block else None
 
-    def coded(self, arrays: dict[str, np.ndarray], number: int, targets: list[str]) -> tuple[Coded, Coded, dict[str, Any]]:
+    def coded(
+        self, arrays: dict[str, np.ndarray], number: int, targets: list[str]
+    ) -> tuple[Coded, Coded, dict[str, Any]]:
         """What goes out in round `number`, the arrays that the sites then have, and what they must be told of it."""
         if (by := self._by("down")) is None:
             return arrays, arrays, {}
@@ -68,7 +80,9 @@ class Aggregate(ModelAggregator):
         sent, about = self._downlink.encode(arrays, number, follows=set(targets) <= self._answered)
         return sent, self._downlink.have, {"coding": about}
 
-    def begin(self, number: int, sent: dict[str, np.ndarray], targets: list[str], job: dict[str, Any], last: bool) -> None:
+    def begin(
+        self, number: int, sent: dict[str, np.ndarray], targets: list[str], job: dict[str, Any], last: bool
+    ) -> None:
         """A round begins, with what is `sent` to `targets` for the question `job`."""
         self._began, self._round, self._sent, self._targets, self._job = time.monotonic(), number, sent, targets, job
         self._last = last
@@ -81,13 +95,27 @@ class Aggregate(ModelAggregator):
         self._updates.append(model)
 
     def total(self) -> tuple[list[str], bytes]:
-        """The sites whose encrypted differences can be added, and their sum. Raises RuntimeError where they are too few for one."""
-        found = {m.meta["client_name"]: m.params[ENCRYPTED].tobytes() for m in self._updates if ENCRYPTED in m.params and _weight(m) > 0}
+        """The sites whose encrypted differences can be added, and their sum. Raises RuntimeError where they are too few
+        for one.
+        """
+        found = {
+            m.meta["client_name"]: m.params[ENCRYPTED].tobytes()
+            for m in self._updates
+            if ENCRYPTED in m.params and _weight(m) > 0
+        }
         enough = max(self.quorum, 2)
         if len(found) < enough:
-            words = {m.meta["client_name"]: FAILURES.get(m.meta["failed"], FAILURES["error"]) for m in self._updates if "failed" in m.meta}
+            words = {
+                m.meta["client_name"]: FAILURES.get(m.meta["failed"], FAILURES["error"])
+                for m in self._updates
+                if "failed" in m.meta
+            }
             reasons = "".join(f"; site {site}: {why}" for site, why in sorted(words.items()))
-            refuse(self.fl_ctx, f"{len(found)} of {len(self.sites)} sites have an encrypted update, {enough} are needed for a sum{reasons}")
+            refuse(
+                self.fl_ctx,
+                f"{len(found)} of {len(self.sites)} sites have an encrypted update, {enough} are needed for a"
+                f" sum{reasons}",
+            )
         return sorted(found), self._cipher().add([found[site] for site in sorted(found)], keys.read(keys.PUBLIC))
 
     def opened(self, sites: list[str], total: np.ndarray) -> None:
@@ -104,7 +132,11 @@ class Aggregate(ModelAggregator):
 
     def aggregate_model(self) -> FLModel:
         expected = set(self._targets) | set(self.built.sites_of_round(self.sites, self._round))
-        left_out = {site: round_log.LATE if site in self._targets else round_log.ABSENT for site in self.sites if site in expected}
+        left_out = {
+            site: round_log.LATE if site in self._targets else round_log.ABSENT
+            for site in self.sites
+            if site in expected
+        }
         answers = []
         for model in sorted(self._updates, key=lambda m: m.meta["client_name"]):
             site = model.meta["client_name"]
@@ -116,17 +148,26 @@ class Aggregate(ModelAggregator):
         self._answered = {model.meta["client_name"] for model in self._updates}
         updates = [(m.meta["client_name"], float(m.meta.get("weight", "nan")), m.params) for m in answers]
         by = self._by("up")
-        good, bad = check(updates, {name: np.shape(a) for name, a in self._sent.items()}, WHOLE if by and self._last else by)
+        good, bad = check(
+            updates, {name: np.shape(a) for name, a in self._sent.items()}, WHOLE if by and self._last else by
+        )
         left_out |= bad
         needed = min(self.quorum, len(self._targets))
         if len(good) < needed:
             reasons = "; ".join(f"site {site}: {why}" for site, why in sorted(left_out.items()))
-            refuse(self.fl_ctx, f"{len(good)} of {len(self.sites)} sites have a usable update, {needed} are needed: {reasons}")
-        self.built.before_aggregate(self._family, self._sent, {m.meta["client_name"]: (m.metrics or {}).get("score") for m in answers})
+            refuse(
+                self.fl_ctx,
+                f"{len(good)} of {len(self.sites)} sites have a usable update, {needed} are needed: {reasons}",
+            )
+        self.built.before_aggregate(
+            self._family, self._sent, {m.meta["client_name"]: (m.metrics or {}).get("score") for m in answers}
+        )
         difference = self.built.aggregate(good)
         if self._last and (beside := self.built.extra_arrays(self._sent, good)):
             save_file({name: np.ascontiguousarray(a) for name, a in beside.items()}, run_dir(self.fl_ctx) / BESIDE)
-        self._write_round({u.meta["client_name"]: u.metrics for u in answers if u.meta["client_name"] not in bad}, left_out)
+        self._write_round(
+            {u.meta["client_name"]: u.metrics for u in answers if u.meta["client_name"] not in bad}, left_out
+        )
         return FLModel(params=difference, params_type=ParamsType.DIFF, meta={})
 
     def _family(self) -> Any:

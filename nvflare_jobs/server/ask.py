@@ -33,8 +33,14 @@ class Ask(Progress, ModelController):
         targets = present(self, self.sites, self.quorum)
         model = FLModel(params=load_file(config_dir(self.fl_ctx) / self.payload), current_round=0, total_rounds=1)
         model.meta = {"job": question(self.fl_ctx)}
-        self.broadcast_model(model, targets=targets, min_responses=min(self.quorum, len(targets)),
-                             wait_time_after_min_received=self.grace_s, blocking=False, callback=self._take)  # fmt: skip
+        self.broadcast_model(
+            model,
+            targets=targets,
+            min_responses=min(self.quorum, len(targets)),
+            wait_time_after_min_received=self.grace_s,
+            blocking=False,
+            callback=self._take,
+        )
         while self.get_num_standing_tasks() and not self.abort_signal.triggered:
             time.sleep(self._task_check_period)
         if self.abort_signal.triggered:
@@ -45,7 +51,10 @@ class Ask(Progress, ModelController):
             self.answers.setdefault(site, {"failed": silent})
         if len(good) < self.quorum:
             reasons = [f"site {site}: {a['failed']}" for site, a in sorted(self.answers.items()) if "failed" in a]
-            refuse(self.fl_ctx, f"{len(good)} of {len(self.sites)} sites answered, {self.quorum} are needed: {'; '.join(reasons)}")
+            refuse(
+                self.fl_ctx,
+                f"{len(good)} of {len(self.sites)} sites answered, {self.quorum} are needed: {'; '.join(reasons)}",
+            )
         (run_dir(self.fl_ctx) / ANSWERS).write_text(json.dumps(dict(sorted(self.answers.items()))))
         round_log.complete(run_dir(self.fl_ctx))
 

@@ -17,10 +17,11 @@ from nvflare_jobs.server.run import SHOWN, Progress, present, question, refuse, 
 
 
 class Rounds(Progress, FedAvg):
-    """FLARE's FedAvg controller, whose rounds go on with `quorum` of `sites` where the others let it wait for more than `grace_s` seconds.
+    """FLARE's FedAvg controller, whose rounds go on with `quorum` of `sites` where the others let it wait for more than
+    `grace_s` seconds.
 
-    Both argument lists are spelt out so that FLARE's job export sees the base class's arguments. `num_rounds` are those of the whole
-    training: it goes on after the round that the persistor found kept.
+    Both argument lists are spelt out so that FLARE's job export sees the base class's arguments. `num_rounds` are those
+    of the whole training: it goes on after the round that the persistor found kept.
     """
 
     def __init__(self, sites: list[str], quorum: int, grace_s: int, *args: Any, **kwargs: Any):
@@ -64,14 +65,23 @@ class Rounds(Progress, FedAvg):
         return super()._get_aggregated_result()
 
     def _open(self) -> None:
-        """Add what the server cannot read, and have a site open the sum: one after the other is asked until one does."""
+        """Add what the server cannot read, and have a site open the sum:
+        one after the other is asked until one does.
+        """
         sites, total = self.aggregator.total()
         for site in sites:
             opened: list[FLModel] = []
             model = FLModel(params={ENCRYPTED: np.frombuffer(total, np.uint8)}, current_round=self.current_round)
             model.meta = {"job": question(self.fl_ctx), OPEN: sites}
-            self.broadcast_model(model, self.task_name, [site], min_responses=1, timeout=max(self.grace_s, 1), blocking=False,
-                                 callback=opened.append)  # fmt: skip
+            self.broadcast_model(
+                model,
+                self.task_name,
+                [site],
+                min_responses=1,
+                timeout=max(self.grace_s, 1),
+                blocking=False,
+                callback=opened.append,
+            )
             while self.get_num_standing_tasks() and not self.abort_signal.triggered:
                 time.sleep(self._task_check_period)
             if opened and ENCRYPTED in opened[0].params:

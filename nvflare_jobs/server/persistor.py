@@ -13,7 +13,9 @@ from nvflare_jobs.server.saved import GLOBAL, SavedRounds
 
 
 class Arrays(ModelPersistor):
-    """The global model as a safetensors file: `initial` of the job, or what an earlier job of the same training (`key`) has come to."""
+    """The global model as a safetensors file: `initial` of the job, or what an earlier job of the same training (`key`)
+    has come to.
+    """
 
     def __init__(self, key: str = "", initial: str = "initial.safetensors"):
         super().__init__()

@@ -1,4 +1,6 @@
-"""What the server writes down of a job: a line of JSON for each round, with each site's metrics, and at last that its result is whole."""
+"""What the server writes down of a job: a line of JSON for each round, with each site's metrics, and at last that its
+result is whole.
+"""
 
 from __future__ import annotations
 

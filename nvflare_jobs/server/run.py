@@ -18,7 +18,9 @@ SHOWN = 50  # of the rounds, in one look at the progress of a job: those before 
 
 
 class Progress:
-    """Answers FLARE's question for a job's statistics: rounds and answers so far, which a centre with the right `view` may see live."""
+    """Answers FLARE's question for a job's statistics: rounds and answers so far, which a centre with the right `view`
+    may see live.
+    """
 
     def progress(self) -> dict[str, Any]:
         raise NotImplementedError
@@ -32,12 +34,17 @@ class Progress:
 
 
 def present(controller: Any, sites: list[str], quorum: int) -> list[str]:
-    """Those of `sites` that are connected now. Raises RuntimeError naming the others where they are fewer than `quorum`."""
+    """Those of `sites` that are connected now. Raises RuntimeError naming the others where they are fewer than
+    `quorum`.
+    """
     connected = {client.name for client in controller.engine.get_clients()}
     found = [site for site in sites if site in connected]
     if len(found) < quorum:
         missing = ", ".join(site for site in sites if site not in connected)
-        refuse(controller.fl_ctx, f"{len(found)} of {len(sites)} sites are connected, {quorum} are needed; not there: {missing}")
+        refuse(
+            controller.fl_ctx,
+            f"{len(found)} of {len(sites)} sites are connected, {quorum} are needed; not there: {missing}",
+        )
     return found
 
 

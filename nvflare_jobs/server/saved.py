@@ -1,8 +1,8 @@
 """What the server keeps of a training, so that one that lost its server, or was ended, goes on from its last round.
 
-FLARE itself resumes nothing: a job whose server died stays "running" for ever. The files lie outside of the job's workspace, in the folder
-that FEDSYNTH_STATE names in the server's environment, and belong to the *training* (its `key`), not to the job: the next job of the same
-training finds them.
+FLARE itself resumes nothing: a job whose server died stays "running" for ever. The files lie outside of the job's
+workspace, in the folder that FEDSYNTH_STATE names in the server's environment, and belong to the *training* (its
+`key`), not to the job: the next job of the same training finds them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class SavedRounds:
         self.folder = Path(root) / "server" / "train" / key if key else None
 
     def restore(self, run_dir: Path) -> int:
-        """Bring what is kept into a new job's run folder. Returns the number of rounds that are done, 0 where there is nothing."""
+        """Bring what is kept into a new job's run folder. Returns the number of rounds that are done, 0 where there is
+        nothing.
+        """
         done = self._done()
         if done and self.folder:
             for name in (GLOBAL, BESIDE):

@@ -1,4 +1,6 @@
-"""What a job's rounds cost on the wire: the bytes of every message between server and sites, where FLARE hands it to the connection."""
+"""What a job's rounds cost on the wire: the bytes of every message between server and sites, where FLARE hands it to
+the connection.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,13 @@ UP, DOWN, ASKING = "bytes_up", "bytes_down", "bytes_asking"
 
 
 class Wire(MessageReceiver):
-    """Counts by site, since the last `take`: `bytes_up` to the server, `bytes_down` from it, and `bytes_asking`, both ways.
+    """Counts by site, since the last `take`: `bytes_up` to the server, `bytes_down` from it, and `bytes_asking`, both
+    ways.
 
-    A message is its frame: prefix, headers and payload as they are encoded, with what FLARE adds for itself (parts of a stream, receipts,
-    requests for the next part). Not in it: TLS and TCP. Sites ask for work all the time that they wait for others; those questions and
-    the answer that there is none depend on the time alone, not on what is exchanged, and so are counted apart.
+    A message is its frame: prefix, headers and payload as they are encoded, with what FLARE adds for itself (parts of a
+    stream, receipts, requests for the next part). Not in it: TLS and TCP. Sites ask for work all the time that they
+    wait for others; those questions and the answer that there is none depend on the time alone, not on what is
+    exchanged, and so are counted apart.
     """
 
     def __init__(self) -> None:

@@ -10,9 +10,11 @@ from fedsynth.training.coding import decode
 Update = tuple[str, float, dict[str, np.ndarray]]
 
 
-def check(updates: list[Update], shapes: dict[str, tuple[int, ...]], by: Compression | None = None) -> tuple[list[Update], dict[str, str]]:
-    """The updates that fit the global parameters, decoded where they were coded `by` something, and for each other site why its update is
-    left out."""
+def check(
+    updates: list[Update], shapes: dict[str, tuple[int, ...]], by: Compression | None = None
+) -> tuple[list[Update], dict[str, str]]:
+    """The updates that fit the global parameters, decoded where they were coded `by` something, and for each other site
+    why its update is left out."""
     good, bad = [], {}
     for site, weight, arrays in updates:
         try:

@@ -12,7 +12,9 @@ KINDS = ("validate", "train", "reference", "score")
 
 
 class Installed(ClientAPIExecutor):
-    """Runs `nvflare_jobs/<kind>/client.py` of the installed package: a site that allows this class alone can refuse all code in jobs."""
+    """Runs `nvflare_jobs/<kind>/client.py` of the installed package: a site that allows this class alone can refuse all
+    code in jobs.
+    """
 
     def __init__(self, kind: str):
         if kind not in KINDS:

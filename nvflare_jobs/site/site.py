@@ -1,4 +1,6 @@
-"""The hospital's side of every job: what it reads, where it keeps its state, and the one door through which anything leaves."""
+"""The hospital's side of every job: what it reads, where it keeps its state, and the one door through which anything
+leaves.
+"""
 
 from __future__ import annotations
 
@@ -49,14 +51,17 @@ class ProcessDied(Exception):
 class CrashCounter:
     """A file that outlives a process which ends in disorder (out of memory, for one), and by which the next one knows.
 
-    FLARE ends a whole job where a site's process dies, and does not say whose: without this no quorum could go on without that site.
+    FLARE ends a whole job where a site's process dies, and does not say whose: without this no quorum could go on
+    without that site.
     """
 
     def __init__(self, path: Path):
         died = int(path.read_text()) if path.is_file() else 0
         if died >= DEATHS:
             path.unlink()  # the next run may try again
-            raise ProcessDied(f"{died} processes have died of this task; look for the reason in the system's log (out of memory?)")
+            raise ProcessDied(
+                f"{died} processes have died of this task; look for the reason in the system's log (out of memory?)"
+            )
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(died + 1))
@@ -71,7 +76,9 @@ class CrashCounter:
 
 
 def checked(config: dict[str, Any]) -> dict[str, Any]:
-    """The question, whose names may be parts of file names at the site. Raises LeakError where one could lead out of the site's folders."""
+    """The question, whose names may be parts of file names at the site. Raises LeakError where one could lead out of
+    the site's folders.
+    """
     for key in ("name", "key"):
         if not re.fullmatch(r"[A-Za-z0-9_-]*", str(config.get(key, ""))):
             raise outgoing.LeakError(f"the job's {key} is no plain name; it would be part of a path at this site")
@@ -79,7 +86,9 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class Site:
-    """What a job's client may know: its name, its folders (from its own environment, never from the job) and the job's question."""
+    """What a job's client may know: its name, its folders (from its own environment, never from the job) and the job's
+    question.
+    """
 
     def __init__(self) -> None:
         flare.init()
@@ -119,9 +128,14 @@ class Site:
         return self._own("FEDSYNTH_STATE", self.settings.state)
 
     def _own(self, variable: str, folder: Path) -> Path:
-        """A folder of the site's. In a hospital the working directory is FLARE's own, so that no default could be meant."""
+        """A folder of the site's. In a hospital the working directory is FLARE's own, so that no default could be
+        meant.
+        """
         if not os.environ.get(variable):
-            raise SettingsError(f"{self.name}: {variable} is not set in the environment of the site's FLARE client; see docs/hospital.md")
+            raise SettingsError(
+                f"{self.name}: {variable} is not set in the environment of the site's FLARE client; see"
+                " docs/hospital.md"
+            )
         return folder / self.name
 
     def seed(self) -> int:
@@ -129,16 +143,24 @@ class Site:
         return int.from_bytes(hashlib.sha256(f"{self.params.seed}:{self.name}".encode()).digest()[:4], "big")
 
     def validated_set(self) -> ImageSet:
-        """The site's images, if they are those that passed. Raises NotValidated where their digest has not passed validation."""
+        """The site's images, if they are those that passed. Raises NotValidated where their digest has not passed
+        validation.
+        """
         real = ImageSet.load(self.data)
         if table.digest(real.manifest) != self.config["digests"].get(self.name):
-            raise NotValidated(f"{self.name}: the data at this site are not those that passed validation; run validate again")
+            raise NotValidated(
+                f"{self.name}: the data at this site are not those that passed validation; run validate again"
+            )
         self.cells = outgoing.shown(real.manifest, self.params.image.labels, self.min_cell)
         return real
 
     def tasks(self) -> Iterator[FLModel]:
-        """The centre's tasks until the job ends. Raises ProcessDied where two processes have died of the first of them."""
-        life = CrashCounter(self.state / RUNNING / hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16])
+        """The centre's tasks until the job ends. Raises ProcessDied where two processes have died of the first
+        of them.
+        """
+        life = CrashCounter(
+            self.state / RUNNING / hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16]
+        )
         while self._received is not None:
             if OPEN in (self._received.meta or {}):
                 self.open(self._received)
@@ -148,17 +170,28 @@ class Site:
             self._received = flare.receive() if flare.is_running() else None
 
     def answer(self, job: str, answer: dict[str, Any]) -> None:
-        """Send an answer to a question; only what the table of docs/architecture.md lists may leave, all else is refused here."""
+        """Send an answer to a question; only what the table of docs/architecture.md lists may leave, all else is
+        refused here.
+        """
         known = outgoing.vocabulary(job, self.params, self.name, self.config.get("name", ""))
         allowed = outgoing.leave(job, answer, known, self.min_cell, self.cells)
         flare.send(FLModel(params=NOTHING, meta={"answer": allowed}))
 
-    def update(self, difference: Arrays, received: Arrays, facts: dict[str, Any], players: Collection[str],
-               encryption: Any = None, equal: bool = False, coded: tuple[Arrays, Compression] | None = None) -> None:  # fmt: skip
-        """Send a round's difference, the losses of its players, the epsilon that was spent and the score that was reached, if any.
+    def update(
+        self,
+        difference: Arrays,
+        received: Arrays,
+        facts: dict[str, Any],
+        players: Collection[str],
+        encryption: Any = None,
+        equal: bool = False,
+        coded: tuple[Arrays, Compression] | None = None,
+    ) -> None:
+        """Send a round's difference, the losses of its players, the epsilon that was spent and the score that was
+        reached, if any.
 
-        With `encryption` (fedsynth/privacy/he.py) the difference times its weight (1 where sites count `equal`), which the server can add
-        and not read. `coded`: the difference as it travels, and by what it was coded, where it was.
+        With `encryption` (fedsynth/privacy/he.py) the difference times its weight (1 where sites count `equal`), which
+        the server can add and not read. `coded`: the difference as it travels, and by what it was coded, where it was.
         """
         allowed = outgoing.leave("train", facts, players, self.min_cell, self.cells)
         shapes = {name: a.shape for name, a in received.items()}
@@ -174,18 +207,23 @@ class Site:
         flare.send(FLModel(params=arrays, params_type="DIFF", metrics=metrics, meta={"weight": allowed["weight"]}))
 
     def open(self, received: FLModel) -> None:
-        """Open the sum of the sites' encrypted differences for the server. Raises LeakError where it is one site's alone."""
+        """Open the sum of the sites' encrypted differences for the server. Raises LeakError where it is one site's
+        alone.
+        """
         sites = received.meta[OPEN]
         if len(set(sites)) < 2:
             raise outgoing.LeakError("the server asks to open what one site has sent: that is no sum, and stays closed")
         model = self.config["model"]["encryption"]
         total = Block(**model).build().open(received.params[ENCRYPTED].tobytes(), keys.read(keys.SECRET))
-        flare.send(FLModel(params=outgoing.leave_arrays({ENCRYPTED: total}, {ENCRYPTED: total.shape}), params_type="DIFF"))
+        flare.send(
+            FLModel(params=outgoing.leave_arrays({ENCRYPTED: total}, {ENCRYPTED: total.shape}), params_type="DIFF")
+        )
 
     def failed(self, error: Exception) -> None:
         """Answer this task and all that follow with one word for what went wrong.
 
-        A script that only ends is noticed late or never by FLARE; and where a quorum goes on without this site, it must not wait for it.
+        A script that only ends is noticed late or never by FLARE; and where a quorum goes on without this site, it must
+        not wait for it.
         """
         allowed = outgoing.leave("failure", {"failure": failures.word(error)})
         while flare.is_running():
@@ -199,7 +237,9 @@ def arrays_of(received: Arrays, start: str) -> Arrays:
 
 
 def main(work: Callable[[Site], None]) -> None:
-    """Run a client. Any error is one line in the site's log, with its reason; the centre gets one word of a closed list."""
+    """Run a client. Any error is one line in the site's log, with its reason; the centre gets one word of a closed
+    list.
+    """
     site = Site()
     try:
         work(site)

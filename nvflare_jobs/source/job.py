@@ -1,8 +1,9 @@
-"""The stage `source`, which always runs: params.yaml is checked whole, and what lies outside of DVC's graph is written down.
+"""The stage `source`, which always runs: params.yaml is checked whole, and what lies outside of DVC's graph is written
+down.
 
-That is, for each stage, its code, its values of params.yaml and where it runs (fedsynth/stages/inputs.py); and what the sites' images
-look like now. In simulation the source's files are looked at here; in a federation every site is asked for the digest of what it has
-ingested.
+That is, for each stage, its code, its values of params.yaml and where it runs (fedsynth/stages/inputs.py); and what the
+sites' images look like now. In simulation the source's files are looked at here; in a federation every site is asked
+for the digest of what it has ingested.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def stage(params: Params, settings: Settings) -> None:
     job = build_question.ask(settings.root / ".work/jobs/source-job", "validate", "source", sites, params.consortium,
                     {"params": program.public(params), "look": True}, quorum=1, thin=settings.thin)  # fmt: skip
     found = jobs.ask("source", job, sites, settings)
-    outputs.write(path, {"source": "sites", "digests": {s: found[s].get("answer", {}).get("digest") or "none" for s in sites}})
+    outputs.write(
+        path, {"source": "sites", "digests": {s: found[s].get("answer", {}).get("digest") or "none" for s in sites}}
+    )
 
 
 def given(params: Params, settings: Settings) -> None:

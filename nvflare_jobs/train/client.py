@@ -43,8 +43,22 @@ def work(site: Site) -> None:
         if downlink is not None:
             incoming = downlink.decode(incoming, number, received.meta["coding"])
         update = trainer.round(incoming, number)
-        facts = {"losses": update.losses, "steps": update.steps, "weight": update.weight, "epsilon": update.epsilon, "score": update.score}
-        site.update(update.difference, incoming, facts, trainer.players, encryption, algorithm.weighting == "equal", update.coded)
+        facts = {
+            "losses": update.losses,
+            "steps": update.steps,
+            "weight": update.weight,
+            "epsilon": update.epsilon,
+            "score": update.score,
+        }
+        site.update(
+            update.difference,
+            incoming,
+            facts,
+            trainer.players,
+            encryption,
+            algorithm.weighting == "equal",
+            update.coded,
+        )
 
 
 def tensors(images: ImageSet, image: Image) -> Batch:
@@ -52,7 +66,11 @@ def tensors(images: ImageSet, image: Image) -> Batch:
     import torch
 
     given = torch.from_numpy(images.channels(image, image.given)) if image.given else None
-    return torch.from_numpy(images.channels_or_nan(image, image.generated)), torch.from_numpy(images.condition_labels(image)), given
+    return (
+        torch.from_numpy(images.channels_or_nan(image, image.generated)),
+        torch.from_numpy(images.condition_labels(image)),
+        given,
+    )
 
 
 if __name__ == "__main__":

@@ -40,8 +40,18 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     if params.models[name].algorithm.build().job == "exchange":
         job = exchange.prepare(folder, params, name, config, initial, shares(params, validation), settings.thin)
     else:
-        job = build_rounds.train(folder, f"train_{name}", sites, params.consortium, config, config["model"]["algorithm"], initial, rounds,
-                          thin=settings.thin, compression=config["model"]["compression"])  # fmt: skip
+        job = build_rounds.train(
+            folder,
+            f"train_{name}",
+            sites,
+            params.consortium,
+            config,
+            config["model"]["algorithm"],
+            initial,
+            rounds,
+            thin=settings.thin,
+            compression=config["model"]["compression"],
+        )
     if params.models[name].encryption and settings.federation == "simulator":
         keys.simulate(settings.state)
     began = time.monotonic()
@@ -53,8 +63,15 @@ def stage(params: Params, settings: Settings, name: str) -> None:
 
 
 def question(params: Params, name: str, digests: dict[str, str]) -> dict[str, Any]:
-    """The job's config. `key` names this training: the same params and data give the same key, so that a restart finds its state."""
-    config = {"params": program.public(params), "name": name, "model": params.models[name].model_dump(mode="json"), "digests": digests}
+    """The job's config. `key` names this training: the same params and data give the same key, so that a restart finds
+    its state.
+    """
+    config = {
+        "params": program.public(params),
+        "name": name,
+        "model": params.models[name].model_dump(mode="json"),
+        "digests": digests,
+    }
     seen = {k: config["params"][k] for k in ("seed", "image")} | {k: config[k] for k in ("name", "model", "digests")}
     return config | {"key": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]}
 
@@ -74,21 +91,34 @@ def begin(params: Params, name: str) -> Arrays:
 
 
 def epsilon(model: Model, rounds: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """What the training has spent at the site where that is most: an image is at one site. None without a mechanism of privacy.
+    """What the training has spent at the site where that is most: an image is at one site. None without a mechanism of
+    privacy.
 
     A site that took part and has not told what it spent makes the number unknown: {"epsilon": None}.
     """
     if model.privacy is None:
         return None
-    mechanism, spent = model.privacy.build(), [numbers.get("epsilon") for record in rounds for numbers in record["sites"].values()]
-    return {"epsilon": None if not spent or None in spent else max(spent), "delta": mechanism.delta, "unit": mechanism.unit}
+    mechanism, spent = (
+        model.privacy.build(),
+        [numbers.get("epsilon") for record in rounds for numbers in record["sites"].values()],
+    )
+    return {
+        "epsilon": None if not spent or None in spent else max(spent),
+        "delta": mechanism.delta,
+        "unit": mechanism.unit,
+    }
 
 
 def training_images(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
-    """By site its training images of each label, as validation has shown them; a withheld cell counts as the most that it may be."""
+    """By site its training images of each label, as validation has shown them; a withheld cell counts as the most that
+    it may be.
+    """
     cells = {site: validation["sites"][site]["counts"] for site in validation["used"]}
     return {
-        site: [n if isinstance(n := of.get(label, {}).get("train", 0), int) else int(n.split()[-1]) - 1 for label in params.image.labels]
+        site: [
+            n if isinstance(n := of.get(label, {}).get("train", 0), int) else int(n.split()[-1]) - 1
+            for label in params.image.labels
+        ]
         for site, of in cells.items()
     }
 
@@ -99,13 +129,17 @@ def shares(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
     Where models are not told labels, all of the site's images for each.
     """
     cells = {site: validation["sites"][site]["counts"] for site in validation["used"]}
-    found = {site: [n if isinstance(n := of.get(label, {}).get("train", 0), int) else 1 for label in params.image.labels]
-             for site, of in cells.items()}  # fmt: skip
+    found = {
+        site: [n if isinstance(n := of.get(label, {}).get("train", 0), int) else 1 for label in params.image.labels]
+        for site, of in cells.items()
+    }
     return found if params.image.tells_label else {site: [sum(of)] * len(of) for site, of in found.items()}
 
 
 def history(result: jobs.Result, seconds: float) -> dict[str, Any]:
-    """The rounds as the server wrote them down, each once. With those of `resumed_at` another job went on; `seconds` are this one's."""
+    """The rounds as the server wrote them down, each once. With those of `resumed_at` another job went on; `seconds`
+    are this one's.
+    """
     rounds = written.read(result.folder / written.ROUNDS)
     resumed = [record["round"] for record in rounds if record.get("resumed")]
     return {"job_id": result.job_id, "seconds": round(seconds, 1), "resumed_at": resumed, "rounds": rounds}

@@ -15,8 +15,16 @@ from nvflare_jobs.federation import interface
 def stage(params: Params, settings: Settings) -> None:
     sites = program.expected(params, settings)
     enough = min(params.consortium.min_sites, len(sites))
-    job = build_question.ask(settings.root / ".work/jobs/validate-job", "validate", "validate", sites, params.consortium,
-                    {"params": program.public(params), "look": False}, quorum=enough, thin=settings.thin)  # fmt: skip
+    job = build_question.ask(
+        settings.root / ".work/jobs/validate-job",
+        "validate",
+        "validate",
+        sites,
+        params.consortium,
+        {"params": program.public(params), "look": False},
+        quorum=enough,
+        thin=settings.thin,
+    )
     answers = jobs.ask("validate", job, sites, settings)
     verdicts = {site: answers[site].get("answer") or unanswered(answers[site]["failed"]) for site in sites}
     used = decide(params, verdicts, settings)
@@ -38,10 +46,13 @@ def decide(params: Params, verdicts: dict[str, dict[str, Any]], settings: Settin
         raise interface.FederationError(f"no verdict from {', '.join(silent)}: {verdicts[silent[0]]['no_answer']}")
     if failed and params.consortium.failed_site == "stop":
         raise program.StageError(
-            f"validation failed at {', '.join(failed)}\n{text}\nMend the data and ingest again, or set consortium.failed_site to leave_out."
+            f"validation failed at {', '.join(failed)}\n{text}\nMend the data and ingest again, or set"
+            " consortium.failed_site to leave_out."
         )
     if len(used) < params.consortium.min_sites:
-        raise program.StageError(f"only {len(used)} sites passed, consortium.min_sites is {params.consortium.min_sites}\n{text}")
+        raise program.StageError(
+            f"only {len(used)} sites passed, consortium.min_sites is {params.consortium.min_sites}\n{text}"
+        )
     if failed:
         for line in f"left out: {', '.join(failed)}\n{text}".splitlines():
             print(f"{show.WARNING}{line}", flush=True)
@@ -51,7 +62,9 @@ def decide(params: Params, verdicts: dict[str, dict[str, Any]], settings: Settin
 
 
 def explain(site: str, verdict: dict[str, Any], settings: Settings) -> str:
-    """What the centre may know of a failure; in simulation the site's own words with rows and files, since the site is this machine."""
+    """What the centre may know of a failure; in simulation the site's own words with rows and files, since the site is
+    this machine.
+    """
     if why := verdict.get("no_answer"):
         return f"  {site}: no answer: {why}"
     own = settings.state / site / "validation"

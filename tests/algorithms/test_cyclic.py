@@ -25,7 +25,8 @@ def test_the_next_site_begins_with_what_the_last_one_came_to():
     handed = {n: start[n] + d for n, d in algorithm.aggregate([("a", update.weight, update.difference)]).items()}
     for name, parameter in a.family.named_parameters():
         np.testing.assert_allclose(handed[name], parameter.detach().numpy(), atol=1e-6)
-    assert set(b.round(handed, 1).difference) == set(start)  # its first turn is the second round, and there is nothing to restore
+    # its first turn is the second round, and there is nothing to restore
+    assert set(b.round(handed, 1).difference) == set(start)
 
 
 def test_a_mechanism_of_privacy_is_refused():

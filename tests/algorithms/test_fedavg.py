@@ -20,7 +20,10 @@ def test_a_single_site_gets_back_what_it_sent():
 
 
 def test_the_types_of_the_arrays_stay():
-    assert FedAvg().aggregate([("a", 1.0, {"w": np.float32([1])}), ("b", 2.0, {"w": np.float32([2])})])["w"].dtype == np.float32
+    assert (
+        FedAvg().aggregate([("a", 1.0, {"w": np.float32([1])}), ("b", 2.0, {"w": np.float32([2])})])["w"].dtype
+        == np.float32
+    )
 
 
 def test_equal_weights_take_the_plain_mean_whatever_the_sites_send():

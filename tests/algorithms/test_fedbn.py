@@ -29,7 +29,9 @@ def arrays(algorithm) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("path", FAMILIES)
 def test_the_default_patterns_name_the_normalisation_layers_of_a_family_and_nothing_else(path):
     module, name = path.split(".")
-    family = getattr(importlib.import_module(f"fedsynth.families.{module}"), name)(generated=2, given=0, labels=2, size=(16, 16))
+    family = getattr(importlib.import_module(f"fedsynth.families.{module}"), name)(
+        generated=2, given=0, labels=2, size=(16, 16)
+    )
     norms = {f"{at}.{n}" for at, m in family.named_modules() if isinstance(m, NORMS) for n, _ in m.named_parameters()}
     assert {n for n, _ in family.named_parameters() if FedBN().is_local(n)} == norms
 

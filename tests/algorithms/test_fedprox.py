@@ -28,7 +28,10 @@ def test_the_penalty_is_half_of_mu_times_the_squared_distance_from_what_was_rece
 
 
 def test_a_greater_mu_keeps_sites_nearer():
-    moved = [sum(abs(d).sum() for d in toys.trainer(FedProx(mu=mu), epochs=8).round(start(), 0).difference.values()) for mu in (0, 1, 100)]
+    moved = [
+        sum(abs(d).sum() for d in toys.trainer(FedProx(mu=mu), epochs=8).round(start(), 0).difference.values())
+        for mu in (0, 1, 100)
+    ]
     assert moved[0] > moved[1] > moved[2]
 
 

@@ -38,7 +38,9 @@ def test_channels_that_real_images_may_lack_are_refused():
 
 
 def test_differential_privacy_is_refused_with_the_reason_and_another_way():
-    with pytest.raises(PrivacyError, match=r"would not be counted once it begins again; take .*FedAvg with `shared: generator"):
+    with pytest.raises(
+        PrivacyError, match=r"would not be counted once it begins again; take .*FedAvg with `shared: generator"
+    ):
         MDGAN().check(gan(), 3, private=True)
 
 

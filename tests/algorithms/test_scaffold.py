@@ -33,8 +33,12 @@ def test_a_sites_control_becomes_the_mean_gradient_of_its_steps():
     update = t.round(sent, 0)
     travelled = sum(0.05 * decay(t.training, step / 3 / 3) for step in range(3))
     for name in start():
-        np.testing.assert_allclose(t.algorithm.state()["control"][name], -update.difference[name] / travelled, rtol=1e-4, atol=1e-7)
-        np.testing.assert_allclose(update.difference[PREFIX + name], t.algorithm.state()["control"][name], rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(
+            t.algorithm.state()["control"][name], -update.difference[name] / travelled, rtol=1e-4, atol=1e-7
+        )
+        np.testing.assert_allclose(
+            update.difference[PREFIX + name], t.algorithm.state()["control"][name], rtol=1e-4, atol=1e-7
+        )
 
 
 def test_the_servers_control_is_the_plain_mean_of_the_sites_controls():

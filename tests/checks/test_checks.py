@@ -180,7 +180,7 @@ ONE = [  # changes, key, value, what is said
     ({f"{TRAINING}.epoch": 3}, f"{TRAINING}.epoch", 3, "did you mean 'epochs'?"),
     ({f"{TRAINING}.rouns": 3, f"{TRAINING}.rounds": OUT}, f"{TRAINING}.rouns", 3, "did you mean 'rounds'?"),
     ({f"{TRAINING}.rounds": OUT}, f"{TRAINING}.rounds", None, "is missing"),
-    ({f"{TRAINING}.lr": -1}, f"{TRAINING}.lr", -1, "must be greater than 0"),
+    ({f"{TRAINING}.lr": -1}, f"{TRAINING}.lr", -1, "must be greater than or equal to 0"),
     ({f"{TRAINING}.lr": "fast"}, f"{TRAINING}.lr", "fast", "must be a valid number"),
     ({f"{TRAINING}.batch": 0}, f"{TRAINING}.batch", 0, "must be greater than or equal to 1"),
     ({f"{TRAINING}.betas": [0.9, 1]}, f"{TRAINING}.betas", 1, "must be less than 1"),
@@ -320,7 +320,10 @@ def test_an_exporter_that_cannot_hold_the_images_says_so(exporter, image, said):
 SIZES = [
     (
         [30, 30],
-        "the network of models.vae takes sizes that are multiples of 8; the nearest to [30, 30] are [24, 24] and [32, 32]",
+        (
+            "the network of models.vae takes sizes that are multiples of 8; the nearest to [30, 30] are [24, 24] and"
+            " [32, 32]"
+        ),
     ),
     ([32, 30], "takes sizes that are multiples of 8; the nearest to [32, 30] are [32, 24] and [32, 32]"),
     ([4, 4], "takes sizes that are multiples of 8; the nearest to [4, 4] is [8, 8]"),
@@ -349,7 +352,10 @@ def test_an_operator_asks_for_a_size_too(tmp_path):
     (problem,) = found(tmp_path, **{"image.derived": derived, **given})
     assert (problem.key, problem.said) == (
         "image.size",
-        "the network of image.derived.t2.operator takes sizes that are multiples of 3; the nearest to [16, 16] are [15, 15] and [18, 18]",
+        (
+            "the network of image.derived.t2.operator takes sizes that are multiples of 3; the nearest to [16, 16] are"
+            " [15, 15] and [18, 18]"
+        ),
     )
 
 
@@ -416,8 +422,9 @@ def test_whoever_checks_a_file_gets_the_whole_list_as_one_error(tmp_path):
     head, *lines = str(error.value).splitlines()
     assert head == "params.yaml has 5 problems:"
     assert [line.split(": ")[0] for line in lines] == KEYS
-    assert lines[2] == (
-        "models.vae.training.epoch: 3: unknown key; known are rounds, epochs, batch, lr, lr_end, betas, weight_decay, "
+    assert (
+        lines[2] == "models.vae.training.epoch: 3: unknown key; known are rounds, epochs, batch, lr, lr_end, betas,"
+        " weight_decay, "
         "clip, ema, flip, bf16; did you mean 'epochs'?"
     )
 

@@ -20,13 +20,19 @@ def test_codes_are_packed_without_a_gap_and_come_back(bits):
 
 def test_one_bit_is_the_sign_times_the_mean_size_of_the_block():
     x = vector(256)
-    np.testing.assert_allclose(Quantize(1).decode(Quantize(1).encode(x, [256]), [256]), np.sign(x) * np.abs(x).mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        Quantize(1).decode(Quantize(1).encode(x, [256]), [256]), np.sign(x) * np.abs(x).mean(), rtol=1e-5
+    )
 
 
 def test_each_bit_more_leaves_out_less_and_the_error_of_a_normal_is_near_that_of_the_best_levels():
-    """Max 1960, table II: the best equal levels for a normal leave 0.363, 0.119, 0.0115 of its variance at 1, 2 and 4 bits."""
+    """Max 1960, table II: the best equal levels for a normal leave 0.363, 0.119, 0.0115 of its variance at 1, 2 and 4
+    bits.
+    """
     x = vector(25600)
-    left = {bits: float(np.var(x - Quantize(bits).decode(Quantize(bits).encode(x, [len(x)]), [len(x)]))) for bits in BITS}
+    left = {
+        bits: float(np.var(x - Quantize(bits).decode(Quantize(bits).encode(x, [len(x)]), [len(x)]))) for bits in BITS
+    }
     assert left[1] == pytest.approx(0.363, rel=0.05)
     assert left[2] < 1.3 * 0.119
     assert left[4] < 1.4 * 0.0115

@@ -13,7 +13,9 @@ def test_the_largest_of_each_block_arrive_to_a_hundredth_and_the_others_are_noug
     for start, end, kept in ((0, 256, 16), (256, 512, 16), (512, 600, 6)):
         largest = np.argsort(-np.abs(x[start:end]))[:kept]
         assert set(np.flatnonzero(there[start:end])) == set(largest)
-        np.testing.assert_allclose(there[start:end][largest], x[start:end][largest], atol=np.abs(x[start:end]).max() / 250)
+        np.testing.assert_allclose(
+            there[start:end][largest], x[start:end][largest], atol=np.abs(x[start:end]).max() / 250
+        )
 
 
 def test_all_of_them_is_eight_bits_of_all():

@@ -1,4 +1,6 @@
-"""Every class of a kind, found by listing its folder: a new file is under test without a line here; what files share begins with _."""
+"""Every class of a kind, found by listing its folder: a new file is under test without a line here; what files share
+begins with _.
+"""
 
 import importlib
 import inspect

@@ -28,11 +28,17 @@ class TestOneThatTeachesAGeneratorAtTheCentre:
 
     def test_what_the_centre_has_is_all_that_the_sampler_needs(self, cls):
         family = toys.gan()
-        assert set(cls().parameters(family)) == {name for name, p in family.named_parameters() if p in set(family.generator.parameters())}
+        assert set(cls().parameters(family)) == {
+            name for name, p in family.named_parameters() if p in set(family.generator.parameters())
+        }
 
     def test_it_says_how_sites_are_weighed_and_how_long_one_may_take(self, cls):
         made = cls()
-        assert (made.weighting in ("images", "equal"), made.discriminator_steps >= 1, made.call_s > 0) == (True, True, True)
+        assert (made.weighting in ("images", "equal"), made.discriminator_steps >= 1, made.call_s > 0) == (
+            True,
+            True,
+            True,
+        )
 
 
 @pytest.fixture(params=ALGORITHMS, ids=lambda c: c.__name__)

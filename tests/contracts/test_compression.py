@@ -1,4 +1,6 @@
-"""What every coding must hold to: a closed and smaller form, a contraction, and that error feedback makes up for what it leaves out."""
+"""What every coding must hold to: a closed and smaller form, a contraction, and that error feedback makes up for what
+it leaves out.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,20 @@ def vector(seed: int = 0, scale: float = 0.01) -> np.ndarray:
 
 def named(seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return {"b": rng.normal(size=(30, 40)).astype(np.float32), "a.w": rng.normal(size=7).astype(np.float32), "c": np.float32(1).reshape(())}
+    return {
+        "b": rng.normal(size=(30, 40)).astype(np.float32),
+        "a.w": rng.normal(size=7).astype(np.float32),
+        "c": np.float32(1).reshape(()),
+    }
 
 
 def test_what_is_coded_has_the_form_that_was_said_and_fewer_bytes_whatever_it_holds(made):
     form = made.form(SIZES)
     for x in (vector(), np.zeros(sum(SIZES), np.float32), np.full(sum(SIZES), 1e30, np.float32), vector(scale=1e-30)):
         coded = made.encode(x, SIZES)
-        assert {name: (a.dtype, a.shape) for name, a in coded.items()} == {name: (dtype, (n,)) for name, (dtype, n) in form.items()}
+        assert {name: (a.dtype, a.shape) for name, a in coded.items()} == {
+            name: (dtype, (n,)) for name, (dtype, n) in form.items()
+        }
         assert np.isfinite(made.decode(coded, SIZES)).all()
     assert sum(dtype.itemsize * n for dtype, n in form.values()) <= 0.51 * 4 * sum(SIZES)
 
@@ -56,7 +64,9 @@ def test_the_same_vector_gives_the_same_bits(made):
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 
-def test_with_error_feedback_the_sum_of_what_arrives_stays_as_near_to_the_sum_of_what_was_meant_as_after_one_round(made):
+def test_with_error_feedback_the_sum_of_what_arrives_stays_as_near_to_the_sum_of_what_was_meant_as_after_one_round(
+    made,
+):
     link, meant, arrived, off = coding.Uplink(made), 0.0, 0.0, []
     for number in range(40):
         difference = {"w": vector(number)}

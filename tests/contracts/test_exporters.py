@@ -1,4 +1,6 @@
-"""What every exporter must hold to: everything is written and in the table, our own source reads it again, and the pixels come back."""
+"""What every exporter must hold to: everything is written and in the table, our own source reads it again, and the
+pixels come back.
+"""
 
 import numpy as np
 import pandas as pd
@@ -41,7 +43,9 @@ def real_set(folder, **image):
 
 
 def round_trip(exporter, params, images, folder):
-    """The exported table (a row for each image), the set in the table's order, and the set as our own source reads it again."""
+    """The exported table (a row for each image), the set in the table's order, and the set as our own source reads it
+    again.
+    """
     exporter.write(images, params.image, folder / "export")
     unpack(folder / "export")
     source = exporter.source(params.image, folder / "export").model_dump()
@@ -62,7 +66,9 @@ def same_rows(exporter, table, images, again, columns):
 
 
 @pytest.mark.parametrize(
-    "channels", [{"t1": "image"}, {"t1": "image", "lesion": "mask"}, {"t1": "image", "t2": "image", "lesion": "mask"}], ids=len
+    "channels",
+    [{"t1": "image"}, {"t1": "image", "lesion": "mask"}, {"t1": "image", "t2": "image", "lesion": "mask"}],
+    ids=len,
 )
 def test_our_own_source_reads_it_again(exporter, tmp_path, channels):
     params, images = real_set(tmp_path / "real", channels=channels)

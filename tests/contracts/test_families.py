@@ -1,4 +1,6 @@
-"""What every family must hold to: shapes and ranges, in 2-D and 3-D, with and without given channels; a loss that reaches its players."""
+"""What every family must hold to: shapes and ranges, in 2-D and 3-D, with and without given channels; a loss that
+reaches its players.
+"""
 
 import inspect
 
@@ -32,7 +34,12 @@ def case(request, cls, size):
     """(family, x, y, given)"""
     torch.manual_seed(0)
     given = torch.rand((BATCH, request.param, *size)) * 2 - 1 if request.param else None
-    return make(cls, size, request.param), torch.rand((BATCH, GENERATED, *size)) * 2 - 1, torch.arange(BATCH) % LABELS, given
+    return (
+        make(cls, size, request.param),
+        torch.rand((BATCH, GENERATED, *size)) * 2 - 1,
+        torch.arange(BATCH) % LABELS,
+        given,
+    )
 
 
 def make(cls, size, given=0):

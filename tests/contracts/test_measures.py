@@ -1,4 +1,6 @@
-"""Every file of fedsynth/measures keeps the contract of its `__init__`: names, counts, the same numbers for a seed, and few images."""
+"""Every file of fedsynth/measures keeps the contract of its `__init__`: names, counts, the same numbers for a seed, and
+few images.
+"""
 
 from __future__ import annotations
 
@@ -71,24 +73,39 @@ def test_it_answers_on_a_small_pair_of_sets(kind: type[Measure], seen: MeasureIn
     assert {v.n["real"] for v in combined.values()} == {v.n["real"] for v in answer.values.values()}
     for which, moments in answer.moments.items():
         assert which in ("held_out", "train")
-        assert moments.n >= len(moments.mean) == len(moments.covariance), "moments of so few images say too much of each"
+        assert moments.n >= len(moments.mean) == len(moments.covariance), (
+            "moments of so few images say too much of each"
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_numbers(kind: type[Measure], seen: MeasureInputs) -> None:
-    again = MeasureInputs(seen.image, seen.synthetic, seen.extractor, seen.networks, seen.held_out, seen.train, seen.family, seed=seen.seed)
+    again = MeasureInputs(
+        seen.image,
+        seen.synthetic,
+        seen.extractor,
+        seen.networks,
+        seen.held_out,
+        seen.train,
+        seen.family,
+        seed=seen.seed,
+    )
     measure = build(kind, seen)
     assert measure.at_site(seen).values == measure.at_site(again).values
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("left", [0, 1, 4])
-def test_a_handful_of_images_gives_numbers_or_none_and_no_error(kind: type[Measure], seen: MeasureInputs, left: int) -> None:
+def test_a_handful_of_images_gives_numbers_or_none_and_no_error(
+    kind: type[Measure], seen: MeasureInputs, left: int
+) -> None:
     def few(which: str) -> Any:
         images = getattr(seen, which)
         return images.where([i < left for i in range(len(images))])
 
-    least = MeasureInputs(seen.image, few("synthetic"), seen.extractor, seen.networks, few("held_out"), few("train"), seen.family, seed=1)
+    least = MeasureInputs(
+        seen.image, few("synthetic"), seen.extractor, seen.networks, few("held_out"), few("train"), seen.family, seed=1
+    )
     measure = build(kind, seen)
     answer = measure.at_site(least)
     assert whole(answer.values, measure.about)

@@ -35,7 +35,10 @@ def tiny(params: Params, name: str) -> config.Model:
 
 def images(params: Params, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     image, generator = params.image, torch.Generator().manual_seed(seed)
-    x, given = (torch.rand((N, len(names), *image.size), generator=generator) * 2 - 1 for names in (image.generated, image.given))
+    x, given = (
+        torch.rand((N, len(names), *image.size), generator=generator) * 2 - 1
+        for names in (image.generated, image.given)
+    )
     return x, torch.arange(N) % len(image.labels), given if image.given else None
 
 
@@ -45,14 +48,23 @@ def test_a_model_takes_a_round_and_draws(file, name):
     model, sent = tiny(params, name), job.begin(params, name)
     arrays = {"train": trained, "exchange": exchanged}[model.algorithm.build().job](params, model, sent)
     shares = {site: [1] * len(params.image.labels) for site in "ab"}
-    about = {"name": name, "image": params.image.model_dump(mode="json"), "mixture": shares, **model.model_dump(mode="json")}
+    about = {
+        "name": name,
+        "image": params.image.model_dump(mode="json"),
+        "mixture": shares,
+        **model.model_dump(mode="json"),
+    }
     _, y, given = images(params, 9)
-    drawn = weights.build_family(about, arrays).sample(y[:2], None if given is None else given[:2], torch.Generator().manual_seed(0))
+    drawn = weights.build_family(about, arrays).sample(
+        y[:2], None if given is None else given[:2], torch.Generator().manual_seed(0)
+    )
     assert drawn.shape == (2, len(params.image.generated), *params.image.size)
     assert drawn.isfinite().all()
 
 
-@pytest.mark.parametrize("line", re.findall(r"^# .*?(-S .*)$", (ROOT / "params.reconstruct.yaml").read_text(), re.MULTILINE))
+@pytest.mark.parametrize(
+    "line", re.findall(r"^# .*?(-S .*)$", (ROOT / "params.reconstruct.yaml").read_text(), re.MULTILINE)
+)
 def test_the_other_operators_are_what_the_head_of_the_file_says(line, tmp_path):
     dvc = pytest.importorskip("dvc.utils.hydra", reason="DVC comes with the extra `centre`")
     file = tmp_path / "params.yaml"
@@ -70,8 +82,15 @@ def trained(params: Params, model: config.Model, sent: Arrays) -> Arrays:
     for number, site in enumerate(("a", "b")):
         torch.manual_seed(number)
         family, privacy = model.family.build(**params.image.context()), model.privacy.build() if model.privacy else None
-        trainer = Trainer(family, model.algorithm.build(), model.training, *images(params, number), seed=number, privacy=privacy,
-                          subjects=torch.arange(N) // 2)  # fmt: skip
+        trainer = Trainer(
+            family,
+            model.algorithm.build(),
+            model.training,
+            *images(params, number),
+            seed=number,
+            privacy=privacy,
+            subjects=torch.arange(N) // 2,
+        )
         update = trainer.round({n: sent[n] for n in algorithm.arrays_sent(list(sent), model.training.rounds == 1)}, 0)
         assert all(math.isfinite(loss) for loss in update.losses.values())
         updates.append((site, update.weight, update.difference))
@@ -80,7 +99,9 @@ def trained(params: Params, model: config.Model, sent: Arrays) -> Arrays:
     algorithm.before_aggregate(lambda: model.family.build(**params.image.context()), sent, {})
     change = algorithm.aggregate(updates)
     assert any(np.abs(a).max() > 0 for a in change.values())
-    return {n: a + change[n] if n in change else a for n, a in sent.items() if ":" not in n} | algorithm.extra_arrays(sent, updates)
+    return {n: a + change[n] if n in change else a for n, a in sent.items() if ":" not in n} | algorithm.extra_arrays(
+        sent, updates
+    )
 
 
 def encrypted(cipher: CKKS, updates: list[tuple[str, float, Arrays]]) -> list[tuple[str, float, Arrays]]:
@@ -95,7 +116,10 @@ def encrypted(cipher: CKKS, updates: list[tuple[str, float, Arrays]]) -> list[tu
 
 def exchanged(params: Params, model: config.Model, sent: Arrays) -> Arrays:
     """What the centre has after a step of a generator that is there."""
-    family, equal = model.family.build(**params.image.context()), {site: [1.0] * len(params.image.labels) for site in "ab"}
+    family, equal = (
+        model.family.build(**params.image.context()),
+        {site: [1.0] * len(params.image.labels) for site in "ab"},
+    )
     family.load_state_dict({n: torch.from_numpy(a) for n, a in sent.items()}, strict=False)
     centre = Generating(family, model.training, 1, 0, dict.fromkeys("ab", 1.0), equal)
     feedback = {}

@@ -37,7 +37,12 @@ def arguments(name, folder):  # noqa: PLR0911
         return {"folder": str(folder / "skin"), "partition": {"kind": "iid", "sites": 2}}
     if name == "DICOM":
         make_archive(folder / "archive")
-        return {"folder": str(folder / "archive"), "table": "labels.csv", "partition": {"kind": "iid", "sites": 2}, "missing_mask": "empty"}
+        return {
+            "folder": str(folder / "archive"),
+            "table": "labels.csv",
+            "partition": {"kind": "iid", "sites": 2},
+            "missing_mask": "empty",
+        }
     raise NotImplementedError(f"give {name} small arguments here, so that it is tested")
 
 

@@ -26,21 +26,27 @@ def paths() -> list[str]:
     """`module.Class` of every use in the folder."""
     found = []
     for module in pkgutil.iter_modules(uses.__path__, "fedsynth.uses."):
-        classes = [c for _, c in inspect.getmembers(import_module(module.name), inspect.isclass) if c.__module__ == module.name]
+        classes = [
+            c for _, c in inspect.getmembers(import_module(module.name), inspect.isclass) if c.__module__ == module.name
+        ]
         found += [f"{module.name}.{c.__name__}" for c in classes if issubclass(c, uses.Use)]
     return found
 
 
 @pytest.fixture(scope="module", params=SIZES, ids=["2d", "3d"])
 def data(request: pytest.FixtureRequest) -> tuple[Image, Tensor, Tensor, Tensor]:
-    """60 images with a block that is bright in one channel (class 1), in the other (class 2) or not there (class 0), and its mask."""
+    """60 images with a block that is bright in one channel (class 1), in the other (class 2) or not there (class 0),
+    and its mask.
+    """
     image, generator = tiny_params(image={"size": request.param}).image, torch.Generator().manual_seed(0)
     y = torch.arange(60) % 3
     masks = -torch.ones(60, 1, *image.size)
     x = 0.1 * torch.randn(60, 2, *image.size, generator=generator) - 0.6
     for i, k in enumerate(y.tolist()):
         block = tuple(
-            slice(start, start + n // 2) for n in image.size for start in torch.randint(0, n // 2, (1,), generator=generator).tolist()
+            slice(start, start + n // 2)
+            for n in image.size
+            for start in torch.randint(0, n // 2, (1,), generator=generator).tolist()
         )
         if k:
             masks[(i, 0, *block)] = 1.0
@@ -73,7 +79,8 @@ def test_it_learns_what_is_easy(path: str, data: tuple[Image, Tensor, Tensor, Te
     assert metrics.keys() == n.keys() == set(use.metrics)
     assert use.lower <= set(use.metrics)
     assert all(
-        math.isfinite(v) and 0 <= v <= (math.dist(image.size, [0] * len(image.size)) if k == "hd95" else 1) for k, v in metrics.items()
+        math.isfinite(v) and 0 <= v <= (math.dist(image.size, [0] * len(image.size)) if k == "hd95" else 1)
+        for k, v in metrics.items()
     )
     assert all(0 < count <= 20 for count in n.values())
 
@@ -89,7 +96,8 @@ def test_a_training_in_pieces_is_the_training_in_one_go_and_outlives_its_process
     state, weights = copy.deepcopy(first.state()), copy.deepcopy(first.net.state_dict())
     first.steps(4)
     assert same(whole, first.net)
-    again = use.training(use.network(7), x, m, y, seed=1)  # another process: the weights come from the server, the rest from its file
+    # another process: the weights come from the server, the rest from its file
+    again = use.training(use.network(7), x, m, y, seed=1)
     again.net.load_state_dict(weights)
     again.load_state(state)
     again.steps(4)
@@ -110,7 +118,9 @@ def test_what_each_image_adds_can_be_drawn_anew(path: str, data: tuple[Image, Te
 
 
 @pytest.mark.parametrize("path", paths())
-def test_the_seed_decides_the_network_and_nothing_else_does(path: str, data: tuple[Image, Tensor, Tensor, Tensor]) -> None:
+def test_the_seed_decides_the_network_and_nothing_else_does(
+    path: str, data: tuple[Image, Tensor, Tensor, Tensor]
+) -> None:
     image, x, m, y = data
     use = build(path, image)
     first = use.fit(x, m, y, seed=3)
@@ -132,7 +142,9 @@ def test_few_images_of_one_class_are_enough(path: str, data: tuple[Image, Tensor
 
 
 @pytest.mark.parametrize("path", paths())
-def test_no_image_to_train_on_is_an_error_and_none_to_score_is_nan(path: str, data: tuple[Image, Tensor, Tensor, Tensor]) -> None:
+def test_no_image_to_train_on_is_an_error_and_none_to_score_is_nan(
+    path: str, data: tuple[Image, Tensor, Tensor, Tensor]
+) -> None:
     image, x, m, y = data
     use = build(path, image)
     with pytest.raises(ValueError, match="no image to train on"):
@@ -218,7 +230,9 @@ def test_calibration_error_of_known_answers() -> None:
     sure = 50 * nn.functional.one_hot(y, 2).float()
     assert calibration_error(sure, y) == pytest.approx(0.0, abs=1e-6)
     assert calibration_error(sure, 1 - y) == pytest.approx(1.0, abs=1e-6), "sure and always wrong"
-    assert calibration_error(sure, torch.tensor([0, 0, 1, 0])) == pytest.approx(0.25, abs=1e-6), "sure, and wrong in a quarter"
+    assert calibration_error(sure, torch.tensor([0, 0, 1, 0])) == pytest.approx(0.25, abs=1e-6), (
+        "sure, and wrong in a quarter"
+    )
 
 
 def test_sensitivity_and_specificity_are_of_each_class_against_the_rest() -> None:
@@ -277,5 +291,6 @@ def test_augmentation_moves_masks_with_their_images(size: tuple[int, ...]) -> No
     images, moved = supervised.augment(masks.clone(), masks, generator)
     assert set(moved.unique().tolist()) == {-1.0, 1.0}
     assert not torch.equal(moved, masks)
-    bright = images > (images.amin() + images.amax()) / 2  # brightness differs from image to image, so most pixels, not all
+    # brightness differs from image to image, so most pixels, not all
+    bright = images > (images.amin() + images.amax()) / 2
     assert ((bright == (moved > 0)).float().mean()) > 0.9

@@ -22,7 +22,9 @@ def spec(size=(8, 8), masks=True, **changes):
 
 
 def record(array, mask=None, **fields):
-    return Record({"a": array, "m": np.zeros_like(array) if mask is None else mask}, "x", "s", file="scan.png", **fields)
+    return Record(
+        {"a": array, "m": np.zeros_like(array) if mask is None else mask}, "x", "s", file="scan.png", **fields
+    )
 
 
 @pytest.mark.parametrize("pixels", [GRAY, COLOUR], ids=["gray", "colour"])
@@ -200,7 +202,8 @@ def test_thick_slices_are_not_flattened():
 def test_reducing_averages_and_does_not_alias():
     noise = np.random.default_rng(0).normal(size=(96, 96))
     reduced, _ = images.resample(noise, (16, 16), None, "pad", order=1)
-    assert reduced.std() < 0.25  # a mean of 6 x 6 independent values has 1/6; picking or mixing four of them has more than 0.5
+    # a mean of 6 x 6 independent values has 1/6; picking or mixing four of them has more than 0.5
+    assert reduced.std() < 0.25
 
 
 def test_images_and_masks_stay_where_they_were_and_in_register():

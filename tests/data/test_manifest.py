@@ -1,4 +1,6 @@
-"""The manifest: hashes that mean what they say, splits that hold a patient together, a table that comes back as it went."""
+"""The manifest: hashes that mean what they say, splits that hold a patient together, a table that comes back as it
+went.
+"""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,9 @@ def test_a_larger_test_share_takes_no_subject_out_of_test(subject, val, test, mo
 
 
 def test_splits_have_their_shares():
-    splits = pd.Series([manifest.split_of(f"patient-{i}", 0.1, 0.3, 1) for i in range(5000)]).value_counts(normalize=True)
+    splits = pd.Series([manifest.split_of(f"patient-{i}", 0.1, 0.3, 1) for i in range(5000)]).value_counts(
+        normalize=True
+    )
     assert splits["test"] == pytest.approx(0.3, abs=0.02)
     assert splits["val"] == pytest.approx(0.1, abs=0.02)
 

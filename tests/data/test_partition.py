@@ -13,12 +13,16 @@ KINDS = ["iid", "dirichlet", "quantity", "silos"]
 
 
 def table(n=300, images=1):
-    return pd.DataFrame({"subject": [f"s{i:04d}" for i in range(n)], "label": ["abc"[i % 3] for i in range(n)], "images": images})
+    return pd.DataFrame(
+        {"subject": [f"s{i:04d}" for i in range(n)], "label": ["abc"[i % 3] for i in range(n)], "images": images}
+    )
 
 
 def counts(subjects, partition, seed=1):
     sites = subjects["subject"].map(deal(subjects, partition, seed))
-    return subjects.groupby([sites, "label"])["images"].sum().unstack(fill_value=0).reindex(partition.names, fill_value=0)
+    return (
+        subjects.groupby([sites, "label"])["images"].sum().unstack(fill_value=0).reindex(partition.names, fill_value=0)
+    )
 
 
 @given(
@@ -34,7 +38,8 @@ def test_every_subject_is_at_exactly_one_of_the_sites(people, kind, sites, alpha
     found = deal(subjects, partition, seed)
     assert set(found) == set(subjects["subject"])
     assert set(found.values()) <= set(partition.names)
-    assert deal(subjects.sample(frac=1, random_state=seed), partition, seed) == found  # the order of the rows does not matter
+    # the order of the rows does not matter
+    assert deal(subjects.sample(frac=1, random_state=seed), partition, seed) == found
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -64,7 +64,9 @@ def test_a_class_with_a_lesion_is_outlined_and_one_without_is_not(params, images
 
 
 def test_red_green_and_blue_are_one_picture():
-    image = tiny_params(image={"channels": {"red": "image", "green": "image", "blue": "image"}, "empty_labels": []}).image
+    image = tiny_params(
+        image={"channels": {"red": "image", "green": "image", "blue": "image"}, "empty_labels": []}
+    ).image
     assert pictures.rows_of(image) == {"colour": ["red", "green", "blue"]}
     planes = np.stack([np.full((4, 4), v, np.float32) for v in (1, -1, -1)])
     assert tuple(pictures._tile(planes, planes[:0])[0, 0]) == (255, 0, 0, 255)

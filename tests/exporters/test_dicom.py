@@ -1,4 +1,6 @@
-"""DICOM files as others take them: strictly valid, marked as synthetic, with segmentations that find their image, and no clock in them."""
+"""DICOM files as others take them: strictly valid, marked as synthetic, with segmentations that find their image, and
+no clock in them.
+"""
 
 import shutil
 import subprocess
@@ -95,7 +97,9 @@ def test_dciodvfy_finds_no_error(written):
         pytest.skip("no dciodvfy on PATH: apt-get install dicom3tools")
     for path in written[0].rglob("*.dcm"):
         said = subprocess.run([tool, "-new", str(path)], capture_output=True, text=True, check=False)
-        assert [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error") and NEWER not in line] == []
+        assert [
+            line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error") and NEWER not in line
+        ] == []
 
 
 def test_several_masks_are_segments_and_may_overlap(tmp_path):
@@ -118,5 +122,9 @@ def test_another_image_has_another_uid_and_no_file_a_time(tmp_path):
         DICOM().write(make_set(tmp_path / name / "set", params, n=1, seed=seed), params.image, tmp_path / name)
         files = [pydicom.dcmread(p) for p in (tmp_path / name).rglob("*.dcm")]
         uids += [{f.SOPInstanceUID for f in files}]
-        assert {str(e.value) for f in files for e in f.iterall() if e.VR in ("DA", "TM", "DT")} <= {"", "19800101", "000000"}
+        assert {str(e.value) for f in files for e in f.iterall() if e.VR in ("DA", "TM", "DT")} <= {
+            "",
+            "19800101",
+            "000000",
+        }
     assert not uids[0] & uids[1]

@@ -1,4 +1,6 @@
-"""Shards as their readers take them: the files of an image lie together under one key, the same kinds for each; no time and no owner."""
+"""Shards as their readers take them: the files of an image lie together under one key, the same kinds for each; no time
+and no owner.
+"""
 
 import io
 import itertools
@@ -19,12 +21,18 @@ from tests.sets import make_set, tiny_params
 
 
 def shards(folder):
-    """{shard: [(key, {ending: bytes})]} as WebDataset groups neighbours: the key ends at the first dot of the file's name."""
+    """{shard: [(key, {ending: bytes})]} as WebDataset groups neighbours: the key ends at the first dot of the file's
+    name.
+    """
     found = {}
     for path in sorted(folder.glob("*.tar")):
         with tarfile.open(path) as tar:
-            files = [(*re.match(r"^((?:.*/|)[^.]+)[.]([^/]*)$", m.name).groups(), tar.extractfile(m).read()) for m in tar]
-        found[path.name] = [(k, {e: b for _, e, b in group}) for k, group in itertools.groupby(files, key=lambda f: f[0])]
+            files = [
+                (*re.match(r"^((?:.*/|)[^.]+)[.]([^/]*)$", m.name).groups(), tar.extractfile(m).read()) for m in tar
+            ]
+        found[path.name] = [
+            (k, {e: b for _, e, b in group}) for k, group in itertools.groupby(files, key=lambda f: f[0])
+        ]
     return found
 
 
@@ -53,7 +61,12 @@ def test_every_sample_has_a_file_for_each_channel_and_its_facts(tmp_path):
     for (_, files), array, row in zip(samples, images.images, images.manifest.itertuples(), strict=True):
         assert sorted(files) == ["json", "lesion.png", "t1.png", "t2.png"]
         about = json.loads(files["json"])
-        assert (about["label"], about["origin"], about["model"], about["seed"]) == (row.label, "synthetic", "vae/abc", 7)
+        assert (about["label"], about["origin"], about["model"], about["seed"]) == (
+            row.label,
+            "synthetic",
+            "vae/abc",
+            7,
+        )
         pixels = np.asarray(Pillow.open(io.BytesIO(files["t2.png"])))
         np.testing.assert_allclose(pixels / 127.5 - 1, array[1], atol=0.5 / 127)
 

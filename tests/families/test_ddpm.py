@@ -34,7 +34,9 @@ def test_a_network_that_knows_the_image_leads_to_it_whatever_the_sampler(target,
 
 
 def test_each_step_ends_at_the_noise_level_where_the_next_begins():
-    """The network that knows the image sees its noise unchanged at every step of DDIM; a gap between the levels would change it."""
+    """The network that knows the image sees its noise unchanged at every step of DDIM; a gap between the levels would
+    change it.
+    """
     x, family, seen = torch.rand(3, 2, 8, 8) * 1.8 - 0.9, make(steps=20, target="epsilon"), []
     knowing(family, x)
     told = family.guided
@@ -80,11 +82,14 @@ def test_the_loss_is_what_the_paper_says(target):
 def test_noise_is_mixed_in_as_equation_4_says():
     scheduler, x, noise = make().schedule(), torch.randn(2, 2, 8, 8), torch.randn(2, 2, 8, 8)
     a = torch.cumprod(1 - torch.linspace(1e-4, 2e-2, 1000), 0)[300]
-    assert torch.allclose(scheduler.add_noise(x, noise, torch.tensor([300, 300])), a.sqrt() * x + (1 - a).sqrt() * noise, atol=1e-5)
+    assert torch.allclose(
+        scheduler.add_noise(x, noise, torch.tensor([300, 300])), a.sqrt() * x + (1 - a).sqrt() * noise, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"), [({"steps": 12}, "take 10"), ({"target": "x0"}, "epsilon"), ({"eta": 1.5}, "from 0"), ({"beta": "none"}, "none")]
+    ("changes", "told"),
+    [({"steps": 12}, "take 10"), ({"target": "x0"}, "epsilon"), ({"eta": 1.5}, "from 0"), ({"beta": "none"}, "none")],
 )
 def test_arguments_that_cannot_be_are_refused(changes, told):
     with pytest.raises(ValueError, match=told):

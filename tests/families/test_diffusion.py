@@ -29,7 +29,9 @@ def test_steps_along_the_true_velocity_end_at_the_image_however_many():
     for steps in (1, 3, 16):
         family = make(steps=steps)
         family.guided = lambda *_: x - noise
-        assert torch.allclose(family.sample(torch.zeros(3, dtype=torch.long), generator=torch.Generator().manual_seed(5)), x, atol=1e-5)
+        assert torch.allclose(
+            family.sample(torch.zeros(3, dtype=torch.long), generator=torch.Generator().manual_seed(5)), x, atol=1e-5
+        )
 
 
 def test_guidance_1_is_the_model_itself_and_0_is_any_class():

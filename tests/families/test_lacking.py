@@ -12,9 +12,13 @@ from fedsynth.families.wgan import WGANGP
 from fedsynth.networks.blocks import blank, fill, mse
 
 SMALL = {
-    Diffusion: {"channels": (16, 32)}, DDPM: {"channels": (16, 32)}, GAN: {"width": 8, "r1_every": 1}, VAE: {"channels": (8, 16)},
-    Regression: {"channels": (8, 16)}, WGANGP: {"width": 8},
-}  # fmt: skip
+    Diffusion: {"channels": (16, 32)},
+    DDPM: {"channels": (16, 32)},
+    GAN: {"width": 8, "r1_every": 1},
+    VAE: {"channels": (8, 16)},
+    Regression: {"channels": (8, 16)},
+    WGANGP: {"width": 8},
+}
 NAN = float("nan")
 
 
@@ -54,7 +58,9 @@ def test_a_lacking_channel_gives_a_finite_loss_and_finite_gradients(cls):
 
 
 def test_a_site_that_lacks_a_channel_does_not_pull_it_anywhere():
-    """The last layer of a VAE's decoder has weights for each channel: those of a channel that is never there have no gradient."""
+    """The last layer of a VAE's decoder has weights for each channel: those of a channel that is never there have no
+    gradient.
+    """
     family = make(VAE, may_lack=(1,), patch=1)
     x = torch.rand(6, 2, 8, 8) * 2 - 1
     x[:, 1] = NAN

@@ -1,4 +1,6 @@
-"""Latent diffusion: two phases, a scale that makes the latents of unit deviation, and a sampler that ends in the decoder."""
+"""Latent diffusion: two phases, a scale that makes the latents of unit deviation, and a sampler that ends in the
+decoder.
+"""
 
 import pytest
 import torch
@@ -19,7 +21,10 @@ Y = torch.tensor([0, 1, 2, 0])
 
 def make(diffusion=FLOW, given=0, **changes):
     torch.manual_seed(0)
-    return Latent(**{"generated": 2, "given": given, "labels": 3, "size": (16, 16), "channels": (16, 32), **changes}, diffusion=diffusion)
+    return Latent(
+        **{"generated": 2, "given": given, "labels": 3, "size": (16, 16), "channels": (16, 32), **changes},
+        diffusion=diffusion,
+    )
 
 
 def test_the_scale_is_learned_to_be_the_deviation_of_the_latents_and_takes_nothing_else_along():
@@ -124,7 +129,8 @@ def test_the_model_file_builds_it_again():
 
 @pytest.mark.parametrize(
     ("changes", "told"),
-    [({"size": (20, 20)}, r"latents of image.size \[20, 20\] have the size \[5, 5\].*multiple of 2"), ({"size": (18, 18)}, "multiple of 4"),
+    [({"size": (20, 20)}, r"latents of image.size \[20, 20\] have the size \[5, 5\].*multiple of 2"),
+     ({"size": (18, 18)}, "multiple of 4"),
      ({"patch": 1, "channels": (16,)}, "smaller"),
      ({"share": 1.0}, "share")],
 )  # fmt: skip

@@ -35,5 +35,7 @@ def test_texture_is_noise_about_the_mean():
     y = torch.zeros(200, dtype=torch.long)
     smooth, rough = make(), make(texture=0.1)
     rough.load_state_dict(smooth.state_dict())
-    difference = rough.sample(y, generator=torch.Generator().manual_seed(1)) - smooth.sample(y, generator=torch.Generator().manual_seed(1))
+    difference = rough.sample(y, generator=torch.Generator().manual_seed(1)) - smooth.sample(
+        y, generator=torch.Generator().manual_seed(1)
+    )
     assert abs(float(difference.std()) - 0.1) < 0.005

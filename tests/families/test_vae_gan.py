@@ -51,7 +51,9 @@ def test_the_term_that_fools_the_discriminator_does_not_reach_the_encoder():
 
 
 def test_the_likeness_reaches_the_encoder():
-    with_it, without = (torch.autograd.grad(loss(f := make(likeness=k, fooling=0.0)), list(f.encoder.parameters())) for k in (5.0, 0.0))
+    with_it, without = (
+        torch.autograd.grad(loss(f := make(likeness=k, fooling=0.0)), list(f.encoder.parameters())) for k in (5.0, 0.0)
+    )
     assert any((a - b).abs().max() > 1e-4 for a, b in zip(with_it, without, strict=True))
 
 

@@ -17,7 +17,18 @@ X, Y = torch.rand(4, 2, 16, 16) * 2 - 1, torch.tensor([0, 1, 2, 0])
 
 def make(**changes):
     torch.manual_seed(0)
-    return VQVAE(**{"generated": 2, "given": 0, "labels": 3, "size": (16, 16), "channels": (8, 16), "width": 16, "heads": 2, **changes})
+    return VQVAE(
+        **{
+            "generated": 2,
+            "given": 0,
+            "labels": 3,
+            "size": (16, 16),
+            "channels": (8, 16),
+            "width": 16,
+            "heads": 2,
+            **changes,
+        }
+    )
 
 
 class Fixed(nn.Module):
@@ -49,7 +60,9 @@ def test_an_encoder_that_says_codes_costs_only_the_misfit():
 
 
 def test_each_term_of_equation_3_moves_its_own_part():
-    """The codes by the second alone, towards the encoder's output; the encoder by the first, as if there were no codes, and the third."""
+    """The codes by the second alone, towards the encoder's output; the encoder by the first, as if there were no codes,
+    and the third.
+    """
     family, h = make(beta=0.7), torch.randn(4, 8, 4, 4)
     family.autoencoder["encoder"] = encoder = Fixed(h)
     book = family.autoencoder["book"].weight
@@ -61,7 +74,9 @@ def test_each_term_of_equation_3_moves_its_own_part():
     used = set(codes.flatten().tolist())
     for k in range(64):
         theirs = h.permute(0, 2, 3, 1).reshape(-1, 8)[codes.flatten() == k]
-        assert torch.allclose(by_book[k], 2 * (book[k] - theirs).sum(0) / h.numel() if k in used else torch.zeros(8), atol=1e-7)
+        assert torch.allclose(
+            by_book[k], 2 * (book[k] - theirs).sum(0) / h.numel() if k in used else torch.zeros(8), atol=1e-7
+        )
     assert 1 < len(used) < 64
 
 
@@ -98,7 +113,9 @@ def test_a_prior_that_is_sure_draws_the_image_of_its_codes():
 
 
 def test_it_learns_the_classes():
-    family, x, y = federated(make(codes=32, channels=(16, 32)), rounds=4, epochs=16, lr={"autoencoder": 4e-3, "prior": 4e-3}, clip=1.0)
+    family, x, y = federated(
+        make(codes=32, channels=(16, 32)), rounds=4, epochs=16, lr={"autoencoder": 4e-3, "prior": 4e-3}, clip=1.0
+    )
     drawn = family.sample(torch.arange(3).repeat(10), generator=torch.Generator().manual_seed(0))
     for k in range(3):
         far = [float((drawn[k::3].mean(0) - x[y == other].mean(0)).square().mean()) for other in range(3)]
@@ -117,5 +134,7 @@ def test_dp_sgd_protects_both_phases():
         found = mechanism.samples(player, seen, y, None)
         for i in range(3):  # neither loss draws anything: each image's gradient is that of a batch of it alone
             alone = torch.autograd.grad(family.loss(player, seen[i : i + 1], y[i : i + 1], None), list(found))
-            assert all(torch.allclose(found[p][i], one, rtol=1e-3, atol=1e-5) for p, one in zip(found, alone, strict=True))
+            assert all(
+                torch.allclose(found[p][i], one, rtol=1e-3, atol=1e-5) for p, one in zip(found, alone, strict=True)
+            )
     assert mechanism.slow == set()

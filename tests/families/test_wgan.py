@@ -12,7 +12,18 @@ from tests.toys import training
 
 def make(**changes):
     torch.manual_seed(0)
-    return WGANGP(**{"generated": 2, "given": 0, "labels": 3, "size": (16, 16), "channels": (8, 16), "width": 8, "shift": 0, **changes})
+    return WGANGP(
+        **{
+            "generated": 2,
+            "given": 0,
+            "labels": 3,
+            "size": (16, 16),
+            "channels": (8, 16),
+            "width": 8,
+            "shift": 0,
+            **changes,
+        }
+    )
 
 
 def sloped(family, slope):
@@ -80,8 +91,12 @@ def test_the_critic_learns_to_tell_real_images_from_drawn_ones_and_the_penalty_k
 
 
 def test_it_learns_the_classes():
-    """Stripes that lie across are class 1's: after a short training the mean image drawn of a class is nearest to that class's own."""
-    family, x, y = federated(make(latent=8), rounds=2, epochs=20, lr={"generator": 2e-3, "discriminator": 4e-3}, betas=(0.0, 0.9))
+    """Stripes that lie across are class 1's: after a short training the mean image drawn of a class is nearest to that
+    class's own.
+    """
+    family, x, y = federated(
+        make(latent=8), rounds=2, epochs=20, lr={"generator": 2e-3, "discriminator": 4e-3}, betas=(0.0, 0.9)
+    )
     drawn = family.sample(torch.arange(3).repeat(10), generator=torch.Generator().manual_seed(0))
     for k in range(3):
         far = [(drawn[k::3].mean(0) - x[y == other].mean(0)).square().mean() for other in range(3)]

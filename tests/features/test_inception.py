@@ -1,4 +1,6 @@
-"""Inception shows each channel as a gray picture of 0 to 255, and says what is missing; its weights are not part of the tests."""
+"""Inception shows each channel as a gray picture of 0 to 255, and says what is missing; its weights are not part of the
+tests.
+"""
 
 from __future__ import annotations
 
@@ -68,6 +70,7 @@ def test_with_weights_of_the_right_shapes_it_runs_whole(tmp_path: Path, monkeypa
     sha = put(tmp_path, shapes)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 2, 16, 16)).astype(np.float32)
     for feature in ("64", "192"):
-        features = Inception((16, 16), "weights.pth", sha, feature).open({}, tmp_path).features(images)  # type: ignore[arg-type]
+        opened = Inception((16, 16), "weights.pth", sha, feature).open({}, tmp_path)  # type: ignore[arg-type]
+        features = opened.features(images)
         assert features.shape == (2, 2 * int(feature))
         assert np.isfinite(features).all()

@@ -1,4 +1,6 @@
-"""What a person sees of a run where there is no terminal: a line for each stage that starts and ends, and warnings as they are."""
+"""What a person sees of a run where there is no terminal: a line for each stage that starts and ends, and warnings as
+they are.
+"""
 
 from __future__ import annotations
 

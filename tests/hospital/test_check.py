@@ -56,9 +56,16 @@ def test_a_site_that_is_ready_has_nothing_to_mend(hospital, authority):
     with listening(hospital / "server", authority) as port:
         found = look(name=None, kit=make_kit(hospital / "kit", authority, port))
     assert [row for row in found if row.verdict != "ok" or row.todo] == []
-    assert {"Python", "packages", "FEDSYNTH_DATA", "FEDSYNTH_STATE", "data", "validation", "certificate", "server takes this kit"} <= {
-        row.what for row in found
-    }
+    assert {
+        "Python",
+        "packages",
+        "FEDSYNTH_DATA",
+        "FEDSYNTH_STATE",
+        "data",
+        "validation",
+        "certificate",
+        "server takes this kit",
+    } <= {row.what for row in found}
 
 
 # --- the installation
@@ -198,7 +205,12 @@ def test_a_kit_that_others_can_read_is_a_warning_since_its_logs_name_files(hospi
 
 @pytest.mark.parametrize(
     ("start", "end", "verdict", "says"),
-    [(-400, -1, "fails", "expired"), (2, 360, "fails", "not yet valid"), (-300, 12.5, "warning", "12 days left"), (-1, 360, "ok", "valid")],
+    [
+        (-400, -1, "fails", "expired"),
+        (2, 360, "fails", "not yet valid"),
+        (-300, 12.5, "warning", "12 days left"),
+        (-1, 360, "ok", "valid"),
+    ],
 )
 def test_the_dates_of_the_certificate(hospital, authority, start, end, verdict, says):
     row = of(look(kit=make_kit(hospital / "kit", authority, start=start, end=end)), "certificate")
@@ -316,7 +328,8 @@ def test_the_examples_allow_the_one_class_that_runs_at_a_site_and_no_other():
 
     listed = Authorizer._normalize_allow_list(json.loads((EXAMPLES / "resources.json").read_text())["class_allow_list"])
     assert listed == [check.CLIENT] == [f"{installed.Installed.__module__}.{installed.Installed.__name__}"]
-    assert all(hasattr(installed, runner.rpartition(".")[2]) for runner in check.RUNNERS)  # or the warning is about nothing
+    # or the warning is about nothing
+    assert all(hasattr(installed, runner.rpartition(".")[2]) for runner in check.RUNNERS)
     assert not any(Authorizer._path_matches_prefix(runner, entry) for runner in check.RUNNERS for entry in listed)
 
 
@@ -328,7 +341,17 @@ def test_by_the_example_the_lead_alone_may_submit_and_nobody_may_look_around():
 
     def allowed(role: str) -> set[str]:
         asked = Person(f"{role}@centre.org", "centre", role)
-        rights = ("submit_job", "byoc", "abort_job", "check_status", "show_errors", "configure_job_log", "app_command", "cat", "sys_info")
+        rights = (
+            "submit_job",
+            "byoc",
+            "abort_job",
+            "check_status",
+            "show_errors",
+            "configure_job_log",
+            "app_command",
+            "cat",
+            "sys_info",
+        )
         return {right for right in rights if authorizer.authorize(AuthzContext(right, asked, asked))[0]}
 
     assert allowed("lead") == {"submit_job", "byoc", "abort_job", "check_status"}

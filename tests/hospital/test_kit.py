@@ -53,7 +53,15 @@ def test_the_kit_of_an_admin_is_not_read_as_a_sites(tmp_path, authority):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"admin": []}', '{"admin": {"username": "a", "host": "b", "port": "c"}}', '{"admin": {"host": "b"}}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"admin": []}',
+        '{"admin": {"username": "a", "host": "b", "port": "c"}}',
+        '{"admin": {"host": "b"}}',
+    ],
 )
 def test_a_kit_that_names_no_user_and_server_is_an_error_that_a_person_can_read(tmp_path, authority, content):
     folder = make_admin_kit(tmp_path / "kit", authority)
@@ -79,7 +87,9 @@ def test_a_key_that_anyone_else_can_read_is_refused_with_the_command_that_closes
         Kit.read(folder)
 
 
-@pytest.mark.parametrize(("start", "end", "said"), [(-9, -1, "expired: .*was valid until"), (1, 9, "not yet valid: .*is valid from")])
+@pytest.mark.parametrize(
+    ("start", "end", "said"), [(-9, -1, "expired: .*was valid until"), (1, 9, "not yet valid: .*is valid from")]
+)
 def test_a_certificate_that_is_not_valid_by_this_clock_is_refused(tmp_path, authority, start, end, said):
     with pytest.raises(KitError, match=said):
         Kit.read(make_admin_kit(tmp_path / "kit", authority, start=start, end=end))
@@ -92,7 +102,11 @@ def test_the_certificate_of_someone_else_another_key_and_another_federation_are_
     (folder / "startup/rootCA.pem").write_bytes(pem(Authority().certificate))
     about = json.loads((folder / "startup/fed_admin.json").read_text())["admin"]
     kit = Kit(folder, about["username"], about["host"], about["port"], about["server_identity"])
-    assert [fault.what for fault in kit.faults()] == ["certificate's name", "certificate's key", "certificate's signature"]
+    assert [fault.what for fault in kit.faults()] == [
+        "certificate's name",
+        "certificate's key",
+        "certificate's signature",
+    ]
 
 
 def test_nothing_of_a_key_is_in_a_message_about_it(tmp_path, authority):

@@ -1,4 +1,6 @@
-"""The one door out of a hospital: what is on the list leaves unchanged, all else is refused without a word of what it was."""
+"""The one door out of a hospital: what is on the list leaves unchanged, all else is refused without a word of what it
+was.
+"""
 
 import copy
 import itertools
@@ -34,13 +36,36 @@ ROW = {
     "metrics": {"dice": 0.71, "auroc": None}, "n": {"dice": 40, "auroc": 44},
 }  # fmt: skip
 REFERENCE = {"rows": [ROW, ROW | {"name": "local", "model": ""}], "seconds": 3.5}
-SPREAD = {"use": "segmentation", "model": "vae", "site": "north", "metric": "dice", "names": ["local", "augmented"], "n": 40,
-          "covariance": [[0.01, 0.002], [0.002, 0.03]]}  # fmt: skip
+SPREAD = {
+    "use": "segmentation",
+    "model": "vae",
+    "site": "north",
+    "metric": "dice",
+    "names": ["local", "augmented"],
+    "n": 40,
+    "covariance": [[0.01, 0.002], [0.002, 0.03]],
+}
 NUMBER = {"value": 0.3, "floor": None, "low": 0.2, "high": 0.4, "n": {"real": 40, "synthetic": 30}}
 MOMENTS = {"n": 40, "mean": [0.1, 0.2], "covariance": [[1.0, 0.5], [0.5, 2.0]]}
-SCORE = REFERENCE | {"spread": [SPREAD], "measures": {"fid": {"values": {"fid": NUMBER}, "moments": {"held_out": MOMENTS}}}}
+SCORE = REFERENCE | {
+    "spread": [SPREAD],
+    "measures": {"fid": {"values": {"fid": NUMBER}, "moments": {"held_out": MOMENTS}}},
+}
 ANSWERS = {"validate": VALIDATE, "train": TRAIN, "exchange": EXCHANGE, "score": SCORE, "reference": REFERENCE}
-KNOWN = {"none", "generator", "discriminator", "segmentation", "dice", "auroc", "north", "vae", "all", "fid", "real", "synthetic"}
+KNOWN = {
+    "none",
+    "generator",
+    "discriminator",
+    "segmentation",
+    "dice",
+    "auroc",
+    "north",
+    "vae",
+    "all",
+    "fid",
+    "real",
+    "synthetic",
+}
 CANARIES = {
     "a subject": "Subject-4711",
     "a file": "images/Mueller_Anna_1961.png",
@@ -56,7 +81,9 @@ CANARIES = {
 def places(answer, path=()):
     """Paths of everything in nested dicts and lists, the containers too."""
     yield path
-    for key, value in answer.items() if isinstance(answer, dict) else enumerate(answer) if isinstance(answer, list) else ():
+    for key, value in (
+        answer.items() if isinstance(answer, dict) else enumerate(answer) if isinstance(answer, list) else ()
+    ):
         yield from places(value, (*path, key))
 
 
@@ -98,7 +125,12 @@ def test_a_canary_in_any_place_is_refused(job, canary):
 def test_a_canary_under_a_key_of_its_own_is_refused_at_any_depth(job):
     tables = [p for p in places(ANSWERS[job]) if isinstance(_at(ANSWERS[job], p), dict)]
     for path in tables:
-        for key, value in (("subjects", ["Subject-4711"]), ("Subject-4711", 0.5), ("Subject-4711", {"train": 9}), ("file", "x.png")):
+        for key, value in (
+            ("subjects", ["Subject-4711"]),
+            ("Subject-4711", 0.5),
+            ("Subject-4711", {"train": 9}),
+            ("file", "x.png"),
+        ):
             refuses(job, put(ANSWERS[job], (*path, key), value))
 
 
@@ -191,7 +223,10 @@ def test_what_a_verdict_lets_out_may_leave_and_shows_no_small_count():
     secret = Failure("known labels", "critical", 3, ["n-1"] * 3, ["Mueller.png"] * 3, ["Subject-4711"] * 3, "hint")
     verdict = Verdict("north", False, "b" * 64, 34, [secret], [Failure("similar spacing", "warning", 1)], counts)
     out = leave("validate", verdict.outgoing(5), {"none", "infiltrating"})
-    assert out["counts"] == {"none": {"train": 12, "val": "< 5", "test": "< 5"}, "infiltrating": {"train": "< 5", "val": "< 5", "test": 9}}
+    assert out["counts"] == {
+        "none": {"train": 12, "val": "< 5", "test": "< 5"},
+        "infiltrating": {"train": "< 5", "val": "< 5", "test": 9},
+    }
     assert out["failed"] == [{"expectation": "known labels", "count": "< 5"}]
     assert out["warnings"] == [{"expectation": "similar spacing", "count": "< 5"}]
     assert out["images"] == 21  # of the cells shown: from 34, the sum of those withheld would follow
@@ -220,7 +255,9 @@ def test_the_vocabulary_of_a_job_is_what_params_name():
 
 
 def test_moments_of_fewer_images_than_features_stay():
-    few = put(SCORE, ("measures", "fid", "moments", "held_out"), {"n": 6, "mean": [0.0] * 7, "covariance": [[0.0] * 7] * 7})
+    few = put(
+        SCORE, ("measures", "fid", "moments", "held_out"), {"n": 6, "mean": [0.0] * 7, "covariance": [[0.0] * 7] * 7}
+    )
     assert "fewer images than features" in refuses("score", few)
     other = put(SCORE, ("measures", "fid", "moments", "held_out", "covariance"), [[1.0, 0.5]])
     assert "another size than its mean" in refuses("score", other)
@@ -260,18 +297,28 @@ def site(**sizes):
 
 
 def rows_of(counts, right):
-    """Rows of both uses, as they would leave without this door. `right`: of the test images of each class, how many are told as such."""
+    """Rows of both uses, as they would leave without this door. `right`: of the test images of each class, how many are
+    told as such.
+    """
     test = [counts[label]["test"] for label in LABELS]
     y = np.repeat(np.arange(3), test)
     hit = np.concatenate([np.arange(n) < r for n, r in zip(test, right, strict=True)])
     tables = {
-        "classification": (Classification(1, 3, (8, 8), LABELS), {"logits": np.eye(3)[np.where(hit, y, (y + 1) % 3)], "y": y}),
+        "classification": (
+            Classification(1, 3, (8, 8), LABELS),
+            {"logits": np.eye(3)[np.where(hit, y, (y + 1) % 3)], "y": y},
+        ),
         "segmentation": (
             Segmentation(1, 1, (8, 8), LABELS, ("none",)),
-            {"dice": np.where(y > 0, np.where(hit, 0.8, 0.3), np.nan), "hd95": np.where(y > 0, 3.0, np.nan),
-             "found": 1.0 - hit, "empty": y == 0, "y": y},
+            {
+                "dice": np.where(y > 0, np.where(hit, 0.8, 0.3), np.nan),
+                "hd95": np.where(y > 0, 3.0, np.nan),
+                "found": 1.0 - hit,
+                "empty": y == 0,
+                "y": y,
+            },
         ),
-    }  # fmt: skip
+    }
     rows = []
     for name, (use, table) in tables.items():
         metrics, n = use.summarise(table)
@@ -295,14 +342,16 @@ def measures_of(counts):
     }
     moments = {"held_out": MOMENTS | {"n": held}, "train": MOMENTS | {"n": train}}
     return {
-        name: {"values": {name: NUMBER | {"value": 12 / 47, "n": n}}, "moments": moments if name == "fid" else {}} for name, n in ns.items()
+        name: {"values": {name: NUMBER | {"value": 12 / 47, "n": n}}, "moments": moments if name == "fid" else {}}
+        for name, n in ns.items()
     }
 
 
 def outside(counts, right=(30, 20, 2)):
     """All that the centre gets of a site: the verdict, a training's weight, rows, their spread and measures."""
     frame = pd.DataFrame(
-        [(label, split) for label, of in counts.items() for split, n in of.items() for _ in range(n)], columns=["label", "split"]
+        [(label, split) for label, of in counts.items() for split, n in of.items() for _ in range(n)],
+        columns=["label", "split"],
     )
     cells = outgoing.shown(frame, list(LABELS), 5)
     score = {
@@ -324,7 +373,14 @@ def counts_in(answer):
             and isinstance(v := _at(answer, p), int | float)}  # fmt: skip
 
 
-SMALL = [{"rare": (9, 6, 3)}, {"rare": (9, 2, 12)}, {"rare": (3, 6, 12)}, {"none": (30, 8, 3)}, {"none": (30, 1, 40)}, {"rare": (2, 1, 3)}]
+SMALL = [
+    {"rare": (9, 6, 3)},
+    {"rare": (9, 2, 12)},
+    {"rare": (3, 6, 12)},
+    {"none": (30, 8, 3)},
+    {"none": (30, 1, 40)},
+    {"rare": (2, 1, 3)},
+]
 
 
 @pytest.mark.parametrize("small", SMALL)
@@ -346,7 +402,9 @@ def _shown(known):
 def test_sites_that_differ_in_a_small_cell_alone_send_the_same_counts(small):
     ((label, sizes),) = small.items()
     others = [tuple(n if n >= 5 else m for n in sizes) for m in (1, 2, 4)]
-    assert len({tuple(sorted(counts_in(outside(site(**{label: other}), (1, 1, 1))))) for other in [sizes, *others]}) == 1
+    assert (
+        len({tuple(sorted(counts_in(outside(site(**{label: other}), (1, 1, 1))))) for other in [sizes, *others]}) == 1
+    )
 
 
 def test_the_subtraction_finds_the_small_cell_where_the_door_does_not_know_of_it():
@@ -366,12 +424,16 @@ def test_of_a_class_with_few_test_images_no_value_can_be_solved_for():
     left = {row["use"]: {m: v for m, v in row["metrics"].items() if v is not None} for row in known}
     # K times the mean less the others needs the others: the headline is alone
     assert left == {"classification": {"balanced_accuracy": 0.69}, "segmentation": {"dice": 0.62}}
-    assert {row["n"][f"{m}.rare"] for row in known for m in ("sensitivity", "dice") if f"{m}.rare" in row["n"]} == {"< 5"}
+    assert {row["n"][f"{m}.rare"] for row in known for m in ("sensitivity", "dice") if f"{m}.rare" in row["n"]} == {
+        "< 5"
+    }
 
 
 @pytest.mark.parametrize("right", [(30, 20, 2), (38, 25, 0), (21, 29, 3), (11, 7, 1)])
 def test_the_headline_of_two_digits_does_not_say_how_the_small_class_fared(right):
-    """Shares of right answers of the small class that fit, with the sizes of the large ones known. Of six digits each fits in one way."""
+    """Shares of right answers of the small class that fit, with the sizes of the large ones known. Of six digits each
+    fits in one way.
+    """
     shares = {r / n for n in range(1, 5) for r in range(n + 1)}
 
     def fitting(value, digits):
@@ -394,7 +456,9 @@ def test_where_every_class_has_enough_images_all_leaves_as_it_is():
 
 
 def test_a_few_images_without_a_mask_are_a_small_cell_too():
-    row = put(put(ROW, ("n",), {"dice": 38, "auroc": 40}), ("n", "false_positive_rate"), 2) | {"metrics": {"dice": 0.712345, "auroc": 0.5}}
+    row = put(put(ROW, ("n",), {"dice": 38, "auroc": 40}), ("n", "false_positive_rate"), 2) | {
+        "metrics": {"dice": 0.712345, "auroc": 0.5}
+    }
     out = leave("reference", {"rows": [row]})["rows"][0]
     assert (out["n"], out["metrics"]) == (
         {"dice": "withheld", "auroc": "withheld", "false_positive_rate": "< 5"},
@@ -415,7 +479,10 @@ def test_a_site_with_a_small_cell_is_weighed_by_what_is_shown():
         "ms_ssim": {"real": held},
         "membership": {"real": 55 + held, "members": 55, "non_members": held},
     }
-    assert {k: m["n"] for k, m in known["score"]["measures"]["fid"]["moments"].items()} == {"held_out": held, "train": 55}
+    assert {k: m["n"] for k, m in known["score"]["measures"]["fid"]["moments"].items()} == {
+        "held_out": held,
+        "train": 55,
+    }
     assert known["score"]["measures"]["fid"]["values"]["fid"]["value"] == 0.255  # 12 / 47 would say 47
 
 
@@ -427,11 +494,14 @@ def test_where_no_cell_is_shown_moments_stay_and_a_weight_is_left():
 
 @pytest.mark.parametrize(("floor", "leaves"), [(0.0, 0.0), (1.0, None), (4.0, None), (5.0, 5.0), (None, None)])
 def test_a_floor_that_counts_a_few_held_out_images_does_not_leave_and_the_number_of_copies_does(floor, leaves):
-    copies = {"copies_pixel": NUMBER | {"value": 1234.0, "floor": floor}, "nearest_ratio_pixel": NUMBER | {"floor": 1.0}}
+    copies = {
+        "copies_pixel": NUMBER | {"value": 1234.0, "floor": floor},
+        "nearest_ratio_pixel": NUMBER | {"floor": 1.0},
+    }
     for cells in ({}, site(rare=(9, "< 5", 12))):
-        out = leave("score", {"rows": [], "measures": {"copies": {"values": copies, "moments": {}}}}, cells=cells)["measures"]["copies"][
-            "values"
-        ]
+        out = leave("score", {"rows": [], "measures": {"copies": {"values": copies, "moments": {}}}}, cells=cells)[
+            "measures"
+        ]["copies"]["values"]
         assert (out["copies_pixel"]["value"], out["copies_pixel"]["floor"]) == (1234.0, leaves)
         assert out["nearest_ratio_pixel"]["floor"] == 1.0
         assert out["copies_pixel"]["n"]["synthetic"] == 30  # the centre's interval ends there
@@ -475,7 +545,9 @@ def test_a_parameter_that_is_missing_is_named():
         leave_arrays({"a": np.ones(2)}, {"a": (2,), "b": (2,)})
 
 
-@pytest.mark.parametrize(("val", "leaves"), [({"none": 8, "some": 9}, True), ({"none": 20, "some": "< 5"}, False), ({"none": 3}, False)])
+@pytest.mark.parametrize(
+    ("val", "leaves"), [({"none": 8, "some": 9}, True), ({"none": 20, "some": "< 5"}, False), ({"none": 3}, False)]
+)
 def test_a_score_of_few_validation_images_stays(val, leaves):
     cells = {label: {"train": 20, "val": n, "test": 20} for label, n in val.items()}
     out = leave("train", TRAIN | {"score": 21.5}, cells=cells)

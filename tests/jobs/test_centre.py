@@ -1,4 +1,6 @@
-"""What the centre writes down of the sites' rows: every metric of every site that was asked, also of one that did not answer."""
+"""What the centre writes down of the sites' rows: every metric of every site that was asked, also of one that did not
+answer.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +23,31 @@ def settings(root: Path) -> Settings:
 
 def row(name: str, site: str, value: float | None, **metrics: float) -> dict:
     found = {"balanced_accuracy": value, "auroc": 0.9} | metrics
-    return {"use": "c", "name": name, "trained_on": site if name == "local" else "all", "model": "", "site": site, "seed": 1,
-            "metrics": found, "n": dict.fromkeys(found, 40)}  # fmt: skip
+    return {
+        "use": "c",
+        "name": name,
+        "trained_on": site if name == "local" else "all",
+        "model": "",
+        "site": site,
+        "seed": 1,
+        "metrics": found,
+        "n": dict.fromkeys(found, 40),
+    }
 
 
 def test_a_site_that_did_not_answer_has_the_rows_of_the_others_without_a_value():
     found = rows.complete(
-        [[row("local", "north", 0.8), row("pooled", "north", 0.9)]], {"south": "not connected"}, {"c": "balanced_accuracy"}
+        [[row("local", "north", 0.8), row("pooled", "north", 0.9)]],
+        {"south": "not connected"},
+        {"c": "balanced_accuracy"},
     )
     nothing = {"balanced_accuracy": None, "auroc": None}
     assert [(r["name"], r["site"], r["trained_on"]) for r in found] == [
-        ("local", "north", "north"), ("pooled", "north", "all"), ("local", "south", "south"), ("pooled", "south", "all"),
-    ]  # fmt: skip
+        ("local", "north", "north"),
+        ("pooled", "north", "all"),
+        ("local", "south", "south"),
+        ("pooled", "south", "all"),
+    ]
     assert all((r["metrics"], r["n"], r["left_out"]) == (nothing, {}, "not connected") for r in found[2:])
     assert not any("left_out" in r for r in found[:2])
     assert worth.table(found).query("site == 'south'")["why"].unique().tolist() == ["did not answer: not connected"]
@@ -51,7 +66,10 @@ def test_the_file_says_who_did_not_answer_and_has_its_rows(tmp_path, monkeypatch
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "validation.json").write_text(json.dumps({"used": list(sites), "sites": sites}))
     monkeypatch.setattr(build_question, "ask", lambda *_, **__: tmp_path)
-    said = {"north": {"answer": {"rows": [row("local", "north", 0.8)], "seconds": 1.0}}, "south": {"failed": "not connected"}}
+    said = {
+        "north": {"answer": {"rows": [row("local", "north", 0.8)], "seconds": 1.0}},
+        "south": {"failed": "not connected"},
+    }
     monkeypatch.setattr(jobs, "ask", lambda *_: said)
     path, answers = rows.rows(PARAMS, settings(tmp_path), "reference", "", {}, {}, 0.0)
     found = json.loads(path.read_text())

@@ -1,4 +1,6 @@
-"""A coded exchange between the server's aggregator and a site's client, without FLARE: both have the same, and nothing bad gets in."""
+"""A coded exchange between the server's aggregator and a site's client, without FLARE: both have the same, and nothing
+bad gets in.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ def make(tmp_path, monkeypatch):
 
 def train(aggregator, tmp_path, monkeypatch, **compression) -> tuple[dict[str, np.ndarray], list[tuple]]:
     """The global parameters after a whole training of one site, and for each round what went down and up."""
-    block = {"family": {"class_path": "fedsynth.families.vae.VAE"}, "training": {"rounds": 4, "epochs": 1, "batch": 8, "lr": 2e-3}}
+    block = {
+        "family": {"class_path": "fedsynth.families.vae.VAE"},
+        "training": {"rounds": 4, "epochs": 1, "batch": 8, "lr": 2e-3},
+    }
     params = tiny_params(models={"vae": block | ({"compression": compression} if compression else {})})
     sent, went, result = [], [], {}
     monkeypatch.setattr("nvflare_jobs.site.site.flare.send", sent.append)
@@ -61,8 +66,16 @@ def train(aggregator, tmp_path, monkeypatch, **compression) -> tuple[dict[str, n
         result.update(current)
 
     real = make_set(tmp_path / "north", params, "north", n=40)
-    site = SimpleNamespace(config=training.question(params, "vae", {}), params=params, state=tmp_path / "state", tasks=tasks, min_cell=5,
-                           cells={}, validated_set=lambda: real, seed=lambda: 1)  # fmt: skip
+    site = SimpleNamespace(
+        config=training.question(params, "vae", {}),
+        params=params,
+        state=tmp_path / "state",
+        tasks=tasks,
+        min_cell=5,
+        cells={},
+        validated_set=lambda: real,
+        seed=lambda: 1,
+    )
     site.update = lambda *what: Site.update(site, *what)
     client.work(site)
     return result, went
@@ -80,7 +93,8 @@ def test_a_coded_training_sends_a_fraction_and_comes_near_to_where_the_plain_one
     plain, whole = train(make(["north"]), tmp_path / "plain", monkeypatch)
     coded, went = train(make(["north"], up=UP, down=DOWN), tmp_path / "coded", monkeypatch, up=UP, down=DOWN)
     full = size(whole[0][0])
-    assert [full / size(down) > 11 for down, _ in went] == [False, True, True, True]  # the first is whole, and half as large
+    # the first is whole, and half as large
+    assert [full / size(down) > 11 for down, _ in went] == [False, True, True, True]
     assert [full / size(up) > 11 for _, up in went] == [True, True, True, False]
     assert all(1.9 < full / size(of) < 2.1 for of in (went[0][0], went[3][1]))
     start = whole[0][0]
@@ -98,7 +112,9 @@ SENT = {"w": np.zeros((40, 40), np.float32), "b": np.zeros(8, np.float32)}
 
 
 def answer(site: str, arrays: dict[str, np.ndarray]) -> FLModel:
-    return FLModel(params=arrays, params_type="DIFF", metrics={"weight": 1.0}, meta={"weight": 1.0, "client_name": site})
+    return FLModel(
+        params=arrays, params_type="DIFF", metrics={"weight": 1.0}, meta={"weight": 1.0, "client_name": site}
+    )
 
 
 @pytest.mark.parametrize(

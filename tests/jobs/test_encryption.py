@@ -32,9 +32,12 @@ CKKS = {"class_path": "fedsynth.privacy.he.CKKS"}
 def trained(folder: Path, encryption, mode="simulator") -> Path:
     params = tiny_params()
     params.models["vae"] = Model.model_validate(
-        params.models["vae"].model_dump() | {"encryption": encryption, "training": {"rounds": 2, "batch": 8, "epochs": 1}}
+        params.models["vae"].model_dump()
+        | {"encryption": encryption, "training": {"rounds": 2, "batch": 8, "epochs": 1}}
     )
-    sets = {name: make_set(folder / "data" / "sites" / name, params, name, n=n) for name, n in (("east", 30), ("north", 60))}
+    sets = {
+        name: make_set(folder / "data" / "sites" / name, params, name, n=n) for name, n in (("east", 30), ("north", 60))
+    }
     sites = {name: {"digest": table.digest(real.manifest), "images": 60} for name, real in sets.items()}
     outputs.write(folder / "reports" / "validation.json", {"used": sorted(sites), "sites": sites})
     job.stage(params, Settings(mode, folder, folder / "data" / "sites", folder / "state", 120, False), "vae")
@@ -81,7 +84,10 @@ def aggregate(models, algorithm, tmp_path, monkeypatch, quorum=2):
 def test_a_round_of_encrypted_updates_is_the_mean_that_plain_ones_have(tmp_path, monkeypatch, weighting):
     plain = {"east": (10.0, np.full((2, 3), 1.0, np.float32)), "north": (30.0, np.full((2, 3), 2.0, np.float32))}
     models = {name: update(monkeypatch, {"w": w}, n, weighting == "equal") for name, (n, w) in plain.items()}
-    assert all(model.params.keys() == {"encrypted"} and model.meta["weight"] == plain[name][0] for name, model in models.items())
+    assert all(
+        model.params.keys() == {"encrypted"} and model.meta["weight"] == plain[name][0]
+        for name, model in models.items()
+    )
     fedavg = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {"weighting": weighting}}
     made = aggregate(models, fedavg, tmp_path, monkeypatch)
     sites, total = made.total()
@@ -89,7 +95,8 @@ def test_a_round_of_encrypted_updates_is_the_mean_that_plain_ones_have(tmp_path,
     opening.open(FLModel(params={"encrypted": np.frombuffer(total, np.uint8)}, meta={"open": sites}))
     made.opened(sites, sent[0].params["encrypted"])
     expected = FedAvg(weighting=weighting).aggregate([(name, n, {"w": w}) for name, (n, w) in plain.items()])["w"]
-    np.testing.assert_allclose(made.aggregate_model().params["w"], expected, atol=6e-5)  # twelve deviations of the flood
+    # twelve deviations of the flood
+    np.testing.assert_allclose(made.aggregate_model().params["w"], expected, atol=6e-5)
     assert [sorted(record["sites"]) for record in made.records] == [["east", "north"]]
 
 
@@ -100,8 +107,16 @@ def test_what_one_site_has_sent_is_never_opened(tmp_path, monkeypatch):
     for sites in (["east"], ["east", "east"], []):
         with pytest.raises(LeakError, match="stays closed"):
             made.open(FLModel(params=sent.params, meta={"open": sites}))
-    alone = aggregate({"east": sent, "north": FLModel(params=site.NOTHING, meta={"failed": "disk"})}, {}, tmp_path, monkeypatch, quorum=1)
-    with pytest.raises(RuntimeError, match=r"1 of 2 sites have an encrypted update, 2 are needed for a sum; site north: its disk"):
+    alone = aggregate(
+        {"east": sent, "north": FLModel(params=site.NOTHING, meta={"failed": "disk"})},
+        {},
+        tmp_path,
+        monkeypatch,
+        quorum=1,
+    )
+    with pytest.raises(
+        RuntimeError, match=r"1 of 2 sites have an encrypted update, 2 are needed for a sum; site north: its disk"
+    ):
         alone.total()
 
 

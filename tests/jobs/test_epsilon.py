@@ -26,11 +26,15 @@ def model(privacy):
 
 
 def rounds(*spent):
-    return [{"round": i, "sites": {s: {} if e is None else {"epsilon": e} for s, e in sites.items()}} for i, sites in enumerate(spent)]
+    return [
+        {"round": i, "sites": {s: {} if e is None else {"epsilon": e} for s, e in sites.items()}}
+        for i, sites in enumerate(spent)
+    ]
 
 
 def test_a_model_has_the_epsilon_of_the_site_that_spent_most():
-    found = job.epsilon(model(DPSGD), rounds({"north": 2.0, "east": 3.0}, {"north": 2.5}))  # east was left out of the last round
+    # east was left out of the last round
+    found = job.epsilon(model(DPSGD), rounds({"north": 2.0, "east": 3.0}, {"north": 2.5}))
     assert found == {"epsilon": 3.0, "delta": 1e-5, "unit": "image"}
 
 
@@ -38,7 +42,8 @@ UPDATE = {"class_path": "fedsynth.privacy.update.UpdateDP", "args": {"epsilon": 
 
 
 @pytest.mark.parametrize(
-    ("mechanism", "unit"), [(DPSGD, "image"), (DPSGD | {"args": {"epsilon": 8, "unit": "subject"}}, "subject"), (UPDATE, "site")]
+    ("mechanism", "unit"),
+    [(DPSGD, "image"), (DPSGD | {"args": {"epsilon": 8, "unit": "subject"}}, "subject"), (UPDATE, "site")],
 )
 def test_a_model_says_the_unit_that_its_epsilon_counts(mechanism, unit):
     assert job.epsilon(model(mechanism), rounds({"north": 2.0})) == {"epsilon": 2.0, "delta": 1e-5, "unit": unit}
@@ -88,7 +93,9 @@ def test_the_line_of_a_round_says_the_greatest_epsilon():
 
 @pytest.mark.flare
 def test_a_private_training_ends_with_the_epsilon_that_was_asked_for(tmp_path):
-    """Through FLARE: the mechanism at the sites, epsilon in each round, no loss in any, and model.json as gates read it."""
+    """Through FLARE: the mechanism at the sites, epsilon in each round, no loss in any, and model.json as gates read
+    it.
+    """
     params = tiny_params()
     params.models["vae"] = Model.model_validate(
         params.models["vae"].model_dump() | {"privacy": DPSGD, "training": {"rounds": 2, "batch": 8, "epochs": 1}}
@@ -98,7 +105,9 @@ def test_a_private_training_ends_with_the_epsilon_that_was_asked_for(tmp_path):
     outputs.write(tmp_path / "reports" / "validation.json", {"used": sorted(sites), "sites": sites})
     settings = Settings("simulator", tmp_path, tmp_path / "data" / "sites", tmp_path / "state", 120, False)
     job.stage(params, settings, "vae")
-    about, history = (json.loads((tmp_path / "models" / "vae" / name).read_text()) for name in ("model.json", "history.json"))
+    about, history = (
+        json.loads((tmp_path / "models" / "vae" / name).read_text()) for name in ("model.json", "history.json")
+    )
     assert about["epsilon"] == {"epsilon": pytest.approx(8, abs=0.1), "delta": 1e-5, "unit": "image"}
     assert about["epsilon"]["epsilon"] <= 8
     for record in history["rounds"]:

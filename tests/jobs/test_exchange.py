@@ -1,4 +1,6 @@
-"""The job in which the centre asks its sites at every step: what a site answers and refuses, and what the centre makes of it."""
+"""The job in which the centre asks its sites at every step: what a site answers and refuses, and what the centre makes
+of it.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def begun(tmp_path) -> Exchange:
     return site
 
 
-def test_a_site_answers_with_a_gradient_of_the_shape_of_the_images_and_at_the_end_of_the_round_with_mean_losses(tmp_path, called_by):
+def test_a_site_answers_with_a_gradient_of_the_shape_of_the_images_and_at_the_end_of_the_round_with_mean_losses(
+    tmp_path, called_by
+):
     site, (images, classes) = begun(tmp_path), batch()
     for _ in range(2):
         answer = site.step(images, classes)
@@ -97,7 +101,10 @@ def test_a_site_answers_with_a_gradient_of_the_shape_of_the_images_and_at_the_en
 def test_no_pixel_of_the_site_is_in_anything_that_it_answers(tmp_path, called_by):
     site, (images, classes) = begun(tmp_path), batch()
     real = np.load(tmp_path / "data" / "sites" / "north" / table.ARRAY)
-    said = b"".join(site.step(images, classes)["feedback"].tobytes() for _ in range(3)) + json.dumps(site.end_round()).encode()
+    said = (
+        b"".join(site.step(images, classes)["feedback"].tobytes() for _ in range(3))
+        + json.dumps(site.end_round()).encode()
+    )
     marks = [np.ascontiguousarray(image.ravel()[i : i + 3]).tobytes() for image in real for i in (0, 100, 200)]
     assert not [mark for mark in marks if mark in said]
     assert images.ravel()[:3].tobytes() in images.tobytes()  # such a mark is found where it is
@@ -109,7 +116,9 @@ def test_the_discriminator_sees_the_training_images_and_no_others(tmp_path, call
     for spoil in (False, True):
         site = Exchange()
         real = make_set(tmp_path / "data" / "sites" / "north", PARAMS, "north", n=40)
-        monkeypatch.setattr(ImageSet, "load", lambda folder, real=real, spoil=spoil: spoilt(real, split) if spoil else real)
+        monkeypatch.setattr(
+            ImageSet, "load", lambda folder, real=real, spoil=spoil: spoilt(real, split) if spoil else real
+        )
         assert site.begin(asked(table.digest(real.manifest))) == {}
         answers.append(site.step(*batch()))
     if split == "train":
@@ -154,7 +163,9 @@ def test_a_job_cannot_lead_a_site_out_of_its_folders_nor_ask_before_it_has_begun
 
 def test_an_error_leaves_as_one_word_and_its_text_stays(tmp_path, called_by, monkeypatch):
     site = begun(tmp_path)
-    monkeypatch.setattr(site._half, "step", lambda *sent: (_ for _ in ()).throw(RuntimeError("Subject-4711 in scan.png")))
+    monkeypatch.setattr(
+        site._half, "step", lambda *sent: (_ for _ in ()).throw(RuntimeError("Subject-4711 in scan.png"))
+    )
     assert site.step(*batch()) == {"failure": "error"}
 
 
@@ -162,7 +173,10 @@ def test_an_error_leaves_as_one_word_and_its_text_stays(tmp_path, called_by, mon
     ("model", "said"),
     [
         ({"family": {"class_path": "fedsynth.families.vae.VAE"}}, "VAE cannot be parted so"),
-        ({"privacy": {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}}, "MDGAN has no differential privacy"),
+        (
+            {"privacy": {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}},
+            "MDGAN has no differential privacy",
+        ),
     ],
 )
 def test_what_does_not_go_with_it_is_refused_before_a_job_is_made(model, said):
@@ -174,7 +188,9 @@ def test_what_does_not_go_with_it_is_refused_before_a_job_is_made(model, said):
 def job(tmp_path, thin: bool = True, made: Params = PARAMS):
     shown = validation(tmp_path, made)
     config = training.question(made, "mdgan", {site: shown["sites"][site]["digest"] for site in SITES})
-    return exchange.prepare(tmp_path / "job", made, "mdgan", config, training.begin(made, "mdgan"), training.shares(made, shown), thin)
+    return exchange.prepare(
+        tmp_path / "job", made, "mdgan", config, training.begin(made, "mdgan"), training.shares(made, shown), thin
+    )
 
 
 @pytest.mark.parametrize(("thin", "cls"), [(True, "client.Exchange"), (False, "nvflare_jobs.exchange.client.Exchange")])
@@ -191,8 +207,12 @@ def test_a_job_carries_the_generator_to_the_server_alone_and_at_most_the_thin_cl
 
 @pytest.mark.parametrize("weighting", ["images", "equal"])
 def test_the_centre_asks_each_site_for_classes_in_its_shares_and_weighs_by_images_or_not(tmp_path, weighting):
-    config = json.loads((job(tmp_path, made=params({"weighting": weighting})) / "app_server/config/job.json").read_text())
-    counts = {site: outgoing.shown(table.read(tmp_path / "data" / "sites" / site), PARAMS.image.labels, 5) for site in SITES}
+    config = json.loads(
+        (job(tmp_path, made=params({"weighting": weighting})) / "app_server/config/job.json").read_text()
+    )
+    counts = {
+        site: outgoing.shown(table.read(tmp_path / "data" / "sites" / site), PARAMS.image.labels, 5) for site in SITES
+    }
     shares = [counts["north"][label]["train"] for label in PARAMS.image.labels]
     assert config["centre"]["shares"]["north"] == shares
     assert config["centre"]["weights"]["north"] == (sum(shares) if weighting == "images" else 1.0)
@@ -224,7 +244,9 @@ def centre(tmp_path, monkeypatch, **north: Any) -> Centre:
     server = Centre(SITES, call_s=5, begin_s=5)
     folder = job(tmp_path) / "app_server" / "config"
     engine = SimpleNamespace(
-        get_workspace=lambda: SimpleNamespace(get_run_dir=lambda _: str(tmp_path), get_app_config_dir=lambda _: str(folder))
+        get_workspace=lambda: SimpleNamespace(
+            get_run_dir=lambda _: str(tmp_path), get_app_config_dir=lambda _: str(folder)
+        )
     )
     context = SimpleNamespace(get_engine=lambda: engine, get_job_id=lambda: "1")
     proxies = {"east": Proxy(**good), "north": Proxy(**good | north)}
@@ -241,7 +263,12 @@ def test_the_server_writes_each_rounds_losses_steps_and_images_and_the_generator
     written = round_log.read(tmp_path / round_log.ROUNDS)
     assert [record["round"] for record in written] == [0, 1]
     images = float(sum(training.shares(PARAMS, validation(tmp_path))["east"]))
-    assert written[0]["sites"]["east"] == {"loss/generator": 0.5, "loss/discriminator": 1.0, "steps": 2.0, "weight": images}
+    assert written[0]["sites"]["east"] == {
+        "loss/generator": 0.5,
+        "loss/discriminator": 1.0,
+        "steps": 2.0,
+        "weight": images,
+    }
     assert round_log.is_complete(tmp_path)
     assert all(name.startswith("generator.") for name in weights.load(tmp_path / "global.safetensors"))
     assert server.progress() == {"rounds": written}
@@ -259,7 +286,10 @@ def raises(error: Exception) -> Any:
     [
         ({"begin": lambda question: {"failure": "not_validated"}}, f"site north: failed: {FAILURES['not_validated']}"),
         ({"step": lambda *sent: {"failure": "Subject-4711"}}, f"site north: failed: {FAILURES['error']}"),
-        ({"step": raises(CollabCallError("north", "step", TimeoutError("after 5 seconds")))}, "site north: no answer: .*after 5 seconds"),
+        (
+            {"step": raises(CollabCallError("north", "step", TimeoutError("after 5 seconds")))},
+            "site north: no answer: .*after 5 seconds",
+        ),
         ({"step": lambda images, classes: {"feedback": np.ones((1, 2), np.float32)}}, "site north: sent no gradient"),
         ({"step": lambda images, classes: {"feedback": images * np.nan}}, "site north: sent no gradient"),
         ({"step": lambda images, classes: {}}, "site north: sent no gradient"),

@@ -1,4 +1,6 @@
-"""The simulator behind the one interface: what it brings back, and that every way of going wrong ends soon, clearly and without a trace."""
+"""The simulator behind the one interface: what it brings back, and that every way of going wrong ends soon, clearly and
+without a trace.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +34,36 @@ LIMIT_S = 30  # from the misbehaviour to the end of the run
 
 
 def settings(tmp_path: Path, stall_s: float = 120) -> Settings:
-    return Settings(federation="simulator", root=tmp_path, data=tmp_path / "data", state=tmp_path / "state", stall_s=stall_s, events=False)
+    return Settings(
+        federation="simulator",
+        root=tmp_path,
+        data=tmp_path / "data",
+        state=tmp_path / "state",
+        stall_s=stall_s,
+        events=False,
+    )
 
 
-def training(tmp_path: Path, how: dict[str, str], rounds: int = 3, at: int = 1, sites: list[str] = SITES, thin: bool = True,
-             quorum: int | None = None, grace_s: int = 5, initial: dict[str, np.ndarray] | None = None, **more: Any) -> Path:  # fmt: skip
+def training(
+    tmp_path: Path,
+    how: dict[str, str],
+    rounds: int = 3,
+    at: int = 1,
+    sites: list[str] = SITES,
+    thin: bool = True,
+    quorum: int | None = None,
+    grace_s: int = 5,
+    initial: dict[str, np.ndarray] | None = None,
+    **more: Any,
+) -> Path:
     """A job of the given length in which a site misbehaves in round `at`."""
     config = {"how": how, "at": at, "name": "misbehaving", "key": "k"} | more
     algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}
     consortium = Consortium(quorum=quorum, grace_s=grace_s)
     initial = initial or {"w": np.zeros((2, 3), np.float32)}
-    return build_rounds.train(tmp_path / "job", "misbehaving", sites, consortium, config, algorithm, initial, rounds, thin, kind=CLIENT)
+    return build_rounds.train(
+        tmp_path / "job", "misbehaving", sites, consortium, config, algorithm, initial, rounds, thin, kind=CLIENT
+    )
 
 
 def left(folder: Path) -> list[list[str]]:
@@ -51,7 +72,11 @@ def left(folder: Path) -> list[list[str]]:
     for process in psutil.process_iter():
         try:
             command = process.cmdline()
-            if process.status() != psutil.STATUS_ZOMBIE and simulator.MARK in process.environ() and any(str(folder) in c for c in command):
+            if (
+                process.status() != psutil.STATUS_ZOMBIE
+                and simulator.MARK in process.environ()
+                and any(str(folder) in c for c in command)
+            ):
                 found.append(command)
         except psutil.Error:
             continue
@@ -67,11 +92,13 @@ def test_a_job_runs_its_rounds_shows_each_site_live_and_brings_back_the_global_m
     rounds = [e for e in events if e.kind == "round"]
     assert [e.round for e in rounds] == [0, 1, 2]
     assert rounds[2].sites == {"east": {"loss/net": 6.0, "weight": 1.0}, "north": {"loss/net": 7.0, "weight": 1.0}}
-    for of in (traffic for event in rounds for traffic in event.traffic.values()):  # measured: the arrays, and what FLARE adds
+    # measured: the arrays, and what FLARE adds
+    for of in (traffic for event in rounds for traffic in event.traffic.values()):
         assert all(1 < of[way] / sum(a.nbytes for a in initial.values()) < 1.03 for way in ("bytes_up", "bytes_down"))
     assert [sorted(event.traffic) for event in rounds] == [SITES] * 3
     assert events[-1].status == "FINISHED:COMPLETED"
-    np.testing.assert_array_equal(weights.load(result / GLOBAL)["w"], np.full((2, 3), 3.0, np.float32))  # three rounds of a mean of ones
+    # three rounds of a mean of ones
+    np.testing.assert_array_equal(weights.load(result / GLOBAL)["w"], np.full((2, 3), 3.0, np.float32))
     assert left(tmp_path) == []
 
 
@@ -79,7 +106,10 @@ def test_a_question_brings_back_one_answer_for_each_site(tmp_path):
     job = build_question.ask(tmp_path / "job", CLIENT, "question", SITES, Consortium(), {"how": {}})
     with runner.connect(settings(tmp_path), tmp_path / "work") as connected:
         result = runner.run(connected, job, job_folder.token(job), SITES, tmp_path / "result", lambda event: None)
-    assert json.loads((result / ANSWERS).read_text()) == {"east": {"answer": {"site": "east"}}, "north": {"answer": {"site": "north"}}}
+    assert json.loads((result / ANSWERS).read_text()) == {
+        "east": {"answer": {"site": "east"}},
+        "north": {"answer": {"site": "north"}},
+    }
 
 
 @pytest.mark.parametrize(
@@ -142,8 +172,14 @@ program.main(stage)
 """
     flow = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     env = os.environ | {"PYTHONUNBUFFERED": "1", processes.OWNER: str(flow.pid)}
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
-                               env=env)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        env=env,
+    )
     log = tmp_path / ".work/jobs/hanging"
     try:
         deadline = time.monotonic() + 60

@@ -64,7 +64,9 @@ def test_the_same_updates_give_the_same_bits_in_whatever_order_they_arrive(order
 def job(folder, config: dict[str, Any], **more: Any):
     algorithm = {"class_path": "fedsynth.algorithms.scaffold.Scaffold", "args": {}}
     question = {"name": "x", "key": "1"} | config
-    return build_rounds.train(folder, "train_x", ["north", "east"], Consortium(**more), question, algorithm, {"w": GOOD}, rounds=3)
+    return build_rounds.train(
+        folder, "train_x", ["north", "east"], Consortium(**more), question, algorithm, {"w": GOOD}, rounds=3
+    )
 
 
 def test_a_job_names_no_path_of_this_machine_and_its_content_is_its_token(tmp_path):
@@ -80,9 +82,15 @@ def test_a_job_names_no_path_of_this_machine_and_its_content_is_its_token(tmp_pa
 
 def test_a_job_goes_to_its_sites_alone_and_the_arrays_to_the_server_alone(tmp_path):
     made = job(tmp_path / "one", {})
-    assert json.loads((made / "meta.json").read_text())["deploy_map"] == {"app_server": ["server"], "app_site": ["north", "east"]}
+    assert json.loads((made / "meta.json").read_text())["deploy_map"] == {
+        "app_server": ["server"],
+        "app_site": ["north", "east"],
+    }
     assert [p.name for p in made.rglob("*.safetensors")] == ["initial.safetensors"]
-    assert sorted(p.name for p in (made / "app_site").rglob("*") if p.is_file()) == ["client.py", "config_fed_client.json"]
+    assert sorted(p.name for p in (made / "app_site").rglob("*") if p.is_file()) == [
+        "client.py",
+        "config_fed_client.json",
+    ]
 
 
 def test_a_job_without_code_names_only_classes_that_a_site_can_allow(tmp_path):
@@ -90,7 +98,9 @@ def test_a_job_without_code_names_only_classes_that_a_site_can_allow(tmp_path):
     assert not list(made.rglob("*.py"))
     assert not list(made.rglob("custom"))
     raw = json.loads((made / "app_site/config/config_fed_client.json").read_text())
-    assert [e["executor"] for e in raw["executors"]] == [{"path": "nvflare_jobs.site.installed.Installed", "args": {"kind": "validate"}}]
+    assert [e["executor"] for e in raw["executors"]] == [
+        {"path": "nvflare_jobs.site.installed.Installed", "args": {"kind": "validate"}}
+    ]
 
 
 def test_only_the_clients_of_this_package_can_be_named():
@@ -107,7 +117,10 @@ def test_a_quorum_is_never_more_than_the_sites_that_there_are(tmp_path, quorum, 
 @pytest.mark.parametrize(
     ("log", "said"),
     [
-        ("x\nFEDSYNTH FAILED site a: ValueError: no\nSubprocess died for client b, exit code: 3", "site a: ValueError: no"),
+        (
+            "x\nFEDSYNTH FAILED site a: ValueError: no\nSubprocess died for client b, exit code: 3",
+            "site a: ValueError: no",
+        ),
         ("2026 - ERROR - Subprocess died for client b, exit code: -9", "site b died (exit code -9)"),
         ("2026 - ERROR - Communication error with client b: ", "site b died"),
         ("all is well", ""),
@@ -125,4 +138,6 @@ built = Block(class_path="fedsynth.algorithms.fedavg.FedAvg").build()
 built.aggregate([("a", 1.0, {"w": numpy.ones(3)})])
 print("torch" in sys.modules, "monai" in sys.modules)
 """
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split() == ["False", "False"]
+    assert subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split() == ["False", "False"]

@@ -19,8 +19,13 @@ from tests.sets import tiny_params
 
 SITES = ["east", "north", "south"]
 SENT = {"w": np.zeros(2, np.float32), "norm.w": np.zeros(2, np.float32)}
-VALIDATION = {"used": ["north", "east"], "sites": {"north": {"counts": {"none": {"train": 12}, "infiltrating": {"train": "< 5"}}},
-                                                   "east": {"counts": {"extra_axial": {"train": 7}}}}}  # fmt: skip
+VALIDATION = {
+    "used": ["north", "east"],
+    "sites": {
+        "north": {"counts": {"none": {"train": 12}, "infiltrating": {"train": "< 5"}}},
+        "east": {"counts": {"extra_axial": {"train": 7}}},
+    },
+}
 
 
 @pytest.fixture
@@ -38,7 +43,9 @@ def make(tmp_path, monkeypatch):
 
 def answer(site: str, level: float, names=("w",), **metrics: float):
     arrays = {name: np.full(2, level, np.float32) for name in names}
-    return SimpleNamespace(meta={"client_name": site, "weight": 10.0}, params=arrays, metrics={"weight": 10.0} | metrics)
+    return SimpleNamespace(
+        meta={"client_name": site, "weight": 10.0}, params=arrays, metrics={"weight": 10.0} | metrics
+    )
 
 
 def records(folder):

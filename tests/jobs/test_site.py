@@ -71,8 +71,16 @@ def test_what_a_site_answers_is_cut_at_its_own_smallest_cell_whatever_the_centre
     made = site(tmp_path, table.digest(real.manifest))
     made.params = tiny_params(consortium={"min_cell": 1})
     n = len(real.split("test"))
-    row = {"use": "classification", "name": "local", "trained_on": "north", "model": "", "site": "north", "seed": 1,
-           "metrics": {"balanced_accuracy": 0.712345, "auroc": 0.9}, "n": {"balanced_accuracy": n, "auroc": n}}  # fmt: skip
+    row = {
+        "use": "classification",
+        "name": "local",
+        "trained_on": "north",
+        "model": "",
+        "site": "north",
+        "seed": 1,
+        "metrics": {"balanced_accuracy": 0.712345, "auroc": 0.9},
+        "n": {"balanced_accuracy": n, "auroc": n},
+    }
     for own, shown in ((1, n), (100, "< 100")):
         made.settings = dataclasses.replace(made.settings, min_cell=own)
         made.validated_set()

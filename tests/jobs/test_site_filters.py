@@ -14,12 +14,17 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
 from nvflare_jobs.server.updates import check
 
-DIFFERENCE = {"unet.a": np.linspace(-0.01, 0.01, 12, dtype=np.float32).reshape(3, 4), "unet.b": np.full(5, 0.002, np.float32)}
+DIFFERENCE = {
+    "unet.a": np.linspace(-0.01, 0.01, 12, dtype=np.float32).reshape(3, 4),
+    "unet.b": np.full(5, 0.002, np.float32),
+}
 SHAPES = {name: a.shape for name, a in DIFFERENCE.items()}
 
 
 def filtered(by, params=DIFFERENCE, kind="DIFF"):
-    sent = FLModelUtils.to_shareable(FLModel(params={n: a.copy() for n, a in params.items()}, params_type=kind, meta={"weight": 4.0}))
+    sent = FLModelUtils.to_shareable(
+        FLModel(params={n: a.copy() for n, a in params.items()}, params_type=kind, meta={"weight": 4.0})
+    )
     return FLModelUtils.from_shareable(by.process(sent, FLContext())).params
 
 

@@ -1,4 +1,6 @@
-"""What a generative model may see at a site: the training split, and no more. The synthetic set is drawn from it and judged on the rest."""
+"""What a generative model may see at a site: the training split, and no more. The synthetic set is drawn from it and
+judged on the rest.
+"""
 
 from types import SimpleNamespace
 
@@ -19,8 +21,15 @@ def difference(real: ImageSet, folder, params=PARAMS) -> dict[str, np.ndarray]:
     """What one round of a site with this set sends."""
     config, sent = training.question(params, "vae", DIGESTS), []
     received = SimpleNamespace(params=training.begin(params, "vae"), current_round=0)
-    site = SimpleNamespace(config=config, params=params, state=folder, validated_set=lambda: real, seed=lambda: 1, tasks=lambda: [received],
-                           update=lambda difference, *rest: sent.append(difference))  # fmt: skip
+    site = SimpleNamespace(
+        config=config,
+        params=params,
+        state=folder,
+        validated_set=lambda: real,
+        seed=lambda: 1,
+        tasks=lambda: [received],
+        update=lambda difference, *rest: sent.append(difference),
+    )
     client.work(site)
     return sent[0]
 

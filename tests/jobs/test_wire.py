@@ -16,7 +16,9 @@ def watched():
     """A connection manager that carries nothing, and what counts at it."""
     passed = []
     receiver = SimpleNamespace(process_message=lambda *of: passed.append(("received", of[-1].payload)))
-    manager = SimpleNamespace(receivers={CoreCell.APP_ID: receiver}, send_message=lambda *of: passed.append(("sent", of[-1])))
+    manager = SimpleNamespace(
+        receivers={CoreCell.APP_ID: receiver}, send_message=lambda *of: passed.append(("sent", of[-1]))
+    )
     core = SimpleNamespace(communicator=SimpleNamespace(conn_manager=manager))
     wire = Wire()
     wire.watch(SimpleNamespace(get_cell=lambda: SimpleNamespace(core_cell=core)))

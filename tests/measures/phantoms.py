@@ -1,4 +1,6 @@
-"""Phantoms of one site for the privacy audit: anatomy and noise make them as different as patients are, which made-up boxes are not."""
+"""Phantoms of one site for the privacy audit: anatomy and noise make them as different as patients are, which made-up
+boxes are not.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def halves(real: ImageSet, train: int | None = None) -> tuple[ImageSet, ImageSet
 
 def site(real: ImageSet, synthetic: ImageSet, **changes: Any) -> MeasureInputs:
     held_out, train = halves(real, changes.pop("of_train", None))
-    return MeasureInputs(PARAMS.image, synthetic, Blocks(), **({"held_out": held_out, "train": train, "seed": 1} | changes))
+    return MeasureInputs(
+        PARAMS.image, synthetic, Blocks(), **({"held_out": held_out, "train": train, "seed": 1} | changes)
+    )
 
 
 def changed(images: ImageSet, to: np.ndarray) -> ImageSet:

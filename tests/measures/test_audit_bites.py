@@ -1,5 +1,5 @@
-"""The gates of params.yaml fail models that have learnt 20 images by heart and pass one of the same kind that has not: real trainings, at
-16 pixels."""
+"""The gates of params.yaml fail models that have learnt 20 images by heart and pass one of the same kind that has not:
+real trainings, at 16 pixels."""
 
 from pathlib import Path
 
@@ -40,7 +40,9 @@ def audit(real, family, of_train=None, **training):
     """All numbers of the audit of a family that is trained on the first `of_train` training images of a site."""
     _, train = halves(real, of_train)
     torch.manual_seed(0)
-    family = family(**{k: v for k, v in PARAMS.image.context().items() if k in ("generated", "given", "labels", "size")})
+    family = family(
+        **{k: v for k, v in PARAMS.image.context().items() if k in ("generated", "given", "labels", "size")}
+    )
     settings = Training(**({"rounds": 1, "batch": 20} | training))
     x, y = torch.tensor(train.channels(PARAMS.image, PARAMS.image.generated)), torch.tensor(train.labels(PARAMS.image))
     trainer = Trainer(family, FedAvg(), settings, x, y, None, seed=1)
@@ -51,14 +53,22 @@ def audit(real, family, of_train=None, **training):
 
 def failed(found, end="value"):
     """The names whose gates do not hold, asked of the values or of an `end` of their intervals."""
-    numbers, floors = ({f"{name}{at}": getattr(v, of) for name, v in found.items() for at in ("", "@north")} for of in (end, "floor"))
-    return {parse(gate["gate"]).name for gate in evaluate({"require": PRIVACY}, numbers, floors)["gates"] if not gate["held"]}
+    numbers, floors = (
+        {f"{name}{at}": getattr(v, of) for name, v in found.items() for at in ("", "@north")} for of in (end, "floor")
+    )
+    return {
+        parse(gate["gate"]).name
+        for gate in evaluate({"require": PRIVACY}, numbers, floors)["gates"]
+        if not gate["held"]
+    }
 
 
 def drawn(family, n=100):
     """A synthetic set of n images, classes in turn."""
     places = torch.arange(n) % len(PARAMS.image.labels)
-    images = assemble(PARAMS.image, family.sample(places, None, torch.Generator().manual_seed(1)).clamp(-1, 1).cpu().numpy(), None)
+    images = assemble(
+        PARAMS.image, family.sample(places, None, torch.Generator().manual_seed(1)).clamp(-1, 1).cpu().numpy(), None
+    )
     return synthetic(PARAMS, images, places.numpy(), "model", "1")
 
 

@@ -1,4 +1,6 @@
-"""Agreement of classes is the balanced accuracy of the real-trained network on the synthetic set, with its real counterpart as floor."""
+"""Agreement of classes is the balanced accuracy of the real-trained network on the synthetic set, with its real
+counterpart as floor.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def seen(request: pytest.FixtureRequest, tmp_path: Path) -> MeasureInputs:
     real = look(tmp_path, params, 60, 60)
     use = untrained(params)["classification"][0]
     network = {"kinds": (use, Reads())}
-    return MeasureInputs(params.image, told(real.synthetic), real.extractor, network, told(real.held_out), real.train, seed=1)  # type: ignore[arg-type]
+    return MeasureInputs(
+        params.image, told(real.synthetic), real.extractor, network, told(real.held_out), real.train, seed=1
+    )  # type: ignore[arg-type]
 
 
 def test_images_of_their_class_agree_wholly(seen: MeasureInputs) -> None:

@@ -10,13 +10,30 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import DRAWS, KEPT, MeasureInputs, Value, Z, around, beside_floor, bootstrap, in_turn, interval, matched, mean, part
+from fedsynth.measures import (
+    DRAWS,
+    KEPT,
+    MeasureInputs,
+    Value,
+    Z,
+    around,
+    beside_floor,
+    bootstrap,
+    in_turn,
+    interval,
+    matched,
+    mean,
+    part,
+)
 from fedsynth.measures.fid import FID
 from fedsynth.measures.intensity import Intensity
 from tests.measures.seen import centre, look
 from tests.sets import tiny_params
 
-NORTH, EAST = Value(2.0, {"real": 30, "synthetic": 50}, 1.0, 1.0, 3.0), Value(4.0, {"real": 10, "synthetic": 60}, 3.0, 3.0, 5.0)
+NORTH, EAST = (
+    Value(2.0, {"real": 30, "synthetic": 50}, 1.0, 1.0, 3.0),
+    Value(4.0, {"real": 10, "synthetic": 60}, 3.0, 3.0, 5.0),
+)
 
 
 def test_the_mean_is_by_real_images() -> None:
@@ -39,7 +56,9 @@ def test_one_site_without_a_number_leaves_none_and_one_without_a_floor_no_floor(
     assert (found.value, found.floor, found.low) == (2.5, None, None)
 
 
-def test_value_and_floor_rest_on_as_many_images_of_each_class_in_the_shares_of_the_held_out_ones(tmp_path: Path) -> None:
+def test_value_and_floor_rest_on_as_many_images_of_each_class_in_the_shares_of_the_held_out_ones(
+    tmp_path: Path,
+) -> None:
     seen, asked = look(tmp_path, tiny_params()), []
 
     def note(reference: np.ndarray, candidate: np.ndarray) -> dict[str, float]:
@@ -70,7 +89,9 @@ def rows(seen: MeasureInputs, labels: np.ndarray, each: int = 1) -> ImageSet:
 
 
 def difference(reference: np.ndarray, candidate: np.ndarray) -> dict[str, float]:
-    """Two statistics of (N, 2), classes before values: one that is linear and one that is not, whose true values are 1."""
+    """Two statistics of (N, 2), classes before values: one that is linear and one that is not,
+    whose true values are 1.
+    """
     a, b = reference[:, 1], candidate[:, 1]
     return {"mean": float(b.mean() - a.mean()), "wasserstein": float(wasserstein_distance(a, b))}
 
@@ -80,7 +101,9 @@ def difference(reference: np.ndarray, candidate: np.ndarray) -> dict[str, float]
     [(64, 66, 1), (64, 64, 1), (30, 240, 1), (64, 100, 4)],
     ids=["nearly the whole set", "the whole set", "many for few", "patients of four images"],
 )
-def test_intervals_cover_the_true_value_in_95_of_100_sites(tmp_path: Path, train: int, synthetic: int, each: int) -> None:
+def test_intervals_cover_the_true_value_in_95_of_100_sites(
+    tmp_path: Path, train: int, synthetic: int, each: int
+) -> None:
     seen, rng, found = look(tmp_path, tiny_params()), np.random.default_rng(0), []
     sizes = 64, train, synthetic
     labels = [np.arange(n) // each % 2 for n in sizes]
@@ -158,7 +181,9 @@ def test_an_interval_holds_the_middle_95_percent_of_its_replicates() -> None:
 def test_one_patient_has_no_interval(tmp_path: Path) -> None:
     seen = look(tmp_path, tiny_params())
     alone, several = np.array([[1.0, 2.0]]), np.array([3.0, 4.0, 7.0])
-    found = bootstrap(seen, lambda a, b: float(a.mean() + b.mean()), several, alone, purpose="test", n={"real": 3}, floor=1.0)
+    found = bootstrap(
+        seen, lambda a, b: float(a.mean() + b.mean()), several, alone, purpose="test", n={"real": 3}, floor=1.0
+    )
     assert (found.value, found.floor, found.low, found.high) == (pytest.approx(14 / 3 + 1.5), 1.0, None, None)
 
 
@@ -167,7 +192,8 @@ def test_the_bootstrap_of_a_mean_is_as_wide_as_its_standard_error(tmp_path: Path
     sample = np.random.default_rng(0).normal(size=200)
     found = bootstrap(seen, np.mean, sample, purpose="test", n={"real": 200}, times=2000)
     assert found.value == pytest.approx(sample.mean())
-    assert found.high - found.low == pytest.approx(2 * 1.96 * sample.std() / np.sqrt(200), rel=0.1)  # type: ignore[operator]
+    expected = 2 * 1.96 * sample.std() / np.sqrt(200)
+    assert found.high - found.low == pytest.approx(expected, rel=0.1)  # type: ignore[operator]
 
 
 def test_there_is_nothing_real_at_the_centre(tmp_path: Path) -> None:

@@ -64,7 +64,10 @@ def seen(request: pytest.FixtureRequest, tmp_path: Path) -> MeasureInputs:
         t2 = np.where(images.images[:, 2] > 0, 0.9, rng.uniform(0.2, 0.4, images.images[:, 2].shape))
         images.images[:, 0] = images.images[:, 1] = t2
     uses = untrained(params)
-    found.networks = {"kinds": (uses["classification"][0], FindsClass()), "lesions": (uses["segmentation"][0], FindsMask())}
+    found.networks = {
+        "kinds": (uses["classification"][0], FindsClass()),
+        "lesions": (uses["segmentation"][0], FindsMask()),
+    }
     found.family = Answers()
     return found
 
@@ -122,8 +125,10 @@ def test_without_masks_or_with_one_label_there_is_no_such_number() -> None:
 
 
 def test_it_leaves_a_site_as_every_measure_does(seen: MeasureInputs) -> None:
-    params = tiny_params(image={"size": seen.image.size, **GIVEN},
-                         score={"measures": {"conversion": {"class_path": "fedsynth.measures.conversion.Conversion"}}})  # fmt: skip
+    params = tiny_params(
+        image={"size": seen.image.size, **GIVEN},
+        score={"measures": {"conversion": {"class_path": "fedsynth.measures.conversion.Conversion"}}},
+    )
     values = {name: plain(v) for name, v in Conversion().at_site(seen).values.items()}
     values["converted_dice"]["n"] = {"real": 3}
     answer = {"rows": [], "measures": {"conversion": {"values": values, "moments": {}}}}

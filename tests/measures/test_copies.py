@@ -98,7 +98,12 @@ def test_the_fewer_patients_the_lower_is_the_threshold_but_never_above_what_they
 
 def test_mirrors_are_all_combinations_of_the_axes():
     image = np.arange(4.0).reshape(1, 1, 2, 2)
-    assert {tuple(m.ravel()) for m in mirrors(image, (0, 1))} == {(0, 1, 2, 3), (2, 3, 0, 1), (1, 0, 3, 2), (3, 2, 1, 0)}
+    assert {tuple(m.ravel()) for m in mirrors(image, (0, 1))} == {
+        (0, 1, 2, 3),
+        (2, 3, 0, 1),
+        (1, 0, 3, 2),
+        (3, 2, 1, 0),
+    }
     assert len(mirrors(image, ())) == 1
 
 
@@ -142,11 +147,15 @@ def test_the_texts_tell_the_settings():
 
 
 def test_copies_of_the_sites_add_up_and_none_is_known_where_one_site_is_not():
-    known, unknown = (Answer({name: Value(v, {"real": 9, "synthetic": 5}, 1.0) for name in Copies().about}) for v in (2.0, None))
+    known, unknown = (
+        Answer({name: Value(v, {"real": 9, "synthetic": 5}, 1.0) for name in Copies().about}) for v in (2.0, None)
+    )
     both = Copies().combine({"north": known, "east": known}, None)
     assert both["copies_pixel"] == counted(4.0, {"real": 18, "synthetic": 5}, 2.0)
     assert both["nearest_ratio_pixel"].value == 2
     withheld = Answer({name: Value(2.0, {"real": 9, "synthetic": 5}) for name in Copies().about})
-    assert Copies().combine({"north": known, "east": withheld}, None)["copies_pixel"] == counted(4.0, both["copies_pixel"].n, None)
+    assert Copies().combine({"north": known, "east": withheld}, None)["copies_pixel"] == counted(
+        4.0, both["copies_pixel"].n, None
+    )
     assert Copies().combine({"north": known, "east": unknown}, None)["copies_pixel"].value is None
     assert Copies().combine({}, None)["copies_pixel"].value is None

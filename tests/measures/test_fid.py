@@ -1,4 +1,6 @@
-"""FID is 0 of a set to itself, the squared shift of equal clouds, and of all sites' moments what it is of their features in one place."""
+"""FID is 0 of a set to itself, the squared shift of equal clouds, and of all sites' moments what it is of their
+features in one place.
+"""
 
 from __future__ import annotations
 
@@ -78,13 +80,17 @@ def test_pooled_fid_is_that_of_all_features_in_one_place(sites: dict[str, Measur
 
 
 def test_the_interval_of_pooled_fid_holds_the_chance_of_the_real_images_too(sites: dict[str, MeasureInputs]) -> None:
-    """As wide as those of other real and other synthetic images: features of one normal distribution and a shifted one."""
+    """As wide as those of other real and other synthetic images: features of one normal distribution and a
+    shifted one.
+    """
     rng, north = np.random.default_rng(0), centre(sites["north"])
     n = {"real": 60, "train": 0, "synthetic": 200}
 
     def one() -> Value:
         north._features["synthetic"] = rng.normal([1, 0, 0], 1, (200, 3))
-        answers = [Answer({"pooled_fid": Value(None, n)}, {"held_out": Moments.of(rng.normal(size=(30, 3)))}) for _ in range(2)]
+        answers = [
+            Answer({"pooled_fid": Value(None, n)}, {"held_out": Moments.of(rng.normal(size=(30, 3)))}) for _ in range(2)
+        ]
         return pooled_fid(answers, north)
 
     found = [one() for _ in range(60)]
@@ -97,7 +103,8 @@ def test_the_interval_of_pooled_fid_holds_the_chance_of_the_real_images_too(site
 def test_dist_fid_is_the_mean_of_the_sites_by_their_real_images(sites: dict[str, MeasureInputs]) -> None:
     answers = {name: FID().at_site(seen) for name, seen in sites.items()}
     n = {name: a.values["fid"].n["real"] for name, a in answers.items()}
-    expected = sum(n[name] * a.values["fid"].value for name, a in answers.items()) / sum(n.values())  # type: ignore[operator]
+    weighted = [n[name] * a.values["fid"].value for name, a in answers.items()]  # type: ignore[operator]
+    expected = sum(weighted) / sum(n.values())
     assert FID().combine(answers, centre(sites["north"]))["fid"].value == pytest.approx(expected)
 
 
@@ -109,7 +116,9 @@ def test_a_site_gives_mean_and_covariance_and_nothing_of_a_single_image(sites: d
     assert answer.moments["held_out"].covariance.shape == (8, 8)
 
 
-def test_fewer_images_than_features_give_no_moments_and_none_at_the_site_and_for_all(sites: dict[str, MeasureInputs]) -> None:
+def test_fewer_images_than_features_give_no_moments_and_none_at_the_site_and_for_all(
+    sites: dict[str, MeasureInputs],
+) -> None:
     north, east = sites["north"], sites["east"]
     few = east.held_out.where(np.arange(len(east.held_out)) < 7)  # type: ignore[union-attr, arg-type]
     small = MeasureInputs(east.image, east.synthetic, east.extractor, east.networks, few, east.train, seed=1)
@@ -137,4 +146,6 @@ def test_it_is_torchmetrics_number_in_double_precision() -> None:
     from torchmetrics.image.fid import _compute_fid
 
     a, b = Moments.of(cloud(40)), Moments.of(cloud(50, seed=1))
-    assert frechet(a, b) == pytest.approx(float(_compute_fid(*map(torch.from_numpy, (a.mean, a.covariance, b.mean, b.covariance)))))
+    assert frechet(a, b) == pytest.approx(
+        float(_compute_fid(*map(torch.from_numpy, (a.mean, a.covariance, b.mean, b.covariance))))
+    )

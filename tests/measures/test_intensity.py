@@ -20,7 +20,9 @@ def test_a_shift_is_found_in_units_of_the_scale(size: tuple[int, ...]) -> None:
 
 def test_it_is_scipys_distance_of_the_pixels_up_to_the_bins() -> None:
     a, b = RNG.beta(2, 3, (15, 1, 16, 16)) * 2 - 1, RNG.beta(3, 2, (9, 1, 16, 16)) * 2 - 1
-    assert distance(histograms(a), histograms(b)) == pytest.approx(wasserstein_distance(a.ravel(), b.ravel()), abs=2 / BINS)
+    assert distance(histograms(a), histograms(b)) == pytest.approx(
+        wasserstein_distance(a.ravel(), b.ravel()), abs=2 / BINS
+    )
 
 
 def test_it_is_the_mean_over_the_channels_and_does_not_mix_them() -> None:

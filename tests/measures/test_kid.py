@@ -1,4 +1,6 @@
-"""KID is unbiased: about 0 between samples of one distribution, whatever their numbers, and torchmetrics' where those are equal."""
+"""KID is unbiased: about 0 between samples of one distribution, whatever their numbers, and torchmetrics' where those
+are equal.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Agreement of masks is 1 where the network finds them, 0 where they lie elsewhere, and is of the images with a mask alone."""
+"""Agreement of masks is 1 where the network finds them, 0 where they lie elsewhere, and is of the images with a mask
+alone.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def seen(request: pytest.FixtureRequest, tmp_path: Path) -> MeasureInputs:
         for s in (plain.held_out, plain.train, plain.synthetic)  # type: ignore[union-attr]
     )
     use = untrained(params)["segmentation"][0]
-    return MeasureInputs(params.image, synthetic, plain.extractor, {"outlines": (use, Bright())}, held_out, train, seed=1)
+    return MeasureInputs(
+        params.image, synthetic, plain.extractor, {"outlines": (use, Bright())}, held_out, train, seed=1
+    )
 
 
 def test_masks_that_the_network_finds_agree(seen: MeasureInputs) -> None:
@@ -77,10 +81,16 @@ def test_without_a_segmentation_network_or_a_synthetic_mask_there_is_none(seen: 
 def test_more_sites_do_not_narrow_the_interval_of_the_one_synthetic_set(tmp_path: Path) -> None:
     params = tiny_params()
     use = Segmentation(2, 1, (16, 16))
-    sites = {name: look(tmp_path, params, 60, 60, site=name, networks={"s": (use, Bright())}) for name in ("north", "east")}
+    sites = {
+        name: look(tmp_path, params, 60, 60, site=name, networks={"s": (use, Bright())}) for name in ("north", "east")
+    }
     for seen in sites.values():  # the network finds half of them
         seen.synthetic.images[::2, 0] = -1
     answers = {name: MaskAgreement().at_site(seen) for name, seen in sites.items()}
-    north, all_sites = answers["north"].values["mask_agreement"], MaskAgreement().combine(answers, centre(sites["north"]))["mask_agreement"]
+    north, all_sites = (
+        answers["north"].values["mask_agreement"],
+        MaskAgreement().combine(answers, centre(sites["north"]))["mask_agreement"],
+    )
     assert north.low < north.high  # type: ignore[operator]
-    np.testing.assert_allclose([all_sites.value, all_sites.low, all_sites.high], [north.value, north.low, north.high])  # type: ignore[list-item]
+    found, expected = ([of.value, of.low, of.high] for of in (all_sites, north))
+    np.testing.assert_allclose(found, expected)  # type: ignore[arg-type]

@@ -1,4 +1,6 @@
-"""The attacks: what they find where there is something to find, chance where there is nothing, and None where nothing can be said."""
+"""The attacks: what they find where there is something to find, chance where there is nothing, and None where nothing
+can be said.
+"""
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from tests.toys import Toy
 
 
 class Known(Family):
-    """Two players: `deaf` does not look at the image; `jealous` has a loss that is lower for the images that it knows. Both are noisy."""
+    """Two players: `deaf` does not look at the image; `jealous` has a loss that is lower for the images that it knows.
+    Both are noisy.
+    """
 
     def __init__(self, known=None):
         super().__init__()
@@ -127,7 +131,9 @@ def test_gradients_are_there_for_losses_that_need_them_and_the_family_is_left_as
 
 
 def test_scores_are_compared_within_a_class():
-    members, non_members = within_class(np.array([1.0, 11, 12]), np.array([0.0, 10, 5]), np.array([0, 1, 1]), np.array([0, 1, 2]))
+    members, non_members = within_class(
+        np.array([1.0, 11, 12]), np.array([0.0, 10, 5]), np.array([0, 1, 1]), np.array([0, 1, 2])
+    )
     assert members.tolist() == [0.5, 0.25, 1.25]
     assert non_members.tolist() == [-0.5, -0.75, 0]
 
@@ -135,10 +141,14 @@ def test_scores_are_compared_within_a_class():
 def test_the_interval_is_over_patients_whose_images_are_no_independent_ones(real, fresh):
     held_out, train = halves(real)
     alone = [s.manifest.assign(subject=s.manifest["image_id"]) for s in (held_out, train)]
-    many = [s.manifest.assign(subject=[f"{name}-{i // 9}" for i in range(len(s))]) for name, s in (("a", held_out), ("b", train))]
+    many = [
+        s.manifest.assign(subject=[f"{name}-{i // 9}" for i in range(len(s))])
+        for name, s in (("a", held_out), ("b", train))
+    ]
     widths = []
     for manifests in (alone, many):
-        sets = [type(s)(m, np.sort(s.images, axis=0)) for m, s in zip(manifests, (held_out, train), strict=True)]  # neighbours are alike
+        # neighbours are alike
+        sets = [type(s)(m, np.sort(s.images, axis=0)) for m, s in zip(manifests, (held_out, train), strict=True)]
         found = values(site(real, fresh, held_out=sets[0], train=sets[1], family=Known()), draws=1)["loss_auc"]
         widths.append(found.high - found.low)
     assert widths[1] > widths[0]

@@ -1,4 +1,6 @@
-"""MS-SSIM of pairs rises where a model makes the same image again and again, and its pairs are what they are said to be."""
+"""MS-SSIM of pairs rises where a model makes the same image again and again, and its pairs are what they are said to
+be.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def test_larger_images_are_seen_at_more_scales() -> None:
     assert all(sum(scales((n, n))[1]) == pytest.approx(1) for n in (4, 31, 100))
 
 
-def test_one_image_again_and_again_is_1_and_samples_that_are_drawn_alike_are_near_the_floor(seen: MeasureInputs) -> None:
+def test_one_image_again_and_again_is_1_and_samples_that_are_drawn_alike_are_near_the_floor(
+    seen: MeasureInputs,
+) -> None:
     labels = seen.synthetic.labels(seen.image)
     first = {k: seen.synthetic.images[labels == k][0] for k in np.unique(labels)}
     collapsed = other(seen, np.stack([first[k] for k in labels]))
@@ -61,11 +65,16 @@ def test_noise_is_less_alike_than_real_images(seen: MeasureInputs) -> None:
 def test_only_images_of_one_class_are_compared(seen: MeasureInputs) -> None:
     labels = seen.synthetic.labels(seen.image)
     bright = np.broadcast_to((labels - 1.0).reshape(-1, 1, 1, 1), seen.synthetic.images.shape).astype(np.float32)
-    assert MSSSIM().at_site(other(seen, np.ascontiguousarray(bright))).values["ms_ssim"].value == pytest.approx(1, abs=1e-4)
+    assert MSSSIM().at_site(other(seen, np.ascontiguousarray(bright))).values["ms_ssim"].value == pytest.approx(
+        1, abs=1e-4
+    )
 
 
 def test_its_value_does_not_depend_on_the_site(tmp_path: Path) -> None:
-    north, east = (MSSSIM().at_site(look(tmp_path, tiny_params(), 60, 60, site=site)).values["ms_ssim"] for site in ("north", "east"))
+    north, east = (
+        MSSSIM().at_site(look(tmp_path, tiny_params(), 60, 60, site=site)).values["ms_ssim"]
+        for site in ("north", "east")
+    )
     assert (north.value, north.low, north.high) == (east.value, east.low, east.high)
     assert north.floor != east.floor
 
@@ -84,7 +93,11 @@ def test_in_a_matching_no_image_is_in_two_pairs_and_no_pair_is_twice_in_several(
 
 def test_a_class_that_the_site_has_no_pair_of_leaves_no_floor(seen: MeasureInputs) -> None:
     train = seen.train.where(seen.train.labels(seen.image) != 1)  # type: ignore[union-attr]
-    found = MSSSIM().at_site(MeasureInputs(seen.image, seen.synthetic, seen.extractor, {}, seen.held_out, train, seed=1)).values["ms_ssim"]
+    found = (
+        MSSSIM()
+        .at_site(MeasureInputs(seen.image, seen.synthetic, seen.extractor, {}, seen.held_out, train, seed=1))
+        .values["ms_ssim"]
+    )
     assert found.value is not None
     assert found.floor is None
     assert found.n == {"real": len(train), "synthetic": 60}

@@ -59,7 +59,10 @@ def test_the_axis_that_is_not_undersampled_keeps_its_detail():
 def test_fewer_lines_leave_less_of_the_image():
     x = images(64).cumsum(-2) / 8  # smooth: most of it is in low frequencies, as in an anatomy
     x = (x / x.abs().amax()).float()
-    errors = [float((Undersample(f).estimate(Undersample(f).degrade(x, torch.Generator())) - x).square().mean()) for f in (1, 2, 4, 8)]
+    errors = [
+        float((Undersample(f).estimate(Undersample(f).degrade(x, torch.Generator())) - x).square().mean())
+        for f in (1, 2, 4, 8)
+    ]
     assert errors == sorted(errors)
     assert errors[0] < 1e-8 < errors[1]
 

@@ -29,7 +29,9 @@ def test_every_params_file_of_the_project_is_valid(file):
     assert load(file).models
 
 
-@pytest.mark.parametrize("file", [p for p in sorted(ROOT.glob("params*.yaml")) if load(p).image.given], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "file", [p for p in sorted(ROOT.glob("params*.yaml")) if load(p).image.given], ids=lambda p: p.name
+)
 def test_a_file_with_given_channels_judges_them_and_names_what_is_given_at_the_centre(file, monkeypatch):
     monkeypatch.setenv("FEDSYNTH_BRATS", "somewhere")
     params = load(file)
@@ -45,13 +47,17 @@ def test_a_file_with_given_channels_judges_them_and_names_what_is_given_at_the_c
 
 def test_the_phantoms_in_full_differ_from_the_default_in_their_size_alone():
     small, full = (
-        pd.json_normalize(yaml.safe_load((ROOT / name).read_text())).iloc[0].to_dict() for name in ("params.yaml", "params.full.yaml")
+        pd.json_normalize(yaml.safe_load((ROOT / name).read_text())).iloc[0].to_dict()
+        for name in ("params.yaml", "params.full.yaml")
     )
     differ = {key for key in small.keys() | full.keys() if small.get(key) != full.get(key)}
     assert differ == {
-        "source.args.sites.north.images", "source.args.sites.east.images", "score.seeds", "score.uses.classification.args.steps",
+        "source.args.sites.north.images",
+        "source.args.sites.east.images",
+        "score.seeds",
+        "score.uses.classification.args.steps",
         *(f"models.{name}.training.epochs" for name in ("diffusion", "gan", "vae")),
-    }  # fmt: skip
+    }
 
 
 def test_the_other_families_are_run_on_the_same_phantoms_with_what_of_the_measures_tells_most():
@@ -59,7 +65,8 @@ def test_the_other_families_are_run_on_the_same_phantoms_with_what_of_the_measur
     assert not set(families["models"]) & set(default["models"])
     measures = families["score"]["measures"]
     assert measures == {name: default["score"]["measures"][name] for name in measures}
-    assert set(default["gates"]["warn"]) - set(families["gates"]["warn"]) == {"mask_agreement >= 0.7"}  # not measured here
+    # not measured here
+    assert set(default["gates"]["warn"]) - set(families["gates"]["warn"]) == {"mask_agreement >= 0.7"}
     for raw in (default, families):
         del raw["models"], raw["sample"]["exporters"], raw["score"]["measures"], raw["gates"]["warn"]
     assert families == default
@@ -114,7 +121,11 @@ def test_a_missing_file_says_where_to_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("lack", "said"),
-    [(["lesion"], "no generated image channels"), (["t1", "t2"], "at least one"), (["t9"], "no generated image channels")],
+    [
+        (["lesion"], "no generated image channels"),
+        (["t1", "t2"], "at least one"),
+        (["t9"], "no generated image channels"),
+    ],
 )
 def test_only_an_image_channel_that_is_generated_may_lack_and_not_all_of_them(lack, said):
     with pytest.raises(ValueError, match=said):

@@ -17,7 +17,9 @@ SITE = {"images": 60, "mix": [0.34, 0.33, 0.33], "noise": 0.03, "bias": 0.1, "ga
 
 
 def tiny(raw: dict) -> dict:
-    """params.yaml made small: two sites, 16 x 16 pixels, two models, two rounds. What it yields is worth nothing, and soon there."""
+    """params.yaml made small: two sites, 16 x 16 pixels, two models, two rounds. What it yields is worth nothing, and
+    soon there.
+    """
     raw["source"]["args"]["sites"] = {"north": SITE, "south": SITE | {"noise": 0.05}}
     raw["image"]["size"] = [16, 16]
     raw["split"] = {"val": 0.1, "test": 0.3}  # enough of each class to train on at both sites
@@ -32,15 +34,28 @@ def tiny(raw: dict) -> dict:
 
 def command(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
     """Run a program of this environment in the copy; its output is in the result, whatever its exit code."""
-    return subprocess.run(words, cwd=cwd, env=environment(cwd) | env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          check=False, timeout=540)  # fmt: skip
+    return subprocess.run(
+        words,
+        cwd=cwd,
+        env=environment(cwd) | env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        timeout=540,
+    )
 
 
 def environment(cwd: Path) -> dict[str, str]:
     """Of programs in the copy: with its code in front of the checkout's, and none of the caller's settings."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     place = {k: v for k, v in os.environ.items() if not k.startswith(("FEDSYNTH_", "MLFLOW_", "PREFECT_", "DVC_"))}
-    fixed = {"PYTHONPATH": str(cwd), "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    fixed = {
+        "PYTHONPATH": str(cwd),
+        "PYTHONUNBUFFERED": "1",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     return place | fixed | {"PATH": path, "PREFECT_HOME": os.environ["PREFECT_HOME"]}
 
 
@@ -72,10 +87,22 @@ def change(project: Path, edit) -> None:
 
 def copy(folder: Path) -> Path:
     """The project's own files, in a git repository of their own, with tiny params."""
-    for name in ("fedsynth", "flows", "nvflare_jobs", ".dvc", "dvc.yaml", "params.yaml", "pyproject.toml", ".gitignore", ".dvcignore"):
+    for name in (
+        "fedsynth",
+        "flows",
+        "nvflare_jobs",
+        ".dvc",
+        "dvc.yaml",
+        "params.yaml",
+        "pyproject.toml",
+        ".gitignore",
+        ".dvcignore",
+    ):
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local"))
+            shutil.copytree(
+                source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
+            )
         else:
             shutil.copy(source, folder / name)
     change(folder, tiny)

@@ -1,4 +1,5 @@
-"""The deployments of prefect.yaml on a server of their own: what runs when runs overlap or were missed, and who hears of a failure.
+"""The deployments of prefect.yaml on a server of their own: what runs when runs overlap or were missed, and who hears
+of a failure.
 
 The flows are trivial ones of the same names: what is tried is Prefect with these settings, not the pipeline.
 """
@@ -66,12 +67,21 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(*words: str, cwd: Path, log: Path, **env: str) -> Iterator[subprocess.Popen]:
-    """A program that is ended with all its processes. A worker takes a SIGTERM only when it wakes, so force follows soon."""
-    with log.open("wb") as file, subprocess.Popen(words, cwd=cwd, env=environment(cwd) | env, stdout=file, stderr=file) as process:
+    """A program that is ended with all its processes. A worker takes a SIGTERM only when it wakes, so force follows
+    soon.
+    """
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(words, cwd=cwd, env=environment(cwd) | env, stdout=file, stderr=file) as process,
+    ):
         try:
             yield process
         finally:
-            tree = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)] if process.poll() is None else []
+            tree = (
+                [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+                if process.poll() is None
+                else []
+            )
             for act in (psutil.Process.terminate, psutil.Process.kill):
                 for one in tree:
                     with contextlib.suppress(psutil.NoSuchProcess):
@@ -84,7 +94,9 @@ def prefect_server(folder: Path) -> Iterator[str]:
     """A Prefect server on a free port of this machine, with a SQLite database of its own. Yields the URL of its API."""
     port, log = free_port(), folder / "server.log"
     home = {"PREFECT_HOME": str(folder / "home"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    with running(*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port), cwd=folder, log=log, **home) as process:
+    with running(
+        *PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port), cwd=folder, log=log, **home
+    ) as process:
         until = time.monotonic() + 120
         while time.monotonic() < until and process.poll() is None:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5):
@@ -112,7 +124,9 @@ class Server:
         return running(*words, cwd=self.folder, log=self.folder / "worker.log", PREFECT_API_URL=self.api)
 
     def ask(self, path: str, body: dict[str, Any]) -> Any:
-        request = urllib.request.Request(f"{self.api}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"{self.api}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
         for pause_s in (1, 2, 4, 8, 0):  # 503: SQLite is busy, which Prefect's own clients sit out as well
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
@@ -124,14 +138,19 @@ class Server:
 
     def runs(self, *states: str) -> list[dict[str, Any]]:
         """Flow runs in the order in which they were to start, of all states but those still to come, or of these."""
-        found = [r for r in self.ask("flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"}) if r["id"] not in self.earlier]
+        found = [
+            r for r in self.ask("flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"}) if r["id"] not in self.earlier
+        ]
         return [r for r in found if (r["state"]["name"] in states if states else r["state"]["name"] != "Scheduled")]
 
     def due(self, ago_s: float) -> None:
         """A run of `nightly` that was to start some seconds ago, as the schedule would have made it."""
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - ago_s))
         nightly = self.ask("deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})[0]["id"]
-        self.ask(f"deployments/{nightly}/create_flow_run", {"state": {"type": "SCHEDULED", "state_details": {"scheduled_time": at}}})
+        self.ask(
+            f"deployments/{nightly}/create_flow_run",
+            {"state": {"type": "SCHEDULED", "state_details": {"scheduled_time": at}}},
+        )
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +165,10 @@ def server(tmp_path_factory) -> Iterator[Server]:
         server.cli("work-pool", "create", "local-process", "--type", "process")
         server.cli("--no-prompt", "deploy", "--all")
         # no worker before this is so: it would run the pipeline of another folder
-        places = [d["pull_steps"][0]["prefect.deployments.steps.set_working_directory"] for d in server.ask("deployments/filter", {})]
+        places = [
+            d["pull_steps"][0]["prefect.deployments.steps.set_working_directory"]
+            for d in server.ask("deployments/filter", {})
+        ]
         assert places == [{"directory": str(folder)}] * len(deployments())
         yield server
 
@@ -209,7 +231,9 @@ def test_no_path_of_one_machine_stands_in_the_deployments():
 @pytest.mark.production
 def test_runs_start_in_the_folder_of_the_deployment_whatever_the_shell_calls_its_own(server):
     for deployment in server.ask("deployments/filter", {}):
-        assert deployment["pull_steps"] == [{"prefect.deployments.steps.set_working_directory": {"directory": str(server.folder)}}]
+        assert deployment["pull_steps"] == [
+            {"prefect.deployments.steps.set_working_directory": {"directory": str(server.folder)}}
+        ]
 
 
 def test_the_flows_take_what_a_schedule_and_a_person_can_give():

@@ -1,4 +1,6 @@
-"""The main job from end to end on a tiny params.yaml: what it leaves, what a change costs, what an older commit brings back."""
+"""The main job from end to end on a tiny params.yaml: what it leaves, what a change costs, what an older commit brings
+back.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,14 @@ def outcomes(output: str) -> dict[str, str]:
 
 def test_a_run_goes_from_images_to_registered_models(project, first):
     assert set(outcomes(first.stdout).values()) == {"ran"}
-    assert len(outcomes(first.stdout)) == 13  # source, ingest, validate, reference, report, and train, sample, score, export of two models
-    for path in ("reports/report/index.html", "reports/worth.json", "data/export/diffusion/png.zip", "data/export/gan/DATASHEET.md"):
+    # source, ingest, validate, reference, report, and train, sample, score, export of two models
+    assert len(outcomes(first.stdout)) == 13
+    for path in (
+        "reports/report/index.html",
+        "reports/worth.json",
+        "data/export/diffusion/png.zip",
+        "data/export/gan/DATASHEET.md",
+    ):
         assert (project / path).is_file(), path
     assert "reports/report/index.html" in first.stdout  # where to look
     assert "north" in first.stdout  # the table of worth
@@ -103,7 +111,9 @@ def test_a_change_of_one_model_runs_what_follows_from_it_and_nothing_else(projec
     assert command("dvc", "push", "--all-commits", cwd=project).returncode == 0
     git("clone", "-q", str(project), str(other), cwd=project)
     assert command("dvc", "pull", cwd=other).returncode == 0
-    assert (other / "models/diffusion/weights.safetensors").read_bytes() == (project / "models/diffusion/weights.safetensors").read_bytes()
+    assert (other / "models/diffusion/weights.safetensors").read_bytes() == (
+        project / "models/diffusion/weights.safetensors"
+    ).read_bytes()
     git("checkout", "-q", "HEAD~1", cwd=other)
     pulled = command("dvc", "pull", "--force", cwd=other)
     assert pulled.returncode == 0, pulled.stdout
@@ -143,7 +153,8 @@ def test_bad_data_stop_the_run_with_the_site_the_rows_and_the_files(tmp_path):
     assert "warning: left out: south" in left.stdout
     assert json.loads((tmp_path / "reports/validation.json").read_text())["used"] == ["north"]
 
-    np.save(table / "south3.npy", rng.random((16, 16)))  # mended: that is seen, though neither params nor project have changed
+    # mended: that is seen, though neither params nor project have changed
+    np.save(table / "south3.npy", rng.random((16, 16)))
     mended = command("dvc", "repro", "validate", cwd=tmp_path)
     assert mended.returncode == 0, mended.stdout
     assert json.loads((tmp_path / "reports/validation.json").read_text())["used"] == ["north", "south"]
@@ -152,11 +163,19 @@ def test_bad_data_stop_the_run_with_the_site_the_rows_and_the_files(tmp_path):
 @pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
 def test_ending_the_flow_ends_its_federation_and_its_server(tmp_path, project, first, how):
     copy(tmp_path)
-    shutil.copytree(project / ".dvc" / "cache", tmp_path / ".dvc" / "cache")  # what has been computed already is not again
+    # what has been computed already is not again
+    shutil.copytree(project / ".dvc" / "cache", tmp_path / ".dvc" / "cache")
     change(tmp_path, lambda raw: raw["models"]["diffusion"]["training"].update(rounds=500))
     # a session of its own: a terminal's Ctrl-C goes to the whole group, and so does the test's
-    process = subprocess.Popen([sys.executable, "-m", "flows.pipeline"], cwd=tmp_path, env=environment(tmp_path), text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.pipeline"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     lines = []
     for line in process.stdout:
         lines.append(line)
@@ -175,7 +194,8 @@ def test_ending_the_flow_ends_its_federation_and_its_server(tmp_path, project, f
     assert "reference" not in rest or outcomes(rest)["reference"] == "left"  # nothing was started any more
     left = [p.cmdline() for p in psutil.process_iter() if _in(p, str(tmp_path))]
     assert left == []
-    assert list((tmp_path / ".work/sites/server/train").glob("diffusion-*/global.safetensors"))  # the next run goes on from there
+    # the next run goes on from there
+    assert list((tmp_path / ".work/sites/server/train").glob("diffusion-*/global.safetensors"))
 
 
 def _in(process: psutil.Process, folder: str) -> bool:

@@ -1,4 +1,6 @@
-"""A version is promoted where its gates hold, by a person's approval or a named policy, from the command line as a user has it."""
+"""A version is promoted where its gates hold, by a person's approval or a named policy, from the command line as a user
+has it.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ def alone():
 
 
 PARAMS = tiny_params(gates={"require": ["classification/retained >= 0.5"], "warn": ["epsilon <= 8"]})
-# What networks reach that saw a version's synthetic images alone, where real ones give 0.9: version 2 fails its gate, 3 was never scored,
-# 4 is worse than 1.
+# What networks reach that saw a version's synthetic images alone, where real ones give 0.9: version 2 fails its gate, 3
+# was never scored, 4 is worse than 1.
 REACHED = {1: 0.7, 2: 0.3, 3: None, 4: 0.6, 5: 0.8}
 
 
@@ -72,8 +74,14 @@ def promote(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess:
 
 def waiting(root: Path, api: str, *words: str) -> tuple[subprocess.Popen, str]:
     """A promotion that waits for its answer, and the id of its flow run."""
-    process = subprocess.Popen([*PROMOTE, *words], cwd=root, env=environment(root) | {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": api},
-                               text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    process = subprocess.Popen(
+        [*PROMOTE, *words],
+        cwd=root,
+        env=environment(root) | {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": api},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert process.stdout is not None
     line = process.stdout.readline()
     found = re.search(r"flows\.promote answer (\S+) --by", line)
@@ -95,8 +103,15 @@ def test_a_person_approves_and_the_version_says_who_why_and_in_which_flow_run(ro
     assert "fedsynth-vae version 5 is the champion, in place of version 1" in said
     assert (champion(root), versions.alias_of(root, "vae", aliases.PREVIOUS)) == ("5", "1")
     tags = versions.version_of(root, "vae", 5).tags
-    assert (tags["promotion.by"], tags["promotion.why"], tags["promotion.flow_run_id"]) == ("Ada", "the table of worth", run)
-    assert (tags["promotion.gates"], tags["promotion.warnings"].partition(":")[0]) == ("passed, with 1 warning", "epsilon <= 8")
+    assert (tags["promotion.by"], tags["promotion.why"], tags["promotion.flow_run_id"]) == (
+        "Ada",
+        "the table of worth",
+        run,
+    )
+    assert (tags["promotion.gates"], tags["promotion.warnings"].partition(":")[0]) == (
+        "passed, with 1 warning",
+        "epsilon <= 8",
+    )
     assert tags["promotion.compared"].endswith("better on the same references")
     again = promote(root, "answer", run, "--by", "Ada", "--why", "twice", PREFECT_API_URL=api)
     assert again.returncode == 1
@@ -116,7 +131,10 @@ def test_what_nobody_answers_is_not_promoted(root, api):
     done = promote(root, "vae", "--wait", "4", PREFECT_API_URL=api)
     assert done.returncode == 1
     # the server may end the run a moment before the run itself does: it knows the model only
-    line = r"error: nobody approved fedsynth-vae( version 5)? within 4 s; nothing was promoted; run the flow again to ask again\n"
+    line = (
+        r"error: nobody approved fedsynth-vae( version 5)? within 4 s; nothing was promoted; run the flow again to ask"
+        r" again\n"
+    )
     assert re.search(line, done.stdout), done.stdout
     assert champion(root) == "1"
 
@@ -129,7 +147,10 @@ def test_a_named_policy_promotes_without_a_question_and_rollback_needs_no_server
     again = promote(root, "vae", "--approve", "nightly policy", "--why", "newest", PREFECT_API_URL=api)
     assert (again.returncode, again.stdout) == (0, "fedsynth-vae version 5 is the champion already\n")
     back = promote(root, "rollback", "vae", "--by", "Ada", PREFECT_API_URL="http://127.0.0.1:9/api")
-    assert (back.returncode, back.stdout) == (0, "fedsynth-vae version 1 is the champion again, in place of version 5\n")
+    assert (back.returncode, back.stdout) == (
+        0,
+        "fedsynth-vae version 1 is the champion again, in place of version 5\n",
+    )
     assert champion(root) == "1"
 
 
@@ -165,7 +186,10 @@ def test_a_version_that_is_no_better_than_the_champion_needs_a_reason_that_is_ke
     words = ("vae", "--version", "4", "--approve", "Ada", "--why", "asked to")
     done = promote(root, *words, PREFECT_API_URL=api)
     assert done.returncode == 1
-    assert "version 4 retains 0.6667 (classification 0.6667, segmentation 0.6667) of pooled, version 1, the champion, 0.7778" in done.stdout
+    assert (
+        "version 4 retains 0.6667 (classification 0.6667, segmentation 0.6667) of pooled, version 1, the champion,"
+        " 0.7778" in done.stdout
+    )
     assert "worse on the same references; to promote it nevertheless say why: --although TEXT" in done.stdout
     assert champion(root) == "1"
     done = promote(root, *words, "--although", "its copies were found", PREFECT_API_URL=api)
@@ -209,11 +233,16 @@ def test_a_version_of_which_nothing_is_required_needs_a_reason(monkeypatch, tmp_
 
     monkeypatch.setattr(versions, "version_of", lambda *_: SimpleNamespace(name="fedsynth-vae", tags=tags))
     monkeypatch.setattr(versions, "alias_of", lambda *_: None)
-    with pytest.raises(promotion.Refused, match=r"nothing has been proven; write a `gates\.require` into params\.yaml .* --although TEXT"):
+    with pytest.raises(
+        promotion.Refused,
+        match=r"nothing has been proven; write a `gates\.require` into params\.yaml .* --although TEXT",
+    ):
         allowed(tmp_path, "vae", 1, "")
     assert allowed(tmp_path, "vae", 1, "a demonstration, no gates are agreed on yet") == ""
     assert any("requires nothing of it, so nothing has been proven" in line for line in verdict(tags))
-    assert not any("requires nothing" in line for line in verdict(tags | {"gate.02": "require holds: fid <= 3: 2 is at most 3"}))
+    assert not any(
+        "requires nothing" in line for line in verdict(tags | {"gate.02": "require holds: fid <= 3: 2 is at most 3"})
+    )
 
 
 def test_resuming_without_a_choice_approves_nothing():
@@ -228,8 +257,14 @@ def test_the_facts_show_the_verdict_first_then_the_comparison_the_scores_and_the
     from flows.promote import describe
 
     text = describe(root, "vae", 5, "1")
-    assert "**Gates: passed, with 1 warning.**\n\n- warning: epsilon <= 8: missing: no differential privacy was used" in text
-    assert "version 5 retains 0.8889 (classification 0.8889, segmentation 0.8889) of pooled, version 1, the champion, 0.7778" in text
+    assert (
+        "**Gates: passed, with 1 warning.**\n\n- warning: epsilon <= 8: missing: no differential privacy was used"
+        in text
+    )
+    assert (
+        "version 5 retains 0.8889 (classification 0.8889, segmentation 0.8889) of pooled, version 1, the champion,"
+        " 0.7778" in text
+    )
     assert "| score | version 5 | champion (version 1) |" in text
     assert "| classification/retained | 0.889 | 0.778 |" in text
     assert "| measure/fid/floor | 1.000 | 1.000 |" in text

@@ -53,7 +53,9 @@ def silent(mechanism):
 
 
 def trainer(privacy, algorithm=None, n=40, seed=1, state=None, **changes):
-    return Trainer(toys.Toy(), algorithm or FedAvg(), toys.training(**changes), *toys.images(0, n), None, seed, state, privacy)
+    return Trainer(
+        toys.Toy(), algorithm or FedAvg(), toys.training(**changes), *toys.images(0, n), None, seed, state, privacy
+    )
 
 
 def run(t, rounds, start=0, current=None):
@@ -77,7 +79,9 @@ def no_chance(monkeypatch):
     monkeypatch.setattr(torch, "randn_like", lambda x: torch.full_like(x, 0.3))
     monkeypatch.setattr(torch, "randn", constant(0.2))
     monkeypatch.setattr(torch, "rand", constant(0.2))
-    monkeypatch.setattr(torch, "randint", lambda low, high, size, device=None: torch.ones(size, dtype=torch.long, device=device))
+    monkeypatch.setattr(
+        torch, "randint", lambda low, high, size, device=None: torch.ones(size, dtype=torch.long, device=device)
+    )
     monkeypatch.setattr(Diffusion, "schedule", lambda self: Halfway())
 
 
@@ -92,7 +96,8 @@ class Halfway:
 @pytest.mark.usefixtures("no_chance")
 @pytest.mark.parametrize(
     ("name", "player", "given", "slow"),
-    [("vae", "autoencoder", 0, False), ("vae", "autoencoder", 1, False), ("diffusion", "unet", 0, False), ("diffusion", "unet", 1, False),
+    [("vae", "autoencoder", 0, False), ("vae", "autoencoder", 1, False),
+     ("diffusion", "unet", 0, False), ("diffusion", "unet", 1, False),
      ("gan", "discriminator", 0, True), ("gan", "discriminator", 1, True), ("gan", "generator", 1, True)],
 )  # fmt: skip
 def test_the_gradient_of_each_image_is_that_of_a_batch_of_it_alone(name, player, given, slow):
@@ -122,7 +127,9 @@ def test_one_image_more_changes_the_sum_by_no_more_than_the_clip():
     for n in (7, 8):
         torch.manual_seed(5)
         mechanism.gradient("first", x[:n], y[:n], None)
-        sums.append(torch.cat([p.grad.flatten() for p in mechanism.family.first.parameters()]) * mechanism.rate * mechanism.n)
+        sums.append(
+            torch.cat([p.grad.flatten() for p in mechanism.family.first.parameters()]) * mechanism.rate * mechanism.n
+        )
     torch.manual_seed(5)
     raw = mechanism.samples("first", x, y, None)
     assert torch.cat([g[7].flatten() for g in raw.values()]).norm() > 100
@@ -139,7 +146,9 @@ def test_a_gradient_that_is_no_number_leaves_no_mark():
 
 @pytest.mark.parametrize("n", [0, 5])
 def test_the_noise_has_the_deviation_that_the_accountant_counts_with(n):
-    """Two private players on one batch: each gets the square root of 2 more, so that both together are what was counted."""
+    """Two private players on one batch: each gets the square root of 2 more, so that both together are what was
+    counted.
+    """
     family = toys.Toy()
     mechanism = protected(family, mechanism=DPSGD(1, max_grad_norm=1e-3))
     mechanism.begin(0)
@@ -148,10 +157,13 @@ def test_the_noise_has_the_deviation_that_the_accountant_counts_with(n):
     for _ in range(300):
         torch.manual_seed(5)
         mechanism.gradient("first", x[:n], y[:n], None)
-        drawn.append(torch.cat([p.grad.flatten() for p in family.first.parameters()]) * mechanism.rate * mechanism.n / 1e-3)
+        drawn.append(
+            torch.cat([p.grad.flatten() for p in family.first.parameters()]) * mechanism.rate * mechanism.n / 1e-3
+        )
     drawn = torch.stack(drawn)  # (300, number of parameters)
     assert float(drawn.var(0).mean().sqrt()) == pytest.approx(mechanism.noise * math.sqrt(2), rel=0.05)
-    assert float(drawn.mean(0).norm()) <= n + 5 * mechanism.noise * math.sqrt(2 * drawn.shape[1] / 300)  # each image adds 1 at most
+    # each image adds 1 at most
+    assert float(drawn.mean(0).norm()) <= n + 5 * mechanism.noise * math.sqrt(2 * drawn.shape[1] / 300)
 
 
 @pytest.mark.parametrize("algorithm", [FedAvg(), FedProx(mu=0.7), Scaffold()], ids=lambda a: type(a).__name__)
@@ -179,12 +191,16 @@ def test_without_noise_and_clip_it_is_plain_training_on_the_same_batches(monkeyp
     sent = t.algorithm.prepare(initial(t.family))
     found = t.round(sent, 0).difference
 
-    plain = trainer(None, type(algorithm)(**({"mu": 0.7} if isinstance(algorithm, FedProx) else {})), rounds=1, clip=None)
+    plain = trainer(
+        None, type(algorithm)(**({"mu": 0.7} if isinstance(algorithm, FedProx) else {})), rounds=1, clip=None
+    )
     loss = plain.family.loss
     monkeypatch.setattr("fedsynth.training.trainer.batches", lambda *_: iter(chosen))
 
     def scaled(player, x, y, given):
-        """A mean over the batch that was expected, as in DP-SGD, not over the one that came; an empty batch has no loss."""
+        """A mean over the batch that was expected, as in DP-SGD, not over the one that came; an empty batch has no
+        loss.
+        """
         return loss(player, x, y, given) * len(x) / 4 if len(x) else loss(player, *toys.images(0, 1), given) * 0
 
     monkeypatch.setattr(plain.family, "loss", scaled)
@@ -225,8 +241,14 @@ def test_a_smaller_epsilon_a_smaller_delta_and_a_longer_training_need_more_noise
 
 @pytest.mark.parametrize(("rate", "steps", "epsilon"), [(0.07, 2000, 8), (0.3, 500, 2), (1.0, 20, 1)])
 def test_the_noise_is_the_one_that_opacus_would_take(rate, steps, epsilon):
-    theirs = get_noise_multiplier(target_epsilon=epsilon, target_delta=1e-5, sample_rate=rate, steps=steps, accountant="rdp",
-                                  epsilon_tolerance=1e-3)  # fmt: skip
+    theirs = get_noise_multiplier(
+        target_epsilon=epsilon,
+        target_delta=1e-5,
+        sample_rate=rate,
+        steps=steps,
+        accountant="rdp",
+        epsilon_tolerance=1e-3,
+    )
     assert fitting(Spending(), rate, steps, epsilon, 1e-5) == pytest.approx(theirs, rel=5e-3)
 
 
@@ -311,7 +333,9 @@ def test_a_large_epsilon_lets_a_family_learn(name):
             return float(torch.stack([family.loss(player, x, y, None) for player in family.players()]).sum())
 
     before = loss()
-    t = Trainer(family, FedAvg(), toys.training(rounds=1, epochs=12, batch=12, lr=2e-2), x, y, None, 1, privacy=DPSGD(1000))
+    t = Trainer(
+        family, FedAvg(), toys.training(rounds=1, epochs=12, batch=12, lr=2e-2), x, y, None, 1, privacy=DPSGD(1000)
+    )
     t.round(initial(family), 0)
     assert loss() < 0.8 * before
 
@@ -320,7 +344,8 @@ def test_a_large_epsilon_lets_a_family_learn(name):
     "budget",
     [{}, {"epsilon": None}, *({"epsilon": e} for e in (0, -1, math.inf, math.nan, True, "8")),
      *({"epsilon": 8, "delta": d} for d in (0, 1, -1e-5, 1.5, math.nan, None)),
-     *({"epsilon": 8, "max_grad_norm": c} for c in (0, math.inf)), {"epsilon": 8, "at_once": 0}, {"epsilon": 8, "accountant": "gdp"},
+     *({"epsilon": 8, "max_grad_norm": c} for c in (0, math.inf)),
+     {"epsilon": 8, "at_once": 0}, {"epsilon": 8, "accountant": "gdp"},
      {"epsilon": 8, "unit": "patient"}, {"epsilon": 8, "unit": "subject", "images_per_subject": 0},
      {"epsilon": 8, "images_per_subject": 2}],
 )  # fmt: skip

@@ -28,20 +28,27 @@ def summed(mechanism, x, y):
     (places,) = silent(mechanism).batches(1)
     torch.manual_seed(5)
     mechanism.gradient("first", x[places], y[places], None)
-    return torch.cat([p.grad.flatten() for p in mechanism.family.first.parameters()]) * mechanism.rate * len(mechanism.units)
+    return (
+        torch.cat([p.grad.flatten() for p in mechanism.family.first.parameters()])
+        * mechanism.rate
+        * len(mechanism.units)
+    )
 
 
 def test_a_subject_with_all_of_its_images_changes_the_sum_by_no_more_than_the_clip():
     x, y = toys.images(0, 8)
     x[3:] *= 1000  # each of this subject's images would turn every gradient its way
-    with_them, without = summed(protected(max_grad_norm=0.5), x, y), summed(protected(OWNERS[:3], max_grad_norm=0.5), x, y)
+    with_them, without = (
+        summed(protected(max_grad_norm=0.5), x, y),
+        summed(protected(OWNERS[:3], max_grad_norm=0.5), x, y),
+    )
     assert 0.4 < (with_them - without).norm() <= 0.5 + 1e-5
     as_images = [summed(protected(torch.arange(n), max_grad_norm=0.5), x, y) for n in (8, 3)]
     assert (as_images[0] - as_images[1]).norm() > 1  # of which each has its own clip where the unit is the image
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 32])
-def test_the_gradient_of_a_subject_is_the_mean_of_its_images_however_many_fit_into_memory(no_chance, at_once):  # noqa: F811
+def test_a_subjects_gradient_is_the_mean_of_its_images_however_many_fit_into_memory(no_chance, at_once):  # noqa: F811
     x, y = toys.images(0, 8)
     mechanism = protected(at_once=at_once)
     (places,) = silent(mechanism).batches(1)
@@ -54,8 +61,16 @@ def test_the_gradient_of_a_subject_is_the_mean_of_its_images_however_many_fit_in
 
 def test_where_each_subject_has_one_image_it_is_the_unit_image_to_the_last_bit():
     def difference(**unit):
-        t = Trainer(toys.Toy(), FedAvg(), toys.training(rounds=1), *toys.images(0, 20), None, 1, privacy=DPSGD(3, **unit),
-                    subjects=torch.arange(20))  # fmt: skip
+        t = Trainer(
+            toys.Toy(),
+            FedAvg(),
+            toys.training(rounds=1),
+            *toys.images(0, 20),
+            None,
+            1,
+            privacy=DPSGD(3, **unit),
+            subjects=torch.arange(20),
+        )
         t.privacy.random = np.random.default_rng(4)
         for optimizer in t.privacy.noisy.values():
             optimizer.random = t.privacy.random
@@ -109,7 +124,9 @@ def test_a_batch_without_any_subject_is_a_step_of_noise_alone():
     assert all(p.grad.abs().max() > 0 for p in mechanism.family.first.parameters())
 
 
-@pytest.mark.parametrize(("sizes", "groups"), [([1, 2, 5, 1], [[1, 2], [5], [1]]), ([1, 1, 1], [[1, 1, 1]]), ([7], [[7]]), ([], [[]])])
+@pytest.mark.parametrize(
+    ("sizes", "groups"), [([1, 2, 5, 1], [[1, 2], [5], [1]]), ([1, 1, 1], [[1, 1, 1]]), ([7], [[7]]), ([], [[]])]
+)
 def test_units_come_together_as_far_as_their_images_fit(sizes, groups):
     assert list(together(sizes, 3)) == groups
 

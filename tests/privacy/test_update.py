@@ -87,11 +87,19 @@ def test_a_difference_that_is_no_number_leaves_no_mark():
 @pytest.mark.parametrize("accountant", ["rdp", "prv"])
 @pytest.mark.parametrize(("rounds", "epsilon"), [(1, 1), (12, 8)])
 def test_the_noise_of_the_plan_is_the_one_that_opacus_would_take(rounds, epsilon, accountant):
-    theirs = get_noise_multiplier(target_epsilon=epsilon, target_delta=1e-5, sample_rate=1.0, steps=rounds, accountant=accountant,
-                                  epsilon_tolerance=1e-3)  # fmt: skip
+    theirs = get_noise_multiplier(
+        target_epsilon=epsilon,
+        target_delta=1e-5,
+        sample_rate=1.0,
+        steps=rounds,
+        accountant=accountant,
+        epsilon_tolerance=1e-3,
+    )
     found = protected(rounds, epsilon=epsilon, accountant=accountant).noise
     assert found == pytest.approx(theirs, rel=5e-3)
-    assert found == pytest.approx(math.sqrt(rounds) * protected(1, epsilon=epsilon, accountant=accountant).noise, rel=5e-3)
+    assert found == pytest.approx(
+        math.sqrt(rounds) * protected(1, epsilon=epsilon, accountant=accountant).noise, rel=5e-3
+    )
 
 
 @pytest.mark.parametrize("algorithm", [FedAvg, FedProx, FedOpt, Scaffold])
@@ -114,12 +122,15 @@ def test_without_noise_and_clip_it_is_plain_training(algorithm):
 @pytest.mark.parametrize("name", MAKE)
 def test_it_trains_every_family_and_no_loss_leaves(name):
     family, (x, y, given) = MAKE[name](), images(6)
-    found = Trainer(family, FedAvg(), toys.training(rounds=1), x, y, given, 1, privacy=update()).round(initial(family), 0)
+    found = Trainer(family, FedAvg(), toys.training(rounds=1), x, y, given, 1, privacy=update()).round(
+        initial(family), 0
+    )
     assert found.losses == {}
     assert found.difference.keys() == dict(family.named_parameters()).keys()
     assert 2.9 < found.epsilon <= 3
     count = sum(a.size for a in found.difference.values())
-    assert norm(found.difference) == pytest.approx(protected(1).noise * math.sqrt(count), rel=0.05)  # most of it is noise
+    # most of it is noise
+    assert norm(found.difference) == pytest.approx(protected(1).noise * math.sqrt(count), rel=0.05)
 
 
 def test_what_is_spent_grows_with_the_rounds_and_ends_just_below_what_was_asked_for():
@@ -180,8 +191,10 @@ def test_many_sites_average_the_noise_away_and_what_they_have_in_common_stays():
 
 @pytest.mark.parametrize(
     "budget",
-    [{}, {"epsilon": 8}, {"clip": 1.0}, *({"epsilon": e, "clip": 1.0} for e in (0, -1, math.inf, math.nan, True, "8", None)),
-     *({"epsilon": 8, "clip": c} for c in (0, -1.0, math.inf, math.nan)), *({"epsilon": 8, "clip": 1, "delta": d} for d in (0, 1, None)),
+    [{}, {"epsilon": 8}, {"clip": 1.0},
+     *({"epsilon": e, "clip": 1.0} for e in (0, -1, math.inf, math.nan, True, "8", None)),
+     *({"epsilon": 8, "clip": c} for c in (0, -1.0, math.inf, math.nan)),
+     *({"epsilon": 8, "clip": 1, "delta": d} for d in (0, 1, None)),
      {"epsilon": 8, "clip": 1, "accountant": "gdp"}],
 )  # fmt: skip
 def test_a_budget_that_makes_no_sense_is_refused(budget):

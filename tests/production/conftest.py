@@ -34,9 +34,13 @@ class Trial:
 
     def settings(self, **more: Any) -> Settings:
         given = {"kit": self.system.admin, "connect_s": 20.0, "stall_s": 90.0} | more
-        return Settings("production", self.root, self.root / "data", self.root / "state", given.pop("stall_s"), False, **given)
+        return Settings(
+            "production", self.root, self.root / "data", self.root / "state", given.pop("stall_s"), False, **given
+        )
 
-    def run(self, job: Path, on_event: Callable[[Event], None] = lambda event: None, work: str = "work", **more: Any) -> Path:
+    def run(
+        self, job: Path, on_event: Callable[[Event], None] = lambda event: None, work: str = "work", **more: Any
+    ) -> Path:
         """As the centre runs a job; `on_event` may do harm."""
 
         def show(event: Event) -> None:

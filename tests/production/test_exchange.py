@@ -1,4 +1,6 @@
-"""A generator at the centre over a provisioned federation: what the server received holds no pixel, and a site that dies ends the job."""
+"""A generator at the centre over a provisioned federation: what the server received holds no pixel, and a site that
+dies ends the job.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,15 @@ def test_a_training_ends_with_the_generator_and_nothing_that_the_server_received
         marks = []
         for site in SITES:
             images = np.load(Path(trial.system.places[site]["FEDSYNTH_DATA"]) / site / table.ARRAY)
-            marks += [np.ascontiguousarray(image.ravel()[i : i + 3]).tobytes() for image in images for i in (0, 100, 200)]
-        folders = [trial.system.kits / local_system.SERVER, trial.system.folder / "jobs", trial.system.folder / "tmp", result]
+            marks += [
+                np.ascontiguousarray(image.ravel()[i : i + 3]).tobytes() for image in images for i in (0, 100, 200)
+            ]
+        folders = [
+            trial.system.kits / local_system.SERVER,
+            trial.system.folder / "jobs",
+            trial.system.folder / "tmp",
+            result,
+        ]
         files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
         assert len(files) > 20
         assert not [path for path in files if any(mark in path.read_bytes() for mark in marks)]

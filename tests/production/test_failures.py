@@ -1,4 +1,6 @@
-"""All that goes wrong, against a real provisioned system on loopback: what the user sees, how long it takes, that nothing is lost."""
+"""All that goes wrong, against a real provisioned system on loopback: what the user sees, how long it takes, that
+nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +103,11 @@ def test_a_client_process_that_dies_again_and_again_is_left_out_with_a_quorum(tr
     job = training(trial.root, {"north": "die"}, sites=SITES, quorum=2)
     watch = Watch(after(0), lambda: None)
     ones(trial.run(job, watch), 3)
-    measured("a site's client process dies in each job, two of three are enough", trial.rounds()[1].left_out["north"], watch.seconds())
+    measured(
+        "a site's client process dies in each job, two of three are enough",
+        trial.rounds()[1].left_out["north"],
+        watch.seconds(),
+    )
     assert [sorted(e.sites) for e in trial.rounds()] == [SITES, ["east", "west"], ["east", "west"]]
     assert "its process died twice" in trial.rounds()[1].left_out["north"]
 
@@ -135,12 +141,16 @@ def test_a_site_that_is_killed_ends_the_job_where_every_site_is_needed(trial: Tr
     said = trial.fails(job, watch, stall_s=200, connect_s=15)
     measured("a whole site is killed and stays away, every site is needed (15 s were set)", said, watch.seconds())
     assert "not connected: north" in said
-    assert list((trial.state(local_system.SERVER) / "server" / "train").glob("*/global.safetensors"))  # the next run goes on from there
+    # the next run goes on from there
+    assert list((trial.state(local_system.SERVER) / "server" / "train").glob("*/global.safetensors"))
 
 
 def test_a_server_that_is_killed_and_started_again_loses_the_job_and_the_training_goes_on(trial: Trial, measured):
     job = training(trial.root, {}, sites=SITES, rounds=8, pause=1)
-    watch = Watch(after(2), lambda: (trial.system.kill(local_system.SERVER), time.sleep(2), trial.system.start(local_system.SERVER)))
+    watch = Watch(
+        after(2),
+        lambda: (trial.system.kill(local_system.SERVER), time.sleep(2), trial.system.start(local_system.SERVER)),
+    )
     ones(trial.run(job, watch), 8)
     lost = next(e.status for e in trial.seen if e.status.startswith(interface.LOST))
     measured("the server is killed and started again in a round", lost, watch.seconds())
@@ -179,7 +189,8 @@ def test_sites_that_are_not_connected_are_waited_for_and_named(tmp_path, measure
         measured("a site is not connected at submission (8 s were set)", said, time.monotonic() - began)
         assert "not connected: north" in said
         with runner.connect(trial.settings(), tmp_path / "look") as connected:
-            assert [j["status"] for j in connected._call("list_jobs")] == ["FINISHED:ABORTED"]  # it does not start at night after all
+            # it does not start at night after all
+            assert [j["status"] for j in connected._call("list_jobs")] == ["FINISHED:ABORTED"]
 
 
 def submit_and_die(trial: Trial, job: Path, after_round: int) -> None:
@@ -191,14 +202,17 @@ from fedsynth.settings import Settings
 from nvflare_jobs.centre import build
 from nvflare_jobs.federation import federation
 root, job = Path({str(trial.root)!r}), Path({str(job)!r})
-settings = Settings("production", root, root / "data", root / "state", 90, False, kit=Path({str(trial.system.admin)!r}), connect_s=20)
+kit = Path({str(trial.system.admin)!r})
+settings = Settings("production", root, root / "data", root / "state", 90, False, kit=kit, connect_s=20)
 def show(event):
     if event.kind == "round" and event.round == {after_round}:
         os.kill(os.getpid(), signal.SIGKILL)
 with runner.connect(settings, root / "work") as connected:
     runner.run(connected, job, job_folder.token(job), {SITES!r}, root / "work" / "result", show)
 """
-    done = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
@@ -227,7 +241,11 @@ def test_a_job_that_ended_while_nobody_looked_is_collected_once_and_run_again_on
         time.sleep(1)
     began = time.monotonic()
     ones(trial.run(job), 3)
-    measured("the centre's process is killed, and started again when the job has ended", "its result", time.monotonic() - began)
+    measured(
+        "the centre's process is killed, and started again when the job has ended",
+        "its result",
+        time.monotonic() - began,
+    )
     assert time.monotonic() - began < 10
     assert len(jobs(trial)) == 1
     trial.run(job)  # the same question at another time is another job
@@ -236,7 +254,10 @@ def test_a_job_that_ended_while_nobody_looked_is_collected_once_and_run_again_on
 
 def test_two_centres_that_submit_the_same_job_have_one_job(trial: Trial):
     job = training(trial.root, {}, sites=SITES, rounds=3, pause=1)
-    with runner.connect(trial.settings(), trial.root / "one") as one, runner.connect(trial.settings(), trial.root / "two") as two:
+    with (
+        runner.connect(trial.settings(), trial.root / "one") as one,
+        runner.connect(trial.settings(), trial.root / "two") as two,
+    ):
         token = job_folder.token(job)
         assert one.submit(job, token, SITES) == two.submit(job, token, SITES)
         assert list(one.follow(one.submit(job, token, SITES)))[-1].status == "FINISHED:COMPLETED"
@@ -244,9 +265,15 @@ def test_two_centres_that_submit_the_same_job_have_one_job(trial: Trial):
 
 def test_another_job_under_a_used_token_gets_one_of_its_own(trial: Trial):
     """As where an admin deletes jobs from the server, so that their number is no more the number of tokens."""
-    one, other = training(trial.root / "a", {}, sites=SITES, rounds=1), training(trial.root / "b", {}, sites=SITES, rounds=2)
+    one, other = (
+        training(trial.root / "a", {}, sites=SITES, rounds=1),
+        training(trial.root / "b", {}, sites=SITES, rounds=2),
+    )
     settings = trial.settings()
-    with runner.connect(settings, trial.root / "work") as connected, runner.connect(settings, trial.root / "two") as two:
+    with (
+        runner.connect(settings, trial.root / "work") as connected,
+        runner.connect(settings, trial.root / "two") as two,
+    ):
         first = connected.submit(one, "token", SITES)
         list(connected.follow(first))
         connected.collect(first, trial.root / "result")
@@ -285,13 +312,20 @@ def test_an_abort_by_another_admin_ends_the_run_and_starts_no_other_job(trial: T
     assert int(weights.load(trial.root / "work" / "result" / GLOBAL)["w"][0, 0]) >= 2
 
 
-def test_a_full_disk_at_the_centre_while_collecting_is_said_and_the_result_is_kept_at_the_server(trial: Trial, measured):
+def test_a_full_disk_at_the_centre_while_collecting_is_said_and_the_result_is_kept_at_the_server(
+    trial: Trial, measured
+):
     """On a small tmpfs, which only root may make."""
     if os.geteuid() != 0:
         pytest.skip("mounting a tmpfs needs root")
     small = trial.root / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)], check=False, capture_output=True).returncode != 0:
+    if (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)], check=False, capture_output=True
+        ).returncode
+        != 0
+    ):
         pytest.skip("this machine lets nobody mount a tmpfs")
     try:
         job = training(trial.root, {}, sites=SITES, rounds=2, initial={"w": np.zeros((300, 300), np.float32)})
@@ -301,7 +335,8 @@ def test_a_full_disk_at_the_centre_while_collecting_is_said_and_the_result_is_ke
         measured("the centre's disk is full while it collects", said, watch.seconds())
         assert "could not be brought to" in said
         assert "is the disk full?" in said
-        assert sum(p.stat().st_size for p in small.rglob("*") if p.is_file()) < 20_000  # nothing half is left to fill it
+        # nothing half is left to fill it
+        assert sum(p.stat().st_size for p in small.rglob("*") if p.is_file()) < 20_000
         subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)  # room was made
         began = time.monotonic()
         result = trial.run(job, work="small/work")

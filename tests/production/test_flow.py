@@ -1,4 +1,6 @@
-"""The pipeline's flow over a provisioned federation: killed and started again, cancelled through Prefect, run a second time."""
+"""The pipeline's flow over a provisioned federation: killed and started again, cancelled through Prefect, run a second
+time.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def prefect_home(tmp_path_factory, monkeypatch) -> None:
 
 @pytest.fixture
 def consortium(tmp_path, prefect_home) -> Iterator[tuple[Trial, Path]]:
-    """Two hospitals that have ingested their images, and the project at the centre, whose params.yaml names one model."""
+    """Two hospitals that have ingested their images, and the project at the centre,
+    whose params.yaml names one model.
+    """
     with started(tmp_path, SITES) as trial:
         centre = tmp_path / "centre"
         centre.mkdir()
@@ -45,7 +49,13 @@ def consortium(tmp_path, prefect_home) -> Iterator[tuple[Trial, Path]]:
             here.mkdir(parents=True)
             (here / "params.yaml").write_text((centre / "params.yaml").read_text())
             env = environment(here) | trial.system.places[site] | {"PYTHONPATH": str(centre)}
-            subprocess.run([sys.executable, "-m", "fedsynth", "ingest", "--site", site], cwd=here, env=env, check=True, capture_output=True)
+            subprocess.run(
+                [sys.executable, "-m", "fedsynth", "ingest", "--site", site],
+                cwd=here,
+                env=env,
+                check=True,
+                capture_output=True,
+            )
         yield trial, centre
 
 
@@ -63,7 +73,11 @@ def stages_left(centre: Path) -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.status() != psutil.STATUS_ZOMBIE and "FEDSYNTH_OWNER" in process.environ() and process.cwd().startswith(str(centre)):
+            if (
+                process.status() != psutil.STATUS_ZOMBIE
+                and "FEDSYNTH_OWNER" in process.environ()
+                and process.cwd().startswith(str(centre))
+            ):
                 found.append(" ".join(process.cmdline()))
         except psutil.Error:
             continue
@@ -81,8 +95,15 @@ def test_a_flow_that_was_killed_is_started_again_and_finds_its_job(consortium, m
     trial, centre = consortium
     change(centre, lambda raw: raw["models"]["gan"]["training"].update(rounds=16))
     env = environment(centre) | place(trial)
-    flow = subprocess.Popen([sys.executable, "-m", "flows.pipeline"], cwd=centre, env=env, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+    flow = subprocess.Popen(
+        [sys.executable, "-m", "flows.pipeline"],
+        cwd=centre,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     assert flow.stdout is not None
     server = []
     for line in flow.stdout:
@@ -96,8 +117,16 @@ def test_a_flow_that_was_killed_is_started_again_and_finds_its_job(consortium, m
     for process in server:  # Prefect's own server, where PREFECT_API_URL names none, outlives a flow that is killed
         if process.is_running():
             process.kill()
-    again = subprocess.run([sys.executable, "-m", "flows.pipeline"], cwd=centre, env=env, text=True, check=False, timeout=500,
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    again = subprocess.run(
+        [sys.executable, "-m", "flows.pipeline"],
+        cwd=centre,
+        env=env,
+        text=True,
+        check=False,
+        timeout=500,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert again.returncode == 0, again.stdout[-5000:]
     said = "goes on with the same job, and to the end"
     measured("the flow is killed (SIGKILL) in a training, and started again", said, time.monotonic() - began)
@@ -108,8 +137,16 @@ def test_a_flow_that_was_killed_is_started_again_and_finds_its_job(consortium, m
     assert history["resumed_at"] == []
     assert "simulation" not in (centre / "reports/report/index.html").read_text().split("pooled")[0]
 
-    third = subprocess.run([sys.executable, "-m", "flows.pipeline"], cwd=centre, env=env, text=True, check=False, timeout=300,
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    third = subprocess.run(
+        [sys.executable, "-m", "flows.pipeline"],
+        cwd=centre,
+        env=env,
+        text=True,
+        check=False,
+        timeout=300,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert "Nothing has changed since the last run." in third.stdout, third.stdout[-3000:]
 
 
@@ -126,10 +163,18 @@ def test_prefects_cancel_aborts_the_job_and_the_next_run_goes_on_from_its_last_r
             training = rounds_of(trial, 3)
             began = time.monotonic()
             server.cli("flow-run", "cancel", first)
-            wait("the job is aborted", lambda: {j["job_id"]: j["status"] for j in jobs(trial)}[training] == "FINISHED:ABORTED", 60)
+            wait(
+                "the job is aborted",
+                lambda: {j["job_id"]: j["status"] for j in jobs(trial)}[training] == "FINISHED:ABORTED",
+                60,
+            )
             wait("the flow is cancelled", lambda: state(server, first) == "Cancelled", 30)
             wait("no stage is left", lambda: stages_left(centre) == [], 20)
-            measured("`prefect flow-run cancel` while a job runs", "Cancelled; the job FINISHED:ABORTED", time.monotonic() - began)
+            measured(
+                "`prefect flow-run cancel` while a job runs",
+                "Cancelled; the job FINISHED:ABORTED",
+                time.monotonic() - began,
+            )
             assert list((trial.state(local_system.SERVER) / "server" / "train").glob("gan-*/global.safetensors"))
             second = launched(server)
             following = rounds_of(trial, 3, but=training)  # the rounds of the first job count
@@ -159,7 +204,9 @@ def rounds_of(trial: Trial, number: int, but: str = "") -> str:
     deadline = time.monotonic() + 240
     with Provisioned(trial.settings(), trial.root / "look", trial.system.admin) as connected:
         while time.monotonic() < deadline:
-            found = [j for j in connected._call("list_jobs") if j["job_name"].startswith("train_gan") and j["job_id"] != but]
+            found = [
+                j for j in connected._call("list_jobs") if j["job_name"].startswith("train_gan") and j["job_id"] != but
+            ]
             for job in [j["job_id"] for j in found if j["status"] == "RUNNING"]:
                 if len(connected._progress(job).get("rounds", [])) >= number:
                     return str(job)

@@ -1,4 +1,5 @@
-"""The fast path over a provisioned federation: every kind of job as the centre's stages run them, and a search for what may not leave.
+"""The fast path over a provisioned federation: every kind of job as the centre's stages run them, and a search for what
+may not leave.
 
 Each of two hospitals has its own folder, table, params.yaml, ingested set and state; the centre has none of them.
 """
@@ -28,12 +29,21 @@ from tests.production.conftest import Trial, left, started
 pytestmark = pytest.mark.flare
 
 SITES = ["east", "north"]
-# Marks of what may never leave a hospital: in names of files, of subjects, in a further column of the table, in a file that cannot be read.
+# Marks of what may never leave a hospital: in names of files, of subjects, in a further column of the table, in a file
+# that cannot be read.
 MARKS = ["SCANFILE7391", "SUBJECT5527", "REMARK8846", "BROKEN4402"]
 
 
-MEASURES = {"fid": "FID", "kid": "KID", "prdc": "PRDC", "ms_ssim": "MSSSIM", "intensity": "Intensity", "class_agreement": "ClassAgreement",
-            "copies": "Copies", "membership": "Membership"}  # fmt: skip
+MEASURES = {
+    "fid": "FID",
+    "kid": "KID",
+    "prdc": "PRDC",
+    "ms_ssim": "MSSSIM",
+    "intensity": "Intensity",
+    "class_agreement": "ClassAgreement",
+    "copies": "Copies",
+    "membership": "Membership",
+}
 
 
 def params(folder: Path | str) -> dict[str, Any]:
@@ -42,12 +52,18 @@ def params(folder: Path | str) -> dict[str, Any]:
         "image": {"size": [16, 16], "channels": {"x": "image"}, "labels": ["a", "b"]},
         "split": {"val": 0.1, "test": 0.3},
         "expectations": {"min_images": {"train": 2, "test": 2}},
-        "models": {"vae": {"family": {"class_path": "fedsynth.families.vae.VAE"}, "training": {"rounds": 2, "batch": 8}}},
+        "models": {
+            "vae": {"family": {"class_path": "fedsynth.families.vae.VAE"}, "training": {"rounds": 2, "batch": 8}}
+        },
         "sample": {"images": 12},
         "score": {
-            "uses": {"classification": {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 5}}},
+            "uses": {
+                "classification": {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 5}}
+            },
             "rounds": 2,
-            "measures": {name.lower(): {"class_path": f"fedsynth.measures.{file}.{name}"} for file, name in MEASURES.items()},
+            "measures": {
+                name.lower(): {"class_path": f"fedsynth.measures.{file}.{name}"} for file, name in MEASURES.items()
+            },
         },
     }
 
@@ -82,8 +98,16 @@ def centre(trial: Trial, *words: str, **env: str) -> subprocess.CompletedProcess
     """A stage at the centre, which knows its admin's kit and nothing else."""
     place = {k: v for k, v in os.environ.items() if not k.startswith("FEDSYNTH_")}
     place |= {"FEDSYNTH_FEDERATION": "production", "FEDSYNTH_KIT": str(trial.system.admin), "FEDSYNTH_CONNECT_S": "30"}
-    return subprocess.run([sys.executable, "-m", *words], cwd=trial.root / "centre", env=place | env, check=False, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=trial.root / "centre",
+        env=place | env,
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=240,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +121,16 @@ def walk(tmp_path_factory) -> Any:
                 hospital(trial, site)
                 ingest(trial, site)
             began, said = time.monotonic(), {}
-            look, failed = pool.submit(centre, trial, "nvflare_jobs.source.job"), pool.submit(centre, trial, "nvflare_jobs.validate.job")
+            look, failed = (
+                pool.submit(centre, trial, "nvflare_jobs.source.job"),
+                pool.submit(centre, trial, "nvflare_jobs.validate.job"),
+            )
             said["look"], said["failed"], said["failed_s"] = look.result(), failed.result(), time.monotonic() - began
             table = trial.root / "hospitals" / "north" / "manifest.csv"
-            table.write_text("".join(line for line in table.read_text().splitlines(keepends=True) if MARKS[3] not in line))  # mended
+            # mended
+            table.write_text(
+                "".join(line for line in table.read_text().splitlines(keepends=True) if MARKS[3] not in line)
+            )
             ingest(trial, "north")
             said["validate"] = centre(trial, "nvflare_jobs.validate.job")
             train = pool.submit(centre, trial, "nvflare_jobs.train.job", "vae")
@@ -120,7 +150,11 @@ def test_every_kind_of_job_ends_well(walk):
 def test_a_site_that_failed_validation_is_named_with_the_expectation_and_nothing_of_its_files(walk, measured):
     _, said = walk
     line = next(text for text in said["failed"].stdout.splitlines() if text.startswith("  north"))
-    measured("a site's data fail validation (`failed_site: stop`)", f"validation failed at north; {line.strip()}", said["failed_s"])
+    measured(
+        "a site's data fail validation (`failed_site: stop`)",
+        f"validation failed at north; {line.strip()}",
+        said["failed_s"],
+    )
     assert said["failed"].returncode == 1, said["failed"].stdout
     assert "validation failed at north" in said["failed"].stdout
     assert "rows and files are in the report at the site" in said["failed"].stdout
@@ -149,7 +183,9 @@ def test_what_comes_back_is_what_the_simulator_brings(walk):
     # nobody can pool hospitals' images
     assert {(r["name"], r["site"]) for r in reference} == {(n, s) for n in ("local", "federated") for s in SITES}
     score = json.loads((root / "reports/score/vae.json").read_text())
-    assert {(r["name"], r["site"]) for r in score["rows"]} == {(n, s) for n in ("synthetic", "augmented") for s in SITES}
+    assert {(r["name"], r["site"]) for r in score["rows"]} == {
+        (n, s) for n in ("synthetic", "augmented") for s in SITES
+    }
     assert {number["measure"] for number in score["measures"].values()} == {name.lower() for name in MEASURES.values()}
     for name in ("intensity_distance", "class_agreement", "membership_loss_auc", "copies_pixel"):
         assert score["measures"][name]["value"] is not None
@@ -171,15 +207,22 @@ def test_the_nearest_pairs_are_pictures_that_stay_at_their_site(walk):
 
 
 def test_nothing_of_a_hospital_is_in_anything_that_the_centre_has_received(walk):
-    """The centre is its own folder and all of the server's: jobs, results, logs, statistics, models, what FLARE streams."""
+    """The centre is its own folder and all of the server's: jobs, results, logs, statistics, models, what FLARE
+    streams.
+    """
     trial, _ = walk
     marks = [m.encode() for m in MARKS]
     for site in SITES:
         images = np.load(Path(trial.system.places[site]["FEDSYNTH_DATA"]) / site / manifest.ARRAY)
         # three pixels in a row
         marks += [np.ascontiguousarray(image.ravel()[i : i + 3]).tobytes() for image in images for i in (0, 100, 200)]
-    places = [trial.root / "centre", trial.system.kits / local_system.SERVER, trial.system.folder / "jobs", trial.system.folder / "snapshots",
-              trial.system.folder / "tmp"]  # fmt: skip
+    places = [
+        trial.root / "centre",
+        trial.system.kits / local_system.SERVER,
+        trial.system.folder / "jobs",
+        trial.system.folder / "snapshots",
+        trial.system.folder / "tmp",
+    ]
     files = [path for place in places for path in place.rglob("*") if path.is_file() and "transfer" not in path.parts]
     assert len(files) > 50
     found = {f"{path}: {mark!r}" for path in files for name, data in opened(path) for mark in marks if mark in data}
@@ -206,13 +249,23 @@ def members(data: bytes) -> list[tuple[str, bytes]]:
 
 def test_a_sigterm_to_the_stage_aborts_its_job_and_leaves_no_process(walk):
     trial, _ = walk
-    env = os.environ | {"FEDSYNTH_FEDERATION": "production", "FEDSYNTH_KIT": str(trial.system.admin), "PYTHONUNBUFFERED": "1"}
+    env = os.environ | {
+        "FEDSYNTH_FEDERATION": "production",
+        "FEDSYNTH_KIT": str(trial.system.admin),
+        "PYTHONUNBUFFERED": "1",
+    }
     path = trial.root / "centre" / "params.yaml"
     raw = yaml.safe_load(path.read_text())
     raw["models"]["vae"]["training"] |= {"rounds": 500, "epochs": 30}
     path.write_text(yaml.safe_dump(raw))
-    process = subprocess.Popen([sys.executable, "-m", "nvflare_jobs.train.job", "vae"], cwd=trial.root / "centre", env=env, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nvflare_jobs.train.job", "vae"],
+        cwd=trial.root / "centre",
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if "round 2/" in line:

@@ -1,4 +1,6 @@
-"""The same stages in the simulator, on a local provisioned federation (poc), and there without any code in the jobs: the same results."""
+"""The same stages in the simulator, on a local provisioned federation (poc), and there without any code in the jobs:
+the same results.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ MODES = {
 
 def project(folder: Path) -> Path:
     raw = params("")
-    raw["source"] = {"class_path": "fedsynth.sources.phantom.Phantom", "args": {"sites": {"east": PHANTOM, "north": PHANTOM}}}
+    raw["source"] = {
+        "class_path": "fedsynth.sources.phantom.Phantom",
+        "args": {"sites": {"east": PHANTOM, "north": PHANTOM}},
+    }
     raw["image"] = {"size": [16, 16], "channels": {"t1": "image", "lesion": "mask"},
                     "labels": ["none", "infiltrating", "extra_axial"], "empty_labels": ["none"]}  # fmt: skip
     folder.mkdir(parents=True)
@@ -35,7 +40,9 @@ def project(folder: Path) -> Path:
 
 
 def stage(root: Path, mode: str, *words: str) -> str:
-    env = {k: v for k, v in os.environ.items() if not k.startswith("FEDSYNTH_")} | MODES[mode] | {"OMP_NUM_THREADS": "1"}
+    env = (
+        {k: v for k, v in os.environ.items() if not k.startswith("FEDSYNTH_")} | MODES[mode] | {"OMP_NUM_THREADS": "1"}
+    )
     done = subprocess.run([sys.executable, "-m", *words], cwd=root, env=env, text=True, check=False, timeout=300,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
     assert done.returncode == 0, f"{mode} {words}: {done.stdout}"
@@ -53,8 +60,15 @@ def test_the_modes_give_the_same_events_and_the_same_bits(tmp_path):
         stage(root, mode, "nvflare_jobs.reference.job")
         weights[mode] = (root / "models/vae/weights.safetensors").read_bytes()
         rows[mode] = json.loads((root / "reports/reference.json").read_text())["rows"]
-    lines = {mode: [line.partition("  ")[0] for line in text.splitlines() if "round" in line] for mode, text in said.items()}
-    assert lines["simulator"] == lines["poc"] == lines["poc without code"] == ["train@vae: round 1/2", "train@vae: round 2/2"]
+    lines = {
+        mode: [line.partition("  ")[0] for line in text.splitlines() if "round" in line] for mode, text in said.items()
+    }
+    assert (
+        lines["simulator"]
+        == lines["poc"]
+        == lines["poc without code"]
+        == ["train@vae: round 1/2", "train@vae: round 2/2"]
+    )
     assert weights["simulator"] == weights["poc"] == weights["poc without code"]
     assert rows["simulator"] == rows["poc"] == rows["poc without code"]
     assert {row["name"] for row in rows["poc"]} == {"local", "federated", "pooled"}

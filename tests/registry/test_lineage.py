@@ -48,7 +48,9 @@ def project(tmp_path):
 
 
 def git(folder, *arguments):
-    return subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def test_the_commit_is_named_and_clean(project):
@@ -66,7 +68,10 @@ def test_changed_and_new_files_are_dirty_but_dvc_lock_which_each_run_writes_is_n
 def test_dvc_lock_and_the_outputs_under_data_and_models_are_named(project):
     tags = lineage(project)
     assert tags["dvc.lock"] == hashlib.md5(LOCK.encode()).hexdigest()
-    assert {k: v for k, v in tags.items() if k.startswith("dvc.out")} == {"dvc.out.data/sites": "0a.dir", "dvc.out.models/vae": "1b.dir"}
+    assert {k: v for k, v in tags.items() if k.startswith("dvc.out")} == {
+        "dvc.out.data/sites": "0a.dir",
+        "dvc.out.models/vae": "1b.dir",
+    }
 
 
 def test_the_sites_digests_come_from_the_validation(project):

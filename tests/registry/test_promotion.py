@@ -14,27 +14,44 @@ def judged(require=(), warn=(), retained=0.9, reference="a" * 64, against="poole
     verdict = evaluate({"require": list(require), "warn": list(warn)}, NUMBERS, {"fid": 1.0})
     of = {use: {"retained": value, "gap_closed": None, "gap_closed_poorest": 0.5, "against": against}
           for use, value in (uses or {"c": retained}).items()}  # fmt: skip
-    facts = {"verdict": verdict, "reference_sha256": reference, "uses": of, "measures": {"fid": {"value": 2.0}, "kid": {"value": None}},
-             "worst": {"c": {"site": {"site": "south", "unknown": list(unknown)}, "class": None}}, "epsilon": None}  # fmt: skip
+    facts = {
+        "verdict": verdict,
+        "reference_sha256": reference,
+        "uses": of,
+        "measures": {"fid": {"value": 2.0}, "kid": {"value": None}},
+        "worst": {"c": {"site": {"site": "south", "unknown": list(unknown)}, "class": None}},
+        "epsilon": None,
+    }
     return tags(facts)
 
 
 def test_the_tags_hold_the_verdict_the_worth_and_the_measures():
     found = judged(["c/retained >= 0.85"], ["epsilon <= 8"])
     assert found == {
-        "gates": "passed, with 1 warning", "gate.01": "require holds: c/retained >= 0.85: 0.9 is at least 0.85",
+        "gates": "passed, with 1 warning",
+        "gate.01": "require holds: c/retained >= 0.85: 0.9 is at least 0.85",
         "gate.02": "warn does not hold: epsilon <= 8: missing: not computed",
         "worth.c.against": "pooled",
-        "worth.c.retained": "0.9000", "worth.c.gap_closed": "not computed", "worth.c.gap_closed_poorest": "0.5000",
-        "measure.fid": "2", "measure.kid": "not computed", "worst_site.c": "south", "epsilon": "none", "reference.sha256": "a" * 64,
-    }  # fmt: skip
+        "worth.c.retained": "0.9000",
+        "worth.c.gap_closed": "not computed",
+        "worth.c.gap_closed_poorest": "0.5000",
+        "measure.fid": "2",
+        "measure.kid": "not computed",
+        "worst_site.c": "south",
+        "epsilon": "none",
+        "reference.sha256": "a" * 64,
+    }
 
 
 @pytest.mark.parametrize("unit", ["image", "subject", "site"])
 def test_the_tags_say_of_what_unit_and_at_which_delta_an_epsilon_is(unit):
     of = {"verdict": evaluate({}, {}, {}), "reference_sha256": "", "uses": {}, "measures": {}, "worst": {}}
     found = tags(of | {"epsilon": {"epsilon": 3.5, "delta": 1e-5, "unit": unit}})
-    assert {k: v for k, v in found.items() if k.startswith("epsilon")} == {"epsilon": "3.5", "epsilon.delta": "1e-05", "epsilon.unit": unit}
+    assert {k: v for k, v in found.items() if k.startswith("epsilon")} == {
+        "epsilon": "3.5",
+        "epsilon.delta": "1e-05",
+        "epsilon.unit": unit,
+    }
 
 
 def test_gates_are_read_back_from_tags_as_they_were_written():
@@ -66,7 +83,10 @@ def test_a_gate_that_does_not_hold_refuses_with_value_limit_and_what_to_do():
         "v 1 must not be promoted, gates failed: 2 of 3:",
         "  c/retained >= 0.95: 0.9 is below 0.95",
         "  epsilon <= 8: missing: not computed",
-        "train it better; or, if a limit is wrong, change `gates` in params.yaml and run the pipeline (`make run`), which judges it anew",
+        (
+            "train it better; or, if a limit is wrong, change `gates` in params.yaml and run the pipeline (`make run`),"
+            " which judges it anew"
+        ),
     ]
 
 
@@ -76,18 +96,22 @@ def test_a_version_without_a_verdict_is_refused():
 
 
 @pytest.mark.parametrize(
-    "half", [{"gates": "failed: 1 of 1"}, {"gates": "passed", "gate.01": "require does not hold: fid <= 1: 2 is above 1"}]
+    "half",
+    [{"gates": "failed: 1 of 1"}, {"gates": "passed", "gate.01": "require does not hold: fid <= 1: 2 is above 1"}],
 )
 def test_tags_that_were_written_by_half_let_nothing_pass(half):
     with pytest.raises(Refused, match="v 1 must not be promoted"):
         check_gates("v 1", half)
 
 
-@pytest.mark.parametrize(("mine", "better", "word"), [(0.91, True, "better"), (0.9, False, "not better"), (0.89, False, "worse")])
+@pytest.mark.parametrize(
+    ("mine", "better", "word"), [(0.91, True, "better"), (0.9, False, "not better"), (0.89, False, "worse")]
+)
 def test_better_is_more_retained_on_the_same_references(mine, better, word):
     found = compare("version 2", judged(retained=mine), "version 1", judged(retained=0.9))
     expected = (
-        f"version 2 retains {mine:.4f} (c {mine:.4f}) of pooled, version 1 0.9000 (c 0.9000) of pooled: {word} on the same references"
+        f"version 2 retains {mine:.4f} (c {mine:.4f}) of pooled, version 1 0.9000 (c 0.9000) of pooled: {word} on the"
+        " same references"
     )
     assert found == (better, expected)
 
@@ -99,10 +123,16 @@ def test_the_mean_over_the_uses_decides():
 
 
 def test_in_a_federation_versions_are_compared_by_what_they_retain_of_federated():
-    better, text = compare("version 2", judged(retained=0.95, against="federated"), "version 1", judged(against="federated"))
+    better, text = compare(
+        "version 2", judged(retained=0.95, against="federated"), "version 1", judged(against="federated")
+    )
     assert better
-    assert text.startswith("version 2 retains 0.9500 (c 0.9500) of federated, version 1 0.9000 (c 0.9000) of federated: better")
-    better, text = compare("version 2", judged(retained=0.95, against="federated", reference="b" * 64), "version 1", judged())
+    assert text.startswith(
+        "version 2 retains 0.9500 (c 0.9500) of federated, version 1 0.9000 (c 0.9000) of federated: better"
+    )
+    better, text = compare(
+        "version 2", judged(retained=0.95, against="federated", reference="b" * 64), "version 1", judged()
+    )
     assert not better
     assert "of federated, version 1 0.9000 (c 0.9000) of pooled: they were judged on different references" in text
 

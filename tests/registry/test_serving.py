@@ -65,7 +65,10 @@ def models(project):
     import mlflow  # late: telemetry is off by the time that a tracker has been made
 
     client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
-    return {name: mlflow.pyfunc.load_model(client.get_model_version(f"fedsynth-{name}", "1").source) for name in ("vae", "given")}
+    return {
+        name: mlflow.pyfunc.load_model(client.get_model_version(f"fedsynth-{name}", "1").source)
+        for name in ("vae", "given")
+    }
 
 
 def rows(*labels):
@@ -131,8 +134,15 @@ def test_no_label_makes_no_image(models):
 def test_it_loads_where_fedsynth_is_not_installed_and_makes_the_same_images(project, models, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    done = subprocess.run([sys.executable, "-I", "-c", CLEAN, json.dumps(LABELS)], cwd=tmp_path, env=environment, capture_output=True,
-                          text=True, timeout=120, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", CLEAN, json.dumps(LABELS)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert Path(said["file"]).is_relative_to(project / "mlartifacts"), "the code comes from the model"
@@ -157,11 +167,28 @@ def server(project, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"  # MLflow starts `uvicorn` by name
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/fedsynth-vae/1", "--env-manager", "local"]
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    # MLflow starts `uvicorn` by name
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        "models:/fedsynth-vae/1",
+        "--env-manager",
+        "local",
+    ]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log) as process:
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log) as process,
+    ):
         try:
             _wait(f"http://127.0.0.1:{port}/ping", process, tmp_path / "log")
             yield f"http://127.0.0.1:{port}/invocations"

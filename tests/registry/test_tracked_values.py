@@ -43,8 +43,15 @@ def test_other_numbers_of_a_site_are_kept_but_not_averaged():
 def test_what_was_sent_is_told_by_site_and_as_a_sum():
     traffic = {"north": {"bytes_up": 10, "bytes_down": 30}, "east": {"bytes_up": 5, "bytes_down": 31}}
     found = round_metrics({"round": 0, "sites": {}, "traffic": traffic})
-    assert found == {"sites": 0, "north/bytes_up": 10, "north/bytes_down": 30, "east/bytes_up": 5, "east/bytes_down": 31,
-                     "bytes_up": 15, "bytes_down": 61}  # fmt: skip
+    assert found == {
+        "sites": 0,
+        "north/bytes_up": 10,
+        "north/bytes_down": 30,
+        "east/bytes_up": 5,
+        "east/bytes_down": 31,
+        "bytes_up": 15,
+        "bytes_down": 61,
+    }
 
 
 def row(name, trained_on, site, value, **more):
@@ -64,7 +71,9 @@ def test_scores_are_means_over_seeds_by_site_and_over_sites():
 
 
 def test_a_mean_of_which_a_part_could_not_be_computed_is_left_out():
-    rows = [row("synthetic", "vae", site, value, model="vae") for site, value in (("n", math.nan), ("e", None), ("s", 0.5))]
+    rows = [
+        row("synthetic", "vae", site, value, model="vae") for site, value in (("n", math.nan), ("e", None), ("s", 0.5))
+    ]
     assert score_metrics(rows) == {"c/synthetic/s/auroc": 0.5}
 
 

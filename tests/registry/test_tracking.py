@@ -22,7 +22,9 @@ PARAMS = tiny_params()
 def root(tmp_path_factory):
     """One project for all tests: making a database takes seconds."""
     root = tmp_path_factory.mktemp("project")
-    (root / "dvc.lock").write_text("schema: '2.0'\nstages:\n  train@vae:\n    outs:\n    - {path: models/vae, md5: 1b.dir}\n")
+    (root / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  train@vae:\n    outs:\n    - {path: models/vae, md5: 1b.dir}\n"
+    )
     return root
 
 
@@ -57,7 +59,9 @@ def test_nothing_is_written_to_the_terminal(root, capfd):
 def test_a_run_has_the_params_the_lineage_and_its_name(root):
     with tracking.Tracker(root, PARAMS, name="nightly", tags={"prefect.flow_run_id": "f1"}) as tracker:
         (root / "reports").mkdir(exist_ok=True)
-        (root / "reports" / "validation.json").write_text(json.dumps({"sites": {"north": {"digest": "n1"}}, "used": ["north"]}))
+        (root / "reports" / "validation.json").write_text(
+            json.dumps({"sites": {"north": {"digest": "n1"}}, "used": ["north"]})
+        )
     run = parent(tracker)
     assert run.info.run_name == "nightly"
     assert run.data.params["models.vae.training.rounds"] == "1"
@@ -121,7 +125,9 @@ def test_a_round_that_did_not_reach_the_server_ends_nothing_and_is_made_up_for(r
         assert [step for step, _ in history(tracker, run_id, "loss/autoencoder")] == [0, 1]
 
 
-@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")])
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")]
+)
 def test_an_error_fails_the_run_and_a_signal_kills_it_with_what_is_still_open(root, error, status):
     tracker = tracking.Tracker(root, PARAMS)
     tracker.stage("train", "vae")
@@ -131,7 +137,10 @@ def test_an_error_fails_the_run_and_a_signal_kills_it_with_what_is_still_open(ro
     with pytest.raises(error), tracker:
         raise error
     assert parent(tracker).info.status == status
-    assert {name: run.info.status for name, run in children(tracker).items()} == {"train@vae": "FINISHED", "sample@vae": status}
+    assert {name: run.info.status for name, run in children(tracker).items()} == {
+        "train@vae": "FINISHED",
+        "sample@vae": status,
+    }
 
 
 def test_a_cancelled_task_kills_the_run_and_a_second_close_changes_nothing(root):
@@ -146,7 +155,15 @@ def test_a_cancelled_task_kills_the_run_and_a_second_close_changes_nothing(root)
 def test_the_report_its_pictures_and_the_reference_are_kept(root, tmp_path):
     (tmp_path / "index.html").write_text("<p>page</p>")
     (tmp_path / "samples_vae.png").write_bytes(b"\x89PNG")
-    row = {"use": "c", "name": "pooled", "trained_on": "all", "model": "", "site": "north", "seed": 1, "metrics": {"auroc": 0.9}}
+    row = {
+        "use": "c",
+        "name": "pooled",
+        "trained_on": "all",
+        "model": "",
+        "site": "north",
+        "seed": 1,
+        "metrics": {"auroc": 0.9},
+    }
     (root / "reports").mkdir(exist_ok=True)
     (root / "reports" / "reference.json").write_text(json.dumps({"rows": [row]}))
     with tracking.Tracker(root, PARAMS) as tracker:
@@ -205,7 +222,11 @@ def test_scores_and_worth_are_metrics_of_their_own_run_and_stand_in_the_card(roo
     assert metrics["c/gap_closed_poorest"] == pytest.approx(0.5)
     found = tracker.client.get_model_version("fedsynth-vae", version)
     assert "| c | 50 % of pooled | 50 % of the gap to pooled | 50 % of the gap to pooled |" in found.description
-    assert (found.tags["worth.c.retained"], found.tags["gates"], found.tags["epsilon"]) == ("0.5000", "none set", "none")
+    assert (found.tags["worth.c.retained"], found.tags["gates"], found.tags["epsilon"]) == (
+        "0.5000",
+        "none set",
+        "none",
+    )
 
 
 def test_measures_are_metrics_with_their_floors_and_sites_and_the_verdict_is_counted(root):
@@ -218,7 +239,14 @@ def test_measures_are_metrics_with_their_floors_and_sites_and_the_verdict_is_cou
     other = tiny_params(gates={"require": ["fid <= 2"]})
     assert not tracking.registered(root, other), "the same weights under other gates have yet to be judged"
     metrics = children(tracker)["score@vae"].data.metrics
-    assert [metrics[f"measure/fid{of}"] for of in ("", "/floor", "/low", "/high", "/north", "/south")] == [2.0, 1.0, 1.7, 2.3, 2.2, 1.8]
+    assert [metrics[f"measure/fid{of}"] for of in ("", "/floor", "/low", "/high", "/north", "/south")] == [
+        2.0,
+        1.0,
+        1.7,
+        2.3,
+        2.2,
+        1.8,
+    ]
     assert "measure/membership_loss_auc" not in metrics, "what was not computed is no metric"
     assert "epsilon" not in metrics
     assert metrics["segmentation/worst_site/hd95"] == 9.0

@@ -77,7 +77,9 @@ def test_a_version_that_is_not_there_is_answered_with_those_that_are(root):
 
 
 def test_a_project_without_a_registry_says_so_and_gets_none(tmp_path):
-    with pytest.raises(versions.RegistryError, match="there is no registry in this project yet; run the pipeline first"):
+    with pytest.raises(
+        versions.RegistryError, match="there is no registry in this project yet; run the pipeline first"
+    ):
         versions.version_of(tmp_path, "vae")
     assert list(tmp_path.iterdir()) == []
 
@@ -114,10 +116,18 @@ def test_who_when_why_the_flow_run_and_the_verdict_are_kept(root):
     aliases.promote(root, "vae", 2, "  Grace\n", "sharper\nlesions", "run-2")
     version = versions.version_of(root, "vae", 2)
     found = {name: version.tags[f"promotion.{name}"] for name in ("by", "why", "flow_run_id", "replaced", "gates")}
-    assert found == {"by": "Grace", "why": "sharper lesions", "flow_run_id": "run-2", "replaced": "version 1", "gates": "no verdict"}
+    assert found == {
+        "by": "Grace",
+        "why": "sharper lesions",
+        "flow_run_id": "run-2",
+        "replaced": "version 1",
+        "gates": "no verdict",
+    }
     assert version.description.startswith("**Not judged**"), "the card stays"
     at, line = version.tags["promotion.at"], version.description.splitlines()[-1]
-    assert line == f"- {at} Champion in place of version 1, by Grace: sharper lesions (flow run: run-2; gates: no verdict)"
+    assert (
+        line == f"- {at} Champion in place of version 1, by Grace: sharper lesions (flow run: run-2; gates: no verdict)"
+    )
 
 
 def test_what_the_gates_warned_of_how_it_compared_and_why_it_was_promoted_nevertheless_are_written_down(root):
@@ -142,7 +152,8 @@ def test_the_champion_is_not_promoted_again_which_would_lose_the_previous_one(ro
 
 
 @pytest.mark.parametrize(
-    ("who", "why", "what"), [("", "x", "`by` has 0"), ("Ada", " ", "`why` has 0"), ("Ada", "x" * 1001, "`why` has 1001")]
+    ("who", "why", "what"),
+    [("", "x", "`by` has 0"), ("Ada", " ", "`why` has 0"), ("Ada", "x" * 1001, "`why` has 1001")],
 )
 def test_nobody_promotes_without_a_name_and_a_reason_that_can_be_kept(root, who, why, what):
     with pytest.raises(versions.RegistryError, match=what):
@@ -156,11 +167,19 @@ def test_rollback_brings_the_previous_champion_back_once(root):
     assert aliases.rollback(root, "vae", "Grace", "artefacts", "none") == ("3", "1")
     assert in_use(root) == {"champion": "1", "previous": None}
     left, back = (versions.version_of(root, "vae", n) for n in (3, 1))
-    assert (left.tags["rollback.by"], left.tags["rollback.why"], left.tags["rollback.to"]) == ("Grace", "artefacts", "version 1")
-    assert (back.tags["promotion.replaced"], back.tags["promotion.gates"]) == ("version 3", "no verdict"), "the way out asks no gate"
+    assert (left.tags["rollback.by"], left.tags["rollback.why"], left.tags["rollback.to"]) == (
+        "Grace",
+        "artefacts",
+        "version 1",
+    )
+    assert (back.tags["promotion.replaced"], back.tags["promotion.gates"]) == ("version 3", "no verdict"), (
+        "the way out asks no gate"
+    )
     assert "Left for version 1, by Grace: artefacts" in left.description
     assert "Champion again, in place of version 3, by Grace: artefacts" in back.description
-    with pytest.raises(versions.RegistryError, match="no version to go back to: version 1 is the champion; promote one of 1 to 3"):
+    with pytest.raises(
+        versions.RegistryError, match="no version to go back to: version 1 is the champion; promote one of 1 to 3"
+    ):
         aliases.rollback(root, "vae", "Grace", "again", "none")
 
 
@@ -217,7 +236,9 @@ def test_the_whole_card_lies_in_the_models_folder_of_every_version(root):
 def test_the_datasheet_of_the_scored_set_lies_beside_the_card(root):
     from mlflow.artifacts import download_artifacts
 
-    make_set(root / "data" / "synthetic" / "vae", PARAMS, site="synthetic", n=12, origin="synthetic", model="vae/c3c3c3")
+    make_set(
+        root / "data" / "synthetic" / "vae", PARAMS, site="synthetic", n=12, origin="synthetic", model="vae/c3c3c3"
+    )
     with tracking.Tracker(root, PARAMS) as tracker:
         number = tracker.publish("vae")
     sheet = Path(download_artifacts(f"{versions.version_of(root, 'vae', int(number)).source}/DATASHEET.md")).read_text()

@@ -1,4 +1,6 @@
-"""The page opens in a browser without an error and without a request, fits a phone, prints, and holds something in light and dark."""
+"""The page opens in a browser without an error and without a request, fits a phone, prints, and holds something in
+light and dark.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,28 @@ from tests.sets import make_set
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH (Debian: apt install chromium)")
 
-SITES = ("Universitätsklinikum Schleswig-Holstein, Campus Lübeck", "St. <b>Ann & 'Co'", "south")  # as long and odd as names come
-QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=3000")  # fmt: skip
+# as long and odd as names come
+SITES = ("Universitätsklinikum Schleswig-Holstein, Campus Lübeck", "St. <b>Ann & 'Co'", "south")
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=3000",
+)
 # The page itself may run no script: frames as wide as a screen measure it from outside.
 MEASURE = """<body style="margin:0"><script>
 const pages = [[1280, DOC], [390, DOC]].map(([width, doc]) => {
   const frame = document.createElement("iframe");
   frame.style.width = width + "px"; frame.style.height = "800px"; frame.srcdoc = doc;
   frame.onload = () => { const root = frame.contentDocument.documentElement;
-    document.body.dataset["w" + width] = [root.clientWidth, root.scrollWidth, frame.contentDocument.images.length].join(" ") };
+    const images = frame.contentDocument.images.length;
+    document.body.dataset["w" + width] = [root.clientWidth, root.scrollWidth, images].join(" ") };
   document.body.append(frame);
 });
 </script></body>"""
@@ -38,15 +52,30 @@ const pages = [[1280, DOC], [390, DOC]].map(([width, doc]) => {
 @pytest.fixture(scope="module")
 def text(tmp_path_factory) -> str:
     folder, made = tmp_path_factory.mktemp("sets"), params()
-    facts = {"vae": facts_of("vae", sites=SITES), "gan": facts_of("gan", 0.7, bad_gates(), sites=SITES, fid=None, copies=3)}
+    facts = {
+        "vae": facts_of("vae", sites=SITES),
+        "gan": facts_of("gan", 0.7, bad_gates(), sites=SITES, fid=None, copies=3),
+    }
     models = {
-        name: Trained({"name": name, **made.models[name].model_dump(mode="json"), "job_id": "j", "sites": dict.fromkeys(SITES, 60),
-                       "fedsynth": "1", "weights_sha256": "c3" * 32}, history(sites=SITES), make_set(folder / name, made, n=12))
+        name: Trained(
+            {
+                "name": name,
+                **made.models[name].model_dump(mode="json"),
+                "job_id": "j",
+                "sites": dict.fromkeys(SITES, 60),
+                "fedsynth": "1",
+                "weights_sha256": "c3" * 32,
+            },
+            history(sites=SITES),
+            make_set(folder / name, made, n=12),
+        )
         for name in facts
-    }  # fmt: skip
+    }
     scores = [row for name in ("local", "pooled") for row in rows(name, sites=SITES)]
     scores += [row for model in models for name in ("synthetic", "augmented") for row in rows(name, model, SITES)]
-    return page(made, {"sites": {s: verdict() for s in SITES}, "used": list(SITES)}, scores, models, None, False, {}, facts)
+    return page(
+        made, {"sites": {s: verdict() for s in SITES}, "used": list(SITES)}, scores, models, None, False, {}, facts
+    )
 
 
 def opened(path: Path, profile: Path, *how: str) -> tuple[str, list[str]]:
@@ -58,7 +87,9 @@ def opened(path: Path, profile: Path, *how: str) -> tuple[str, list[str]]:
 
 def test_the_page_opens_without_an_error_and_is_never_wider_than_the_screen(text, tmp_path):
     document = json.dumps(text).replace("</", "<\\/").replace("<!--", "<\\!--")
-    (tmp_path / "measure.html").write_text('<!doctype html><meta charset="utf-8">' + MEASURE.replace("DOC", document), encoding="utf-8")
+    (tmp_path / "measure.html").write_text(
+        '<!doctype html><meta charset="utf-8">' + MEASURE.replace("DOC", document), encoding="utf-8"
+    )
     dom, console = opened(tmp_path / "measure.html", tmp_path / "profile", "--dump-dom")
     assert console == []
     for width in (1280, 390):
@@ -69,7 +100,9 @@ def test_the_page_opens_without_an_error_and_is_never_wider_than_the_screen(text
 
 
 def test_a_request_that_slipped_in_would_be_refused_and_seen(text, tmp_path):
-    (tmp_path / "bad.html").write_text(text.replace("</main>", '<img src="http://127.0.0.1:9/x.png" alt=""></main>'), encoding="utf-8")
+    (tmp_path / "bad.html").write_text(
+        text.replace("</main>", '<img src="http://127.0.0.1:9/x.png" alt=""></main>'), encoding="utf-8"
+    )
     _, console = opened(tmp_path / "bad.html", tmp_path / "profile", "--dump-dom")
     assert any("Content Security Policy" in line for line in console)
 
@@ -78,7 +111,12 @@ def test_a_request_that_slipped_in_would_be_refused_and_seen(text, tmp_path):
 def test_it_is_drawn_in_light_and_in_dark(text, tmp_path, scheme, paper):
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     picture = tmp_path / "page.png"
-    opened(tmp_path / "page.html", tmp_path / "profile", f"--screenshot={picture}", f"--blink-settings=preferredColorScheme={scheme}")
+    opened(
+        tmp_path / "page.html",
+        tmp_path / "profile",
+        f"--screenshot={picture}",
+        f"--blink-settings=preferredColorScheme={scheme}",
+    )
     gray = np.asarray(Pillow.open(picture).convert("L")).astype(int)
     assert abs(int(np.bincount(gray.ravel()).argmax()) - paper) < 8, "most of it is the page's own colour"
     assert (abs(gray - paper) > 100).mean() > 0.005, "and something stands on it"

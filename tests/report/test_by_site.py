@@ -11,7 +11,11 @@ VALIDATION = {
 
 
 def test_a_site_is_absent_for_its_data_or_for_want_of_an_answer_to_the_validation_or_a_job():
-    left_out = {"reference": {"east": "not connected"}, "score of gan": {"east": "no answer in time"}, "score of vae": {}}
+    left_out = {
+        "reference": {"east": "not connected"},
+        "score of gan": {"east": "no answer in time"},
+        "score of vae": {},
+    }
     found = absent(VALIDATION, left_out)
     assert list(found) == ["west", "south", "east"]
     assert found["west"].startswith("its data failed validation")

@@ -10,7 +10,9 @@ from tests.judged import judged
 from tests.sets import tiny_params
 from tests.trained import trained
 
-PARAMS = tiny_params(gates={"require": ["classification/retained >= 0.8", "fid <= 1.5 * floor"], "warn": ["epsilon <= 8"]})
+PARAMS = tiny_params(
+    gates={"require": ["classification/retained >= 0.8", "fid <= 1.5 * floor"], "warn": ["epsilon <= 8"]}
+)
 
 
 @pytest.fixture
@@ -32,7 +34,9 @@ def test_it_names_sites_rounds_algorithm_and_job(about):
 
 
 def test_a_model_that_was_not_scored_is_not_judged(about):
-    assert card(about, None).startswith("**Not judged**: what it is worth and what it gives away has not been measured.")
+    assert card(about, None).startswith(
+        "**Not judged**: what it is worth and what it gives away has not been measured."
+    )
     assert "**Not judged.**" in model_card(about, None)
 
 
@@ -53,10 +57,15 @@ def test_the_verdict_stands_first_with_every_gate_that_does_not_hold(about, know
 
 
 def test_it_says_worth_what_is_given_away_and_the_worst_site_and_class(about, known):
-    known["uses"]["classification"] |= {"intervals": {"retained": [0.8, 0.86]}, "gap_closed": None, "why": {"gap_closed": "no gap: x"}}
+    known["uses"]["classification"] |= {
+        "intervals": {"retained": [0.8, 0.86]},
+        "gap_closed": None,
+        "why": {"gap_closed": "no gap: x"},
+    }
     lines = card(about, known).splitlines()
     assert (
-        "| classification | 83 % of pooled (80 to 86\N{NO-BREAK SPACE}%) | not computed: no gap: x | 75 % of the gap to pooled |" in lines
+        "| classification | 83 % of pooled (80 to 86\N{NO-BREAK SPACE}%) | not computed: no gap: x | 75 % of the gap to"
+        " pooled |" in lines
     )
     (away,) = [line for line in lines if line.startswith("Gives away")]
     assert "copies, by pixels 0; epsilon none; not computed: copies, by features, " in away
@@ -65,8 +74,17 @@ def test_it_says_worth_what_is_given_away_and_the_worst_site_and_class(about, kn
 
 def test_the_whole_card_has_the_headings_of_model_cards_and_every_measure_with_its_floor(about, known):
     text = model_card(about, known)
-    for heading in ("Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data", "Quantitative analyses",
-                    "Ethical considerations", "Caveats and recommendations"):  # fmt: skip
+    for heading in (
+        "Model details",
+        "Intended use",
+        "Factors",
+        "Metrics",
+        "Evaluation data",
+        "Training data",
+        "Quantitative analyses",
+        "Ethical considerations",
+        "Caveats and recommendations",
+    ):
         assert f"\n\n## {heading}\n\n" in text, heading
     assert "| FID | 2 | 1.70 to 2.30 | 1 | 40 real · 31 synthetic | lower is better |" in text
     assert "| KID | not computed |" in text

@@ -1,4 +1,6 @@
-"""What DVC compares runs by: dvc.yaml's plots are Vega-Lite that tells apart whatever its table does, its metrics are numbers alone."""
+"""What DVC compares runs by: dvc.yaml's plots are Vega-Lite that tells apart whatever its table does, its metrics are
+numbers alone.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,13 @@ PLOTS = {Path(path).stem: how for entry in DVC["plots"] for path, how in entry.i
 def drawn(name):
     """The table of a plot, and what DVC itself makes of dvc.yaml's entry and two revisions of it."""
     vega = pytest.importorskip("dvc_render.vega")
-    frame = comparison.plots([row("dice.b", "north", 0.6, 20)], {"vae": facts_of("vae")}, {"vae": history(2)}, list(USES))[name]
+    frame = comparison.plots(
+        [row("dice.b", "north", 0.6, 20)], {"vae": facts_of("vae")}, {"vae": history(2)}, list(USES)
+    )[name]
     points = [{**line, "rev": rev} for rev in ("HEAD", "exp-1") for line in frame.astype(str).to_dict("records")]
-    return frame, vega.VegaRenderer(points, f"{name}.csv", template_dir=str(ROOT / ".dvc" / "plots"), **PLOTS[name]).get_filled_template()
+    return frame, vega.VegaRenderer(
+        points, f"{name}.csv", template_dir=str(ROOT / ".dvc" / "plots"), **PLOTS[name]
+    ).get_filled_template()
 
 
 @pytest.mark.parametrize("name", ["tradeoff", "rounds", "worth"])

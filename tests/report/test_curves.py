@@ -12,7 +12,11 @@ from PIL import Image as Pillow
 from fedsynth.report import curves
 
 
-def history(rounds: int = 4, players: tuple[str, ...] = ("generator", "discriminator"), sites: tuple[str, ...] = ("north", "east")) -> dict:
+def history(
+    rounds: int = 4,
+    players: tuple[str, ...] = ("generator", "discriminator"),
+    sites: tuple[str, ...] = ("north", "east"),
+) -> dict:
     def metrics(r: int, i: int) -> dict:
         return {f"loss/{player}": 1.0 / (r + 1) + 0.1 * i for player in players} | {"steps": 9, "weight": 100}
 

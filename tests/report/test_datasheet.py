@@ -44,12 +44,26 @@ def known(params, tmp_path_factory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def synthetic(params, tmp_path_factory):
-    return make_set(tmp_path_factory.mktemp("set"), params, site="synthetic", n=20, origin="synthetic", model="vae/c3c3c3", seed=0)
+    return make_set(
+        tmp_path_factory.mktemp("set"), params, site="synthetic", n=20, origin="synthetic", model="vae/c3c3c3", seed=0
+    )
 
 
 def test_it_names_what_the_set_was_made_from_and_by_what(params, synthetic, known):
     text = datasheet(params, model_of(params), synthetic, known)
-    for fact in ("north", "east", "120", "a1" * 32, "b2" * 32, "VAE", "FedAvg", "train_vae-4f2a", "c3" * 32, "vae/c3c3c3", "0.1.0"):
+    for fact in (
+        "north",
+        "east",
+        "120",
+        "a1" * 32,
+        "b2" * 32,
+        "VAE",
+        "FedAvg",
+        "train_vae-4f2a",
+        "c3" * 32,
+        "vae/c3c3c3",
+        "0.1.0",
+    ):
         assert fact in text, fact
 
 
@@ -70,18 +84,30 @@ def test_what_was_computed_stands_with_its_interval_and_floor(params, synthetic,
     assert "| copies, by pixels | 0 |" in text
     shares = "83 % of pooled | 67 % of the gap to pooled | 75 % of the gap to pooled (south)"
     assert f"| classification | balanced accuracy | 0.750 | 0.800 | {shares} |" in text
-    assert "*pooled*: one network trained on the real images of all sites together, which a simulation alone can do." in text
+    assert (
+        "*pooled*: one network trained on the real images of all sites together, which a simulation alone can do."
+        in text
+    )
 
 
 def test_a_site_that_did_not_answer_is_named(params, synthetic, known):
     text = datasheet(params, model_of(params), synthetic, known | {"left_out": {"score": {"south": "not connected"}}})
-    assert "**south did not answer the job of scoring (not connected): what rests on all sites is not computed.**" in text
+    assert (
+        "**south did not answer the job of scoring (not connected): what rests on all sites is not computed.**" in text
+    )
 
 
 def test_what_was_not_computed_says_so(params, synthetic, known):
     bare = known | {"measures": {}, "uses": {}, "scores": {}, "by_class": {}, "worst": {}}
     text = datasheet(params, model_of(params), synthetic, bare)
-    for measure in ("copies, by pixels", "copies, by features", "membership by distance, AUC", "membership by loss, AUC", "FID", "recall"):
+    for measure in (
+        "copies, by pixels",
+        "copies, by features",
+        "membership by distance, AUC",
+        "membership by loss, AUC",
+        "FID",
+        "recall",
+    ):
         assert f"| {measure} | not computed |" in text
     assert "| epsilon of differential privacy | none |" in text
     assert "worst site and class not computed" in text
@@ -105,12 +131,17 @@ def test_each_layout_stands_once_under_the_names_of_its_exporters(synthetic, kno
     layout = text[text.index("## File layout") : text.index("## Uses")]
     assert layout.count("    images/ ") == layout.count("    masks/ ") == 1
     assert "  PNG, NIfTI:\n" in layout
-    assert "    images.npz         train_images (0 to 255), train_labels (0 none, 1 infiltrating, 2 extra_axial), train_masks" in layout
+    assert (
+        "    images.npz         train_images (0 to 255), train_labels (0 none, 1 infiltrating, 2 extra_axial),"
+        " train_masks" in layout
+    )
     assert "    shard-*.tar        for each image <image_id>.<channel>.png and <image_id>.json" in layout
 
 
 def test_the_same_set_gives_the_same_text_so_that_archives_do_not_change(params, synthetic, known):
-    assert datasheet(params, model_of(params), synthetic, known) == datasheet(params, model_of(params), synthetic, known)
+    assert datasheet(params, model_of(params), synthetic, known) == datasheet(
+        params, model_of(params), synthetic, known
+    )
 
 
 def test_odd_names_stay_in_their_cells(params, synthetic, known):

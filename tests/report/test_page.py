@@ -1,4 +1,6 @@
-"""The page holds what the stages left, asks nothing of the network, shows real images in a simulation only, and opens in a browser."""
+"""The page holds what the stages left, asks nothing of the network, shows real images in a simulation only, and opens
+in a browser.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,21 @@ def params() -> Params:
 
 def rows(name: str, model: str = "", sites: tuple[str, ...] = SITES) -> list[dict]:
     base = {"local": 0.5, "pooled": 0.9, "synthetic": 0.7, "augmented": 0.8}[name]
-    metrics = {"classification": {"balanced_accuracy": base, "auroc": base + 0.05}, "segmentation": {"dice": base - 0.1}}
+    metrics = {
+        "classification": {"balanced_accuracy": base, "auroc": base + 0.05},
+        "segmentation": {"dice": base - 0.1},
+    }
     trained_on = {"pooled": "all", "synthetic": model}
     return [
-        {"use": use, "name": name, "trained_on": trained_on.get(name, site), "model": model, "site": site, "seed": 1, "metrics": of}
+        {
+            "use": use,
+            "name": name,
+            "trained_on": trained_on.get(name, site),
+            "model": model,
+            "site": site,
+            "seed": 1,
+            "metrics": of,
+        }
         | {"n": dict.fromkeys(of, 21)}
         for use, of in metrics.items()
         for site in sites
@@ -62,11 +75,29 @@ def project(root: Path, sites: tuple[str, ...] = SITES, left_out: tuple[str, ...
     for site in used:
         make_set(root / "data" / "sites" / site, made, site=site, n=18)
     for name in NAMES:
-        make_set(root / "data" / "synthetic" / name, made, site=f"synthetic-{name}", n=12, origin="synthetic", model=f"{name}/c3", seed=0)
-        facts = {"job_id": f"train_{name}-4f2a", "sites": dict.fromkeys(used, 60), "fedsynth": "0.1.0", "weights_sha256": "c3" * 32}
-        write(root / "models" / name / "model.json", {"name": name, **made.models[name].model_dump(mode="json"), **facts})
+        make_set(
+            root / "data" / "synthetic" / name,
+            made,
+            site=f"synthetic-{name}",
+            n=12,
+            origin="synthetic",
+            model=f"{name}/c3",
+            seed=0,
+        )
+        facts = {
+            "job_id": f"train_{name}-4f2a",
+            "sites": dict.fromkeys(used, 60),
+            "fedsynth": "0.1.0",
+            "weights_sha256": "c3" * 32,
+        }
+        write(
+            root / "models" / name / "model.json", {"name": name, **made.models[name].model_dump(mode="json"), **facts}
+        )
         write(root / "models" / name / "history.json", history(sites=used))
-        write(root / "reports" / "score" / f"{name}.json", {"rows": rows("synthetic", name, used) + rows("augmented", name, used)})
+        write(
+            root / "reports" / "score" / f"{name}.json",
+            {"rows": rows("synthetic", name, used) + rows("augmented", name, used)},
+        )
     write(root / "reports" / "reference.json", {"rows": rows("local", sites=used) + rows("pooled", sites=used)})
     write(root / "reports" / "validation.json", {"sites": {s: verdict(s in used) for s in sites}, "used": list(used)})
     return root
@@ -111,13 +142,20 @@ def test_it_asks_nothing_of_the_network(text):
 def test_every_picture_is_in_the_page_and_has_words_for_those_who_do_not_see_it(text):
     pictures = re.findall(r"<img [^>]*>", text)
     assert len(pictures) == len(NAMES) * len(params().image.labels) * 2
-    assert all('src="data:image/png;base64,' in p and re.search(r'alt="\d+ (real|synthetic) images of the class', p) for p in pictures)
+    assert all(
+        'src="data:image/png;base64,' in p and re.search(r'alt="\d+ (real|synthetic) images of the class', p)
+        for p in pictures
+    )
 
 
 def test_the_pictures_table_and_numbers_are_written_beside_the_page(root, text):
     assert {p.name for p in (root / "out").iterdir()} == {
-        "index.html", "worth.csv", "verdict.md", "tradeoff.png", *(f"{kind}_{m}.png" for kind in ("samples", "losses") for m in NAMES),
-    }  # fmt: skip
+        "index.html",
+        "worth.csv",
+        "verdict.md",
+        "tradeoff.png",
+        *(f"{kind}_{m}.png" for kind in ("samples", "losses") for m in NAMES),
+    }
     worth = json.loads((root / "worth.json").read_text())
     assert worth["vae"]["classification"]["retained"] == pytest.approx(0.7 / 0.9, abs=1e-4)
     assert set(pd.read_csv(root / "out" / "worth.csv")["site"]) == set(SITES)
@@ -153,7 +191,14 @@ def test_real_images_are_absent_outside_of_a_simulation(root, tmp_path):
     assert not re.search(r'alt="\d+ real images', text)
     assert len(re.findall(r'alt="\d+ synthetic images', text)) == len(NAMES) * 3
     with pytest.raises(ValueError, match="simulation only"):
-        page(params(), {"sites": {}, "used": []}, [], {}, real=make_set(tmp_path / "real", params(), n=6), simulation=False)
+        page(
+            params(),
+            {"sites": {}, "used": []},
+            [],
+            {},
+            real=make_set(tmp_path / "real", params(), n=6),
+            simulation=False,
+        )
 
 
 def test_what_was_not_scored_is_missing_and_never_passed(root, tmp_path):
@@ -187,7 +232,9 @@ def test_budget_and_definitions_are_there(text):
 
 def test_the_mean_over_sites_has_a_deviation_over_seeds(root):
     validation = {"sites": {s: verdict() for s in SITES}, "used": list(SITES)}
-    twice = rows("local") + [r | {"seed": 2, "metrics": {m: v + 0.2 for m, v in r["metrics"].items()}} for r in rows("local")]
+    twice = rows("local") + [
+        r | {"seed": 2, "metrics": {m: v + 0.2 for m, v in r["metrics"].items()}} for r in rows("local")
+    ]
     line = re.search(r"local \(own images\).*?</tr>", page(params(), validation, twice, {}), re.DOTALL)[0]
     assert line.count("<small>± 0.14</small>") == len(SITES) + 1
 

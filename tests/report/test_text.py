@@ -16,10 +16,18 @@ FACTS = {"vae": facts_of("vae", sites=tuple(SITES))}
 def rows(seed: int) -> list[dict]:
     metrics = {"dice": 0.5 + 0.1 * seed, "hd95": 3.0, "dice.a": 0.25}
     return [
-        {"use": "segmentation", "name": "synthetic", "trained_on": "vae", "model": "vae", "site": site, "seed": seed, "metrics": metrics,
-         "n": {"dice": 40, "hd95": 40, "dice.a": "< 5" if site == "north" else 20}}
+        {
+            "use": "segmentation",
+            "name": "synthetic",
+            "trained_on": "vae",
+            "model": "vae",
+            "site": site,
+            "seed": seed,
+            "metrics": metrics,
+            "n": {"dice": 40, "hd95": 40, "dice.a": "< 5" if site == "north" else 20},
+        }
         for site in SITES
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +37,9 @@ def text() -> str:
     facts = {"vae": FACTS["vae"] | {"uses": summary["vae"]}}
     uses = [use_table("segmentation", made, ["vae"], SITES, summary)]
     classes = [by_class("segmentation", made, ["vae"], SITES, 5)]
-    return markdown(uses, facts, SITES, classes, [("retained", "a | b")], {"w<st": "no answer to reference (not connected)"})
+    return markdown(
+        uses, facts, SITES, classes, [("retained", "a | b")], {"w<st": "no answer to reference (not connected)"}
+    )
 
 
 def line(text: str, start: str) -> str:

@@ -73,8 +73,12 @@ def test_it_says_of_what_is_retained_where_that_is_not_the_pooled_reference():
 
 
 def test_the_limits_are_those_of_the_gates_on_the_axes_and_of_no_other():
-    gates = [gate("membership_distance_auc <= 0.57", 0.5, 0.57, True), gate("segmentation/retained >= 0.8", 0.9, 0.8, True),
-             gate("fid <= 3 * floor", 1, 3, True), gate("membership_loss_tpr <= 0.05", 0.01, 0.05, True)]  # fmt: skip
+    gates = [
+        gate("membership_distance_auc <= 0.57", 0.5, 0.57, True),
+        gate("segmentation/retained >= 0.8", 0.9, 0.8, True),
+        gate("fid <= 3 * floor", 1, 3, True),
+        gate("membership_loss_tpr <= 0.05", 0.01, 0.05, True),
+    ]
     assert tradeoff.limits({"m": facts_of("m") | {"verdict": verdict(*gates)}}) == {"auc": [0.57], "retained": [0.8]}
 
 

@@ -14,7 +14,9 @@ from fedsynth.worth.wording import LOWER_IS_BETTER, is_number
 SITES = ["north", "east"]
 
 
-def row(name: str, site: str, value: float | None, model: str = "", seed: int = 1, use: str = "segmentation", **more: float) -> dict:
+def row(
+    name: str, site: str, value: float | None, model: str = "", seed: int = 1, use: str = "segmentation", **more: float
+) -> dict:
     trained_on = {"local": site, "augmented": site, "pooled": "all", "synthetic": model}[name]
     metrics = {"dice": value} | more
     return {
@@ -45,7 +47,15 @@ def lines(rows: list[dict], models: list[str]) -> dict[str, dict]:
 
 def test_the_lines_hold_what_the_rows_hold():
     found = lines(REFERENCE + VAE + GAN, ["vae", "gan"])
-    assert list(found) == ["local", "federated", "pooled", "vae synthetic", "vae augmented", "gan synthetic", "gan augmented"]
+    assert list(found) == [
+        "local",
+        "federated",
+        "pooled",
+        "vae synthetic",
+        "vae augmented",
+        "gan synthetic",
+        "gan augmented",
+    ]
     assert found["local"]["cells"] == {"north": 0.6, "east": 0.4}
     assert math.isclose(found["gan synthetic"]["mean"], 0.65)
 
@@ -65,7 +75,9 @@ def test_the_best_model_is_marked_and_only_where_there_is_a_choice():
 
 
 def test_where_lower_is_better_the_lowest_is_best():
-    rows = [row("synthetic", s, 0.5, m, false_positive_rate=rate) for m, rate in (("vae", 0.1), ("gan", 0.3)) for s in SITES]
+    rows = [
+        row("synthetic", s, 0.5, m, false_positive_rate=rate) for m, rate in (("vae", 0.1), ("gan", 0.3)) for s in SITES
+    ]
     table = use_table("segmentation", rows, ["vae", "gan"], SITES)["tables"][1]
     assert [line["model"] for line in table["lines"] if line["best"]] == ["vae"]
 
@@ -84,9 +96,13 @@ def test_a_gap_that_is_none_is_said_to_be_none_and_not_missing():
     assert found["vae augmented"]["judged"]["gap_closed"] == "no gap"
 
 
-@pytest.mark.parametrize(("own", "said"), [(0.8, "lowers the Dice from 0.80 to 0.55"), (0.5, "raises the Dice from 0.50 to 0.55")])
+@pytest.mark.parametrize(
+    ("own", "said"), [(0.8, "lowers the Dice from 0.80 to 0.55"), (0.5, "raises the Dice from 0.50 to 0.55")]
+)
 def test_without_a_gap_the_headline_says_what_adding_the_set_does(own, said):
-    text = headline(use_table("segmentation", both("local", own, own) + both("pooled", own, own) + VAE, ["vae"], SITES))["text"][1]
+    text = headline(
+        use_table("segmentation", both("local", own, own) + both("pooled", own, own) + VAE, ["vae"], SITES)
+    )["text"][1]
     assert said in text
     assert "no gap to close" in text
 
@@ -168,9 +184,19 @@ def test_an_interval_stands_beside_its_share_and_only_where_that_is_known():
 
 
 def test_without_pooled_images_the_shares_are_of_federated_and_said_to_be():
-    federated = [row("local", s, v) | {"name": "federated", "trained_on": "all"} for s, v in (("north", 0.8), ("east", 0.8))]
-    known = {"retained": 0.81, "gap_closed": 0.67, "gap_closed_poorest": 0.75, "poorest_site": "east", "against": "federated"}
-    use = use_table("segmentation", [*both("local", 0.6, 0.4), *federated, *GAN], ["gan"], SITES, {"gan": {"segmentation": known}})
+    federated = [
+        row("local", s, v) | {"name": "federated", "trained_on": "all"} for s, v in (("north", 0.8), ("east", 0.8))
+    ]
+    known = {
+        "retained": 0.81,
+        "gap_closed": 0.67,
+        "gap_closed_poorest": 0.75,
+        "poorest_site": "east",
+        "against": "federated",
+    }
+    use = use_table(
+        "segmentation", [*both("local", 0.6, 0.4), *federated, *GAN], ["gan"], SITES, {"gan": {"segmentation": known}}
+    )
     assert use["against"] == headline(use)["against"] == "federated"
     text = " ".join(headline(use)["text"]).replace("\N{NO-BREAK SPACE}", " ")
     assert "81 % of the 0.80 reached with FedAvg over all sites' real images." in text
@@ -183,4 +209,6 @@ def test_lower_is_better_is_said_of_what_the_uses_say_it_of():
 
 
 def test_where_all_are_alike_none_is_best():
-    assert not any(line["best"] for line in lines(REFERENCE + VAE + [r | {"model": "gan"} for r in VAE], ["vae", "gan"]).values())
+    assert not any(
+        line["best"] for line in lines(REFERENCE + VAE + [r | {"model": "gan"} for r in VAE], ["vae", "gan"]).values()
+    )

@@ -1,4 +1,6 @@
-"""BIDS: sessions, suffixes, entities, masks of pipelines, columns of participants.tsv, and everything that may be missing."""
+"""BIDS: sessions, suffixes, entities, masks of pipelines, columns of participants.tsv, and everything that may be
+missing.
+"""
 
 import numpy as np
 import pandas as pd
@@ -45,10 +47,16 @@ def test_a_partition_keeps_the_sessions_of_a_subject_together(tmp_path):
 def test_channels_are_suffixes_by_their_name_or_by_argument(tmp_path):
     make_bids(tmp_path, subjects=2, suffixes=("T1w", "FLAIR"))
     both = everything(source(tmp_path, {"FLAIR": "image", "t1": "image"}, channels={"t1": "T1w"}))
-    first = both["sub-00/anat/sub-00_T1w.nii.gz"] if "sub-00/anat/sub-00_T1w.nii.gz" in both else both["sub-00/anat/sub-00_FLAIR.nii.gz"]
+    first = (
+        both["sub-00/anat/sub-00_T1w.nii.gz"]
+        if "sub-00/anat/sub-00_T1w.nii.gz" in both
+        else both["sub-00/anat/sub-00_FLAIR.nii.gz"]
+    )
     assert np.array_equal(first.channels["t1"], volume(0)[:, :, 0].T)
     assert np.array_equal(first.channels["FLAIR"], volume(1)[:, :, 0].T)
-    with pytest.raises(SetError, match=r"has no image \['us'\] under sub-\*/anat, but \['FLAIR', 'T1w'\]; see source\.args\.channels"):
+    with pytest.raises(
+        SetError, match=r"has no image \['us'\] under sub-\*/anat, but \['FLAIR', 'T1w'\]; see source\.args\.channels"
+    ):
         source(tmp_path, {"us": "image"}).sites()
 
 
@@ -75,11 +83,16 @@ def test_of_several_files_entities_choose(tmp_path):
 def test_masks_are_files_by_the_end_of_their_name_or_values_of_a_dseg(tmp_path):
     make_bids(tmp_path / "a", subjects=2)
     assert [int(r.channels["lesion"].sum()) for r in everything(source(tmp_path / "a")).values()] == [0, 48]
-    save(tmp_path / "a" / "derivatives" / "bet" / "sub-01" / "anat" / "sub-01_desc-brain_mask.nii.gz", np.ones((20, 24, 1), np.uint8))
+    save(
+        tmp_path / "a" / "derivatives" / "bet" / "sub-01" / "anat" / "sub-01_desc-brain_mask.nii.gz",
+        np.ones((20, 24, 1), np.uint8),
+    )
     assert [bool(r.problem) for r in everything(source(tmp_path / "a")).values()] == [False, True]
     for args in ({"derivative": "manual"}, {"masks": {"lesion": "label-lesion_mask"}}):
         assert not any(r.problem for r in everything(source(tmp_path / "a", **args)).values())
-    two = everything(source(tmp_path / "a", {"T1w": "image", "lesion": "mask", "b": "mask"}, masks={"b": "desc-brain_mask"}))
+    two = everything(
+        source(tmp_path / "a", {"T1w": "image", "lesion": "mask", "b": "mask"}, masks={"b": "desc-brain_mask"})
+    )
     assert [int(two["sub-01/anat/sub-01_T1w.nii.gz"].channels[m].sum()) for m in ("lesion", "b")] == [48, 480]
     make_bids(tmp_path / "d", subjects=2, ending="dseg")
     asked = {"T1w": "image", "core": "mask", "all": "mask"}
@@ -103,11 +116,19 @@ def test_a_missing_mask_is_a_problem_unless_it_means_that_nothing_is_marked(tmp_
 def test_participants_may_be_missing_only_where_nothing_is_asked_of_them(tmp_path):
     make_bids(tmp_path, subjects=3)
     people = pd.read_csv(tmp_path / "participants.tsv", sep="\t")
-    people.assign(group=["n/a", "none", "none"]).drop(index=2).to_csv(tmp_path / "participants.tsv", sep="\t", index=False)
+    people.assign(group=["n/a", "none", "none"]).drop(index=2).to_csv(
+        tmp_path / "participants.tsv", sep="\t", index=False
+    )
     iid = {"kind": "iid", "sites": ["x"]}
     problems = [r.problem for r in everything(source(tmp_path, partition=iid)).values()]
-    assert [p.split(";")[0] for p in problems] == [f"sub-0{i} has no group in participants.tsv" * (i != 1) for i in range(3)]
-    assert {r.file[:6]: site for site in "ne" for r in source(tmp_path).records(site)} == {"sub-00": "n", "sub-01": "e", "sub-02": "n"}
+    assert [p.split(";")[0] for p in problems] == [
+        f"sub-0{i} has no group in participants.tsv" * (i != 1) for i in range(3)
+    ]
+    assert {r.file[:6]: site for site in "ne" for r in source(tmp_path).records(site)} == {
+        "sub-00": "n",
+        "sub-01": "e",
+        "sub-02": "n",
+    }
     with pytest.raises(SetError, match=r"participants\.tsv lacks the columns \['dx'\]"):
         source(tmp_path, label="dx").sites()
     with pytest.raises(ParamsError, match="the column of participants"):
@@ -119,7 +140,10 @@ def test_participants_may_be_missing_only_where_nothing_is_asked_of_them(tmp_pat
 def test_a_bad_file_is_one_bad_record(tmp_path):
     make_bids(tmp_path, subjects=3)
     (tmp_path / "sub-00" / "anat" / "sub-00_T1w.nii.gz").write_bytes(b"no volume")
-    save(tmp_path / "derivatives" / "manual" / "sub-02" / "anat" / "sub-02_label-lesion_mask.nii.gz", marked((1,), (9, 24, 1)))
+    save(
+        tmp_path / "derivatives" / "manual" / "sub-02" / "anat" / "sub-02_label-lesion_mask.nii.gz",
+        marked((1,), (9, 24, 1)),
+    )
     first, third, second = everything(source(tmp_path)).values()
     assert "sub-00_T1w.nii.gz cannot be read" in first.problem
     assert not second.problem
@@ -137,7 +161,10 @@ def test_a_changed_mask_or_table_changes_the_fingerprint_and_nothing_else_does(t
     make_bids(tmp_path, subjects=2)
     seen = [source(tmp_path).fingerprint()]
     assert source(tmp_path, seed=2).fingerprint() == seen[0]
-    save(tmp_path / "derivatives" / "manual" / "sub-00" / "anat" / "sub-00_label-lesion_mask.nii.gz", np.ones((20, 24, 1), np.uint8))
+    save(
+        tmp_path / "derivatives" / "manual" / "sub-00" / "anat" / "sub-00_label-lesion_mask.nii.gz",
+        np.ones((20, 24, 1), np.uint8),
+    )
     seen.append(source(tmp_path).fingerprint())
     with (tmp_path / "participants.tsv").open("a") as file:
         file.write("sub-09\tnone\tn\n")

@@ -1,4 +1,6 @@
-"""The Decathlon's and nnU-Net's folders: channels, masks by value and name, labels of a table and of masks, and what can be wrong."""
+"""The Decathlon's and nnU-Net's folders: channels, masks by value and name, labels of a table and of masks, and what
+can be wrong.
+"""
 
 import json
 import re
@@ -20,7 +22,9 @@ TWO = {"t1": "image", "t2": "image", "lesion": "mask"}
 
 
 def source(folder, asked=None, names=("x",), empty=(), size=(8, 8), seed=1, **args):
-    image = Image(size=size, channels=asked or {"t1": "image", "lesion": "mask"}, labels=list(names), empty_labels=list(empty))
+    image = Image(
+        size=size, channels=asked or {"t1": "image", "lesion": "mask"}, labels=list(names), empty_labels=list(empty)
+    )
     return Decathlon(image, seed, str(folder), **{"partition": ONE} | args)
 
 
@@ -47,11 +51,16 @@ def test_both_layouts_give_the_same_records(tmp_path, nnunet):
 @pytest.mark.parametrize("nnunet", [False, True], ids=["decathlon", "nnunet"])
 def test_channels_go_by_their_name_and_not_by_their_place(tmp_path, nnunet):
     make_decathlon(tmp_path, cases=2, channels=("t1", "t2"), nnunet=nnunet)
-    straight, turned = (everything(source(tmp_path, dict.fromkeys(order, "image")))[0].channels for order in (("t1", "t2"), ("t2", "t1")))
+    straight, turned = (
+        everything(source(tmp_path, dict.fromkeys(order, "image")))[0].channels
+        for order in (("t1", "t2"), ("t2", "t1"))
+    )
     assert np.array_equal(straight["t1"], turned["t1"])
     assert not np.array_equal(straight["t1"], straight["t2"])
     assert np.array_equal(straight["t2"], everything(source(tmp_path, {"t2": "image"}))[0].channels["t2"])
-    assert np.array_equal(straight["t2"], everything(source(tmp_path, {"mr": "image"}, channels={"mr": "t2"}))[0].channels["mr"])
+    assert np.array_equal(
+        straight["t2"], everything(source(tmp_path, {"mr": "image"}, channels={"mr": "t2"}))[0].channels["mr"]
+    )
     by_place = everything(source(tmp_path, {"a": "image", "b": "image"}))[0].channels
     assert np.array_equal(by_place["b"], straight["t2"])
     unknown = everything(source(tmp_path, {"t1": "image", "flair": "image"}))[0]
@@ -81,9 +90,17 @@ def test_regions_of_nnunet_are_masks_that_overlap(tmp_path):
 
 def test_a_label_comes_from_the_table(tmp_path):
     make_decathlon(tmp_path, table=True)
-    assert [r.label for r in everything(source(tmp_path, names=LABELS, table="cases.csv"))] == [LABELS[i % 3] for i in range(9)]
-    cases = pd.DataFrame({"case": [f"case_{i:03d}" for i in range(8)], "label": ["a", "b"] * 4, "subject": [f"p{i // 2}" for i in range(8)],
-                          "site": ["n", "e"] * 4})  # fmt: skip
+    assert [r.label for r in everything(source(tmp_path, names=LABELS, table="cases.csv"))] == [
+        LABELS[i % 3] for i in range(9)
+    ]
+    cases = pd.DataFrame(
+        {
+            "case": [f"case_{i:03d}" for i in range(8)],
+            "label": ["a", "b"] * 4,
+            "subject": [f"p{i // 2}" for i in range(8)],
+            "site": ["n", "e"] * 4,
+        }
+    )
     cases.to_csv(tmp_path / "other.csv", index=False)
     decathlon = source(tmp_path, names=["a"], table=str(tmp_path / "other.csv"), labels={"b": None})
     records = everything(decathlon)
@@ -107,7 +124,11 @@ def test_sites_of_the_table_are_the_sites(tmp_path):
 def test_without_a_table_a_label_is_what_is_marked(tmp_path):
     make_decathlon(tmp_path, cases=3)
     assert [r.label for r in everything(source(tmp_path))] == ["x", "x", "x"]
-    assert [r.label for r in everything(source(tmp_path, names=["ill", "well"], empty=["well"]))] == ["well", "ill", "ill"]
+    assert [r.label for r in everything(source(tmp_path, names=["ill", "well"], empty=["well"]))] == [
+        "well",
+        "ill",
+        "ill",
+    ]
     rule = {"none": [], "core": [1], "halo": [2]}
     assert [r.label for r in everything(source(tmp_path, names=list(rule), by_mask=rule))] == ["none", "core", "halo"]
     with pytest.raises(ParamsError, match=r"nothing says which an image has: give source\.args\.table, or by_mask"):
@@ -126,8 +147,10 @@ def test_a_partition_by_the_masks_labels_skews_them(tmp_path):
         (lambda f: (f / "imagesTr" / "case_000.nii.gz").unlink(), r"case_000\.nii\.gz is not there"),
         (lambda f: (f / "imagesTr" / "case_000.nii.gz").write_bytes(b"no volume"), r"case_000\.nii\.gz cannot be read"),
         (lambda f: (f / "labelsTr" / "case_000.nii.gz").unlink(), r"case_000\.nii\.gz is not there"),
-        (lambda f: save(f / "labelsTr" / "case_000.nii.gz", np.ones((20, 23, 1), np.uint8)), r"case_000\S+ is \(23, 20\), its image"),
-        (lambda f: save(f / "imagesTr" / "case_000.nii.gz", np.ones((20, 24, 3), np.float32)), "image.size asks for 2 axes|has 3"),
+        (lambda f: save(f / "labelsTr" / "case_000.nii.gz", np.ones((20, 23, 1), np.uint8)),
+         r"case_000\S+ is \(23, 20\), its image"),
+        (lambda f: save(f / "imagesTr" / "case_000.nii.gz", np.ones((20, 24, 3), np.float32)),
+         "image.size asks for 2 axes|has 3"),
     ],
 )  # fmt: skip
 def test_a_bad_file_is_one_bad_record(tmp_path, spoil, said):
@@ -198,7 +221,9 @@ def test_volumes_in_another_direction_come_in_ours_with_their_labels(tmp_path):
     (straight,) = everything(source(tmp_path, size=(8, 8, 8)))
     for path in (tmp_path / "imagesTr" / "case_000.nii.gz", tmp_path / "labelsTr" / "case_000.nii.gz"):
         volume = nib.load(path)
-        nib.save(nib.Nifti1Image(np.asarray(volume.dataobj), volume.affine).as_reoriented([[2, -1], [0, 1], [1, -1]]), path)
+        nib.save(
+            nib.Nifti1Image(np.asarray(volume.dataobj), volume.affine).as_reoriented([[2, -1], [0, 1], [1, -1]]), path
+        )
     (turned,) = everything(source(tmp_path, size=(8, 8, 8)))
     assert turned.spacing_mm == straight.spacing_mm == (3.0, 2.0, 1.0)
     assert all(np.array_equal(turned.channels[c], straight.channels[c]) for c in straight.channels)
@@ -210,7 +235,11 @@ def test_the_real_hippocampi_of_the_decathlon_are_read(tmp_path):
     for ours, theirs in (("imagesTr", "images"), ("labelsTr", "labels")):
         (tmp_path / ours).symlink_to(folder / theirs)
     training = [{"image": f"./imagesTr/{s}.nii.gz", "label": f"./labelsTr/{s}.nii.gz"} for s in table["subject"]]
-    about = {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "Anterior", "2": "Posterior"}, "training": training}
+    about = {
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "Anterior", "2": "Posterior"},
+        "training": training,
+    }
     (tmp_path / "dataset.json").write_text(json.dumps(about))
     asked = {"mr": "image", "Anterior": "mask", "Posterior": "mask"}
     records = everything(source(tmp_path, asked, size=(16, 24, 16)))

@@ -1,4 +1,6 @@
-"""DICOM series: slices in space, values, segmentations, labels, files that are bad, and nothing of the patient in what comes out."""
+"""DICOM series: slices in space, values, segmentations, labels, files that are bad, and nothing of the patient in what
+comes out.
+"""
 
 import dataclasses
 
@@ -19,7 +21,12 @@ THREE, TWO = (8, 8, 8), (8, 8)
 
 
 def source(folder, asked=None, size=THREE, names=("x",), seed=1, **args):
-    return DICOM(Image(size=size, channels=asked or {"mr": "image"}, labels=list(names)), seed, str(folder), **{"partition": ONE} | args)
+    return DICOM(
+        Image(size=size, channels=asked or {"mr": "image"}, labels=list(names)),
+        seed,
+        str(folder),
+        **{"partition": ONE} | args,
+    )
 
 
 def everything(dicom):
@@ -71,7 +78,10 @@ def test_in_two_dimensions_each_slice_or_a_chosen_one_is_an_image(tmp_path):
 
 
 def test_series_are_images_by_their_uid_wherever_their_files_lie(tmp_path):
-    first, second = make_series(tmp_path, voxels(0), "a"), make_series(tmp_path / "x", voxels(1), "b", PatientID="MRN-2")
+    first, second = (
+        make_series(tmp_path, voxels(0), "a"),
+        make_series(tmp_path / "x", voxels(1), "b", PatientID="MRN-2"),
+    )
     first[0].rename(tmp_path / "x" / "moved")
     records = everything(source(tmp_path))
     assert len({r.subject for r in records}) == len(records) == 2
@@ -81,15 +91,24 @@ def test_series_are_images_by_their_uid_wherever_their_files_lie(tmp_path):
 
 def test_channels_are_series_of_one_study_by_their_description(tmp_path):
     for i, (study, patient) in enumerate((("v", "a"), ("w", "b"))):
-        make_series(tmp_path / study / "1", voxels(2 * i), f"{study}1", study, PatientID=patient, SeriesDescription="ax T1 tse")
-        make_series(tmp_path / study / "2", voxels(2 * i + 1), f"{study}2", study, PatientID=patient, SeriesDescription="Ax t2")
+        make_series(
+            tmp_path / study / "1", voxels(2 * i), f"{study}1", study, PatientID=patient, SeriesDescription="ax T1 tse"
+        )
+        make_series(
+            tmp_path / study / "2", voxels(2 * i + 1), f"{study}2", study, PatientID=patient, SeriesDescription="Ax t2"
+        )
     args = {"asked": {"a": "image", "b": "image"}, "channels": {"a": "*t2*", "b": "*t1*"}}
     records = everything(source(tmp_path, **args))
     found = [[int(r.channels[c].sum()) for c in "ab"] for r in records]
-    assert sorted(found) == sorted([[int(voxels(1).sum()), int(voxels(0).sum())], [int(voxels(3).sum()), int(voxels(2).sum())]])
+    assert sorted(found) == sorted(
+        [[int(voxels(1).sum()), int(voxels(0).sum())], [int(voxels(3).sum()), int(voxels(2).sum())]]
+    )
     for path in (tmp_path / "w" / "2").iterdir():
         path.unlink()
-    assert sorted("has [0, 1] series for the channels" in r.problem for r in everything(source(tmp_path, **args))) == [False, True]
+    assert sorted("has [0, 1] series for the channels" in r.problem for r in everything(source(tmp_path, **args))) == [
+        False,
+        True,
+    ]
     assert len(everything(source(tmp_path, channels={"mr": "*t1*"}))) == 2
 
 
@@ -109,7 +128,10 @@ def test_segments_are_masks_by_label_number_or_all(tmp_path, size):
     paths = make_series(tmp_path, voxels(0))
     draw(paths, {"Lesion": box(), "halo": box(depth=5)}, tmp_path / "seg.dcm")
     asked = {"mr": "image", "lesion": "mask", "rim": "mask"}
-    for args, expected in ((({"rim": "halo"}), [box(), box(depth=5)]), ({"lesion": [1, 2], "rim": 1}, [box(depth=5), box()])):
+    for args, expected in (
+        (({"rim": "halo"}), [box(), box(depth=5)]),
+        ({"lesion": [1, 2], "rim": 1}, [box(depth=5), box()]),
+    ):
         records = everything(source(tmp_path, asked, size, masks=args))
         for name, mask in zip(("lesion", "rim"), expected, strict=True):
             assert np.array_equal(np.squeeze([r.channels[name] for r in records]), mask)
@@ -129,7 +151,10 @@ def test_a_series_without_segmentation_is_a_problem_unless_nothing_is_marked(tmp
 def test_labels_come_from_a_table_by_any_of_its_keys(tmp_path, key):
     make_archive(tmp_path, patients=3)
     names = {"patient": "MRN-{}", "folder": "DOE{}", "series": uid("s{}"), "study": uid("v{}")}
-    keys = [names[key].format(i) if key in ("patient", "folder") else uid(f"{key[0] if key == 'series' else 'v'}{i}") for i in range(2)]
+    keys = [
+        names[key].format(i) if key in ("patient", "folder") else uid(f"{key[0] if key == 'series' else 'v'}{i}")
+        for i in range(2)
+    ]
     pd.DataFrame({key: keys, "label": ["a", "b"], "site": ["n", "e"]}).to_csv(tmp_path / "labels.csv", index=False)
     dicom = source(tmp_path, names=["a", "b"], table="labels.csv", partition=None)
     found = {(site, r.label): r.problem for site in dicom.sites() for r in dicom.records(site)}
@@ -152,11 +177,21 @@ def test_nothing_of_the_patient_is_in_a_record_a_message_or_a_manifest(tmp_path,
     records = everything(dicom)
     assert sorted(bool(r.problem) for r in records) == [False, True, True, True, True]
     source_ = {"class_path": "fedsynth.sources.dicom.DICOM", "args": {"folder": str(tmp_path), "partition": ONE}}
-    asked = tiny_params(source=source_, image={"size": [8, 8, 8], "channels": {"mr": "image"}, "labels": ["x"], "empty_labels": []})
+    asked = tiny_params(
+        source=source_, image={"size": [8, 8, 8], "channels": {"mr": "image"}, "labels": ["x"], "empty_labels": []}
+    )
     ingest(asked, tmp_path.parent / "sets")
     written = (tmp_path.parent / "sets" / "here" / "manifest.csv").read_text() + "".join(capsys.readouterr())
-    told = written + "".join(str(v) for r in records for k, v in dataclasses.asdict(r).items() if k != "channels") + dicom.fingerprint()
-    assert [s for s in (*SECRET.values(), "DOE", uid("s"), uid("v"), uid("s 0"), "MRN-9") if len(str(s)) > 2 and str(s) in told] == []
+    told = (
+        written
+        + "".join(str(v) for r in records for k, v in dataclasses.asdict(r).items() if k != "channels")
+        + dicom.fingerprint()
+    )
+    assert [
+        s
+        for s in (*SECRET.values(), "DOE", uid("s"), uid("v"), uid("s 0"), "MRN-9")
+        if len(str(s)) > 2 and str(s) in told
+    ] == []
 
 
 def test_a_subject_is_the_patient_salted_by_the_seed(tmp_path):
@@ -173,7 +208,10 @@ def test_the_site_can_tell_which_files_a_name_stands_for(tmp_path):
     paths = make_series(tmp_path, voxels(0))
     (tmp_path / "bad.dcm").write_bytes(b"")
     dicom = source(tmp_path)
-    assert {frozenset(dicom.where(r.file)) for r in everything(dicom)} == {frozenset(paths), frozenset([tmp_path / "bad.dcm"])}
+    assert {frozenset(dicom.where(r.file)) for r in everything(dicom)} == {
+        frozenset(paths),
+        frozenset([tmp_path / "bad.dcm"]),
+    }
     with pytest.raises(SetError, match="no file is behind 'series-0'"):
         dicom.where("series-0")
 
@@ -182,7 +220,10 @@ def test_the_site_can_tell_which_files_a_name_stands_for(tmp_path):
     ("tags", "said"),
     [
         ({"step": 0.0}, "several slices in one place"),
-        ({"ImagePositionPatient": lambda n: [0.0, 0.0, float(n + (n > 3))]}, "slices 1 to 2 mm apart: one may be missing"),
+        (
+            {"ImagePositionPatient": lambda n: [0.0, 0.0, float(n + (n > 3))]},
+            "slices 1 to 2 mm apart: one may be missing",
+        ),
         ({"ImageOrientationPatient": lambda n: [1.0, 0, 0, 0, n > 3, n < 4]}, "slices in several directions"),
         ({"BurnedInAnnotation": "YES"}, "burned into its pixels"),
         ({"BitsAllocated": 8}, "cannot be read"),

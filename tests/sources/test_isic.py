@@ -42,10 +42,20 @@ def test_colour_is_planes_or_brightness(tmp_path):
 
 
 def test_a_one_hot_table_names_the_label_and_labels_rename_or_leave_out(tmp_path):
-    hot = {"diagnosis": None, "MEL": [1.0, 0, 0, 0], "NV": [0, 1.0, 0, 0], "VASC": [0, 0, 1.0, 0], "age": [40, 50, 1, 0]}
+    hot = {
+        "diagnosis": None,
+        "MEL": [1.0, 0, 0, 0],
+        "NV": [0, 1.0, 0, 0],
+        "VASC": [0, 0, 1.0, 0],
+        "age": [40, 50, 1, 0],
+    }
     make_isic(tmp_path, pictures=4, **hot)
     records = everything(source(tmp_path, labels={"MEL": "melanoma", "VASC": None}))
-    assert [(r.subject, r.label) for r in records] == [("ISIC_0000000", "melanoma"), ("ISIC_0000001", "NV"), ("ISIC_0000003", "")]
+    assert [(r.subject, r.label) for r in records] == [
+        ("ISIC_0000000", "melanoma"),
+        ("ISIC_0000001", "NV"),
+        ("ISIC_0000003", ""),
+    ]
     assert "ISIC_0000003.jpg has no label in metadata.csv" in records[2].problem
     make_isic(tmp_path, pictures=4, **hot | {"MEL": [1, 1, 0, 0]})
     with pytest.raises(SetError, match="ISIC_0000001 has several labels at once; name one column"):
@@ -56,9 +66,9 @@ def test_several_tables_are_joined_by_the_pictures_name(tmp_path):
     table = make_isic(tmp_path, pictures=3)
     (tmp_path / "metadata.csv").unlink()
     table.rename(columns={"isic_id": "image"}).to_csv(tmp_path / "a.csv", index=False)
-    pd.DataFrame({"image_id": table["isic_id"][::-1], "patient_id": ["p2", "p1", "p1"], "site": ["e", "n", "n"]}).to_csv(
-        tmp_path / "b.csv", index=False
-    )
+    pd.DataFrame(
+        {"image_id": table["isic_id"][::-1], "patient_id": ["p2", "p1", "p1"], "site": ["e", "n", "n"]}
+    ).to_csv(tmp_path / "b.csv", index=False)
     isic = source(tmp_path, partition=None)
     assert {site: [(r.subject, r.label) for r in isic.records(site)] for site in isic.sites()} == {
         "n": [("p1", LABELS[0]), ("p1", LABELS[1])], "e": [("p2", LABELS[2])],

@@ -1,4 +1,6 @@
-"""MedMNIST's files: splits, labels, colour, volumes, checksums, partitions, and everything that can be wrong with a file."""
+"""MedMNIST's files: splits, labels, colour, volumes, checksums, partitions, and everything that can be wrong with a
+file.
+"""
 
 import hashlib
 
@@ -70,7 +72,11 @@ def test_a_partition_is_drawn_by_the_seed(path, kind):
 def test_labels_may_be_a_mapping_and_join_integers_and_without_them_are_the_integer(path):
     joined = everything(source(path, labels={"0": "benign", "1": "benign", "2": "malignant"}))
     plain = everything(source(path, labels=None))
-    assert {(a.label, b.label) for a, b in zip(plain, joined, strict=True)} == {("0", "benign"), ("1", "benign"), ("2", "malignant")}
+    assert {(a.label, b.label) for a, b in zip(plain, joined, strict=True)} == {
+        ("0", "benign"),
+        ("1", "benign"),
+        ("2", "malignant"),
+    }
 
 
 def test_colour_becomes_brightness_or_planes(tmp_path):
@@ -88,7 +94,9 @@ def test_volumes_are_read_and_not_taken_for_colour(tmp_path):
     first = everything(source(tmp_path / "set.npz", size=(8, 8, 8)))[0]
     assert first.channels["xray"].shape == arrays["train_images"].shape[1:]
     make_npz(tmp_path / "set.npz", item=(8, 10, 12))
-    with pytest.raises(SetError, match=r"set\.npz/\w+_images/\d+ has the shape \(8, 10, 12\); image\.size asks for 2 axes"):
+    with pytest.raises(
+        SetError, match=r"set\.npz/\w+_images/\d+ has the shape \(8, 10, 12\); image\.size asks for 2 axes"
+    ):
         everything(source(tmp_path / "set.npz"))
 
 

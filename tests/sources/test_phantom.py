@@ -20,7 +20,9 @@ def records(site="north", seed=1, image=None, **spec):
 
 
 def same(first, second):
-    return all(np.array_equal(a.channels[c], b.channels[c]) for a, b in zip(first, second, strict=True) for c in a.channels)
+    return all(
+        np.array_equal(a.channels[c], b.channels[c]) for a, b in zip(first, second, strict=True) for c in a.channels
+    )
 
 
 def test_the_same_seed_gives_the_same_bytes():
@@ -42,7 +44,9 @@ def test_classes_have_exactly_their_shares():
     assert counts == {"none": 15, "infiltrating": 12, "extra_axial": 3}
 
 
-@pytest.mark.parametrize(("total", "weights"), [(10, [1, 1, 1]), (0, [1, 2]), (7, [0, 1]), (100, [0.333, 0.333, 0.334])])
+@pytest.mark.parametrize(
+    ("total", "weights"), [(10, [1, 1, 1]), (0, [1, 2]), (7, [0, 1]), (100, [0.333, 0.333, 0.334])]
+)
 def test_shares_add_up_and_are_within_one_of_the_exact(total, weights):
     counts = shares(total, weights)
     assert sum(counts) == total
@@ -70,7 +74,10 @@ def test_images_of_one_subject_are_more_alike_than_of_two():
 
 
 def test_lesions_are_there_as_the_label_says_and_of_a_fair_size():
-    areas = {k: [r.channels["lesion"].mean() for r in records(images=60, mix=[float(k == kind) for kind in KINDS])] for k in KINDS}
+    areas = {
+        k: [r.channels["lesion"].mean() for r in records(images=60, mix=[float(k == kind) for kind in KINDS])]
+        for k in KINDS
+    }
     assert max(areas["none"]) == 0
     for kind in KINDS[1:]:
         assert min(areas[kind]) > 0.025
@@ -82,7 +89,9 @@ def test_infiltrating_is_dark_on_t1_and_bright_on_t2_and_extra_axial_is_bright_o
     def contrast(kind, channel):
         found = records(images=20, mix=[float(k == kind) for k in KINDS], **QUIET)
         lesion = [r.channels[channel][r.channels["lesion"] > 0].mean() for r in found]
-        around = [np.median(r.channels[channel][(r.channels["lesion"] == 0) & (r.channels[channel] > 200)]) for r in found]
+        around = [
+            np.median(r.channels[channel][(r.channels["lesion"] == 0) & (r.channels[channel] > 200)]) for r in found
+        ]
         return np.array(lesion) - np.array(around)  # of full scale 1000
 
     assert (contrast("infiltrating", "t1") < -100).all()

@@ -1,4 +1,6 @@
-"""A folder with a table: sites, partitions, channels, modalities, and everything that can be wrong with files and tables."""
+"""A folder with a table: sites, partitions, channels, modalities, and everything that can be wrong with files and
+tables.
+"""
 
 from pathlib import Path
 
@@ -30,7 +32,9 @@ def everything(table):
 def test_sites_come_from_the_column(tmp_path):
     rows = make_table(tmp_path)
     found = everything(source(tmp_path))
-    assert {s: [r.file for r in records] for s, records in found.items()} == rows.groupby("site")["image"].apply(list).to_dict()
+    assert {s: [r.file for r in records] for s, records in found.items()} == rows.groupby("site")["image"].apply(
+        list
+    ).to_dict()
     assert {r.label for r in found["p"]} == {"a", "b", "c"}
     assert all(not r.problem and r.channels["us"].shape == (20, 24) for r in found["p"])
 
@@ -181,7 +185,8 @@ def test_a_nan_volume_is_read_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", ["../secret.png", "images/../../secret.png", "/etc/passwd", "..\\secret.png", "C:\\secret.png", "{}/secret.png"]
+    "path",
+    ["../secret.png", "images/../../secret.png", "/etc/passwd", "..\\secret.png", "C:\\secret.png", "{}/secret.png"],
 )
 @pytest.mark.parametrize("column", ["image", "mask"])
 def test_a_path_out_of_the_folder_is_refused(tmp_path, path, column):
@@ -229,7 +234,8 @@ def test_arguments_that_make_no_sense_are_named(tmp_path):
 def test_nifti_brings_its_spacing(tmp_path):
     rows = make_table(tmp_path)
     nib.save(
-        nib.Nifti1Image(np.random.default_rng(0).random((24, 20, 1)), np.diag([-2.0, -3.0, 4.0, 1.0])), tmp_path / "images" / "a.nii.gz"
+        nib.Nifti1Image(np.random.default_rng(0).random((24, 20, 1)), np.diag([-2.0, -3.0, 4.0, 1.0])),
+        tmp_path / "images" / "a.nii.gz",
     )
     record = problem_of(tmp_path, rows, image="images/a.nii.gz")
     assert record.problem == ""
@@ -267,7 +273,9 @@ def test_a_changed_added_or_removed_file_changes_the_fingerprint_and_nothing_els
 
 
 def volume(path):
-    """(12, 10, 8) as NIfTI has it (left, back, up): the k-th slice from below is k bright in 49 pixels, so that the lowest is empty."""
+    """(12, 10, 8) as NIfTI has it (left, back, up): the k-th slice from below is k bright in 49 pixels, so that the
+    lowest is empty.
+    """
     array = np.zeros((12, 10, 8), np.float32)
     array[2:9, 2:9] = np.arange(8)
     path.parent.mkdir(parents=True, exist_ok=True)

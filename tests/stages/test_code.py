@@ -19,7 +19,12 @@ VAE, GAN = "fedsynth.families.vae.VAE", "fedsynth.families.gan.GAN"
 
 def test_only_the_classes_that_a_block_names_count():
     found = code.digests(TRAIN, [VAE])
-    assert {"fedsynth.families.vae", "fedsynth.families", "fedsynth.networks.blocks", "fedsynth.training.trainer"} <= found.keys()
+    assert {
+        "fedsynth.families.vae",
+        "fedsynth.families",
+        "fedsynth.networks.blocks",
+        "fedsynth.training.trainer",
+    } <= found.keys()
     assert {"fedsynth.families.gan", "fedsynth.families.diffusion", "fedsynth.algorithms.fedprox"}.isdisjoint(found)
 
 
@@ -37,11 +42,19 @@ def test_what_codes_arrays_counts_for_who_sends_coded_ones():
 def test_the_other_loop_counts_for_the_algorithm_that_it_is_of():
     assert not [name for name in code.digests(TRAIN, [VAE]) if name.startswith("nvflare_jobs.exchange")]
     found = code.digests(TRAIN, [GAN, "fedsynth.algorithms.mdgan.MDGAN"])
-    assert {"fedsynth.training.central_generator", "nvflare_jobs.exchange.client", "nvflare_jobs.exchange.server"} <= found.keys()
+    assert {
+        "fedsynth.training.central_generator",
+        "nvflare_jobs.exchange.client",
+        "nvflare_jobs.exchange.server",
+    } <= found.keys()
 
 
 def test_a_job_counts_what_runs_at_the_server_and_at_the_sites():
-    assert {"nvflare_jobs.server.aggregator", "nvflare_jobs.server.controller", "nvflare_jobs.site.site"} <= code.digests(TRAIN).keys()
+    assert {
+        "nvflare_jobs.server.aggregator",
+        "nvflare_jobs.server.controller",
+        "nvflare_jobs.site.site",
+    } <= code.digests(TRAIN).keys()
     asked = code.digests(("nvflare_jobs.validate.job", "nvflare_jobs.validate.client"))
     assert "nvflare_jobs.server.ask" in asked
     assert "nvflare_jobs.server.aggregator" not in asked
@@ -61,7 +74,18 @@ def test_a_module_that_is_not_there_is_said():
 
 def test_no_module_is_forgotten():
     """Each counts for some stage, is said to be plumbing, or has to do with no stage."""
-    kinds = ("sources", "families", "algorithms", "privacy", "compression", "operators", "uses", "features", "measures", "exporters")
+    kinds = (
+        "sources",
+        "families",
+        "algorithms",
+        "privacy",
+        "compression",
+        "operators",
+        "uses",
+        "features",
+        "measures",
+        "exporters",
+    )
     classes = [f"{name_of(p)}.X" for p in sources() if name_of(p).split(".")[1:2] and name_of(p).split(".")[1] in kinds]
     stages = [f"fedsynth.stages.{name}" for name in ("ingest", "sample", "export", "report")]
     jobs = [f"nvflare_jobs.{kind}" for kind in ("validate", "reference", "train", "score")]
@@ -93,7 +117,10 @@ def digests_of(folder: Path) -> dict[str, str]:
         (lambda text: "# a remark\n" + text.replace("\n\n\n", "\n\n\n\n"), set()),
         (lambda text: text + "\n\nSETTING = 1\n", {"fedsynth.families.vae"}),
         (lambda text: text + "\n\nif TYPE_CHECKING:\n    from fedsynth.families.gan import GAN\n", set()),
-        (lambda text: text + "\n\nfrom fedsynth.families import gan\n", {"fedsynth.families.vae", "fedsynth.families.gan"}),
+        (
+            lambda text: text + "\n\nfrom fedsynth.families import gan\n",
+            {"fedsynth.families.vae", "fedsynth.families.gan"},
+        ),
     ],
     ids=["a docstring", "remarks and lines", "a value", "an import for type checkers", "an import"],
 )

@@ -1,4 +1,6 @@
-"""What is handed out: archives whose bytes depend on the images and the facts alone, each with the papers that say what holds."""
+"""What is handed out: archives whose bytes depend on the images and the facts alone, each with the papers that say what
+holds.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,12 @@ from tests.sets import make_set, tiny_params
 from tests.trained import trained
 
 PARAMS = tiny_params(
-    sample={"exporters": {"png": {"class_path": "fedsynth.exporters.png.PNG"}, "nifti": {"class_path": "fedsynth.exporters.nifti.NIfTI"}}},
+    sample={
+        "exporters": {
+            "png": {"class_path": "fedsynth.exporters.png.PNG"},
+            "nifti": {"class_path": "fedsynth.exporters.nifti.NIfTI"},
+        }
+    },
     gates={"require": ["classification/retained >= 0.99"]},
 )
 
@@ -22,7 +29,9 @@ PARAMS = tiny_params(
 @pytest.fixture
 def root(tmp_path):
     trained(tmp_path, PARAMS)
-    make_set(tmp_path / "data" / "synthetic" / "vae", PARAMS, site="synthetic", n=12, origin="synthetic", model="vae/c3c3c3")
+    make_set(
+        tmp_path / "data" / "synthetic" / "vae", PARAMS, site="synthetic", n=12, origin="synthetic", model="vae/c3c3c3"
+    )
     judged(tmp_path)
     return tmp_path
 

@@ -20,7 +20,12 @@ ROOT = Path(__file__).parents[2]
 
 def table_params(folder, image=None, **args):
     source = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": str(folder)} | args}
-    default = {"size": [16, 16], "channels": {"us": "image", "lesion": "mask"}, "labels": ["a", "b", "c"], "empty_labels": []}
+    default = {
+        "size": [16, 16],
+        "channels": {"us": "image", "lesion": "mask"},
+        "labels": ["a", "b", "c"],
+        "empty_labels": [],
+    }
     return tiny_params(source=source, image=default | (image or {}))
 
 
@@ -129,7 +134,9 @@ def test_bad_files_keep_a_row_that_says_why_and_the_line_tells_of_them(tmp_path,
 
 def test_without_a_mask_channel_there_is_no_hash_of_it(tmp_path):
     make_table(tmp_path / "files", subjects=6)
-    images = sets(ingest(table_params(tmp_path / "files", {"channels": {"us": "image"}}), tmp_path / "sets"), tmp_path / "sets")["p"]
+    images = sets(
+        ingest(table_params(tmp_path / "files", {"channels": {"us": "image"}}), tmp_path / "sets"), tmp_path / "sets"
+    )["p"]
     assert (images.manifest["mask_sha256"] == "").all()
     assert (images.manifest["mask_area"] == 0).all()
 

@@ -1,4 +1,6 @@
-"""What makes a stage stale: each leaf of params.yaml, the code, and where it runs; and that DVC then makes its outputs anew."""
+"""What makes a stage stale: each leaf of params.yaml, the code, and where it runs; and that DVC then makes its outputs
+anew.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,13 @@ def other(value: Any, path: tuple) -> Any:
         return not value
     if isinstance(value, int | float):
         return value + 1
-    return f"{value}x" if isinstance(value, str) else ["something"] if value is None or isinstance(value, list) else {"a": 1}
+    return (
+        f"{value}x"
+        if isinstance(value, str)
+        else ["something"]
+        if value is None or isinstance(value, list)
+        else {"a": 1}
+    )
 
 
 def changed(raw: dict[str, Any], path: tuple) -> dict[str, Any]:
@@ -142,7 +150,7 @@ def test_where_a_job_ran_is_part_of_what_it_is(monkeypatch, tmp_path):
 
 def test_a_stage_that_does_not_depend_on_its_inputs_is_refused(tmp_path):
     (tmp_path / "dvc.yaml").write_text("stages: {report: {cmd: fedsynth report, outs: [x]}}\n")
-    with pytest.raises(inputs.DagError, match="stage report does not depend on data/inputs/report.json"):
+    with pytest.raises(inputs.DagError, match=r"stage report does not depend on data/inputs/report\.json"):
         inputs.stages(tmp_path, [])
 
 
@@ -163,7 +171,8 @@ if "nvflare_jobs.source.job" in words:
     from fedsynth.stages import inputs
     import yaml
     raw = yaml.safe_load(Path("params.yaml").read_text())
-    wanted = {stage.file: inputs.text(inputs.of_stage(stage, raw, Settings.read())) for stage in inputs.stages(Path("."), raw["models"])}
+    where, stages = Settings.read(), inputs.stages(Path("."), raw["models"])
+    wanted = {stage.file: inputs.text(inputs.of_stage(stage, raw, where)) for stage in stages}
     inputs.write(Path("."), wanted)
     for name in ("source", "given"):
         Path(f"data/{name}.json").write_text("{}")
@@ -230,13 +239,19 @@ def study(tmp_path_factory) -> Study:
 def downstream(stages: set[str]) -> set[str]:
     """With all that follow: each depends on an output of one of these, or on what lies in it."""
     found = set(stages)
-    while more := {s.address for s in STAGES if s.address not in found and any(_feeds(u, s) for u in STAGES if u.address in found)}:
+    while more := {
+        s.address for s in STAGES if s.address not in found and any(_feeds(u, s) for u in STAGES if u.address in found)
+    }:
         found |= more
     return found
 
 
 def _feeds(upstream: inputs.Stage, stage: inputs.Stage) -> bool:
-    return any(f"{out}/".startswith(f"{dep}/") or f"{dep}/".startswith(f"{out}/") for out in upstream.outs for dep in stage.deps)
+    return any(
+        f"{out}/".startswith(f"{dep}/") or f"{dep}/".startswith(f"{out}/")
+        for out in upstream.outs
+        for dep in stage.deps
+    )
 
 
 def test_a_second_repro_runs_nothing(study):

@@ -12,7 +12,9 @@ from fedsynth.training.supervised import augment
 from fedsynth.worth import use_networks
 from tests.sets import make_set, tiny_params
 
-USES = {"classification": {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 3, "features": 4}}}
+USES = {
+    "classification": {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 3, "features": 4}}
+}
 PARAMS = tiny_params(image={"may_lack": ["t2"]}, score={"uses": USES, "seeds": [1]})
 IMAGE = PARAMS.image
 
@@ -31,7 +33,9 @@ def test_an_image_that_has_a_channel_is_also_shown_without_it_and_altogether_as_
     assert len(shown) == 12 + 7
     assert shown.has(IMAGE, "t2").tolist() == [False] * 5 + [True] * 7 + [False] * 7
     np.testing.assert_array_equal(shown.manifest["image_id"][12:], some.manifest["image_id"][5:])
-    np.testing.assert_array_equal(shown.channels(IMAGE, ["t1", "lesion"])[12:], some.channels(IMAGE, ["t1", "lesion"])[5:])
+    np.testing.assert_array_equal(
+        shown.channels(IMAGE, ["t1", "lesion"])[12:], some.channels(IMAGE, ["t1", "lesion"])[5:]
+    )
     for image_id, weight in zip(some.manifest["image_id"], weights, strict=True):
         assert often.numpy()[(shown.manifest["image_id"] == image_id).to_numpy()].sum() == pytest.approx(weight)
 
@@ -48,7 +52,9 @@ def test_every_row_of_the_table_is_taught_so(some, monkeypatch, may_lack, tmp_pa
     use = use_networks.uses(params)["classification"]
     begin = type(use).training
     monkeypatch.setattr(
-        type(use), "training", lambda self, net, images, *rest, **more: seen.append(images) or begin(self, net, images, *rest, **more)
+        type(use),
+        "training",
+        lambda self, net, images, *rest, **more: seen.append(images) or begin(self, net, images, *rest, **more),
     )
     some.manifest["split"] = "train"
     use_networks.fit(use, params, some, seed=1)

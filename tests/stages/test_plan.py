@@ -1,4 +1,6 @@
-"""What `fedsynth plan` says: which stages would run and why, from dvc.lock, DVC's cache and the inputs as they are now."""
+"""What `fedsynth plan` says: which stages would run and why, from dvc.lock,
+DVC's cache and the inputs as they are now.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,7 @@ def test_files_of_the_source_that_have_changed_are_said(study, monkeypatch):
 def test_where_nothing_has_run_every_stage_would(tmp_path, monkeypatch):
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     lines = plan.plan(tmp_path, Params.model_validate(RAW), Settings.read()).lines
-    assert {line.stage: line.why for line in lines} == dict.fromkeys(EVERY, ["has not run yet"])
+    assert {line.stage: line.why for line in lines} == {stage: ["has not run yet"] for stage in EVERY}
 
 
 def test_code_that_has_changed_is_named():
@@ -85,7 +87,7 @@ def test_two_stages_run_beside_each_other():
     lines = [plan.Line(name, ["x"], 10.0) for name in ("a", "b", "c", "d")]
     assert plan.Plan(lines, {"a": [], "b": [], "c": ["a", "b"], "d": []}).seconds() == 20
     assert plan.Plan(lines, {"a": [], "b": ["a"], "c": ["b"], "d": ["c"]}).seconds() == 40
-    assert plan.Plan([*lines, plan.Line("e", ["x"])], dict.fromkeys("abcde", [])).seconds() is None
+    assert plan.Plan([*lines, plan.Line("e", ["x"])], {name: [] for name in "abcde"}).seconds() is None
 
 
 def test_what_ran_before_takes_as_long_again(tmp_path):

@@ -1,4 +1,6 @@
-"""The report of models with given channels: what they make of test images in a simulation, and of the given set alone in a federation."""
+"""The report of models with given channels: what they make of test images in a simulation, and of the given set alone
+in a federation.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,16 @@ from tests.sets import make_set, tiny_params
 from tests.trained import trained
 
 LOW = {"t1_low": {"of": "t1", "operator": {"class_path": "fedsynth.operators.resolution.Coarse"}}}
-IMAGE = {"channels": {"t1_low": "image", "t1": "image", "lesion": "mask"}, "given": ["t1_low"], "aside": ["lesion"], "derived": LOW}
-MODEL = {"family": {"class_path": "fedsynth.families.regression.Regression", "args": {"channels": [8, 16]}}, "training": {"rounds": 1}}
+IMAGE = {
+    "channels": {"t1_low": "image", "t1": "image", "lesion": "mask"},
+    "given": ["t1_low"],
+    "aside": ["lesion"],
+    "derived": LOW,
+}
+MODEL = {
+    "family": {"class_path": "fedsynth.families.regression.Regression", "args": {"channels": [8, 16]}},
+    "training": {"rounds": 1},
+}
 PARAMS = tiny_params(image=IMAGE, models={"unet": MODEL})
 NUMBERS = {"psnr": measure(20.0, 15.0, {}, "higher", title="PSNR"), "fid": measure(1.0, 0.5, {}, title="FID")}
 FACTS = {"unet": {"measures": NUMBERS, "uses": {}, "scores": {}}}
@@ -33,7 +43,10 @@ def root(tmp_path_factory) -> Path:
     make_set(folder / "data" / "synthetic" / "unet", PARAMS, "synthetic", n=12, origin="synthetic", model="unet/c3")
     trained(folder, PARAMS, "unet")
     (folder / "models" / "unet" / "history.json").write_text(json.dumps(history(sites=SITES)))
-    sites = {s: {"passed": True, "digest": "d1" * 32, "images": 18, "failed": [], "warnings": [], "counts": {}} for s in SITES}
+    sites = {
+        s: {"passed": True, "digest": "d1" * 32, "images": 18, "failed": [], "warnings": [], "counts": {}}
+        for s in SITES
+    }
     (folder / "reports").mkdir()
     (folder / "reports" / "validation.json").write_text(json.dumps({"sites": sites, "used": list(sites)}))
     local = [r for r in rows("local") if r["use"] == "classification"]
@@ -49,7 +62,9 @@ def text(root: Path, **how) -> str:
 def test_in_a_simulation_test_images_are_shown_given_generated_real_and_their_difference(root):
     shown = text(root)
     assert re.search(
-        r'alt="6 images, from the left none, none, [^"]*rows from the top: t1_low, given; t1, generated; t1, real; t1, diff', shown
+        r'alt="6 images, from the left none, none, [^"]*rows from the top: t1_low, given; t1, generated; t1, real; t1,'
+        r" diff",
+        shown,
     )
     assert "Test images that no model saw" in shown
 
@@ -64,7 +79,9 @@ def test_in_a_federation_no_real_image_is_read_or_shown(root, tmp_path):
 
 def test_the_numbers_of_pairs_have_a_table_of_their_own(root):
     shown = text(root)
-    likeness, paired = (shown[shown.index(f'<section id="{name}">') :].split("</section>")[0] for name in ("measures", "paired"))
+    likeness, paired = (
+        shown[shown.index(f'<section id="{name}">') :].split("</section>")[0] for name in ("measures", "paired")
+    )
     assert ">PSNR<" in paired
     assert ">FID<" not in paired
     assert ">PSNR<" not in likeness

@@ -151,7 +151,9 @@ def test_what_is_aside_is_that_of_the_given_image(tmp_path):
 @pytest.mark.parametrize(("deterministic", "drawn"), [(True, 6), (False, 30)])
 def test_a_model_without_chance_makes_no_image_twice(tmp_path, monkeypatch, capsys, deterministic, drawn):
     """Of two images of each of the three classes."""
-    params = tiny_params(image={"given": ["t1"], "aside": ["lesion"]}, sample={"given": phantoms(images=40), "images": 30})
+    params = tiny_params(
+        image={"given": ["t1"], "aside": ["lesion"]}, sample={"given": phantoms(images=40), "images": 30}
+    )
     known = given(params, tmp_path)
     few = known.where(known.manifest.groupby("label").cumcount() < 2)
     monkeypatch.setattr(Keeps, "deterministic", deterministic)
@@ -198,8 +200,16 @@ def test_given_images_that_do_not_fit_or_lack_a_class_are_named(tmp_path):
 
 def test_the_stage_draws_a_set_from_given_images_that_passes_what_real_data_must(tmp_path):
     low = {"t1_low": {"of": "t1", "operator": {"class_path": "fedsynth.operators.kspace.Undersample"}}}
-    image = {"channels": {"t1_low": "image", "t1": "image", "lesion": "mask"}, "given": ["t1_low"], "aside": ["lesion"], "derived": low}
-    model = {"family": {"class_path": "fedsynth.families.regression.Regression", "args": {"channels": [8, 16]}}, "training": {"rounds": 1}}
+    image = {
+        "channels": {"t1_low": "image", "t1": "image", "lesion": "mask"},
+        "given": ["t1_low"],
+        "aside": ["lesion"],
+        "derived": low,
+    }
+    model = {
+        "family": {"class_path": "fedsynth.families.regression.Regression", "args": {"channels": [8, 16]}},
+        "training": {"rounds": 1},
+    }
     params = tiny_params(image=image, models={"unet": model}, sample={"given": phantoms(images=30), "images": 12})
     trained(tmp_path, params, "unet")
     images = sample.sample(params, tmp_path, "unet")

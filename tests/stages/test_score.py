@@ -18,7 +18,10 @@ from fedsynth.worth import use_networks
 from tests.sets import make_set, spoilt, tiny_params
 
 USES = {
-    "classification": {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 3, "features": 16}},
+    "classification": {
+        "class_path": "fedsynth.uses.classification.Classification",
+        "args": {"steps": 3, "features": 16},
+    },
     "segmentation": {"class_path": "fedsynth.uses.segmentation.Segmentation", "args": {"steps": 3}},
 }
 PARAMS = tiny_params(score={"uses": USES, "seeds": [1, 2]})
@@ -45,8 +48,11 @@ def synthetic(tmp_path_factory) -> ImageSet:
 @pytest.fixture(scope="module")
 def sent(sets, synthetic) -> dict[str, use_networks.Networks]:
     """What the centre sends. One round of one site is FedAvg's simplest case."""
-    return {"synthetic": score.fit_synthetic(PARAMS, synthetic), "federated": use_networks.from_arrays(reference.begin(PARAMS)),
-            "pooled": reference.fit_pooled(PARAMS, sets)}  # fmt: skip
+    return {
+        "synthetic": score.fit_synthetic(PARAMS, synthetic),
+        "federated": use_networks.from_arrays(reference.begin(PARAMS)),
+        "pooled": reference.fit_pooled(PARAMS, sets),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +92,9 @@ def test_there_is_a_row_for_each_use_name_and_seed(rows):
         ("synthetic", "vae", "vae"),
         ("augmented", "north", "vae"),
     ]
-    assert got == {(use, name, seed, on, model, "north") for use in USES for seed in (1, 2) for name, on, model in kinds}
+    assert got == {
+        (use, name, seed, on, model, "north") for use in USES for seed in (1, 2) for name, on, model in kinds
+    }
     assert len(rows) == len(got)
 
 
@@ -141,7 +149,9 @@ def test_a_row_with_a_problem_is_neither_learned_from_nor_tested(sets):
 
 def test_held_out_is_all_that_nothing_was_trained_on(sets):
     real = sets["north"]
-    assert not set(use_networks.held_out(real).manifest["image_id"]) & set(use_networks.training(real).manifest["image_id"])
+    assert not set(use_networks.held_out(real).manifest["image_id"]) & set(
+        use_networks.training(real).manifest["image_id"]
+    )
     assert set(use_networks.testing(real).manifest["image_id"]) < set(use_networks.held_out(real).manifest["image_id"])
 
 
@@ -168,7 +178,8 @@ def test_networks_travel_as_flat_float32_arrays_and_come_back_the_same(sent):
 
 def test_a_share_of_what_is_drawn_of_a_class_is_real_however_many_there_are(sets, synthetic):
     few = use_networks.training(sets["north"]).where(np.arange(len(use_networks.training(sets["north"]))) < 5)
-    few = few.where(few.manifest["label"] != "none")  # a class that the site has no image of comes from the synthetic set alone
+    # a class that the site has no image of comes from the synthetic set alone
+    few = few.where(few.manifest["label"] != "none")
     both = concatenate([few, synthetic])
     weights = score.balance(both, len(few), 0.3)
     real = np.arange(len(both)) < len(few)
@@ -187,7 +198,10 @@ def test_fedavg_of_one_site_is_training_there_in_one_go(sets, tmp_path):
         assert losses.keys() == USES.keys()
         assert steps == (2, 4)[number]  # three steps of each use, dealt out to two rounds
     alone = use_networks.to_arrays(
-        {name: {1: use_networks.fit(use, one, use_networks.training(sets["north"]), 1)} for name, use in use_networks.uses(one).items()}
+        {
+            name: {1: use_networks.fit(use, one, use_networks.training(sets["north"]), 1)}
+            for name, use in use_networks.uses(one).items()
+        }
     )
     assert all(np.allclose(arrays[name], alone[name], atol=1e-6) for name in alone)
 
@@ -197,7 +211,10 @@ def test_a_process_that_takes_over_goes_on_with_the_optimiser_of_the_one_before(
     first, begun = reference.Federated(one, sets["north"], tmp_path / "a.pt"), reference.begin(one)
     second = {name: a + d for (name, a), d in zip(begun.items(), first.round(begun, 0)[0].values(), strict=True)}
     shutil.copy(tmp_path / "a.pt", tmp_path / "b.pt")
-    through, taken_over = first.round(second, 1)[0], reference.Federated(one, sets["north"], tmp_path / "b.pt").round(second, 1)[0]
+    through, taken_over = (
+        first.round(second, 1)[0],
+        reference.Federated(one, sets["north"], tmp_path / "b.pt").round(second, 1)[0],
+    )
     afresh = reference.Federated(one, sets["north"], tmp_path / "c.pt").round(second, 1)[0]
     assert all(np.array_equal(through[name], taken_over[name]) for name in through)
     assert not all(np.array_equal(through[name], afresh[name]) for name in through)
@@ -244,7 +261,9 @@ def told(sets, synthetic, sent, tmp_path_factory):
     for site in SITES:
         of = score.seen(params, synthetic, sent["federated"], Path("none"), sets[site])
         known = outgoing.vocabulary("score", params, site)
-        answers[site] = outgoing.leave("score", {"rows": [], "measures": score.measured_at_site(params, of)}, known)["measures"]
+        answers[site] = outgoing.leave("score", {"rows": [], "measures": score.measured_at_site(params, of)}, known)[
+            "measures"
+        ]
     return centre, answers
 
 
@@ -256,7 +275,19 @@ def measured(told):
 def test_measures_pass_the_door_of_the_site_and_come_together_at_the_centre(measured):
     assert set(measured) == {"fid", "pooled_fid", "class_agreement", "intensity_distance"}
     for number in measured.values():
-        assert number.keys() == {"measure", "better", "title", "text", "value", "floor", "low", "high", "n", "why", "sites"}
+        assert number.keys() == {
+            "measure",
+            "better",
+            "title",
+            "text",
+            "value",
+            "floor",
+            "low",
+            "high",
+            "n",
+            "why",
+            "sites",
+        }
         assert (number["value"] is None) == bool(number["why"])
         assert json.loads(json.dumps(number, allow_nan=False)) == number
     assert measured["intensity_distance"]["value"] > 0
@@ -266,13 +297,19 @@ def test_measures_pass_the_door_of_the_site_and_come_together_at_the_centre(meas
 def test_a_measure_that_could_not_be_computed_is_none_and_says_where(measured):
     assert measured["fid"]["value"] is None, "few images of each class and sixteen features"
     assert measured["fid"]["why"] == "could not be computed at north, east"
-    assert measured["fid"]["sites"]["north"]["why"] == "could not be computed", "its counts are no reason that is known here"
+    assert measured["fid"]["sites"]["north"]["why"] == "could not be computed", (
+        "its counts are no reason that is known here"
+    )
 
 
 def test_too_few_images_are_the_reason_only_where_counts_say_so(told):
     centre, answers = told[0], copy.deepcopy(told[1])
     for number in ("fid", "pooled_fid"):
-        answers["east"]["fid"]["values"][number] |= {"value": None, "floor": None, "n": {"real": "< 5", "train": 9, "synthetic": 9}}
+        answers["east"]["fid"]["values"][number] |= {
+            "value": None,
+            "floor": None,
+            "n": {"real": "< 5", "train": 9, "synthetic": 9},
+        }
     found = score.combined(MEASURED, centre, answers, {})["fid"]
     assert found["why"] == "could not be computed at north, east (too few images: real < 5)"
     assert found["sites"]["east"]["n"]["real"] == "< 5"
@@ -285,7 +322,11 @@ def test_without_the_answer_of_one_site_there_is_no_measure_of_all_sites(told, m
         assert "west (did not answer: not connected)" in number["why"]
         assert number["sites"]["west"] == {"value": None, "floor": None, "low": None, "high": None, "n": {},
                                            "why": "did not answer: not connected"}  # fmt: skip
-    assert found["intensity_distance"]["sites"]["north"]["value"] == measured["intensity_distance"]["sites"]["north"]["value"] is not None
+    assert (
+        found["intensity_distance"]["sites"]["north"]["value"]
+        == measured["intensity_distance"]["sites"]["north"]["value"]
+        is not None
+    )
 
 
 def test_where_one_site_has_no_number_there_is_none_for_all(sets, synthetic, sent):

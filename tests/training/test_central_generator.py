@@ -1,4 +1,6 @@
-"""A generator at the centre learns what it would learn beside the discriminators, from their gradients at its images alone."""
+"""A generator at the centre learns what it would learn beside the discriminators, from their gradients at its images
+alone.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def site(seed: int = 1, repeats: int = 1, n: int = 12, batch: int = 4, **changes
 def redrawn(family: GAN, sites: int = 1, batch: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     """What the centre draws first, anew and with gradients, and for which classes."""
     generator = torch.Generator().manual_seed(SEED)
-    y = torch.multinomial(torch.ones((sites, 2), dtype=torch.float64), batch, replacement=True, generator=generator).flatten()
+    y = torch.multinomial(
+        torch.ones((sites, 2), dtype=torch.float64), batch, replacement=True, generator=generator
+    ).flatten()
     return family.draw(torch.randn((len(y), family.latent), generator=generator), y, None), y
 
 
@@ -85,8 +89,13 @@ def test_a_site_trains_its_discriminator_alone_and_answers_by_what_it_has_become
     feedback = other.step(drawn.detach().numpy(), y.numpy())
     assert feedback.shape == drawn.shape
     assert feedback.dtype == np.float32
-    assert all(torch.equal(p, q) for p, q in zip(other.family.generator.parameters(), before.generator.parameters(), strict=True))
-    changed = [not torch.equal(p, q) for p, q in zip(other.net.parameters(), before.discriminator.parameters(), strict=True)]
+    assert all(
+        torch.equal(p, q)
+        for p, q in zip(other.family.generator.parameters(), before.generator.parameters(), strict=True)
+    )
+    changed = [
+        not torch.equal(p, q) for p, q in zip(other.net.parameters(), before.discriminator.parameters(), strict=True)
+    ]
     assert all(changed)
 
     def slope(family):
@@ -130,7 +139,10 @@ def test_the_averaged_generator_is_given_at_the_end_of_the_training_alone():
         half.learn({"a": other.step(*half.draw()["a"])})
     average = dict(half.average.module.named_parameters())
     assert all(np.array_equal(a, average[n].detach().numpy()) for n, a in half.arrays().items())
-    assert any(not np.array_equal(a, dict(half.family.named_parameters())[n].detach().numpy()) for n, a in half.arrays().items())
+    assert any(
+        not np.array_equal(a, dict(half.family.named_parameters())[n].detach().numpy())
+        for n, a in half.arrays().items()
+    )
 
 
 def test_the_learning_rate_falls_over_the_whole_training():
@@ -143,7 +155,9 @@ def test_the_learning_rate_falls_over_the_whole_training():
 
 def test_two_sites_with_one_class_each_teach_the_generator_both():
     plan = {"rounds": 25, "batch": 8, "clip": None, "betas": (0.0, 0.99)}
-    half = Generating(gan(), training(lr=0.005, **plan), STEPS, SEED, {"a": 1.0, "b": 1.0}, {"a": [1.0, 0.0], "b": [0.0, 1.0]})
+    half = Generating(
+        gan(), training(lr=0.005, **plan), STEPS, SEED, {"a": 1.0, "b": 1.0}, {"a": [1.0, 0.0], "b": [0.0, 1.0]}
+    )
     x, y = images(40)
     sites = {}
     for k, name in enumerate("ab"):

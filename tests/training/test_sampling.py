@@ -16,8 +16,11 @@ from tests.sets import make_set, tiny_params
 KSPACE = {"class_path": "fedsynth.operators.kspace.Undersample", "args": {"factor": 2}}
 DERIVED = {"t1_low": {"of": "t1", "operator": KSPACE}}
 RECONSTRUCTION = {
-    "channels": {"t1_low": "image", "t1": "image", "lesion": "mask"}, "given": ["t1_low"], "aside": ["lesion"], "derived": DERIVED,
-}  # fmt: skip
+    "channels": {"t1_low": "image", "t1": "image", "lesion": "mask"},
+    "given": ["t1_low"],
+    "aside": ["lesion"],
+    "derived": DERIVED,
+}
 
 
 class Constant(Family):
@@ -73,11 +76,14 @@ def test_what_a_model_draws_is_made_to_agree_with_what_was_measured(reconstructi
     params, images = reconstruction
     made = sampling.convert(Constant(), params.image, images, seed=1)
     true, found = (torch.from_numpy(of.channels(params.image, ["t1"])) for of in (images, made))
-    assert (found - true).square().mean() < 0.7 * true.square().mean()  # of a constant, which without it would be wrong everywhere
+    # of a constant, which without it would be wrong everywhere
+    assert (found - true).square().mean() < 0.7 * true.square().mean()
     np.testing.assert_array_equal(made.channels(params.image, ["lesion"]), images.channels(params.image, ["lesion"]))
 
 
-@pytest.mark.parametrize(("given", "told"), [(["lesion"], True), (["t1"], False), (["t1", "lesion"], False), ([], True)])
+@pytest.mark.parametrize(
+    ("given", "told"), [(["lesion"], True), (["t1"], False), (["t1", "lesion"], False), ([], True)]
+)
 def test_a_model_is_told_the_label_unless_an_image_is_given(tmp_path, given, told):
     image = tiny_params(image={"given": given}).image
     channels = len(image.generated)
@@ -85,19 +91,27 @@ def test_a_model_is_told_the_label_unless_an_image_is_given(tmp_path, given, tol
     y = torch.tensor([0, 1, 2, 0, 1, 2])
     sampling.draw(family, image, y, torch.zeros(6, len(given), 16, 16) if given else None)
     assert family.asked[0][0].tolist() == (y if told else 0 * y).tolist()
-    assert images.condition_labels(image).tolist() == (images.labels(image) if told else 0 * images.labels(image)).tolist()
+    assert (
+        images.condition_labels(image).tolist() == (images.labels(image) if told else 0 * images.labels(image)).tolist()
+    )
 
 
 def test_the_baseline_of_a_derived_channel_is_its_operators_estimate(reconstruction):
     params, images = reconstruction
     base = sampling.baseline(params.image, images, images)
     low = torch.from_numpy(images.channels(params.image, ["t1_low"])[:, 0])
-    np.testing.assert_array_equal(base.channels(params.image, ["t1"])[:, 0], operator(params.image, "t1_low").estimate(low).numpy())
+    np.testing.assert_array_equal(
+        base.channels(params.image, ["t1"])[:, 0], operator(params.image, "t1_low").estimate(low).numpy()
+    )
 
 
 def test_the_baseline_of_a_conversion_is_the_mean_training_image_and_for_a_mask_that_of_its_label(tmp_path):
     images = make_set(tmp_path, tiny_params(), n=12)
-    for given, places in ((["t1"], np.arange(12)), (["lesion", "t1"], np.arange(12)), (["lesion"], np.arange(0, 12, 3))):
+    for given, places in (
+        (["t1"], np.arange(12)),
+        (["lesion", "t1"], np.arange(12)),
+        (["lesion"], np.arange(0, 12, 3)),
+    ):
         image = tiny_params(image={"given": given}).image
         base = sampling.baseline(image, images, images).channels(image, ["t2"])
         np.testing.assert_allclose(base[0, 0], images.channels(image, ["t2"])[places, 0].mean(0), atol=1e-6)

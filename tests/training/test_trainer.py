@@ -46,7 +46,8 @@ def test_a_restarted_site_goes_on_as_if_nothing_had_happened(tmp_path, algorithm
     _, whole = run(trainer(algorithm(), **options), 4)
     first = trainer(algorithm(), state=tmp_path / "state.pt", **options)
     _, half = run(first, 2)
-    second = trainer(algorithm(), seed=77, state=tmp_path / "state.pt", **options)  # the stored random state wins over the seed
+    # the stored random state wins over the seed
+    second = trainer(algorithm(), seed=77, state=tmp_path / "state.pt", **options)
     _, resumed = run(second, 4, start=2, current=half)
     assert second.rounds_done == 4
     assert equal(whole, resumed)
@@ -127,7 +128,9 @@ def test_a_learning_rate_for_a_player_that_is_not_there_is_an_error():
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_flip_mirrors_every_channel_and_what_is_given_alike(axis):
     x = torch.arange(16.0).reshape(1, 1, 4, 4).expand(32, 2, 4, 4).clone()
-    t = toys.Trainer(toys.Toy(), FedAvg(), toys.training(flip=[axis]), x, torch.zeros(32, dtype=torch.long), x[:, :1].clone(), 1)
+    t = toys.Trainer(
+        toys.Toy(), FedAvg(), toys.training(flip=[axis]), x, torch.zeros(32, dtype=torch.long), x[:, :1].clone(), 1
+    )
     seen, _, given = t._batch(torch.arange(32))
     assert torch.equal(seen[:, :1], given)
     assert torch.equal(seen[:, 0], seen[:, 1])
@@ -182,7 +185,9 @@ def test_a_state_of_a_training_that_went_farther_is_not_taken_up(tmp_path):
     old = Trainer(Toy(), FedAvg(), training(rounds=9), *images(0), None, 1, tmp_path / "s.pt")
     for number in range(5):
         old.round(start, number)
-    fresh, other = (Trainer(Toy(), FedAvg(), training(rounds=9), *images(0), None, 1, state) for state in (tmp_path / "s.pt", None))
+    fresh, other = (
+        Trainer(Toy(), FedAvg(), training(rounds=9), *images(0), None, 1, state) for state in (tmp_path / "s.pt", None)
+    )
     torch.manual_seed(3)
     a = fresh.round(start, 1).difference
     torch.manual_seed(3)
@@ -201,7 +206,15 @@ class Phased(Toy):
 
 
 def phased(algorithm=None, state=None, seed=1, **changes):
-    return Trainer(Phased(), algorithm or FedAvg(), training(**({"rounds": 5, "ema": 0.9} | changes)), *images(0), None, seed, state)
+    return Trainer(
+        Phased(),
+        algorithm or FedAvg(),
+        training(**({"rounds": 5, "ema": 0.9} | changes)),
+        *images(0),
+        None,
+        seed,
+        state,
+    )
 
 
 @pytest.mark.parametrize(("rounds", "ends"), [(5, [2, 5]), (2, [1, 2]), (10, [4, 10]), (3, [1, 3])])
@@ -224,7 +237,8 @@ def test_a_player_that_rests_does_not_move_by_a_bit(algorithm):
     for number in range(5):
         _, after = run(t, number + 1, start=number, current=current)
         rests = "second" if number < 2 else "first"
-        assert all((after[n] == current[n]).all() for n in after if rests in n)  # and SCAFFOLD's "control:first.weight" no more than it
+        # and SCAFFOLD's "control:first.weight" no more than it
+        assert all((after[n] == current[n]).all() for n in after if rests in n)
         assert any((after[n] != current[n]).any() for n in after if rests not in n)
         current = after
 

@@ -55,7 +55,9 @@ def test_a_missing_an_unknown_and_a_misshapen_parameter_are_named(model):
     first = sorted(arrays)[0]
     with pytest.raises(weights.WeightsError, match=f"the weights of vae lack '{first}'"):
         weights.build_family(about, {name: a for name, a in arrays.items() if name != first})
-    with pytest.raises(weights.WeightsError, match=r"hold 'decoder\.extra', which fedsynth\.families\.vae\.VAE has not"):
+    with pytest.raises(
+        weights.WeightsError, match=r"hold 'decoder\.extra', which fedsynth\.families\.vae\.VAE has not"
+    ):
         weights.build_family(about, arrays | {"decoder.extra": np.zeros(1, np.float32)})
     with pytest.raises(weights.WeightsError, match=f"'{first}' has the shape \\(1, 2\\)"):
         weights.build_family(about, arrays | {first: np.zeros((1, 2), np.float32)})

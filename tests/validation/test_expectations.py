@@ -48,7 +48,9 @@ def folder(tmp_path):
     return tmp_path / "north"
 
 
-@pytest.mark.parametrize("image", [{"size": [16, 16]}, {"size": [8, 8, 8]}, {"channels": {"us": "image"}, "empty_labels": []}])
+@pytest.mark.parametrize(
+    "image", [{"size": [16, 16]}, {"size": [8, 8, 8]}, {"channels": {"us": "image"}, "empty_labels": []}]
+)
 def test_a_good_set_passes_in_2d_in_3d_and_without_masks(tmp_path, image):
     params = tiny_params(image=image)
     made = make_set(tmp_path, params, n=30)
@@ -68,7 +70,16 @@ def test_every_expectation_has_a_name_that_may_leave_and_a_hint():
 
 
 def test_a_file_that_cannot_be_read(folder):
-    rewrite(folder, 7, problem="scan_00007.png cannot be read: broken data stream", sha256="", mask_sha256="", min=0, max=0, std=0)
+    rewrite(
+        folder,
+        7,
+        problem="scan_00007.png cannot be read: broken data stream",
+        sha256="",
+        mask_sha256="",
+        min=0,
+        max=0,
+        std=0,
+    )
     failure = only_failure(validate(folder))
     assert about(failure) == ("files can be read", *named(7))
     assert failure.values == ["scan_00007.png cannot be read: broken data stream"]
@@ -108,7 +119,10 @@ def test_a_duplicate_names_both_rows(folder):
     draw_over(folder, 5, images[8])
     failure = only_failure(validate(folder))
     assert about(failure) == ("unique hashes", *named(5, 8))
-    assert failure.values == ["same pixels as north-00008 (images/scan_00008.png)", "same pixels as north-00005 (images/scan_00005.png)"]
+    assert failure.values == [
+        "same pixels as north-00008 (images/scan_00008.png)",
+        "same pixels as north-00005 (images/scan_00005.png)",
+    ]
 
 
 def test_an_empty_site(tmp_path):
@@ -224,7 +238,8 @@ def test_a_class_that_is_not_there_at_all(tmp_path):
     make_set(tmp_path, params, n=30)
     two = tiny_params(image={"labels": [*params.image.labels, "abscess"]})
     assert only_failure(validate(tmp_path, two)).values == [
-        f"abscess in {split}: 0 images, at least {n} are asked for" for split, n in params.expectations.min_images.items()
+        f"abscess in {split}: 0 images, at least {n} are asked for"
+        for split, n in params.expectations.min_images.items()
     ]
 
 
@@ -236,7 +251,9 @@ def test_a_class_that_a_site_need_not_have(tmp_path):
     assert validate(tmp_path, more).failures == []
     rewrite(tmp_path, 0, label="abscess")
     found = {f.expectation: f.values for f in validate(tmp_path, more).failures}
-    assert any(value.startswith("abscess in test: 0 images") for value in found["enough images of each class and split"])
+    assert any(
+        value.startswith("abscess in test: 0 images") for value in found["enough images of each class and split"]
+    )
 
 
 def test_a_mask_that_does_not_match_its_label(folder):
@@ -250,7 +267,8 @@ def test_a_mask_that_does_not_match_its_label(folder):
         ("north-00000", "none with 256 mask pixels"),
         ("north-00001", "infiltrating with 0 mask pixels"),
     }
-    assert validate(folder, tiny_params(image={"empty_labels": []})).passed  # where no label is said to have none, there is no such rule
+    # where no label is said to have none, there is no such rule
+    assert validate(folder, tiny_params(image={"empty_labels": []})).passed
 
 
 def test_a_mask_of_other_values(folder):
@@ -285,7 +303,11 @@ def test_images_of_another_size_than_params_say(folder):
 def test_an_image_id_that_is_there_twice(folder):
     rewrite(folder, 13, image_id="north-00012")
     failure = only_failure(validate(folder))
-    assert (failure.expectation, failure.rows, failure.files) == ("unique image ids", ["north-00012"] * 2, named(12, 13)[1])
+    assert (failure.expectation, failure.rows, failure.files) == (
+        "unique image ids",
+        ["north-00012"] * 2,
+        named(12, 13)[1],
+    )
 
 
 def test_warnings_do_not_fail_a_site(folder):
@@ -315,7 +337,9 @@ def test_a_synthetic_set_needs_training_images_only_and_only_of_the_classes_aske
     assert validate(tmp_path, params).passed
     more = tiny_params(image={"labels": [*params.image.labels, "abscess"]})
     assert only_failure(validate(tmp_path, more)).values == ["abscess in train: 0 images, at least 2 are asked for"]
-    asked = tiny_params(image={"labels": [*params.image.labels, "abscess"]}, sample={"balance": dict.fromkeys(params.image.labels, 1.0)})
+    asked = tiny_params(
+        image={"labels": [*params.image.labels, "abscess"]}, sample={"balance": dict.fromkeys(params.image.labels, 1.0)}
+    )
     assert validate(tmp_path, asked).passed
 
 
@@ -371,7 +395,9 @@ def test_files_on_disk_come_to_the_same_verdict_by_way_of_ingest(tmp_path):
 
 
 def test_the_message_names_site_expectation_rows_files_values_and_what_to_do():
-    failure = Failure("known labels", "critical", 12, *([f"{c}{i}" for i in range(12)] for c in "rfv"), hint="correct the label")
+    failure = Failure(
+        "known labels", "critical", 12, *([f"{c}{i}" for i in range(12)] for c in "rfv"), hint="correct the label"
+    )
     text = Verdict("east", False, "", 40, [failure], [], {}, ["known labels"]).message()
     assert text.splitlines() == [
         "east: validation failed 1 of 1 expectations, 40 images, 0 warnings",
@@ -388,7 +414,10 @@ def test_the_report_stays_readable_offline_and_tells_what_the_verdict_does(folde
     page = (tmp_path / "docs" / "index.html").read_text()
     assert not re.search(r"https?://|<script|<link|@import|src=", page)
     assert "&lt;script&gt;alert(1)" in page
-    assert all(text in page for text in ("north-00002", "images/scan_00002.png", verdict.digest, "validation failed", *verdict.checked))
+    assert all(
+        text in page
+        for text in ("north-00002", "images/scan_00002.png", verdict.digest, "validation failed", *verdict.checked)
+    )
     assert json.loads((tmp_path / "docs" / "verdict.json").read_text()) == verdict.to_dict()
     assert (tmp_path / "docs" / "message.txt").read_text() == verdict.message() + "\n"
     raw = json.loads((tmp_path / "docs" / "gx_result.json").read_text())

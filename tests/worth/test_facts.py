@@ -31,7 +31,11 @@ def numbers(root):
 def test_worth_is_what_the_table_of_worth_says(root):
     found = facts(PARAMS, root, "vae")
     assert found["uses"] == worth.summary(worth.rows(root, ["vae"]))["vae"]
-    assert found["numbers"]["classification/retained"] == found["uses"]["classification"]["retained"] == pytest.approx(0.75 / 0.9, abs=1e-3)
+    assert (
+        found["numbers"]["classification/retained"]
+        == found["uses"]["classification"]["retained"]
+        == pytest.approx(0.75 / 0.9, abs=1e-3)
+    )
     assert found["numbers"]["classification/gap_closed_poorest"] == pytest.approx(0.75)
     assert json.loads(json.dumps(found, allow_nan=False)) == found, "plain JSON"
 
@@ -58,7 +62,11 @@ def test_a_class_has_its_own_numbers_apart_from_the_metrics_of_all(root):
     assert found["numbers"]["classification/sensitivity.extra_axial"] == pytest.approx(0.55)
     assert set(found["by_class"]["classification"]) == {"sensitivity.none", "sensitivity.extra_axial"}
     assert set(found["scores"]["classification"]) == {"balanced_accuracy", "ece", "sensitivity"}
-    assert found["scores"]["segmentation"]["hd95"] == {"mean": 6.0, "sites": {"north": 3.0, "south": 9.0}, "worst_site": "south"}
+    assert found["scores"]["segmentation"]["hd95"] == {
+        "mean": 6.0,
+        "sites": {"north": 3.0, "south": 9.0},
+        "worst_site": "south",
+    }
 
 
 def test_the_worst_site_and_class_are_named(root):
@@ -87,8 +95,15 @@ def test_the_worst_site_is_of_those_known_and_the_gate_on_it_is_missing(root):
     judged(root, rows=withheld)
     params = tiny_params(gates={"require": ["classification/balanced_accuracy@worst_site >= 0.1"], "warn": []})
     found = facts(params, root, "vae")
-    assert found["worst"]["classification"]["site"] == {"metric": "balanced_accuracy", "site": "north", "value": 0.8, "unknown": ["south"]}
-    assert worst(found)[0].startswith("classification: worst at north (balanced accuracy 0.80) of those known, south withheld or missing")
+    assert found["worst"]["classification"]["site"] == {
+        "metric": "balanced_accuracy",
+        "site": "north",
+        "value": 0.8,
+        "unknown": ["south"],
+    }
+    assert worst(found)[0].startswith(
+        "classification: worst at north (balanced accuracy 0.80) of those known, south withheld or missing"
+    )
     (gate,) = found["verdict"]["gates"]
     assert (gate["held"], gate["reason"]) == (False, "missing at south: withheld: < 5 test images")
     assert found["why"]["classification/balanced_accuracy"] == "no value at south (withheld: < 5 test images)"
@@ -120,15 +135,26 @@ def test_where_a_site_did_not_answer_every_gate_on_all_sites_is_missing_and_name
     for r in (r for r in given if r["site"] == "south"):
         r |= {"metrics": dict.fromkeys(r["metrics"]), "n": {}, "left_out": "not connected"}
     judged(root, rows=given, left_out=silent)
-    names = ("retained", "retained@worst_site", "gap_closed", "gap_closed_poorest", "balanced_accuracy", "ece@worst_site")
-    found = facts(tiny_params(gates={"require": [f"classification/{name} >= 0" for name in names], "warn": []}), root, "vae")
+    names = (
+        "retained",
+        "retained@worst_site",
+        "gap_closed",
+        "gap_closed_poorest",
+        "balanced_accuracy",
+        "ece@worst_site",
+    )
+    found = facts(
+        tiny_params(gates={"require": [f"classification/{name} >= 0" for name in names], "warn": []}), root, "vae"
+    )
     assert found["left_out"] == {"score": silent}
     for gate in found["verdict"]["gates"]:
         assert not gate["held"]
         assert gate["reason"].startswith("missing")
         assert "south" in gate["reason"], gate
         assert "did not answer: not connected" in gate["reason"], gate
-    assert tables(found)["left_out"] == ["south did not answer the job of scoring (not connected): what rests on all sites is not computed"]
+    assert tables(found)["left_out"] == [
+        "south did not answer the job of scoring (not connected): what rests on all sites is not computed"
+    ]
 
 
 def test_in_a_federation_every_share_says_that_it_is_of_federated(root):

@@ -11,9 +11,19 @@ import pytest
 from fedsynth.worth.gates import evaluate, parse
 
 NUMBERS = {
-    "c/retained": 0.93, "c/retained@north": 0.99, "c/retained@south": 0.8, "c/gap_closed": None, "fid": 2.0, "fid@north": 2.0,
-    "fid@south": 1.8, "copies_pixel": 0.0, "epsilon": None, "kid": 0.1, "dice@north": 0.5, "dice@south": None,
-}  # fmt: skip
+    "c/retained": 0.93,
+    "c/retained@north": 0.99,
+    "c/retained@south": 0.8,
+    "c/gap_closed": None,
+    "fid": 2.0,
+    "fid@north": 2.0,
+    "fid@south": 1.8,
+    "copies_pixel": 0.0,
+    "epsilon": None,
+    "kid": 0.1,
+    "dice@north": 0.5,
+    "dice@south": None,
+}
 FLOORS = {"fid": 1.0, "fid@north": 1.5, "fid@south": 0.4, "copies_pixel": 0.0, "kid": -0.01}
 WHY = {"c/gap_closed": "no gap: pooled 0.9 is not 0.05 above local 0.9"}
 
@@ -54,7 +64,9 @@ def test_a_share_says_what_it_is_of():
 
 
 def test_the_worst_of_sites_of_which_one_is_not_known_is_missing_for_that_site_s_reason():
-    verdict = evaluate({"require": ["dice@worst_site >= 0"]}, NUMBERS, {}, {"dice@south": "did not answer: not connected"})
+    verdict = evaluate(
+        {"require": ["dice@worst_site >= 0"]}, NUMBERS, {}, {"dice@south": "did not answer: not connected"}
+    )
     assert verdict["gates"][0]["reason"] == "missing at south: did not answer: not connected"
 
 
@@ -100,20 +112,30 @@ def test_of_the_sites_the_worst_decides_and_is_named():
 
 def test_each_site_is_held_to_its_own_floor():
     gate = one("fid@worst_site <= 3 * floor")
-    assert (gate["held"], gate["value"]) == (False, 1.8), "the largest FID is within three times its own floor, the other one is not"
+    assert (gate["held"], gate["value"]) == (False, 1.8), (
+        "the largest FID is within three times its own floor, the other one is not"
+    )
     assert gate["reason"].startswith("1.8 at south is above 1.2, 3 times the floor of 0.4")
 
 
 def test_all_that_is_required_must_hold_and_a_warning_stops_nothing():
-    verdict = evaluate({"require": ["c/retained >= 0.85", "copies_pixel <= 0"], "warn": ["epsilon <= 8"]}, NUMBERS, FLOORS)
+    verdict = evaluate(
+        {"require": ["c/retained >= 0.85", "copies_pixel <= 0"], "warn": ["epsilon <= 8"]}, NUMBERS, FLOORS
+    )
     assert (verdict["passed"], verdict["said"]) == (True, "passed, with 1 warning")
     assert [(g["kind"], g["held"]) for g in verdict["gates"]] == [("require", True), ("require", True), ("warn", False)]
     verdict = evaluate({"require": ["c/retained >= 0.85", "epsilon <= 8"]}, NUMBERS, FLOORS)
     assert (verdict["passed"], verdict["said"]) == (False, "failed: 1 of 2")
 
 
-@pytest.mark.parametrize(("gates", "said"), [({}, "none set"), ({"require": [], "warn": []}, "none set"),
-                                             ({"warn": ["c/retained >= 0.85"]}, "none required, 0 of 1 warnings")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("gates", "said"),
+    [
+        ({}, "none set"),
+        ({"require": [], "warn": []}, "none set"),
+        ({"warn": ["c/retained >= 0.85"]}, "none required, 0 of 1 warnings"),
+    ],
+)
 def test_where_nothing_is_required_the_verdict_says_so_instead_of_passed(gates, said):
     verdict = evaluate(gates, NUMBERS, FLOORS)
     assert (verdict["passed"], verdict["said"]) == (True, said)
@@ -128,7 +150,10 @@ def test_where_nothing_is_required_the_verdict_says_so_instead_of_passed(gates, 
         ("fid <= 3 floor", "did you mean `fid <= 3 * floor`?"),
         ("fid <= 3 * flor", "did you mean `fid <= 3 * floor`?"),
         ("fid <= three", "'three' is neither a number nor `number * floor`; a gate reads `use/metric >= 0.8`"),
-        ("balanced accuracy >= 0.8", "'balanced accuracy' is no name of a number; did you mean `balanced_accuracy >= 0.8`?"),
+        (
+            "balanced accuracy >= 0.8",
+            "'balanced accuracy' is no name of a number; did you mean `balanced_accuracy >= 0.8`?",
+        ),
         ("dice@worstsite >= 0.4", "'@worstsite' is no site; did you mean `dice@worst_site >= 0.4`?"),
         ("dice@worst site >= 0.4", "did you mean `dice@worst_site >= 0.4`?"),
         ("a/b/c >= 0.4", "'a/b/c' is no name of a number; a gate reads"),
@@ -148,4 +173,7 @@ def test_what_is_no_gate_is_answered_with_what_is_wrong_and_the_nearest_form(tex
 def test_params_can_be_checked_without_anything_heavy():
     heavy = ("torch", "numpy", "pandas")
     script = f"import sys, fedsynth.params.gates; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+        == "[]"
+    )

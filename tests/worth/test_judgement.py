@@ -23,8 +23,16 @@ ONLY_A_WARNING = {"verdict": {"passed": True, "gates": [gate("epsilon <= 8", 4, 
 
 def row(metric: str, site: str, value: float | None, n: int | str, model: str = "vae") -> dict:
     head = {"dice": 0.5, metric: value}
-    return {"use": "segmentation", "name": "synthetic", "trained_on": model, "model": model, "site": site, "seed": 1, "metrics": head,
-            "n": {"dice": 40, metric: n}}  # fmt: skip
+    return {
+        "use": "segmentation",
+        "name": "synthetic",
+        "trained_on": model,
+        "model": model,
+        "site": site,
+        "seed": 1,
+        "metrics": head,
+        "n": {"dice": 40, metric: n},
+    }
 
 
 def test_the_card_counts_the_required_gates_that_do_not_hold_and_says_why():
@@ -35,7 +43,8 @@ def test_the_card_counts_the_required_gates_that_do_not_hold_and_says_why():
     assert len(found["warnings"]) == 1, "which is not counted"
 
 
-@pytest.mark.parametrize("of", [{}, {"verdict": None}, {"verdict": verdict()}, {"verdict": {"passed": True, "gates": []}},
+@pytest.mark.parametrize("of", [{}, {"verdict": None}, {"verdict": verdict()},
+                                {"verdict": {"passed": True, "gates": []}},
                                 ONLY_A_WARNING])  # fmt: skip
 def test_a_model_that_nothing_was_asked_of_must_not_be_promoted(of):
     found = card("m", of)

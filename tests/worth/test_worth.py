@@ -31,7 +31,11 @@ def row(name, site, value, model="", use="classification", seed=1, trained_on=No
 
 
 def consortium(synthetic=None, augmented=None, local=None, pooled=None, federated=None, model="vae"):
-    given = {"local": LOCAL if local is None else local, "pooled": POOLED if pooled is None else pooled, "federated": federated or {}}
+    given = {
+        "local": LOCAL if local is None else local,
+        "pooled": POOLED if pooled is None else pooled,
+        "federated": federated or {},
+    }
     rows = [row(name, site, value) for name, values in given.items() for site, value in values.items()]
     made = {"synthetic": synthetic or {}, "augmented": augmented or {}}
     return rows + [row(name, site, value, model) for name, values in made.items() for site, value in values.items()]
@@ -79,7 +83,12 @@ def test_every_site_counts_the_same_however_many_images_it_tests():
 def test_seeds_are_averaged_and_their_spread_is_kept():
     rows = [row("local", "north", value, seed=seed) for seed, value in enumerate((0.4, 0.6), 1)]
     line = worth.table(rows).query("metric == 'balanced_accuracy'").iloc[0]
-    assert (line["value"], line["std"], line["seeds"], line["n"]) == (pytest.approx(0.5), pytest.approx(math.sqrt(0.02)), 2, 40)
+    assert (line["value"], line["std"], line["seeds"], line["n"]) == (
+        pytest.approx(0.5),
+        pytest.approx(math.sqrt(0.02)),
+        2,
+        40,
+    )
     assert math.isnan(worth.table(rows[:1])["std"].iloc[0]), "one seed has no spread"
 
 
@@ -90,7 +99,10 @@ def test_a_seed_without_a_value_makes_the_mean_unknown():
 
 def test_a_network_trained_at_one_site_does_not_count_at_another():
     rows = consortium(augmented=LOCAL)
-    strangers = [row("local", "north", 0.0, trained_on="south"), row("augmented", "north", 0.0, "vae", trained_on="south")]
+    strangers = [
+        row("local", "north", 0.0, trained_on="south"),
+        row("augmented", "north", 0.0, "vae", trained_on="south"),
+    ]
     assert worth.summary(rows + strangers) == worth.summary(rows)
 
 
@@ -109,15 +121,25 @@ def test_no_gap_to_speak_of_is_none_with_the_reason():
             consortium(synthetic=POOLED, augmented=POOLED, pooled={}),
             {"retained": "no federated at north, south", "gap_closed": "no federated at north, south"},
         ),
-        (consortium(synthetic=POOLED), {"gap_closed": "no augmented at north, south", "gap_closed@north": "no augmented at north"}),
+        (
+            consortium(synthetic=POOLED),
+            {"gap_closed": "no augmented at north, south", "gap_closed@north": "no augmented at north"},
+        ),
         (consortium(augmented=POOLED), {"retained": "no synthetic at north, south"}),
         (
             consortium(synthetic=POOLED, augmented=POOLED, local={}),
-            {"gap_closed": "no local at north, south", "gap_closed_poorest": "the poorest site is not known: no local at north, south"},
+            {
+                "gap_closed": "no local at north, south",
+                "gap_closed_poorest": "the poorest site is not known: no local at north, south",
+            },
         ),
-        (consortium(synthetic={"north": 0.9}, augmented=POOLED), {"retained": "no synthetic at south"}),  # one site's row is missing
+        # one site's row is missing
+        (consortium(synthetic={"north": 0.9}, augmented=POOLED), {"retained": "no synthetic at south"}),
         (consortium(synthetic={"north": 0.9, "south": None}, augmented=POOLED), {"retained": "no synthetic at south"}),
-        (consortium(augmented=POOLED, pooled={"north": 0.9, "south": None}, federated=POOLED), {"gap_closed": "no pooled at south"}),
+        (
+            consortium(augmented=POOLED, pooled={"north": 0.9, "south": None}, federated=POOLED),
+            {"gap_closed": "no pooled at south"},
+        ),
     ],
 )
 def test_what_is_missing_is_none_never_0(rows, missing):
@@ -129,10 +151,21 @@ def test_what_is_missing_is_none_never_0(rows, missing):
 
 def test_where_nobody_can_pool_images_federated_stands_in_for_all_of_them():
     federated = {"north": 0.8, "south": 0.7}
-    rows = consortium(synthetic={"north": 0.6, "south": 0.6}, augmented={"north": 0.8, "south": 0.6}, pooled={}, federated=federated)
-    found = worth.summary(rows, [vary(s, names=("local", "federated", "synthetic", "augmented")) for s in LOCAL])["vae"]["classification"]
-    assert (found["against"], found["retained"], found["gap_closed"]) == ("federated", pytest.approx(0.8), pytest.approx(0.5))
-    assert (found["retained_by_site"]["north"], found["gap_closed_poorest"]) == (pytest.approx(0.75), pytest.approx(0.5))
+    rows = consortium(
+        synthetic={"north": 0.6, "south": 0.6}, augmented={"north": 0.8, "south": 0.6}, pooled={}, federated=federated
+    )
+    found = worth.summary(rows, [vary(s, names=("local", "federated", "synthetic", "augmented")) for s in LOCAL])[
+        "vae"
+    ]["classification"]
+    assert (found["against"], found["retained"], found["gap_closed"]) == (
+        "federated",
+        pytest.approx(0.8),
+        pytest.approx(0.5),
+    )
+    assert (found["retained_by_site"]["north"], found["gap_closed_poorest"]) == (
+        pytest.approx(0.75),
+        pytest.approx(0.5),
+    )
     assert all(low < found[name] < high for name, (low, high) in found["intervals"].items())
     assert found["why"] == {"gap_closed@north": "no gap: federated 0.800 is not 0.05 above local 0.800 at north"}
     assert "gap to federated closed" in shown(rows)
@@ -145,7 +178,11 @@ def test_a_site_that_did_not_answer_makes_the_shares_missing_and_is_named():
         r |= {"left_out": "not connected", "n": {}}
     found = of(rows)
     assert [found[k] for k in ("retained", "gap_closed", "gap_closed_poorest")] == [None] * 3
-    assert found["why"]["retained"] == found["why"]["retained@south"] == "no synthetic at south (did not answer: not connected)"
+    assert (
+        found["why"]["retained"]
+        == found["why"]["retained@south"]
+        == "no synthetic at south (did not answer: not connected)"
+    )
     assert found["why"]["gap_closed_poorest"] == "no augmented at south (did not answer: not connected)"
 
 
@@ -155,7 +192,10 @@ def test_where_a_site_s_own_score_was_withheld_the_poorest_site_is_not_known():
         r["n"] = dict.fromkeys(r["n"], "< 5" if r["site"] == "south" else 40)
     found = of(rows)
     assert (found["poorest_site"], found["gap_closed_poorest"]) == (None, None)
-    assert found["why"]["gap_closed_poorest"] == "the poorest site is not known: no local at south (withheld: < 5 test images)"
+    assert (
+        found["why"]["gap_closed_poorest"]
+        == "the poorest site is not known: no local at south (withheld: < 5 test images)"
+    )
     for r in (r for r in rows if r["site"] == "south"):
         r["n"] = dict.fromkeys(r["n"], "withheld")
     assert of(rows)["why"]["gap_closed_poorest"] == "the poorest site is not known: no local at south (withheld)"
@@ -213,7 +253,10 @@ def shown(rows):
 
 
 def test_the_terminal_shows_each_line_with_its_measures():
-    words = [line.split() for line in shown(consortium(synthetic=POOLED, augmented={"north": 0.8, "south": 0.7})).splitlines()]
+    words = [
+        line.split()
+        for line in shown(consortium(synthetic=POOLED, augmented={"north": 0.8, "south": 0.7})).splitlines()
+    ]
     assert ["local", "0.800", "0.500", "0.650"] in words
     assert ["synthetic", "vae", "0.900", "0.900", "0.900", "100", "%"] in words
     assert ["augmented", "vae", "0.800", "0.700", "0.750", "40", "%", "50", "%"] in words
@@ -254,7 +297,9 @@ def test_rows_that_do_not_vary_have_intervals_of_no_width():
 
 def test_a_gap_that_may_be_none_gives_an_interval_without_a_bound():
     rows = consortium(local={"north": 0.8, "south": 0.84}, augmented={"north": 0.85, "south": 0.9})
-    low, high = worth.summary(rows, [vary(s, sd=0.2) for s in LOCAL])["vae"]["classification"]["intervals"]["gap_closed"]
+    low, high = worth.summary(rows, [vary(s, sd=0.2) for s in LOCAL])["vae"]["classification"]["intervals"][
+        "gap_closed"
+    ]
     assert low is None or high is None
 
 

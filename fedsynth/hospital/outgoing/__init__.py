@@ -1,9 +1,10 @@
-"""The one door out of a hospital (docs/architecture.md): what may leave for each job, as a closed list; everything else is refused.
+"""The one door out of a hospital (docs/architecture.md): what may leave for each job, as a closed list; everything else
+is refused.
 
-Small cells. What the centre knows of a site's classes is what validation has shown, a number or "< 5" for each class and split. From an
-exact total the one cell that is withheld would follow by a subtraction. So where a cell is withheld, no count of real images leaves that
-it is part of, but the sum of the cells that are shown (as in fedsynth/validation/verdict.py): a function of what is known, which can tell
-nothing.
+Small cells. What the centre knows of a site's classes is what validation has shown, a number or "< 5" for each class
+and split. From an exact total the one cell that is withheld would follow by a subtraction. So where a cell is withheld,
+no count of real images leaves that it is part of, but the sum of the cells that are shown (as in
+fedsynth/validation/verdict.py): a function of what is known, which can tell nothing.
 """
 
 from fedsynth.hospital.outgoing.arrays import leave_arrays, leave_coded, leave_feedback

@@ -15,7 +15,10 @@ Shown = Mapping[str, Mapping[str, int | str]]  # class -> split -> images, as va
 
 def shown(manifest: Any, labels: list[str], min_cell: int) -> dict[str, dict[str, int | str]]:
     """What validation has shown of these images: each class and split, small ones as "< 5"."""
-    return {label: {s: withhold(n, min_cell) for s, n in splits.items()} for label, splits in count(manifest, labels).items()}
+    return {
+        label: {s: withhold(n, min_cell) for s, n in splits.items()}
+        for label, splits in count(manifest, labels).items()
+    }
 
 
 def any_hidden(cells: Shown, *splits: str) -> bool:

@@ -1,4 +1,6 @@
-"""The kinds of value that an answer may hold: plain finite numbers and names of a closed set. Nothing here can carry a row, a file or a pixel."""
+"""The kinds of value that an answer may hold: plain finite numbers and names of a closed set. Nothing here can carry a
+row, a file or a pixel.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from fedsynth.validation.rules import HINTS
 
 
 class LeakError(UserError):
-    """Something else than what may leave was about to. The message names the key, never the value: it may travel in a log."""
+    """Something else than what may leave was about to. The message names the key, never the value: it may travel in a
+    log.
+    """
 
 
 class Diverged(LeakError):
@@ -25,12 +29,15 @@ def _known(text: str, info: ValidationInfo) -> str:
     return text
 
 
-# Numbers are plain and finite, names come from a closed set, and no text is free: nothing here can carry a row, a file or a pixel.
+# Numbers are plain and finite, names come from a closed set, and no text is free: nothing here can carry a row, a file
+# or a pixel.
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Cell = Count | Annotated[str, Field(pattern=r"^< [0-9]{1,4}$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,80}$"), AfterValidator(_known)]
-Expectation = Annotated[str, AfterValidator(lambda text: text if text in HINTS else refuse("is not the name of an expectation"))]
+Expectation = Annotated[
+    str, AfterValidator(lambda text: text if text in HINTS else refuse("is not the name of an expectation"))
+]
 Kind = Literal["local", "federated", "pooled", "synthetic", "augmented"]  # rows of the table of worth
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Few = Field(max_length=64)  # a table of numbers with more entries than any job has could be an image

@@ -1,4 +1,6 @@
-"""The one door out of a hospital (docs/architecture.md): what may leave for each job, as a closed list; everything else is refused."""
+"""The one door out of a hospital (docs/architecture.md): what may leave for each job, as a closed list; everything else
+is refused.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,11 @@ def leave(job: str, answer: dict[str, Any], known: Collection[str] | None = None
           cells: Shown | None = None) -> dict[str, Any]:  # fmt: skip
     """The answer as it may leave. Raises LeakError naming the key where it holds anything else.
 
-    `known` are all names that the job may use: sites, models, players, uses, labels, metrics. Without it, names are only held to letters,
-    digits, `_`, `.`, `-` and 80 characters, which a patient's name passes too: a hospital's client gives it.
-    `cells` are those that validation has shown of the site's images, see `shown`: a job that has seen real images gives them.
-    A metric that rests on fewer than `min_cell` images becomes None and its n "< 5"; one that could not be computed is None, not NaN.
+    `known` are all names that the job may use: sites, models, players, uses, labels, metrics. Without it, names are
+    only held to letters, digits, `_`, `.`, `-` and 80 characters, which a patient's name passes too: a hospital's
+    client gives it. `cells` are those that validation has shown of the site's images, see `shown`: a job that has seen
+    real images gives them. A metric that rests on fewer than `min_cell` images becomes None and its n "< 5"; one that
+    could not be computed is None, not NaN.
     """
     if job not in JOBS:
         raise LeakError(f"nothing is known to leave for a job of this kind; known are {', '.join(JOBS)}")
@@ -41,15 +44,20 @@ def leave(job: str, answer: dict[str, Any], known: Collection[str] | None = None
     try:
         checked = JOBS[job].model_validate(answer, context=context)
     except ValidationError as error:
-        problems = "; ".join(sorted({f"{_key(e['loc'])}: {_why(e)}" for e in error.errors(include_input=False, include_url=False)}))
-        raise LeakError(f"{job}: the answer may not leave the site: {problems}") from None  # its cause would show the values
+        problems = "; ".join(
+            sorted({f"{_key(e['loc'])}: {_why(e)}" for e in error.errors(include_input=False, include_url=False)})
+        )
+        # its cause would show the values
+        raise LeakError(f"{job}: the answer may not leave the site: {problems}") from None
     if isinstance(checked, Train | Reference):
         checked.withheld(min_cell, cells or {})
     return checked.model_dump(exclude_unset=True)
 
 
 def vocabulary(job: str, params: Params, *more: str) -> frozenset[str]:
-    """The names that an answer may hold: labels for `validate`; uses, their metrics and "all" for `score` and `reference`; and `more`."""
+    """The names that an answer may hold: labels for `validate`; uses, their metrics and "all" for `score` and
+    `reference`; and `more`.
+    """
     if job in ("look", "validate"):
         return frozenset([*params.image.labels, *more])
     metrics = [name for block in params.score.uses.values() for name in block.build(**params.image.context()).metrics]
@@ -63,13 +71,19 @@ FIELDS = {field for model in MODELS for field in model.model_fields} | set(COLUM
 
 def _key(place: tuple[int | str, ...]) -> str:
     """Where it is. Keys of ours are named; any other may itself be a patient's name."""
-    parts = [str(p) if isinstance(p, int) or p in FIELDS else "[key]" if p == "[key]" else "(a name)" for p in place if not _branch(p)]
+    parts = [
+        str(p) if isinstance(p, int) or p in FIELDS else "[key]" if p == "[key]" else "(a name)"
+        for p in place
+        if not _branch(p)
+    ]
     return ".".join(parts) or "answer"
 
 
 def _branch(part: int | str) -> bool:
     """pydantic adds the kind that it tried of a union."""
-    return isinstance(part, str) and part.startswith(("constrained-", "function-", "literal[", "int", "float", "str", "none"))
+    return isinstance(part, str) and part.startswith(
+        ("constrained-", "function-", "literal[", "int", "float", "str", "none")
+    )
 
 
 def _why(error: Any) -> str:

@@ -40,10 +40,11 @@ class Row(Counted):
     def alone(self) -> None:
         """Of test images with a small cell: the headline, which is the first metric, and no count.
 
-        K times a mean over classes less those of the others is what was withheld, and sensitivities, specificities and their means are one
-        system of equations: one number of it can leave. With two digits, because balanced accuracy is a sum of fractions whose
-        denominators are known for the large classes: with six, one combination of numerators fits, and the small class's is among them.
-        What is left: a mean near 1 (or 0) says that every class fared well (or badly).
+        K times a mean over classes less those of the others is what was withheld, and sensitivities, specificities and
+        their means are one system of equations: one number of it can leave. With two digits, because balanced accuracy
+        is a sum of fractions whose denominators are known for the large classes: with six, one combination of
+        numerators fits, and the small class's is among them. What is left: a mean near 1 (or 0) says that every class
+        fared well (or badly).
         """
         headline = next(iter(self.metrics), None)
         self.metrics = {k: round(v, 2) if v is not None and k == headline else None for k, v in self.metrics.items()}
@@ -54,7 +55,9 @@ Square = Annotated[list[Annotated[list[Number], Field(max_length=256)]], Field(m
 
 
 class Spread(Counted):
-    """How the headline metrics of the table's rows vary together with the test images: a covariance, no resampled metric."""
+    """How the headline metrics of the table's rows vary together with the test images: a covariance, no resampled
+    metric.
+    """
 
     use: Name
     model: Name
@@ -66,7 +69,9 @@ class Spread(Counted):
 
     @model_validator(mode="after")
     def _of_the_rows(self) -> Spread:
-        if self.covariance is not None and [len(line) for line in self.covariance] != [len(self.names)] * len(self.names):
+        if self.covariance is not None and [len(line) for line in self.covariance] != [len(self.names)] * len(
+            self.names
+        ):
             raise ValueError("has a matrix of another size than its rows")
         return self
 
@@ -75,7 +80,9 @@ class Spread(Counted):
             self.n, self.covariance = self.n if isinstance(self.n, str) else withhold(self.n, min_cell), None
 
     def alone(self) -> None:
-        """Of test images with a small cell: nothing, because the variance is mostly that of the smallest class, s (1 - s) / n."""
+        """Of test images with a small cell: nothing, because the variance is mostly that of the smallest class, s (1 -
+        s) / n.
+        """
         self.n, self.covariance = self.n if isinstance(self.n, str) else WITHHELD, None
 
 
@@ -89,7 +96,9 @@ class Measured(Counted):
     n: Annotated[dict[Name, Cell], Field(max_length=8)]
 
     def of_some(self, min_cell: int, held_out: int) -> None:
-        """Where all but a few of the held-out images have a value, their number would say how few have none: it is told as all of them."""
+        """Where all but a few of the held-out images have a value, their number would say how few have none: it is told
+        as all of them.
+        """
         real = self.n.get("real")
         if "members" not in self.n and isinstance(real, int) and 0 < held_out - real < min_cell:
             self.n = self.n | {"real": held_out}
@@ -97,21 +106,25 @@ class Measured(Counted):
     def withheld(self, min_cell: int) -> None:
         """A number that rests on few images says too much of each."""
         if any(isinstance(n, str) or 0 < n < min_cell for n in self.n.values()):
-            self.n = {k: n if isinstance(n, str) or n >= min_cell or not n else withhold(n, min_cell) for k, n in self.n.items()}
+            self.n = {
+                k: n if isinstance(n, str) or n >= min_cell or not n else withhold(n, min_cell)
+                for k, n in self.n.items()
+            }
             self.value = self.floor = self.low = self.high = None
 
     def hide_floor(self, min_cell: int) -> None:
-        """Of a number that is itself a count. Its value counts synthetic images, which are nobody's, and a gate asks for it: that leaves.
-        Its floor counts held-out real ones: few of them are a small cell."""
+        """Of a number that is itself a count. Its value counts synthetic images, which are nobody's, and a gate asks
+        for it: that leaves. Its floor counts held-out real ones: few of them are a small cell."""
         if self.floor is not None and 0 < self.floor < min_cell:
             self.floor = None
 
     def public(self, cells: Shown, counts_images: bool) -> None:
-        """At a site with a small cell: by counts that the centre knows, and three digits, so that a share does not say of how many.
+        """At a site with a small cell: by counts that the centre knows, and three digits, so that a share does not say
+        of how many.
 
-        Every set is told as the whole of its splits, also where a measure looks at some classes only: the difference would say how many
-        are of the others. A number of synthetic images may have been drawn in the shares of the real classes, and does not leave; copies
-        are looked for in the whole set.
+        Every set is told as the whole of its splits, also where a measure looks at some classes only: the difference
+        would say how many are of the others. A number of synthetic images may have been drawn in the shares of the real
+        classes, and does not leave; copies are looked for in the whole set.
         """
         train, held_out = total_shown(cells, "train"), total_shown(cells, "val", "test")
         totals: dict[str, int | str] = {"real": held_out, "train": train, "members": train, "non_members": held_out}
@@ -121,7 +134,9 @@ class Measured(Counted):
             totals["real"] = train + held_out
         self.n = {kind: n if isinstance(n, str) else totals[kind] for kind, n in self.n.items() if kind in totals}
         if not counts_images:
-            self.value, self.floor, self.low, self.high = (_three_digits(v) for v in (self.value, self.floor, self.low, self.high))
+            self.value, self.floor, self.low, self.high = (
+                _three_digits(v) for v in (self.value, self.floor, self.low, self.high)
+            )
 
 
 def _three_digits(value: float | None) -> float | None:
@@ -129,7 +144,9 @@ def _three_digits(value: float | None) -> float | None:
 
 
 class Moments(Closed):
-    """Mean and covariance of the features of n images: only of more images than features, from which no single one can be solved for."""
+    """Mean and covariance of the features of n images: only of more images than features, from which no single one can
+    be solved for.
+    """
 
     n: Count
     mean: list[Number] = Field(min_length=1, max_length=256)
@@ -176,7 +193,9 @@ class Reference(Closed):
                 part.alone()
 
     def hides(self, min_cell: int, cells: Shown) -> bool:
-        """Whether a cell of the test images is small; a row's own small count (of images without a mask, say) is one, too."""
+        """Whether a cell of the test images is small; a row's own small count (of images without a mask, say) is one,
+        too.
+        """
         own = [n for row in self.rows for n in row.n.values()]
         return any_hidden(cells, "test") or any(isinstance(n, str) or 0 < n < min_cell for n in own)
 

@@ -18,7 +18,9 @@ class Train(Closed):
     score: Number | None = None  # one number of all validation images together
 
     def withheld(self, min_cell: int, cells: Shown) -> None:
-        """The weight is the number of training images. At least 1: the server takes no 0. No score of few validation images leaves."""
+        """The weight is the number of training images. At least 1: the server takes no 0. No score of few validation
+        images leaves.
+        """
         if self.score is not None and (any_hidden(cells, "val") or total_shown(cells, "val") < min_cell):
             self.score = None
         if any_hidden(cells, "train"):
@@ -26,7 +28,9 @@ class Train(Closed):
 
 
 class Exchange(Closed):
-    """Of one round of a training whose generator is at the centre; each step's gradient is checked by `leave_feedback`."""
+    """Of one round of a training whose generator is at the centre;
+    each step's gradient is checked by `leave_feedback`.
+    """
 
     losses: Annotated[dict[Name, Number], Few]
     steps: Count

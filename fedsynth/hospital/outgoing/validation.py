@@ -27,7 +27,11 @@ class Validate(Closed):
 
     @model_validator(mode="after")
     def _cells(self, info: ValidationInfo) -> Validate:
-        found = [self.images, *(f.count for f in self.failed + self.warnings), *(n for c in self.counts.values() for n in c.values())]
+        found = [
+            self.images,
+            *(f.count for f in self.failed + self.warnings),
+            *(n for c in self.counts.values() for n in c.values()),
+        ]
         least = (info.context or {})["min_cell"]
         if any(isinstance(n, int) and n < least for n in found):
             raise ValueError(f"holds a count below {least}")
@@ -43,4 +47,6 @@ class Look(Closed):
 class Failure(Closed):
     """Of any job that cannot be done at this site."""
 
-    failure: Annotated[str, AfterValidator(lambda text: text if text in FAILURES else refuse("is not a word for a failure"))]
+    failure: Annotated[
+        str, AfterValidator(lambda text: text if text in FAILURES else refuse("is not a word for a failure"))
+    ]

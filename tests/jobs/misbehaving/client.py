@@ -1,4 +1,6 @@
-"""A client that does what its job says at each site and round: answers, raises, dies hard, hangs, is slow, or sends what cannot be used."""
+"""A client that does what its job says at each site and round: answers, raises, dies hard, hangs, is slow, or sends
+what cannot be used.
+"""
 
 import os
 import signal
@@ -47,7 +49,14 @@ def work(site: Site) -> None:
         elif how in BAD:
             difference = {name: BAD[how](a) for name, a in difference.items()}
         metrics = {"loss/net": float(len(site.name) + number), "weight": 1.0}
-        send(FLModel(params=difference, params_type="DIFF", metrics=metrics, meta={"weight": 1.0, "answer": {"site": site.name}}))
+        send(
+            FLModel(
+                params=difference,
+                params_type="DIFF",
+                metrics=metrics,
+                meta={"weight": 1.0, "answer": {"site": site.name}},
+            )
+        )
 
 
 if __name__ == "__main__":
