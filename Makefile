@@ -12,14 +12,16 @@ run: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/python -m pytest
 
-# What goes wrong in a federation, each failure on a real one on loopback: about half an hour. Prints the table of docs/production.md.
+# What goes wrong in a federation, each failure on a real one on loopback: about half an hour. Prints the table of
+# docs/production.md.
 test-production: $(STAMP)
 	@$(BIN)/python -m pytest -m production
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-# The stamp is last: a set-up that was interrupted is taken up again. Prefect's database is made here once, not in the first run.
+# The stamp is last: a set-up that was interrupted is taken up again. Prefect's database is made here once, not in the
+# first run.
 $(STAMP): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[centre,dicom,he,dev]"
