@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +32,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from fedsynth import checks
 from fedsynth import params as configuration
+from fedsynth.errors import UserError
 from flows import dvcx
 from flows.listener import Listener
 from flows.run import Run
@@ -222,8 +224,12 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted; what was computed is kept", file=sys.stderr)
         return 130
-    except Exception as error:
+    except (UserError, RuntimeError) as error:  # a stage that failed has said why above
         print(masked(f"error: {error}"), file=sys.stderr)
+        return 1
+    except Exception as error:
+        print(masked(traceback.format_exc()), file=sys.stderr)
+        print(masked(f"error: {type(error).__name__}: {error}"), file=sys.stderr)
         return 1
     summary(settings.root, params)
     print(f"{time.monotonic() - started:.0f} s")

@@ -27,6 +27,7 @@ def tiny(raw: dict) -> dict:
     for model in raw["models"].values():
         model["training"] |= {"rounds": 2, "epochs": 1}
     raw["sample"]["images"] = 30
+    del raw["score"]["seeds"]  # a key with a default may be left out
     for use in raw["score"]["uses"].values():
         use.setdefault("args", {})["steps"] = 5
     return raw
@@ -47,9 +48,13 @@ def command(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
 
 
 def environment(cwd: Path) -> dict[str, str]:
-    """Of programs in the copy: with its code in front of the checkout's, and none of the caller's settings."""
+    """Of programs in the copy: with its code in front of the checkout's, and none of the caller's settings.
+
+    Python writes bytecode, as it does on most machines: it must make nothing stale.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     place = {k: v for k, v in os.environ.items() if not k.startswith(("FEDSYNTH_", "MLFLOW_", "PREFECT_", "DVC_"))}
+    place.pop("PYTHONDONTWRITEBYTECODE", None)
     fixed = {
         "PYTHONPATH": str(cwd),
         "PYTHONUNBUFFERED": "1",

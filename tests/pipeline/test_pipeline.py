@@ -89,7 +89,51 @@ def test_a_second_run_with_nothing_changed_does_no_work(project, first):
     again = run(project)
     assert again.returncode == 0
     assert "Nothing has changed" in again.stdout
+    assert list((project / "fedsynth").rglob("*.pyc"))  # bytecode is written, and makes nothing stale
     assert time.monotonic() - started < 60  # a guard against work being done; the time itself is in the benchmarks
+
+
+def test_the_plan_of_the_next_run_is_what_it_does(project, first):
+    told = json.loads(command("fedsynth", "plan", "--json", cwd=project).stdout)
+    assert [stage["stage"] for stage in told["stages"] if stage["runs"]] == []
+    assert all(stage["seconds"] > 0 for stage in told["stages"])  # as it took the last time
+    before = (project / "params.yaml").read_text()
+    change(project, lambda raw: raw["gates"].update(require=["classification/retained >= 0.1"]))
+    told = json.loads(command("fedsynth", "plan", "--json", cwd=project).stdout)
+    (project / "params.yaml").write_text(before)
+    assert {stage["stage"] for stage in told["stages"] if stage["runs"]} == {"export@diffusion", "export@gan", "report"}
+
+
+def test_all_that_is_wrong_in_params_yaml_is_said_at_once_and_before_anything_is_started(tmp_path):
+    copy(tmp_path)
+
+    def edit(raw):
+        raw["models"]["gan"]["family"]["class_path"] = "fedsynth.families.gan.GNA"
+        raw["models"]["diffusion"]["training"]["flip"] = [2]
+        raw["source"]["args"]["sites"]["St. Mary"] = raw["source"]["args"]["sites"].pop("south")
+        raw["gates"]["require"] = ["FID <= 3"]
+        raw["consortium"]["min_cel"] = 5
+
+    change(tmp_path, edit)
+    for words in ([sys.executable, "-m", "flows.pipeline"], ["fedsynth", "check"], ["dvc", "repro", "ingest"]):
+        done = command(*words, cwd=tmp_path)
+        assert done.returncode != 0, words
+        assert "params.yaml has 5 problems:" in done.stdout, (words, done.stdout)
+        for said in ("did you mean 'fedsynth.families.gan.GAN'", "there is no axis 2", "St. Mary", "did you mean 'fid'",
+                     "did you mean 'min_cell'"):  # fmt: skip
+            assert said in done.stdout, (words, said)
+    assert not (tmp_path / "data" / "sites").exists()
+
+
+def test_the_reason_of_an_error_that_nobody_foresaw_reaches_the_terminal_with_the_place_of_the_log(tmp_path):
+    copy(tmp_path)
+    path = tmp_path / "fedsynth" / "stages" / "ingest.py"
+    path.write_text(path.read_text() + "\n\ndef ingest(*_):\n    raise ValueError('the scanner is on fire')\n")
+    done = run(tmp_path)
+    assert done.returncode == 1
+    assert "ingest: ValueError: the scanner is on fire" in done.stdout
+    assert "exit code 255" not in done.stdout
+    assert "the scanner is on fire" in (tmp_path / ".work/logs/ingest.log").read_text()
 
 
 def test_a_change_of_one_model_runs_what_follows_from_it_and_nothing_else(project, first):
