@@ -122,7 +122,7 @@ def check(
     from rich.console import Console
     from rich.table import Table
 
-    from fedsynth.hospital import check as checks
+    from fedsynth.hospital import check
 
     table = Table(box=None)
     for column in ("what", "found", "verdict", "what to do"):
@@ -131,7 +131,7 @@ def check(
     study = settings.root / "params.yaml"
     wrong = _study(study)
     at_site = site or kit or os.environ.get("FEDSYNTH_DATA") or not study.is_file()
-    found = list(checks.site(settings, site, kit, timeout)) if at_site else []
+    found = list(check.site(settings, site, kit, timeout)) if at_site else []
     for row in found:
         table.add_row(row.what, row.found, row.verdict, row.todo)
     if found:

@@ -39,12 +39,12 @@ def summary(root: Path, params: Params) -> None:
     """The table of worth, the verdicts, and where to look."""
     from rich.console import Console
 
-    from fedsynth.worth import worth
+    from fedsynth.worth import terminal, worth
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140  # a log has no width: the table is not to be cut
-    console.print(worth.text(worth.rows(root, list(params.models))))
+    console.print(terminal.text(worth.rows(root, list(params.models))))
     for model, verdict in json.loads((root / "reports" / "verdict.json").read_text()).items():
         failed = [g for g in verdict["gates"] if not g["held"] and g["kind"] == "require"]
         print(

@@ -308,14 +308,14 @@ def test_a_job_holds_no_value_of_an_environment_variable_and_nothing_of_where_im
 
 
 def test_the_summary_of_a_run_shows_no_password(tmp_path, monkeypatch, capsys):
-    from fedsynth.worth import worth
+    from fedsynth.worth import terminal, worth
     from flows.pipeline import summary
 
     for name in SECRETS:
         monkeypatch.setenv(name, f"{SECRET}-{name}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", URI)
     monkeypatch.setattr(worth, "rows", lambda root, models: [])
-    monkeypatch.setattr(worth, "text", lambda rows: "")
+    monkeypatch.setattr(terminal, "text", lambda rows: "")
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/verdict.json").write_text('{"vae": {"said": "every gate holds", "gates": []}}')
     summary(tmp_path, tiny_params())

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, bootstrap
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures._statistics import bootstrap
 
 
 class ClassAgreement(Measure):

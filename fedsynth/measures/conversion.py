@@ -10,8 +10,9 @@ from functools import partial
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, bootstrap
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
 from fedsynth.measures._neighbours import by_patient
+from fedsynth.measures._statistics import bootstrap
 from fedsynth.training import sampling
 
 KERNEL = 11  # pixels of the window of SSIM, or what fits

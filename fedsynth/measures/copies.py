@@ -8,8 +8,9 @@ import math
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, bootstrap, mean
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, mean
 from fedsynth.measures._neighbours import Pair, by_subject, distances, relative, spaces, write
+from fedsynth.measures._statistics import bootstrap
 
 LEAST = 5  # patients in either set, below which there is no telling what is near
 PAIRS = 5

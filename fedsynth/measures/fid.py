@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsynth.measures import KEPT, PARTS, About, Answer, Measure, MeasureInputs, Moments, Value, around, beside_floor
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Moments, Value
+from fedsynth.measures._statistics import KEPT, PARTS, around, beside_floor
 
 
 class FID(Measure):

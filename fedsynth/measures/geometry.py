@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, beside_floor
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures._statistics import beside_floor
 
 
 class Geometry(Measure):

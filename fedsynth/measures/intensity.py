@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, beside_floor
+from fedsynth.measures import About, Answer, Measure, MeasureInputs
+from fedsynth.measures._statistics import beside_floor
 
 BINS = 1024  # on [-1, 1]: a pixel moves by less than 0.001
 

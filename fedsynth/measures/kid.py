@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, beside_floor
+from fedsynth.measures import About, Answer, Measure, MeasureInputs
+from fedsynth.measures._statistics import beside_floor
 
 WHICH: tuple[Literal["held_out", "train", "synthetic"], ...] = ("held_out", "train", "synthetic")
 

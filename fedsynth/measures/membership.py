@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet, concatenate
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, bootstrap
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
 from fedsynth.measures._neighbours import by_patient, distances, spaces
+from fedsynth.measures._statistics import bootstrap
 
 if TYPE_CHECKING:
     from fedsynth.families import Family

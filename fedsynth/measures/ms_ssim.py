@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, bootstrap
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures._statistics import bootstrap
 
 WANG = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of the scales (Wang et al. 2003)
 KERNEL = 7  # pixels; with the usual 11, an image of 32 pixels would have two scales only

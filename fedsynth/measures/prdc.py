@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, beside_floor
+from fedsynth.measures import About, Answer, Measure, MeasureInputs
+from fedsynth.measures._statistics import beside_floor
 
 
 class PRDC(Measure):

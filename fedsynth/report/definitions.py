@@ -7,8 +7,9 @@ from typing import Any
 
 from fedsynth.params import Block, Image, Params
 from fedsynth.report.use_tables import TOGETHER
+from fedsynth.worth.intervals import DRAWS
+from fedsynth.worth.ratios import SMALLEST_GAP
 from fedsynth.worth.wording import METRICS
-from fedsynth.worth.worth import DRAWS, SMALLEST_GAP
 
 Terms = list[tuple[str, str]]
 

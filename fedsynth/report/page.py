@@ -22,7 +22,7 @@ from fedsynth.report.measure_tables import measures
 from fedsynth.report.use_tables import ends, headline, number, percent, summary_of, use_table
 from fedsynth.report.worst_masks import Failure
 from fedsynth.training.history import left_out, resumed, sized, traffic
-from fedsynth.worth import worth
+from fedsynth.worth import ratios, worth
 from fedsynth.worth.judgement import card, gate_table, readers
 from fedsynth.worth.wording import Facts, epsilon_said, is_number
 
@@ -134,7 +134,7 @@ def judged(
         "measures": measured,
         "epsilons": {name: epsilon_said(of) for name, of in facts.items()},
         "plot": tradeoff.svg(facts, wanted),
-        "smallest_gap": worth.SMALLEST_GAP,
+        "smallest_gap": ratios.SMALLEST_GAP,
         "not_plotted": tradeoff.missing(tradeoff.points(facts, wanted)),
     }
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.features import Extractor
-from fedsynth.measures import Answer, Measure, MeasureInputs, Moments, Value, plain
+from fedsynth.measures import Answer, Measure, MeasureInputs, Moments, Value
+from fedsynth.measures._statistics import plain
 from fedsynth.params import Params
 from fedsynth.stages import reference
 from fedsynth.uses import Table, Use

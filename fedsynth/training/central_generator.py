@@ -23,7 +23,7 @@ from fedsynth.data.dataset import batches
 from fedsynth.families import Family
 from fedsynth.networks.optimizer import LeanAdamW
 from fedsynth.params import Training
-from fedsynth.training.trainer import averaging, decay, mirror, rates
+from fedsynth.training.schedules import averaging, decay, mirror, rates
 
 # drawn images (B, C, *S) float32, the classes that they were drawn for (B,) int64
 Batch = tuple[np.ndarray, np.ndarray]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from fedsynth.algorithms import Algorithm
 from fedsynth.compression import Compression
@@ -23,6 +23,7 @@ from fedsynth.params import Training
 from fedsynth.privacy import Mechanism
 from fedsynth.training import checkpoint
 from fedsynth.training.coding import Uplink
+from fedsynth.training.schedules import averaging, decay, mirror, rates
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
 
@@ -44,42 +45,6 @@ class Update:
     epsilon: float | None = None
     score: float | None = None  # on validation images, where the algorithm weighs by it
     coded: tuple[dict[str, np.ndarray], Compression] | None = None
-
-
-def averaging(ema: float) -> Callable[[Any, Any, Any], None]:
-    """The moving average of weights with decay min(`ema`, (1 + n) / (10 + n)) at step n, as in TensorFlow's
-    ExponentialMovingAverage.
-
-    A small site takes a hundred steps in a whole training: with a decay of 0.995 from the first one on half of what it
-    sends in the last round would be the untrained weights.
-    """
-
-    def update(average: Any, current: Any, n: Any) -> None:
-        get_ema_multi_avg_fn(min(ema, (1 + int(n)) / (10 + int(n))))(average, current, n)
-
-    return update
-
-
-def rates(training: Training, players: Collection[str]) -> dict[str, float]:
-    """Each player's learning rate. Raises ValueError where `training.lr` names others than the players."""
-    found = training.lr if isinstance(training.lr, dict) else dict.fromkeys(players, training.lr)
-    if set(found) != set(players):
-        raise ValueError(f"training.lr names {sorted(found)}, the players are {sorted(players)}")
-    return found
-
-
-def decay(training: Training, progress: float) -> float:
-    """The share of the learning rate that is left after `progress` (0 to 1) of the whole run."""
-    end = training.lr_end
-    return end + (1 - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
-
-
-def mirror(x: Tensor, axes: list[int], generator: torch.Generator) -> Tensor:
-    """x (B, C, *S), changed in place: each image mirrored along each of the spatial `axes` with probability 1/2."""
-    for axis in axes:
-        mirrored = torch.rand(len(x), generator=generator) < 0.5
-        x[mirrored] = x[mirrored].flip(axis + 2)
-    return x
 
 
 class Trainer:

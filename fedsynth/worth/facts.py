@@ -15,6 +15,7 @@ from fedsynth.errors import UserError
 from fedsynth.params import Params
 from fedsynth.training.weights import ABOUT
 from fedsynth.worth import gates
+from fedsynth.worth.ratios import finite_or_none
 
 WORTH = ("retained", "gap_closed", "gap_closed_poorest")
 BY_SITE = {"retained": "retained_by_site", "gap_closed": "gap_closed_by_site"}
@@ -132,9 +133,7 @@ def _means(rows: list[dict[str, Any]], model: str) -> dict[str, dict[str, dict[s
     found: dict[str, dict[str, dict[str, Any]]] = {}
     table = worth.table([r for r in rows if r["name"] == "synthetic" and r["model"] == model])
     for (use, metric), part in table.groupby(["use", "metric"], sort=False):
-        there = {
-            str(site): worth.finite_or_none(value) for site, value in zip(part["site"], part["value"], strict=True)
-        }
+        there = {str(site): finite_or_none(value) for site, value in zip(part["site"], part["value"], strict=True)}
         sites = {r["site"]: there.get(r["site"]) for r in rows if r["use"] == use}
         found.setdefault(str(use), {})[str(metric)] = {
             "mean": _mean(sites),

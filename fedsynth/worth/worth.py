@@ -14,18 +14,16 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from fedsynth.data import outputs
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    pass
+from fedsynth.worth.intervals import intervals
+from fedsynth.worth.ratios import NAMES, SMALLEST_GAP, finite_or_none, gap_closed, retained
 
 Rows = list[dict[str, Any]]
-NAMES = ("local", "federated", "pooled", "synthetic", "augmented")
-DRAWS = 4000  # of the sites' metrics together, from how they vary with their test images
-SMALLEST_GAP = 0.05  # one or two test images of a small site make that much: a ratio to less says nothing
 
 
 def rows(root: Path, models: list[str] | None = None) -> Rows:
@@ -109,21 +107,6 @@ def against(rows: Rows, use: str) -> str:
     return "pooled" if any((r["use"], r["name"]) == (use, "pooled") for r in rows) else "federated"
 
 
-def gap_closed(local: float, augmented: float, together: float) -> float:
-    """(augmented - local) / (together - local): 0 is no better than a site's own images, 1 is as good as all sites'
-    images together.
-
-    NaN where `together` is not at least SMALLEST_GAP above `local`: there is no gap to close.
-    """
-    gap = together - local
-    return (augmented - local) / gap if gap >= SMALLEST_GAP else math.nan
-
-
-def retained(synthetic: float, together: float) -> float:
-    """synthetic / together: 1 is as good as all sites' real images together. NaN where `together` is 0."""
-    return synthetic / together if together else math.nan
-
-
 def summary(rows: Rows, spread: Rows | None = None) -> dict[str, dict[str, dict[str, Any]]]:
     """model -> use -> synthetic, augmented, retained, gap_closed, both by site, gap_closed_poorest, poorest_site,
     headline, against, why, intervals.
@@ -196,54 +179,6 @@ def _of(
     }
 
 
-def intervals(by_site: pd.DataFrame, spread: dict[str, Any], found: dict[str, float], poorest: str | None,
-              other: str) -> dict[str, Any]:  # fmt: skip
-    """name -> [low, high] at 95 %, or None where the value or the spread of a site is missing.
-
-    Each site has sent how its rows vary together (a paired bootstrap's covariance), and its test images are its own: so
-    the rows of each site are drawn as normal vectors, and the measures computed of every draw. Where a draw has no gap,
-    what is closed of it has no bound: the interval is then open to that side, as Fieller's (1954) is for a ratio whose
-    denominator may be 0.
-    """
-    names = [n for n in NAMES if by_site[n].notna().all()]
-    usable = all(
-        site in spread and spread[site]["covariance"] is not None and set(names) <= set(spread[site]["names"])
-        for site in by_site.index
-    )
-    if not len(by_site) or not usable:
-        return dict.fromkeys(("retained", "gap_closed", "gap_closed_poorest"))
-    rng = np.random.default_rng(0)
-    drawn = {}
-    for site, values in by_site.iterrows():
-        places = [spread[site]["names"].index(n) for n in names]
-        covariance = np.array(spread[site]["covariance"])[np.ix_(places, places)]
-        of = rng.multivariate_normal(values[names].to_numpy(float), covariance, DRAWS, check_valid="ignore")
-        drawn[site] = {n: of[:, i] for i, n in enumerate(names)}
-    mean = {n: np.mean([d[n] for d in drawn.values()], 0) for n in names}
-    draws = {
-        "retained": _ratio(mean, "synthetic", other),
-        "gap_closed": _gaps(mean, other),
-        "gap_closed_poorest": _gaps(drawn.get(poorest, {}), other),
-    }
-    return {k: _ends(d) if d is not None and math.isfinite(found[k]) else None for k, d in draws.items()}
-
-
-def _ratio(drawn: dict[str, np.ndarray], above: str, below: str) -> np.ndarray | None:
-    return drawn[above] / drawn[below] if {above, below} <= set(drawn) else None
-
-
-def _gaps(drawn: dict[str, np.ndarray], other: str) -> np.ndarray | None:
-    if not {"local", other, "augmented"} <= set(drawn):
-        return None
-    closed, gap = drawn["augmented"] - drawn["local"], drawn[other] - drawn["local"]
-    return np.where(gap > 0, closed / np.where(gap > 0, gap, 1), np.sign(closed) * math.inf)
-
-
-def _ends(drawn: np.ndarray) -> list[float | None]:
-    low, high = np.quantile(drawn, [0.025, 0.975], method="nearest")
-    return [finite_or_none(low), finite_or_none(high)]
-
-
 def _why(by_site: pd.DataFrame, unknown: pd.DataFrame, kind: str, other: str) -> str:
     """Why a measure of `kind` could not be computed of these sites' values: what is missing at which of them,
     and why.
@@ -267,66 +202,3 @@ def _missing(by_site: pd.DataFrame, unknown: pd.DataFrame, needed: list[str]) ->
         if sites
     }
     return ", ".join(f"no {name} at {', '.join(sites)}" for name, sites in said.items())
-
-
-def finite_or_none(value: float) -> float | None:
-    """Rounded, or None where it could not be computed."""
-    return round(float(value), 4) if math.isfinite(value) else None
-
-
-def cells(rows: Rows, use: str) -> tuple[list[str], list[list[str]]]:
-    """The table of one use as text: a head and a line for each reference and every model's synthetic and augmented."""
-    scores, metric, worth = table(rows).rename(columns={"name": "kind"}), headline(rows, use), summary(rows)
-    scores = scores[(scores.use == use) & (scores.metric == metric)]
-    sites, together = list(dict.fromkeys(r["site"] for r in rows if r["use"] == use)), against(rows, use)
-    lines = [
-        ("local", ""),
-        ("federated", ""),
-        ("pooled", ""),
-        *((kind, model) for model in worth for kind in ("synthetic", "augmented")),
-    ]
-    out = []
-    for kind, model in lines:
-        values = scores[(scores.kind == kind) & (scores.model == model)].set_index("site")["value"]
-        if not len(values):
-            continue
-        numbers = [values.get(site, math.nan) for site in sites]
-        own = worth.get(model, {}).get(use, {})
-        share = (
-            [own.get("retained"), None, None]
-            if kind == "synthetic"
-            else [None, own.get("gap_closed"), own.get("gap_closed_poorest")]
-        )
-        why = [own.get("why", {}).get(key, "") for key in ("retained", "gap_closed", "gap_closed_poorest")]
-        measures = [
-            _percent(v, why[i]) if model and i in ({0} if kind == "synthetic" else {1, 2}) else ""
-            for i, v in enumerate(share)
-        ]
-        out.append([f"{kind} {model}".strip(), *map(_number, numbers), _number(sum(numbers) / len(numbers)), *measures])
-    shares = [f"retained of {together}", f"gap to {together} closed", "at the poorest site"]
-    return [f"{use} ({metric.replace('_', ' ')})", *sites, "mean", *shares], out
-
-
-def _number(value: float) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def _percent(value: float | None, why: str) -> str:
-    return f"{100 * value:.0f} %" if value is not None else "no gap" if why.startswith("no gap") else "missing"
-
-
-def text(rows: Rows) -> Group:
-    """For the terminal: one table for each use."""
-    from rich.console import Group
-    from rich.table import Table
-
-    tables: list[Any] = []
-    for use in dict.fromkeys(r["use"] for r in rows):
-        head, lines = cells(rows, use)
-        shown = Table(box=None, pad_edge=False, title_justify="left")
-        for i, name in enumerate(head):
-            shown.add_column(name, justify="left" if i == 0 else "right", style="" if i == 0 else None, no_wrap=True)
-        for line in lines:
-            shown.add_row(*line, style="dim" if line[0] in ("local", "federated", "pooled") else "")
-        tables += [shown, ""]
-    return Group(*tables)

@@ -5,7 +5,7 @@ import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.algorithms.scaffold import PREFIX, Scaffold
-from fedsynth.training.trainer import decay
+from fedsynth.training.schedules import decay
 from tests import toys
 
 

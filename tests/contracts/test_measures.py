@@ -13,7 +13,8 @@ import pytest
 
 from fedsynth import measures
 from fedsynth.families.regression import Regression
-from fedsynth.measures import Answer, Measure, MeasureInputs, Value, plain
+from fedsynth.measures import Answer, Measure, MeasureInputs, Value
+from fedsynth.measures._statistics import plain
 from fedsynth.params import Block
 from tests.contracts.kinds import classes
 from tests.measures.seen import centre, look

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from fedsynth.__main__ import app
 from fedsynth.data.manifest import ARRAY
-from fedsynth.hospital import check
-from fedsynth.hospital.check import Finding
+from fedsynth.hospital import check, check_folders, check_installation, check_kit
+from fedsynth.hospital.findings import Finding
 from fedsynth.settings import Settings
 from tests.kits import EXAMPLES, Authority, listening, make_kit, pem
 from tests.sets import TINY, make_set, tiny_params
@@ -74,7 +74,7 @@ def test_a_site_that_is_ready_has_nothing_to_mend(hospital, authority):
 def test_the_versions_are_held_against_the_bounds_that_the_package_declares(monkeypatch):
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "2.8.1" if name == "nvflare" else real(name))
-    row = of(list(check.versions()), "package nvflare")
+    row = of(list(check_installation.versions()), "package nvflare")
     assert row.verdict == "fails"
     assert "2.8.1" in row.found
     assert row.todo in ("pip install 'nvflare<2.10,>=2.9'", "pip install 'nvflare>=2.9,<2.10'")
@@ -88,12 +88,12 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
 
     real = metadata.version
     monkeypatch.setattr(metadata, "version", version)
-    assert "not installed" in of(list(check.versions()), "package monai").found
+    assert "not installed" in of(list(check_installation.versions()), "package monai").found
 
 
 def test_an_old_python_is_told_to_make_the_environment_again(monkeypatch):
     monkeypatch.setattr(platform, "python_version", lambda: "3.10.12")
-    row = of(list(check.versions()), "Python")
+    row = of(list(check_installation.versions()), "Python")
     assert (row.verdict, "3.10.12" in row.found, "virtual environment" in row.todo) == ("fails", True, True)
 
 
@@ -105,7 +105,7 @@ def test_a_variable_that_is_not_set_is_told_what_it_is_for(hospital, monkeypatch
     monkeypatch.delenv(variable)
     row = of(look(), variable)
     assert (row.verdict, row.found) == ("fails", "not set")
-    assert check.FOLDERS[variable] in row.todo
+    assert check_folders.FOLDERS[variable] in row.todo
 
 
 def test_a_folder_that_others_can_read_is_a_warning_with_the_command_that_closes_it(hospital):
@@ -125,7 +125,7 @@ def test_a_folder_that_is_not_there_yet_can_be_made_or_fails(hospital, monkeypat
 @pytest.mark.parametrize(("gib", "verdict"), [(0.5, "fails"), (3, "warning"), (20, "ok")])
 def test_a_full_disk_is_seen_before_a_training_sees_it(hospital, monkeypatch, gib, verdict):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=gib * 2**30))
-    assert [of(look(), f"disk of {v}").verdict for v in check.FOLDERS] == [verdict, verdict]
+    assert [of(look(), f"disk of {v}").verdict for v in check_folders.FOLDERS] == [verdict, verdict]
 
 
 # --- the data
@@ -297,7 +297,7 @@ def test_a_kit_without_mutual_tls_is_not_tried(hospital, authority):
 def resources(kit: Path, **changes) -> list[Finding]:
     path = kit / "local/resources.json"
     path.write_text(json.dumps(json.loads((EXAMPLES / "resources.json").read_text()) | changes))
-    return list(check.policy(kit))
+    return list(check_kit.policy(kit))
 
 
 def test_flares_default_refuses_jobs_without_code_and_lets_logs_go(tmp_path, authority):
@@ -318,7 +318,7 @@ def test_a_list_so_wide_that_a_job_without_code_runs_any_command_is_a_warning(tm
 def test_a_policy_that_is_no_json_fails(tmp_path, authority):
     kit = make_kit(tmp_path / "kit", authority)
     (kit / "local/resources.json").write_text("{")
-    assert [row.verdict for row in check.policy(kit)] == ["fails"]
+    assert [row.verdict for row in check_kit.policy(kit)] == ["fails"]
 
 
 def test_the_examples_allow_the_one_class_that_runs_at_a_site_and_no_other():
@@ -327,10 +327,10 @@ def test_the_examples_allow_the_one_class_that_runs_at_a_site_and_no_other():
     from nvflare_jobs.site import installed
 
     listed = Authorizer._normalize_allow_list(json.loads((EXAMPLES / "resources.json").read_text())["class_allow_list"])
-    assert listed == [check.CLIENT] == [f"{installed.Installed.__module__}.{installed.Installed.__name__}"]
+    assert listed == [check_kit.CLIENT] == [f"{installed.Installed.__module__}.{installed.Installed.__name__}"]
     # or the warning is about nothing
-    assert all(hasattr(installed, runner.rpartition(".")[2]) for runner in check.RUNNERS)
-    assert not any(Authorizer._path_matches_prefix(runner, entry) for runner in check.RUNNERS for entry in listed)
+    assert all(hasattr(installed, runner.rpartition(".")[2]) for runner in check_kit.RUNNERS)
+    assert not any(Authorizer._path_matches_prefix(runner, entry) for runner in check_kit.RUNNERS for entry in listed)
 
 
 def test_by_the_example_the_lead_alone_may_submit_and_nobody_may_look_around():

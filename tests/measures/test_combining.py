@@ -10,21 +10,8 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import (
-    DRAWS,
-    KEPT,
-    MeasureInputs,
-    Value,
-    Z,
-    around,
-    beside_floor,
-    bootstrap,
-    in_turn,
-    interval,
-    matched,
-    mean,
-    part,
-)
+from fedsynth.measures import MeasureInputs, Value, Z, mean
+from fedsynth.measures._statistics import DRAWS, KEPT, around, beside_floor, bootstrap, in_turn, interval, matched, part
 from fedsynth.measures.fid import FID
 from fedsynth.measures.intensity import Intensity
 from tests.measures.seen import centre, look

@@ -11,7 +11,8 @@ from torch import nn
 
 from fedsynth.families import Family
 from fedsynth.hospital import outgoing
-from fedsynth.measures import MeasureInputs, plain
+from fedsynth.measures import MeasureInputs
+from fedsynth.measures._statistics import plain
 from fedsynth.measures.conversion import Conversion
 from tests.measures.seen import look, untrained
 from tests.sets import tiny_params

@@ -6,7 +6,7 @@ from fedsynth.params import Block
 from fedsynth.report.definitions import arguments, budget, definitions
 from fedsynth.report.measure_tables import measures
 from fedsynth.report.use_tables import use_table
-from fedsynth.worth.worth import DRAWS
+from fedsynth.worth.intervals import DRAWS
 from tests.facts_made import facts_of, number
 from tests.sets import tiny_params
 

@@ -10,7 +10,8 @@ from fedsynth.algorithms.scaffold import Scaffold
 from fedsynth.errors import UserError
 from fedsynth.families import Phase
 from fedsynth.privacy.update import UpdateDP
-from fedsynth.training.trainer import Trainer, averaging, decay
+from fedsynth.training.schedules import averaging, decay
+from fedsynth.training.trainer import Trainer
 from tests import toys
 from tests.toys import Toy, images, trainer, training
 

@@ -9,7 +9,7 @@ import math
 import pytest
 from rich.console import Console
 
-from fedsynth.worth import worth
+from fedsynth.worth import ratios, terminal, worth
 
 LOCAL = {"north": 0.8, "south": 0.5}
 POOLED = {"north": 0.9, "south": 0.9}
@@ -111,7 +111,7 @@ def test_no_gap_to_speak_of_is_none_with_the_reason():
     assert found["gap_closed"] is None
     assert "no gap: pooled 0.900" in found["why"]["gap_closed"]
     assert found["gap_closed_by_site"] == {"north": None, "south": None}
-    assert math.isnan(worth.gap_closed(local=0.9, augmented=0.95, together=0.9))
+    assert math.isnan(ratios.gap_closed(local=0.9, augmented=0.95, together=0.9))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_rows_come_from_the_reports_folder(tmp_path):
 
 def shown(rows):
     console = Console(file=io.StringIO(), width=200)
-    console.print(worth.text(rows))
+    console.print(terminal.text(rows))
     return console.file.getvalue()
 
 

@@ -1,0 +1,133 @@
+"""A site's startup kit, its certificate, the server, and what the site lets jobs and FLARE do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedsynth.hospital.kit import Kit, KitError, json_of
+
+if TYPE_CHECKING:
+    pass
+from fedsynth.hospital.findings import Finding, fails, warns
+
+WARN_DAYS = 30
+CLIENT = "nvflare_jobs.site.installed.Installed"  # what runs at a site in a job that carries no code
+RUNNERS = (
+    "nvflare.app_common.executors.client_api_executor.ClientAPIExecutor",
+    "nvflare_jobs.site.installed.ClientAPIExecutor",
+)
+# --- the startup kit
+
+
+def startup_kit(kit: Kit, name: str, timeout_s: float) -> Iterator[Finding]:
+    """The kit is this site's, its key is secret, its certificate good, and the server takes it. Never shows key
+    material.
+    """
+    if name != kit.user:
+        yield fails(
+            "startup kit",
+            f"made for {kit.user!r}, not {name!r}",
+            f"use --site {kit.user}, or ask the centre for the kit of {name}",
+        )
+    else:
+        yield Finding("startup kit", f"of {kit.user}")
+    if kit.folder.stat().st_mode & 0o077:
+        yield warns(
+            "kit's folder",
+            f"{kit.folder} is open to other users; its logs name rows and files",
+            f"chmod 700 {kit.folder}",
+        )
+    faults = {fault.what: fault for fault in kit.faults()}
+    yield from map(of_kit, faults.values())
+    if "private key" not in faults:
+        yield Finding("private key", "readable by its owner alone")
+    if "certificate" not in faults:
+        yield dates(kit)
+    if not faults:
+        yield Finding("certificate's signature", "issued by the kit's rootCA.pem, for this site and this key")
+    yield from policy(kit.folder)
+    yield from server(kit, timeout_s, good=not any(what.startswith("certificate") for what in faults))
+
+
+def of_kit(error: KitError) -> Finding:
+    return fails(error.what, error.found, error.todo)
+
+
+def dates(kit: Kit) -> Finding:
+    """Of a kit that is valid now."""
+    start, end = kit.valid()
+    text, left = f"valid from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC", end - datetime.now(UTC)
+    if left < timedelta(days=WARN_DAYS):
+        return warns("certificate", f"{text}, {left.days} days left", "ask the centre for a new startup kit now")
+    return Finding("certificate", text)
+
+
+def server(kit: Kit, timeout_s: float, good: bool) -> Iterator[Finding]:
+    """The server's port answers, and takes the kit; what it says to a kit that is not `good` says nothing new."""
+    try:
+        with kit.connect(timeout_s) as connection:
+            yield Finding("server", f"{kit.address} answers")
+            if kit.security != "mtls":
+                found, todo = (
+                    f"not tried: the kit asks for {kit.security!r}",
+                    "ask the centre whether mutual TLS is meant",
+                )
+                yield warns("server takes this kit", found, todo)
+            elif good:
+                kit.shake(connection, timeout_s)
+                yield Finding("server takes this kit", f"mutual TLS with {kit.identity}")
+    except KitError as error:
+        yield of_kit(error)
+
+
+# --- the site's policy
+
+
+def policy(kit: Path) -> Iterator[Finding]:
+    """What the site lets jobs and FLARE do, by local/resources.json or else the default that came with the kit."""
+    path = next((p for n in ("resources.json", "resources.json.default") if (p := kit / "local" / n).is_file()), None)
+    if path is None:
+        yield fails(
+            "local/resources.json",
+            "not there, and no default either",
+            "unzip the kit again, then copy docs/site/resources.json there",
+        )
+        return
+    if not (settings := json_of(path)):
+        yield fails(
+            f"local/{path.name}",
+            "not a JSON object: FLARE does not start with it",
+            "mend it, or take docs/site/resources.json",
+        )
+        return
+    listed = settings.get("class_allow_list")
+    entries = [str(e) for e in listed] if isinstance(listed, list) else []
+    remedy = f'put "{CLIENT}" into class_allow_list of local/resources.json'
+    if not _allows(entries, CLIENT):
+        yield warns(
+            "jobs without code", f"refused by {path.name}", f"only if the federation's jobs carry no code: {remedy}"
+        )
+    else:
+        yield Finding("jobs without code", f"allowed by {path.name}")
+    if settings.get("class_list_enforcement_mode") == "warn" or any(_allows(entries, runner) for runner in RUNNERS):
+        yield warns(
+            "class_allow_list",
+            f"{path.name} lets a job without code run any command",
+            f"name classes in full: {remedy}, alone",
+        )
+    if settings.get("allow_log_streaming", True) is not False:
+        yield warns(
+            "logs",
+            f"{path.name} lets FLARE send logs to the centre",
+            'set "allow_log_streaming": false in local/resources.json',
+        )
+    else:
+        yield Finding("logs", "stay at the site")
+
+
+def _allows(entries: list[str], path: str) -> bool:
+    """FLARE's own rule: everything, the path itself, or a package or module that it lies in."""
+    return any(e in ("*", path) or path.startswith(f"{e.removesuffix('.')}.") for e in entries)

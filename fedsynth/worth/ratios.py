@@ -1,0 +1,33 @@
+"""Retained and gap closed, the two numbers of a use; None where they say nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+NAMES = ("local", "federated", "pooled", "synthetic", "augmented")
+SMALLEST_GAP = 0.05  # one or two test images of a small site make that much: a ratio to less says nothing
+
+
+def gap_closed(local: float, augmented: float, together: float) -> float:
+    """(augmented - local) / (together - local): 0 is no better than a site's own images, 1 is as good as all sites'
+    images together.
+
+    NaN where `together` is not at least SMALLEST_GAP above `local`: there is no gap to close.
+    """
+    gap = together - local
+    return (augmented - local) / gap if gap >= SMALLEST_GAP else math.nan
+
+
+def retained(synthetic: float, together: float) -> float:
+    """synthetic / together: 1 is as good as all sites' real images together. NaN where `together` is 0."""
+    return synthetic / together if together else math.nan
+
+
+def finite_or_none(value: float) -> float | None:
+    """Rounded, or None where it could not be computed."""
+    return round(float(value), 4) if math.isfinite(value) else None

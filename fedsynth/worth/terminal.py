@@ -1,0 +1,68 @@
+"""The table of worth as a person at the terminal sees it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Group
+from fedsynth.worth.worth import Rows, against, headline, summary, table
+
+
+def cells(rows: Rows, use: str) -> tuple[list[str], list[list[str]]]:
+    """The table of one use as text: a head and a line for each reference and every model's synthetic and augmented."""
+    scores, metric, worth = table(rows).rename(columns={"name": "kind"}), headline(rows, use), summary(rows)
+    scores = scores[(scores.use == use) & (scores.metric == metric)]
+    sites, together = list(dict.fromkeys(r["site"] for r in rows if r["use"] == use)), against(rows, use)
+    lines = [
+        ("local", ""),
+        ("federated", ""),
+        ("pooled", ""),
+        *((kind, model) for model in worth for kind in ("synthetic", "augmented")),
+    ]
+    out = []
+    for kind, model in lines:
+        values = scores[(scores.kind == kind) & (scores.model == model)].set_index("site")["value"]
+        if not len(values):
+            continue
+        numbers = [values.get(site, math.nan) for site in sites]
+        own = worth.get(model, {}).get(use, {})
+        share = (
+            [own.get("retained"), None, None]
+            if kind == "synthetic"
+            else [None, own.get("gap_closed"), own.get("gap_closed_poorest")]
+        )
+        why = [own.get("why", {}).get(key, "") for key in ("retained", "gap_closed", "gap_closed_poorest")]
+        measures = [
+            _percent(v, why[i]) if model and i in ({0} if kind == "synthetic" else {1, 2}) else ""
+            for i, v in enumerate(share)
+        ]
+        out.append([f"{kind} {model}".strip(), *map(_number, numbers), _number(sum(numbers) / len(numbers)), *measures])
+    shares = [f"retained of {together}", f"gap to {together} closed", "at the poorest site"]
+    return [f"{use} ({metric.replace('_', ' ')})", *sites, "mean", *shares], out
+
+
+def _number(value: float) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def _percent(value: float | None, why: str) -> str:
+    return f"{100 * value:.0f} %" if value is not None else "no gap" if why.startswith("no gap") else "missing"
+
+
+def text(rows: Rows) -> Group:
+    """For the terminal: one table for each use."""
+    from rich.console import Group
+    from rich.table import Table
+
+    tables: list[Any] = []
+    for use in dict.fromkeys(r["use"] for r in rows):
+        head, lines = cells(rows, use)
+        shown = Table(box=None, pad_edge=False, title_justify="left")
+        for i, name in enumerate(head):
+            shown.add_column(name, justify="left" if i == 0 else "right", style="" if i == 0 else None, no_wrap=True)
+        for line in lines:
+            shown.add_row(*line, style="dim" if line[0] in ("local", "federated", "pooled") else "")
+        tables += [shown, ""]
+    return Group(*tables)
