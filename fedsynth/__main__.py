@@ -169,11 +169,11 @@ def version() -> None:
 
 
 def _start() -> tuple[Settings, Params]:
-    from fedsynth import checks
+    from fedsynth.stages import inputs
 
     settings = Settings.read()
     os.chdir(settings.root)
-    return settings, checks.load_or_list(settings.root / "params.yaml", settings.simulation)
+    return settings, inputs.params_of_run(settings.root, settings)
 
 
 def main() -> None:

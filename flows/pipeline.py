@@ -71,7 +71,6 @@ def stage(run: Run, address: str) -> State:
 
 def _finish(run: Run, address: str, outcome: str, log: Any) -> State:
     if outcome == dvcx.RAN:
-        run.ran.add(address)
         name, _, model = address.partition("@")
         run.tracker.get().stage(name, model, {"dvc": outcome})
         if name != "score":  # its numbers come with the registration

@@ -25,7 +25,6 @@ class Run:
         self.stale: set[str] = set()
         # the stages that look at what lies outside of the graph: what else is stale is known after them
         self.first: list[str] = []
-        self.ran: set[str] = set()
         self.outcomes: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -36,14 +35,8 @@ class Run:
         self.stale = stale
 
     def has_work(self, address: str) -> bool:
-        """Whether a stage is to be run: it looks outside, it is stale,
-        or what it depends on was made anew in this run.
-        """
-        return (
-            address in self.first
-            or address in self.stale
-            or bool((self.ran - set(self.first)).intersection(self.stages[address]))
-        )
+        """Whether a stage is to be run: it looks outside, or it is stale, as all that follows from a stale one."""
+        return address in self.first or address in self.stale
 
     def took(self, address: str, seconds: float) -> None:
         """Keep how long a stage took, for the next `fedsynth plan`."""

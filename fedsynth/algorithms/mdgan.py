@@ -1,7 +1,7 @@
 """MD-GAN: Hardy et al. 2019, arXiv:1811.03850, algorithm 1; AsynDGAN: Chang et al. 2020, CVPR, arXiv:2006.00080.
 
 One generator at the centre, a discriminator at each site, which never leaves it. What is computed is in
-fedsynth/training/py.
+fedsynth/training/central_generator.py.
 """
 
 from __future__ import annotations

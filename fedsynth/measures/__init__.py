@@ -59,7 +59,7 @@ class Value:
 @dataclass(frozen=True)
 class Moments:
     """Mean (F,) and covariance (F, F) of n feature vectors; they leave a site only where n >= F
-    (fedsynth/hospital/outgoing.py).
+    (fedsynth/hospital/outgoing).
     """
 
     n: int

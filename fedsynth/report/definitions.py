@@ -15,7 +15,7 @@ Terms = list[tuple[str, str]]
 
 
 def definitions(params: Params, uses: list[dict[str, Any]], measures: dict[str, Any]) -> Terms:
-    """`uses` are use_table's, `measures` measuretable's. Raises ParamsError for a block of params.yaml that cannot be
+    """`uses` are use_table's, `measures` measure_tables'. Raises ParamsError for a block of params.yaml that cannot be
     built.
     """
     shown = {table["metric"] for use in uses for table in use["tables"]}

@@ -18,7 +18,7 @@ def markdown(uses: list[dict[str, Any]], facts: Facts, sites: list[str], classes
              terms: Terms | None = None, absent: dict[str, str] | None = None) -> str:  # fmt: skip
     """Verdict, who is not in it, gates, tables of worth, measures, definitions.
 
-    `uses` are use_table's, `classes` by_class's, `terms` definitions', `absent` bysite's.
+    `uses` are use_table's, `classes` by_class's, `terms` definitions', `absent` by_site's.
     """
     parts = [
         "# May they be promoted?",

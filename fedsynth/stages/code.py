@@ -19,25 +19,31 @@ from pathlib import Path
 PACKAGES = ("fedsynth", "nvflare_jobs")
 
 # What carries, words or ends things and does not change what a stage computes; * stands for any end of a name. The
-# values that `params` reads are compared themselves, and what `manifest` decides is in the data.
+# values that `params` reads are compared themselves.
 PLUMBING = (
-    *(f"fedsynth.{name}" for name in ("errors", "processes", "settings")),
-    *(f"fedsynth.params{name}" for name in ("", ".block", ".image", ".model", ".study")),
-    *(f"fedsynth.data.{name}" for name in ("manifest", "outputs")),
-    *(f"fedsynth.hospital.{name}" for name in ("failures", "kit")),
-    *("fedsynth.networks.monai_imports", "fedsynth.training.checkpoint", "fedsynth.validation.verdict_page"),
-    "fedsynth.checks*",
+    *(f"fedsynth.{name}" for name in ("errors", "processes", "settings", "checks*")),
+    *(f"fedsynth.params{name}" for name in ("", ".block", ".model", ".study")),
+    *(f"fedsynth.hospital.{name}" for name in ("failures", "kit", "outgoing.door")),
+    *(f"fedsynth.validation.{name}" for name in ("hints", "verdict_page")),
+    *("fedsynth.data.outputs", "fedsynth.networks.monai_imports", "fedsynth.training.checkpoint"),
     *(f"fedsynth.stages.{name}" for name in ("code", "estimate", "inputs", "plan*")),
     *(f"nvflare_jobs.centre.{name}" for name in ("job_folder", "jobs", "program", "show")),
     *(f"nvflare_jobs.server.{name}" for name in ("round_log", "run", "saved", "traffic")),
     *("nvflare_jobs.federation*", "nvflare_jobs.keys", "nvflare_jobs.site.installed"),
 )
-# What counts only where a block of params.yaml names a class of the first: it changes nothing for anybody else.
+# What counts only where a stage begins in a module of the first, or a block of params.yaml names a class there: it
+# changes nothing for anybody else.
 BROUGHT = {
     "fedsynth.compression*": ("fedsynth.training.coding",),
     "fedsynth.algorithms.mdgan": ("fedsynth.training.central_generator", "nvflare_jobs.exchange"),
     "fedsynth.sources*": ("fedsynth.stages.ingest",),  # of `sample.given`; the stage `ingest` begins there
+    # what of an answer leaves a site
+    "nvflare_jobs.validate*": ("fedsynth.hospital.outgoing.validation",),
+    "nvflare_jobs.train*": ("fedsynth.hospital.outgoing.rounds",),
+    "nvflare_jobs.reference*": ("fedsynth.hospital.outgoing.rounds", "fedsynth.hospital.outgoing.judging"),
+    "nvflare_jobs.score*": ("fedsynth.hospital.outgoing.judging",),
 }
+CLASS = re.compile(r"fedsynth(\.\w+){2,}\.[A-Z]\w*")  # a path in a string, of which a module builds an object
 
 
 def digests(start: Iterable[str], classes: Iterable[str] = ()) -> dict[str, str]:
@@ -47,11 +53,14 @@ def digests(start: Iterable[str], classes: Iterable[str] = ()) -> dict[str, str]
     `start` may name packages: all of their modules. Raises ModuleNotFoundError where one of them is not there.
     """
     named = {path.rpartition(".")[0] for path in classes}
-    brought = {
-        module for of, more in BROUGHT.items() if any(fnmatchcase(name, of) for name in named) for module in more
+    begun = {*start, *named}
+    brings = {of: more for of, more in BROUGHT.items() if any(fnmatchcase(name, of) for name in begun)}
+    todo = [m for name in {*begun, *(module for more in brings.values() for module in more)} for m in _modules(name)]
+    idle = {of: more for of, more in BROUGHT.items() if of not in brings}
+    others = {module for more in idle.values() for module in more} - {
+        module for more in brings.values() for module in more
     }
-    todo = [module for name in {*start, *named, *brought} for module in _modules(name)]
-    skipped = (*PLUMBING, *BROUGHT, *(f"{module}*" for more in BROUGHT.values() for module in more))
+    skipped = (*PLUMBING, *idle, *(f"{module}*" for module in others))
     wanted, found = set(todo), dict[str, str]()
     while todo:
         module = todo.pop()
@@ -61,11 +70,6 @@ def digests(start: Iterable[str], classes: Iterable[str] = ()) -> dict[str, str]
         found |= {template: _bytes(template) for template in _templates(module)}
         todo += [m for m in _imports(module) if m in wanted or not any(fnmatchcase(m, of) for of in skipped)]
     return dict(sorted(found.items()))
-
-
-def is_module(name: str) -> bool:
-    """Whether a module of this name is there."""
-    return _file(name) is not None
 
 
 def _modules(name: str) -> list[str]:
@@ -134,7 +138,7 @@ def _digest(name: str) -> str:
 
 @cache
 def _imports(name: str) -> tuple[str, ...]:
-    """The modules of ours that a module imports anywhere, with the packages that they lie in."""
+    """The modules of ours that a module imports anywhere, or names the class of, with the packages they lie in."""
     found: set[str] = set()
     for node in ast.walk(_tree(name)):
         names = []
@@ -142,10 +146,22 @@ def _imports(name: str) -> tuple[str, ...]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            names += [home for alias in node.names if (home := _home(node.module, alias.name))]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and CLASS.fullmatch(node.value):
+            names = [node.value.rpartition(".")[0]]
         for module in names:
             if module.split(".")[0] in PACKAGES and module not in PACKAGES and _file(module):
                 found |= {module, *_packages(module)}
     return tuple(sorted(found))
+
+
+@cache
+def _home(package: str, name: str) -> str:
+    """The module from which a package hands a name on; nothing where it does not."""
+    if package.split(".", maxsplit=1)[0] not in PACKAGES or _file(package) is None:
+        return ""
+    handed = (node for node in _tree(package).body if isinstance(node, ast.ImportFrom) and node.module)
+    return next((node.module or "" for node in handed if name in [alias.name for alias in node.names]), "")
 
 
 @cache

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedsynth.params import Params
+from fedsynth.settings import Settings
 from fedsynth.stages.plan import AT_ONCE
 from fedsynth.worth.use_networks import uses
 
@@ -27,13 +28,15 @@ TRIED = 16  # images of one batch that a sampler is timed on
 Images = dict[str, tuple[int, int]]  # site -> images, training images
 
 
-def images_of(root: Path, params: Params) -> Images:
+def images_of(root: Path, params: Params, settings: Settings) -> Images:
     """By site, as ingested; of the phantoms as params.yaml has them, where nothing is ingested yet. Nothing where it is
-    not known.
+    not known, as in a federation, whose sites have their images.
     """
     from fedsynth.data import manifest
 
     found: Images = {}
+    if not settings.simulation:
+        return found
     for path in sorted((root / "data" / "sites").glob(f"*/{manifest.FILE}")):
         rows = manifest.read(path.parent)
         found[path.parent.name] = (len(rows), int((rows["split"] == "train").sum()))
@@ -72,10 +75,9 @@ def _seconds(params: Params, images: Images) -> dict[str, float]:
             sum(math.ceil(model.training.epochs * n / model.training.batch) for _, n in images.values())
             * model.training.rounds
         )
-        found |= {
-            f"train@{name}": JOB_S + step * steps / cores,
-            f"sample@{name}": SMALL_S + image * params.sample.images,
-        }
+        found[f"sample@{name}"] = SMALL_S + image * params.sample.images
+        if model.privacy is None:  # a private step takes several times as long, and is not measured
+            found[f"train@{name}"] = JOB_S + step * steps / cores
         found |= {f"score@{name}": JOB_S + one_each * (1 + len(images) / cores) + SMALL_S, f"export@{name}": SMALL_S}
     return found
 

@@ -19,6 +19,16 @@ def fingerprint(params: Params) -> dict[str, str]:
     return {"source": params.source.class_path, "fingerprint": source.fingerprint()}
 
 
+def fingerprint_given(params: Params) -> dict[str, str]:
+    """What the set that `sample.given` names looks like now, at the centre: models draw again where that changes."""
+    named = params.sample.given
+    if named is None:
+        return {"fingerprint": ""}
+    if isinstance(named, str):
+        return {"fingerprint": manifest.digest(manifest.read(Path(named)))}
+    return {"fingerprint": named.build(image=params.image.sourced, seed=params.seed).fingerprint()}
+
+
 def ingest(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
     """Every site of the source into `folder`/<site>; the manifests by site. A line for each site is printed."""
     source = params.source.build(image=params.image.sourced, seed=params.seed)

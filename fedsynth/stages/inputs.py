@@ -10,6 +10,8 @@ keys of the name `size`.
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from fedsynth.settings import Settings
 from fedsynth.stages import code
 
 FOLDER = Path("data") / "inputs"
+ALL = "params.yaml.json"  # what params.yaml said when the run began
 CHECKED = Path(".work") / "checked"  # the digest of what a stage uses, as it was when params.yaml had no problem
 
 
@@ -55,19 +58,23 @@ class Stage:
     @property
     def entry(self) -> tuple[str, ...]:
         """Modules that its command runs, at the centre and at the sites."""
-        words = self.command.split()
-        if words[0] == "fedsynth":
-            return (f"fedsynth.stages.{words[1]}",)
-        module = words[words.index("-m") + 1]
-        client = f"{module.rpartition('.')[0]}.client"
-        return (module, client)
+        module, *words = self.command.removeprefix("python -m ").split()
+        if module == "fedsynth":
+            return (f"fedsynth.stages.{words[0]}",)
+        return (module, f"{module.rpartition('.')[0]}.client")
 
 
 def stages(root: Path, models: Iterable[str]) -> list[Stage]:
     """Those of dvc.yaml whose inputs are told by a file, in its order. Raises DagError naming a stage that is not
     understood.
     """
-    raw = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    path = root / "dvc.yaml"
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+    except FileNotFoundError as error:
+        raise DagError(f"{path} is not there; run from the project's folder") from error
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise DagError(f"{path} cannot be read: {error}; bring it back with `git checkout dvc.yaml`") from error
     told = {name: of for name, of in raw.items() if not of.get("always_changed")}
     return [stage for name, of in told.items() for stage in _instances(name, of, list(models))]
 
@@ -103,10 +110,19 @@ def of_stage(stage: Stage, raw: dict[str, Any], settings: Settings) -> dict[str,
     """{"code": {module: digest}, "params": {key: value}, "where": ...} of one stage; `raw` is all of params.yaml with
     its defaults.
     """
-    values = {key: _value(raw, key, stage.address) for key in stage.keys}
-    start = [module for module in stage.entry if code.is_module(module)]
+    values = {key: _plain(_value(raw, key, stage.address)) for key in stage.keys}
     where = settings.federation if stage.is_job else "simulation" if settings.simulation else "production"
-    return {"code": code.digests(start, class_paths(values)), "params": values, "where": where}
+    content = {"code": code.digests(stage.entry, class_paths(values)), "params": values, "where": where}
+    # a hospital's own is not known here; of a simulation it is this environment's
+    return content | ({"min_cell": settings.min_cell} if stage.is_job and settings.simulation else {})
+
+
+def _plain(value: Any) -> Any:
+    """With the arguments of every block in the order of their names: they are arguments by name."""
+    if isinstance(value, dict):
+        found = {key: _plain(of) for key, of in value.items()}
+        return found | {"args": dict(sorted(found["args"].items()))} if isinstance(found.get("args"), dict) else found
+    return [_plain(of) for of in value] if isinstance(value, list) else value
 
 
 def _value(raw: dict[str, Any], key: str, stage: str) -> Any:
@@ -133,9 +149,10 @@ def class_paths(values: Any) -> Iterator[str]:
 
 
 def texts(root: Path, params: Params, settings: Settings) -> dict[Path, str]:
-    """The content of every stage's file, by its place in the project."""
+    """The content of every stage's file, and of the one that holds all of params.yaml, by its place in the project."""
     raw = params.model_dump(mode="json")
-    return {stage.file: text(of_stage(stage, raw, settings)) for stage in stages(root, params.models)}
+    found = {stage.file: text(of_stage(stage, raw, settings)) for stage in stages(root, params.models)}
+    return found | {FOLDER / ALL: text(raw)}
 
 
 def changed(root: Path, wanted: dict[Path, str]) -> bool:
@@ -172,3 +189,32 @@ def checked(root: Path, wanted: dict[Path, str], settings: Settings) -> None:
     checks.check(root / "params.yaml", source=settings.simulation)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text(digest, encoding="utf-8")
+
+
+def params_of_run(root: Path, settings: Settings) -> Params:
+    """params.yaml. Of a stage that DVC runs: as it was when the run began, whatever was written into it since.
+
+    DVC has the values and the code of that moment down as what the stage was made of. Raises DagError where the code,
+    or where it runs, is not what it was then.
+    """
+    from fedsynth import checks
+
+    address = os.environ.get("DVC_STAGE", "")
+    if not address or not (root / FOLDER / f"{address}.json").is_file():
+        return checks.load_or_list(root / "params.yaml", settings.simulation)
+    params = Params.model_validate(json.loads((root / FOLDER / ALL).read_text(encoding="utf-8")))
+    raw = params.model_dump(mode="json")
+    for stage in stages(root, params.models):
+        file = (root / stage.file).read_text(encoding="utf-8")
+        if stage.address == address and file != text(of_stage(stage, raw, settings)):
+            raise DagError(f"{address}: its code or its environment has changed since this run began; run again")
+    return params
+
+
+def code_digest(root: Path, address: str) -> str:
+    """Of the code that a stage is made of; nothing where DVC does not run it."""
+    path = root / FOLDER / f"{address}.json"
+    if not path.is_file():
+        return ""
+    content = json.loads(path.read_text(encoding="utf-8"))["code"]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

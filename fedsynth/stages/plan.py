@@ -19,6 +19,7 @@ from fedsynth.stages import inputs
 # them. Prefect's threads wait for upstream stages, too, so that a limit on the threads would let a waiting stage keep a
 # ready one from running.
 AT_ONCE = 2
+ORDER = "the order of "  # begins what stands for the order of a mapping's keys
 TIMES = Path(".work") / "times.json"  # stage -> seconds of the last time that it ran, which the flow writes
 
 
@@ -66,22 +67,23 @@ def plan(root: Path, params: Params, settings: Settings, estimates: dict[str, fl
     """
     stages, raw = inputs.stages(root, params.models), params.model_dump(mode="json")
     lock, times = _lock(root), times_of(root)
-    files = {"data/source.json": _source(root, params, settings)}
+    files = _outside(params, settings)
     lines: dict[str, Line] = {}
     waits_for = {stage.address: [u.address for u in stages if _feeds(u, stage)] for stage in stages}
     for stage in stages:
-        why = list(_reasons(root, stage, raw, settings, lock.get(stage.address), files))
-        why += [f"follows from {u}" for u in waits_for[stage.address] if u in lines and lines[u].runs][
-            : 0 if why else 1
-        ]
-        last = times.get(stage.address)
+        locked = lock.get(stage.address)
+        why = list(_reasons(root, stage, raw, settings, locked, files)) or list(_upstream(root, locked, stages, lock))
+        running = [u for u in waits_for[stage.address] if u in lines and lines[u].runs]
+        why = why or [f"follows from {u}" for u in running[:1]]
+        # with other values it may take any time
+        last = None if any(" → " in reason or "ran over" in reason for reason in why) else times.get(stage.address)
         seconds = last if last is not None else (estimates or {}).get(stage.address)
         lines[stage.address] = Line(stage.address, why, seconds, last is not None)
     return Plan(list(lines.values()), waits_for)
 
 
 def _reasons(root: Path, stage: inputs.Stage, raw: dict[str, Any], settings: Settings, locked: dict[str, Any] | None,
-             files: dict[str, str | None]) -> Iterator[str]:  # fmt: skip
+             files: dict[str, str]) -> Iterator[str]:  # fmt: skip
     """Why a stage is stale in itself, whatever the stages before it do."""
     if locked is None:
         yield "has not run yet"
@@ -90,15 +92,40 @@ def _reasons(root: Path, stage: inputs.Stage, raw: dict[str, Any], settings: Set
     now = inputs.text(inputs.of_stage(stage, raw, settings))
     own = stage.file.as_posix()
     if before.get(own) != _md5(now):
-        yield from differences(_cached(root, before.get(own, "")), json.loads(now)) or [
-            "another way of saying the same"
-        ]
+        yield from differences(_cached(root, before.get(own, "")), json.loads(now)) or ["its inputs have changed"]
     for path, text in files.items():
-        if path in stage.deps and text is not None and before.get(path) != _md5(text):
-            yield "the source's files have changed"
+        if path in stage.deps and before.get(path) != _md5(text):
+            yield "the files of the source have changed" if "source" in path else "the set of sample.given has changed"
     if locked.get("cmd") != stage.command:
         yield "its command has changed"
     yield from (f"{out} is not there" for out in stage.outs if not (root / out).exists())
+
+
+def _upstream(
+    root: Path, locked: dict[str, Any] | None, stages: list[inputs.Stage], lock: dict[str, Any]
+) -> Iterator[str]:
+    """Outputs of other stages that were made anew since this one ran."""
+    made = {out["path"]: out.get("md5", "") for s in stages for out in lock.get(s.address, {}).get("outs", [])}
+    for dep in (locked or {}).get("deps", []):
+        path, before = dep["path"], dep.get("md5", "")
+        inside = {out: md5 for out, md5 in made.items() if out.startswith(f"{path}/")}
+        now = made.get(path) or (_md5_of_folder(root, path, inside) if inside else before)
+        if now != before:
+            yield f"{path} is another"
+
+
+def _md5_of_folder(root: Path, folder: str, inside: dict[str, str]) -> str:
+    """As DVC has it down: of the list of files, which are those of the outputs in the folder."""
+    files = []
+    for out, md5 in inside.items():
+        name = out.removeprefix(f"{folder}/")
+        if not md5.endswith(".dir"):
+            files.append({"md5": md5, "relpath": name})
+            continue
+        listed = root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+        if listed.is_file():
+            files += [file | {"relpath": f"{name}/{file['relpath']}"} for file in json.loads(listed.read_text())]
+    return _md5(json.dumps(sorted(files, key=lambda file: file["relpath"]), sort_keys=True)) + ".dir"
 
 
 def differences(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
@@ -106,22 +133,24 @@ def differences(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]
     if before is None:
         return ["its inputs have changed"]
     found = [f"ran over {before['where']}, not {now['where']}"] if before["where"] != now["where"] else []
-    was, are = dict(_leaves(before["params"])), dict(_leaves(now["params"]))
-    found += [
-        f"{key}: {_said(was, key)} → {_said(are, key)}"
-        for key in {**was, **are}
-        if was.get(key, "") != are.get(key, "")
-    ]
-    code = [name for name in {**before["code"], **now["code"]} if before["code"].get(name) != now["code"].get(name)]
-    return found + (
-        [f"code: {', '.join(code[:3])}" + (f" and {len(code) - 3} more" if len(code) > 3 else "")] if code else []
+    smallest = before.get("min_cell"), now.get("min_cell")
+    found += (
+        [f"FEDSYNTH_MIN_CELL: {smallest[0]} → {smallest[1]}"] if None not in smallest and len({*smallest}) > 1 else []
     )
+    was, are = dict(_leaves(before["params"])), dict(_leaves(now["params"]))
+    keys = [key for key in {**was, **are} if was.get(key, "") != are.get(key, "")]
+    values = [f"{key}: {_said(was, key)} → {_said(are, key)}" for key in keys if not key.startswith(ORDER)]
+    found += values or keys  # of keys that came or went the order is no news
+    code = [name for name in {**before["code"], **now["code"]} if before["code"].get(name) != now["code"].get(name)]
+    rest = f" and {len(code) - 3} more" if len(code) > 3 else ""
+    return found + ([f"code: {', '.join(code[:3])}{rest}"] if code else [])
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, of in value.items():
             yield from _leaves(of, f"{path}.{key}" if path else str(key))
+        yield f"{ORDER}{path}", list(value)
     else:
         yield path, value
 
@@ -130,19 +159,25 @@ def _said(values: dict[str, Any], key: str) -> str:
     return json.dumps(values[key]) if key in values else "not there"
 
 
-def _source(root: Path, params: Params, settings: Settings) -> str | None:
-    """What data/source.json would hold now; None where only a federation can tell."""
-    if not settings.simulation:
-        return None
+def _outside(params: Params, settings: Settings) -> dict[str, str]:
+    """What the files that tell of things outside of the graph would hold now, as far as that is known here."""
     from fedsynth.data import outputs
     from fedsynth.stages import ingest
 
-    return outputs.text(ingest.fingerprint(params))
+    found = {"data/given.json": outputs.text(ingest.fingerprint_given(params))}
+    if settings.simulation:
+        found["data/source.json"] = outputs.text(ingest.fingerprint(params))
+    return found
 
 
 def _lock(root: Path) -> dict[str, Any]:
     path = root / "dvc.lock"
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {}) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] or {}
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise inputs.DagError(f"{path} cannot be read: {error}; bring it back with `git checkout dvc.lock`") from error
 
 
 def _cached(root: Path, md5: str) -> dict[str, Any] | None:
@@ -165,7 +200,10 @@ def _feeds(upstream: inputs.Stage, stage: inputs.Stage) -> bool:
 
 def times_of(root: Path) -> dict[str, float]:
     path = root / TIMES
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):  # times are a help, not a result
+        return {}
 
 
 def keep_time(root: Path, stage: str, seconds: float) -> None:

@@ -15,7 +15,7 @@ from fedsynth.stages.plan import Line, Plan, plan
 
 def words(root: Path, params: Params, settings: Settings) -> str:
     """The table of stages, and a sentence that sums it up."""
-    images = estimate.images_of(root, params)
+    images = estimate.images_of(root, params, settings)
     made = _plan(root, params, settings, images)
     width = max(len(line.stage) for line in made.lines)
     rows = [
@@ -25,7 +25,7 @@ def words(root: Path, params: Params, settings: Settings) -> str:
 
 
 def as_json(root: Path, params: Params, settings: Settings) -> str:
-    images = estimate.images_of(root, params)
+    images = estimate.images_of(root, params, settings)
     made = _plan(root, params, settings, images)
     stages = [{"stage": line.stage, "runs": line.runs, "why": line.why, "seconds": line.seconds} for line in made.lines]
     found: dict[str, Any] = {
@@ -41,7 +41,7 @@ def as_json(root: Path, params: Params, settings: Settings) -> str:
 def _plan(root: Path, params: Params, settings: Settings, images: estimate.Images) -> Plan:
     """Steps are measured only where a stage would run of which no time is known: that takes seconds."""
     made = plan(root, params, settings)
-    if all(line.seconds is not None for line in made.running):
+    if all(line.from_last_time for line in made.running):
         return made
     return plan(root, params, settings, estimate.seconds(params, images))
 

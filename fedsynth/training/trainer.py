@@ -129,7 +129,7 @@ class Trainer:
         )
 
     def _coded(self, difference: dict[str, np.ndarray], last: bool) -> tuple[dict[str, np.ndarray], Compression] | None:
-        """Nothing of a training that diverged: the difference itself says so (fedsynth/hospital/outgoing.py)."""
+        """Nothing of a training that diverged: the difference itself says so (fedsynth/hospital/outgoing)."""
         if self.uplink is None or not all(np.isfinite(d).all() for d in difference.values()):
             return None
         return self.uplink.encode(difference, last)

@@ -14,7 +14,8 @@ from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Params
 from fedsynth.settings import quiet
 from fedsynth.validation import columns, rules, verdict_page
-from fedsynth.validation.rules import HINTS, Rule
+from fedsynth.validation.hints import HINTS
+from fedsynth.validation.rules import Rule
 from fedsynth.validation.verdict import Failure, Verdict, count
 
 __all__ = ["Failure", "Verdict", "validate"]

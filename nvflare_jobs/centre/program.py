@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fedsynth import params as configuration
 from fedsynth import processes
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
 from fedsynth.params import Params
 from fedsynth.settings import Settings, quiet
+from fedsynth.stages import inputs
 from nvflare_jobs.federation import interface, runner
 
 
@@ -53,7 +53,7 @@ def main(stage: Callable[[Params, Settings], None]) -> None:
     try:
         settings = Settings.read()
         os.chdir(settings.root)
-        stage(configuration.load(), settings)
+        stage(inputs.params_of_run(settings.root, settings), settings)
     except interface.FederationError as error:  # another try may help, and the flow knows it by this word
         print(f"federation error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)

@@ -14,7 +14,7 @@ from fedsynth.data import outputs
 from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Params
 from fedsynth.settings import Settings
-from fedsynth.stages import reference
+from fedsynth.stages import inputs, reference
 from fedsynth.training import weights
 from fedsynth.training.history import left_out
 from fedsynth.worth import use_networks
@@ -53,7 +53,8 @@ def federated(
     4): why"}.
     """
     sites, rounds = validation["used"], params.score.rounds
-    config = question(params, {site: validation["sites"][site]["digest"] for site in sites})
+    digests = {site: validation["sites"][site]["digest"] for site in sites}
+    config = question(params, digests, inputs.code_digest(settings.root, "reference"))
     folder = settings.root / ".work" / "train" / "reference"
     # without "args" FLARE takes its text for an expression
     algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}
@@ -77,13 +78,14 @@ def federated(
     return weights.load(Path(result.folder) / GLOBAL), without
 
 
-def question(params: Params, digests: dict[str, str]) -> dict[str, Any]:
+def question(params: Params, digests: dict[str, str], code: str = "") -> dict[str, Any]:
     """The job's config. `key` names this training: the same params and data give the same key, so that a restart finds
     its state.
     """
     config = {"params": program.public(params), "name": "reference", "digests": digests, "rounds": params.score.rounds}
     score = {k: config["params"]["score"][k] for k in ("uses", "seeds", "rounds")}
     seen = {"digests": digests, "image": config["params"]["image"], "score": score}
+    seen |= {"code": code} if code else {}  # a training does not go on under other code
     return config | {"key": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]}
 
 

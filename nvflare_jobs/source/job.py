@@ -16,7 +16,7 @@ from fedsynth import checks
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
 from fedsynth.settings import Settings, quiet
-from fedsynth.stages import inputs
+from fedsynth.stages import ingest, inputs
 
 if TYPE_CHECKING:
     from fedsynth.params import Params
@@ -27,10 +27,8 @@ def stage(params: Params, settings: Settings) -> None:
     wanted = inputs.texts(settings.root, params, settings)
     inputs.checked(settings.root, wanted, settings)
     inputs.write(settings.root, wanted)
-    given(params, settings)
+    outputs.write(settings.root / "data" / "given.json", ingest.fingerprint_given(params))
     if settings.simulation:
-        from fedsynth.stages import ingest
-
         outputs.write(path, ingest.fingerprint(params))
         return
     from nvflare_jobs.centre import build_question, jobs, program
@@ -44,35 +42,21 @@ def stage(params: Params, settings: Settings) -> None:
     )
 
 
-def given(params: Params, settings: Settings) -> None:
-    """What the set that `sample.given` names looks like now, at the centre: models draw again where that changes."""
-    named = params.sample.given
-    if isinstance(named, str):
-        from pathlib import Path
-
-        from fedsynth.data import manifest
-
-        fingerprint = manifest.digest(manifest.read(Path(named)))
-    else:
-        fingerprint = named.build(image=params.image.sourced, seed=params.seed).fingerprint() if named else ""
-    outputs.write(settings.root / "data" / "given.json", {"fingerprint": fingerprint})
-
-
 def main() -> None:
     """FLARE is imported only where a job is run: this looks at each start, also where nothing has changed."""
     quiet()
-    if os.environ.get("FEDSYNTH_FEDERATION") == "production":
-        from nvflare_jobs.centre import program
-
-        program.main(stage)
-        return
     try:
         settings = Settings.read()
-        os.chdir(settings.root)
-        stage(checks.load_or_list(settings.root / "params.yaml"), settings)
+        if settings.simulation:
+            os.chdir(settings.root)
+            stage(checks.load_or_list(settings.root / "params.yaml"), settings)
+            return
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+    from nvflare_jobs.centre import program
+
+    program.main(stage)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from fedsynth import checks
 from fedsynth.data import outputs
 from fedsynth.params import Model, Params
 from fedsynth.settings import Settings
+from fedsynth.stages import inputs
 from fedsynth.training import weights
 from nvflare_jobs import keys
 from nvflare_jobs.centre import build_rounds, jobs, program
@@ -31,7 +32,8 @@ def stage(params: Params, settings: Settings, name: str) -> None:
         raise program.StageError(f"params.yaml has no models.{name}; it has {', '.join(params.models)}")
     validation = program.validated(settings.root)
     sites = validation["used"]
-    config = question(params, name, {site: validation["sites"][site]["digest"] for site in sites})
+    digests = {site: validation["sites"][site]["digest"] for site in sites}
+    config = question(params, name, digests, inputs.code_digest(settings.root, f"train@{name}"))
     folder, rounds = settings.root / ".work" / "train" / name, params.models[name].training.rounds
     counted = {site: sum(of) for site, of in training_images(params, validation).items()}
     if found := checks.of_counts(params, name, counted):
@@ -62,7 +64,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     write(settings.root / "models" / name, params, name, final, result, validation, time.monotonic() - began)
 
 
-def question(params: Params, name: str, digests: dict[str, str]) -> dict[str, Any]:
+def question(params: Params, name: str, digests: dict[str, str], code: str = "") -> dict[str, Any]:
     """The job's config. `key` names this training: the same params and data give the same key, so that a restart finds
     its state.
     """
@@ -73,6 +75,7 @@ def question(params: Params, name: str, digests: dict[str, str]) -> dict[str, An
         "digests": digests,
     }
     seen = {k: config["params"][k] for k in ("seed", "image")} | {k: config[k] for k in ("name", "model", "digests")}
+    seen |= {"code": code} if code else {}  # a training does not go on under other code
     return config | {"key": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]}
 
 

@@ -41,15 +41,20 @@ USED_BY = {
     "expectations": {"validate", *of_models("sample")},
     "consortium": {"validate"},
     "consortium.min_cell": {"validate", "reference", *of_models("train", "score", "export"), "report"},
-    "consortium.quorum": {"validate", "reference", *of_models("score")},
-    "consortium.grace_s": {"validate", "reference", *of_models("score")},
+    "consortium.quorum": {"validate", "reference", *of_models("train", "score")},
+    "consortium.grace_s": {"validate", "reference", *of_models("train", "score")},
     "models.vae": {"train@vae", "report"},
     "models.vae.family": {"train@vae", "sample@vae", "score@vae", "report"},
+    "models.vae.algorithm": {"train@vae", "sample@vae", "score@vae", "report"},
     "models.gan": {"train@gan", "report"},
     "models.gan.family": {"train@gan", "sample@gan", "score@gan", "report"},
+    "models.gan.algorithm": {"train@gan", "sample@gan", "score@gan", "report"},
     "models.diffusion": {"train@diffusion", "report"},
     "models.diffusion.family": {"train@diffusion", "sample@diffusion", "score@diffusion", "report"},
+    "models.diffusion.algorithm": {"train@diffusion", "sample@diffusion", "score@diffusion", "report"},
     "sample": of_models("sample"),
+    "sample.balance": of_models("sample", "export"),
+    "sample.given": of_models("sample", "export"),
     "sample.exporters": of_models("export"),
     "score.seeds": {"reference", *of_models("score"), "report"},
     "score.rounds": {"reference", "report"},
@@ -129,6 +134,37 @@ def test_the_order_of_channels_counts(monkeypatch, tmp_path):
     assert texts(raw, settings(monkeypatch, tmp_path)) != texts(RAW, settings(monkeypatch, tmp_path))
 
 
+def test_the_order_of_arguments_by_name_does_not(monkeypatch, tmp_path):
+    raw = copy.deepcopy(RAW)
+    args = raw["models"]["vae"]["family"]["args"]
+    raw["models"]["vae"]["family"]["args"] = dict(reversed(args.items()))
+    assert len(args) > 1
+    assert texts(raw, settings(monkeypatch, tmp_path)) == texts(RAW, settings(monkeypatch, tmp_path))
+
+
+def test_a_sites_smallest_cell_counts_where_the_sites_are_this_machine(monkeypatch, tmp_path):
+    five, fifty = (texts(RAW, settings(monkeypatch, tmp_path, FEDSYNTH_MIN_CELL=n)) for n in ("5", "50"))
+    assert {address for address in EVERY if five[address] != fifty[address]} == {
+        "validate", "reference", *of_models("train", "score")
+    }  # fmt: skip
+
+
+def test_a_run_computes_what_params_yaml_said_when_it_began(monkeypatch, tmp_path):
+    """A person may write the next experiment into params.yaml while one runs."""
+    where = settings(monkeypatch, tmp_path)
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    began = load(tmp_path / "params.yaml")
+    inputs.write(tmp_path, inputs.texts(tmp_path, began, where))
+    (tmp_path / "params.yaml").write_text((tmp_path / "params.yaml").read_text().replace("images: 300", "images: 500"))
+    assert inputs.params_of_run(tmp_path, where).sample.images == 500  # a person's own call
+    monkeypatch.setenv("DVC_STAGE", "sample@vae")
+    assert inputs.params_of_run(tmp_path, where) == began
+    monkeypatch.setattr(inputs.code, "digests", lambda *_: {"fedsynth.stages.sample": "another"})
+    with pytest.raises(inputs.DagError, match="sample@vae: its code or its environment has changed since this run"):
+        inputs.params_of_run(tmp_path, where)
+
+
 def test_a_key_that_is_left_out_is_its_default(monkeypatch, tmp_path):
     short = yaml.safe_load((ROOT / "params.yaml").read_text())
     for key in ("seed", "consortium", "expectations"):
@@ -149,13 +185,13 @@ def test_where_a_job_ran_is_part_of_what_it_is(monkeypatch, tmp_path):
 
 
 def test_a_stage_that_does_not_depend_on_its_inputs_is_refused(tmp_path):
-    (tmp_path / "dvc.yaml").write_text("stages: {report: {cmd: fedsynth report, outs: [x]}}\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {report: {cmd: python -m fedsynth report, outs: [x]}}\n")
     with pytest.raises(inputs.DagError, match=r"stage report does not depend on data/inputs/report\.json"):
         inputs.stages(tmp_path, [])
 
 
 def test_a_stage_that_uses_a_key_that_cannot_be_is_refused(monkeypatch, tmp_path):
-    stage = inputs.Stage("report", "fedsynth report", ("score.sedes",), (), ())
+    stage = inputs.Stage("report", "python -m fedsynth report", ("score.sedes",), (), ())
     with pytest.raises(inputs.DagError, match=r"stage report uses score\.sedes"):
         inputs.of_stage(stage, RAW, settings(monkeypatch, tmp_path))
 
@@ -177,8 +213,8 @@ if "nvflare_jobs.source.job" in words:
     for name in ("source", "given"):
         Path(f"data/{name}.json").write_text("{}")
     sys.exit()
-name = words[1].split(".")[1] if words[0] == "-m" else words[0]
-address = f"{name}@{words[2 if words[0] == '-m' else 1]}" if len(words) == (3 if words[0] == "-m" else 2) else name
+name, *model = [words[2], *words[3:]] if words[1] == "fedsynth" else [words[1].split(".")[1], *words[2:]]
+address = "@".join([name, *model])
 for out in json.loads(Path("outs.json").read_text())[address]:
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,9 +233,8 @@ class Study:
         programs = folder / "bin"
         programs.mkdir()
         (folder / "stub.py").write_text(STUB)
-        for name in ("python", "fedsynth"):
-            (programs / name).write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" stub.py "$@"\n')
-            (programs / name).chmod(0o755)
+        (programs / "python").write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" stub.py "$@"\n')
+        (programs / "python").chmod(0o755)
         (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
         (folder / "outs.json").write_text(json.dumps({stage.address: stage.outs for stage in STAGES}))
         place = {k: v for k, v in os.environ.items() if not k.startswith(("FEDSYNTH_", "DVC_"))}

@@ -13,6 +13,7 @@ import yaml
 from fedsynth.params import Params
 from fedsynth.settings import Settings
 from fedsynth.stages import estimate, plan, plan_text
+from fedsynth.stages.inputs import DagError
 from tests.stages.test_inputs import EVERY, RAW, STAGES, Study, downstream
 from tests.test_architecture import ROOT
 
@@ -32,7 +33,7 @@ def planned(study: Study, raw: dict) -> dict[str, list[str]]:
 
 @pytest.fixture(autouse=True)
 def same_source(monkeypatch):
-    monkeypatch.setattr(plan, "_source", lambda *_: None)
+    monkeypatch.setattr(plan, "_outside", lambda *_: {})
     for name in ("FEDSYNTH_FEDERATION", "FEDSYNTH_ROOT"):
         monkeypatch.delenv(name, raising=False)
 
@@ -65,9 +66,9 @@ def test_an_output_that_is_gone_is_said(study):
 
 
 def test_files_of_the_source_that_have_changed_are_said(study, monkeypatch):
-    monkeypatch.setattr(plan, "_source", lambda *_: "{another}")
+    monkeypatch.setattr(plan, "_outside", lambda *_: {"data/source.json": "{another}"})
     found = planned(study, RAW)
-    assert found["ingest"] == ["the source's files have changed"]
+    assert found["ingest"] == ["the files of the source have changed"]
     assert set(found) == EVERY
 
 
@@ -75,6 +76,51 @@ def test_where_nothing_has_run_every_stage_would(tmp_path, monkeypatch):
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     lines = plan.plan(tmp_path, Params.model_validate(RAW), Settings.read()).lines
     assert {line.stage: line.why for line in lines} == {stage: ["has not run yet"] for stage in EVERY}
+
+
+def test_an_output_that_was_made_anew_since_is_seen_also_in_a_folder_of_them(study):
+    raw = copy.deepcopy(RAW)
+    raw["models"]["gan"]["training"]["lr"] = 0.003
+    (study.folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    study.dvc("repro", "train@gan")
+    found = planned(study, raw)
+    assert found["sample@gan"] == ["models/gan is another"]
+    assert found["score@gan"] == ["models/gan is another"]
+    assert "models is another" in found["report"] or found["report"][0].startswith("models.gan.training.lr")
+    assert set(found) == {"sample@gan", "score@gan", "export@gan", "report"}
+    study.repro(RAW)
+    assert planned(study, RAW) == {}
+
+
+def test_the_order_of_channels_is_a_reason(study):
+    raw = copy.deepcopy(RAW)
+    raw["image"]["channels"] = {name: raw["image"]["channels"][name] for name in ("t2", "t1", "lesion")}
+    assert planned(study, raw)["ingest"] == ["the order of image.channels"]
+
+
+def test_with_other_values_a_stage_takes_another_time(study):
+    plan.keep_time(study.folder, "train@vae", 75.0)
+    raw = copy.deepcopy(RAW)
+    raw["models"]["vae"]["training"]["rounds"] = 200
+    lines = plan.plan(study.folder, Params.model_validate(raw), Settings.read(), {"train@vae": 900.0}).lines
+    line = next(line for line in lines if line.stage == "train@vae")
+    assert (line.seconds, line.from_last_time) == (900.0, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("dvc.yaml", "stages: [}"), ("dvc.yaml", ""), ("dvc.lock", "<<<<<<< HEAD\n")]
+)
+def test_a_file_that_cannot_be_read_is_said(tmp_path, name, text):
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DagError, match=f"{name} cannot be read"):
+        plan.plan(tmp_path, Params.model_validate(RAW), Settings.read())
+
+
+def test_in_a_federation_nothing_is_said_of_images_that_are_not_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDSYNTH_FEDERATION", "production")
+    monkeypatch.setenv("FEDSYNTH_KIT", str(tmp_path))
+    assert estimate.images_of(tmp_path, Params.model_validate(RAW), Settings.read()) == {}
 
 
 def test_code_that_has_changed_is_named():
@@ -100,13 +146,15 @@ def test_a_first_run_is_estimated_from_steps_that_are_measured(tmp_path):
     raw = copy.deepcopy(RAW)
     raw["models"] = {"vae": raw["models"]["vae"]}
     params = Params.model_validate(raw)
-    images = estimate.images_of(tmp_path, params)
+    images = estimate.images_of(tmp_path, params, Settings.read())
     assert images["south"] == (48, 19)
     found = estimate.seconds(params, images)
     assert found.keys() == {s.address for s in STAGES if "@" not in s.address or s.address.endswith("@vae")}
     assert all(seconds > 0 for seconds in found.values())
     raw["models"]["vae"]["training"]["rounds"] *= 4
     assert estimate.seconds(Params.model_validate(raw), images)["train@vae"] > 1.5 * found["train@vae"]
+    raw["models"]["vae"]["privacy"] = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}
+    assert "train@vae" not in estimate.seconds(Params.model_validate(raw), images), "a private step is not measured"
     assert estimate.disk(params, images) > 4 * 3 * 32 * 32 * (928 + 300)
 
 
@@ -115,7 +163,7 @@ def test_the_words_and_the_json_say_the_same(study, monkeypatch):
     assert "Nothing is to be done" in plan_text.words(study.folder, params, settings)
     told = json.loads(plan_text.as_json(study.folder, params, settings))
     assert not any(stage["runs"] for stage in told["stages"])
-    (study.folder / "dvc.lock").write_text(yaml.safe_dump({"stages": {}}))
+    (study.folder / "dvc.lock").write_text("stages: {}\n")
     for stage in EVERY:
         plan.keep_time(study.folder, stage, 60.0)
     text = plan_text.words(study.folder, params, settings)

@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 from fedsynth.data import manifest
 from fedsynth.stages.ingest import ingest_site
 from fedsynth.validation import expectations, rules, verdict_page
+from fedsynth.validation.hints import HINTS
 from fedsynth.validation.verdict import Failure, Verdict
 from tests.sets import make_set, rewrite, tiny_params
 
@@ -66,7 +67,7 @@ def test_a_good_set_passes_in_2d_in_3d_and_without_masks(tmp_path, image):
 def test_every_expectation_has_a_name_that_may_leave_and_a_hint():
     params = tiny_params(expectations={"max_resolution_loss": 2.0})
     listed = [*rules.of_table(), *rules.of_images(params), *rules.of_cells()]
-    assert {rule.name for rule in listed} | {"columns of the manifest"} == set(rules.HINTS)
+    assert {rule.name for rule in listed} | {"columns of the manifest"} == set(HINTS)
 
 
 def test_a_file_that_cannot_be_read(folder):

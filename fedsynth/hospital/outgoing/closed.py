@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from fedsynth.errors import UserError
-from fedsynth.validation.rules import HINTS
+from fedsynth.validation.hints import HINTS
 
 
 class LeakError(UserError):
