@@ -182,8 +182,10 @@ def test_bad_data_stop_the_run_with_the_site_the_rows_and_the_files(tmp_path):
 
     def edit(raw):
         raw["source"] = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": str(table)}}
-        raw["image"] = {"size": [16, 16], "channels": {"x": "image"}, "labels": ["a"]}
-        raw["expectations"] = {"min_images": {"train": 1}}
+        raw["image"] = {"size": [16, 16], "channels": {"x": "image"}, "labels": ["a", "b"]}
+        raw["expectations"] = {"min_images": {"train": 1}, "every_class": False}
+        raw["score"] = {"uses": {"classification": raw["score"]["uses"]["classification"]}}
+        raw["gates"] = {}
 
     change(tmp_path, edit)
     done = command("dvc", "repro", "validate", cwd=tmp_path)
