@@ -28,6 +28,7 @@ from tests.production.conftest import Trial, left, started
 
 pytestmark = pytest.mark.flare
 
+ROOT = Path(__file__).parents[2]
 SITES = ["east", "north"]
 # Marks of what may never leave a hospital: in names of files, of subjects, in a further column of the table, in a file
 # that cannot be read.
@@ -116,6 +117,7 @@ def walk(tmp_path_factory) -> Any:
     with started(tmp_path_factory.mktemp("walk"), SITES, streaming=True) as trial:
         (trial.root / "centre").mkdir()
         (trial.root / "centre" / "params.yaml").write_text(yaml.safe_dump(params("/no/such/folder/at/the/centre")))
+        (trial.root / "centre" / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
         with ThreadPoolExecutor(4) as pool:
             for site in SITES:
                 hospital(trial, site)

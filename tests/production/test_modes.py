@@ -18,6 +18,7 @@ from tests.production.test_jobs import params
 
 pytestmark = pytest.mark.production
 
+ROOT = Path(__file__).parents[2]
 PHANTOM = {"images": 60, "mix": [0.34, 0.33, 0.33], "noise": 0.03, "bias": 0.1, "gamma": 1.0, "gain": 1.0}
 MODES = {
     "simulator": {},
@@ -36,6 +37,7 @@ def project(folder: Path) -> Path:
                     "labels": ["none", "infiltrating", "extra_axial"], "empty_labels": ["none"]}  # fmt: skip
     folder.mkdir(parents=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     return folder
 
 
