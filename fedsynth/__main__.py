@@ -18,7 +18,12 @@ from fedsynth.settings import Settings, quiet
 if TYPE_CHECKING:
     from fedsynth.params import Params
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Federated generative models for medical images: a study's stages, its plan and its checks.",
+)
 
 
 @app.command()
@@ -129,8 +134,9 @@ def check(
         table.add_column(column, overflow="fold")
     settings = Settings.read()
     study = settings.root / "params.yaml"
-    wrong = _study(study)
     at_site = site or kit or os.environ.get("FEDSYNTH_DATA") or not study.is_file()
+    # a hospital's own files are looked at by its ingest, and in a federation the centre has none
+    wrong = _study(study, source=settings.simulation and not at_site)
     found = list(check.site(settings, site, kit, timeout)) if at_site else []
     for row in found:
         table.add_row(row.what, row.found, row.verdict, row.todo)
@@ -139,13 +145,18 @@ def check(
     raise typer.Exit(1 if wrong or any(row.verdict == "fails" for row in found) else 0)
 
 
-def _study(path: Path) -> bool:
+def _study(path: Path, source: bool) -> bool:
     """Print what is wrong in params.yaml, where there is one. Whether anything is."""
     from fedsynth import checks
 
     if not path.is_file():
+        typer.echo(f"no params.yaml in {path.parent}: this is looked at as a hospital's site")
         return False
-    params, problems = checks.of_file(path)
+    try:
+        params, problems = checks.of_file(path, source)
+    except UserError as error:
+        typer.echo(str(error))
+        return True
     typer.echo(checks.listed(path, problems) if problems or not params else f"{path.name}: no problem")
     return bool(problems)
 

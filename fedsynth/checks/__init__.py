@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from fedsynth.checks import keys
 from fedsynth.checks.blocks import Problem
 from fedsynth.checks.classes import find
 from fedsynth.params import Params, ParamsError, load
+from fedsynth.params.reading import raw
 
 __all__ = ["Problem", "check", "listed", "load_or_list", "of_counts", "of_file", "problems"]
 
@@ -66,7 +66,7 @@ def of_file(path: Path, source: bool = True) -> tuple[Params | None, list[Proble
     except ParamsError as error:
         if not isinstance(error.__cause__, ValidationError):
             raise
-        return None, _invalid(yaml.safe_load(Path(path).read_text(encoding="utf-8")), error.__cause__, source)
+        return None, _invalid(raw(Path(path)), error.__cause__, source)
     return params, problems(params, source)
 
 

@@ -110,6 +110,10 @@ def _said(one: Any, at: Place) -> str:
     if one["type"] == "missing":
         return "is missing, and there is no default"
     allowed = re.findall(r"'([^']*)'", str(one.get("ctx", {}).get("expected", "")))
+    if one["type"].startswith(("model_type", "dict_type")) and "Block" in str(one["msg"]):
+        return "must be {class_path: ..., args: {...}}: the class, and its arguments by name"
+    if not at:
+        return "is empty, or no table of keys; begin with the params.yaml of the project"
     said = str(one["msg"]).removeprefix("Value error, ").replace("Input should", "must")
     return said + (near(one["input"], allowed) if isinstance(one["input"], str) else "")
 

@@ -105,6 +105,7 @@ def _consortium(params: Params, theirs: list[str] | None) -> Iterator[Problem]:
 def _names(params: Params) -> Iterator[Problem]:
     """What answers are called by must pass the one door out of a hospital."""
     named = {
+        "image.channels": params.image.channels,
         "image.labels": params.image.labels,
         "models": params.models,
         "sample.exporters": params.sample.exporters,

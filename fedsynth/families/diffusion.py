@@ -15,6 +15,8 @@ with monai_imports():
     from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
     from monai.networks.schedulers.rectified_flow import RFlowScheduler
 
+TIMES = 1000  # the schedule's own, of which the sampler takes `steps`
+
 
 class Diffusion(Family):
     """Rectified flow: Liu et al. 2022, arXiv:2209.03003, equation 1, with times from a logit-normal (Esser et al. 2024,
@@ -52,6 +54,8 @@ class Diffusion(Family):
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
         self.patch, self.channels, self.blocks, self.attention, self.groups = patch, channels, blocks, attention, groups
         self.steps, self.guidance, self.drop, self.spread = steps, guidance, drop, spread
+        if not 1 <= steps <= TIMES:
+            raise ValueError(f"steps must be from 1 to {TIMES}, not {steps}")
         self.site, self.may_lack = site, may_lack
         coarsest(size, len(channels) - 1, patch)
         d = len(size)

@@ -27,6 +27,10 @@ class VAE(Family):
                  channels: Sequence[int] = (32, 64, 96), patch: int = 2, sigma: float = 0.25, texture: float = 0.0,
                  may_lack: Sequence[int] = ()):  # fmt: skip
         super().__init__()
+        if latent < 1 or not sigma > 0 or texture < 0:
+            raise ValueError(
+                f"latent ({latent}) must be 1 or more, sigma ({sigma}) above 0, texture ({texture}) 0 or more"
+            )
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
         self.may_lack = may_lack
         self.latent, self.channels, self.patch, self.sigma, self.texture = latent, channels, patch, sigma, texture

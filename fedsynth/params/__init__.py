@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from fedsynth.params.block import Block, ParamsError, Strict
 from fedsynth.params.image import MOST_LAST, Derived, Image
 from fedsynth.params.model import Compression, Model, Training
+from fedsynth.params.reading import raw
 from fedsynth.params.study import Consortium, Expectations, Gates, Sample, Score, Split
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class Params(Strict):
-    seed: int = 1
+    seed: int = Field(1, ge=0, lt=2**63)
     consortium: Consortium = Consortium()
     source: Block
     image: Image
@@ -62,13 +62,7 @@ def load(path: str | Path = "params.yaml") -> Params:
     """Read and check a params file. Raises ParamsError with the file, the key and what is wrong with it."""
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ParamsError(f"{path} is not there; run from the project's folder") from error
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}") from error
-    try:
-        return Params.model_validate(raw)
+        return Params.model_validate(raw(path))
     except ValidationError as error:
         lines = [f"{path}: {'.'.join(map(str, e['loc']))}: {_plain(e)}" for e in error.errors()]
         raise ParamsError("\n".join(lines)) from error

@@ -7,6 +7,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -19,7 +21,7 @@ class ParamsError(UserError):
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Block(Strict):
@@ -36,6 +38,14 @@ class Block(Strict):
         if not path.startswith("fedsynth.") or not all(part.isidentifier() for part in path.split(".")):
             raise ValueError(f"class_path {path!r} is not under 'fedsynth.'; only this package's classes may be named")
         return path
+
+    @field_validator("args")
+    @classmethod
+    def _finite(cls, args: dict[str, Any]) -> dict[str, Any]:
+        for name, value in args.items():
+            if any(not math.isfinite(number) for number in _numbers(value)):
+                raise ValueError(f"{name} is {value}: numbers must be finite")
+        return args
 
     def build(self, **context: Any) -> Any:
         """Make the object. `context` holds what our code knows (sizes, labels) and the class asks for by name.
@@ -59,3 +69,12 @@ class Block(Strict):
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ParamsError(f"{self.class_path} has no argument {name!r}{hint} (it has: {', '.join(known)})")
         return cls(**{k: v for k, v in context.items() if k in known}, **self.args)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Every number in an argument, however deep."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(inner)

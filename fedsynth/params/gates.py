@@ -9,6 +9,7 @@ floor`.
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 import re
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Gate:
 def parse(text: str) -> Gate:
     """One line of params.yaml. Raises ValueError saying what of it is not understood, with the nearest form that is."""
     found = GATE.fullmatch(text.strip())
+    if found is not None and not math.isfinite(float(found["number"])):
+        raise ValueError(f"gate {text!r} is not understood: its limit is not finite, so that it holds always or never")
     if found is None or _misspelt(found["site"]):
         near = _near(text)
         hint = f"did you mean `{near}`?" if near else f"a gate reads {FORMS}"

@@ -56,7 +56,7 @@ class Sample(Strict):
 
 
 class Score(Strict):
-    seeds: list[int] = Field(default_factory=lambda: [1], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(default_factory=lambda: [1], min_length=1)
     rounds: int = Field(10, ge=1)  # of the `federated` reference; a use's budget of steps is dealt out to them
     real_share: float = Field(0.25, gt=0, lt=1)  # of what `augmented` draws of a class; the rest is synthetic
     uses: dict[str, Block]

@@ -49,7 +49,7 @@ def _plan(root: Path, params: Params, settings: Settings, images: estimate.Image
 def _where(settings: Settings, images: estimate.Images) -> str:
     sites = (
         ", ".join(f"{site} ({n} images)" for site, (n, _) in images.items())
-        or "sites that are not known before they are asked"
+        or "how many images there are is known once they are ingested"
     )
     return f"over {settings.federation}: {sites}; here are {os.cpu_count()} cores"
 

@@ -29,6 +29,13 @@ class Budget:
     lr: float  # the peak; it rises over a tenth of the steps and falls to 0 on a cosine
     weight_decay: float = 0.05
 
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or not self.lr > 0:
+            raise ValueError(
+                f"steps ({self.steps}) and batch ({self.batch}) must be 1 or more, and lr ({self.lr}) above 0: without"
+                " them a network stays untrained"
+            )
+
 
 class Training:
     """A training that may be taken in pieces, so that the rounds of FedAvg are the same loop as a training in one go.

@@ -134,7 +134,7 @@ ONE = [  # changes, key, value, what is said
     ({f"{VAE_ARGS}.sigma": "1e-3"}, f"{VAE_ARGS}.sigma", "1e-3", "write 1.0e-3"),
     ({f"{VAE_ARGS}.channels": 32}, f"{VAE_ARGS}.channels", 32, "must be a list, each a whole number"),
     ({f"{VAE_ARGS}.size": [8, 8]}, f"{VAE_ARGS}.size", [8, 8], "is known from the rest of params.yaml"),
-    ({f"{VAE_ARGS}.latent": -1}, "models.vae.family", "fedsynth.families.vae.VAE", "negative dimension"),
+    ({f"{VAE_ARGS}.latent": -1}, f"{VAE_ARGS}.latent", -1, "must be 1 or more"),
     ({"source.args.sites": OUT}, "source.args.sites", None, "is missing, and Phantom cannot do without"),
     ({"models.vae.algorithm": of("algorithms.fedprox.FedProx", {"mu": -1})},
      "models.vae.algorithm.args.mu", -1, "at least 0"),
@@ -500,3 +500,49 @@ def test_a_model_begins_with_the_same_weights_whether_or_not_it_was_checked():
     family = params.models["vae"].family.build(**params.image.context())
     begun = job.begin(params, "vae")
     assert all(torch.equal(p, torch.from_numpy(begun[name])) for name, p in family.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "said"),
+    [
+        ({"seed": -1}, "seed", "greater than or equal to 0"),
+        ({"score.seeds": [-1]}, "score.seeds", "greater than or equal to 0"),
+        ({"models.vae.training.lr": float("inf")}, "models.vae.training.lr", "finite number"),
+        ({"models.vae.family.args": {"sigma": float("nan")}}, "models.vae.family.args", "numbers must be finite"),
+        ({"models.vae.family.args": {"latent": 0}}, "models.vae.family.args.latent", "latent (0) must be 1 or more"),
+        ({"gates.require": ["epsilon <= 1e999"]}, "gates.require", "its limit is not finite"),
+        ({"models.vae.algorithm": "FedProx"}, "models.vae.algorithm", "must be {class_path: ..., args: {...}}"),
+    ],
+)
+def test_numbers_that_pass_for_numbers_and_blocks_that_pass_for_blocks_are_refused(tmp_path, changes, key, said):
+    found = {problem.key: problem.said for problem in of_file(written(tmp_path, changed(**changes)))[1]}
+    assert said in found[key], found
+
+
+@pytest.mark.parametrize("args", [{"steps": 0}, {"steps": -400}, {"batch": 0}, {"lr": -1.0}])
+def test_a_use_without_a_budget_is_refused(tmp_path, args):
+    block = {"class_path": "fedsynth.uses.classification.Classification", "args": args}
+    found = of_file(written(tmp_path, changed(**{"score.uses": {"classification": block}})))[1]
+    assert any("a network stays untrained" in problem.said for problem in found), found
+
+
+def test_a_sampler_that_the_schedule_does_not_have_is_refused_before_the_training(tmp_path):
+    block = {"class_path": "fedsynth.families.diffusion.Diffusion", "args": {"channels": [16, 32], "steps": 2000}}
+    found = of_file(written(tmp_path, changed(**{"models.vae.family": block})))[1]
+    assert any("steps must be from 1 to 1000, not 2000" in problem.said for problem in found), found
+
+
+def test_a_key_that_is_there_twice_is_refused_with_both_lines(tmp_path):
+    path = written(tmp_path, changed())
+    path.write_text(path.read_text() + "seed: 1\nseed: 2\n")
+    with pytest.raises(ParamsError, match=r"'seed' is there twice, in lines \d+ and \d+: keep one"):
+        of_file(path)
+
+
+def test_a_file_that_is_not_utf_8_or_empty_is_said(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes("# für\n".encode("latin-1"))
+    with pytest.raises(ParamsError, match="is not UTF-8"):
+        of_file(path)
+    path.write_text("")
+    assert "is empty" in of_file(path)[1][0].said
