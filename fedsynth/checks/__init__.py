@@ -74,7 +74,9 @@ def _invalid(raw: Any, error: ValidationError, source: bool) -> list[Problem]:
     """What pydantic says and what is wrong in the rest; where that alone is no file, in the names of classes."""
     found = keys.problems(raw, error)
     params = keys.mended(raw)
-    more = problems(params, source) if params else _classes(raw)
+    more = problems(params, source) if params else []
+    said = {problem.key for problem in more}
+    more += [problem for problem in _classes(raw) if not any(problem.key.startswith(key) for key in said)]
     follow = [p for p in more if any(of.key.startswith(f"{p.key}.") for of in found)]  # from what the rest lacks
     return _in_order(found + [p for p in more if p not in follow])
 

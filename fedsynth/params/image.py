@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -43,48 +44,44 @@ class Image(Strict):
     fit: Literal["pad", "stretch"] = "pad"  # to `size`: keep the proportions and fill up with background, or not
 
     @model_validator(mode="after")
-    def _consistent(self) -> Image:
-        if len(self.size) not in (2, 3):
-            raise ValueError(f"size must be [H, W] or [D, H, W], not {list(self.size)}")
-        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise ValueError(
-                f"percentiles must be two numbers from 0 to 100, the lower first, not {list(self.percentiles)}"
-            )
-        if list(self.channels) != self.images + self.masks:
-            raise ValueError(f"name the image channels before the mask channels, not {list(self.channels)}")
-        if not self.images:
-            raise ValueError("at least one channel must be an image")
-        if len(set(self.labels)) != len(self.labels) or not self.labels:
-            raise ValueError(f"labels must be named once each, not {self.labels}")
-        if unknown := set(self.empty_labels) - set(self.labels):
-            raise ValueError(f"empty_labels {sorted(unknown)} are not in labels {self.labels}")
+    def _sound(self) -> Image:
+        if wrong := [*self._consistent(), *self._roles()]:
+            raise ValueError("; ".join(wrong))
         return self
 
-    @model_validator(mode="after")
-    def _roles(self) -> Image:
+    def _consistent(self) -> Iterator[str]:
+        if len(self.size) not in (2, 3):
+            yield f"size must be [H, W] or [D, H, W], not {list(self.size)}"
+        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            yield f"percentiles must be two numbers from 0 to 100, the lower first, not {list(self.percentiles)}"
+        if list(self.channels) != self.images + self.masks:
+            yield f"name the image channels before the mask channels, not {list(self.channels)}"
+        if not self.images:
+            yield "at least one channel must be an image"
+        if len(set(self.labels)) != len(self.labels) or not self.labels:
+            yield f"labels must be named once each, not {self.labels}"
+        if unknown := set(self.empty_labels) - set(self.labels):
+            yield f"empty_labels {sorted(unknown)} are not in labels {self.labels}"
+
+    def _roles(self) -> Iterator[str]:
         for key, names in (("given", self.given), ("aside", self.aside)):
             if unknown := set(names) - set(self.channels):
-                raise ValueError(f"{key} channels {sorted(unknown)} are not in channels {list(self.channels)}")
+                yield f"{key} channels {sorted(unknown)} are not in channels {list(self.channels)}"
         if both := set(self.given) & set(self.aside):
-            raise ValueError(f"channels {sorted(both)} are given and aside: name them once")
+            yield f"channels {sorted(both)} are given and aside: name them once"
         if self.aside and not self.given:
-            raise ValueError(
-                f"nothing is given, so there is no image whose channels {self.aside} a synthetic one could have"
-            )
+            yield f"nothing is given, so there is no image whose channels {self.aside} a synthetic one could have"
         if not self.generated:
-            raise ValueError("every channel is given, so there is nothing to generate")
+            yield "every channel is given, so there is nothing to generate"
         if strange := [c for c in self.may_lack if c not in self.images or c not in self.generated]:
-            raise ValueError(f"may_lack names {strange}, which are no generated image channels")
+            yield f"may_lack names {strange}, which are no generated image channels"
         if self.may_lack and set(self.images) <= set(self.may_lack):
-            raise ValueError(f"may_lack names all image channels, {self.may_lack}: an image must have at least one")
+            yield f"may_lack names all image channels, {self.may_lack}: an image must have at least one"
         for name, of in self.derived.items():
-            if name not in self.given or self.channels[name] != "image":
-                raise ValueError(f"derived.{name}: name it in channels, as an image, and in given")
+            if name not in self.given or self.channels.get(name) != "image":
+                yield f"derived.{name}: name it in channels, as an image, and in given"
             if of.of not in self.originals:
-                raise ValueError(
-                    f"derived.{name}.of: {of.of!r} is none of the image channels {self.originals} that a source has"
-                )
-        return self
+                yield f"derived.{name}.of: {of.of!r} is none of the image channels {self.originals} that a source has"
 
     @property
     def generated(self) -> list[str]:

@@ -130,3 +130,14 @@ def test_a_missing_file_says_where_to_run(tmp_path):
 def test_only_an_image_channel_that_is_generated_may_lack_and_not_all_of_them(lack, said):
     with pytest.raises(ValueError, match=said):
         Image(size=(8, 8), channels={"t1": "image", "t2": "image", "lesion": "mask"}, labels=["a"], may_lack=lack)
+
+
+def test_all_that_is_wrong_with_an_image_is_said_at_once(tmp_path):
+    path = tmp_path / "params.yaml"
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["image"] |= {"channels": {"lesion": "mask", "t1": "image"}, "given": ["t9"], "empty_labels": ["non"]}
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    with pytest.raises(ParamsError) as error:
+        load(path)
+    for said in ("name the image channels before the mask channels", "given channels ['t9']", "empty_labels ['non']"):
+        assert said in str(error.value)
