@@ -36,7 +36,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     config = question(params, name, digests, inputs.code_digest(settings.root, f"train@{name}"))
     folder, rounds = settings.root / ".work" / "train" / name, params.models[name].training.rounds
     counted = {site: sum(of) for site, of in training_images(params, validation).items()}
-    if found := checks.of_counts(params, name, counted):
+    if counted and (found := checks.of_counts(params, name, counted)):
         raise program.StageError("\n".join(map(str, found)))
     initial = begin(params, name)
     if params.models[name].algorithm.build().job == "exchange":
@@ -116,7 +116,7 @@ def training_images(params: Params, validation: dict[str, Any]) -> dict[str, lis
     """By site its training images of each label, as validation has shown them; a withheld cell counts as the most that
     it may be.
     """
-    cells = {site: validation["sites"][site]["counts"] for site in validation["used"]}
+    cells = {site: of for site in validation["used"] if (of := validation["sites"][site].get("counts"))}
     return {
         site: [
             n if isinstance(n := of.get(label, {}).get("train", 0), int) else int(n.split()[-1]) - 1

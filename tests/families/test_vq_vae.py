@@ -82,19 +82,19 @@ def test_each_term_of_equation_3_moves_its_own_part():
 
 def test_the_prior_looks_at_the_class_and_at_the_codes_before_alone():
     family, codes = make(), torch.randint(0, 64, (1, 15))
-    first = family.told(torch.cat([torch.tensor([[64]]), codes], 1), None)
+    first = family.code_logits(torch.cat([torch.tensor([[64]]), codes], 1), None)
     later = codes.clone()
     later[0, 9] = (later[0, 9] + 1) % 64  # token 10, which place 10 and those after it know
-    second = family.told(torch.cat([torch.tensor([[64]]), later], 1), None)
+    second = family.code_logits(torch.cat([torch.tensor([[64]]), later], 1), None)
     assert torch.allclose(first[:, :10], second[:, :10], atol=1e-6)
     assert not torch.allclose(first[:, 10:], second[:, 10:], atol=1e-6)
-    other = family.told(torch.cat([torch.tensor([[65]]), codes], 1), None)
+    other = family.code_logits(torch.cat([torch.tensor([[65]]), codes], 1), None)
     assert not torch.allclose(first[:, 0], other[:, 0], atol=1e-6)
 
 
 def test_a_prior_that_knows_nothing_loses_the_logarithm_of_the_number_of_codes():
     family = make()
-    family.told = lambda tokens, given: torch.zeros(*tokens.shape, 64)
+    family.code_logits = lambda tokens, given: torch.zeros(*tokens.shape, 64)
     assert float(family.loss("prior", X, Y, None)) == pytest.approx(math.log(64))
 
 
@@ -107,7 +107,7 @@ def test_the_loss_of_a_view_is_that_of_its_images():
 
 def test_a_prior_that_is_sure_draws_the_image_of_its_codes():
     family, codes = make(), torch.randint(0, 64, (4, 16))
-    family.told = lambda tokens, given: 1e4 * nn.functional.one_hot(codes[:, : tokens.shape[1]], 64).float()
+    family.code_logits = lambda tokens, given: 1e4 * nn.functional.one_hot(codes[:, : tokens.shape[1]], 64).float()
     with torch.no_grad():
         assert torch.equal(family.sample(Y), family.autoencoder["decoder"](family.embed(codes)))
 
