@@ -167,7 +167,7 @@ from nvflare_jobs.centre import jobs, program
 from tests.jobs.test_federation import SITES, settings
 def stage(params, settings_):
     jobs.run("hanging", Path({str(job)!r}), SITES, settings(Path({str(tmp_path)!r})), 3)
-program.configuration.load = lambda: None
+program.inputs.params_of_run = lambda *_: None
 program.main(stage)
 """
     flow = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
