@@ -1,5 +1,5 @@
-"""Stages of dvc.yaml that run at the centre, and what a person asks for.
-Heavy imports wait until a command needs them.
+"""The command line: stages of dvc.yaml that run at the centre, and tools. Heavy packages are imported by the command
+that needs them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What went wrong in a way that a person can mend: shown as its message alone, without a traceback."""
+"""UserError: an error that a person can fix, shown as its message without a traceback."""
 
 
 class UserError(ValueError):

@@ -1,6 +1,4 @@
-"""Processes that carry a mark in their environment: found and ended wherever they were started, whoever their parent
-has become.
-"""
+"""Finds and ends processes by a mark in their environment, whoever their parent is."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""DVC as the flow sees it: the graph, what is stale, and a stage run in a process group of its own that can be
-ended.
-"""
+"""DVC for the flow: graph, stale stages, and a stage run as a process group that can be ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a stage's output: events become progress, metrics and terminal lines; the rest is the task run's log."""
+"""Turns a stage's output into progress, metrics and terminal lines."""
 
 from __future__ import annotations
 

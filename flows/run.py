@@ -1,4 +1,4 @@
-"""What the tasks of one flow run share: DVC, the terminal, the tracker, and what has become of each stage so far."""
+"""State that the tasks of one flow run share: DVC, terminal, tracker, outcomes."""
 
 from __future__ import annotations
 

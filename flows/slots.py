@@ -1,4 +1,4 @@
-"""How many stages run at once, and which of those that wait goes first."""
+"""A semaphore with priorities for stages that run at the same time."""
 
 from __future__ import annotations
 

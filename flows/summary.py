@@ -1,4 +1,4 @@
-"""What a person reads at the end of a run, and whether there is anything to run at all."""
+"""The summary at the end of a run, and the test whether anything is to be run."""
 
 from __future__ import annotations
 

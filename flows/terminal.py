@@ -1,6 +1,4 @@
-"""What a person at the terminal sees of a run: the stages, the round, the losses, the time left. Plain lines where
-there is no terminal.
-"""
+"""Terminal output of a run: stages, rounds, losses, time left. Plain lines without a terminal."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Encrypted updates, what both sides know of them, and where their keys are: in the startup kits, which FLARE's
-HEBuilder has filled; in simulation in a folder beside.
+"""Keys of encrypted updates: from the startup kits (FLARE's HEBuilder), in simulation from a folder; shared by both
+sides.
 """
 
 from __future__ import annotations

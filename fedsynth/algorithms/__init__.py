@@ -1,4 +1,4 @@
-"""How sites learn together: both halves of an algorithm in one file.
+"""Federated algorithms: the server's half and the site's half of each in one file.
 
 At the site, four hooks of the loop (fedsynth/training/trainer.py): `begin`, `penalty`, `after_step`, `end`, and
 `state`, what must outlive a round. At the server, `prepare` (what travels beside the weights) and `aggregate` (what

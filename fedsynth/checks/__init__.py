@@ -1,4 +1,5 @@
-"""All of params.yaml in one pass, before an image is read: every block is built once, all that is wrong is one list.
+"""Validation of params.yaml in one pass, before any image is read: every block is built once, all problems come in one
+list.
 
 Networks are made on torch's meta device for the image's size: a size that they do not take is known before ingest.
 What only the files can tell comes later: how many images there are (`of_counts`, after validation) and what is in them.

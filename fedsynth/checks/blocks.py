@@ -1,4 +1,6 @@
-"""A block of params.yaml held against the class that it names: does it take these arguments, what says it if not."""
+"""Checks one `{class_path, args}` block against its class: whether it takes these arguments, and the reason if it
+does not.
+"""
 
 from __future__ import annotations
 

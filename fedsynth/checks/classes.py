@@ -1,4 +1,4 @@
-"""The classes that a block of params.yaml may name, those in the folder of its kind, and the one nearest to a name."""
+"""The classes that a block may name (those in the folder of its kind), and the nearest one to a misspelt name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What pydantic says of a params file, a problem for each key; the file with wrong keys mended if it is plain how."""
+"""pydantic's validation errors as one problem per key, and the file with misspelt keys corrected, so that the rest
+can be checked.
+"""
 
 from __future__ import annotations
 

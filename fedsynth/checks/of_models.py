@@ -1,4 +1,4 @@
-"""The models of params.yaml before one is trained: are its family, algorithm, privacy and coding there, do they fit."""
+"""Checks of `models`: family, algorithm, privacy, compression and training of each, and whether they fit together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a synthetic set is made of and handed out in, before there is one: operators, given images, exporters."""
+"""Checks of `image.derived` and `sample`: operators, the source of given images, exporters."""
 
 from __future__ import annotations
 

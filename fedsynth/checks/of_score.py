@@ -1,4 +1,4 @@
-"""How models are judged, before there is one: uses, the space of features, measures, and gates on their numbers."""
+"""Checks of `score` and `gates`: uses, feature space, measures, and the names that gates use."""
 
 from __future__ import annotations
 

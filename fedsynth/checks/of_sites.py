@@ -1,4 +1,4 @@
-"""Who takes part and whose images they are, before one is read: the source, the names of sites, and shares."""
+"""Checks of `source`, `consortium` and `split`: the source itself, site names, quorum, shares."""
 
 from __future__ import annotations
 

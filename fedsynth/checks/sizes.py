@@ -1,4 +1,4 @@
-"""Which sizes of an image a network takes: tried on torch's meta device, where tensors have shapes and no numbers."""
+"""Which image sizes a network accepts, found on torch's meta device, where tensors have shapes but no data."""
 
 from __future__ import annotations
 

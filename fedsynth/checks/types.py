@@ -1,4 +1,4 @@
-"""Whether a value of params.yaml has the type that a constructor asks for, as far as that is plain to see."""
+"""Whether a value of params.yaml has the type that the constructor's annotation asks for."""
 
 from __future__ import annotations
 

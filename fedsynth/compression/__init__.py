@@ -1,5 +1,5 @@
-"""How arrays travel in fewer bytes: one long vector of parameters into a few coded arrays, and back. On numpy: the
-server has no torch.
+"""Lossy compression of updates: a vector of parameters to a few coded arrays and back. In numpy, because the server
+has no torch.
 
 A kind of coding is one file here, used with `models.<name>.compression: {up: ..., down: ...}`. What a coding leaves out
 is not lost: its sender adds it to the next vector (error feedback, fedsynth/training/coding.py), so a coding must only

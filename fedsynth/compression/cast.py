@@ -1,4 +1,4 @@
-"""Half the bytes: every entry as a 16-bit floating number."""
+"""Cast to 16-bit floats: half the bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few bits for every entry, and a scale for each block of them."""
+"""Quantisation to 1 to 8 bits per entry, with one scale per block of entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The largest entries alone: a place and a value for each, one byte both."""
+"""Top-k sparsification: the largest entries alone, one byte for the position and one for the value."""
 
 from __future__ import annotations
 

@@ -1,3 +1,1 @@
-"""A site's images: one array file and one manifest for each set, and what reads,
-cuts and deals out images before that.
-"""
+"""Image sets: manifest and array files, reading, slicing, partitioning and pictures."""

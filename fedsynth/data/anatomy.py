@@ -1,6 +1,4 @@
-"""Heads with lesions as formulas over the points of space, in two or three dimensions:
-what a phantom's scanner sees.
-"""
+"""Synthetic head anatomy with lesions as functions of spatial coordinates, in 2-D and 3-D, for the phantom source."""
 
 from __future__ import annotations
 

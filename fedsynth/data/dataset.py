@@ -1,6 +1,4 @@
-"""A set of images as arrays: the same for real and synthetic ones, so that nobody downstream can tell which they were
-given.
-"""
+"""ImageSet: the images of a manifest as arrays. Real and synthetic sets have the same interface."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""From a file at the hospital to an array of the size and range that every model expects; two and three dimensions by
-the same lines.
-"""
+"""Reads image files, resamples them to `image.size` and scales intensities to [-1, 1], in 2-D and 3-D."""
 
 from __future__ import annotations
 

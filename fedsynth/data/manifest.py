@@ -1,4 +1,4 @@
-"""The one table that crosses every border: a row for each image of a set, real or synthetic."""
+"""The manifest: one table row per image of a set, real or synthetic, with hashes and statistics."""
 
 from __future__ import annotations
 

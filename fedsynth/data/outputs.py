@@ -1,4 +1,4 @@
-"""What stages leave for each other as JSON files."""
+"""JSON files that stages exchange."""
 
 from __future__ import annotations
 

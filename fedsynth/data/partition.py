@@ -1,4 +1,4 @@
-"""One hospital's subjects dealt out to several sites, so that a consortium can be tried before there is one."""
+"""Partitions the subjects of one data set over several simulated sites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contact sheets of real beside synthetic images, for people: the report, MLflow and Prefect show the same."""
+"""Contact sheets of real and synthetic images, shared by the report, MLflow and Prefect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One image as a source reads it at the hospital."""
+"""Record: one image as a source reads it at the hospital."""
 
 from __future__ import annotations
 

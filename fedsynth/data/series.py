@@ -1,5 +1,4 @@
-"""DICOM files as images: which of them are one series, their pixels and voxels, and the segments that are drawn on
-them.
+"""Reads DICOM: groups files into series, and gives pixels, volumes and segmentations.
 
 What names a patient goes no further than this module and fedsynth/sources/dicom.py: errors name a file by a hash
 (`neutral`), and tell neither what pydicom says nor any value of the file.

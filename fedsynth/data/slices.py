@@ -1,4 +1,4 @@
-"""Slices out of volumes, where models of two dimensions are to be trained on files of three."""
+"""Extracts 2-D slices from volumes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Denoising diffusion: a U-Net learns to tell the noise in an image; sampling takes it away in many random or few plain
-steps.
+"""Denoising diffusion: a U-Net predicts the noise in an image; DDPM samples in many stochastic steps, DDIM in few
+deterministic ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Diffusion as a rectified flow: a U-Net learns the velocity from noise to image, a few straight steps follow it."""
+"""Rectified flow: a U-Net learns the velocity from noise to image; Euler steps integrate it."""
 
 from __future__ import annotations
 

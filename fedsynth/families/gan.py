@@ -1,4 +1,4 @@
-"""A GAN: a generator draws images, a discriminator tells them from real ones of the same class."""
+"""GAN: a class-conditional generator and a patch discriminator."""
 
 from __future__ import annotations
 

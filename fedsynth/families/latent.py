@@ -1,4 +1,4 @@
-"""Latent diffusion: an autoencoder first makes images small; diffusion then learns what the small ones look like."""
+"""Latent diffusion: an autoencoder compresses images, and diffusion is trained on its latents."""
 
 from __future__ import annotations
 

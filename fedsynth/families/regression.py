@@ -1,6 +1,4 @@
-"""A plain U-Net that learns the mean of what may stand behind the given channels: the baseline of every conversion and
-reconstruction.
-"""
+"""U-Net regression of the generated channels from the given ones: the baseline of conversion and reconstruction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A variational autoencoder: the cheapest family, and the one whose loss is a bound that only falls."""
+"""Variational autoencoder: the cheapest family, trained on the evidence lower bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A variational autoencoder that a discriminator judges: sharper than the misfit of pixels alone makes it."""
+"""VAE-GAN: a variational autoencoder with a discriminator, sharper than one trained on a pixel loss alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An autoencoder whose latents are codes of a book, and a transformer that learns which code follows which."""
+"""VQ-VAE: an autoencoder with a codebook of latents, and a transformer prior over the codes."""
 
 from __future__ import annotations
 

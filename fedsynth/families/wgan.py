@@ -1,6 +1,4 @@
-"""A Wasserstein GAN: the critic's slope is held near 1, so that it tells how far generated images are from
-real ones.
-"""
+"""WGAN-GP: a Wasserstein GAN with gradient penalty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The space in which images are compared: an extractor turns images into feature vectors, and says which one it is.
+"""Feature extractors: the space in which real and synthetic images are compared.
 
 A new extractor is one file here and the block `score.features` of params.yaml. The constructor may ask by name for what
 the project knows (`images`, `labels`, `size`); all else are its own arguments. No extractor is downloaded, and none

@@ -1,6 +1,4 @@
-"""The default feature space, which needs no download: what a network that the sites trained together sees in
-an image.
-"""
+"""The default feature space: the penultimate layer of the `federated` classification network. Needs no download."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The feature space of the published FID and KID, for comparison with other work: Inception v3, where its weights are
-present.
-"""
+"""Inception v3 features, as in published FID and KID, where its weights are available."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Any feature space that someone has put into a TorchScript file, such as a medical one (RadImageNet): the file lies at
-each machine.
-"""
+"""Features of any TorchScript file, such as RadImageNet; the file lies on every machine."""
 
 from __future__ import annotations
 

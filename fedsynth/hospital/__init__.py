@@ -1,1 +1,1 @@
-"""What a hospital answers for: what may leave it, whether it is ready to take part, and whose kit it holds."""
+"""The hospital's side that is independent of FLARE: what may leave, checks of a site, startup kits."""

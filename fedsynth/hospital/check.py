@@ -1,5 +1,5 @@
-"""Checks of a hospital's site before it takes part: installation, folders, data and startup kit, each with what to do
-where it fails.
+"""Checks of a hospital's site before it takes part: installation, folders, data and startup kit, each with what to
+do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A site's own set: every pixel, and with a params.yaml at hand the validation."""
+"""Checks of a site's own image set: hashes, and the validation where params.yaml is available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folders that a site's environment names: there, usable, closed to others, with room on the disk."""
+"""Checks of the folders that a site's environment names: existence, permissions, free disk space."""
 
 from __future__ import annotations
 

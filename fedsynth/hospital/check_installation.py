@@ -1,4 +1,4 @@
-"""Python and the packages of a site against what the installed fedsynth declares."""
+"""Checks of Python and of package versions against what the installed fedsynth requires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A site's startup kit, its certificate, the server, and what the site lets jobs and FLARE do."""
+"""Checks of a site's startup kit, its certificate, the server's address, and the site's FLARE policy."""
 
 from __future__ import annotations
 

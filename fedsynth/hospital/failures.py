@@ -1,6 +1,4 @@
-"""What the centre may know of a failure inside a hospital: one word of a closed list. The site's own words stay in its
-log.
-"""
+"""Failure codes that a hospital sends to the centre, from a closed list; details stay in the site's log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One thing that was looked at before a site takes part, and what to do about it."""
+"""Finding: one row of `fedsynth check`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""An NVFLARE startup kit, of an admin or of a site: whose it is, which server it is for, and whether it can be used.
-Needs no NVFLARE.
-"""
+"""Reads an NVFLARE startup kit of an admin or a site: identity, server, certificates. Needs no NVFLARE."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What a synthetic set is beside real images: a measure is computed inside each site and combined at the centre from
-numbers alone.
+"""Measures of a synthetic set against real images: computed inside each site, combined at the centre from numbers
+alone.
 
 A new measure is one file here and one block of params.yaml under `score.measures`. Legend: N images · I image channels
 · M mask channels · F features · *S spatial size. Real images are never pooled: `at_site` sees one site's, `combine`

@@ -1,5 +1,5 @@
-"""How near images are to others, in pixels and in features, also mirrored; and the nearest pairs as pictures for the
-site's eyes.
+"""Nearest-neighbour distances in pixel and feature space, with mirroring, and pictures of the nearest pairs for the
+site.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What measures compute with: floors and intervals by resampling patients and images."""
+"""Real-real floors and confidence intervals, by resampling patients and images."""
 
 from __future__ import annotations
 

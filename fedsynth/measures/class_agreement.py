@@ -1,6 +1,4 @@
-"""Whether a classification network that learned from real images names the class of a synthetic image as the set says
-it is (TRTS).
-"""
+"""TRTS: whether a classification network trained on real images predicts the label of a synthetic image."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""How near what a model makes of a real image's given channels comes to the real generated ones, and whether a use
-still finds its way.
+"""Conversion and reconstruction: PSNR, SSIM and error of generated channels against the real ones, and the uses'
+scores on them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Copies: synthetic images that lie nearer to one training image than real images of other patients ever do by
-chance.
-"""
+"""Copies: synthetic images nearer to a training image than real images of other patients are by chance."""
 
 from __future__ import annotations
 

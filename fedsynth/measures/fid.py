@@ -1,6 +1,4 @@
-"""FID: how far the features of the synthetic images lie from the real ones', at each site, and of all sites together
-without pooling.
-"""
+"""FID at each site, as Dist-FID, and pooled exactly from the sites' moments."""
 
 from __future__ import annotations
 

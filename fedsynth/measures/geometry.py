@@ -1,4 +1,4 @@
-"""Whether the synthetic masks are as large, lie where, and are as many as the real ones."""
+"""Distances between the distributions of mask area, position and count, synthetic against real."""
 
 from __future__ import annotations
 

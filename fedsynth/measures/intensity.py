@@ -1,6 +1,4 @@
-"""Whether the synthetic images hold dark and bright pixels in the shares of the real ones; needs no features, and finds
-a wrong scale.
-"""
+"""Distance between intensity histograms, synthetic against real; needs no features and detects a wrong scale."""
 
 from __future__ import annotations
 

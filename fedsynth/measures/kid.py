@@ -1,4 +1,4 @@
-"""KID: like FID without the assumption of normal features, and unbiased, so that few images do not make it larger."""
+"""KID: unbiased squared MMD of features with a polynomial kernel."""
 
 from __future__ import annotations
 

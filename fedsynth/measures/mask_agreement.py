@@ -1,4 +1,4 @@
-"""Whether a segmentation network that learned from real images finds the synthetic masks in the synthetic images."""
+"""Whether a segmentation network trained on real images finds the synthetic masks in the synthetic images."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Membership: whether the synthetic set, or the released weights,
-tell a site's training images from its held-out ones.
-"""
+"""Membership inference: whether the synthetic set or the released weights tell training images from held-out ones."""
 
 from __future__ import annotations
 

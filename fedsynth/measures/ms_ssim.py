@@ -1,6 +1,4 @@
-"""Whether synthetic images of a class differ from each other as real ones do: a model that makes one image again and
-again shows here.
-"""
+"""Diversity by MS-SSIM between images of a class: detects mode collapse."""
 
 from __future__ import annotations
 

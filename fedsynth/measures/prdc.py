@@ -1,6 +1,4 @@
-"""Precision, recall, density, coverage: whether synthetic images look real, and whether they are as varied, as two
-separate questions.
-"""
+"""Precision, recall, density and coverage: fidelity and diversity as separate numbers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Blocks, optimiser and imports that families and downstream networks share."""
+"""Network blocks, optimiser and MONAI imports that families and uses share."""

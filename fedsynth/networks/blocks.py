@@ -1,4 +1,6 @@
-"""Networks that families share: between an image, given channels and a vector, in 2-D and 3-D, without BatchNorm."""
+"""Network blocks that families share, between images, given channels and latent vectors, in 2-D and 3-D, without
+BatchNorm.
+"""
 
 from __future__ import annotations
 

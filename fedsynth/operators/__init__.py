@@ -1,5 +1,4 @@
-"""Operators: how a given channel is made of another one, and what it still says of that one. Reconstruction undoes
-them.
+"""Forward operators that make a given channel from another one, and data consistency for reconstruction.
 
 A new operator is one file here and one entry of params.yaml under `image.derived`. Legend: B batch · C generated and G
 given channels · N images · *S spatial size, (H, W) or (D, H, W) · float32 in [-1, 1], -1 is no signal. What is degraded

@@ -1,4 +1,4 @@
-"""Low dose: fewer photons, more noise."""
+"""Low-dose operator: Poisson noise of a given number of photons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fast magnetic resonance: a part of the lines of k-space is measured, the others are not."""
+"""MR undersampling operator: keeps a part of the lines of k-space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Low resolution: large pixels, each the mean of the small ones under it."""
+"""Low-resolution operator: averages blocks of pixels."""
 
 from __future__ import annotations
 

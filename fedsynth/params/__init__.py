@@ -1,4 +1,4 @@
-"""params.yaml as checked objects: WHAT is computed. A misspelt key or argument is an error that names it."""
+"""params.yaml as pydantic models. A misspelt key or argument is an error that names it."""
 
 from __future__ import annotations
 

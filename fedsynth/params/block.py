@@ -1,6 +1,4 @@
-"""The config is the call: `{class_path, args}` of params.yaml becomes an object,
-and only of a class of this package.
-"""
+"""Block: `{class_path, args}` of params.yaml, which builds an object of a class of this package."""
 
 from __future__ import annotations
 

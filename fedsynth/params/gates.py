@@ -1,4 +1,4 @@
-"""The grammar of gates: what must hold of a model's numbers before it may be promoted, as lines of params.yaml.
+"""Parser of gates, the lines of params.yaml that a model's numbers must satisfy before promotion.
 
 A gate reads `name op limit`. The name is a use's (`classification/retained`, `segmentation/dice`,
 `classification/sensitivity.none`) or a measure's (`fid`, `copies_pixel`, `epsilon`), of one site with `@north`, of

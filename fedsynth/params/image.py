@@ -1,4 +1,4 @@
-"""What every image is: its size, its channels, which of them a model is given, and its labels."""
+"""`image` of params.yaml: size, channels and their roles, labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of params.yaml: its family, how the sites train it together, and what protects them."""
+"""`models` of params.yaml: family, algorithm, training, privacy, compression and encryption."""
 
 from __future__ import annotations
 

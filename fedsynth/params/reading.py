@@ -1,4 +1,4 @@
-"""A params file as it stands there: YAML that says each key once."""
+"""Reads params.yaml; a key that is there twice is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who takes part, how sets are split and checked, what is sampled, and how it is judged."""
+"""The other sections of params.yaml: consortium, split, expectations, sample, score, gates."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Differentially private SGD: each unit's gradient is clipped, the sum gets noise, and an accountant says what it
-amounts to.
-"""
+"""DP-SGD: per-unit gradient clipping, Gaussian noise, and an accountant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error of this folder, which its files share."""
+"""PrivacyError, shared by the modules of this folder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Homomorphic encryption of what a site sends: the server adds what it cannot read, and learns the sum of the sites
-alone.
-"""
+"""Homomorphic encryption (CKKS) of updates: the server adds ciphertexts and learns only their sum."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Opacus' optimiser and accounting as DP-SGD uses them: noise that nobody can foresee, and a plan that keeps to the
-budget.
-"""
+"""Opacus' optimiser and accountants as DP-SGD uses them, and the choice of noise for a given budget."""
 
 from __future__ import annotations
 

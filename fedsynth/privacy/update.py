@@ -1,6 +1,4 @@
-"""Differential privacy of a site's whole update: the difference is clipped and gets noise at the site, before anyone
-else sees it.
-"""
+"""Differential privacy of a site's update: the difference is clipped and noised at the site."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""MLflow: runs while they go, models as versions, and which version is in use."""
+"""MLflow: tracking of runs, registered model versions, and aliases."""

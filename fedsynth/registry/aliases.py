@@ -1,4 +1,4 @@
-"""The aliases that say which version is in use, and what was done to a version, in words that stay with it."""
+"""Promotion and rollback by aliases, with a history kept in each version's tags and description."""
 
 from __future__ import annotations
 

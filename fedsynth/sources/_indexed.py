@@ -1,6 +1,4 @@
-"""What sources share that list their images before they read them: who has what, labels of a table, channels of one
-size, fingerprints.
-"""
+"""IndexedSource: base class of sources that list their images in a table before reading them."""
 
 from __future__ import annotations
 

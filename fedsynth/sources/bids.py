@@ -1,4 +1,4 @@
-"""A study in the Brain Imaging Data Structure: what most neuroimaging groups keep their images in."""
+"""Source: a data set in the Brain Imaging Data Structure (BIDS)."""
 
 from __future__ import annotations
 

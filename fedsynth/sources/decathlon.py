@@ -1,6 +1,4 @@
-"""Volumes in the folders of the Medical Segmentation Decathlon or of nnU-Net: what segmentation sets are mostly
-published as.
-"""
+"""Source: volumes in the folders of the Medical Segmentation Decathlon or nnU-Net."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DICOM series as scanners and archives hand them out, de-identified as they are read."""
+"""Source: DICOM series with segmentations, de-identified on reading."""
 
 from __future__ import annotations
 

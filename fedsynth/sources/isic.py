@@ -1,6 +1,4 @@
-"""Pictures with a CSV of diagnoses as the ISIC archive and its challenges publish them: skin lesions, and whatever is
-kept alike.
-"""
+"""Source: pictures with a CSV of diagnoses, as in the ISIC archive."""
 
 from __future__ import annotations
 

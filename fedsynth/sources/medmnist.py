@@ -1,6 +1,4 @@
-"""The public benchmark sets of MedMNIST, each one file: real images to try things on,
-with the splits of their makers.
-"""
+"""Source: the benchmark sets of MedMNIST, one .npz each, with the published splits."""
 
 from __future__ import annotations
 

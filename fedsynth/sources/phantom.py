@@ -1,6 +1,4 @@
-"""Procedural brain-like images with lesions, so that the whole way can be walked, tested and measured without one
-patient's image.
-"""
+"""Source: procedural brain-like phantoms with lesions, for trying and testing the pipeline without patients' images."""
 
 from __future__ import annotations
 

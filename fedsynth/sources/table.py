@@ -1,4 +1,4 @@
-"""Images that lie in a folder with a table of them: one hospital's, or a public set to try things on."""
+"""Source: a folder of images with a table."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Which code a stage's result depends on: the modules that its entry imports, and those that import, each with a
-digest.
+"""Digest of the code that a stage depends on: the modules that its entry points import, transitively.
 
 A digest is of what Python runs: comments, docstrings and layout do not count, so that a tidied file makes nothing
 stale. Nothing is imported for it, and it works from an installed package as from a checkout.

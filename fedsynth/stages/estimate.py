@@ -1,5 +1,4 @@
-"""How long stages that have not run yet may take here, from a measured step of each network, and how much disk a run
-needs.
+"""Estimates how long stages take and how much disk a run needs, from one measured step of each network.
 
 A guess that is right to a factor of two: steps are timed on random images with one thread, as a site's process has it
 on a machine that holds them all, and what a job costs to start is added.

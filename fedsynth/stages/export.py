@@ -1,6 +1,4 @@
-"""Hand a synthetic set out, with its verdict: an archive for each exporter,
-each with the datasheet and the model card.
-"""
+"""Stage `export`: writes the synthetic set by each exporter, with datasheet and model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ingest: what a source yields at a site becomes one array file and one manifest, at the site."""
+"""Stage `ingest`: writes the records of a source as one array file and one manifest per site."""
 
 from __future__ import annotations
 

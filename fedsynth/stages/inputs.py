@@ -1,5 +1,5 @@
-"""What every stage of dvc.yaml depends on besides other stages' files, in one file each: its code, the values that it
-uses of params.yaml, and where it runs.
+"""The inputs of each stage besides other stages' outputs, one file each: code, values of params.yaml, and where it
+runs.
 
 The stage `source`, which always runs, writes data/inputs/<stage>.json; a stage is stale where its file has another
 content. Values are those in force, defaults filled in: a key that is left out is no other than the one that says the

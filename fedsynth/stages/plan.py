@@ -1,4 +1,4 @@
-"""What a run would do, without running it: which stages, why, on what, for how long, and with how much disk."""
+"""What a run would do: which stages would run and why, computed from dvc.lock and DVC's cache."""
 
 from __future__ import annotations
 

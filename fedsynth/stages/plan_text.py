@@ -1,4 +1,4 @@
-"""`fedsynth plan` in words, and as JSON."""
+"""`fedsynth plan` as text and as JSON."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What the uses reach on real images alone: `local` at each site, `federated` by FedAvg, and `pooled`, which only a
-simulation may have.
+"""Stage `reference`: `local` at each site, `federated` by FedAvg, and `pooled` in simulation only.
 
 No FLARE here: nvflare_jobs/reference/ carries it. No generative model either, so that DVC keeps the references while
 models change.

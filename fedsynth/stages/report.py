@@ -1,6 +1,4 @@
-"""The report: what the other stages left in files becomes one page, its pictures and text, and the numbers by which
-runs are compared.
-"""
+"""Stage `report`: the page with its pictures and text, and the numbers for DVC's metrics and plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw a synthetic set from a trained model: images and manifest, checked like real data before anyone gets it."""
+"""Stage `sample`: draws a synthetic set from a trained model and validates it like real data."""
 
 from __future__ import annotations
 

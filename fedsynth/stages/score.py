@@ -1,5 +1,4 @@
-"""What a synthetic set is worth and what it gives away, at one site: rows of the table, their spread, and every
-measure.
+"""Stage `score` at one site: rows of the table of worth, their covariance, and all measures.
 
 No FLARE here: nvflare_jobs/score/ carries it.
 """

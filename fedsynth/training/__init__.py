@@ -1,3 +1,1 @@
-"""How a site trains: the loop in which families, algorithms and privacy meet, what it keeps, and how its updates are
-coded.
-"""
+"""Training at a site: the loop, optimisation state, coded updates, histories and weights."""

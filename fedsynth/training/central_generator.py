@@ -1,5 +1,4 @@
-"""A training whose generator is at the centre and whose discriminators never leave the sites: both halves of its loop,
-without FLARE.
+"""Training with a generator at the centre and discriminators at the sites (MD-GAN): both halves, without FLARE.
 
 Per step: `Generating.draw` makes a batch for each site, each site's `Discriminating.step` answers with the gradient of
 the generator's loss at the images that it was sent, `Generating.learn` carries the sites' gradients on through the

@@ -1,6 +1,4 @@
-"""What a site keeps between rounds and restarts, written so that a crash leaves the old file or the new one, never half
-of one.
-"""
+"""Atomic checkpoints of a site's training state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both ends of a coded exchange: named arrays to a coding and back, with error feedback at whoever sends.
+"""Coded exchange of parameters with error feedback, for both directions.
 
 Up: a site sends the coded sum of its difference and of what the coding of earlier rounds left out (Karimireddy et al.
 2019, arXiv:1901.09847, algorithm 2). Down: the server knows what the sites have and sends the coded rest; what is left

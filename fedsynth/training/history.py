@@ -1,5 +1,4 @@
-"""What a training's history (models/<model>/history.json) says of how it went: who was left out of which rounds, where
-it was resumed, what was sent."""
+"""Reads a training's history (models/<model>/history.json): left-out sites, resumed rounds, bytes sent."""
 
 from __future__ import annotations
 

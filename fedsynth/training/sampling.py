@@ -1,5 +1,4 @@
-"""What a model makes of an image that is given to it: the one place where a family is asked, so that everyone gets the
-same.
+"""Sampling from a family for given channels, with data consistency, and baselines without a model.
 
 Legend: B batch · C generated channels · G given channels · N images of a set · *S spatial size.
 """

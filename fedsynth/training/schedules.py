@@ -1,4 +1,4 @@
-"""What every step of a training shares: averaged weights, learning rates and mirrored images."""
+"""Weight averaging (EMA), learning-rate schedule and mirroring, shared by both training loops."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The one loop that trains every downstream network: the same budget, sampling and augmentation whatever it is trained
-on.
-"""
+"""The training loop of downstream networks: the same budget, sampling and augmentation for every row of the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One site's share of a federated training: the one loop in which families, algorithms and privacy meet."""
+"""Trainer: one site's local training, the loop in which families, algorithms and privacy meet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's weights as safetensors: named arrays without code, and the family built from what lies beside them."""
+"""Model weights as safetensors, and the family built from the model.json beside them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Downstream uses: what the synthetic set is for, and how well a network trained on some set does it on real test
-images.
+"""Downstream uses: networks trained on a set and tested on real images.
 
 A new use is one file here and one block of params.yaml under `score.uses`. The constructor may ask by name for `images`
 and `masks` (numbers of channels), `labels` (number of classes), `label_names`, `size` (*S).

@@ -1,4 +1,4 @@
-"""Downstream use: tell the class of an image from its image channels."""
+"""Downstream use: image classification."""
 
 from __future__ import annotations
 

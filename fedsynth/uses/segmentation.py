@@ -1,4 +1,4 @@
-"""Downstream use: find the mask channels of an image from its image channels."""
+"""Downstream use: segmentation of the mask channels."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Columns that expectations look at and the manifest does not hold: what the stored pixels say, and how a row compares
-with the others.
-"""
+"""Derived columns that expectations look at: pixel statistics and comparisons between rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Great Expectations over one set of images: the only file that imports them, and late (3.9 CPU-seconds)."""
+"""Runs Great Expectations over one image set. The only module that imports it, lazily (3.9 CPU-seconds)."""
 
 from __future__ import annotations
 

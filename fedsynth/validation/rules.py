@@ -1,6 +1,4 @@
-"""What every set of images must be, real or synthetic, as a list that names Great Expectations' classes and does not
-import them.
-"""
+"""The expectations on every image set, real or synthetic, as data: class names and arguments of Great Expectations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a validation says: the whole of it for the site, and the little of it that may leave the hospital."""
+"""Verdict of a validation: in full for the site, and the part that may leave the hospital."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The report of a validation as one page that needs no network:
-GX's own Data Docs load their style from other servers.
-"""
+"""The validation report as one self-contained HTML page; GX's own Data Docs need a network."""
 
 from __future__ import annotations
 

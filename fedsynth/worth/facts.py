@@ -1,6 +1,4 @@
-"""All that is known of one model, put together once: card, datasheet, report, registry and gates say nothing that is
-not here.
-"""
+"""Facts of one model from all result files; card, datasheet, report, registry and gates use nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gates held against a model's numbers: one verdict with reasons. Their grammar is in fedsynth/params/gates.py."""
+"""Evaluates gates against a model's numbers, with a reason for each."""
 
 from __future__ import annotations
 

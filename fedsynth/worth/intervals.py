@@ -1,4 +1,4 @@
-"""Intervals of retained and gap closed, which hold how the sites' metrics vary together with their test images."""
+"""Confidence intervals of retained and gap closed, from the covariance of the sites' metrics."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The verdict in words: which models may be promoted, which gates do not hold and why, and where each reader finds the
-answer.
-"""
+"""The verdict in words for each reader of the report."""
 
 from __future__ import annotations
 

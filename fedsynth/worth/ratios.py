@@ -1,4 +1,4 @@
-"""Retained and gap closed, the two numbers of a use; None where they say nothing."""
+"""Retained and gap closed, the two ratios of a use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of worth as a person at the terminal sees it."""
+"""The table of worth for the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The uses' networks as arrays: what they may be trained and tested on, how they are fitted, and how they travel.
+"""The uses' networks as arrays: which images they are trained and tested on, fitting, and naming for transport.
 
 `Networks` below are {use: {seed: state}}, a state being the arrays of a network by parameter name.
 """

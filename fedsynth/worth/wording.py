@@ -1,6 +1,4 @@
-"""How numbers and the things that they are of are put into words: the same in the page, its text, the card and the
-registry's tags.
-"""
+"""Formatting of numbers and metric names, shared by report, card and registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a synthetic set is worth: each row of scores against what the uses reach on real images.
+"""The table of worth, and its summary per use and model: retained, gap closed, by site.
 
 A row is one network tested at one site, as in reports/: `{"use", "name", "trained_on", "model", "site", "seed",
 "metrics", "n"}`. `local` and `augmented` count at the site that they were trained at, the others everywhere. A use's

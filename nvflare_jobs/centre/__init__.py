@@ -1,1 +1,1 @@
-"""What the centre calls: a stage as a program, the folder of its job, its events, and the rows that come back."""
+"""The centre's side of jobs: running a stage, building job folders, showing events, collecting rows."""

@@ -1,4 +1,4 @@
-"""The job that asks every site one question."""
+"""Builds the job that asks every site one question."""
 
 from __future__ import annotations
 

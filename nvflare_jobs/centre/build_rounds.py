@@ -1,4 +1,4 @@
-"""The job of a training in rounds."""
+"""Builds the job of a training in rounds."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A job folder: the same one runs in the simulator and against a provisioned federation. Nothing in it names a path of
-a site.
-"""
+"""Writes a FLARE job folder that runs in the simulator and in a provisioned federation, and names no path of a site."""
 
 from __future__ import annotations
 

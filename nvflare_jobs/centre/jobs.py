@@ -1,4 +1,4 @@
-"""Run one job to its end, and bring what it leaves."""
+"""Runs one job to its end and brings its result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The centre's side of every stage that is a job: what it may ask, whom, and how it ends."""
+"""Runs a stage that is a job as a program: settings, sites, errors, signals."""
 
 from __future__ import annotations
 

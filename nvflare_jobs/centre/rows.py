@@ -1,4 +1,4 @@
-"""Rows of the table of worth, asked of every site that passed validation."""
+"""Asks every validated site for rows of the table of worth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job's events as lines on the terminal, and as JSON for the flow."""
+"""Prints a job's events for the terminal, and as JSON for the flow."""
 
 from __future__ import annotations
 

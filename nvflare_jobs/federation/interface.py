@@ -1,4 +1,6 @@
-"""One interface to run FLARE jobs, whatever the federation: submit, follow, collect, abort, close."""
+"""Federation: the interface of all modes to run FLARE jobs (submit, follow, collect, abort, close), and their
+errors.
+"""
 
 from __future__ import annotations
 

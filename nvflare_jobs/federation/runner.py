@@ -1,4 +1,4 @@
-"""Run one job on whichever federation the environment names."""
+"""Runs one job on the federation that the environment names, submitting it again where it was lost."""
 
 from __future__ import annotations
 

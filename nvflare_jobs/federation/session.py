@@ -1,6 +1,4 @@
-"""Calls of FLARE's API at a provisioned federation, each made anew in a new session where the old one is gone: sessions
-do not recover.
-"""
+"""Calls of FLARE's API with reconnection; FLARE's sessions do not recover."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""An algorithm's server half as a FLARE aggregator. It works on numpy arrays:
-the server needs neither torch nor MONAI.
-"""
+"""Aggregator that runs an algorithm's server half, on numpy arrays."""
 
 from __future__ import annotations
 

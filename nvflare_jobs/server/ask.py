@@ -1,4 +1,4 @@
-"""One question to every site, and their answers."""
+"""Controller that asks every site one question and keeps the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rounds of a training: FLARE's FedAvg controller with a quorum."""
+"""Controller of a training: FLARE's FedAvg controller with a quorum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The global model of a training, which outlives its job."""
+"""Persistor of the global model, which outlives its job."""
 
 from __future__ import annotations
 

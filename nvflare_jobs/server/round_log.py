@@ -1,6 +1,4 @@
-"""What the server writes down of a job: a line of JSON for each round, with each site's metrics, and at last that its
-result is whole.
-"""
+"""The server's record of a job: one line of JSON per round, and a marker that its result is complete."""
 
 from __future__ import annotations
 

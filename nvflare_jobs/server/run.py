@@ -1,4 +1,4 @@
-"""The run of one job at the server: its question, its folders, its progress, and how it is ended for a reason."""
+"""Helpers of a server component: the job's question, folders, progress, and ending it with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the server keeps of a training, so that one that lost its server, or was ended, goes on from its last round.
+"""Training state that the server keeps across jobs, so that a lost or interrupted training goes on from its last
+round.
 
 FLARE itself resumes nothing: a job whose server died stays "running" for ever. The files lie outside of the job's
 workspace, in the folder that FEDSYNTH_STATE names in the server's environment, and belong to the *training* (its

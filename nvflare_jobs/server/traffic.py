@@ -1,6 +1,4 @@
-"""What a job's rounds cost on the wire: the bytes of every message between server and sites, where FLARE hands it to
-the connection.
-"""
+"""Counts the bytes of every message between server and sites."""
 
 from __future__ import annotations
 

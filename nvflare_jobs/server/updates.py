@@ -1,4 +1,4 @@
-"""Which of the sites' updates can be added."""
+"""Validates the sites' updates before aggregation."""
 
 from __future__ import annotations
 

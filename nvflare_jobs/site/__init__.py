@@ -1,1 +1,1 @@
-"""What a site runs in every job: its folders, its question, and the way out through the one door."""
+"""What a site runs in every job: folders, the question, and the outgoing answers."""

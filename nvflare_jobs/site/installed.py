@@ -1,4 +1,4 @@
-"""FLARE's executor for jobs that carry no code: the client that runs is the one that is installed at the site."""
+"""FLARE executor for jobs that carry no code: runs the client of the installed package."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The hospital's side of every job: what it reads, where it keeps its state, and the one door through which anything
-leaves.
-"""
+"""Site: the hospital's side of every job, with its folders, its state, and the outgoing answers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The stage `source`: what lies outside of the graph, looked at each time."""
+"""The stage `source`, which looks at everything outside of DVC's graph."""

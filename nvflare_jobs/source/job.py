@@ -1,5 +1,4 @@
-"""The stage `source`, which always runs: params.yaml is checked whole, and what lies outside of DVC's graph is written
-down.
+"""The stage `source`, which always runs: checks params.yaml and writes down everything outside of DVC's graph.
 
 That is, for each stage, its code, its values of params.yaml and where it runs (fedsynth/stages/inputs.py); and what the
 sites' images look like now. In simulation the source's files are looked at here; in a federation every site is asked

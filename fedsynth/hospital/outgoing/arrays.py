@@ -1,4 +1,4 @@
-"""Arrays as they may leave: of the names, shapes and bytes that the centre's own have."""
+"""Checks of outgoing arrays: names, shapes and bytes must be those that the centre sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small cells: what the centre knows of a site's classes, and what no number may add to it."""
+"""Small cells: counts below the smallest cell, and numbers from which such a count could be derived."""
 
 from __future__ import annotations
 

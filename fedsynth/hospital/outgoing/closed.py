@@ -1,5 +1,5 @@
-"""The kinds of value that an answer may hold: plain finite numbers and names of a closed set. Nothing here can carry a
-row, a file or a pixel.
+"""Field types of outgoing answers: finite numbers and names from a closed set, so that no row, file or pixel fits
+in.
 """
 
 from __future__ import annotations

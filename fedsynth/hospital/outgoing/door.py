@@ -1,6 +1,4 @@
-"""The one door out of a hospital (docs/architecture.md): what may leave for each job, as a closed list; everything else
-is refused.
-"""
+"""Validates an outgoing answer by the closed model of its job, and withholds small cells."""
 
 from __future__ import annotations
 

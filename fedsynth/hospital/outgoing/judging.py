@@ -1,4 +1,4 @@
-"""What references and scores may say: rows of the table of worth, how they vary, and measures."""
+"""Outgoing answers of `reference` and `score`: rows of the table of worth, their covariance, measures."""
 
 from __future__ import annotations
 

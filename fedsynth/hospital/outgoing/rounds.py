@@ -1,4 +1,4 @@
-"""What a round of a training may say beside its arrays."""
+"""Outgoing answers of a training round, besides its arrays."""
 
 from __future__ import annotations
 

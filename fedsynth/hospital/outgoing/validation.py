@@ -1,4 +1,4 @@
-"""What a validation may say, what a look at the data may, and what a job that failed may."""
+"""Outgoing answers of `validate` and `source`, and of a job that failed."""
 
 from __future__ import annotations
 
