@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.families import Family
-from fedsynth.stages import sample
-from nvflare_jobs.source import job
+from fedsynth.stages import ingest, sample
 from tests.sets import make_set, tiny_params
 from tests.trained import trained
 
@@ -221,12 +217,9 @@ def test_the_stage_draws_a_set_from_given_images_that_passes_what_real_data_must
 
 
 def test_a_change_of_the_set_that_is_given_is_seen(tmp_path):
-    params = tiny_params(image=MASK_TO_IMAGE, sample={"given": str(tmp_path / "other")})
-    settings, seen = SimpleNamespace(root=tmp_path), []
+    params, seen = tiny_params(image=MASK_TO_IMAGE, sample={"given": str(tmp_path / "other")}), []
     for n in (12, 12, 14):
         make_set(tmp_path / "other", params, "other", n=n)
-        job.given(params, settings)
-        seen.append((tmp_path / "data/given.json").read_text())
+        seen.append(ingest.fingerprint_given(params))
     assert seen[0] == seen[1] != seen[2]
-    job.given(tiny_params(), settings)
-    assert json.loads((tmp_path / "data/given.json").read_text()) == {"fingerprint": ""}
+    assert ingest.fingerprint_given(tiny_params()) == {"fingerprint": ""}
