@@ -190,7 +190,7 @@ def test_sites_that_are_not_connected_are_waited_for_and_named(tmp_path, measure
         assert "not connected: north" in said
         with runner.connect(trial.settings(), tmp_path / "look") as connected:
             # it does not start at night after all
-            assert [j["status"] for j in connected._call("list_jobs")] == ["FINISHED:ABORTED"]
+            assert [j["status"] for j in connected.call("list_jobs")] == ["FINISHED:ABORTED"]
 
 
 def submit_and_die(trial: Trial, job: Path, after_round: int) -> None:
@@ -218,7 +218,7 @@ with runner.connect(settings, root / "work") as connected:
 
 def jobs(trial: Trial) -> list[dict]:
     with runner.connect(trial.settings(), trial.root / "look") as connected:
-        return connected._call("list_jobs")
+        return connected.call("list_jobs")
 
 
 def test_a_centre_that_was_killed_finds_its_running_job_again_and_starts_no_other(trial: Trial, measured):
@@ -280,7 +280,7 @@ def test_another_job_under_a_used_token_gets_one_of_its_own(trial: Trial):
         second = two.submit(other, "token", SITES)
         assert first != second
         two.abort(second)
-        connected._call("delete_job", first)
+        connected.call("delete_job", first)
         third = connected.submit(one, "token", SITES)
         assert third not in (first, second)
         list(connected.follow(third))

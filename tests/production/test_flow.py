@@ -65,7 +65,7 @@ def place(trial: Trial) -> dict[str, str]:
 
 def jobs(trial: Trial) -> list[dict]:
     with Provisioned(trial.settings(), trial.root / "look", trial.system.admin) as connected:
-        return connected._call("list_jobs")
+        return connected.call("list_jobs")
 
 
 def stages_left(centre: Path) -> list[str]:
@@ -205,7 +205,7 @@ def rounds_of(trial: Trial, number: int, but: str = "") -> str:
     with Provisioned(trial.settings(), trial.root / "look", trial.system.admin) as connected:
         while time.monotonic() < deadline:
             found = [
-                j for j in connected._call("list_jobs") if j["job_name"].startswith("train_gan") and j["job_id"] != but
+                j for j in connected.call("list_jobs") if j["job_name"].startswith("train_gan") and j["job_id"] != but
             ]
             for job in [j["job_id"] for j in found if j["status"] == "RUNNING"]:
                 if len(connected._progress(job).get("rounds", [])) >= number:
