@@ -199,8 +199,8 @@ def submit_and_die(trial: Trial, job: Path, after_round: int) -> None:
 import os, signal, sys
 from pathlib import Path
 from fedsynth.settings import Settings
-from nvflare_jobs.centre import build
-from nvflare_jobs.federation import federation
+from nvflare_jobs.centre import job_folder
+from nvflare_jobs.federation import runner
 root, job = Path({str(trial.root)!r}), Path({str(job)!r})
 kit = Path({str(trial.system.admin)!r})
 settings = Settings("production", root, root / "data", root / "state", 90, False, kit=kit, connect_s=20)
