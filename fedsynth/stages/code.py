@@ -21,7 +21,7 @@ PACKAGES = ("fedsynth", "nvflare_jobs")
 # values that `params` reads are compared themselves.
 PLUMBING = (
     *(f"fedsynth.{name}" for name in ("errors", "processes", "settings", "checks*")),
-    *(f"fedsynth.params{name}" for name in ("", ".block", ".model", ".study")),
+    *(f"fedsynth.params{name}" for name in ("", ".block", ".model", ".reading", ".study")),
     *(f"fedsynth.hospital.{name}" for name in ("failures", "kit", "outgoing.door")),
     *(f"fedsynth.validation.{name}" for name in ("hints", "verdict_page")),
     *("fedsynth.data.outputs", "fedsynth.networks.monai_imports", "fedsynth.training.checkpoint"),
