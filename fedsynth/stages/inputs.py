@@ -63,6 +63,14 @@ class Stage:
             return (f"fedsynth.stages.{words[0]}",)
         return (module, f"{module.rpartition('.')[0]}.client")
 
+    def feeds(self, other: Stage) -> bool:
+        """Whether another stage depends on an output of this one, on what lies in it, or on a folder that holds it."""
+        return any(
+            f"{out}/".startswith(f"{dep}/") or f"{dep}/".startswith(f"{out}/")
+            for out in self.outs
+            for dep in other.deps
+        )
+
 
 def stages(root: Path, models: Iterable[str]) -> list[Stage]:
     """Those of dvc.yaml whose inputs are told by a file, in its order. Raises DagError naming a stage that is not

@@ -69,7 +69,7 @@ def plan(root: Path, params: Params, settings: Settings, estimates: dict[str, fl
     lock, times = _lock(root), times_of(root)
     files = _outside(params, settings)
     lines: dict[str, Line] = {}
-    waits_for = {stage.address: [u.address for u in stages if _feeds(u, stage)] for stage in stages}
+    waits_for = {stage.address: [u.address for u in stages if u.feeds(stage)] for stage in stages}
     for stage in stages:
         locked = lock.get(stage.address)
         why = list(_reasons(root, stage, raw, settings, locked, files)) or list(_upstream(root, locked, stages, lock))
@@ -188,14 +188,6 @@ def _cached(root: Path, md5: str) -> dict[str, Any] | None:
 
 def _md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def _feeds(upstream: inputs.Stage, stage: inputs.Stage) -> bool:
-    return any(
-        f"{out}/".startswith(f"{dep}/") or f"{dep}/".startswith(f"{out}/")
-        for out in upstream.outs
-        for dep in stage.deps
-    )
 
 
 def times_of(root: Path) -> dict[str, float]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +118,13 @@ def training_images(params: Params, validation: dict[str, Any]) -> dict[str, lis
     it may be.
     """
     cells = {site: of for site in validation["used"] if (of := validation["sites"][site].get("counts"))}
-    return {
-        site: [
-            n if isinstance(n := of.get(label, {}).get("train", 0), int) else int(n.split()[-1]) - 1
-            for label in params.image.labels
-        ]
-        for site, of in cells.items()
-    }
+    return {site: _train(of, params.image.labels, lambda n: int(n.split()[-1]) - 1) for site, of in cells.items()}
+
+
+def _train(cells: dict[str, Any], labels: list[str], withheld: Callable[[str], int]) -> list[int]:
+    """Training images of each label at a site; `withheld`: what a cell such as "< 5" counts as."""
+    found = [cells.get(label, {}).get("train", 0) for label in labels]
+    return [n if isinstance(n, int) else withheld(n) for n in found]
 
 
 def shares(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
@@ -132,10 +133,7 @@ def shares(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
     Where models are not told labels, all of the site's images for each.
     """
     cells = {site: validation["sites"][site]["counts"] for site in validation["used"]}
-    found = {
-        site: [n if isinstance(n := of.get(label, {}).get("train", 0), int) else 1 for label in params.image.labels]
-        for site, of in cells.items()
-    }
+    found = {site: _train(of, params.image.labels, lambda _: 1) for site, of in cells.items()}
     return found if params.image.tells_label else {site: [sum(of)] * len(of) for site, of in found.items()}
 
 

@@ -275,18 +275,10 @@ def downstream(stages: set[str]) -> set[str]:
     """With all that follow: each depends on an output of one of these, or on what lies in it."""
     found = set(stages)
     while more := {
-        s.address for s in STAGES if s.address not in found and any(_feeds(u, s) for u in STAGES if u.address in found)
+        s.address for s in STAGES if s.address not in found and any(u.feeds(s) for u in STAGES if u.address in found)
     }:
         found |= more
     return found
-
-
-def _feeds(upstream: inputs.Stage, stage: inputs.Stage) -> bool:
-    return any(
-        f"{out}/".startswith(f"{dep}/") or f"{dep}/".startswith(f"{out}/")
-        for out in upstream.outs
-        for dep in stage.deps
-    )
 
 
 def test_a_second_repro_runs_nothing(study):
