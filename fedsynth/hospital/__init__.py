@@ -1,1 +1,1 @@
-"""The hospital's side that is independent of FLARE: what may leave, checks of a site, startup kits."""
+"""The hospital's side without FLARE: what may leave a site, checks of a site, startup kits."""

@@ -1,6 +1,4 @@
-"""Checks of a hospital's site before it takes part: installation, folders, data and startup kit, each with what to
-do.
-"""
+"""Checks of a hospital's site before it takes part: installation, folders, data and startup kit."""
 
 from __future__ import annotations
 
@@ -21,8 +19,10 @@ from fedsynth.hospital.findings import Finding, warns
 
 
 def site(settings: Settings, name: str | None, kit: Path | None, timeout_s: float) -> Iterator[Finding]:
-    """All findings, as they come. Without a `name` it is the one that the kit names; without a `kit` the kit is not
-    looked at.
+    """Yield all findings of a site, one by one.
+
+    `name`: the site's name; None: the name in the kit. `kit`: the folder of the startup kit; None: the kit is not
+    checked. `timeout_s`: seconds to wait for the server.
     """
     found: Kit | Finding
     try:

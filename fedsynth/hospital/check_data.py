@@ -1,4 +1,4 @@
-"""Checks of a site's own image set: hashes, and the validation where params.yaml is available."""
+"""Checks of a site's image set: pixel hashes and, where params.yaml is available, the validation."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from fedsynth.hospital.findings import Finding, fails, warns
 
 
 def data(settings: Settings, name: str) -> Iterator[Finding]:
-    """The site's set: every pixel is that of the manifest; with a params.yaml at hand the validation, of which nothing
-    is written.
+    """Check the pixels of the site's image set against its manifest, and the set against the expectations.
+
+    The expectations are checked only where params.yaml is available; no validation report is written.
     """
     if not name:
         yield warns(
@@ -42,7 +43,7 @@ def data(settings: Settings, name: str) -> Iterator[Finding]:
 
     try:
         found = ImageSet.load(folder)
-    # numpy and pandas say by these what they cannot read
+    # numpy and pandas raise these for files that they cannot read
     except (UserError, ValueError, IndexError, EOFError, OSError) as error:
         yield fails("data", str(error), f"make the set again: fedsynth ingest --site {name}")
         return
@@ -58,7 +59,7 @@ def data(settings: Settings, name: str) -> Iterator[Finding]:
 
 
 def contents(rows: pd.DataFrame) -> Finding:
-    """ "48 images: none 16 (10 train, 2 val, 4 test), …" """
+    """Count the images by class and split: "48 images: none 16 (10 train, 2 val, 4 test), …"."""
     parts = []
     for label, some in rows.groupby("label"):
         splits = some["split"].value_counts()

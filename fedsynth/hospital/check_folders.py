@@ -21,7 +21,10 @@ FAIL_GIB, WARN_GIB = 1, 5
 
 
 def place(variable: str, folder: Path) -> Iterator[Finding]:
-    """A folder that an environment variable names: set, there, usable, closed to others, with room on its disk."""
+    """Check the folder that an environment variable names.
+
+    The variable is set, the folder exists, this user can use it and no other user can, and its disk has free space.
+    """
     if not os.environ.get(variable):
         yield fails(
             variable,
@@ -69,5 +72,5 @@ def room(variable: str, folder: Path) -> Finding:
 
 
 def nearest(path: Path) -> Path:
-    """The path itself, or the nearest of its parents that is there."""
+    """Return the path, or its nearest parent that exists."""
     return next(p for p in (path, *path.parents) if p.exists())

@@ -1,4 +1,4 @@
-"""Checks of Python and of package versions against what the installed fedsynth requires."""
+"""Checks of the versions of Python and of all packages against the requirements of the installed fedsynth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAIN = ("nvflare", "torch", "monai", "numpy", "pandas", "great-expectations", "p
 
 
 def versions() -> Iterator[Finding]:
-    """Python and every package against the bounds that the installed fedsynth declares; nothing is imported for it."""
+    """Check Python and every package against the metadata of the installed fedsynth; no package is imported."""
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 

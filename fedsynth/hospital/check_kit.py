@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 from fedsynth.hospital.findings import Finding, fails, warns
 
 WARN_DAYS = 30
-CLIENT = "nvflare_jobs.site.installed.Installed"  # what runs at a site in a job that carries no code
+CLIENT = "nvflare_jobs.site.installed.Installed"  # the executor of a job that carries no code
 RUNNERS = (
     "nvflare.app_common.executors.client_api_executor.ClientAPIExecutor",
     "nvflare_jobs.site.installed.ClientAPIExecutor",
@@ -23,8 +23,9 @@ RUNNERS = (
 
 
 def startup_kit(kit: Kit, name: str, timeout_s: float) -> Iterator[Finding]:
-    """The kit is this site's, its key is secret, its certificate good, and the server takes it. Never shows key
-    material.
+    """Check that the kit is this site's, its key is private, its certificate is valid and the server accepts it.
+
+    No finding shows key material.
     """
     if name != kit.user:
         yield fails(
@@ -57,7 +58,7 @@ def of_kit(error: KitError) -> Finding:
 
 
 def dates(kit: Kit) -> Finding:
-    """Of a kit that is valid now."""
+    """Report the validity of a certificate that is valid now; warn if fewer than WARN_DAYS days are left."""
     start, end = kit.valid()
     text, left = f"valid from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC", end - datetime.now(UTC)
     if left < timedelta(days=WARN_DAYS):
@@ -66,7 +67,11 @@ def dates(kit: Kit) -> Finding:
 
 
 def server(kit: Kit, timeout_s: float, good: bool) -> Iterator[Finding]:
-    """The server's port answers, and takes the kit; what it says to a kit that is not `good` says nothing new."""
+    """Check that the server's port answers and that the server accepts the kit.
+
+    `good`: whether the certificate has no faults; if it has, the TLS handshake is not tried, because it would fail for
+    the same reason.
+    """
     try:
         with kit.connect(timeout_s) as connection:
             yield Finding("server", f"{kit.address} answers")
@@ -87,7 +92,10 @@ def server(kit: Kit, timeout_s: float, good: bool) -> Iterator[Finding]:
 
 
 def policy(kit: Path) -> Iterator[Finding]:
-    """What the site lets jobs and FLARE do, by local/resources.json or else the default that came with the kit."""
+    """Check what the site's FLARE policy allows jobs to do.
+
+    It is read from local/resources.json, else from the default that came with the kit.
+    """
     path = next((p for n in ("resources.json", "resources.json.default") if (p := kit / "local" / n).is_file()), None)
     if path is None:
         yield fails(
@@ -129,5 +137,5 @@ def policy(kit: Path) -> Iterator[Finding]:
 
 
 def _allows(entries: list[str], path: str) -> bool:
-    """FLARE's own rule: everything, the path itself, or a package or module that it lies in."""
+    """Apply FLARE's rule: an entry allows everything ("*"), the class path itself, or all in a package or module."""
     return any(e in ("*", path) or path.startswith(f"{e.removesuffix('.')}.") for e in entries)

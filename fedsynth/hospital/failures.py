@@ -1,10 +1,10 @@
-"""Failure codes that a hospital sends to the centre, from a closed list; details stay in the site's log."""
+"""Failure codes that a hospital sends to the centre: a closed list; details stay in the site's log."""
 
 from __future__ import annotations
 
 import errno
 
-# The word that leaves, and how the centre puts it to a person.
+# The code that leaves the site, and the centre's message for it.
 FAILURES = {
     "data": "its data cannot be used as they are; its log names the row or file (`fedsynth check` at the site)",
     "not_validated": "its data are not those that passed validation; run validate again",
@@ -22,7 +22,7 @@ FAILURES = {
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
-# By the names of their classes, so that nothing has to be imported for it; the nearest of an error's classes counts.
+# Class names instead of classes, so that nothing is imported; the first match in an error's MRO counts.
 WORDS = {
     "SetError": "data",
     "NotValidated": "not_validated",
@@ -42,7 +42,7 @@ WORDS = {
 
 
 def word(error: BaseException) -> str:
-    """The word of FAILURES for an error."""
+    """Return the key of FAILURES for an error."""
     if isinstance(error, OSError) and error.errno in FULL:
         return "disk"
     return next((WORDS[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in WORDS), "error")

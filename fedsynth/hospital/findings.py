@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """One row of the table: `what` was looked at, what was `found`, and what to do (`todo`,
-    empty where all is well).
+    """One row of the table of `fedsynth check`.
+
+    `what` was checked, what was `found`, the `verdict`, and the remedy (`todo`, empty if the verdict is "ok").
     """
 
     what: str

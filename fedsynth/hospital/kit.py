@@ -1,4 +1,4 @@
-"""Reads an NVFLARE startup kit of an admin or a site: identity, server, certificates. Needs no NVFLARE."""
+"""Reads an NVFLARE startup kit of an admin or a site: identity, server, certificates. Does not need NVFLARE."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 KEY, CERTIFICATE, ROOT = "client.key", "client.crt", "rootCA.pem"  # in `startup` of every kit
-ALERT_S = 1.0  # a server of TLS 1.3 refuses a certificate after the handshake; so long its answer is waited for
+ALERT_S = 1.0  # TLS 1.3 servers refuse a certificate after the handshake: seconds to wait for that
 AGAIN = "ask for a new startup kit where you got this one"
 
 
 class KitError(UserError):
-    """`what` of a startup kit cannot be used: what was `found`, and what is to do about it. Names files, never what is
-    in a key.
+    """A startup kit cannot be used: `what` is at fault, what was `found`, and the remedy (`todo`).
+
+    The message names files, never the content of a key.
     """
 
     def __init__(self, what: str, found: str, todo: str):
@@ -36,13 +37,14 @@ class KitError(UserError):
 
 
 class Refused(KitError):
-    """Server and kit do not take one another, and no waiting will change that."""
+    """The server and the kit do not trust each other; trying again later will not help."""
 
 
 @dataclass(frozen=True)
 class Kit:
-    """The kit of `user` (an admin, or a site), and its server: where that answers, and as whom it is to show itself
-    (`identity`).
+    """The startup kit of `user`, an admin or a site.
+
+    `host`, `port`: the server's address; `identity`: the name that the server's certificate must have.
     """
 
     folder: Path
@@ -62,7 +64,10 @@ class Kit:
 
     @classmethod
     def read(cls, folder: Path) -> Kit:
-        """Of an admin, to sign in with. Raises KitError where it is no admin's, or for the first of its `faults`."""
+        """Read the kit of an admin.
+
+        Raises KitError if the folder is not the kit of an admin, or for the first of its `faults`.
+        """
         try:
             admin = json_of(folder / "startup" / "fed_admin.json")["admin"]
             host, port, user = str(admin["host"]), int(admin["port"]), str(admin["username"])
@@ -86,7 +91,7 @@ class Kit:
 
     @classmethod
     def of_site(cls, folder: Path) -> Kit:
-        """Of a site, as it is: its `faults` are not looked for. Raises KitError where it is no site's."""
+        """Read the kit of a site without checking its `faults`. Raises KitError if it is not the kit of a site."""
         about = folder / "startup" / "fed_client.json"
         try:
             startup = json_of(about)
@@ -99,8 +104,10 @@ class Kit:
             raise KitError("startup kit", found, "unzip the kit again; --kit is the folder above `startup`") from error
 
     def faults(self) -> Iterator[KitError]:
-        """Why it cannot be used: a key that others can read, a certificate that is not valid now, not its own or not
-        its federation's.
+        """Yield every reason why the kit cannot be used.
+
+        The key is missing or readable by other users; a certificate cannot be read, is not valid now, does not match
+        the user or the key, or was not issued by the kit's root.
         """
         if not (key := self.startup / KEY).is_file():
             yield KitError("private key", f"{key} is not there", f"unzip the kit again, or {AGAIN}")
@@ -116,11 +123,11 @@ class Kit:
         yield from self._belonging(own, root, public)
 
     def valid(self) -> tuple[datetime, datetime]:
-        """From when until when, in UTC. Raises KitError where a certificate cannot be read."""
+        """Return start and end of validity in UTC. Raises KitError if a certificate cannot be read."""
         return _valid(*self._certificates())
 
     def _certificates(self) -> tuple[Certificate, Certificate]:
-        """The kit's own and its federation's."""
+        """Load the kit's own certificate and the federation's root certificate."""
         from cryptography.x509 import load_pem_x509_certificate
 
         own, root = (_load(self.startup / name, load_pem_x509_certificate) for name in (CERTIFICATE, ROOT))
@@ -147,7 +154,10 @@ class Kit:
             )
 
     def connect(self, timeout_s: float) -> socket.socket:
-        """To the server's port, without TLS yet. Raises KitError where nothing answers in that many seconds."""
+        """Open a TCP connection to the server, without TLS.
+
+        Raises KitError if the server does not answer within `timeout_s` seconds.
+        """
         try:
             return socket.create_connection((self.host, self.port), timeout_s)
         except OSError as error:
@@ -157,11 +167,10 @@ class Kit:
             raise KitError("server", found, wall) from error
 
     def shake(self, connection: socket.socket, timeout_s: float) -> None:
-        """Mutual TLS as FLARE does it: trust in the kit's root alone, names compared with the kit's and not with the
-        host's.
+        """Perform the mutual TLS handshake as FLARE does.
 
-        Raises Refused where server and kit do not take one another, and KitError where the connection ends without a
-        reason.
+        Only the kit's root is trusted, and the server's name is compared with `identity` instead of the host name.
+        Raises Refused if server and kit do not accept each other, and KitError if the connection ends without a reason.
         """
         what, ask = (
             "server takes this kit",
@@ -175,7 +184,7 @@ class Kit:
                 if self.identity not in (names := _names(secure.getpeercert() or {})):
                     raise Refused(what, f"the server is {', '.join(names)}, the kit expects {self.identity}", ask)
                 secure.settimeout(min(timeout_s, ALERT_S))
-                with suppress(TimeoutError):  # it waits for a request: it has taken the certificate
+                with suppress(TimeoutError):  # it waits for a request, so it has accepted the certificate
                     if secure.recv(1) == b"":
                         raise KitError(what, "the server refused this kit: it closed the connection", ask)
         except ssl.SSLCertVerificationError as error:
@@ -188,8 +197,9 @@ class Kit:
             raise KitError(what, f"the server refused this kit: {error.strerror or error}", ask) from error
 
     def refused(self, timeout_s: float = 5) -> str:
-        """Why the server does not take this kit, in one line; nothing where it does, or may yet: it cannot be reached,
-        or went away.
+        """Return in one line why the server does not accept this kit.
+
+        Empty if the server accepts it, or may still do so: it cannot be reached, or it closed the connection.
         """
         if self.security != "mtls":
             return ""
@@ -204,7 +214,7 @@ class Kit:
 
 
 def json_of(path: Path) -> dict[str, Any]:
-    """The object in a file; an empty one where there is none, for whoever reads it knows best what to say."""
+    """Return the JSON object in a file; empty if there is none, so that the caller can report what is missing."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -217,7 +227,7 @@ def _load(path: Path, parse: Any) -> Any:
         return parse(path.read_bytes())
     except OSError as error:
         raise KitError("certificate", f"{path} cannot be read ({error.strerror})", AGAIN) from error
-    except (ValueError, TypeError) as error:  # TypeError: of a key with a password
+    except (ValueError, TypeError) as error:  # TypeError: the key has a password
         raise KitError("certificate", f"{path} is not a certificate, or not a key without a password", AGAIN) from error
 
 
@@ -228,7 +238,7 @@ def _public_key_of(path: Path) -> Any:
 
 
 def _valid(*certificates: Certificate) -> tuple[datetime, datetime]:
-    """Of all together: with a federation's own certificate, every kit of it ends."""
+    """Return start and end of the time in which all certificates are valid: no kit is valid longer than the root."""
     return max(c.not_valid_before_utc for c in certificates), min(c.not_valid_after_utc for c in certificates)
 
 
@@ -246,6 +256,6 @@ def _dated(path: Path, start: datetime, end: datetime) -> Iterator[KitError]:
 
 
 def _names(peer: dict[str, Any]) -> list[str]:
-    """Common name and alternative names of a certificate, as `getpeercert` gives them."""
+    """Return the common name and the alternative names of a certificate in the form of `getpeercert`."""
     common = [value for part in peer.get("subject", ()) for key, value in part if key == "commonName"]
     return list(dict.fromkeys([*common, *(value for _, value in peer.get("subjectAltName", ()))]))
