@@ -1,7 +1,9 @@
-"""Downstream uses: networks trained on a set and tested on real images.
+"""Downstream uses: networks trained on an image set and tested on real images.
 
-A new use is one file here and one block of params.yaml under `score.uses`. The constructor may ask by name for `images`
-and `masks` (numbers of channels), `labels` (number of classes), `label_names`, `size` (*S).
+A new use is one file in this folder and one block of params.yaml under `score.uses`. The constructor may take, by name,
+`images` and `masks` (numbers of channels), `labels` (number of classes), `label_names`, `size` (*S).
+
+Legend: N images · B batch · I image channels · M mask channels · K classes · *S spatial size.
 """
 
 from __future__ import annotations
@@ -15,54 +17,59 @@ from torch import Tensor, nn
 
 from fedsynth.training.supervised import Budget, Training
 
-# what each image adds to the metrics: arrays of length N; it never leaves the machine that made it
+# per-image results, arrays of length N, from which metrics are computed; they never leave the machine
 Table = dict[str, np.ndarray]
 
 
 class Use(ABC):
-    headline: str  # the metric that the table of worth is about
-    # all names that `summarise` may return: no other leaves a hospital; "<metric>.<label>" is of one class
+    """A downstream task: a network, its loss and its metrics."""
+
+    headline: str  # the metric of the table of worth
+    # all names that `summarise` may return; no other may leave a hospital. "<metric>.<label>" is for one class
     metrics: tuple[str, ...]
-    lower: frozenset[str] = frozenset()  # those of which less is better
+    lower: frozenset[str] = frozenset()  # metrics where lower is better
     budget: Budget  # the same for every row of the table
 
     @abstractmethod
     def network(self, seed: int) -> nn.Module:
-        """An untrained network; the same seed gives the same weights."""
+        """Return an untrained network; the same seed gives the same weights."""
 
     @abstractmethod
     def loss(self, output: Tensor, masks: Tensor, y: Tensor) -> Tensor:
-        """A scalar to lower, of the network's output, masks (B, M, *S) in [-1, 1] and labels y (B,)."""
+        """Return a scalar loss of the network's output, the masks (B, M, *S) in [-1, 1] and the labels y (B,)."""
 
     @abstractmethod
     def judge(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
-        """What each image adds to the metrics. Metrics are of a table, so that a bootstrap need not ask the network
-        again.
+        """Evaluate the network on each image.
+
+        `images` (N, I, *S), `masks` (N, M, *S), `y` (N,). Metrics are computed from the table, so that a bootstrap does
+        not run the network again.
         """
 
     @abstractmethod
     def summarise(self, table: Table) -> tuple[dict[str, float], dict[str, int]]:
-        """Metrics by name, and how many images each rests on. NaN for a metric that cannot be computed on
-        these images.
+        """Return the metrics by name, and the number of images behind each.
+
+        A metric that cannot be computed on these images is NaN.
         """
 
     def value(self, table: Table) -> float:
-        """The headline metric alone: a bootstrap asks for it thousands of times."""
+        """Return the headline metric only; a bootstrap calls this thousands of times."""
         return self.summarise(table)[0][self.headline]
 
     def training(
         self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor, seed: int, weights: Tensor | None = None
     ) -> Training:
-        """The training of `net` on images (N, I, *S) and masks (N, M, *S) in [-1, 1], labels y (N,), to be taken in
-        steps.
+        """Return a training of `net` that can be taken in steps.
+
+        `images` (N, I, *S) and `masks` (N, M, *S) in [-1, 1], `y` (N,), `weights` as in `fit`.
         """
         return Training(net, self.loss, images, masks, y, self.budget, seed, weights)
 
     def fit(self, images: Tensor, masks: Tensor, y: Tensor, seed: int, weights: Tensor | None = None) -> nn.Module:
-        """A trained network; the budget of steps does not depend on N.
+        """Return a trained network; the number of steps does not depend on N.
 
-        `weights` (N,) >= 0: how often an image is drawn, beside the others of its class. Raises ValueError where there
-        is no image.
+        `weights` (N,) >= 0: sampling weights of the images within their class. Raises ValueError if there is no image.
         """
         net = self.network(seed)
         self.training(net, images, masks, y, seed, weights).steps(self.budget.steps)
@@ -71,18 +78,21 @@ class Use(ABC):
     def score(
         self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor
     ) -> tuple[dict[str, float], dict[str, int]]:
-        """Metrics of a network on these images, and how many images each rests on."""
+        """Return the metrics of a network on these images, and the number of images behind each."""
         return self.summarise(self.judge(net, images, masks, y))
 
 
 def of_kind(networks: dict[str, tuple[Use, nn.Module]], kind: type[Use]) -> tuple[Any, nn.Module] | None:
-    """The first use of a class, with its network; None where there is none."""
+    """Return the first use of a class with its network; None if there is none."""
     return next(((use, net) for use, net in networks.values() if isinstance(use, kind)), None)
 
 
 @torch.no_grad()
 def predict(net: nn.Module, images: Tensor, channels: int, batch: int = 64) -> Tensor:
-    """What `net` says of images (N, I, *S), on the CPU: (N, channels, ...), also where N is 0."""
+    """Return the output of `net` for images (N, I, *S), on the CPU: (N, `channels`, ...).
+
+    If N is 0, the result is (0, `channels`, *S).
+    """
     device = next(net.parameters()).device
     net.eval()
     parts = [net(part.to(device)).cpu() for part in images.split(batch) if len(part)]

@@ -11,11 +11,11 @@ from fedsynth.uses import Table, Use, predict
 
 
 class Classification(Use):
-    """A small convolutional network with GroupNorm and a cross-entropy; `width` channels at full resolution
-    (a multiple of 4), doubled twice, and `features` units before the last layer.
+    """A small convolutional classifier with GroupNorm, trained with cross-entropy (label smoothing 0.05).
 
-    `images`: image channels I; `labels`: classes K, `label_names`: theirs; `size`: *S. `steps`, `batch`, `lr`: the
-    budget.
+    `images`: number of image channels I; `labels`: number of classes K; `label_names`: their names; `size`: *S.
+    `steps`, `batch`, `lr`: the training budget. `width`: channels at full resolution, a multiple of 4, doubled twice;
+    `features`: units before the last layer.
     """
 
     headline = "balanced_accuracy"
@@ -51,16 +51,20 @@ class Classification(Use):
         return F.cross_entropy(output, y, label_smoothing=0.05)
 
     def judge(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
-        """`logits` (N, K) and `y` (N,)."""
+        """Return `logits` (N, K) and `y` (N,)."""
         return {"logits": predict(net, images, self.labels).numpy(), "y": y.numpy()}
 
     def summarise(self, table: Table) -> tuple[dict[str, float], dict[str, int]]:
-        """`balanced_accuracy`: mean recall over the classes that the images have (as scikit-learn), NaN below two
-        classes. `auroc`: one class against the rest, mean over all K classes; NaN where a class has no image, because a
-        mean over fewer classes is another quantity (Hand & Till 2001 and scikit-learn ask for all of them, too).
-        `sensitivity`, `specificity`: of each class against the rest, and their means over all K classes, NaN as for
-        AUROC. `ece`: expected calibration error of the class that is named (Guo et al. 2017, arXiv:1706.04599, equation
-        3), 10 bins.
+        """Return balanced accuracy, AUROC, sensitivity, specificity and calibration error.
+
+        - `balanced_accuracy`: mean recall over the classes that the images have (as scikit-learn); NaN for fewer than
+          two.
+        - `auroc`: one class against the rest, mean over all K classes; NaN if a class has no image, because a mean over
+          fewer classes is another quantity (Hand & Till 2001 and scikit-learn require all classes, too).
+        - `sensitivity`, `specificity`: of each class against the rest, and their means over all K classes; NaN as for
+          AUROC.
+        - `ece`: expected calibration error of the predicted class with 10 bins (Guo et al. 2017, arXiv:1706.04599,
+          equation 3).
         """
         logits, y = torch.from_numpy(table["logits"]), torch.from_numpy(table["y"])
         found = logits.argmax(1)
@@ -83,7 +87,7 @@ class Classification(Use):
 
 
 def _share(right: Tensor) -> float:
-    return float(right.double().mean())  # the mean of none is NaN
+    return float(right.double().mean())  # the mean of an empty tensor is NaN
 
 
 def _mean(values: list[float]) -> float:
@@ -91,7 +95,7 @@ def _mean(values: list[float]) -> float:
 
 
 class Classifier(nn.Module):
-    """(B, I, *S) -> (B, K) logits. `embed` gives what the last layer sees, (B, `features`).
+    """A convolutional network (B, I, *S) -> (B, K) logits; `embed` gives the input of the last layer, (B, `features`).
 
     Each image and channel is standardised first, so that a scanner's gain and offset do not matter.
     """
@@ -112,10 +116,10 @@ class Classifier(nn.Module):
         self.features = nn.Sequential(
             block(images, w, 1), block(w, 2 * w, 2), block(2 * w, 4 * w, 2), block(4 * w, 4 * w, 2)
         )
-        # A small lesion shows in the maximum, a change of the whole image in the mean.
+        # The maximum shows a small lesion, the mean a change of the whole image.
         self.mean, self.max = Pool[Pool.ADAPTIVEAVG, dimensions](1), Pool[Pool.ADAPTIVEMAX, dimensions](1)
-        # Few, because they are the space of FID, whose covariance wants more images than features: a small site has a
-        # dozen.
+        # Few features, because FID uses this space and its covariance needs more images than features; a small site
+        # has about a dozen images.
         self.last = nn.Linear(8 * w, features)
         self.head = nn.Linear(features, labels)
 
@@ -128,8 +132,9 @@ class Classifier(nn.Module):
 
 
 def balanced_accuracy(logits: Tensor, y: Tensor) -> float:
-    """Mean over the classes in y (N,) of the share that logits (N, K) find; NaN below two, where a constant answer
-    would score 1.
+    """Return the mean recall of logits (N, K) over the classes in y (N,).
+
+    NaN for fewer than two classes, where a constant answer would score 1.
     """
     found = logits.argmax(1)
     present = y.unique()
@@ -139,8 +144,9 @@ def balanced_accuracy(logits: Tensor, y: Tensor) -> float:
 
 
 def auroc(logits: Tensor, y: Tensor) -> float:
-    """Area under the ROC curve of each class against the rest by its probability, mean over the classes; NaN where one
-    is not in y.
+    """Return the area under the ROC curve of each class against the rest, mean over the classes.
+
+    `logits` (N, K), `y` (N,). NaN if a class is not in y.
     """
     from fedsynth.networks.monai_imports import monai_imports
 
@@ -154,7 +160,10 @@ def auroc(logits: Tensor, y: Tensor) -> float:
 
 
 def calibration_error(logits: Tensor, y: Tensor, bins: int = 10) -> float:
-    """Sum over the bins of confidence of n_b / N |accuracy - confidence|; NaN where there is no image."""
+    """Return the expected calibration error: the sum over the bins of confidence of n_b / N |accuracy - confidence|.
+
+    `logits` (N, K), `y` (N,). NaN if there is no image.
+    """
     from fedsynth.networks.monai_imports import monai_imports
 
     with monai_imports():

@@ -16,11 +16,11 @@ from fedsynth.uses import Table, Use, predict
 
 
 class Segmentation(Use):
-    """A small U-Net with GroupNorm, Dice and cross-entropy; the target is where a mask channel is above 0.
+    """A small U-Net with GroupNorm, trained with Dice and cross-entropy; the target is where a mask channel is above 0.
 
-    `images`, `masks`: channels I and M; `size`: *S; `label_names`, `empty_labels`: the classes', and of those without a
-    mask. `steps`, `batch`, `lr`: the budget; `width`: channels at full resolution, a multiple of 4.
-    Raises ValueError without a mask channel: take the use out of `score.uses` then.
+    `images`, `masks`: numbers of channels I and M; `size`: *S; `label_names`: names of the classes, `empty_labels`:
+    those without a mask. `steps`, `batch`, `lr`: the training budget; `width`: channels at full resolution, a multiple
+    of 4. Raises ValueError if there is no mask channel; then take the use out of `score.uses`.
     """
 
     headline = "dice"
@@ -57,7 +57,7 @@ class Segmentation(Use):
         return ("dice", "hd95", "false_positive_rate", *(f"dice.{name}" for _, name in self._classes()))
 
     def _classes(self) -> list[tuple[int, str]]:
-        """Those that may have a mask, with their places."""
+        """Return index and name of the classes that may have a mask."""
         return [(k, name) for k, name in enumerate(self.label_names) if name not in self.empty_labels]
 
     def network(self, seed: int) -> nn.Module:
@@ -71,17 +71,19 @@ class Segmentation(Use):
 
         with monai_imports():
             from monai.losses.dice import DiceCELoss
-        return DiceCELoss(sigmoid=True, batch=True)  # over the batch, so that images without a lesion count, too
+        return DiceCELoss(sigmoid=True, batch=True)  # Dice over the whole batch, so that images without a lesion count
 
     def loss(self, output: Tensor, masks: Tensor, y: Tensor) -> Tensor:
-        # One channel at a time: with several, DiceCELoss would take its cross-entropy over channels, and masks may
+        # One channel at a time: with several, DiceCELoss computes the cross-entropy over channels, but masks may
         # overlap.
         one = (len(output) * output.shape[1], 1, *output.shape[2:])
         return self.criterion(output.reshape(one), (masks > 0).float().reshape(one))
 
     def judge(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
-        """`dice`, `hd95` (N,), NaN without a true mask; `found` (N,): whether anything was; `empty` (N,): whether
-        nothing is; `y` (N,).
+        """Return the results of each image, arrays (N,).
+
+        `dice`, `hd95`: NaN without a true mask; `found`: 1 if any mask was predicted; `empty`: whether there is no true
+        mask; `y`: the label.
         """
         found, true = predict(net, images, self.masks) > 0, masks > 0
         each = {"dice": overlap(found, true), "hd95": distance(found, true)}
@@ -89,15 +91,19 @@ class Segmentation(Use):
         return {name: values.numpy() for name, values in each.items()}
 
     def summarise(self, table: Table) -> tuple[dict[str, float], dict[str, int]]:
-        """`dice`: mean over the images with a mask (in each, over its mask channels that are not empty); NaN where none
-        has. `hd95`: 95th percentile of the distances between the two outlines, in pixels, mean over the same images; an
-        image in which nothing was found counts with its diagonal, the largest distance there is (Metrics Reloaded,
-        Maier-Hein et al. 2024). `false_positive_rate`: share of the images without any mask in which something was
-        found; NaN where all have one.
+        """Return Dice, HD95 and the false-positive rate.
 
-        Dice of an empty true mask is 0 for one false pixel and undefined for none. MONAI's DiceMetric leaves such
-        images out by default, BraTS counts them as 0 or 1; Metrics Reloaded asks to judge them as detection. So: left
-        out, and a rate.
+        - `dice`: mean over the images with a mask (in each image over its mask channels that are not empty); NaN if
+          none has one.
+        - `hd95`: 95th percentile of the distances between the outlines of predicted and true mask, in pixels, mean over
+          the same images. An image with an empty prediction counts with its diagonal, the largest possible distance
+          (Metrics Reloaded, Maier-Hein et al. 2024).
+        - `false_positive_rate`: share of the images without any mask in which a mask was predicted; NaN if all have
+          one.
+
+        The Dice of an empty true mask is 0 for one false pixel and undefined for none. MONAI's DiceMetric ignores such
+        images by default, BraTS counts them as 0 or 1; Metrics Reloaded recommends to evaluate them as detection. Here
+        they are left out of Dice and give the false-positive rate.
         """
         empty, lesion = table["empty"], ~table["empty"]
         metrics = {"dice": _mean(table["dice"][lesion]), "hd95": _mean(table["hd95"][lesion])}
@@ -114,7 +120,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 def overlap(found: Tensor, true: Tensor) -> Tensor:
-    """(N,) Dice of masks (N, M, *S), mean over the channels with a true mask; NaN without one."""
+    """Return the Dice (N,) of masks (N, M, *S), mean over the channels with a true mask; NaN without one."""
     from fedsynth.networks.monai_imports import monai_imports
 
     with monai_imports():
@@ -125,8 +131,10 @@ def overlap(found: Tensor, true: Tensor) -> Tensor:
 
 
 def distance(found: Tensor, true: Tensor) -> Tensor:
-    """(N,) Hausdorff distance in pixels at the 95th percentile (Huttenlocher et al. 1993), mean over the channels with
-    a true mask; NaN without one, and the image's diagonal for a channel in which nothing was found.
+    """Return the 95th percentile Hausdorff distance (N,) in pixels (Huttenlocher et al. 1993) of masks (N, M, *S).
+
+    Mean over the channels with a true mask; NaN without one. A channel with an empty prediction counts with the image's
+    diagonal.
     """
     from fedsynth.networks.monai_imports import monai_imports, with_scipy
 
@@ -138,7 +146,7 @@ def distance(found: Tensor, true: Tensor) -> Tensor:
     out[there & ~seen] = math.dist(true.shape[2:], [0] * (true.ndim - 2))
     if (both := there & seen).any():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # MONAI calls its own deprecated argument
+            warnings.simplefilter("ignore", FutureWarning)  # MONAI uses its own deprecated argument
             far = compute_hausdorff_distance(
                 found[both][:, None].float(), true[both][:, None].float(), include_background=True, percentile=95
             )
@@ -147,12 +155,12 @@ def distance(found: Tensor, true: Tensor) -> Tensor:
 
 
 class Segmenter(nn.Module):
-    """(B, I, *S) -> (B, M, *S) logits. Each image and channel is standardised first, so that a scanner's gain and
-    offset do not matter.
+    """A U-Net (B, I, *S) -> (B, M, *S) logits.
 
-    MONAI's DynUNet (nnU-Net's network) with GroupNorm and two halvings: it works at full resolution and its last layer
-    has no norm. MONAI's UNet has an InstanceNorm there: with one mask channel it takes away the difference between a
-    lesion and none (Dice 0).
+    Each image and channel is standardised first, so that a scanner's gain and offset do not matter. The network is
+    MONAI's DynUNet (nnU-Net's network) with GroupNorm and two downsamplings: it works at full resolution, and its last
+    layer has no norm. MONAI's UNet has an InstanceNorm there, which with one mask channel removes the difference
+    between a lesion and none (Dice 0).
     """
 
     def __init__(self, dimensions: int, images: int, masks: int, width: int):
@@ -170,12 +178,15 @@ class Segmenter(nn.Module):
         return self.unet(self._padded(x))[(..., *[slice(n) for n in x.shape[2:]])]
 
     def embed(self, x: Tensor) -> Tensor:
-        """(B, 4 `width`): the means of the coarsest level, for a feature space where no use tells classes."""
+        """Return the spatial means of the coarsest level, (B, 4 `width`).
+
+        They are the feature space where no use classifies images.
+        """
         h = self.unet.input_block(self._padded(x))
         for down in self.unet.downsamples:
             h = down(h)
         return self.unet.bottleneck(h).flatten(2).mean(2)
 
     def _padded(self, x: Tensor) -> Tensor:
-        more = [-n % 4 for n in x.shape[2:]]  # each size must halve twice
+        more = [-n % 4 for n in x.shape[2:]]  # each size must be divisible by 4
         return F.pad(self.standardise(x), [n for m in reversed(more) for n in (0, m)], mode="replicate")
