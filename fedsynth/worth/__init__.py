@@ -1,1 +1,1 @@
-"""What a synthetic set is worth: references, retained, gap closed, gates and the verdict in words."""
+"""What a synthetic set is worth: retained, gap closed, gates and the verdict."""

@@ -1,4 +1,4 @@
-"""Facts of one model from all result files; card, datasheet, report, registry and gates use nothing else."""
+"""Facts of one model from all result files: the only input of card, datasheet, report, registry and gates."""
 
 from __future__ import annotations
 
@@ -21,19 +21,26 @@ NO_EPSILON = "no differential privacy was used, so there is no epsilon"
 
 
 class FactsError(UserError):
-    """The files that a verdict rests on do not belong together; the message says which stage to run."""
+    """The result files do not belong to the same weights; the message says which stage to run."""
 
 
 def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
-    """From models/<model>/model.json, reports/reference.json and reports/score/<model>.json, as plain JSON.
+    """Collect all facts of a model from its result files, as plain JSON.
 
-    model · uses (worth.summary) · scores {use: {metric: {mean, sites, worst_site}}} of the synthetic rows · by_class
-    {use: {metric.label: {mean, sites}}} · worst {use: {site, class}} · measures · extractor · epsilon ({epsilon, delta,
-    unit}, None without differential privacy) · numbers, floors and why (a number is missing) by flat name:
-    `<use>/<metric>`, `<measure>`, `epsilon`, of a site with `@site` and of the worst one with `@worst_site` · left_out
-    {job: {site: why it did not answer}}, "federated": of its rounds · verdict (gates.evaluate) · reference_sha256. What
-    one site lacks makes the number of all sites and of the worst one missing.
-    Raises UserError where a file is missing or is of other weights.
+    Reads models/<model>/model.json, reports/reference.json and reports/score/<model>.json. Keys:
+
+    - `model`; `uses`: worth.summary of the model; `measures`; `extractor`; `verdict`: gates.evaluate;
+      `reference_sha256`.
+    - `scores`: {use: {metric: {mean, sites, worst_site}}} of the networks trained on synthetic images alone.
+    - `by_class`: {use: {metric.label: {mean, sites}}} of the same networks.
+    - `worst`: {use: {site, class}}.
+    - `epsilon`: {epsilon, delta, unit}; None without differential privacy.
+    - `numbers`, `floors`, `why` (why a number is missing): by flat name, which is `<use>/<metric>`, `<measure>` or
+      `epsilon`, with `@<site>` for one site and `@worst_site` for the worst one.
+    - `left_out`: {job: {site: why it did not answer}}; for "federated", the rounds that the site missed.
+
+    If one site has no value, the values for all sites and for the worst site are missing. Raises UserError if a file is
+    missing or belongs to other weights.
     """
     about = outputs.read(root / "models" / model / ABOUT, f"train@{model}")
     reference = outputs.read(root / "reports" / "reference.json", "reference")
@@ -81,8 +88,9 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
 
 
 def left_out(reference: dict[str, Any], score: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """job -> site -> why it did not answer; under "federated" of which rounds of that reference it was left out. {}:
-    all were there.
+    """Return job -> site -> why the site did not answer; empty if all sites answered.
+
+    Under "federated": the rounds of the federated reference that the site was left out of, and why.
     """
     found = {
         "reference": reference.get("left_out"),
@@ -93,7 +101,7 @@ def left_out(reference: dict[str, Any], score: dict[str, Any]) -> dict[str, dict
 
 
 def share_of(against: str) -> dict[str, str]:
-    """What each share is of, in words."""
+    """Return in words what each share is relative to."""
     return {
         "retained": f"of {against}",
         "gap_closed": f"of the gap to {against}",
@@ -102,7 +110,7 @@ def share_of(against: str) -> dict[str, str]:
 
 
 def _whys(metric: str, of: dict[str, Any]) -> list[tuple[str, str]]:
-    """Why a metric is missing at a site, and therefore for all."""
+    """Return why a metric is missing at a site, and therefore for all sites, as (name, reason) pairs."""
     absent = {site: of["why"].get(site) or "not computed" for site, value in of["sites"].items() if value is None}
     said = ", ".join(f"{site} ({why})" for site, why in absent.items())
     return [(f"{metric}@{site}", why) for site, why in absent.items()] + (
@@ -111,7 +119,7 @@ def _whys(metric: str, of: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def digest(rows: list[dict[str, Any]]) -> str:
-    """Two versions with the same one were judged on the same references."""
+    """Return the SHA-256 of the reference rows; versions with the same digest were judged on the same references."""
     return hashlib.sha256(json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -123,8 +131,10 @@ def _summary(reference: dict[str, Any], score: dict[str, Any]) -> dict[str, Any]
 
 
 def _means(rows: list[dict[str, Any]], model: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """use -> metric -> mean over the sites, each site's over the seeds, the worst site, why one has none; of networks
-    that saw synthetic images alone, at every site that has a row of the use.
+    """Return use -> metric -> {mean, sites, worst_site, why} of the networks trained on synthetic images alone.
+
+    `mean` is over the sites, and each site's value is a mean over the seeds. `sites` has every site with a row of the
+    use; `why` is the reason why a site has no value.
     """
     from fedsynth.worth import worth
 
@@ -150,24 +160,26 @@ def lower(metric: str) -> bool:
 
 
 def _mean(sites: dict[str, float | None]) -> float | None:
-    """None where a site's is: a mean over fewer sites would be another quantity."""
+    """Return the mean over the sites; None if one is missing, because a mean over fewer sites is another quantity."""
     values = [v for v in sites.values() if v is not None]
     return round(sum(values) / len(values), 4) if values and len(values) == len(sites) else None
 
 
 def _worst_site(sites: dict[str, float | None], low_is_good: bool) -> str | None:
-    """The worst of those that are known; None where none is."""
+    """Return the site with the worst known value; None if no value is known."""
     known = {s: v for s, v in sites.items() if v is not None}
     return (max if low_is_good else min)(known, key=lambda s: known[s]) if known else None
 
 
 def _worst(metrics: dict[str, dict[str, Any]], headline: str) -> dict[str, dict[str, Any] | None]:
-    """Of one use, by its headline: {"site": {"metric", "site", "value", "unknown"}, "class": {"metric", "label",
-    "value", "unknown"}}, each None if unknown. `unknown` names the sites or classes without a value: any of them may be
-    worse.
+    """Return the worst site and the worst class of one use.
 
-    By class the headline's own values where it has some, else those of the first metric that is told by class: a
-    balanced accuracy is the mean of the sensitivities. The mean over the sites decides, of those that are known.
+    {"site": {"metric", "site", "value", "unknown"}, "class": {"metric", "label", "value", "unknown"}}, each None if not
+    known. `unknown`: the sites or classes without a value; each of them may be worse.
+
+    The site is chosen by the headline metric. The class is chosen by the headline's values per class if it has any,
+    else by the first metric that has them: balanced accuracy is the mean of the sensitivities. Classes are compared by
+    the mean over the sites, among those that are known.
     """
     bases = [m.partition(".")[0] for m in metrics if "." in m]
     base = headline if headline in bases else bases[0] if bases else ""
@@ -193,7 +205,7 @@ def _unknown(values: dict[str, float | None]) -> list[str]:
 
 
 def _flat(known: dict[str, Any], uses: list[str]) -> dict[str, dict[str, Any]]:
-    """`numbers`, `floors` and `why` by flat name."""
+    """Return `numbers`, `floors` and `why` by flat name."""
     numbers: dict[str, float | None] = {}
     floors: dict[str, float | None] = {}
     why: dict[str, str] = {}
@@ -226,7 +238,10 @@ def _flat(known: dict[str, Any], uses: list[str]) -> dict[str, dict[str, Any]]:
 def _put(
     numbers: dict[str, float | None], name: str, value: float | None, sites: dict[str, float | None], low_is_good: bool
 ) -> None:
-    """A number, with each site's and the worst one's; where one site's is missing nobody knows which is the worst."""
+    """Add a number with its value at each site and at the worst site.
+
+    The worst site is unknown (None) if a site has no value.
+    """
     numbers[name] = value
     if sites:
         numbers |= {f"{name}@{site}": of for site, of in sites.items()}
@@ -235,7 +250,7 @@ def _put(
 
 
 def _furthest(name: str, sites: dict[str, float | None], floors: dict[str, float | None]) -> dict[str, float | None]:
-    """The worst site of a number that is best at its floor: the one that is furthest from its own."""
+    """Return the worst site's value of a measure that is best at its floor: the site furthest from its floor."""
     off = {
         s: abs(v - floor) for s, v in sites.items() if v is not None and (floor := floors[f"{name}@{s}"]) is not None
     }

@@ -1,4 +1,4 @@
-"""Evaluates gates against a model's numbers, with a reason for each."""
+"""Evaluates the gates of params.yaml against a model's numbers and gives a reason for each."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ NOT_COMPUTED = "not computed"
 
 def evaluate(gates: Mapping[str, list[str]], numbers: Mapping[str, float | None], floors: Mapping[str, float | None],
              why: Mapping[str, str] | None = None, of: Mapping[str, str] | None = None) -> dict[str, Any]:  # fmt: skip
-    """{"passed", "said", "gates": [{"gate", "kind", "held", "value", "limit", "reason"}]} of {"require": [...], "warn":
-    [...]}.
+    """Evaluate gates, given as {"require": [...], "warn": [...]}.
 
-    `numbers`, `floors` and `why` (one is missing) are by name, a site's by `name@site`; `of` says by the name alone
-    what a share is of or what epsilon counts, for the reason ("of pooled", "for one subject"). A number that is missing
-    is a gate that does not hold. `passed`: all that is required holds. `said` puts it in a word and tells where nothing
-    is required: "passed", "failed: 2 of 9", "none set".
+    Returns {"passed", "said", "gates": [{"gate", "kind", "held", "value", "limit", "reason"}]}. `passed`: all required
+    gates hold; `said`: the verdict in short, such as "passed", "failed: 2 of 9" or "none set".
+
+    `numbers`, `floors` and `why` (why a number is missing) are by name, for a site `name@site`. `of`: by name, what a
+    share is relative to or what epsilon counts, for the reason ("of pooled", "for one subject"). A gate on a missing
+    number does not hold.
     """
     found = [
         _judge(parse(text), kind, numbers, floors, why or {}, of or {})
@@ -38,7 +39,7 @@ def evaluate(gates: Mapping[str, list[str]], numbers: Mapping[str, float | None]
 
 
 def said(found: list[dict[str, Any]]) -> str:
-    """The verdict in a word or two."""
+    """Return the verdict in short, such as "passed" or "failed: 2 of 9"."""
     required = [g["held"] for g in found if g["kind"] == "require"]
     warnings = sum(not g["held"] for g in found if g["kind"] == "warn")
     if not required:
@@ -57,8 +58,8 @@ def _judge(gate: Gate, kind: str, numbers: Mapping[str, float | None], floors: M
     )
     names = names or [f"{gate.name}@{gate.site}" if gate.site else gate.name]
     answers = [_one(gate, name, numbers, floors, why, of.get(gate.name, "")) for name in names]
-    # the site that is nearest to failing, or furthest beyond: where one is missing, nobody knows which site is the
-    # worst
+    # The site nearest to the limit or furthest beyond it; if a site has no value, the worst site is unknown and the
+    # gate does not hold.
     worst = next((a for a in answers if a["value"] is None or a["limit"] is None), None) or min(
         answers, key=lambda a: _room(gate, a)
     )
@@ -99,8 +100,9 @@ def _missing(name: str, numbers: Mapping[str, float | None], why: Mapping[str, s
 
 
 def _room(gate: Gate, answer: dict[str, Any]) -> float:
-    """How far a value is on the good side of its limit; for multiples of floors, which differ between sites, as a share
-    of the limit.
+    """Return the distance of a value from its limit; negative if the gate does not hold.
+
+    For multiples of floors, which differ between sites, it is relative to the limit.
     """
     value, limit = answer["value"], answer["limit"]
     room = limit - value if gate.op.startswith("<") else value - limit
@@ -116,7 +118,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _distinct(value: float, limit: float) -> tuple[str, str]:
-    """Both in as few digits as show that they differ, where they do."""
+    """Format both numbers with as few digits as show that they differ."""
     for digits in (3, 4, 6, 9):
         texts = f"{value:.{digits}g}", f"{limit:.{digits}g}"
         if texts[0] != texts[1] or value == limit:

@@ -1,4 +1,4 @@
-"""Confidence intervals of retained and gap closed, from the covariance of the sites' metrics."""
+"""Confidence intervals of retained and gap closed from the covariance of each site's metrics."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     pass
 from fedsynth.worth.ratios import NAMES, finite_or_none
 
-DRAWS = 4000  # of the sites' metrics together, from how they vary with their test images
+DRAWS = 4000  # draws from the joint normal distribution of each site's metrics
 
 
 def intervals(by_site: pd.DataFrame, spread: dict[str, Any], found: dict[str, float], poorest: str | None,
               other: str) -> dict[str, Any]:  # fmt: skip
-    """name -> [low, high] at 95 %, or None where the value or the spread of a site is missing.
+    """Return name -> 95 % interval [low, high]; None if the value or the covariance of a site is missing.
 
-    Each site has sent how its rows vary together (a paired bootstrap's covariance), and its test images are its own: so
-    the rows of each site are drawn as normal vectors, and the measures computed of every draw. Where a draw has no gap,
-    what is closed of it has no bound: the interval is then open to that side, as Fieller's (1954) is for a ratio whose
-    denominator may be 0.
+    Each site sends the covariance of its rows' metrics (from a paired bootstrap), and test images differ between sites.
+    So each site's rows are drawn independently from a normal distribution, and the measures are computed for each draw.
+    In a draw without a gap, the gap closed is infinite, with the sign of augmented - local, so that the interval is
+    unbounded on that side, as Fieller's (1954) interval is for a ratio whose denominator may be 0.
     """
     names = [n for n in NAMES if by_site[n].notna().all()]
     usable = all(

@@ -1,4 +1,4 @@
-"""The verdict in words for each reader of the report."""
+"""The verdict in words, for each group of readers of the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATES = {
 
 
 def state(gate: dict[str, Any] | None) -> str:
-    """One of STATES. A number that is missing is never held, whatever the gate says."""
+    """Return the key of STATES for a gate. A gate on a missing number never holds, whatever its `held` says."""
     if gate is None:
         return "unjudged"
     if not is_number(gate.get("value")) or not is_number(gate.get("limit")):
@@ -29,20 +29,21 @@ def gates_of(of: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def required(gates: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The gates that a promotion rests on. Where there is none nothing has been proven, and the model must not be
-    promoted.
+    """Return the required gates, on which a promotion depends.
+
+    If there are none, nothing has been shown, and the model must not be promoted.
     """
     return [g for g in gates if g["kind"] == "require"]
 
 
 def passed(of: dict[str, Any]) -> bool:
-    """Whether a model may be promoted: something is required of it, and all of that holds."""
+    """Whether a model may be promoted: it has required gates, and all of them hold."""
     asked = required(gates_of(of))
     return bool((of.get("verdict") or {}).get("passed")) and bool(asked) and all(state(g) == "held" for g in asked)
 
 
 def card(model: str, of: dict[str, Any]) -> dict[str, Any]:
-    """{"model", "passed", "said", "reasons", "warnings"}; a model without a verdict must not be promoted."""
+    """Return {"model", "passed", "said", "reasons", "warnings"}; without a verdict a model must not be promoted."""
     asked, may = required(gates_of(of)), passed(of)
     broken = [g for g in asked if state(g) != "held"]
     warned = [g for g in gates_of(of) if g["kind"] != "require" and state(g) != "held"]
@@ -75,13 +76,14 @@ def _gates(n: int) -> str:
 
 
 def sentence(gate: dict[str, Any]) -> str:
-    """ "fid <= 3 * floor: 4.1 is above 3.6" """
+    """Return a gate with its reason: "fid <= 3 * floor: 4.1 is above 3.6"."""
     return f"{gate['gate']}: {gate.get('reason') or STATES[state(gate)]}"
 
 
 def gate_table(facts: Facts) -> list[dict[str, Any]]:
-    """A line for each gate, in params.yaml's order: {"gate", "kind", "cells": {model: {"state", "said", "value",
-    "limit", "reason"}}}.
+    """Return one row for each gate, in the order of params.yaml.
+
+    A row is {"gate", "kind", "cells": {model: {"state", "said", "value", "limit", "reason"}}}.
     """
     lines = dict.fromkeys((g["kind"], g["gate"]) for of in facts.values() for g in gates_of(of))
     found = {model: {(g["kind"], g["gate"]): g for g in gates_of(of)} for model, of in facts.items()}
@@ -97,7 +99,10 @@ def _gate_cell(gate: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def readers(facts: Facts, by_class: list[dict[str, Any]], jobs: dict[str, str]) -> list[dict[str, Any]]:
-    """Three entries, one for each reader: {"who", "asks", "links", "answers": {model: sentences}}."""
+    """Return an entry for each group of readers (clinician, data protection, engineer).
+
+    An entry is {"who", "asks", "links", "answers": {model: sentences}}.
+    """
     return [
         {"who": "For the clinician", "asks": "Where does it serve worst, and is a network's confidence to be trusted?",
          "links": {"by site and class": "#where", "pictures that fit least": "#failures"},

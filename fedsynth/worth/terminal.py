@@ -11,7 +11,10 @@ from fedsynth.worth.worth import Rows, against, headline, summary, table
 
 
 def cells(rows: Rows, use: str) -> tuple[list[str], list[list[str]]]:
-    """The table of one use as text: a head and a line for each reference and every model's synthetic and augmented."""
+    """Return the table of one use as text: head, and rows.
+
+    There is a row for each reference, and for each model a `synthetic` and an `augmented` row.
+    """
     scores, metric, worth = table(rows).rename(columns={"name": "kind"}), headline(rows, use), summary(rows)
     scores = scores[(scores.use == use) & (scores.metric == metric)]
     sites, together = list(dict.fromkeys(r["site"] for r in rows if r["use"] == use)), against(rows, use)
@@ -52,7 +55,7 @@ def _percent(value: float | None, why: str) -> str:
 
 
 def text(rows: Rows) -> Group:
-    """For the terminal: one table for each use."""
+    """Return the tables of all uses for the terminal."""
     from rich.console import Group
     from rich.table import Table
 

@@ -1,6 +1,6 @@
-"""The uses' networks as arrays: which images they are trained and tested on, fitting, and naming for transport.
+"""Networks of the downstream uses: their training and test images, fitting, and conversion to flat arrays.
 
-`Networks` below are {use: {seed: state}}, a state being the arrays of a network by parameter name.
+`Networks` is {use: {seed: state}}; a state holds a network's arrays by parameter name.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ def uses(params: Params) -> dict[str, Use]:
 
 
 def training(real: ImageSet) -> ImageSet:
-    """All that any network may be trained on: the training split. The one place where the table's rows get their real
-    images from.
+    """Return the usable images of the training split, the only real images that a network may be trained on.
+
+    All rows of the table get their real images from this function.
     """
     return _sound(real.split("train"))
 
 
 def testing(real: ImageSet) -> ImageSet:
-    """What every row of the table is tested on. Raises ValueError for synthetic images: a set must not be judged by
-    itself.
+    """Return the usable images of the test split, on which every row of the table is tested.
+
+    Raises ValueError for synthetic images, because a set must not be tested on itself.
     """
     test = _sound(real.split("test"))
     if (test.manifest["origin"] != "real").any():
@@ -47,12 +49,15 @@ def testing(real: ImageSet) -> ImageSet:
 
 
 def held_out(real: ImageSet) -> ImageSet:
-    """What no model and no network was trained on, val and test: what measures hold a synthetic set against."""
+    """Return the usable images of val and test, on which no model and no network was trained.
+
+    The measures compare a synthetic set with them.
+    """
     return _sound(real.where(real.manifest["split"] != "train"))
 
 
 def _sound(images: ImageSet) -> ImageSet:
-    """Without the rows that have a problem: their arrays are zeros."""
+    """Return the images without those that have a problem, whose arrays are zeros."""
     return images.where(images.manifest["problem"] == "")
 
 
@@ -64,11 +69,11 @@ def fit(use: Use, params: Params, images: ImageSet, seed: int, weights: np.ndarr
 def with_modality_dropout(
     images: ImageSet, image: Image, weights: np.ndarray | None = None
 ) -> tuple[ImageSet, Tensor | None]:
-    """What a network is trained on, and how often each image of it is drawn.
+    """Return the training images of a network, and the weights with which they are drawn.
 
-    Where `image.may_lack` names channels, every image comes without each that it has, too, and altogether as often as
-    before: networks meet sites that lack one, and a synthetic set has all (after ModDrop, Neverova et al. 2016,
-    doi:10.1109/TPAMI.2015.2461544).
+    For each channel in `image.may_lack`, a copy without it is added for every image that has it; an image and its
+    copies are drawn as often together as the image alone. Sites may lack a channel, and a synthetic set has all (after
+    ModDrop, Neverova et al. 2016, doi:10.1109/TPAMI.2015.2461544).
     """
     import torch
 
@@ -86,7 +91,7 @@ def state_of(net: nn.Module) -> State:
 
 
 def network(use: Use, state: State, seed: int) -> nn.Module:
-    """A network that holds `state`, ready to be asked."""
+    """Return a network in evaluation mode with the parameters of `state`."""
     import torch
 
     net = use.network(seed)
@@ -95,8 +100,9 @@ def network(use: Use, state: State, seed: int) -> nn.Module:
 
 
 def federated(params: Params, root: Path) -> dict[str, tuple[Use, nn.Module]]:
-    """use -> its `federated` network of the first seed: real-trained, and the only ones that the centre may have of a
-    real federation.
+    """Return use -> its `federated` network for the first seed, from data/reference under `root`.
+
+    In a real federation, these are the only networks trained on real images that the centre may have.
     """
     arrays = files.load(Path(root) / "data" / "reference" / FILE)
     found, seed = of_row(arrays, "federated"), params.score.seeds[0]
@@ -104,19 +110,19 @@ def federated(params: Params, root: Path) -> dict[str, tuple[Use, nn.Module]]:
 
 
 def of_row(arrays: State, row: str) -> Networks:
-    """The networks of one row of the table among arrays named "<row>/<use>/<seed>/<parameter>"."""
+    """Return the networks of one row from arrays named "<row>/<use>/<seed>/<parameter>"."""
     return from_arrays(
         {name.removeprefix(f"{row}/"): array for name, array in arrays.items() if name.startswith(f"{row}/")}
     )
 
 
 def by_row(arrays: State) -> dict[str, Networks]:
-    """row -> its networks, in the order in which they are first named."""
+    """Return row -> networks, in the order in which the rows first appear."""
     return {row: of_row(arrays, row) for row in dict.fromkeys(name.split("/", 1)[0] for name in arrays)}
 
 
 def to_arrays(networks: Networks, row: str = "") -> State:
-    """As flat arrays that travel: "<use>/<seed>/<parameter>", with `row` in front."""
+    """Return flat arrays named "<use>/<seed>/<parameter>", with "<row>/" in front if a row is given."""
     start = f"{row}/" if row else ""
     return {
         f"{start}{use}/{seed}/{name}": a
@@ -127,6 +133,7 @@ def to_arrays(networks: Networks, row: str = "") -> State:
 
 
 def from_arrays(arrays: State) -> Networks:
+    """Return the networks of arrays named "<use>/<seed>/<parameter>"."""
     networks: Networks = {}
     for use, seed, name, array in _split(arrays):
         networks.setdefault(use, {}).setdefault(seed, {})[name] = array

@@ -1,13 +1,12 @@
-"""Formatting of numbers and metric names, shared by report, card and registry."""
+"""Formats numbers and metric names for report, card and registry."""
 
 from __future__ import annotations
 
 import math
 from typing import Any, TypeGuard
 
-Facts = dict[str, dict[str, Any]]  # model -> as fedsynth/worth/facts.py gives it
-# What each metric is: its name in text and its definition. A use with another metric is shown under that one's own
-# name.
+Facts = dict[str, dict[str, Any]]  # model -> its facts (fedsynth/worth/facts.py)
+# metric -> its name in text and its definition; other metrics are shown under their own names
 METRICS = {
     "balanced_accuracy": (
         "balanced accuracy",
@@ -58,7 +57,7 @@ LOWER_IS_BETTER = {"false_positive_rate", "ece", "hd95"}
 
 
 def label_of(metric: str) -> str:
-    """ "sensitivity of none" of "sensitivity.none" """
+    """Return the label of a metric: "sensitivity of none" for "sensitivity.none"."""
     name, _, label = metric.partition(".")
     said = METRICS.get(name, (name.replace("_", " "), ""))[0]
     return f"{said} of {label}" if label else said
@@ -69,7 +68,7 @@ def is_number(value: float | str | None) -> TypeGuard[float]:
 
 
 def measured(value: float | None) -> str:
-    """Three significant digits and no exponent."""
+    """Format a number with three significant digits and no exponent; "missing" if it is not a finite number."""
     if not is_number(value):
         return "missing"
     size = abs(value)
@@ -80,7 +79,7 @@ def measured(value: float | None) -> str:
 
 
 def epsilon_said(of: dict[str, Any]) -> tuple[str, str]:
-    """Epsilon as a number or a word, and what it means in a sentence."""
+    """Return epsilon as a number or a word, and a sentence that explains it."""
     if "epsilon" not in of:
         return "missing", "not judged"
     spent = of["epsilon"]

@@ -1,10 +1,12 @@
-"""The table of worth, and its summary per use and model: retained, gap closed, by site.
+"""The table of worth, and its summary for each model and use: retained and gap closed, by site.
 
-A row is one network tested at one site, as in reports/: `{"use", "name", "trained_on", "model", "site", "seed",
-"metrics", "n"}`. `local` and `augmented` count at the site that they were trained at, the others everywhere. A use's
-first metric is its headline. What was not computed, or withheld for too few images, is None: never 0, never passed; a
-row of a site that did not answer is None throughout and has the reason under "left_out". All sites' real images
-together are `pooled`, and `federated` where nobody can pool (docs/decisions/0007): every summary says under `against`
+A row is one network tested at one site, as in the files of reports/: `{"use", "name", "trained_on", "model", "site",
+"seed", "metrics", "n"}`. Rows `local` and `augmented` count only at the site where they were trained, the others at all
+sites. The first metric of a use is its headline metric.
+
+A value that was not computed, or was withheld because of too few images, is None, never 0; it never passes a gate. If a
+site did not answer, all values of its row are None and "left_out" has the reason. The reference on all sites' real
+images is `pooled`, or `federated` where images cannot be pooled (docs/decisions/0007); `against` in every summary says
 which.
 """
 
@@ -27,13 +29,17 @@ Rows = list[dict[str, Any]]
 
 
 def rows(root: Path, models: list[str] | None = None) -> Rows:
-    """All rows under reports/: the reference's, then those of each model (default: of every file that is there)."""
+    """Return all rows under reports/: those of the reference, then those of each model.
+
+    `models`: default all models that have a file.
+    """
     return [row for answer in _answers(root, models) for row in answer["rows"]]
 
 
 def spread(root: Path, models: list[str] | None = None) -> Rows:
-    """How the rows of the same files vary with the test images: `{"use", "model", "site", "metric", "names",
-    "covariance", "n"}`.
+    """Return the covariances of the rows over resampled test images, from the same files as `rows`.
+
+    Each is `{"use", "model", "site", "metric", "names", "covariance", "n"}`.
     """
     return [of for answer in _answers(root, models) for of in answer.get("spread", [])]
 
@@ -46,8 +52,10 @@ def _answers(root: Path, models: list[str] | None) -> list[dict[str, Any]]:
 
 
 def table(rows: Rows) -> pd.DataFrame:
-    """Long: use, metric, name, model, site, value (mean over the seeds), std (over the seeds, n - 1), seeds, n (test
-    images: a count, or "< 5", "withheld", None), why (there is no value; "" where that is not known).
+    """Return the rows as a long table.
+
+    Columns: use, metric, name, model, site, value (mean over the seeds), std (over the seeds, n - 1), seeds (their
+    number), n (test images: a count, "< 5", "withheld" or None), why (why there is no value; "" if unknown).
     """
     flat = [
         {
@@ -67,9 +75,9 @@ def table(rows: Rows) -> pd.DataFrame:
     ]
     columns = ["use", "metric", "name", "model", "site"]
     frame = pd.DataFrame(flat, columns=[*columns, "value", "seed", "n", "why"])
-    frame["n"] = pd.Series([of["n"] for of in flat], dtype=object)  # a count beside None stays whole
+    frame["n"] = pd.Series([of["n"] for of in flat], dtype=object)  # keeps counts int beside None
     grouped = frame.groupby(columns, sort=False)
-    # a seed that could not be scored makes the mean unknown: a mean of fewer would be another quantity
+    # a seed without a score makes the mean unknown: a mean over fewer seeds is another quantity
     return grouped.agg(
         value=("value", lambda v: v.mean(skipna=False)),
         std=("value", "std"),
@@ -80,7 +88,7 @@ def table(rows: Rows) -> pd.DataFrame:
 
 
 def _unknown(row: dict[str, Any], metric: str) -> str:
-    """Why a row has no value of a metric, as far as the row says."""
+    """Return why a row has no value of a metric; "" if it has one or the reason is unknown."""
     if row["metrics"][metric] is not None:
         return ""
     if "left_out" in row:
@@ -96,27 +104,32 @@ def _unknown(row: dict[str, Any], metric: str) -> str:
 
 
 def headline(rows: Rows, use: str) -> str:
-    """The first metric of a use, as the row with the most metrics has them: another may lack what was withheld."""
+    """Return the first metric of a use, from the row with the most metrics: in others, some may be withheld."""
     return max((list(r["metrics"]) for r in rows if r["use"] == use), key=len)[0]
 
 
 def against(rows: Rows, use: str) -> str:
-    """The row that stands for all sites' real images together in the table of a use: `federated` where nobody could
-    pool them.
+    """Return the reference row of a use: `pooled`, or `federated` where images cannot be pooled.
+
+    It is the network trained on all sites' real images.
     """
     return "pooled" if any((r["use"], r["name"]) == (use, "pooled") for r in rows) else "federated"
 
 
 def summary(rows: Rows, spread: Rows | None = None) -> dict[str, dict[str, dict[str, Any]]]:
-    """model -> use -> synthetic, augmented, retained, gap_closed, both by site, gap_closed_poorest, poorest_site,
-    headline, against, why, intervals.
+    """Return model -> use -> what the model's synthetic set is worth.
 
-    Means over the sites count each site once, however many images it has. `against` is "pooled", or "federated" where
-    no row is pooled: what stands for all sites' real images together. `retained` is mean synthetic / mean of that;
-    `gap_closed` of the means, too: a site with hardly any gap would decide a mean of ratios. The poorest site has the
-    lowest `local`, and is not known where a site's is missing. All are of the headline metric and not corrected for
-    chance. What is None has its reason under `why`, of a site as `retained@north`. `intervals` are [low, high] at 95 %
-    for other test images of the same sites; an end that is None has no bound, and without `spread` there are none.
+    - `synthetic`, `augmented`: means over the sites; each site counts once, however many images it has.
+    - `against`: the reference on all sites' real images: "pooled", or "federated" if there is no pooled row.
+    - `retained`: mean synthetic / mean reference.
+    - `gap_closed`: (augmented - local) / (reference - local) of the means; in a mean of ratios, a site with hardly any
+      gap would dominate.
+    - `retained_by_site`, `gap_closed_by_site`; `poorest_site`: the site with the lowest `local`, None if a site's
+      `local` is missing; `gap_closed_poorest`: the gap closed there.
+    - `headline`: the metric of all of these; it is not corrected for chance.
+    - `why`: the reason for each value that is None, for a site under `retained@<site>`.
+    - `intervals`: [low, high] at 95 % for other test images of the same sites. An end that is None has no bound; all
+      are None without `spread`.
     """
     scores = table(rows)
     models = [m for m in dict.fromkeys(r["model"] for r in rows) if m]
@@ -140,14 +153,17 @@ def summary(rows: Rows, spread: Rows | None = None) -> dict[str, dict[str, dict[
 def _of(
     scores: pd.DataFrame, model: str, metric: str, other: str, sites: list[str], spread: dict[str, Any]
 ) -> dict[str, Any]:
-    """`sites`: every one of the use, also where a row is missing: means over different sites cannot be compared."""
+    """Return the summary of one model and use.
+
+    `sites`: all sites of the use, also those where a row is missing: means over different sites cannot be compared.
+    """
     own = scores[scores["model"].isin(["", model])]
     by_site = own.pivot(index="site", columns="name", values="value").reindex(index=sites, columns=list(NAMES))
     unknown = own.pivot(index="site", columns="name", values="why").reindex(index=sites, columns=list(NAMES)).fillna("")
     mean = by_site.mean(skipna=False)
     kept = {s: retained(v["synthetic"], v[other]) for s, v in by_site.iterrows()}
     gaps = {s: gap_closed(v["local"], v["augmented"], v[other]) for s, v in by_site.iterrows()}
-    # a site whose `local` is missing may be the poorest: often it is, for it was withheld for too few images
+    # a site without `local` may be the poorest: a value is often withheld because the site has few images
     poorest = str(by_site["local"].idxmin()) if by_site["local"].notna().all() else None
     found = {
         "synthetic": mean["synthetic"],
@@ -180,9 +196,7 @@ def _of(
 
 
 def _why(by_site: pd.DataFrame, unknown: pd.DataFrame, kind: str, other: str) -> str:
-    """Why a measure of `kind` could not be computed of these sites' values: what is missing at which of them,
-    and why.
-    """
+    """Return why `kind` has no retained or gap closed: missing values by site, a reference of 0, or no gap."""
     if missing := _missing(
         by_site, unknown, [other, "synthetic"] if kind == "synthetic" else ["local", other, "augmented"]
     ):
@@ -194,7 +208,7 @@ def _why(by_site: pd.DataFrame, unknown: pd.DataFrame, kind: str, other: str) ->
 
 
 def _missing(by_site: pd.DataFrame, unknown: pd.DataFrame, needed: list[str]) -> str:
-    """ "no local at south (withheld: < 5 test images), no augmented at north, south" """
+    """Describe missing values: "no local at south (withheld: < 5 test images), no augmented at north, south"."""
     absent = {name: [site for site in by_site.index if not math.isfinite(by_site.at[site, name])] for name in needed}
     said = {
         name: [f"{s} ({why})" if (why := unknown.at[s, name]) else str(s) for s in sites]
