@@ -1,4 +1,4 @@
-"""Promotion and rollback by aliases, with a history kept in each version's tags and description."""
+"""Promotion and rollback by MLflow aliases, with a history in each version's tags and description."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ CHAMPION, PREVIOUS = "champion", "previous"  # aliases: the version in use, and 
 def promote(
     root: Path, model: str, number: int, who: str, why: str, flow_run_id: str, compared: str = "", although: str = ""
 ) -> str | None:
-    """Make a version the champion; the champion until now becomes `previous`. Returns the version that was replaced, if
-    there was one.
+    """Make a version the champion; the former champion becomes `previous`.
 
-    Who, when, why, the flow run, what the gates said, how it compared and why it was promoted nevertheless are written
-    to the version. Asks no gate: fedsynth/registry/promotion.py does, before. Raises RegistryError where it is the
-    champion already.
+    `who`, `why`, the time, the flow run, the gates' verdict, `compared` (how it compares with the champion) and
+    `although` (why it is promoted nevertheless) are written to the version. The gates are not checked here; call
+    check_gates in fedsynth/registry/promotion.py first. Returns the version that was replaced, None if there was none.
+    Raises RegistryError if the version already is the champion.
     """
     tags = _words(who, why) | ({"although": _line("although", although, 1000)} if although else {})
     version, former = version_of(root, model, number), alias_of(root, model, CHAMPION)
     if former == str(number):
         raise RegistryError(f"{version.name} version {number} is the {CHAMPION} already")
     client, replaced = client_of(root), f"version {former}" if former else "nothing"
-    if former:  # before the champion moves: ended between the two, a second call finds all that it needs
+    if former:  # before the champion changes, so that a second call works if this one is interrupted
         client.set_registered_model_alias(version.name, PREVIOUS, former)
     client.set_registered_model_alias(version.name, CHAMPION, str(number))
     tags |= {"flow_run_id": flow_run_id, "replaced": replaced} | ({"compared": compared} if compared else {})
@@ -43,8 +43,8 @@ def promote(
 def rollback(root: Path, model: str, who: str, why: str, flow_run_id: str) -> tuple[str, str]:
     """Make `previous` the champion again. Returns the versions (left, in use now).
 
-    `previous` is taken away: it would name the version that was just left, and a second call would bring that back.
-    Raises RegistryError where there is no previous version.
+    The alias `previous` is deleted: otherwise it would name the version just left, and a second rollback would restore
+    it. Raises RegistryError if there is no previous version.
     """
     tags = _words(who, why) | {"flow_run_id": flow_run_id}
     newest = version_of(root, model)
@@ -70,13 +70,13 @@ def rollback(root: Path, model: str, who: str, why: str, flow_run_id: str) -> tu
 
 
 def _write(client: MlflowClient, version: ModelVersion, event: str, tags: dict[str, str], what: str) -> None:
-    """What was done to a version: the last time in its tags, every time as a line at the end of its description."""
+    """Record an event of a version: the latest one in its tags, all of them as lines at the end of its description."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     tags |= {"at": at, "gates": promotion.said(version.tags)} | (
         {"warnings": w} if (w := "; ".join(promotion.warnings(version.tags))) else {}
     )
     for name in [n for n in version.tags if n.startswith(f"{event}.") and n.removeprefix(f"{event}.") not in tags]:
-        client.delete_model_version_tag(version.name, version.version, name)  # of the time before
+        client.delete_model_version_tag(version.name, version.version, name)  # of an earlier event
     for name, value in tags.items():
         client.set_model_version_tag(version.name, version.version, f"{event}.{name}", value)
     more = "".join(f"; {name}: {tags[name]}" for name in ("warnings", "compared", "although") if name in tags)
@@ -87,8 +87,9 @@ def _write(client: MlflowClient, version: ModelVersion, event: str, tags: dict[s
 
 
 def _with_line(description: str, line: str) -> str:
-    """A description with one more line of history, as long as MLflow's database takes: the oldest lines go first, then
-    the card's end.
+    """Add a line of history to a description within the length that MLflow's database allows.
+
+    The oldest lines are dropped first, then the end of the card.
     """
     about, _, history = description.partition(HISTORY)
     lines = [*history.splitlines(), line]
@@ -103,7 +104,7 @@ def _words(who: str, why: str) -> dict[str, str]:
 
 
 def _line(name: str, text: str, longest: int) -> str:
-    """A person's words on one line. Raises RegistryError where they are missing or too long to be kept."""
+    """Return a person's text as one line. Raises RegistryError if it is empty or longer than `longest` characters."""
     line = " ".join(text.split())
     if not 0 < len(line) <= longest:
         raise RegistryError(f"`{name}` has {len(line)} characters; say in 1 to {longest} who decides and why")

@@ -1,4 +1,4 @@
-"""Where results come from, as tags: the code, the data and the jobs behind them, read from files and git alone."""
+"""The code, data and jobs behind a result as tags, read from files and git."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ NONE = "none"
 
 
 def lineage(root: Path) -> dict[str, str]:
-    """Tags by name; what is absent says "none".
+    """Return tags by name; a value that is not available is "none".
 
-    git.commit, git.dirty · dvc.lock (md5 of the file), dvc.out.<path> (md5 of each output under data/ and models/),
-    dvc.exp (within `dvc exp run`) · data.digest.<site>, data.used (the sites that passed validation).
+    - git.commit, git.dirty
+    - dvc.lock (md5 of the file), dvc.out.<path> (md5 of each output under data/ and models/), dvc.exp (in `dvc exp
+      run`)
+    - data.digest.<site>, data.used (the sites that passed validation)
     """
     root = Path(root)
     return {key(name): value for name, value in {**_git(root), **_dvc(root), **_data(root)}.items()}
 
 
 def key(name: str) -> str:
-    """The name of a tag, parameter or metric with what MLflow does not allow in it replaced."""
+    """Return the name of a tag, parameter or metric with the characters replaced that MLflow does not allow."""
     return re.sub(r"[^/\w.\- :]", "_", name)
 
 
@@ -34,13 +36,13 @@ def _git(root: Path) -> dict[str, str]:
     commit = _output(root, "rev-parse", "HEAD")
     if commit is None:
         return {"git.commit": NONE, "git.dirty": NONE}
-    # each run writes dvc.lock, whose hash is a tag of its own: by itself it does not make the code another one
+    # Each run writes dvc.lock, and its hash is a tag of its own, so a changed dvc.lock does not count as dirty.
     changes = _output(root, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
     return {"git.commit": commit, "git.dirty": NONE if changes is None else str(bool(changes)).lower()}
 
 
 def _output(root: Path, *arguments: str) -> str | None:
-    """What git says, or None where there is no git, no repository or no commit yet."""
+    """Return the output of a git command; None without git, a repository or a commit."""
     try:
         done = subprocess.run(
             ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=60, check=True

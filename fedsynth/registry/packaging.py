@@ -1,4 +1,4 @@
-"""A registered version's files: what a process without fedsynth loads, and what MLflow says of its call."""
+"""The files of a registered version: what a process without fedsynth loads, and the MLflow signature."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 
-# by serving.py and the families
+# imported by serving.py and the families
 NEEDED = ("torch", "monai", "einops", "numpy", "pandas", "safetensors", "pydantic", "pyyaml", "mlflow")
-_saving = threading.Lock()  # MLflow keeps the model that a file of code sets in a global variable
+_saving = threading.Lock()  # MLflow passes the model of a code file through a global variable
 
 
 def save(path: Path, folder: Path, about: dict[str, Any], run_id: str, logged: LoggedModel) -> None:
-    """The model as a folder that a process without fedsynth can load: weights, model.json, this package's code, pinned
-    requirements.
+    """Save the model as a folder that a process without fedsynth can load.
+
+    It holds the weights, model.json, the code of this package and pinned requirements.
     """
     from mlflow.models import Model
     from mlflow.pyfunc import save_model
@@ -36,7 +37,7 @@ def save(path: Path, folder: Path, about: dict[str, Any], run_id: str, logged: L
             code_paths=[str(package)],
             signature=signature,
             input_example=example,
-            # "2.13.0+cpu" is a build that PyPI does not have
+            # without the local part: PyPI does not have "2.13.0+cpu"
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in NEEDED],
             mlflow_model=Model(
                 artifact_path=logged.artifact_location,
@@ -48,14 +49,14 @@ def save(path: Path, folder: Path, about: dict[str, Any], run_id: str, logged: L
 
 
 def _signature(image: Image) -> tuple[Any, Any]:
-    """The call's signature and an example of its input: one row for each label."""
+    """Return the model signature and an input example with one row for each label."""
     import numpy as np
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
     from mlflow.types.schema import AnyType, Array
 
-    columns: list[ColSpec | TensorSpec] = [ColSpec(AnyType(), "label")]  # a name or a place
+    columns: list[ColSpec | TensorSpec] = [ColSpec(AnyType(), "label")]  # a name or an index
     example: dict[str, list] = {"label": image.labels}
     if image.given:
         kind: Any = DataType.double

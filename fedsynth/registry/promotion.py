@@ -1,6 +1,4 @@
-"""What a promotion rests on: the verdict as tags of a registered version, and whether these tags let it become the
-champion.
-"""
+"""The verdict as tags of a registered version, the check of its gates, and the comparison with the champion."""
 
 from __future__ import annotations
 
@@ -12,11 +10,11 @@ from typing import Any
 from fedsynth.errors import UserError
 
 Tags = Mapping[str, str]
-# of the tags below: judged anew, they go first
+# prefixes of the tags below, which are deleted before a new verdict is written
 PREFIXES = ("gates", "gate.", "worth.", "measure.", "worst_site.", "reference.", "epsilon")
 NOT_COMPUTED, NO_VERDICT = "not computed", "no verdict"
 SHARES = ("retained", "gap_closed", "gap_closed_poorest")
-LONGEST = 5000  # characters of a tag's value
+LONGEST = 5000  # maximum length of a tag's value
 GATE = re.compile(r"(?P<kind>require|warn) (?P<held>holds|does not hold): (?P<gate>.*?): (?P<reason>.*)", re.DOTALL)
 
 
@@ -25,10 +23,14 @@ class Refused(UserError):
 
 
 def tags(facts: dict[str, Any]) -> dict[str, str]:
-    """gates ("passed", "failed: 2 of 9", "none set"), gate.<nn> (kind, whether it holds, gate, reason),
-    worth.<use>.<share>, worth.<use>.against (what the shares are of), measure.<name>, worst_site.<use> (of those
-    known), epsilon ("none" without differential privacy) with epsilon.delta and epsilon.unit, reference.sha256 (of what
-    it was judged against).
+    """Return the verdict of a model as tags of its version.
+
+    - gates: "passed", "failed: 2 of 9" or "none set"; gate.<nn>: kind, whether it holds, gate and reason
+    - worth.<use>.<share>; worth.<use>.against: what the shares are relative to
+    - measure.<name>
+    - worst_site.<use>: among the sites with a known value
+    - epsilon ("none" without differential privacy), epsilon.delta, epsilon.unit
+    - reference.sha256: the digest of the reference rows that it was judged against
     """
     found = {"gates": facts["verdict"]["said"], "reference.sha256": facts["reference_sha256"]}
     for i, g in enumerate(facts["verdict"]["gates"], 1):
@@ -48,8 +50,10 @@ def tags(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def metrics(facts: dict[str, Any]) -> dict[str, float]:
-    """For MLflow's compare view: `<use>/<share>`, `<use>/worst_site/<metric>`, `measure/<name>` with `/floor`, `/low`,
-    `/high` and `/<site>`, `epsilon`, `gates/failed` and `gates/warnings`. What was not computed has none.
+    """Return the numbers for MLflow's compare view; a number that was not computed has no key.
+
+    `<use>/<share>`, `<use>/<share>/low` and `/high`, `<use>/worst_site/<metric>`, `measure/<name>` with `/floor`,
+    `/low`, `/high` and `/<site>`, `epsilon`, `gates/failed`, `gates/warnings`.
     """
     found: dict[str, float | None] = {}
     for use, of in facts["uses"].items():
@@ -73,23 +77,23 @@ def metrics(facts: dict[str, Any]) -> dict[str, float]:
 
 
 def said(tags: Tags) -> str:
-    """The verdict in a word; a version that has never been judged has none."""
+    """Return the verdict in short, "no verdict" for a version that was never judged."""
     return tags.get("gates", NO_VERDICT)
 
 
 def gates(tags: Tags) -> list[dict[str, Any]]:
-    """[{"kind", "held", "gate", "reason"}] as `tags` wrote them, in order."""
+    """Parse the gates in the tags, in order: [{"kind", "held", "gate", "reason"}]."""
     found = [GATE.fullmatch(value) for name, value in sorted(tags.items()) if name.startswith("gate.")]
     return [{**g.groupdict(), "held": g["held"] == "holds"} for g in found if g]
 
 
 def warnings(tags: Tags) -> list[str]:
-    """Gates of `warn` that do not hold, with their reasons."""
+    """Return the gates of kind `warn` that do not hold, with their reasons."""
     return [f"{g['gate']}: {g['reason']}" for g in gates(tags) if g["kind"] == "warn" and not g["held"]]
 
 
 def check_gates(title: str, tags: Tags) -> None:
-    """Raises Refused where a required gate does not hold, or nobody has judged the version."""
+    """Raise Refused if a required gate does not hold or the version was never judged."""
     if said(tags) == NO_VERDICT:
         raise Refused(
             f"{title} has no verdict, and none is not passed: its weights were not scored since they were registered; "
@@ -105,11 +109,11 @@ def check_gates(title: str, tags: Tags) -> None:
 
 
 def compare(title: str, tags: Tags, champion: str, other: Tags) -> tuple[bool, str]:
-    """Whether a version is better than the champion on the same references, and a sentence with both numbers that says
-    so, or why not.
+    """Return whether a version is better than the champion on the same references, and a sentence with both numbers.
 
-    The number is the mean of `retained` over the uses. Numbers from different references cannot be compared: what is
-    `pooled` in one and `federated` in the other has other rows, and so another digest.
+    The number is the mean of `retained` over the uses; if the version is not better, the sentence says why. Versions
+    judged against different references (by digest) cannot be compared; `pooled` and `federated` references have
+    different rows and therefore different digests.
     """
     mine, theirs = _retained(tags), _retained(other)
     digests = tags.get("reference.sha256"), other.get("reference.sha256")
@@ -141,7 +145,7 @@ def _retained(tags: Tags) -> dict[str, float | None]:
 
 
 def _against(tags: Tags) -> str:
-    """What the shares are of, " of pooled"; nothing where a version's tags were written before they said so."""
+    """Return " of pooled": what the shares are relative to; empty for versions whose tags do not say it."""
     found = dict.fromkeys(v for n, v in sorted(tags.items()) if n.startswith("worth.") and n.endswith(".against"))
     return f" of {' and '.join(found)}" if found else ""
 
@@ -155,7 +159,7 @@ def _site(worst: dict[str, Any]) -> str:
 
 
 def _words(retained: dict[str, float | None]) -> str:
-    """ "0.8210 (classification 0.8300, segmentation 0.8120)" """
+    """Return the mean and the value of each use: "0.8210 (classification 0.8300, segmentation 0.8120)"."""
     if not retained:
         return NOT_COMPUTED
     each = ", ".join(f"{use} {_number(v)}" for use, v in sorted(retained.items()))

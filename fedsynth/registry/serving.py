@@ -1,5 +1,6 @@
-"""A registered model as MLflow serves it: labels (and given channels) in, images out. MLflow copies this file into the
-model.
+"""A registered model as MLflow serves it: labels (and given channels) in, images out.
+
+MLflow copies this file into the model.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from mlflow.pyfunc import PythonModel
 from fedsynth.params import Image
 from fedsynth.training import sampling, weights
 
-BATCH = 64  # images made at a time: bounds the memory of a large request
+BATCH = 64  # images per batch: bounds the memory of a large request
 
 
 class Generator(PythonModel):
-    """Column `label`: names of params.yaml's `image.labels`, or their places. Column `given`, where the model has given
+    """The model behind MLflow's scoring server.
+
+    Input column `label`: names or indices of params.yaml's `image.labels`. Input column `given`, for models with given
     channels: nested lists (G, *S) in [-1, 1]. Parameter `seed`: the same seed and rows give the same images.
     """
 
@@ -34,8 +37,9 @@ class Generator(PythonModel):
         self.family = family.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
-        """Images (N, C, *S) float32 in [-1, 1], generated channels in params.yaml's order. Raises MlflowException
-        naming row and value.
+        """Return images (N, C, *S) float32 in [-1, 1]; C: the generated channels in the order of params.yaml.
+
+        Raises MlflowException naming row and value.
         """
         import torch
 
@@ -83,7 +87,7 @@ class Generator(PythonModel):
 
 
 def _wrong(message: str) -> MlflowException:
-    """The one exception whose message the scoring server hands to the caller, with status 400."""
+    """Return the exception whose message the scoring server sends to the caller, with status 400."""
     return MlflowException.invalid_parameter_value(message)
 
 

@@ -1,4 +1,4 @@
-"""Params, rounds and scores as the flat names and numbers that a tracking server keeps."""
+"""Converts params, rounds and scores to the flat names and values that MLflow stores."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import defaultdict
 from statistics import mean
 from typing import Any
 
-COUNTS = ("steps", "weight")  # of a site's round: what its losses rest on, no losses themselves
+COUNTS = ("steps", "weight")  # counts in a site's round, which are not metrics
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, str]:
-    """{"models.vae.training.rounds": "12", ...}; a list is one value."""
+    """Flatten nested parameters: {"models.vae.training.rounds": "12", ...}; a list is one value."""
     if isinstance(value, dict) and value:
         flat: dict[str, str] = {}
         for name, inner in value.items():
@@ -22,9 +22,11 @@ def flatten(value: Any, prefix: str = "") -> dict[str, str]:
 
 
 def round_metrics(event: dict[str, Any]) -> dict[str, float]:
-    """One row of history.json: `<site>/loss/<player>` for every site, `loss/<player>` as their mean by weight (images
-    seen), `seconds`, how many `sites` the round rests on, and what was measured on the wire: `<site>/bytes_up` and the
-    like, and their sums `bytes_up`, ….
+    """Return the metrics of one round in history.json.
+
+    - `<site>/loss/<player>` for every site, and `loss/<player>`: their mean weighted by `weight` (images seen)
+    - `seconds`, and `sites`: the number of sites in the round
+    - the measured traffic, such as `<site>/bytes_up`, and its sum over the sites, such as `bytes_up`
     """
     found: dict[str, float] = {"sites": len(event["sites"])}
     weighted: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -47,10 +49,10 @@ def round_metrics(event: dict[str, Any]) -> dict[str, float]:
 
 
 def score_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Mean over the seeds of `<use>/<name>/<site>/<metric>`, and over seeds and sites of `<use>/<name>/<metric>`.
+    """Return `<use>/<name>/<site>/<metric>`, a mean over the seeds, and `<use>/<name>/<metric>`, over seeds and sites.
 
-    A row trained on another site's images than it is tested on has that site in its name: `<use>/local from
-    <trained_on>/...`. A mean of which a part could not be computed is left out: over fewer images it would be another
+    For a row that was trained on another site's images, <name> is `local from <trained_on>`, and the mean over the
+    sites omits it. If a value in a mean is missing, the mean is left out, because a mean over fewer values is another
     quantity.
     """
     values: dict[str, list[float]] = defaultdict(list)

@@ -1,6 +1,4 @@
-"""MLflow runs of a pipeline while it goes: a parent, a child for each stage and model, rounds live, scores, pictures,
-lineage.
-"""
+"""MLflow runs of a pipeline: a parent run, a child run for each stage and model, rounds, scores, pictures, lineage."""
 
 from __future__ import annotations
 
@@ -31,11 +29,11 @@ log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """The MLflow run of one pipeline run, with a child for each stage and model. Any thread may call it.
+    """The MLflow run of one pipeline run, with a child run for each stage and model. It is thread-safe.
 
-    Made through the client and with the parent's id: the fluent functions keep the active run by thread. `name` of the
-    run: default the time. As a context manager it closes itself: FAILED on an error, KILLED on a signal or a cancelled
-    task.
+    It uses the client and the parent's id, because MLflow's fluent functions keep the active run per thread. `name`: of
+    the run, default the current time. As a context manager it ends the run: FAILED on an error, KILLED on a signal or a
+    cancelled task.
     """
 
     def __init__(
@@ -62,20 +60,20 @@ class Tracker:
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        # a server has a store of its own; with a database alone MLflow would write into whatever the working directory
-        # is
+        # A server has its own artifact store; with SQLite, MLflow would write artifacts to the working directory.
         place = (home(self.root) / "mlartifacts").as_uri() if tracking_uri(self.root).startswith("sqlite:") else None
         if (found := self.client.get_experiment_by_name(name)) is None:
             try:
                 return self.client.create_experiment(name, artifact_location=place)
-            except MlflowException:  # another process may have been faster
+            except MlflowException:  # another process may have created it meanwhile
                 if (found := self.client.get_experiment_by_name(name)) is None:
                     raise
         return found.experiment_id
 
     def stage(self, name: str, model: str = "", tags: dict[str, str] | None = None) -> str:
-        """The id of the child run of a stage (and model), "train@vae": made at the first call,
-        the same one afterwards.
+        """Return the run id of the child run of a stage (and model), "train@vae".
+
+        The run is created at the first call.
         """
         title = f"{name}@{model}" if model else name
         with self._lock:
@@ -89,15 +87,16 @@ class Tracker:
         return self._children[title]
 
     def ended(self, name: str, model: str = "", status: str = "FINISHED") -> None:
-        """A stage is over. One that has no run gets none."""
+        """End the child run of a stage. Does nothing if the stage has no run."""
         if run_id := self._children.get(f"{name}@{model}" if model else name):
             self.client.set_terminated(run_id, status)
 
     def round(self, model: str, event: dict[str, Any]) -> None:
-        """One round as it happens: `{"round": 0, "sites": {site: {"loss/<player>": 0.5, …, "weight": 108}}}`; a second
-        time, nothing.
+        """Log one round while the training runs; a round that was logged before is ignored.
 
-        Trouble with the tracking server must not end a training: it is said, and `history` makes up for it.
+        `event`: `{"round": 0, "sites": {site: {"loss/<player>": 0.5, …, "weight": 108}}}`. An error of the tracking
+        server is logged as a warning, so that it does not end the training; `history` logs the missing rounds at the
+        end.
         """
         from mlflow.exceptions import MlflowException
 
@@ -110,7 +109,7 @@ class Tracker:
             )
 
     def history(self, model: str, history: dict[str, Any]) -> None:
-        """All rounds of models/<model>/history.json that were not seen live, and the job's id."""
+        """Log the job's id and all rounds of models/<model>/history.json that were not logged live."""
         tags = {"flare.job_id": str(history["job_id"])} | {
             f"left_out.{site}": why for site, why in left_out(history).items()
         }
@@ -127,7 +126,7 @@ class Tracker:
             self._seen[model].update(r["round"] for r in new)
 
     def scores(self, stage: str, model: str, rows: list[dict[str, Any]]) -> None:
-        """Rows of reports/score/<model>.json or reports/reference.json, as metrics of a run of their own."""
+        """Log rows of reports/score/<model>.json or reports/reference.json as metrics of a child run."""
         self._log(self.stage(stage, model), metrics=[(name, value, 0) for name, value in score_metrics(rows).items()])
         self.ended(stage, model)
 
@@ -136,17 +135,16 @@ class Tracker:
             self.client.log_artifact(self.run_id, str(path), "pictures")
 
     def report(self, folder: Path) -> None:
-        """The report's page and its pictures, and what the uses reach on real images."""
+        """Log the report's page and pictures, and the scores of the references."""
         self.client.log_artifacts(self.run_id, str(folder), "report")
         self.pictures(sorted(folder.glob("*.png")))
         self.scores("reference", "", outputs.read(self.root / "reports" / "reference.json", "reference")["rows"])
 
     def publish(self, model: str) -> str:
-        """Bring a model's rounds, scores and weights into MLflow, with the verdict on them.
+        """Log a model's rounds and scores, register its weights and write the verdict. Returns the version.
 
-        Weights that are in the registry already are not registered again, but what is known of them now is written to
-        their version.
-        Raises UserError where the scores are of other weights.
+        Weights that are already registered are not registered again, but the facts of their version are updated. Raises
+        UserError if the scores belong to other weights.
         """
         folder, known = self.root / "models" / model, None
         found = find(self.client, model, weights.sha256(folder / weights.FILE))
@@ -165,7 +163,7 @@ class Tracker:
         return number
 
     def close(self, status: str = "FINISHED") -> None:
-        """End the run (FINISHED, FAILED or KILLED) and the children that are still open. Again: nothing."""
+        """End the run (FINISHED, FAILED or KILLED) and its open children. A second call does nothing."""
         with self._lock:
             if not self._open:
                 return
@@ -181,14 +179,15 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # a signal, Ctrl-C and Prefect's cancel are not Exceptions
+        # signals, Ctrl-C and Prefect's cancellation are not Exceptions
         killed = isinstance(error, concurrent.futures.CancelledError) or not isinstance(error, Exception)
         self.close("FINISHED" if error is None else "KILLED" if killed else "FAILED")
 
     def _log(self, run_id: str, tags: dict[str, str] | None = None, params: dict[str, str] | None = None,
              metrics: Iterable[tuple[str, float, int]] = ()) -> None:  # fmt: skip
-        """Metrics are (name, value, step). In requests of the size that a tracking server takes; without the password
-        of an address.
+        """Log tags, params and metrics (name, value, step).
+
+        Requests are split to the sizes that a tracking server accepts, and passwords in addresses are masked.
         """
         from mlflow.entities import Metric, Param, RunTag
 

@@ -1,4 +1,4 @@
-"""The registry of models in MLflow: weights as versions, each once, with the verdict on them."""
+"""Model versions in MLflow's registry: each set of weights is one version, with the verdict on it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-# fifty lines at the first use of a database, and more at each model
+# these log about fifty lines at the first use of a database, and more for each model
 NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry", "mlflow.pyfunc")
-HISTORY = "\n\nWhat was done to this version:\n\n"  # in a description, after the card
+HISTORY = "\n\nWhat was done to this version:\n\n"  # separates the card from the history in a description
 
 
 class RegistryError(UserError):
-    """A model, version or alias is not as it was asked for; the message says what there is."""
+    """A model, version or alias does not exist or cannot be used; the message says what there is."""
 
 
 def registered_name(model: str) -> str:
@@ -34,9 +34,7 @@ def registered_name(model: str) -> str:
 
 
 def registered(root: Path, params: Params) -> bool:
-    """Whether the weights of every model of params.yaml, as they lie there, are in the registry with the verdict on
-    them.
-    """
+    """Whether the current weights of every model of params.yaml are registered with their current verdict."""
     files = {model: root / "models" / model / weights.FILE for model in params.models}
     if not all(path.is_file() for path in files.values()):
         return False
@@ -51,7 +49,7 @@ def registered(root: Path, params: Params) -> bool:
 
 
 def _judged(client: MlflowClient, root: Path, params: Params, model: str, number: str) -> bool:
-    """Whether a version's tags say what its scores say now; a model without scores has no verdict to keep."""
+    """Whether the tags of a version agree with the current scores; True for a model without scores."""
     if not (root / "reports" / "score" / f"{model}.json").is_file():
         return True
     from fedsynth.worth.facts import facts
@@ -64,7 +62,7 @@ def _judged(client: MlflowClient, root: Path, params: Params, model: str, number
 
 
 def _there(root: Path) -> bool:
-    """Whether there is a database to ask: MLflow would make one that is missing."""
+    """Whether the tracking store exists; MLflow would create a missing SQLite database."""
     uri = tracking_uri(root)
     return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
 
@@ -85,18 +83,17 @@ def client_of(root: Path) -> MlflowClient:
 
 
 def find(client: MlflowClient, model: str, digest: str) -> str | None:
-    """The newest version of `fedsynth-<model>` that holds the weights with this sha256."""
+    """Return the newest version of `fedsynth-<model>` with weights of this SHA-256; None if there is none."""
     found = client.search_model_versions(f"name='{registered_name(model)}' and tags.weights_sha256='{digest}'")
     return str(max(int(v.version) for v in found)) if found else None
 
 
 def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None = None) -> str:
-    """Put models/<model> into the registry as `fedsynth-<model>`, made by the run `run_id`, with its card. Returns the
-    version.
+    """Register models/<model> as `fedsynth-<model>` with its card. Returns the version.
 
-    `facts` as fedsynth/worth/facts.py gives them, None where it was not scored. The same weights are one version,
-    however often this is called.
-    Raises WeightsError where the weights are not those of model.json.
+    `run_id`: the run that made the weights. `facts`: as from fedsynth/worth/facts.py, None if the model was not scored.
+    Weights that are already registered keep their version. Raises WeightsError if the weights are not those of
+    model.json.
     """
     from mlflow.entities import LoggedModelOutput
 
@@ -127,8 +124,8 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     _name(client, model)
-    # not by models:/<id>, which MLflow's SQL store looks up in the process's global tracking URI instead of the
-    # client's
+    # The artifact location instead of models:/<id>, which MLflow's SQL store resolves by the global tracking URI
+    # instead of the client's.
     made = client.create_model_version(
         registered_name(model),
         logged.artifact_location,
@@ -141,11 +138,10 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
 
 
 def judge(params: Params, root: Path, model: str, number: str, facts: dict[str, Any]) -> None:
-    """Write what is known now to a version: verdict, worth and measures as tags, the card as its description, both
-    papers in its folder.
+    """Write the current facts to a version.
 
-    What was done to the version stays in the description. Called again after another scoring, nothing of the one before
-    is left.
+    Verdict, worth and measures become tags; the card becomes the description; model card and datasheet are logged to
+    the version's folder. Tags of an earlier scoring are deleted. The history of the version stays in the description.
     """
     client, name = client_of(root), registered_name(model)
     version, about = (
@@ -173,9 +169,7 @@ def judge(params: Params, root: Path, model: str, number: str, facts: dict[str, 
 
 
 def _papers(params: Params, root: Path, model: str, about: dict[str, Any], facts: dict[str, Any]) -> dict[str, str]:
-    """What goes with the exported set: the model card, and the datasheet where the set that was scored lies in the
-    project.
-    """
+    """Return the model card and, if the scored synthetic set is in the project, the datasheet."""
     from fedsynth.data.dataset import ImageSet
 
     folder = root / "data" / "synthetic" / model
@@ -185,8 +179,9 @@ def _papers(params: Params, root: Path, model: str, about: dict[str, Any], facts
 
 
 def _logged(client: MlflowClient, version: ModelVersion) -> list[str]:
-    """The id of the logged model behind a version, which MLflow's SQL store does not keep in it; none where it was
-    registered by hand.
+    """Return the ids of the logged model behind a version; empty if the version was registered by hand.
+
+    MLflow's SQL store does not keep the id in the version.
     """
     outputs_of = client.get_run(version.run_id).outputs if version.run_id else None
     made = [out.model_id for out in (outputs_of.model_outputs if outputs_of else [])]
@@ -194,15 +189,16 @@ def _logged(client: MlflowClient, version: ModelVersion) -> list[str]:
 
 
 def version_of(root: Path, model: str, number: int | None = None) -> ModelVersion:
-    """A version of `fedsynth-<model>`, the newest by default. Raises RegistryError saying which models or versions
-    there are.
+    """Return a version of `fedsynth-<model>`, the newest by default.
+
+    Raises RegistryError naming the models or versions that exist.
     """
     if not _there(root):
         raise RegistryError(
             "there is no registry in this project yet; run the pipeline first, or set MLFLOW_TRACKING_URI"
         )
     client, name = client_of(root), registered_name(model)
-    # a person's word is no part of a query
+    # the model name is user input, so it is not put into the query
     versions = client.search_model_versions(f"name LIKE '{registered_name('%')}'")
     found = {int(v.version): v for v in versions if v.name == name}
     if not found:
@@ -214,14 +210,15 @@ def version_of(root: Path, model: str, number: int | None = None) -> ModelVersio
 
 
 def alias_of(root: Path, model: str, alias: str) -> str | None:
-    """The version that has an alias, if any has."""
+    """Return the version that has an alias; None if there is none."""
     number = client_of(root).get_registered_model(registered_name(model)).aliases.get(alias)
     return None if number is None else str(number)
 
 
 def scores_of(root: Path, version: ModelVersion) -> dict[str, float]:
-    """The newest scores of a version: metrics of the run score@<model> in the newest pipeline run that had this
-    version.
+    """Return the newest scores of a version.
+
+    They are the metrics of the run score@<model> in the newest pipeline run with this version.
     """
     client, model = client_of(root), version.name.removeprefix(registered_name(""))
     if not version.run_id:  # registered by hand
