@@ -1,1 +1,1 @@
-"""What people read: the page and its text, tables and curves, the model card and the datasheet."""
+"""The report's page and text, its tables and curves, the model card and the datasheet."""

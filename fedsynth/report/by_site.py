@@ -1,4 +1,4 @@
-"""Where a synthetic set serves worst: what it is worth at each site, and what its networks reach by site and class."""
+"""What a synthetic set is worth at each site, and the scores of its networks by site and class."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fedsynth.worth.wording import LOWER_IS_BETTER, is_number, label_of
 
 
 def by_class(use: str, rows: worth.Rows, models: list[str], sites: list[str], min_cell: int) -> dict[str, Any]:
-    """A line for each metric of one class of the networks that saw synthetic images alone, a cell for each model and
-    site.
+    """Return {"use", "lines", "worst"}: per-class metrics of the networks trained on synthetic images alone.
 
-    A cell: {"value", "n", "state": "known" | "withheld" | "missing", "worst"}; under `min_cell` test images it is
-    withheld, because a share of a few patients says which. `worst` names the worst cell of each model.
+    A line is {"metric", "label", "cells": {(model, site): cell}}, a cell {"value", "n", "state": "known" | "withheld" |
+    "missing", "worst"}. With fewer than `min_cell` test images a cell is withheld, because a share of a few patients
+    can identify them. `worst`: the worst known cell of each model.
     """
     scores = worth.table([r for r in rows if r["use"] == use and r["name"] == "synthetic"])
     found = {(r.metric, r.model, r.site): (r.value, r.n) for r in scores.itertuples() if "." in r.metric}
@@ -40,7 +40,7 @@ def _cell(found: tuple[float, Any] | None, min_cell: int) -> dict[str, Any]:
 
 
 def _worst(lines: list[dict[str, Any]], model: str) -> dict[str, Any] | None:
-    """Mark and name the worst known cell of one model."""
+    """Mark the worst known cell of a model and return it; None if no cell is known."""
     every = [(line, key[1], cell) for line in lines for key, cell in line["cells"].items() if key[0] == model]
     cells = [c for c in every if c[2]["state"] == "known"]
     if not cells:
@@ -58,10 +58,10 @@ def _worst(lines: list[dict[str, Any]], model: str) -> dict[str, Any] | None:
 
 
 def by_site(use: str, summary: Summary, models: list[str], sites: list[str]) -> dict[str, Any]:
-    """retained and gap closed at each site: {"use", "against", "lines": [{"site", "cells": {model: {"retained",
-    "gap_closed", "worst"}}}]}.
+    """Return retained and gap closed at each site.
 
-    The worst site of a model is the one where it retains least.
+    {"use", "against", "lines": [{"site", "cells": {model: {"retained", "gap_closed", "worst"}}}]}; the worst site of a
+    model is the one with the lowest `retained`.
     """
     found = {model: summary.get(model, {}).get(use, {}) for model in models}
     cells = {model: _site_cells(of, sites) for model, of in found.items()}
@@ -80,9 +80,9 @@ def _site_cells(of: dict[str, Any], sites: list[str]) -> dict[str, dict[str, Any
 
 
 def absent(validation: dict[str, Any], left_out: dict[str, dict[str, str]]) -> dict[str, str]:
-    """site -> why it, or its answer to one of the jobs, is not in the report.
+    """Return site -> why the site, or its answer to a job, is not in the report.
 
-    `validation` as in reports/validation.json; `left_out`: job -> site -> why, as in reports/reference.json and
+    `validation`: reports/validation.json; `left_out`: job -> site -> why, from reports/reference.json and
     reports/score/.
     """
     found = {site: [_not_valid(of)] for site, of in validation["sites"].items() if site not in validation["used"]}

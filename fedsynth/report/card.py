@@ -1,6 +1,4 @@
-"""The model card, short as a version's description and whole as MODEL_CARD.md; after Mitchell et al. (2019,
-arXiv:1810.03993).
-"""
+"""The model card: a short version for MLflow and the whole MODEL_CARD.md (Mitchell et al. 2019, arXiv:1810.03993)."""
 
 from __future__ import annotations
 
@@ -10,13 +8,14 @@ if TYPE_CHECKING:
     from fedsynth.data.dataset import ImageSet
     from fedsynth.params import Params
 
-LONGEST = 5000  # characters that MLflow's database keeps of a description
+LONGEST = 5000  # maximum length of a description in MLflow's database
 FILE = "MODEL_CARD.md"
 
 
 def card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:
-    """Markdown, the verdict first. `model` is its model.json, `facts` as fedsynth/worth/facts.py gives them, None where
-    it was not scored.
+    """Return the short card in Markdown, the verdict first.
+
+    `model`: its model.json; `facts`: from fedsynth/worth/facts.py, None if the model was not scored.
     """
     parts = (
         _judged(facts) if facts else ["**Not judged**: what it is worth and what it gives away has not been measured."]
@@ -41,14 +40,14 @@ def card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:
 
 
 def papers(params: Params, model: dict[str, Any], synthetic: ImageSet, facts: dict[str, Any]) -> dict[str, str]:
-    """File name -> text of what goes with a synthetic set wherever it goes: datasheet and model card."""
+    """Return file name -> text of the documents shipped with a synthetic set: datasheet and model card."""
     from fedsynth.report.datasheet import datasheet
 
     return {"DATASHEET.md": datasheet(params, model, synthetic, facts), FILE: model_card(model, facts)}
 
 
 def model_card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:
-    """The whole card as markdown. The same files give the same text."""
+    """Return the whole card in Markdown; the same input gives the same text."""
     from fedsynth.report.datasheet import render
 
     shown = None
@@ -61,12 +60,12 @@ def model_card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:
 
 
 def made(image: dict[str, Any]) -> list[str]:
-    """The generated channels."""
+    """Return the generated channels."""
     return [c for c in image["channels"] if c not in image["given"] and c not in image.get("aside", [])]
 
 
 def _judged(facts: dict[str, Any]) -> list[str]:
-    """Verdict, worth, what it gives away, worst site and class."""
+    """Return the parts on verdict, worth, privacy audit, and worst site and class."""
     from fedsynth.report.fact_tables import NOT_COMPUTED, WORTH, short_verdict, tables
 
     t, (said, *broken) = tables(facts), short_verdict(facts)

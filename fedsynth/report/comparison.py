@@ -1,6 +1,4 @@
-"""What tools compare runs by: flat numbers for `dvc exp show`, long tables for `dvc plots`, and the verdict of each
-model.
-"""
+"""Data for comparing runs: numbers for `dvc exp show`, long tables for `dvc plots`, and the verdict of each model."""
 
 from __future__ import annotations
 
@@ -19,11 +17,10 @@ SHARES = ("retained", "gap_closed", "gap_closed_poorest", "synthetic", "augmente
 
 
 def metrics(summary: Summary, facts: Facts) -> dict[str, Any]:
-    """{model: {use: {SHARES}, "measures": {name: value}, "gates": {"passed", "failed", "missing"}}}: what is missing
-    has no key.
+    """Return the numbers that DVC shows; a missing number has no key.
 
-    A number that is written as null or as a word would make DVC's columns unreadable; a gate that does not hold counts
-    as one of the two.
+    {model: {use: {SHARES}, "measures": {name: value}, "gates": {"passed", "failed", "missing"}}}. A null or a word
+    would break DVC's columns. A required gate that does not hold counts as failed or as missing.
     """
     return {
         model: _metrics(summary.get(model, {}), facts.get(model, {})) for model in dict.fromkeys([*summary, *facts])
@@ -43,8 +40,9 @@ def _metrics(uses: dict[str, dict[str, Any]], of: dict[str, Any]) -> dict[str, A
 
 
 def verdicts(facts: Facts) -> dict[str, Any]:
-    """model -> {"passed", "said", "gates"}; one without a verdict, or of which nothing is required, is not passed and
-    says so.
+    """Return model -> {"passed", "said", "gates"}.
+
+    A model without a verdict, or without required gates, is not passed, and `said` says so.
     """
     return {
         model: {"passed": passed(of), "said": card(model, of)["said"], "gates": gates_of(of)}
@@ -55,8 +53,11 @@ def verdicts(facts: Facts) -> dict[str, Any]:
 def plots(
     rows: worth.Rows, facts: Facts, histories: dict[str, dict[str, Any]], uses: list[str]
 ) -> dict[str, pd.DataFrame]:
-    """Long tables by name: tradeoff (model, membership_auc, retained), rounds (model, round, player, loss: mean over
-    the sites), worth (model, use, name, site, value of the headline metric). An empty cell is a number that is missing.
+    """Return long tables by name; an empty cell is a missing number.
+
+    - tradeoff: model, membership_auc, retained
+    - rounds: model, round, player, loss (mean over the sites)
+    - worth: model, use, name, site, value (of the headline metric)
     """
     points = [(p.model, p.auc, p.retained) for p in tradeoff.points(facts, uses)]
     scores = worth.table(rows)

@@ -1,6 +1,4 @@
-"""Curves of the losses by round and site: as SVG that takes the colours of the page, and as PNG for places that show no
-SVG.
-"""
+"""Loss curves by round and site, as SVG with the page's colours and as PNG."""
 
 from __future__ import annotations
 
@@ -14,19 +12,19 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito's colours, which people with any colour vision can tell apart, less black and yellow, which vanish on a
+# The Okabe-Ito palette, which is safe for colour-blind readers, without black and yellow, which are invisible on a
 # dark or a white page.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 DASHES = ("-", "--", ":", "-.")  # the second is for the sites after the sixth
 
 
 def style_of(sites: list[str]) -> dict[str, tuple[str, str]]:
-    """Colour and dash of each site, by its place in the whole consortium's order: the same in every chart."""
+    """Return colour and dash of each site by its position in the consortium, so that all charts agree."""
     return {site: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, site in enumerate(sites)}
 
 
 def by_player(history: dict[str, Any]) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """{player: {site: [(round, loss)]}} of a history.json; rounds count from 1, as people do."""
+    """Return {player: {site: [(round, loss)]}} of a history.json; rounds count from 1."""
     found: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for entry in history["rounds"]:
         for site, metrics in entry["sites"].items():
@@ -39,10 +37,10 @@ def by_player(history: dict[str, Any]) -> dict[str, dict[str, list[tuple[int, fl
 
 
 def losses(history: dict[str, Any], sites: list[str]) -> dict[str, str]:
-    """{player: SVG} of loss by round, a line for each site, to stand inside a page: text as text, colours and font of
-    the page.
+    """Return {player: SVG} of the loss by round, with a line for each site.
 
-    `sites` is the whole consortium in its order, which gives each site its colour.
+    The SVG is for embedding in the page: it keeps text as text and uses the page's colours and font. `sites`: all sites
+    of the consortium in order, which sets each site's colour.
     """
     style = style_of(sites)
     with plain():
@@ -50,7 +48,7 @@ def losses(history: dict[str, Any], sites: list[str]) -> dict[str, str]:
 
 
 def losses_png(history: dict[str, Any], sites: list[str]) -> bytes:
-    """The same curves side by side as a PNG, for places that show no SVG."""
+    """Return the same curves side by side as a PNG, for places that cannot show SVG."""
     found, style = by_player(history), style_of(sites)
     with plain():
         figure = _figure(len(found))
@@ -61,7 +59,7 @@ def losses_png(history: dict[str, Any], sites: list[str]) -> bytes:
 
 
 def plain() -> Any:
-    """A context in which a person's own settings of matplotlib change no chart."""
+    """Return a context with fixed matplotlib settings, independent of the user's own settings."""
     import matplotlib
 
     fixed: Any = {
@@ -75,8 +73,9 @@ def plain() -> Any:
 
 
 def panel(axes: Axes, lines: dict[str, list[tuple[int, float]]], style: dict[str, tuple[str, str]]) -> None:
-    """Draw the lines with the site's name at the end of each. A loss that falls by more than a factor of 20 gets a
-    logarithmic axis.
+    """Draw the lines with the site's name at the end of each.
+
+    The axis is logarithmic if the largest loss is more than 20 times the smallest and all are positive.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
@@ -108,8 +107,8 @@ def panel(axes: Axes, lines: dict[str, list[tuple[int, float]]], style: dict[str
 
 
 def _name_ends(axes: Axes, lines: dict[str, list[tuple[int, float]]], style: dict[str, tuple[str, str]]) -> None:
-    """Write each site's name beside the end of its line, moved apart where ends meet."""
-    axes.get_xlim(), axes.get_ylim()  # settles the limits, on which the next line rests
+    """Write each site's name beside the end of its line; names that would overlap are moved apart."""
+    axes.get_xlim(), axes.get_ylim()  # computes the limits, which the transforms below need
     ends = {site: points[-1] for site, points in lines.items() if math.isfinite(points[-1][1])}
     places = {site: tuple((axes.transScale + axes.transLimits).transform(end)) for site, end in ends.items()}
     order = sorted(ends, key=lambda site: places[site][1])
@@ -125,10 +124,11 @@ def _name_ends(axes: Axes, lines: dict[str, list[tuple[int, float]]], style: dic
 
 
 def spread(heights: list[float], apart: float) -> list[float]:
-    """Ascending heights, moved as little as needed to lie at least `apart`: those that touch share their mean (pool
-    adjacent violators).
+    """Move ascending heights as little as needed so that neighbours are at least `apart`.
+
+    Heights that touch share their mean (pool adjacent violators).
     """
-    groups: list[tuple[float, int]] = []  # sum of (height - place * apart), and number
+    groups: list[tuple[float, int]] = []  # (sum of height - place * apart, number of heights)
     for place, height in enumerate(heights):
         groups.append((height - place * apart, 1))
         while len(groups) > 1 and groups[-2][0] / groups[-2][1] > groups[-1][0] / groups[-1][1]:
@@ -156,7 +156,7 @@ def _figure(n: int) -> Any:
 
 
 def saved(figure: Any, **how: Any) -> bytes:
-    """As `savefig` writes it."""
+    """Return the bytes that `savefig` writes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, **how)
     return buffer.getvalue()
@@ -169,14 +169,16 @@ def _inline(lines: dict[str, list[tuple[int, float]]], style: dict[str, tuple[st
 
 
 def inline(figure: Any, theme: dict[str, str]) -> str:
-    """A figure as SVG inside a page: black becomes the page's ink, a colour of `theme` the page's variable, and the
-    page gives the font.
+    """Return a figure as SVG for embedding in the page.
+
+    Black becomes the page's text colour, each colour in `theme` becomes the page's CSS variable, and the page sets the
+    font.
     """
     svg = saved(figure, format="svg", transparent=True, metadata={"Date": None}).decode()
-    # and no XML prolog
+    # remove the XML prolog, too
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', r"<svg \1>", svg, count=1)
-    # names of groups, which would not be unique in the page
+    # remove group ids, which would not be unique in the page
     svg = re.sub(r' id="[a-z0-9]+(_\d+|\.[a-z_\d]+)"', "", svg)
     svg = re.sub(r"font(?:-size)?: ([\d.]+px)[^;\"]*(; font-family:[^;\"]*)?", r"font-size: \1", svg)
     svg = svg.replace("#000000", "currentColor").replace("<text ", '<text fill="currentColor" ')

@@ -1,6 +1,4 @@
-"""The sheet that goes with every synthetic set: made from what, by what, for what; after Gebru et al., "Datasheets for
-Datasets" (2021).
-"""
+"""The datasheet of a synthetic set, after Gebru et al., "Datasheets for Datasets" (2021): origin, model, purpose."""
 
 from __future__ import annotations
 
@@ -13,10 +11,9 @@ if TYPE_CHECKING:
 
 
 def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet, facts: dict[str, Any]) -> str:
-    """Markdown about the set `synthetic`, drawn from what `model` (its model.json) describes; `facts` as
-    fedsynth/worth/facts.py gives them.
+    """Return the datasheet of the set `synthetic` in Markdown; the same input gives the same text.
 
-    The same set and facts give the same text.
+    `model`: the model.json of the model that generated it; `facts`: from fedsynth/worth/facts.py.
     """
     from fedsynth.report.fact_tables import tables
 
@@ -40,7 +37,7 @@ def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet, facts:
 
 
 def _same(layouts: dict[str, dict[str, str]]) -> list[tuple[list[str], dict[str, str]]]:
-    """Each layout once, with the names of the exporters that have it."""
+    """Return each distinct layout once, with the names of the exporters that have it."""
     found: list[tuple[list[str], dict[str, str]]] = []
     for name, files in layouts.items():
         names = next((names for names, known in found if known == files), None)
@@ -52,7 +49,7 @@ def _same(layouts: dict[str, dict[str, str]]) -> list[tuple[list[str], dict[str,
 
 
 def render(template: str, **known: Any) -> str:
-    """Markdown of a template in this folder; the filters `cell` and `short` are the functions below."""
+    """Render a Markdown template of this folder; the filters `cell` and `short` are the functions below."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -67,12 +64,12 @@ def render(template: str, **known: Any) -> str:
 
 
 def cell(text: Any) -> str:
-    """As it may stand in a cell of a markdown table: one line, no bar and no tag of its own."""
+    """Escape text for a cell of a Markdown table: one line, without bars and tags."""
     line = " ".join(str(text).split())
     return line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def block(call: dict[str, Any]) -> str:
-    """`{class_path, args}` as it reads in text: "FedProx (mu = 0.01)"."""
+    """Return `{class_path, args}` as text: "FedProx (mu = 0.01)"."""
     args = ", ".join(f"{name} = {value}" for name, value in (call.get("args") or {}).items())
     return str(call["class_path"]).rpartition(".")[2] + (f" ({args})" if args else "")

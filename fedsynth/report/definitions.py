@@ -1,4 +1,4 @@
-"""How each number of the report was made: a term and what it means, the same for the page and for its text."""
+"""Definitions of all numbers in the report, shared by the page and its text."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ Terms = list[tuple[str, str]]
 
 
 def definitions(params: Params, uses: list[dict[str, Any]], measures: dict[str, Any]) -> Terms:
-    """`uses` are use_table's, `measures` measure_tables'. Raises ParamsError for a block of params.yaml that cannot be
-    built.
+    """Return (term, definition) for each number in the report.
+
+    `uses`: from use_table; `measures`: from measure_tables. Raises ParamsError for a block of params.yaml that cannot
+    be built.
     """
     shown = {table["metric"] for use in uses for table in use["tables"]}
     titles = "; ".join(dict.fromkeys(measures["extractors"].values())) or "none named"
@@ -118,7 +120,7 @@ def _shares(against: str) -> Terms:
 
 
 def _around() -> Terms:
-    """Intervals, floors and counts."""
+    """Return the definitions of intervals, floors and counts."""
     worth = (
         "of retained and gap closed, 95 %: each site draws its test images anew (a bootstrap, the same images for all"
         f" networks, as many of each class) and sends the covariance of the networks' metrics alone; {DRAWS} normal"
@@ -145,7 +147,7 @@ def _around() -> Terms:
 
 
 def _measures(params: Params, measures: dict[str, Any]) -> Terms:
-    """Definition of each number with the arguments of its measure."""
+    """Return the definition of each number with the arguments of its measure."""
     blocks, found = params.score.measures, []
     for line in measures["lines"] + measures["paired"] + measures["audit"]:
         args = arguments(blocks[line["measure"]], params.image) if line["measure"] in blocks else {}
@@ -155,7 +157,7 @@ def _measures(params: Params, measures: dict[str, Any]) -> Terms:
 
 
 def budget(block: Block, image: Image) -> str:
-    """What every network of a use is trained with, defaults included."""
+    """Describe the training budget of a use's networks, defaults included."""
     of = block.build(**image.context()).budget
     rest = {name: value for name, value in arguments(block, image).items() if name not in vars(of)}
     return (
@@ -166,7 +168,7 @@ def budget(block: Block, image: Image) -> str:
 
 
 def arguments(block: Block, image: Image) -> dict[str, Any]:
-    """What an object of params.yaml was made with, defaults included, without what the project itself hands over."""
+    """Return the arguments of an object of params.yaml, defaults included, without those that fedsynth supplies."""
     context = image.context()
     known = inspect.signature(type(block.build(**context))).parameters
     return {name: block.args.get(name, of.default) for name, of in known.items() if name not in context}

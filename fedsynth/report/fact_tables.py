@@ -1,6 +1,4 @@
-"""The facts of a model as cells of tables, in the words of the report's page: what datasheet, model card and registry
-have in common.
-"""
+"""The facts of a model as table cells in the page's wording, shared by datasheet, model card and registry."""
 
 from __future__ import annotations
 
@@ -28,8 +26,10 @@ LEFT_OUT = {
 
 
 def tables(facts: dict[str, Any]) -> dict[str, Any]:
-    """said (the verdict's sentence), gates, worth, against (what the shares are of), left_out, measures, audit,
-    missing, extractor, epsilon (word, meaning), worst: all of it text.
+    """Return the facts of a model as text.
+
+    Keys: said (the verdict's sentence), gates, worth, against (what the shares are relative to), left_out, measures,
+    audit, missing, extractor, epsilon (word, meaning), worst.
     """
     found = measures({facts["model"]: facts})
     return {
@@ -63,9 +63,7 @@ def tables(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def worth_line(use: str, of: dict[str, Any]) -> dict[str, str]:
-    """One use: its headline metric, what networks reach, and the three shares, of what they are, with their 95 %
-    intervals.
-    """
+    """Return one use: its headline metric, the scores, and the three shares with their 95 % intervals."""
     intervals, why, shares = of.get("intervals") or {}, of.get("why") or {}, share_of(of["against"])
     line = {"use": use, "metric": label_of(of["headline"]), "poorest_site": of.get("poorest_site") or "not known"}
     line |= {name: NOT_COMPUTED if of.get(name) is None else f"{of[name]:.3f}" for name in ("synthetic", "augmented")}
@@ -73,7 +71,7 @@ def worth_line(use: str, of: dict[str, Any]) -> dict[str, str]:
 
 
 def share(value: float | None, of: str, interval: list[float | None] | None = None, why: str = "") -> str:
-    """ "83 % of pooled (81 to 86 %)" """
+    """Return a share as text: "83 % of pooled (81 to 86 %)"."""
     if not is_number(value):
         return f"{NOT_COMPUTED}{': ' + why if why else ''}"
     around = ends(interval)
@@ -94,7 +92,7 @@ def _measure(name: str, number: dict[str, Any]) -> dict[str, str]:
 
 
 def worst(facts: dict[str, Any]) -> list[str]:
-    """A sentence for each use: the site and the class that its networks serve worst, of those that are known."""
+    """Return a sentence for each use: the site and the class with the worst known score."""
     said = []
     for use, of in facts["worst"].items():
         site, label = of["site"], of["class"]
@@ -117,7 +115,7 @@ def _known(worst: dict[str, Any]) -> str:
 
 
 def short_verdict(facts: dict[str, Any]) -> list[str]:
-    """The verdict's sentence, then each gate that does not hold."""
+    """Return the verdict's sentence, then each gate that does not hold."""
     broken = [
         f"{'required' if g['kind'] == 'require' else 'warning'}: {sentence(g)}"
         for g in gates_of(facts)

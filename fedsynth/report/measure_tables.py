@@ -1,6 +1,4 @@
-"""What the report says of the measures: a table beside the real-real floor,
-and one of what a synthetic set gives away.
-"""
+"""The report's tables of measures beside their real-real floors, and of the privacy audit."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from typing import Any
 
 from fedsynth.worth.wording import Facts, is_number, measured
 
-# Titles of the numbers that a judgement should have: what no model has is said to be missing by this name.
+# Titles of the numbers that a judgement should have; those that no model has are listed as missing.
 EXPECTED = {
     "fid": "FID",
     "kid": "KID",
@@ -22,7 +20,7 @@ EXPECTED = {
     "mask_agreement": "mask agreement",
     "class_agreement": "class agreement",
 }
-# What each number of the audit means for the people in the training images: title and one plain sentence.
+# Title and plain meaning of each number of the privacy audit, for the people in the training images.
 GIVES_AWAY = {
     "copies_pixel": (
         "copies, by pixels",
@@ -57,8 +55,7 @@ GIVES_AWAY = {
         "the same for one who holds the released weights; the floor is guessing",
     ),
 }
-# The numbers of pairs, a real image and what a model made of its given channels: which way is better, and what the
-# floor is.
+# Numbers of image pairs (a real image and what a model generated from its given channels): direction and floor.
 ALONE, REAL = "floor: without a model, see definitions", "floor: on the real images"
 PAIRED = {
     "psnr": f"higher is better; {ALONE}", "ssim": f"higher is better; {ALONE}", "mae": f"lower is better; {ALONE}",
@@ -69,11 +66,16 @@ BETTER = {"lower": "lower is better", "higher": "higher is better", "floor": "ne
 
 
 def measures(facts: Facts) -> dict[str, Any]:
-    """{"lines", "paired", "audit", "audited", "missing", "extractors"}.
+    """Return {"lines", "paired", "audit", "audited", "missing", "extractors"}.
 
     A line is {"name", "measure": its block of params.yaml, "n", "title", "text", "better", "cells": {model: cell},
-    "sites": {site: {model: cell}}}. `paired` are those of PAIRED that there are; `audit` always has all lines of
-    GIVES_AWAY, whatever was computed; `missing` are the titles of EXPECTED that no model has.
+    "sites": {site: {model: cell}}}.
+
+    - `lines`: all measures but those of `paired` and `audit`.
+    - `paired`: the measures of PAIRED that some model has.
+    - `audit`: all measures of GIVES_AWAY, computed or not; `audited`: whether any of them was computed.
+    - `missing`: titles of the measures of EXPECTED that no model has.
+    - `extractors`: {model: extractor}.
     """
     names = list(dict.fromkeys(name for of in facts.values() for name in of.get("measures") or {}))
     audit = [_line(name, facts) | {"title": title, "plain": plain} for name, (title, plain) in GIVES_AWAY.items()]
@@ -106,7 +108,7 @@ def _line(name: str, facts: Facts) -> dict[str, Any]:
 
 
 def counted(of: dict[str, dict[str, Any] | None]) -> str:
-    """The images behind a measure, said once where they are the same for all models."""
+    """Return the image counts behind a measure, once if they are the same for all models."""
     counts = {model: n for model, number in of.items() if (n := cell(number)["n"])}
     return (
         next(iter(counts.values()), "")
@@ -116,7 +118,7 @@ def counted(of: dict[str, dict[str, Any] | None]) -> str:
 
 
 def cell(number: dict[str, Any] | None) -> dict[str, Any]:
-    """A number as text: {"value", "interval", "floor", "n", "why"}; a value that is not there is "missing"."""
+    """Return a number as text: {"value", "interval", "floor", "n", "why"}; a missing value is "missing"."""
     number = number or {}
     value, low, high, floor = (number.get(key) for key in ("value", "low", "high", "floor"))
     both = is_number(value) and is_number(low) and is_number(high)

@@ -1,6 +1,4 @@
-"""The report: one page that holds its own pictures and asks nothing of the network, so that it can be mailed, kept and
-printed.
-"""
+"""The report as one self-contained HTML page without network access, so that it can be mailed, archived and printed."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ SHOWN = 6  # images of each class and side
 
 @dataclass
 class Trained:
-    """What the report shows of one model: its model.json, its history.json and its synthetic set."""
+    """The parts of one model in the report: its model.json, its history.json and its synthetic set."""
 
     model: dict[str, Any]
     history: dict[str, Any]
@@ -55,13 +53,17 @@ def page(
     silent: dict[str, dict[str, str]] | None = None,
     pairs: dict[str, pictures.Pairs] | None = None,
 ) -> str:
-    """The whole page. `rows` and `spread` as in reports/reference.json and reports/score/; `facts` by model as facts.py
-    gives them.
+    """Return the report's HTML page.
 
-    `real` images stand beside the synthetic ones; `failures` are synthetic ones, None: not computed. `lineage` is shown
-    as it is: {"git commit": ..., ...}. `silent`: job -> site -> why it gave no answer. `pairs`: by model, where
-    channels are given. A model without facts is said to be not judged. Raises ValueError where real images are handed
-    over outside of a simulation: they would leave their hospital with the page.
+    - `rows`, `spread`: from reports/reference.json and reports/score/.
+    - `facts`: by model, from fedsynth/worth/facts.py; a model without facts is shown as not judged.
+    - `real`: real images to show beside the synthetic ones, in simulation only.
+    - `lineage`: shown as it is, {"git commit": ..., ...}.
+    - `failures`: by model, the synthetic images with the lowest mask agreement; None: not computed.
+    - `silent`: job -> site -> why it did not answer.
+    - `pairs`: by model, pictures of given and generated channels.
+
+    Raises ValueError if real images are passed outside of a simulation, because they would leave their hospital.
     """
     if not simulation and (real is not None or any(of.real for of in (pairs or {}).values())):
         raise ValueError("real images may be shown in a simulation only; call page() without them")
@@ -111,7 +113,7 @@ def page(
 def judged(
     params: Params, rows: worth.Rows, facts: Facts, used: list[str], models: dict[str, Trained]
 ) -> dict[str, Any]:
-    """What is said of the scores and the measures, for the template."""
+    """Return the template's variables about scores, measures and verdicts."""
     summary = summary_of(facts)
     names, wanted = list(facts), list(params.score.uses)
     uses = [use_table(use, rows, names, used, summary) for use in wanted]
@@ -140,8 +142,9 @@ def judged(
 
 
 def settled(rows: worth.Rows, facts: Facts | None, models: Iterable[str], spread: worth.Rows | None = None) -> Facts:
-    """The facts of every model of the page, empty where there are none, `uses` with the intervals that rest on
-    `spread`.
+    """Return the facts of every model on the page, empty for a model without facts.
+
+    `uses` is computed from `rows` and `spread` where `spread` is given or the facts have none.
     """
     of_rows = worth.summary(rows, spread)
     told = {name: (facts or {}).get(name) or {} for name in models}
@@ -175,8 +178,9 @@ def misfit(params: Params, of: Failure) -> dict[str, str]:
 def family(
     params: Params, name: str, trained: Trained, real: dict[str, dict[str, Any]], sites: list[str]
 ) -> dict[str, Any]:
-    """One model's part of the page: facts, pictures by class (`real` are the other side's, the same for every model),
-    curves by player.
+    """Return the page's section of one model: facts, pictures by class, loss curves by player.
+
+    `real`: the pictures of real images by class, the same for every model.
     """
     model, history = trained.model, trained.history
     training, rounds = model["training"], len(history["rounds"])
@@ -205,19 +209,22 @@ def family(
 
 
 def compression(model: dict[str, Any]) -> str:
-    """ "up TopK (share = 0.0625), down Quantize (bits = 2)", or nothing."""
+    """Return the compression as text, "up TopK (share = 0.0625), down Quantize (bits = 2)"; empty if there is none."""
     return ", ".join(f"{way} {block(call)}" for way, call in (model.get("compression") or {}).items() if call)
 
 
 def breakable(name: str) -> Markup:
-    """A gate or another long name that may be broken where its parts meet."""
+    """Return a long name, such as a gate's, as HTML that may break after "/", "_" and "@"."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"([/_@])", r"\1<wbr>", str(escape(name))))
 
 
 def side(params: Params, images: ImageSet, what: str) -> dict[str, dict[str, Any]]:
-    """By class, the same images as in the contact sheet: how many, as a data: URI, in words."""
+    """Return by class the images of one side of the page: their number, a data: URI and the alternative text.
+
+    The images are the same as in the contact sheet.
+    """
     drawn = {label: pictures.draw(images, label, SHOWN, params.seed) for label in params.image.labels}
     return {
         label: {
@@ -237,7 +244,7 @@ def rows_said(image: Image) -> str:
 
 
 def data_digest(validation: dict[str, Any]) -> str:
-    """One digest of the data of all sites that took part."""
+    """Return the SHA-256 of the digests of all sites that passed validation."""
     lines = [f"{site} {validation['sites'][site]['digest']}\n" for site in sorted(validation["used"])]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -253,5 +260,5 @@ def duration(seconds: float) -> str:
 
 
 def listed(names: list[str]) -> str:
-    """ "a", "a and b", "a, b and c" """
+    """Join names: "a", "a and b" or "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

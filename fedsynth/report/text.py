@@ -1,6 +1,4 @@
-"""The report in Markdown, for places that show no page: Prefect's and MLflow's artifacts say the same as index.html,
-without pictures.
-"""
+"""The report in Markdown without pictures, for the artifacts of Prefect and MLflow."""
 
 from __future__ import annotations
 
@@ -16,9 +14,9 @@ from fedsynth.worth.wording import Facts, epsilon_said, is_number
 
 def markdown(uses: list[dict[str, Any]], facts: Facts, sites: list[str], classes: list[dict[str, Any]] | None = None,
              terms: Terms | None = None, absent: dict[str, str] | None = None) -> str:  # fmt: skip
-    """Verdict, who is not in it, gates, tables of worth, measures, definitions.
+    """Return the report: verdict, sites left out, gates, tables of worth, measures, definitions.
 
-    `uses` are use_table's, `classes` by_class's, `terms` definitions', `absent` by_site's.
+    `uses`: from use_table, `classes`: from by_class, `terms`: from definitions, `absent`: from by_site.absent.
     """
     parts = [
         "# May they be promoted?",
@@ -61,7 +59,7 @@ def _gate(cell: dict[str, Any]) -> str:
 
 
 def _worth(use: dict[str, Any], sites: list[str]) -> list[str]:
-    """The headline's table with the shares, then those of the other metrics."""
+    """Return the headline metric's table with the shares, then the tables of the other metrics."""
     main, *others = use["tables"]
     shares = [f"retained (of {use['against']})", f"gap closed (to {use['against']})", "gap closed, poorest site"]
     head = [_head(main), "mean", *shares, *(_tested(main, site) for site in sites)]
@@ -89,7 +87,7 @@ def _line(line: dict[str, Any], shares: list[str], sites: list[str]) -> list[str
 
 
 def _deviating(value: float | None, deviation: float | None) -> str:
-    """With its standard deviation over the seeds, where there are several."""
+    """Format a value with its standard deviation over the seeds, if there are several."""
     return number(value) + (f" ± {number(deviation)}" if is_number(deviation) else "")
 
 
@@ -123,9 +121,7 @@ def _by_site(use: str, facts: Facts, models: list[str], sites: list[str]) -> str
 
 
 def _by_class(of: dict[str, Any], models: list[str], sites: list[str]) -> list[str]:
-    """Networks that saw synthetic images alone: a line for each metric of a class and model, and the worst of each
-    model.
-    """
+    """Return the table of per-class metrics of the networks trained on synthetic images alone, and the worst cells."""
     shown = [
         [line["label"], m, *(_class_cell(line["cells"][(m, s)]) for s in sites)] for line in of["lines"] for m in models
     ]
@@ -149,7 +145,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def plain(text: str) -> str:
-    """A name of a site is shown and not obeyed, and no bar in it ends a cell."""
+    """Escape text, such as a site's name, for a cell of a Markdown table; code spans keep their other characters."""
     return (
         text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
         if not text.startswith("`")

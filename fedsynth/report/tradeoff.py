@@ -1,6 +1,4 @@
-"""Worth against privacy: every model as a point, so that it is seen at once what a better set costs the people
-in it.
-"""
+"""The plot of worth against privacy, with a point for each model."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from fedsynth.report import curves
 from fedsynth.worth import judgement
 from fedsynth.worth.wording import Facts, is_number
 
-GOOD, BAD, SOFT = "#00694d", "#a63f00", "#5c646d"  # as in the page, which has other ones for the dark
+GOOD, BAD, SOFT = "#00694d", "#a63f00", "#5c646d"  # the page's colours; it has others for its dark mode
 THEME = {GOOD: "var(--good)", BAD: "var(--bad)", SOFT: "var(--soft)"}
 MEMBERSHIP = re.compile(r"\s*membership_\w+_auc\s*<=?\s")
 RETAINED = re.compile(r"\s*[\w@.-]+/retained\s*>=?\s")
@@ -22,8 +20,9 @@ RETAINED = re.compile(r"\s*[\w@.-]+/retained\s*>=?\s")
 
 @dataclass(frozen=True)
 class Point:
-    """One model: `auc` of the stronger membership attack, `retained` the mean over the uses; intervals are (low, high)
-    or None.
+    """One model in the plot.
+
+    `auc`: of the stronger membership attack; `retained`: mean over the uses; intervals are (low, high) or None.
     """
 
     model: str
@@ -33,7 +32,7 @@ class Point:
     retained: float | None
     retained_interval: tuple[float, float] | None
     of: str  # what `retained` is a share of: "" for the pooled reference, else " of federated"
-    why: str  # what is missing, also where the point can be drawn
+    why: str  # what is missing; a point may still be drawn
 
     @property
     def drawn(self) -> bool:
@@ -41,7 +40,10 @@ class Point:
 
 
 def points(facts: Facts, uses: list[str]) -> list[Point]:
-    """A point for each model. A mean over fewer uses than asked for would be another quantity: it is None then."""
+    """Return a point for each model.
+
+    `retained` is None if it is missing for a use, because a mean over fewer uses is another quantity.
+    """
     return [_point(model, of, uses) for model, of in facts.items()]
 
 
@@ -52,7 +54,7 @@ def _point(model: str, of: dict[str, Any], uses: list[str]) -> Point:
     summary = [(of.get("uses") or {}).get(use) or {} for use in uses]
     shares = [s.get("retained") for s in summary]
     kept = sum(shares) / len(shares) if shares and all(is_number(v) for v in shares) else None  # type: ignore[arg-type]
-    # the uses share their test images: the mean of the ends is the widest that the interval of the mean can be
+    # The uses share their test images: the mean of the ends is the widest possible interval of the mean.
     pairs = [pair for s in summary if (pair := _pair((s.get("intervals") or {}).get("retained")))]
     both = (
         (sum(p[0] for p in pairs) / len(pairs), sum(p[1] for p in pairs) / len(pairs))
@@ -78,7 +80,7 @@ def _pair(ends: list[Any] | None) -> tuple[float, float] | None:
 
 
 def limits(facts: Facts) -> dict[str, list[float]]:
-    """{"auc", "retained"}: the limits of the gates on the two axes, each once."""
+    """Return {"auc", "retained"}: the distinct gate limits on the two axes."""
     gates = [
         g for of in facts.values() for g in (of.get("verdict") or {}).get("gates") or [] if is_number(g.get("limit"))
     ]
@@ -89,18 +91,18 @@ def limits(facts: Facts) -> dict[str, list[float]]:
 
 
 def missing(found: list[Point]) -> list[str]:
-    """ "gan: retained missing", for the line below the plot."""
+    """Return what each model lacks, for the line below the plot: "gan: retained missing"."""
     return [f"{p.model}: {p.why} missing" for p in found if p.why]
 
 
 def described(found: list[Point]) -> str:
-    """The plot in words, for those who do not see it."""
+    """Return the plot in words, as its alternative text."""
     drawn = [f"{p.model}: membership AUC {p.auc:.2f}, retained {p.retained:.2f}{p.of}" for p in found if p.drawn]
     return "; ".join(drawn + [f"{p.model} is not drawn" for p in found if not p.drawn]) or "no model"
 
 
 def svg(facts: Facts, uses: list[str]) -> str:
-    """The plot to stand inside a page, in its colours; nothing where no model can be drawn."""
+    """Return the plot as SVG for embedding in the page, with its colours; empty if no model can be drawn."""
     found = points(facts, uses)
     if not any(p.drawn for p in found):
         return ""
@@ -115,7 +117,7 @@ def svg(facts: Facts, uses: list[str]) -> str:
 
 
 def png(facts: Facts, uses: list[str]) -> bytes:
-    """The same plot for places that show no SVG; what is missing stands below it."""
+    """Return the plot as PNG, with the missing numbers below it."""
     found = points(facts, uses)
     with curves.plain():
         figure = _figure(found, limits(facts))
@@ -136,7 +138,7 @@ def _figure(found: list[Point], lines: dict[str, list[float]]) -> Any:
         colour = GOOD if p.passed else BAD
         for across, along in ((p.auc_interval or (x, x), (y, y)), ((x, x), p.retained_interval or (y, y))):
             axes.plot(across, along, color=colour, linewidth=1, alpha=0.7, zorder=2)
-        hollow = "none" if "membership" in p.why else colour  # one attack is missing: it may be further to the right
+        hollow = "none" if "membership" in p.why else colour  # an attack is missing, so the AUC may be higher
         axes.plot(x, y, "o" if p.passed else "X", color=colour, markerfacecolor=hollow, markersize=8, zorder=3)
     _name(axes, drawn)
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
@@ -148,7 +150,7 @@ def _figure(found: list[Point], lines: dict[str, list[float]]) -> Any:
 
 
 def _limit_axes(axes: Any, drawn: list[Point], lines: dict[str, list[float]]) -> None:
-    """Limits so that points, intervals and gates are in sight, and the gates' lines with their numbers."""
+    """Set the limits so that points, intervals and gates are visible, and draw the gates' lines with their limits."""
     x = [0.5, *lines["auc"], *(v for p in drawn for v in (p.auc, *(p.auc_interval or ())))]
     y = [1.0, *lines["retained"], *(v for p in drawn for v in (p.retained, *(p.retained_interval or ())))]
     for values, put in ((x, axes.set_xlim), (y, axes.set_ylim)):
@@ -172,7 +174,7 @@ def _limit_axes(axes: Any, drawn: list[Point], lines: dict[str, list[float]]) ->
 
 
 def _name(axes: Any, drawn: list[Point]) -> None:
-    """Each model's name beside its point, moved apart where points meet."""
+    """Write each model's name beside its point; names that would overlap are moved apart."""
     axes.get_xlim(), axes.get_ylim()
     places = {p.model: tuple((axes.transScale + axes.transLimits).transform((p.auc, p.retained))) for p in drawn}
     order = sorted(places, key=lambda model: places[model][1])

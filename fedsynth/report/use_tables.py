@@ -1,4 +1,4 @@
-"""What the report says of one use: the scores by line and site, and the sentence that sums them up."""
+"""The report's tables of one use: scores by row and site, and a summary sentence."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from fedsynth.worth.wording import LOWER_IS_BETTER, is_number, label_of
 if TYPE_CHECKING:
     import pandas as pd
 
-NOT_A_SHARE = {"hd95"}  # no number between 0 and 1
-REAL = ("local", "federated", "pooled")  # the lines of networks that saw no synthetic image
-Summary = dict[str, dict[str, dict[str, Any]]]  # as worth.summary gives it: model -> use -> what
-NO_GAP = "no gap"  # as worth.py says it
-POOLED = "pooled"  # what a share is of, where a summary does not say
+NOT_A_SHARE = {"hd95"}  # metrics that are not between 0 and 1
+REAL = ("local", "federated", "pooled")  # rows of networks trained on real images only
+Summary = dict[str, dict[str, dict[str, Any]]]  # from worth.summary: model -> use -> values
+NO_GAP = "no gap"  # how a reason of worth.py begins
+POOLED = "pooled"  # the default of `against`
 TOGETHER = {"pooled": "all sites' real images together", "federated": "FedAvg over all sites' real images"}
 
 
 def use_table(
     use: str, rows: worth.Rows, models: list[str], sites: list[str], summary: Summary | None = None
 ) -> dict[str, Any]:
-    """A table for each metric of a use, the headline metric in front, and of that what worth.py makes of it.
+    """Return a table for each metric of a use, the headline metric first, with retained and gap closed.
 
-    `summary` is worth.summary's, default: of `rows`. Metrics of one class ("sensitivity.none") are not here:
-    fedsynth/report/by_site.py. `against` names the line that the shares are of. In a table None stands for "never
-    computed, or withheld" and NaN for "computed, but not defined on these images".
+    `summary`: from worth.summary, default computed from `rows`. Per-class metrics ("sensitivity.none") are in
+    fedsynth/report/by_site.py. `against`: the row that the shares are relative to. In a table, None means "not computed
+    or withheld", NaN "computed, but not defined on these images".
     """
     rows = [r for r in rows if r["use"] == use]
     scores = worth.table(rows)
@@ -50,15 +50,17 @@ def use_table(
 
 
 def against_of(found: dict[str, dict[str, Any]]) -> str:
-    """The line that a use's shares are of, `found` by model as in worth.summary: "pooled", or "federated" where none
-    may pool images.
+    """Return the row that a use's shares are relative to: "pooled", or "federated" where images cannot be pooled.
+
+    `found`: by model, from worth.summary.
     """
     return next((of["against"] for of in found.values() if of.get("against")), POOLED)
 
 
 def _deviations(rows: worth.Rows, sites: list[str]) -> dict[tuple[str, str, str], float]:
-    """(metric, name, model) -> standard deviation over the seeds (n - 1) of the mean over the sites; NaN for one seed
-    or a missing site.
+    """Return (metric, name, model) -> standard deviation over the seeds (n - 1) of the mean over the sites.
+
+    NaN for a single seed or a missing site.
     """
     means: dict[tuple[str, str, str], list[float]] = {}
     for seed in dict.fromkeys(r["seed"] for r in rows):
@@ -89,12 +91,12 @@ def _table(metric: str, scores: pd.DataFrame, lines: list[tuple[str, str]], site
 
 
 def line_of(table: dict[str, Any], name: str) -> dict[str, Any]:
-    """The line of local, federated or pooled."""
+    """Return the line named `name`: local, federated or pooled."""
     return next(line for line in table["lines"] if line["name"] == name)
 
 
 def _line(scores: pd.DataFrame, name: str, model: str, sites: list[str]) -> dict[str, Any]:
-    # no answer, or withheld: that is not "undefined"
+    # None if a site did not answer or withheld the value; NaN stays "undefined"
     values = {r.site: None if r.why else r.value for r in scores.itertuples()}
     deviations = scores.set_index("site")["std"].to_dict()
     cells: dict[str, Any] = {site: values.get(site) for site in sites}
@@ -112,12 +114,12 @@ def _line(scores: pd.DataFrame, name: str, model: str, sites: list[str]) -> dict
 
 
 def summary_of(facts: dict[str, dict[str, Any]]) -> Summary:
-    """What worth.summary says, out of the facts."""
+    """Return the `uses` of all facts, in the form of worth.summary."""
     return {model: of.get("uses") or {} for model, of in facts.items()}
 
 
 def judge(lines: list[dict[str, Any]], summary: dict[str, dict], against: str) -> None:
-    """Put what worth.py makes of a use into its lines: retained beside `synthetic`, gap closed beside `augmented`."""
+    """Add retained to the `synthetic` lines and gap closed to the `augmented` lines, in place."""
     local, best = (next(line["mean"] for line in lines if line["name"] == name) for name in ("local", against))
     for line in (line for line in lines if line["model"]):
         of = summary.get(line["model"], {})
@@ -136,7 +138,9 @@ def judge(lines: list[dict[str, Any]], summary: dict[str, dict], against: str) -
 
 
 def settled(value: float | None, *needed: float | None) -> float | None:
-    """The value; without one, None where what it rests on is missing, NaN where that is there but the value not
+    """Return the value if it is a number.
+
+    Otherwise None if one of the numbers that it is computed from is missing, NaN if all are there and it is not
     defined.
     """
     if is_number(value):
@@ -145,8 +149,9 @@ def settled(value: float | None, *needed: float | None) -> float | None:
 
 
 def headline(use: dict[str, Any]) -> dict[str, Any]:
-    """Which set is worth most for a use, with `retained` and `gap_closed` as (model, value), and in one or two
-    sentences.
+    """Return which set is worth most for a use.
+
+    `retained` and `gap_closed` are (model, value); `text` says the same in one or two sentences.
     """
     table = use["tables"][0]
     synthetic = _best(table, "synthetic", lambda line: line["mean"])
@@ -220,7 +225,7 @@ def number(value: float | None) -> str:
 
 
 def ends(pair: list[float | None] | None) -> str:
-    """A 95 % interval of a share, "81 to 93 %", "50 % or more"; nothing where there is none."""
+    """Return a 95 % interval of a share as text, "81 to 93 %" or "50 % or more"; empty if there is none."""
     if not pair:
         return ""
     low, high = (f"{100 * v:.0f}".replace("-", "−") if is_number(v) else "" for v in pair)
@@ -236,7 +241,7 @@ def ends(pair: list[float | None] | None) -> str:
 
 
 def percent(value: float | str | None) -> str:
-    """A share as percent; a word such as NO_GAP stays one."""
+    """Return a share in percent; a word such as NO_GAP is returned unchanged."""
     if isinstance(value, str):
         return value
     return (

@@ -1,7 +1,6 @@
-"""The synthetic images whose masks fit least: what a network trained on real images finds in them is far from the mask
-that came with them.
+"""The synthetic images whose masks agree least with those that a network trained on real images predicts.
 
-Synthetic images only, so their pictures may be shown everywhere.
+They are synthetic images only, so the pictures may be shown everywhere.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Failure:
-    """A synthetic image (C, *S) with its own masks, the masks (M, *S) bool that were found in it, and their Dice."""
+    """A synthetic image (C, *S) with its own masks, the predicted masks (M, *S) bool, and their Dice."""
 
     image: np.ndarray
     label: str
@@ -33,8 +32,9 @@ class Failure:
 def failures(
     synthetic: ImageSet, image: Image, networks: dict[str, tuple[Use, nn.Module]], n: int = 6
 ) -> list[Failure]:
-    """The `n` images of lowest Dice, lowest first; of equal ones the largest masks. Nothing without a segmentation
-    network.
+    """Return the `n` images with the lowest Dice, lowest first; of equal Dice, the largest masks first.
+
+    Empty without a segmentation network.
     """
     from fedsynth.uses import of_kind, predict
     from fedsynth.uses.segmentation import Segmentation
@@ -54,7 +54,7 @@ def failures(
 
 
 def agreement(found: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """(N,) Dice of masks (N, M, *S) bool, mean over the channels; 1 where both are empty, 0 where one is."""
+    """Return the Dice (N,) of masks (N, M, *S) bool, mean over the channels; 1 if both are empty, 0 if one is."""
     import torch
 
     from fedsynth.networks.monai_imports import monai_imports
