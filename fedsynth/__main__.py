@@ -1,5 +1,6 @@
-"""The command line: stages of dvc.yaml that run at the centre, and tools. Heavy packages are imported by the command
-that needs them.
+"""The command line: the stages of dvc.yaml that run at the centre, and tools.
+
+Heavy packages are imported by the commands that need them.
 """
 
 from __future__ import annotations
@@ -28,17 +29,13 @@ app = typer.Typer(
 
 @app.command()
 def run() -> None:
-    """Run the pipeline: every stage that is stale, then the registry, as a Prefect flow. The same as python -m
-    flows.pipeline.
-    """
+    """Run the pipeline: all stale stages, then the registry, as a Prefect flow. Same as python -m flows.pipeline."""
     os.execv(sys.executable, [sys.executable, "-m", "flows.pipeline"])
 
 
 @app.command()
 def plan(as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False) -> None:
-    """Say what a run would do, without running it: which stages, why, over what, for how long,
-    and with how much disk.
-    """
+    """Show what a run would do, without running it: the stages, why, their estimated time and disk space."""
     from fedsynth.stages import inputs, plan_text
 
     settings, params = _start()
@@ -54,7 +51,7 @@ def plan(as_json: Annotated[bool, typer.Option("--json", help="for programs")] =
 def ingest(
     site: Annotated[str | None, typer.Option(help="only this site; default: all that the source names")] = None,
 ) -> None:
-    """Read every image of the source, resample and scale it, and write a set with its manifest for each site."""
+    """Read the source's images, resample and scale them, and write an image set with its manifest for each site."""
     from fedsynth.stages import ingest as stage
 
     settings, params = _start()
@@ -75,7 +72,7 @@ def validate(
     site: Annotated[str, typer.Option(help="name in the messages; default: the folder's")] = "",
     docs: Annotated[Path | None, typer.Option(help="where to write the report; nothing is written without it")] = None,
 ) -> None:
-    """Check one set, real or synthetic, with the expectations that the federation uses. Ends with 1 where it fails."""
+    """Check one set, real or synthetic, with the expectations of the federation. Exit code 1 if it fails."""
     from fedsynth.validation import expectations
 
     _, params = _start()
@@ -95,7 +92,7 @@ def sample(model: Annotated[str, typer.Argument(help="a key of models in params.
 
 @app.command()
 def export(model: Annotated[str, typer.Argument(help="a key of models in params.yaml")]) -> None:
-    """Hand a synthetic set out with its verdict: an archive for each exporter, with datasheet and model card."""
+    """Export a synthetic set with its verdict: an archive for each exporter, with datasheet and model card."""
     from fedsynth.stages import export as stage
 
     settings, params = _start()
@@ -104,7 +101,7 @@ def export(model: Annotated[str, typer.Argument(help="a key of models in params.
 
 @app.command()
 def report() -> None:
-    """Write the page: pictures, losses and the table of worth."""
+    """Write the report: pictures, losses and the table of worth."""
     from fedsynth.stages import report as stage
 
     settings, params = _start()
@@ -121,8 +118,8 @@ def check(
 ) -> None:
     """Check params.yaml, and a hospital's site: installation, folders, data, startup kit and server.
 
-    Every problem of params.yaml comes in one list. The site is looked at where --site, --kit or FEDSYNTH_DATA say that
-    there is one. Ends with 1 where something fails.
+    All problems of params.yaml are listed at once. The site is checked if --site, --kit or FEDSYNTH_DATA is given, or
+    if there is no params.yaml. Exit code 1 if a check fails.
     """
     from rich.console import Console
     from rich.table import Table
@@ -135,7 +132,7 @@ def check(
     settings = Settings.read()
     study = settings.root / "params.yaml"
     at_site = site or kit or os.environ.get("FEDSYNTH_DATA") or not study.is_file()
-    # a hospital's own files are looked at by its ingest, and in a federation the centre has none
+    # a hospital checks its own files in ingest, and in a federation the centre has none
     wrong = _study(study, source=settings.simulation and not at_site)
     found = list(check.site(settings, site, kit, timeout)) if at_site else []
     for row in found:
@@ -146,7 +143,7 @@ def check(
 
 
 def _study(path: Path, source: bool) -> bool:
-    """Print what is wrong in params.yaml, where there is one. Whether anything is."""
+    """Print the problems of params.yaml, if there is one. Returns whether there are any."""
     from fedsynth import checks
 
     if not path.is_file():
@@ -163,7 +160,7 @@ def _study(path: Path, source: bool) -> bool:
 
 @app.command()
 def env() -> None:
-    """Show the environment variables: what each is for and its value now."""
+    """Show the environment variables with their meanings and current values."""
     from rich.console import Console
     from rich.table import Table
 

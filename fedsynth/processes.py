@@ -1,4 +1,4 @@
-"""Finds and ends processes by a mark in their environment, whoever their parent is."""
+"""Finds and kills processes by a variable in their environment, whatever their parent is."""
 
 from __future__ import annotations
 
@@ -11,24 +11,29 @@ from typing import Any
 
 import psutil
 
-OWNER = "FEDSYNTH_OWNER"  # process id of the flow that a stage belongs to
-LOOK_S, KILL_S = 0.2, 9.0  # between two looks; for how long what starts anew is killed again
+OWNER = "FEDSYNTH_OWNER"  # process id of the flow that runs the stage
+LOOK_S, KILL_S = 0.2, 9.0  # seconds between two polls; seconds during which new processes are killed, too
 
 
 def threads(processes: int) -> str:
-    """For each of so many processes that compute at once: more threads than cores only wait for each other."""
+    """Return the number of threads, as text, for each of `processes` processes that compute at once.
+
+    More threads than cores only wait for each other.
+    """
     return str(max(1, (os.cpu_count() or 1) // processes))
 
 
 class Orphaned(BaseException):
-    """The flow that this stage belongs to is gone: it was killed. No Exception, so that nobody takes it for a stage's
-    own failure.
+    """The flow that this stage belongs to was killed.
+
+    It is not an Exception, so that no handler takes it for a failure of the stage.
     """
 
 
 def mind_owner() -> None:
-    """Raise Orphaned in the main thread once the process that OWNER names is gone. Nothing where there is no such
-    variable.
+    """Raise Orphaned in the main thread once the process named by OWNER has ended.
+
+    Does nothing if the variable is not set.
     """
     owner = int(os.environ.get(OWNER) or 0)
     if not owner:
@@ -40,7 +45,7 @@ def mind_owner() -> None:
     def look() -> None:
         while _lives(owner):
             time.sleep(1)
-        os.kill(os.getpid(), signal.SIGUSR1)  # the one way into the main thread
+        os.kill(os.getpid(), signal.SIGUSR1)  # only a signal interrupts the main thread
 
     signal.signal(signal.SIGUSR1, orphaned)
     threading.Thread(target=look, daemon=True).start()
@@ -54,7 +59,7 @@ def _lives(pid: int) -> bool:
 
 
 def marked(name: str, value: str) -> list[psutil.Process]:
-    """Living processes whose environment holds `name`=`value`, this one left out."""
+    """Return the living processes whose environment has `name`=`value`, without the current process."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -70,11 +75,11 @@ def marked(name: str, value: str) -> list[psutil.Process]:
 
 
 def end(name: str, value: str, patience_s: float = 0) -> None:
-    """Wait up to `patience_s` for the marked processes to end by themselves, then kill what is left and what it started
-    meanwhile.
+    """Wait up to `patience_s` seconds for the marked processes to exit, then kill those that are left.
 
-    Nothing here waits *for* a process (psutil's waiting would take the exit code of a child away from the one who
-    started it: an ended stage then looks like a finished one).
+    Processes that they start meanwhile are killed, too. The processes are polled and not waited for: psutil's wait
+    would take a child's exit code from the process that started it, and an aborted stage would look like a finished
+    one.
     """
     deadline = time.monotonic() + patience_s
     while (left := marked(name, value)) and time.monotonic() < deadline:

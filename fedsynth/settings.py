@@ -1,5 +1,6 @@
-"""Environment variables: WHERE things are computed and kept. Ours are read here alone; a table's folder may name
-variables of its own.
+"""Environment variables: WHERE results are computed and stored.
+
+The project's variables are parsed here; paths in params.yaml may refer to further ones.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ DESCRIBED = {
     "PREFECT_API_URL": "Prefect server that runs are shown on; default: one of its own for the time of a run",
 }
 
-# What keeps every tool from calling home. MLflow takes `true` only, Prefect takes it too.
+# Turns off the telemetry of all tools. MLflow accepts only `true`, and Prefect accepts it, too.
 QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -55,11 +56,13 @@ FEDERATIONS, CODES = ("simulator", "poc", "production"), ("thin", "none")
 
 
 class SettingsError(UserError):
-    """An environment variable cannot be used; the message names it and says what to do."""
+    """An environment variable is invalid; the message names it and says what to do."""
 
 
 @dataclass(frozen=True)
 class Settings:
+    """The values of the FEDSYNTH_* environment variables."""
+
     federation: str
     root: Path
     data: Path
@@ -74,7 +77,7 @@ class Settings:
 
     @classmethod
     def read(cls) -> Settings:
-        """From the environment as it is now. Raises SettingsError naming the variable."""
+        """Read the settings from the current environment. Raises SettingsError naming the variable."""
         env = os.environ
         root = Path(env.get("FEDSYNTH_ROOT") or ".").resolve()
         federation = _one_of("FEDSYNTH_FEDERATION", FEDERATIONS)
@@ -100,37 +103,37 @@ class Settings:
 
     @property
     def simulation(self) -> bool:
-        """Whether the hospitals are this machine, so that what they keep may be looked at."""
+        """Whether the sites are simulated on this machine, so that their data may be read here."""
         return self.federation != "production"
 
     @property
     def thin(self) -> bool:
-        """Whether jobs carry their client to the sites."""
+        """Whether jobs carry their client code to the sites."""
         return self.code == "thin"
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Variable, value in force, meaning: for `fedsynth env`."""
+        """Return (variable, current value, meaning) for `fedsynth env`."""
         named = {f"FEDSYNTH_{f.name.upper()}": str(getattr(self, f.name) or "") for f in fields(self)}
         return [
             (name, masked(named.get(name, os.environ.get(name, ""))), meaning) for name, meaning in DESCRIBED.items()
         ]
 
 
-# Up to the last @: a password may hold one, or a slash, that ought to have been written as %40 or %2F.
+# Up to the last @: a password may contain an unescaped @ or / (%40, %2F).
 PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):\S*@")
-LONE = re.compile(r"(https?://)[^/@:\s?#]+@")  # of a web server: a name without a password is a token
+LONE = re.compile(r"(https?://)[^/@:\s?#]+@")  # in a web address, a name without a password is a token
 QUERY = re.compile(
     r"(?<=[?&;])([\w.-]*(?:pass|pwd|token|secret|key|credential|signature)[\w.-]*=)[^&;#\s'\"]+", re.IGNORECASE
 )
 
 
 def masked(text: str) -> str:
-    """Without the passwords and tokens of the addresses in it: "postgresql://user:***@host/db?password=***"."""
+    """Mask the passwords and tokens of addresses in a text: "postgresql://user:***@host/db?password=***"."""
     return QUERY.sub(r"\1***", LONE.sub(r"\1***@", PASSWORD.sub(r"\1:***@", text)))
 
 
 def _one_of(name: str, known: tuple[str, ...]) -> str:
-    """The variable's value, the first of `known` where it is not set."""
+    """Return the variable's value, which must be in `known`; the first of `known` if it is not set."""
     value = os.environ.get(name) or known[0]
     if value not in known:
         raise SettingsError(f"{name}={value!r} is not known; use {', '.join(known[:-1])} or {known[-1]}")
@@ -148,7 +151,7 @@ def _seconds(name: str, default: float) -> float:
 
 
 def _images(name: str, default: int) -> int:
-    """A number of images from 1 to 9999."""
+    """Return the variable's value as a number of images from 1 to 9999."""
     value = os.environ.get(name) or str(default)
     if not re.fullmatch(r"[0-9]{1,4}", value) or not int(value):
         raise SettingsError(f"{name}={value!r} is not a number of images from 1 to 9999")
@@ -156,23 +159,24 @@ def _images(name: str, default: int) -> int:
 
 
 def home(root: Path) -> Path:
-    """Where runs are kept by default. `dvc exp run` works in copies that it throws away; DVC_ROOT names the real
-    project even there.
+    """Return the folder where runs are stored by default.
+
+    `dvc exp run` works in temporary copies; DVC_ROOT names the real project there.
     """
     return Path(os.environ.get("DVC_ROOT") or root).resolve()
 
 
 def experiment() -> str:
-    """The name of the experiment within `dvc exp run`, else nothing."""
+    """Return the name of the experiment in `dvc exp run`, else an empty string."""
     return os.environ.get("DVC_EXP_NAME", "")
 
 
 def tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI, else SQLite in the project's folder."""
+    """Return MLFLOW_TRACKING_URI; default: an SQLite database in the project's folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home(root)}/mlflow.db"
 
 
 def quiet() -> None:
-    """Turn off every tool's telemetry, for this process and its children."""
+    """Turn off the telemetry of all tools for this process and its children."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
