@@ -1,7 +1,7 @@
-"""Digest of the code that a stage depends on: the modules that its entry points import, transitively.
+"""Digests of the code that a stage depends on: its entry points and all modules that they import, transitively.
 
-A digest is of what Python runs: comments, docstrings and layout do not count, so that a tidied file makes nothing
-stale. Nothing is imported for it, and it works from an installed package as from a checkout.
+A digest covers the code that Python runs, without comments, docstrings and layout, so that editing these makes no stage
+stale. Modules are parsed, not imported; this works for an installed package and for a checkout.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 
 PACKAGES = ("fedsynth", "nvflare_jobs")
 
-# What carries, words or ends things and does not change what a stage computes; * stands for any end of a name. The
-# values that `params` reads are compared themselves.
+# Modules that transport, format or stop things and do not change what a stage computes; * matches any suffix. The
+# values that `params` reads are compared separately.
 PLUMBING = (
     *(f"fedsynth.{name}" for name in ("errors", "processes", "settings", "checks*")),
     *(f"fedsynth.params{name}" for name in ("", ".block", ".model", ".reading", ".study")),
@@ -30,26 +30,26 @@ PLUMBING = (
     *(f"nvflare_jobs.server.{name}" for name in ("round_log", "run", "saved", "traffic")),
     *("nvflare_jobs.federation*", "nvflare_jobs.keys", "nvflare_jobs.site.installed"),
 )
-# What counts only where a stage begins in a module of the first, or a block of params.yaml names a class there: it
-# changes nothing for anybody else.
+# Modules that count only if the stage starts in them or params.yaml names a class in them (the key), and the further
+# modules that then count, too; for other stages they change nothing.
 BROUGHT = {
     "fedsynth.compression*": ("fedsynth.training.coding",),
     "fedsynth.algorithms.mdgan": ("fedsynth.training.central_generator", "nvflare_jobs.exchange"),
-    "fedsynth.sources*": ("fedsynth.stages.ingest",),  # of `sample.given`; the stage `ingest` begins there
-    # what of an answer leaves a site
+    "fedsynth.sources*": ("fedsynth.stages.ingest",),  # for `sample.given`; the stage `ingest` starts there
+    # what each job's answers may contain
     "nvflare_jobs.validate*": ("fedsynth.hospital.outgoing.validation",),
     "nvflare_jobs.train*": ("fedsynth.hospital.outgoing.rounds",),
     "nvflare_jobs.reference*": ("fedsynth.hospital.outgoing.rounds", "fedsynth.hospital.outgoing.judging"),
     "nvflare_jobs.score*": ("fedsynth.hospital.outgoing.judging",),
 }
-CLASS = re.compile(r"fedsynth(\.\w+){2,}\.[A-Z]\w*")  # a path in a string, of which a module builds an object
+CLASS = re.compile(r"fedsynth(\.\w+){2,}\.[A-Z]\w*")  # a class path in a string, from which a module builds an object
 
 
 def digests(start: Iterable[str], classes: Iterable[str] = ()) -> dict[str, str]:
-    """Module or template -> digest, of the modules `start`, those of the `classes` that params.yaml names, and all that
-    these import.
+    """Return module or template -> digest, for the modules `start`, those of `classes`, and all that these import.
 
-    `start` may name packages: all of their modules. Raises ModuleNotFoundError where one of them is not there.
+    `start`: modules or packages (all of their modules). `classes`: class paths named in params.yaml. Raises
+    ModuleNotFoundError if a module does not exist.
     """
     named = {path.rpartition(".")[0] for path in classes}
     begun = {*start, *named}
@@ -72,7 +72,7 @@ def digests(start: Iterable[str], classes: Iterable[str] = ()) -> dict[str, str]
 
 
 def _modules(name: str) -> list[str]:
-    """The module itself with the packages that it lies in, or all modules of a package."""
+    """Return the module with its parent packages, and for a package also the modules in it."""
     if _file(name) is None:
         raise ModuleNotFoundError(f"there is no module {name}")
     folder = _root(name) / Path(*name.split(".")[1:])
@@ -85,7 +85,7 @@ def _modules(name: str) -> list[str]:
 
 
 def _packages(name: str) -> list[str]:
-    """Those that Python runs before the module, without the outermost, which only holds a version."""
+    """Return the parent packages that Python runs before the module, without the top-level one (only a version)."""
     parts = name.split(".")
     return [".".join(parts[:n]) for n in range(2, len(parts))]
 
@@ -101,14 +101,14 @@ def _root(name: str) -> Path:
 
 @cache
 def _file(name: str) -> Path | None:
-    """Where a module of ours lies; None for what is no module."""
+    """Return the path of a module of this project; None if there is no such module."""
     base = _root(name).joinpath(*name.split(".")[1:])
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
 @cache
 def _tree(name: str) -> ast.Module:
-    """What Python runs of a module: without docstrings and without imports that are for type checkers."""
+    """Return the syntax tree of a module without docstrings and without imports for type checkers."""
     path = _file(name)
     assert path is not None, name
     return _Run().visit(ast.parse(path.read_text(encoding="utf-8")))
@@ -137,7 +137,7 @@ def _digest(name: str) -> str:
 
 @cache
 def _imports(name: str) -> tuple[str, ...]:
-    """The modules of ours that a module imports anywhere, or names the class of, with the packages they lie in."""
+    """Return this project's modules that a module imports anywhere or names by class path, with their packages."""
     found: set[str] = set()
     for node in ast.walk(_tree(name)):
         names = []
@@ -156,7 +156,7 @@ def _imports(name: str) -> tuple[str, ...]:
 
 @cache
 def _home(package: str, name: str) -> str:
-    """The module from which a package hands a name on; nothing where it does not."""
+    """Return the module from which a package re-exports a name; empty if it does not."""
     if package.split(".", maxsplit=1)[0] not in PACKAGES or _file(package) is None:
         return ""
     handed = (node for node in _tree(package).body if isinstance(node, ast.ImportFrom) and node.module)
@@ -165,8 +165,9 @@ def _home(package: str, name: str) -> str:
 
 @cache
 def _templates(module: str) -> tuple[str, ...]:
-    """Files beside a module, or in its folder `templates`, that it names, and those that these name:
-    "fedsynth/report/templates/…".
+    """Return the data files that a module names, and those that these name: "fedsynth/report/templates/…".
+
+    Files beside the module and in its folder `templates` are considered.
     """
     path = _file(module)
     assert path is not None

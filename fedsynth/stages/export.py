@@ -14,10 +14,10 @@ from fedsynth.worth.facts import facts
 
 
 def export(params: Params, root: Path, model: str) -> None:
-    """data/export/<model>/ from data/synthetic/<model> and what its scoring found. Raises UserError naming the file
-    that is missing.
+    """Write data/export/<model>/ from data/synthetic/<model>: an archive for each exporter, datasheet and model card.
 
-    A set whose gates do not hold is handed out too: its papers say so on their first lines.
+    A set whose gates do not hold is exported, too; its datasheet and card say so in their first lines. Raises UserError
+    naming the missing file.
     """
     about, drawn = (
         outputs.read(root / "models" / model / ABOUT, f"train@{model}"),
@@ -33,7 +33,7 @@ def export(params: Params, root: Path, model: str) -> None:
         part.mkdir()
         block.build().write(drawn, params.image, part)
         _write(part, texts)
-        archive(part, folder / f"{name}.zip")  # a set is few large files
+        archive(part, folder / f"{name}.zip")  # a few large files instead of many small ones
         shutil.rmtree(part)
     print(
         f"export@{model}: {', '.join(params.sample.exporters) or 'papers only'}; gates: {known['verdict']['said']}",
@@ -47,7 +47,7 @@ def _write(folder: Path, texts: dict[str, str]) -> None:
 
 
 def archive(folder: Path, path: Path) -> None:
-    """A zip whose bytes depend on the files alone: no times, fixed order."""
+    """Write a zip file that depends on the files only: no times, fixed order."""
     import zipfile
 
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:

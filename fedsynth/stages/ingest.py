@@ -14,13 +14,16 @@ from fedsynth.sources import Record, Source
 
 
 def fingerprint(params: Params) -> dict[str, str]:
-    """What the source's files look like now: DVC ingests again where that changes."""
+    """Return the fingerprint of the source's files; DVC runs the stage again when it changes."""
     source = params.source.build(image=params.image.sourced, seed=params.seed)
     return {"source": params.source.class_path, "fingerprint": source.fingerprint()}
 
 
 def fingerprint_given(params: Params) -> dict[str, str]:
-    """What the set that `sample.given` names looks like now, at the centre: models draw again where that changes."""
+    """Return the fingerprint of the set named by `sample.given`, at the centre.
+
+    DVC draws the synthetic sets again when it changes.
+    """
     named = params.sample.given
     if named is None:
         return {"fingerprint": ""}
@@ -30,16 +33,15 @@ def fingerprint_given(params: Params) -> dict[str, str]:
 
 
 def ingest(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
-    """Every site of the source into `folder`/<site>; the manifests by site. A line for each site is printed."""
+    """Ingest every site of the source into `folder`/<site>. Prints a line for each site; returns site -> manifest."""
     source = params.source.build(image=params.image.sourced, seed=params.seed)
     return {site: ingest_site(params, source, site, folder) for site in source.sites()}
 
 
 def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.DataFrame:
-    """One site's records into `folder`/<site>/manifest.csv and images.npy. A record that cannot be used keeps a row
-    that says why.
+    """Write one site's records to `folder`/<site>/manifest.csv and images.npy. Returns the manifest.
 
-    Raises SetError for a site that the source does not name.
+    A record that cannot be used keeps a row with the reason. Raises SetError for a site that the source does not have.
     """
     if site not in source.sites():
         raise manifest.SetError(f"the source has no site {site!r}; it names {', '.join(source.sites())}")
@@ -82,7 +84,7 @@ def _row(params: Params, record: Record, name: str) -> tuple[dict[str, Any], np.
 
 
 def _derive(params: Params, array: np.ndarray, name: str) -> np.ndarray:
-    """With the derived channels, which are made of those that are scaled already, so that both have one scale."""
+    """Add the derived channels, computed from the scaled channels so that both have the same scale."""
     if not params.image.derived:
         return array
     from fedsynth.operators import derive
@@ -91,9 +93,7 @@ def _derive(params: Params, array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _split(params: Params, record: Record) -> str:
-    """The record's own split where it has one: whoever made the set knew what belongs together; else by a hash of the
-    subject.
-    """
+    """Return the record's own split if it has one, else a split by hash of the subject."""
     own = record.split if record.split in manifest.SPLITS else ""
     return own or manifest.split_of(record.subject, params.split.val, params.split.test, params.seed)
 
@@ -105,7 +105,7 @@ def _wrong_split(record: Record) -> str:
 
 
 def _line(site: str, table: pd.DataFrame, labels: list[str]) -> str:
-    """ "north: 180 images · none 90 (52 train, 10 val, 28 test) · … · 2 problems, the first in a.png" """
+    """Return a summary: "north: 180 images · none 90 (52 train, 10 val, 28 test) · … · 2 problems, the first: …"."""
     parts = [f"{site}: {len(table)} images"]
     for label in [*labels, *sorted(set(table["label"]) - set(labels))]:
         splits = table.loc[table["label"] == label, "split"].value_counts()

@@ -1,6 +1,6 @@
 """Stage `reference`: `local` at each site, `federated` by FedAvg, and `pooled` in simulation only.
 
-No FLARE here: nvflare_jobs/reference/ carries it. No generative model either, so that DVC keeps the references while
+nvflare_jobs/reference/ runs it with FLARE. It does not depend on generative models, so DVC keeps the references when
 models change.
 """
 
@@ -37,12 +37,11 @@ Rows = list[dict[str, Any]]
 
 
 class Federated:
-    """One site's half of the `federated` reference: FedAvg (McMahan et al. 2017, algorithm 1) of every use's network
-    and seed at once.
+    """One site's part of the `federated` reference: FedAvg of the networks of all uses and seeds at once.
 
-    A use's budget of steps is dealt out to `score.rounds` rounds, so that this row has as many steps, one after the
-    other, as any other; the optimiser and its learning rate go on from round to round. `state`: a file that outlives
-    this process.
+    McMahan et al. 2017, algorithm 1. A use's budget of steps is divided over `score.rounds` rounds, so that this row
+    has as many consecutive steps as any other; optimiser and learning rate schedule continue from round to round.
+    `state`: a checkpoint file that outlives the process.
     """
 
     def __init__(self, params: Params, real: ImageSet, state: Path):
@@ -54,11 +53,12 @@ class Federated:
             for name, use in uses(params).items()
             for seed in params.score.seeds
         }
-        self.done: int | None = None  # rounds, in this process
+        self.done: int | None = None  # number of rounds done in this process
 
     def round(self, incoming: State, number: int) -> tuple[State, dict[str, float], int]:
-        """Train on from the global networks. Returns the differences to them, the mean loss by use, and the number of
-        steps.
+        """Train one round from the global networks.
+
+        Returns the differences to them, the mean loss by use, and the number of steps.
         """
         import torch
 
@@ -85,20 +85,23 @@ class Federated:
         )
 
     def _restore(self) -> None:
-        """Go on where an earlier process stopped. The first round never does: it starts afresh."""
+        """Restore the state of an earlier process. Not called in the first round, which starts anew."""
         for key, state in (checkpoint.load(self.state) or {}).items():
             self.trainings[key].load_state(state)
 
 
 def begin(params: Params) -> State:
-    """The untrained networks of every use and seed, as arrays: the global parameters of the first round."""
+    """Return the untrained networks of all uses and seeds as arrays: the global parameters of the first round."""
     return to_arrays(
         {name: {seed: state_of(use.network(seed)) for seed in params.score.seeds} for name, use in uses(params).items()}
     )
 
 
 def fit_pooled(params: Params, sets: dict[str, ImageSet]) -> Networks:
-    """Networks on all sites' training images together. In simulation only: nobody may pool images of hospitals."""
+    """Fit networks on all sites' training images together.
+
+    In simulation only: in a federation the hospitals' images cannot be pooled.
+    """
     together = concatenate([training(real) for real in sets.values()])
     return {
         name: {seed: fit(use, params, together, seed) for seed in params.score.seeds}
@@ -107,8 +110,9 @@ def fit_pooled(params: Params, sets: dict[str, ImageSet]) -> Networks:
 
 
 def at_site(params: Params, site: str, real: ImageSet, sent: dict[str, Networks], state: Path) -> Rows:
-    """Rows of `local`, trained here and kept in `state`, and of the networks that the centre sent, on the site's test
-    images.
+    """Return the rows of `local` and of the networks sent by the centre, on the site's test images.
+
+    The local networks are trained here and kept in the folder `state`.
     """
     rows = []
     own = fit_local(params, real, state)
@@ -124,18 +128,18 @@ def at_site(params: Params, site: str, real: ImageSet, sent: dict[str, Networks]
 
 
 def fit_local(params: Params, real: ImageSet, state: Path) -> Networks:
-    """The `local` networks, fitted and kept in the folder `state` under a name that says what they were fitted on."""
+    """Fit the `local` networks and keep them in the folder `state`, under a hash of what they were fitted on."""
     fitted: Networks = {}
     for name, use in uses(params).items():
         for seed in params.score.seeds:
             fitted.setdefault(name, {})[seed] = fit(use, params, training(real), seed)
-            print(f"{name} with seed {seed} trained on own images", flush=True)  # a sign of life
+            print(f"{name} with seed {seed} trained on own images", flush=True)  # resets stall_s
     files.save(_kept(params, real, state), to_arrays(fitted))
     return fitted
 
 
 def local(params: Params, real: ImageSet, state: Path) -> Networks:
-    """The `local` networks that the reference left at this site, or the same ones fitted again."""
+    """Return the `local` networks that the reference kept at this site, or fit them again."""
     path = _kept(params, real, state)
     return from_arrays(files.load(path)) if path.is_file() else fit_local(params, real, state)
 
@@ -154,7 +158,7 @@ def _kept(params: Params, real: ImageSet, state: Path) -> Path:
 
 
 def judge(params: Params, use: Use, real: ImageSet, state: State, seed: int) -> Table:
-    """What each test image of the site adds to the metrics of one network."""
+    """Return the per-image results of one network on the site's test images."""
     return use.judge(network(use, state, seed), *testing(real).tensors(params.image))
 
 
@@ -171,9 +175,9 @@ def row(
     seed: int,
     judged: Table | None = None,
 ) -> dict[str, Any]:
-    """One row of the table: a network's metrics on the site's test images, its headline metric first."""
+    """Return one row of the table: a network's metrics on the site's test images, the headline metric first."""
     metrics, n = use.summarise(judge(params, use, real, state, seed) if judged is None else judged)
-    first = [use.headline, *(m for m in metrics if m != use.headline)]  # the table of worth is about the first
+    first = [use.headline, *(m for m in metrics if m != use.headline)]  # the table of worth shows the first metric
     shown = {m: None if np.isnan(metrics[m]) else round(float(metrics[m]), 6) for m in first}
     return {
         "use": name,

@@ -30,13 +30,14 @@ Networks = dict[str, "tuple[Use, nn.Module]"]
 
 def report(params: Params, root: Path, out: Path, simulation: bool = True, lineage: dict[str, Any] | None = None,
            facts: Facts | None = None, federated: Networks | None = None) -> None:  # fmt: skip
-    """Into `out`: index.html, verdict.md, tradeoff.png, worth.csv, samples_<model>.png and losses_<model>.png. Beside
-    it: worth.json (DVC's metrics), verdict.json (for programs), and plots/*.csv (DVC's plots, drawn by
-    .dvc/plots/*.json).
+    """Write the report to the folder `out`, and the data of DVC beside it.
 
-    Real images are read in simulation only. `lineage` is shown on the page as it is: {"git commit": ..., ...}. `facts`
-    by model and the `federated` networks by use: default, of the files under `root`.
-    Raises UserError naming the file that is missing; scores may be missing, and are shown as that.
+    In `out`: index.html, verdict.md, tradeoff.png, worth.csv, samples_<model>.png and losses_<model>.png. Beside it:
+    worth.json (DVC's metrics), verdict.json (for programs), and plots/*.csv (DVC's plots, drawn by .dvc/plots/*.json).
+
+    Real images are read in simulation only. `lineage`: shown on the page as it is, {"git commit": ..., ...}. `facts`:
+    by model, and `federated`: networks by use; default: from the files under `root`. Raises UserError naming the
+    missing file; scores may be missing and are shown as missing.
     """
     root, out = Path(root), Path(out)
     validation = outputs.read(root / "reports" / "validation.json", "validate")
@@ -96,7 +97,7 @@ def _numbers(
 
 
 def shown(params: Params, root: Path, sites: list[str]) -> ImageSet:
-    """A few real images of each class from each site, so that no more than one site's set is in memory at once."""
+    """Return a few real images of each class from each site, loading one site's set at a time."""
     parts = []
     for site in sites:
         images = ImageSet.load(root / "data" / "sites" / site, verify=False)
@@ -107,8 +108,9 @@ def shown(params: Params, root: Path, sites: list[str]) -> ImageSet:
 def converted(
     params: Params, root: Path, name: str, trained: Trained, sites: list[str] | None
 ) -> pictures.Pairs | None:
-    """What the model made of given channels, None where none are given: of test images of `sites`, in simulation only,
-    beside the real ones; else (None) of the images that the synthetic set was made of.
+    """Return pictures of what the model generated from given channels; None if no channels are given.
+
+    In simulation, of the test images of `sites`, beside the real images. Else (`sites` is None), of the synthetic set.
     """
     from fedsynth.training import sampling, weights
 
@@ -144,14 +146,12 @@ def _scores(root: Path, params: Params) -> list[Path]:
 
 
 def _job(path: Path) -> str:
-    """ "reference", "score of vae" """
+    """Return the job of a result file: "reference" or "score of vae"."""
     return path.stem if path.parent.name == "reports" else f"score of {path.stem}"
 
 
 def _facts(params: Params, root: Path) -> Facts:
-    """What is known of each model, with its verdict; nothing of one that was not scored, so that it is shown as not
-    judged.
-    """
+    """Return the facts of each model that was scored; the others are shown as not judged."""
     if not (root / "reports" / "reference.json").is_file():
         return {}
     scored = [name for name in params.models if (root / "reports" / "score" / f"{name}.json").is_file()]
@@ -159,5 +159,5 @@ def _facts(params: Params, root: Path) -> Facts:
 
 
 def _networks(params: Params, root: Path) -> Networks:
-    """The uses' federated networks; none where no reference has made them."""
+    """Return the uses' federated networks; empty if the reference has not run."""
     return use_networks.federated(params, root) if (root / "data" / "reference" / use_networks.FILE).is_file() else {}

@@ -18,15 +18,18 @@ from fedsynth.params import Block, Image, Params
 if TYPE_CHECKING:
     from fedsynth.families import Family
 
-TRIES = 20  # an image whose class has a lesion but whose mask is empty is drawn again, so often at most
+TRIES = 20  # maximum number of draws for an image whose class has a lesion and whose mask is empty
 
 
 class SampleError(UserError):
-    """No usable synthetic set could be drawn; the message says of which model and why."""
+    """No usable synthetic set could be drawn; the message names the model and the reason."""
 
 
 def sample(params: Params, root: Path, name: str) -> ImageSet:
-    """data/synthetic/<name> from models/<name>. Raises SampleError where the set fails the expectations."""
+    """Draw data/synthetic/<name> from models/<name> and validate it.
+
+    Raises SampleError if the set fails the expectations.
+    """
     from fedsynth.training import weights
     from fedsynth.validation import expectations
 
@@ -52,11 +55,14 @@ def sample(params: Params, root: Path, name: str) -> ImageSet:
 
 
 def draw(family: Family, params: Params, name: str, version: str, given: ImageSet | None = None) -> ImageSet:
-    """`sample.images` images by the seed. Masks are cut at 0; one of a class without lesion is emptied; a missing
-    lesion is drawn again.
+    """Draw `sample.images` images with the study's seed.
 
-    `given`: as `given_set` has it; a synthetic image has the given channels, and those aside, of one of its images of
-    the same label. Of a family without chance each is taken once at most: a second time would be the same image.
+    Masks are thresholded at 0; masks of classes without a lesion are emptied; images of the other classes with an empty
+    mask are drawn again, at most TRIES times in all. `version`: written to the manifest.
+
+    `given`: from `given_set`; each synthetic image takes the given channels, and those that are set aside, from an
+    image of the same label. A deterministic family uses each of these at most once, because it would generate the same
+    image again. Raises SampleError if masks are still empty after TRIES.
     """
     import torch
 
@@ -88,8 +94,10 @@ def draw(family: Family, params: Params, name: str, version: str, given: ImageSe
 
 
 def labels(params: Params) -> np.ndarray:
-    """(N,) places of the labels, in the shares of `sample.balance`; every class in turn, so that any prefix of the set
-    is balanced too.
+    """Return label indices (N,) in the proportions of `sample.balance`.
+
+    The classes are interleaved, so that any prefix of the set has these proportions, too. Raises SampleError for a
+    label that image.labels does not have.
     """
     names = params.image.labels
     shares = dict.fromkeys(names, 1.0) if params.sample.balance == "uniform" else params.sample.balance
@@ -105,8 +113,9 @@ def labels(params: Params) -> np.ndarray:
 
 
 def assemble(image: Image, generated: np.ndarray, known: np.ndarray | None) -> np.ndarray:
-    """(B, all channels, *S) in the order of params.yaml, masks -1 or 1: what was generated, the rest of `known` (B, all
-    channels, *S).
+    """Return images (B, all channels, *S) in the order of params.yaml, masks -1 or 1.
+
+    `generated`: (B, generated channels, *S); `known`: (B, all channels, *S) with the other channels, None: they are 0.
     """
     out = (
         np.zeros((len(generated), len(image.channels), *image.size), np.float32)
@@ -120,8 +129,9 @@ def assemble(image: Image, generated: np.ndarray, known: np.ndarray | None) -> n
 
 
 def clean(image: Image, images: np.ndarray, places: np.ndarray, todo: np.ndarray) -> np.ndarray:
-    """Empty generated masks of classes without lesion, in place; return which images must be drawn again for want of a
-    mask.
+    """Empty the generated masks of classes without a lesion, in place.
+
+    Returns the indices of `todo` whose images have no mask and must be drawn again.
     """
     masks = image.index([name for name in image.masks if name in image.generated])
     if not masks or not image.empty_labels:
@@ -133,12 +143,12 @@ def clean(image: Image, images: np.ndarray, places: np.ndarray, todo: np.ndarray
 
 
 def given_set(params: Params, hospitals: Iterable[str], folder: Path) -> ImageSet | None:
-    """The images whose channels are given, None where none are: those of the source that `sample.given` names, ingested
-    into `folder`, or of the folder that it names. They are the centre's to show: a synthetic set has their channels as
-    they are.
+    """Return the usable images of `sample.given`, which provide the given channels; None if no channels are given.
 
-    Raises SampleError where nothing is named, where a site of the source has a hospital's name, or where the channels
-    are others.
+    A source is ingested into `folder`, a folder is read. The images must be the centre's to publish, because a
+    synthetic set contains the given channels unchanged. `hospitals`: names of the sites of the run.
+
+    Raises SampleError if `sample.given` is not set, if a site has the name of a hospital, or if the channels differ.
     """
     image, named = params.image, params.sample.given
     if not image.given:
@@ -178,7 +188,7 @@ def _ingested(params: Params, block: Block, hospitals: set[str], folder: Path) -
 
 
 def first(places: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """(N,) bool: the first of each label in `places` (N,), as many as are in `there` (M,), but one at least."""
+    """Return (N,) bool: for each label in `places` (N,), the first as many as `there` (M,) has of it, at least one."""
     kept = np.zeros(len(places), dtype=bool)
     for k in np.unique(places):
         kept[np.flatnonzero(places == k)[: max(1, (there == k).sum())]] = True
@@ -186,8 +196,9 @@ def first(places: np.ndarray, there: np.ndarray) -> np.ndarray:
 
 
 def of_labels(image: Image, given: ImageSet, places: np.ndarray) -> ImageSet:
-    """For each of the labels `places` (N,) an image of that label, each in turn. Raises SampleError for a label that
-    has none.
+    """Return an image for each of the labels `places` (N,), taking the images of a label in turn.
+
+    Raises SampleError for a label without images.
     """
     labels, chosen = given.labels(image), np.zeros(len(places), int)
     for k in np.unique(places):

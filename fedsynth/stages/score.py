@@ -1,6 +1,6 @@
 """Stage `score` at one site: rows of the table of worth, their covariance, and all measures.
 
-No FLARE here: nvflare_jobs/score/ carries it.
+nvflare_jobs/score/ runs it with FLARE.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from fedsynth.worth.use_networks import Networks, fit, held_out, network, traini
 if TYPE_CHECKING:
     from fedsynth.families import Family
 
-TIMES = 300  # resamplings of the test images
+TIMES = 300  # number of bootstrap resamplings of the test images
 COULD_NOT = "could not be computed"
 
 
 def fit_synthetic(params: Params, synthetic: ImageSet) -> Networks:
-    """Networks on the synthetic set alone (train on synthetic, test on real: Esteban et al. 2017, arXiv:1706.02633)."""
+    """Fit networks on the synthetic set alone.
+
+    Train on synthetic, test on real (Esteban et al. 2017, arXiv:1706.02633).
+    """
     return {
         name: {seed: fit(use, params, synthetic, seed) for seed in params.score.seeds}
         for name, use in uses(params).items()
@@ -36,9 +39,9 @@ def fit_synthetic(params: Params, synthetic: ImageSet) -> Networks:
 
 def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet, sent: dict[str, Networks], state: Path,
                  model: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
-    """Rows of `synthetic`, sent by the centre, and `augmented`, trained here on own and synthetic images; and how all
-    rows vary together.
+    """Return the rows `synthetic` and `augmented` of one site, and the covariance of all rows.
 
+    `synthetic`: networks sent by the centre; `augmented`: trained here on the site's own and the synthetic images.
     `sent`: row -> networks: "synthetic", "federated" and, in simulation, "pooled".
     """
     both = concatenate([training(real), synthetic])
@@ -48,7 +51,7 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
         added: Networks = {name: {}}
         for seed in params.score.seeds:
             added[name][seed] = fit(use, params, both, seed, weights)
-            print(f"{site}: {name} with seed {seed} trained on own and synthetic images", flush=True)  # a sign of life
+            print(f"{site}: {name} with seed {seed} trained on own and synthetic images", flush=True)  # resets stall_s
         networks = {"local": own, **sent, "augmented": added}
         judged = {
             kind: [reference.judge(params, use, real, of[name][seed], seed) for seed in params.score.seeds]
@@ -65,12 +68,14 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
 
 
 def covariance(use: Use, judged: dict[str, list[Table]], seed: int) -> dict[str, Any]:
-    """How the headline metrics of the table's rows vary together with the test images: a paired bootstrap's covariance.
+    """Return the covariance of the rows' headline metrics over test images, from a paired bootstrap.
 
     `judged`: row -> a table for each seed, all of the same images. Every resampling draws the same images for all rows
-    and seeds, as many of each class as there are (Efron & Tibshirani 1993); a row's metric is the mean over its seeds.
-    Only this matrix leaves the site: the resampled metrics themselves, whose images anybody could draw again, would say
-    what each single image added.
+    and seeds, and as many of each class as there are (Efron & Tibshirani 1993). A row's metric is the mean over its
+    seeds.
+
+    Only this matrix leaves the site. The resampled metrics must not: anyone could repeat the resampling and solve for
+    the contribution of each image. `covariance` is None if at most half of the resamplings give finite metrics.
     """
     rng = np.random.default_rng([seed, 4])
     y, names = next(iter(judged.values()))[0]["y"], list(judged)
@@ -87,10 +92,10 @@ def covariance(use: Use, judged: dict[str, list[Table]], seed: int) -> dict[str,
 
 
 def balance(both: ImageSet, n_real: int, real_share: float) -> np.ndarray:
-    """(N,) how often each image is drawn: within a class, real ones (the first `n_real`) get `real_share`, synthetic
-    ones the rest.
+    """Return sampling weights (N,) for real and synthetic images together.
 
-    Not each as often as another: the sixteen of a small site would drown among three hundred.
+    Within a class, the real images (the first `n_real`) get the share `real_share` and the synthetic ones the rest.
+    With equal weights, 16 real images of a small site would hardly count beside 300 synthetic ones.
     """
     labels = both.manifest["label"].to_numpy()
     is_real = np.arange(len(labels)) < n_real
@@ -116,8 +121,9 @@ def seen(
     flip: tuple[int, ...] = (),
     keep: Path | None = None,
 ) -> MeasureInputs:
-    """What the measures look at, at a site or (without `real`) at the centre. `extractors`: where this machine keeps
-    extractor files.
+    """Return the inputs of the measures at a site, or (without `real`) at the centre.
+
+    `extractors`: the folder of extractor files on this machine.
     """
     seed = params.score.seeds[0]
     networks = {name: (use, network(use, federated[name][seed], seed)) for name, use in uses(params).items()}
@@ -125,7 +131,7 @@ def seen(
     sets = {}
     if real is not None:
         sets = {"held_out": held_out(real), "train": training(real)}
-        # beside images that have no t2 stand synthetic ones without it
+        # synthetic images are compared without the channels that all real images here lack
         synthetic = synthetic.without(
             params.image, [name for name in params.image.may_lack if not real.has(params.image, name).any()]
         )
@@ -135,11 +141,14 @@ def seen(
 
 
 def measured_at_site(params: Params, of: MeasureInputs) -> dict[str, dict[str, Any]]:
-    """measure -> {"values": {name: number with counts, floor, interval}, "moments": {...}}, as it may leave."""
+    """Return measure -> {"values": {name: number with counts, floor, interval}, "moments": {...}} of one site.
+
+    The result is in the form in which it may leave the site.
+    """
     found = {}
     for name, measure in measures(params).items():
         answer = measure.at_site(of)
-        print(f"measured: {name}", flush=True)  # a sign of life
+        print(f"measured: {name}", flush=True)  # resets stall_s
         moments = {
             k: {"n": m.n, "mean": m.mean.tolist(), "covariance": m.covariance.tolist()}
             for k, m in answer.moments.items()
@@ -151,11 +160,10 @@ def measured_at_site(params: Params, of: MeasureInputs) -> dict[str, dict[str, A
 def combined(
     params: Params, centre: MeasureInputs, sites: dict[str, dict[str, Any]], left_out: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """name of a number -> itself for all sites, by site, what it is, and why it is missing; `sites`: what each has
-    sent.
+    """Combine the numbers of all sites at the centre. Returns number name -> value, sites, definition and reason.
 
-    `left_out`: site -> why it did not answer. Where one did not there is no number of all sites: a copy may be at that
-    one alone.
+    `sites`: site -> what it sent; `left_out`: site -> why it did not answer. If a site did not answer, the number for
+    all sites is missing: a copy, for example, may exist at that site only.
     """
     out = {}
     for name, measure in measures(params).items():
@@ -181,21 +189,22 @@ def combined(
 
 
 def _why(sent: dict[str, Any]) -> str:
-    """Why a site has sent no number, as far as its counts say: it may be few images, a model that diverged, a use that
-    is not there.
+    """Return why a site sent no number, as far as its counts say.
+
+    Possible causes: too few images, a model that diverged, a use that does not exist.
     """
     few = [f"{kind} {n}" for kind, n in sent["n"].items() if isinstance(n, str) and n.startswith("<")]
     return "" if sent["value"] is not None else f"too few images: {', '.join(few)}" if few else COULD_NOT
 
 
 def _where(by_site: dict[str, dict[str, Any]]) -> str:
-    """ "could not be computed at north, south (too few images: real < 5)" """
+    """Return where a number is missing: "could not be computed at north, south (too few images: real < 5)"."""
     absent = [f"{s} ({of['why']})" if of["why"] != COULD_NOT else s for s, of in by_site.items() if of["value"] is None]
     return f"{COULD_NOT} at {', '.join(absent) or 'the centre'}"
 
 
 def _answer(sent: dict[str, Any]) -> Answer:
-    """As a measure gave it at its site; a count that was withheld adds nothing to that of all sites."""
+    """Restore a measure's Answer from what a site sent; withheld counts become 0 in the sum over sites."""
     values = {
         name: Value(
             v["value"], {k: n if isinstance(n, int) else 0 for k, n in v["n"].items()}, v["floor"], v["low"], v["high"]
