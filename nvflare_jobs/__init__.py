@@ -1,3 +1,1 @@
-"""What happens inside hospitals: FLARE jobs, how they are built, and the one interface through which the centre runs
-them.
-"""
+"""FLARE jobs: what runs inside hospitals, how jobs are built, and the interface through which the centre runs them."""

@@ -1,5 +1,6 @@
-"""Keys of encrypted updates: from the startup kits (FLARE's HEBuilder), in simulation from a folder; shared by both
-sides.
+"""Keys of encrypted updates, shared by server and sites.
+
+They come from the startup kits (FLARE's HEBuilder), in simulation from a folder.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from nvflare.fuel.sec.security_content_service import LoadResult, SecurityConten
 from fedsynth.privacy import he
 
 SECRET, PUBLIC = "client_context.tenseal", "server_context.tenseal"  # FLARE's own names
-ENCRYPTED, OPEN = "encrypted", "open"  # an update, or a sum of some; the task of opening one, and of which sites it is
-FOLDER = "keys"  # in FEDSYNTH_STATE, of a simulation
+# array name of an encrypted update or sum; meta key of a decryption task, whose value lists the sites in the sum
+ENCRYPTED, OPEN = "encrypted", "open"
+FOLDER = "keys"  # in FEDSYNTH_STATE, in simulation only
 
 
 def read(name: str) -> bytes:
-    """A context of the startup kit, whose signature must hold. Raises EncryptionError where there is none."""
+    """Return a TenSEAL context from the startup kit, whose signature must be valid.
+
+    In simulation the context is read from FEDSYNTH_STATE/keys. Raises EncryptionError where there is none.
+    """
     data, found = SecurityContentService.load_content(name)
     if found == LoadResult.OK:
         return bytes(data)
@@ -30,8 +35,9 @@ def read(name: str) -> bytes:
 
 
 def simulate(state: Path) -> None:
-    """Keys for the simulator, which provisions nothing. Sites and server are one machine: they keep nothing secret from
-    it.
+    """Write a secret and a public context for the simulator, which has no provisioning.
+
+    Sites and server are one machine there, so the secret key protects nothing.
     """
     folder = state / FOLDER
     folder.mkdir(parents=True, exist_ok=True)

@@ -23,11 +23,11 @@ def ask(
     quorum: int | None = None,
     thin: bool = True,
 ) -> Path:
-    """A job that asks every site one question (`kind`: whose client.py answers). Returns the job's folder."""
+    """Write a job that asks every site one question, answered by the client.py of `kind`. Returns the job's folder."""
     quorum = quorum or consortium.enough(sites)
     job = new_job(name, quorum)
     job.to_server(Ask(sites=sites, quorum=quorum, grace_s=consortium.grace_s))
-    # FLARE sends no empty model: a question without arrays carries one number
+    # FLARE does not send an empty model, so a question without arrays carries one number
     return export(
         job, folder, sites, kind, config, {"payload.safetensors": payload or {"none": np.zeros(1, np.float32)}}, thin
     )

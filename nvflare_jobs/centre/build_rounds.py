@@ -28,8 +28,9 @@ def train(
     kind: str = "train",
     compression: dict[str, Any] | None = None,
 ) -> Path:
-    """A job of `rounds` rounds; `initial` are the global parameters that a new training starts from. Returns the job's
-    folder.
+    """Write a job of `rounds` rounds and return its folder.
+
+    `initial`: global parameters that a new training starts from.
     """
     quorum = consortium.enough(sites)
     job = new_job(name, quorum)

@@ -1,4 +1,4 @@
-"""Writes a FLARE job folder that runs in the simulator and in a provisioned federation, and names no path of a site."""
+"""Writes a FLARE job folder for the simulator and for provisioned federations. It contains no path of a site."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from safetensors.numpy import save_file
 from nvflare_jobs.site.installed import EXCHANGE, Installed
 
 CLIENT, CONFIG = "client.py", "job.json"
-# The defaults poll each 2 s and 0.5 s, which is most of an empty round.
+# By default FLARE polls every 2 s and 0.5 s, which is most of the time of an empty round.
 FAST_SERVER = {"server": {"task_request_interval": 0.1}}
 FAST_CLIENT = {"default_task_fetch_interval": 0.1}
-# arrays lie in the call itself: fetched by a request of their own, a step would take twice as long
+# send arrays within the call: fetching them by a separate request would double the time of a step
 INLINE = {"np_download_chunk_size": 0}
 
 
 def token(job: Path) -> str:
-    """Of a job's content, the end of its name: the same content is the same job,
-    so a retry never starts a second one.
+    """Return the token of a job's content, the end of its name.
+
+    Equal content gives the same token, so a retry never starts a second job.
     """
     return str(json.loads((job / "meta.json").read_text())["name"]).rpartition("-")[2]
 
@@ -54,10 +55,10 @@ def export(
     files: dict[str, dict[str, np.ndarray]],
     thin: bool = True,
 ) -> Path:
-    """Two apps: the server's, with the arrays and the question, and the sites', which is configuration and, where
-    `thin`, the client.
+    """Write the job as two apps: the server's, with arrays and question, and the sites', with configuration.
 
-    `kind` is a folder with a client.py: a name beside this file, or (only where thin) a path.
+    Where `thin`, the sites' app also holds the client. `kind`: a folder with a client.py, as the name of a folder of
+    nvflare_jobs or (only where `thin`) as a path.
     """
     script = Path(__file__).parents[1] / kind / CLIENT
     job.to_clients(
@@ -83,7 +84,7 @@ def write(
     server, site = root / "app_server", root / "app_site"
     _move(root / "app" / "config" / "config_fed_server.json", server / "config")
     _move(root / "app" / "config" / "config_fed_client.json", site / "config")
-    # FLARE's crawler copies the script with the folders of its package; only the script itself is to travel
+    # FLARE copies the script with the folders of its package; only the script itself must travel
     shutil.rmtree(root / "app")
     if thin:
         (site / "custom").mkdir()
@@ -95,7 +96,7 @@ def write(
     meta = json.loads((root / "meta.json").read_text())
     meta["deploy_map"] = {"app_server": ["server"], "app_site": sites}
     (root / "meta.json").write_text(json.dumps(meta, indent=1))
-    # the name is by what a centre that was restarted finds the job again
+    # a restarted centre finds the job again by its name
     (root / "meta.json").write_text(json.dumps(meta | {"name": f"{job.name}-{_token(root)}"}, indent=1))
     return root
 
@@ -106,8 +107,9 @@ def _move(path: Path, folder: Path) -> None:
 
 
 def _portable(config: Path) -> None:
-    """FLARE writes the script's path on this machine, or the installed class; at a site it lies beside the job's other
-    code.
+    """Replace the script's path on this machine, or the installed class, by its place at a site.
+
+    There it lies beside the job's other code.
     """
     raw = json.loads(config.read_text())
     for executor in raw["executors"]:

@@ -1,4 +1,4 @@
-"""Runs one job to its end and brings its result."""
+"""Runs one job to its end and fetches its result."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from nvflare_jobs.server.ask import ANSWERS
 
 @dataclass(frozen=True)
 class Result:
-    """The server's run folder, brought here, and the job that left it."""
+    """The server's run folder, copied here, and the id of the job that left it."""
 
     folder: Path
     job_id: str
 
 
 def run(stage: str, job: Path, sites: list[str], settings: Settings, rounds: int = 0) -> Result:
-    """Run one job to its end and bring its result. Prints a line for each event,
-    and the event itself where asked for.
+    """Run one job to its end and fetch its result.
+
+    Prints each event as a line, or as JSON where the settings ask for events.
     """
     work = settings.root / ".work" / "jobs" / stage.replace("@", "-")
     show, result = EventPrinter(stage, rounds, settings.events), work / "result"
@@ -36,7 +37,7 @@ def run(stage: str, job: Path, sites: list[str], settings: Settings, rounds: int
 
 
 def ask(stage: str, job: Path, sites: list[str], settings: Settings) -> dict[str, dict[str, Any]]:
-    """Run a question to its end. For each site {"answer": ...}, or {"failed": why there is none}."""
+    """Run a question to its end. Returns for each site {"answer": ...}, or {"failed": why there is none}."""
     result = run(stage, job, sites, settings)
     found: dict[str, dict[str, Any]] = json.loads((result.folder / ANSWERS).read_text())
     for site in sites:

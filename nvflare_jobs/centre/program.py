@@ -23,16 +23,19 @@ class StageError(UserError):
 
 
 def public(params: Params) -> dict[str, Any]:
-    """What of params.yaml goes into a job: nothing of where images come from, nothing of the models that the job is not
-    about.
+    """Return the part of params.yaml that goes into every job.
+
+    It has neither the source's arguments (where images come from) nor models; a job adds the model that it is about.
     """
     raw = params.model_dump(mode="json")
     return raw | {"source": {"class_path": params.source.class_path, "args": {}}, "models": {}}
 
 
 def expected(params: Params, settings: Settings) -> list[str]:
-    """The sites of the consortium: those that params.yaml names, else the source's; of a real federation those that are
-    connected.
+    """Return the sites of the consortium: those of params.yaml, else the source's.
+
+    In a real federation without sites in params.yaml, they are those that are connected; raises FederationError where
+    none is.
     """
     if params.consortium.sites:
         return params.consortium.sites
@@ -46,7 +49,11 @@ def expected(params: Params, settings: Settings) -> list[str]:
 
 
 def main(stage: Callable[[Params, Settings], None]) -> None:
-    """Run a stage as a program: errors are one clear text and exit code 1, a signal ends the job first."""
+    """Run a stage as a program; a signal ends the job first.
+
+    An error is printed as one message. Exit codes: 1 for a UserError, 2 for a FederationError, 129 where the flow was
+    killed, 130 for Ctrl-C.
+    """
     quiet()
     signal.signal(signal.SIGTERM, _terminate)
     processes.mind_owner()
@@ -54,13 +61,13 @@ def main(stage: Callable[[Params, Settings], None]) -> None:
         settings = Settings.read()
         os.chdir(settings.root)
         stage(inputs.params_of_run(settings.root, settings), settings)
-    except interface.FederationError as error:  # another try may help, and the flow knows it by this word
+    except interface.FederationError as error:  # a retry may help; the flow recognises it by this prefix
         print(f"federation error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
-    except processes.Orphaned:  # a job in a real federation runs on, and the next run finds it
+    except processes.Orphaned:  # a job in a real federation keeps running, and the next run finds it
         print("the flow of this stage was killed", file=sys.stderr, flush=True)
         sys.exit(129)
     except KeyboardInterrupt:
@@ -69,11 +76,11 @@ def main(stage: Callable[[Params, Settings], None]) -> None:
 
 
 def _terminate(number: int, frame: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the ending of the job
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not interrupt the abort of the job
     sys.exit(128 + number)
 
 
 def validated(root: Path) -> dict[str, Any]:
-    """reports/validation.json. Raises UserError where validation has not run."""
+    """Return the content of reports/validation.json. Raises UserError where validation has not run."""
     found: dict[str, Any] = outputs.read(root / "reports" / "validation.json", "validate")
     return found

@@ -15,10 +15,11 @@ from nvflare_jobs.centre.program import public, validated
 
 def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict[str, Any], more: dict[str, Any],
          started: float) -> tuple[Path, dict[str, Any]]:  # fmt: skip
-    """Ask every site that passed for rows of the table of worth, and write them to reports/ (`complete`), with
-    `left_out`: site -> why it did not answer. Returns the file and the sites' answers.
+    """Ask every site that passed for rows of the table of worth and write them to reports/, completed by `complete`.
 
-    `kind`: whose client answers, "reference" or "score"; `name`: of the model, if any; `more` goes into the question.
+    The file also has `left_out`: site -> why it did not answer. Returns its path and the sites' answers. `kind`: whose
+    client answers, "reference" or "score". `name`: the model, "" if none. `more`: further entries of the question.
+    `started`: time.monotonic() when the stage began.
     """
     from fedsynth.worth.use_networks import uses
 
@@ -46,9 +47,9 @@ def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict
 def complete(
     answers: list[list[dict[str, Any]]], left_out: dict[str, str], headlines: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """The rows of all sites, each with every metric of its use and the headline first, whatever a site withheld.
+    """Return the rows of all sites, each with every metric of its use, the headline first, whatever a site withheld.
 
-    A site that did not answer has the rows that the others have, without a value: a mean over the others would be
+    A site that did not answer gets the rows that the others have, without values: a mean over the others would be
     another quantity.
     """
     rows = [row for answer in answers for row in answer]

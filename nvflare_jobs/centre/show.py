@@ -1,4 +1,4 @@
-"""Prints a job's events for the terminal, and as JSON for the flow."""
+"""Prints a job's events for the terminal, or as JSON for the flow."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from fedsynth.training.history import sized
 from nvflare_jobs.federation import interface
 
-# a line of a stage's output that starts so is for the person at the terminal, whatever else scrolls by
+# prefix of an output line that must stay visible to the user, whatever else is printed
 WARNING = "warning: "
-EVENT = "::event "  # what follows on a line of a stage's output is JSON for the flow
+EVENT = "::event "  # prefix of an output line whose rest is JSON for the flow
 
 
 class EventPrinter:
-    """Turns a job's events into lines on the terminal (and JSON for the flow): round, losses, seconds, time left."""
+    """Prints a job's events as terminal lines, or as JSON for the flow: round, losses, seconds, time left."""
 
     def __init__(self, stage: str, rounds: int, events: bool):
         self.stage, self.rounds, self.events = stage, rounds, events
@@ -67,8 +67,9 @@ class EventPrinter:
 
 
 def losses(sites: dict[str, dict[str, float]]) -> str:
-    """Each player's loss, as a mean over the sites by weight: "generator 0.71  discriminator 0.65"; and the greatest
-    epsilon, if any.
+    """Format each player's loss, the sites' weighted mean, and the largest epsilon, if any.
+
+    For instance "generator 0.710"; entries are separated by two blanks.
     """
     total = sum(s.get("weight", 1.0) for s in sites.values()) or 1.0
     players = sorted({k for s in sites.values() for k in s if k.startswith("loss/")})

@@ -1,1 +1,1 @@
-"""The job of a training whose generator is at the centre: at every step it asks the sites, over FLARE's Collab API."""
+"""The job of a training with the generator at the centre, which calls the sites at every step (FLARE's Collab API)."""

@@ -1,5 +1,6 @@
-"""In the hospital: the site's own discriminator. It learns from the images that the centre sends beside real ones, and
-sends gradients.
+"""The site's half: its own discriminator, trained on real images and on those that the centre sends.
+
+It returns gradients at the centre's images.
 """
 
 from __future__ import annotations
@@ -18,22 +19,21 @@ from nvflare_jobs.site.site import Site, checked
 if TYPE_CHECKING:
     from fedsynth.training.central_generator import Discriminating
 
-SERVER = "server"  # how the Collab API calls the centre
+SERVER = "server"  # the centre's name in the Collab API
 
 
 class Called(Site):
-    """A site that the centre calls, instead of one that asks it for tasks: name and question come with the call."""
+    """A site that the centre calls, instead of one that polls for tasks: name and question come with the call."""
 
     def __init__(self, name: str, question: dict[str, Any]):
         self.name, self.config = name, checked(question)
 
 
 class Exchange:
-    """What the centre may call. Every answer is a mapping: {"failure": one word of a closed list}, or what `outgoing`
-    has let through.
+    """The methods that the centre may call.
 
-    Nothing that goes wrong leaves as an exception: Collab would send its text and traceback, which may name rows and
-    files.
+    Each returns a dict: {"failure": one word of a closed list}, or what `outgoing` has let through. Errors never leave
+    as exceptions: Collab would send their text and traceback, which may name rows and files.
     """
 
     def __init__(self) -> None:
@@ -41,27 +41,33 @@ class Exchange:
 
     @collab.publish
     def begin(self, question: dict[str, Any]) -> dict[str, Any]:
-        """The job's question: load the data that passed validation, make the discriminator."""
+        """Load the data that passed validation and build the discriminator, as the job's question says."""
         return self._answer(collab.caller, collab.site_name, lambda: self._begin(collab.site_name, question))
 
     @collab.publish
     def step(self, images: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
-        """images (B, C, *S) in [-1, 1], drawn for the classes `asked` (B,)."""
+        """Train the discriminator on a batch. Returns {"feedback": gradient of the generator's loss at `images`}.
+
+        `images`: (B, C, *S) in [-1, 1], drawn for the classes `asked` (B,).
+        """
         return self._answer(collab.caller, collab.site_name, lambda: self._step(images, asked))
 
     @collab.publish
     def end_round(self) -> dict[str, Any]:
-        """Mean losses of the round, and its steps."""
+        """Return the mean losses of the round and its number of steps."""
         return self._answer(collab.caller, collab.site_name, self._end_round)
 
     def _answer(self, caller: str, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Other sites of the job could call, too: only the centre is answered."""
+        """Run `work` and turn an error into its word.
+
+        Only the centre is answered, because other sites of the job could call too.
+        """
         try:
             if caller != SERVER:
                 raise outgoing.LeakError(f"{caller} asked for what goes to the centre alone")
             return work()
         except Exception as error:
-            # at this level it goes into the site's log and not into the one that FLARE may stream
+            # at level INFO it goes to the site's log and not to the error log, which FLARE may stream
             logger = get_obj_logger(self)
             logger.info(traceback.format_exc())
             logger.info(f"FEDSYNTH FAILED site {name}: {type(error).__name__}: {' '.join(str(error).split())}")
@@ -93,7 +99,7 @@ class Exchange:
 
 
 def half(site: Site) -> Discriminating:
-    """The site's half of the training, on its own training images."""
+    """Build the site's half of the training, on its own training images."""
     import torch
 
     from fedsynth.params import Model
@@ -111,8 +117,9 @@ def half(site: Site) -> Discriminating:
 
 
 def fitting(site: Site, images: np.ndarray, asked: np.ndarray) -> None:
-    """Raises ParamsError where what the centre sent are no images with classes of params.yaml: the other side has
-    another version.
+    """Raise ParamsError where what the centre sent are not images with classes of params.yaml.
+
+    The centre then runs another version. Expected: images float32 (B, C, *S), finite; classes int64.
     """
     from fedsynth.params import ParamsError
 

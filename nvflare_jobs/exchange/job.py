@@ -1,5 +1,6 @@
-"""At the centre: the job of a training whose generator is there. What the stage `train` does before and after is as for
-all others.
+"""The centre's half: builds the job of a training with the generator at the centre.
+
+What the stage `train` does before and after is the same as for all other algorithms.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from nvflare_jobs.centre.job_folder import FAST_CLIENT, FAST_SERVER, INLINE, wri
 
 def prepare(folder: Path, params: Params, name: str, config: dict[str, Any], initial: dict[str, np.ndarray],
             images: dict[str, list[int]], thin: bool) -> Path:  # fmt: skip
-    """The job's folder. `initial`: the generator's parameters; `images`: by site its training images of each label, as
-    far as the centre knows them."""
+    """Write the job's folder and return it. `initial`: the generator's parameters.
+
+    `images`: site -> number of training images of each label, as far as the centre knows them.
+    """
     model, sites = params.models[name], sorted(images)
     algorithm = model.algorithm.build()
     totals = {site: float(sum(images[site])) for site in sites}
@@ -30,14 +33,15 @@ def prepare(folder: Path, params: Params, name: str, config: dict[str, Any], ini
 
 
 def steps(training: Training, images: list[float]) -> int:
-    """Of a round: `epochs` over as many images as a site has on the average."""
+    """Return the number of steps of a round: `epochs` passes over the mean number of images of a site."""
     return max(1, math.ceil(training.epochs * sum(images) / len(images) / training.batch))
 
 
 def build(folder: Path, name: str, sites: list[str], consortium: Consortium, config: dict[str, Any], call_s: float,
              initial: dict[str, np.ndarray], thin: bool = True) -> Path:  # fmt: skip
-    """A job in which the centre asks all sites at every step; `initial` is what it begins with. Returns the job's
-    folder.
+    """Write a job in which the centre calls all sites at every step, and return its folder.
+
+    `call_s`: seconds allowed for a call. `initial`: the generator's parameters at the start.
     """
     from nvflare.collab import CollabRecipe
 

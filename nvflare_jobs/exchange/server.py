@@ -1,5 +1,6 @@
-"""The server's half of that job: it draws, asks all sites at once, and steps. It needs torch and MONAI, unlike all
-other jobs' server.
+"""The server's half of that job: draws images, calls all sites at once, and updates the generator.
+
+Unlike the server of all other jobs it needs torch and MONAI.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ Answers = dict[str, dict[str, Any]]
 
 
 class Centre(Progress, FLComponent):
-    """Trains the generator with all of `sites`. One that fails, or takes longer than `call_s` seconds for a step
-    (`begin_s` for its start), ends the job: what its discriminator knows is nowhere else. A job that is submitted again
-    begins again.
+    """Trains the generator with all of `sites`.
+
+    A site that fails, or takes longer than `call_s` seconds for a step (`begin_s` for its start), ends the job, because
+    what its discriminator has learnt is nowhere else. A job that is submitted again starts from the beginning.
     """
 
     def __init__(self, sites: list[str], call_s: float, begin_s: float, initial: str = "initial.safetensors"):
@@ -51,7 +53,7 @@ class Centre(Progress, FLComponent):
         round_log.complete(run_dir(self.fl_ctx))
 
     def _train(self, asked: dict[str, Any]) -> None:
-        own = asked.pop("centre")  # what no site need know of the others
+        own = asked.pop("centre")  # what sites need not know about each other
         self._ask(lambda site, proxy: proxy(timeout=self.begin_s).begin(asked))
         half, training = generating(asked, own, load_file(config_dir(self.fl_ctx) / self.initial))
         for number in range(training.rounds):
@@ -82,7 +84,7 @@ class Centre(Progress, FLComponent):
         return found  # type: ignore[return-value]
 
     def _ask(self, call: Callable[[str, Any], dict[str, Any]]) -> Answers:
-        """Every site's answer to a call, asked at the same time; ends the job where one has none."""
+        """Call all sites at the same time and return their answers. Ends the job (RuntimeError) where one has none."""
         waiting = {site: self._pool.submit(call, site, self._proxies[site]) for site in self.sites}
         answers, failed = {}, []
         for site, future in waiting.items():
@@ -113,8 +115,9 @@ class Centre(Progress, FLComponent):
 def generating(
     asked: dict[str, Any], own: dict[str, Any], initial: dict[str, np.ndarray]
 ) -> tuple[Generating, Training]:
-    """The centre's half of the training, as the job's question says, beginning with the generator's parameters
-    `initial`.
+    """Build the centre's half of the training from the job's question. Returns it with the training settings.
+
+    `own`: weights and class shares of the sites. `initial`: the generator's parameters at the start.
     """
     import torch
 

@@ -1,1 +1,1 @@
-"""The three modes behind one interface: simulator, poc and production."""
+"""The three federation modes behind one interface: simulator, poc and production."""

@@ -1,6 +1,4 @@
-"""Federation: the interface of all modes to run FLARE jobs (submit, follow, collect, abort, close), and their
-errors.
-"""
+"""Federation: the interface of all modes to run FLARE jobs (submit, follow, collect, abort, close), and its errors."""
 
 from __future__ import annotations
 
@@ -12,69 +10,76 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-# how a status begins that a person should see
+# prefixes of the statuses that are shown to the user as warnings
 LOST, WHOLE, WAITING = "the job was lost", "the result is whole", "waiting for"
 NOTABLE = (LOST, WHOLE, WAITING)
 
 
 class FederationError(RuntimeError):
-    """A job did not end well; the message is its reason in one line."""
+    """A job failed; the message is the reason in one line."""
 
 
 class JobLost(FederationError):
-    """The job is gone, and another one of the same content goes on from what the server and the sites keep of it.
+    """A job is gone; a new job with the same content continues from the state that server and sites keep.
 
-    Its server was restarted, a site is back that had gone, or one of its sites' processes died: FLARE ends the whole
-    job then, whatever the quorum. A site whose process dies again and again says so in the job after
-    (nvflare_jobs/site/site.py).
+    Its server was restarted, a site that had gone is back, or a site's process died, at which FLARE ends the whole job
+    whatever the quorum. A site whose process dies repeatedly reports that in the next job (nvflare_jobs/site/site.py).
     """
 
 
 @dataclass(frozen=True)
 class Event:
-    """What one looks at while a job runs: `kind` is job (its id), status or round; a round has each site's metrics by
-    name.
+    """An event of a running job.
+
+    `kind` is "job" (`status` is its id), "status" or "round" (`sites` has each site's metrics by name).
     """
 
     kind: str
     status: str = ""
     round: int = -1
     sites: dict[str, dict[str, float]] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)  # site: why its update is not in this round
+    left_out: dict[str, str] = field(default_factory=dict)  # site -> why its update is not in this round
     seconds: float = 0.0
-    # site: bytes of this round (nvflare_jobs/server/traffic.py)
+    # site -> bytes of this round by kind (nvflare_jobs/server/traffic.py)
     traffic: dict[str, dict[str, int]] = field(default_factory=dict)
-    resumed: bool = False  # an earlier job of the same training had ended before this round
+    resumed: bool = False  # the first round of a job that continues an earlier one
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Event:
-        """A line of the rounds' file."""
+        """Create a round event from a record of the round log."""
         return cls("round", **{name: value for name, value in record.items() if name in cls.__dataclass_fields__})
 
 
 class Federation(ABC):
-    """Used as a context manager: whatever ends the block leaves no process of ours."""
+    """Runs jobs in one mode. Used as a context manager: however the block ends, no process of ours is left."""
 
     @abstractmethod
     def sites(self) -> list[str] | None:
-        """Those connected now; None where that is not known (a simulated site is there when it is asked)."""
+        """Return the sites connected now, None where that is not known (simulated sites start with the job)."""
 
     @abstractmethod
     def submit(self, job: Path, token: str, sites: list[str]) -> str:
-        """Start the job at the sites, or find the one of the same token that runs, or ended well and was not collected.
-        Returns its id.
+        """Start the job at the sites and return its id.
+
+        A job of the same token that still runs, or that ended well and was not collected, is used instead.
         """
 
     @abstractmethod
     def follow(self, job_id: str) -> Iterator[Event]:
-        """Events until the job has ended well. Raises FederationError with the reason where it has not."""
+        """Yield events until the job has ended well. Raises FederationError with the reason where it failed."""
 
     @abstractmethod
     def collect(self, job_id: str, dest: Path) -> Path:
-        """Bring the server's run folder of a job (ended or aborted) to `dest`."""
+        """Copy the server's run folder of an ended or aborted job to `dest`, and return `dest`.
+
+        Raises FederationError where there is none.
+        """
 
     def words(self, job_id: str) -> str:
-        """What the sites' own logs say went wrong, where the sites are this machine; a hospital's log stays there."""
+        """Return the error in the sites' own logs where the sites are this machine, else "".
+
+        A hospital's log stays there.
+        """
         return ""
 
     @abstractmethod
@@ -83,7 +88,7 @@ class Federation(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of everything; processes that this federation started end."""
+        """Release all resources and end the processes that this federation started."""
 
     def __enter__(self) -> Federation:
         return self
@@ -95,14 +100,14 @@ class Federation(ABC):
 
 
 def explained(said: str, dest: Path) -> str:
-    """With the reason that the server's log holds, where there is one that has not been said."""
+    """Append the reason found in the server's log to the message, unless it is already there."""
     found = reason("\n".join(path.read_text(errors="replace") for path in sorted(dest.rglob("log.txt"))))
     return said if not found or found in said else f"{said}: {found}"
 
 
-# What a FLARE log says when something went wrong, the most telling first, and how to put it.
+# Error patterns of FLARE's logs and the messages shown for them, the most specific first.
 REASONS = [
-    (r"FEDSYNTH FAILED (.+)", "{0}"),  # nvflare_jobs/site/site.py wrote it
+    (r"FEDSYNTH FAILED (.+)", "{0}"),  # written by nvflare_jobs/site/site.py
     (
         r"Component '(\S+)' at config path \S+ is not in allow_list",
         (
@@ -111,7 +116,7 @@ REASONS = [
         ),
     ),
     (r"Exception in model controller run: \w+: ([^\n]+)", "{0}"),
-    # that one is FLARE's, of a job that is asked as it ends
+    # excluded: FLARE's own error when a job is queried as it ends
     (r"^(?!AttributeError: 'NoneType')(\w*(?:Error|Exception): .+)$", "{0}"),
     (r"Subprocess died for client (\S+), exit code: (-?\d+)", "site {0} died (exit code {1})"),
     (r"Communication error with client (\S+):", "site {0} died"),
@@ -120,7 +125,7 @@ REASONS = [
 
 
 def reason(log: str, own: bool = False) -> str:
-    """What went wrong, in one line; nothing where the log says nothing. `own`: only what our own clients wrote."""
+    """Return the error found in a log, in one line, or "". `own`: consider only what our own clients wrote."""
     for pattern, text in REASONS[:1] if own else REASONS:
         if found := re.search(pattern, log, re.MULTILINE):
             return text.format(*(group.strip() for group in found.groups()))

@@ -1,6 +1,4 @@
-"""A provisioned federation on this machine: what mode `poc` runs on, and the tests. Mutual TLS as in a hospital, on
-loopback only.
-"""
+"""A provisioned federation on this machine, for mode `poc` and the tests: mutual TLS as in a hospital, on loopback."""
 
 from __future__ import annotations
 
@@ -19,22 +17,21 @@ import yaml
 from fedsynth import processes
 from nvflare_jobs.site.installed import EXCHANGE
 
-MARK = "FEDSYNTH_LOCAL"  # in the environment of every process of a system, so that none is missed when it ends
-# FLARE binds loopback alone for a server of this name, and all addresses for any other
+MARK = "FEDSYNTH_LOCAL"  # environment variable of every process of a system, by which all are found and ended
+# FLARE binds only loopback for a server of this name, and all addresses for any other
 SERVER, ADMIN = "localhost", "lead@centre.org"
 
 
 class LocalError(RuntimeError):
-    """The local system could not be made."""
+    """The local system could not be provisioned."""
 
 
 class LocalSystem:
-    """Server, sites and the kit of an admin in `folder`. `places` are environment variables by participant (sites, and
-    "localhost").
+    """Server, sites and the startup kit of an admin in `folder`.
 
-    `heart_beat_s` is how long FLARE's server takes to see that a site is gone; `locked` makes sites that allow no code
-    in a job; `streaming` leaves it to FLARE to send sites' error logs to the server, as it does by default;
-    `encryption` puts keys into the kits (needs TenSEAL).
+    `places`: environment variables by participant (sites, and "localhost"). `heart_beat_s`: seconds after which FLARE's
+    server takes a silent site for gone. `locked`: sites allow no code in jobs. `streaming`: FLARE sends the sites'
+    error logs to the server, as it does by default. `encryption`: the kits hold keys (needs TenSEAL).
     """
 
     def __init__(
@@ -57,7 +54,7 @@ class LocalSystem:
         return self.kits / ADMIN
 
     def provision(self) -> None:
-        """Certificates and startup kits, anew. Takes about 1.5 s."""
+        """Create certificates and startup kits anew, in about 1.5 s. Raises LocalError where that fails."""
         shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "tmp").mkdir(parents=True)
         self.port = free_port()
@@ -72,8 +69,10 @@ class LocalSystem:
                 self._lock(name)
 
     def _resources(self, name: str) -> None:
-        """FLARE's defaults keep jobs in a folder of the system that all servers share, and stream sites' error logs to
-        the server.
+        """Write local/resources.json with our folders, log streaming and allowed classes.
+
+        By default FLARE keeps jobs in a system folder that all servers share, and streams the sites' error logs to the
+        server.
         """
         local = self.kits / name / "local"
         raw = json.loads((local / "resources.json.default").read_text())
@@ -85,8 +84,8 @@ class LocalSystem:
         elif not self.streaming:
             raw["allow_log_streaming"] = False
             raw["components"] = [c for c in raw["components"] if c["id"] != "site_log_streamer"]
-        # whole names: by a prefix such as "nvflare_jobs." a job could name what our modules import, and that runs any
-        # command
+        # full class names: with a prefix such as "nvflare_jobs." a job could name whatever our modules import, and so
+        # run any command
         if name == SERVER:
             raw["class_allow_list"] = [
                 f"nvflare_jobs.server.{cls}"
@@ -105,7 +104,7 @@ class LocalSystem:
         (local / "resources.json").write_text(json.dumps(raw, indent=2))
 
     def _lock(self, name: str) -> None:
-        """No code of a job is run here."""
+        """Forbid code in jobs at this participant."""
         local = self.kits / name / "local"
         raw = json.loads((local / "authorization.json.default").read_text())
         for rights in raw["permissions"].values():
@@ -114,7 +113,7 @@ class LocalSystem:
         (local / "authorization.json").write_text(json.dumps(raw, indent=2))
 
     def start(self, *names: str) -> None:
-        """Start participants, or all. They are there when a job can be scheduled: about 5 s."""
+        """Start the named participants, or all. Jobs can be scheduled after about 5 s."""
         for name in names or (SERVER, *self.sites):
             kit = self.kits / name
             with (self.folder / f"{name}.log").open("ab") as log:
@@ -135,7 +134,7 @@ class LocalSystem:
             | {
                 MARK: self.mark,
                 f"{MARK}_{name.upper().replace('-', '_')}": self.mark,
-                # the kits' scripts start "python3"
+                # the kits' scripts call "python3"
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
                 "TMPDIR": str(self.folder / "tmp"),
                 "OMP_NUM_THREADS": threads,
@@ -145,21 +144,21 @@ class LocalSystem:
         )
 
     def kill(self, name: str) -> None:
-        """End one participant with all its processes, as a power cut would."""
+        """Kill one participant with all its processes, as a power cut would."""
         processes.end(f"{MARK}_{name.upper().replace('-', '_')}", self.mark)
 
     def stop(self) -> None:
-        """End everything. What the sites keep lies in their own folders."""
+        """End all participants. What the sites keep is in their own folders."""
         processes.end(MARK, self.mark)
 
     def logs(self) -> str:
-        """What all participants have logged: they are this machine's."""
+        """Return the logs of all participants, the latest first. They are all on this machine."""
         files = sorted(self.kits.glob("*/**/log.txt"), key=lambda p: p.stat().st_mtime, reverse=True)
         return "\n".join(path.read_text(errors="replace") for path in files)
 
 
 def project(sites: list[str], port: int, encryption: bool = False) -> dict[str, Any]:
-    """NVFLARE's project file: one server, one organisation for each site, one admin who may submit jobs (a `lead`)."""
+    """Return NVFLARE's project file: one server, an organisation per site, one admin (`lead`, who may submit jobs)."""
     participants: list[dict[str, Any]] = [{"name": SERVER, "type": "server", "org": "centre", "fed_learn_port": port}]
     participants += [
         {"name": site, "type": "client", "org": "".join(c if c.isalnum() else "_" for c in site)} for site in sites
@@ -171,7 +170,7 @@ def project(sites: list[str], port: int, encryption: bool = False) -> dict[str, 
         {"path": f"{lighter}.static_file.StaticFileBuilder", "args": {"config_folder": "config"}},
         {"path": f"{lighter}.cert.CertBuilder"},
         *([{"path": f"{lighter}.he.HEBuilder"}] if encryption else []),
-        {"path": f"{lighter}.signature.SignatureBuilder"},  # last: it signs what the others have made
+        {"path": f"{lighter}.signature.SignatureBuilder"},  # last, because it signs the output of the others
     ]
     return {"api_version": 3, "name": "fedsynth", "participants": participants, "builders": builders}
 

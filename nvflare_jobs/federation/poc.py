@@ -13,7 +13,7 @@ from nvflare_jobs.federation.provisioned import Provisioned
 
 
 class Poc(Provisioned):
-    """As production, on a federation that is provisioned and started here and ends with the job."""
+    """Mode `production` on a federation that is provisioned and started here, and ends with the job."""
 
     def __init__(self, settings: Settings, work: Path, system: LocalSystem):
         self.system = system
@@ -23,8 +23,9 @@ class Poc(Provisioned):
         return reason(self.system.logs(), own=True)
 
     def wait(self, sites: list[str]) -> None:
-        """Until all are there: a job that had to wait for sites is looked at again by FLARE's scheduler after 10 s
-        only.
+        """Wait until all sites are connected. Raises FederationError after `connect_s` seconds.
+
+        Without the wait, FLARE's scheduler would retry a job that lacks sites only after 10 s.
         """
         deadline = time.monotonic() + self.settings.connect_s
         while missing := set(sites) - set(self.sites()):
@@ -40,7 +41,7 @@ class Poc(Provisioned):
 
 
 def poc(settings: Settings, work: Path, sites: list[str]) -> Poc:
-    """Provision and start a system for `sites` in `work`; with the project's own folders for their data and state."""
+    """Provision and start a federation in `work`; `sites` use the project's own folders for their data and state."""
     place = {"FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
     names = ["localhost", *sites]
     encryption = find_spec("tenseal") is not None
@@ -51,7 +52,7 @@ def poc(settings: Settings, work: Path, sites: list[str]) -> Poc:
     made = Poc(settings, work, system)
     try:
         system.start()
-        made._pending_file.unlink(missing_ok=True)  # of an earlier system, which is gone
+        made._pending_file.unlink(missing_ok=True)  # left by an earlier system
         made.wait(sites)
     except BaseException:
         made.close()

@@ -1,6 +1,4 @@
-"""A provisioned federation (mutual TLS, startup kits) through FLARE's API: mode `production`,
-and what `poc` stands on.
-"""
+"""A provisioned federation (mutual TLS, startup kits) through FLARE's API: mode `production`, and the base of `poc`."""
 
 from __future__ import annotations
 
@@ -30,11 +28,11 @@ from nvflare_jobs.federation.interface import WAITING, Event, Federation, Federa
 from nvflare_jobs.federation.session import LOOK_S, Calls, line
 from nvflare_jobs.server.round_log import SILENT
 
-ABORT_S = 8.0  # seconds in which an abort should have come through
+ABORT_S = 8.0  # seconds in which an abort should take effect
 PROGRESS = "fedsynth"  # the group of nvflare_jobs/server/run.py in FLARE's statistics
 COMPLETED = "FINISHED:COMPLETED"
 
-# How FLARE says that a job did not end well, and how to put it.
+# FLARE's statuses of failed jobs and the messages shown for them.
 ENDINGS = {
     "FINISHED:ABORTED": "the job was aborted",
     "FINISHED:EXECUTION_EXCEPTION": "the job failed while it ran",
@@ -45,13 +43,14 @@ ENDINGS = {
 }
 
 
-# what FLARE makes of a job of which a site's process died
+# FLARE's statuses of a job in which a site's process died
 BROKEN = ("FINISHED:EXECUTION_EXCEPTION", "FINISHED:ABNORMAL")
 
 
 class Provisioned(Calls, Federation):
-    """The jobs of one centre at a federation. FLARE's sessions do not recover, so each call may be made anew in a new
-    one.
+    """The jobs of one centre in a provisioned federation.
+
+    FLARE's sessions do not recover, so a call may be repeated in a new session.
     """
 
     def __init__(self, settings: Settings, work: Path, kit: Path):
@@ -71,7 +70,7 @@ class Provisioned(Calls, Federation):
             number += 1
             try:
                 found = self.call("submit_job", str(job), submit_token=f"{token}-{number}")
-            # an admin has deleted jobs, so that the count is short
+            # an admin has deleted jobs, so the count is too low and this token was used
             except (SubmitTokenConflict, SubmitTokenJobDeleted):
                 continue
             except (InvalidJobDefinition, InternalError) as error:
@@ -86,9 +85,7 @@ class Provisioned(Calls, Federation):
         return self.work / "pending.json"
 
     def _pending(self, token: str) -> str | None:
-        """The job that an earlier process submitted, where its result has not been collected: it runs, or it ended
-        well.
-        """
+        """Return the job that an earlier process submitted and did not collect, where it runs or ended well."""
         if not self._pending_file.is_file():
             return None
         pending = json.loads(self._pending_file.read_text())
@@ -102,14 +99,15 @@ class Provisioned(Calls, Federation):
         return job_id if ended_well or not self._over(job_id) else None
 
     def _over(self, job_id: str) -> bool:
-        """Whether the job has ended, or its server has: FLARE calls a job "running" for ever whose server was
-        restarted.
+        """Return whether the job has ended, or its server has been restarted.
+
+        After a restart FLARE reports the job as "running" for ever.
         """
         meta = self.call("get_job_meta", job_id)
         return str(meta["status"]).startswith("FINISHED") or self._lost(meta)
 
     def _lost(self, meta: dict[str, Any]) -> bool:
-        """Both times are by the server's clock."""
+        """Return whether the server was started after the job. Both times are from the server's clock."""
         started = str(meta.get("start_time") or "")
         if meta["status"] != "RUNNING" or not started:
             return False
@@ -155,20 +153,19 @@ class Provisioned(Calls, Federation):
         raise FederationError(said)
 
     def _rejoin(self, job_id: str, left_out: dict[str, str]) -> None:
-        """FLARE gives a running job to nobody who comes later: a site whose machine was restarted is back in a new job,
-        from this round on.
+        """Abort the job where a site has come back, so that a new job from this round on includes it.
 
-        Raises JobLost, once the job is aborted, where a site that was left out is connected and does not work on the
-        job.
+        FLARE does not give a running job to a site that connects later. Raises JobLost, after the abort, where a site
+        that was left out is connected and does not work on the job.
         """
         gone = [site for site, why in left_out.items() if why in SILENT]
         back = [site for site in gone if site in self.sites() and self._idle(job_id, site)] if gone else []
         if back:
-            self.abort(job_id, patience_s=60)  # until it is over: the next one must not find it
+            self.abort(job_id, patience_s=60)  # wait until it is over: the next submission must not find it
             raise JobLost(f"{', '.join(back)} had gone and is back")
 
     def _idle(self, job_id: str, site: str) -> bool:
-        """Whether the site says that it does not run the job; one that does not answer has not said so."""
+        """Return whether the site reports that it does not run the job; False where it does not answer."""
         try:
             rows = self.call("get_client_job_status", [site]) or []
         except (InternalError, NoReply, InvalidTarget):
@@ -177,7 +174,10 @@ class Provisioned(Calls, Federation):
         return bool(said) and all(row.get("job_id") != job_id for row in said)
 
     def _waiting(self, job_id: str, began: float) -> str:
-        """What a job that has not been started waits for. Aborts it where sites have not come in time."""
+        """Return the status of a job that has not started: which sites it waits for, if too few are connected.
+
+        Aborts the job and raises FederationError where they are not connected after `connect_s` seconds.
+        """
         sites, enough = self._jobs[job_id]
         missing = sorted(set(sites) - set(self.sites()))
         if len(sites) - len(missing) >= enough:
@@ -192,7 +192,7 @@ class Provisioned(Calls, Federation):
         return f"{WAITING} {', '.join(missing)}"
 
     def _progress(self, job_id: str) -> dict[str, Any]:
-        """What nvflare_jobs/server/run.py tells of a running job; nothing while it starts and ends."""
+        """Return the progress that nvflare_jobs/server/run.py reports; {} while the job starts or ends."""
         try:
             found: dict[str, Any] = self.call("show_stats", job_id, "server")["server"][PROGRESS]
         except (JobNotRunning, JobNotFound, NoReply, InternalError, KeyError, TypeError):
@@ -209,7 +209,7 @@ class Provisioned(Calls, Federation):
                 raise FederationError(f"job {job_id} left no result at the server")
             shutil.rmtree(dest, ignore_errors=True)
             workspace.rename(dest)
-        except (JobNotDone, JobNotFound) as error:  # for FLARE a job whose server was restarted runs for ever
+        except (JobNotDone, JobNotFound) as error:  # FLARE reports a job whose server was restarted as running for ever
             raise FederationError(f"job {job_id} has no result at the server: {line(error)}") from error
         except (OSError, RuntimeError, InternalError, NoReply) as error:
             if isinstance(error, FederationError):
@@ -227,11 +227,11 @@ class Provisioned(Calls, Federation):
         self.drop()  # the session may be in the middle of a call
         deadline = time.monotonic() + patience_s
         while True:
-            # it is not running: it starts, it ends, or its server lost it
+            # it is not running: it is starting or ending, or its server lost it
             with contextlib.suppress(InternalError, JobNotFound):
                 self.call("abort_job", job_id, patience_s=ABORT_S)
             if self._over(job_id) or time.monotonic() > deadline:
-                # an abort while a job is being deployed may be overtaken by its start: then it is asked for again
+                # an abort during deployment may be overtaken by the job's start, hence the loop
                 break
             time.sleep(LOOK_S)
         self._pending_file.unlink(missing_ok=True)

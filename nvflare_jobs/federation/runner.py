@@ -1,4 +1,4 @@
-"""Runs one job on the federation that the environment names, submitting it again where it was lost."""
+"""Runs one job on the federation that the environment names, and resubmits it where it was lost."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fedsynth.settings import Settings
 from nvflare_jobs.federation.interface import LOST, WHOLE, Event, Federation, FederationError, JobLost, explained
 from nvflare_jobs.server import round_log
 
-TRIES = 4  # of a job that is lost again and again before it has done one round more
+TRIES = 4  # submissions of a job that is lost repeatedly without completing another round
 
 
 def connect(settings: Settings, work: Path, sites: list[str] | None = None) -> Federation:
-    """The federation that the environment names. `work` is a folder of the caller's own for logs and workspaces.
+    """Return the federation that the environment names. `work`: the caller's own folder for logs and workspaces.
 
-    `sites` are those for which a `poc` federation is provisioned.
+    `sites`: those for which a `poc` federation is provisioned.
     """
     if settings.federation == "simulator":
         from nvflare_jobs.federation.simulator import Simulator
@@ -36,12 +36,11 @@ def connect(settings: Settings, work: Path, sites: list[str] | None = None) -> F
 def run(
     federation: Federation, job: Path, token: str, sites: list[str], dest: Path, on_event: Callable[[Event], None]
 ) -> Path:
-    """Submit, follow and collect one job; the result is collected also where the job failed, so that nothing computed
-    is lost.
+    """Submit, follow and collect one job. Returns `dest`, the folder of the result.
 
-    A job that its server lost is submitted again: it goes on from what the server and the sites keep.
-    Ctrl-C and SIGTERM abort the job; anything else that ends this process leaves it running, to be found again by its
-    token.
+    The result is collected also where the job failed, so that nothing computed is lost. A lost job is submitted again
+    and continues from the state that server and sites keep. Ctrl-C and SIGTERM abort the job; if this process ends in
+    any other way, the job keeps running and is found again by its token. Raises FederationError where the job failed.
     """
     shutil.rmtree(dest, ignore_errors=True)
     shown = _Shown(on_event)
@@ -67,7 +66,7 @@ def run(
 
 
 class _Shown:
-    """Passes events on, each round once."""
+    """Passes events on, each round only once."""
 
     def __init__(self, on_event: Callable[[Event], None]):
         self.on_event = on_event
@@ -81,17 +80,17 @@ class _Shown:
         self.on_event(event)
 
     def written(self, folder: Path) -> None:
-        """Rounds that ended between two looks."""
+        """Pass on the rounds that ended between two polls."""
         for record in round_log.read(folder / round_log.ROUNDS):
             self(Event.of(record))
 
 
 def _whole(federation: Federation, job_id: str, dest: Path, error: FederationError, shown: _Shown, last: bool) -> bool:
-    """Whether a job that did not end well has left a whole result nevertheless; False where another try can help.
+    """Return whether a failed job has left a complete result; False means that another try can help.
 
-    Raises FederationError with the most telling reason where neither is so, or this was the `last` try.
+    Raises FederationError with the most specific reason where neither is the case, or this was the `last` try.
     """
-    with suppress(FederationError):  # it may not have come so far as to have a result
+    with suppress(FederationError):  # there may be no result yet
         federation.collect(job_id, dest)
     shown.written(dest)
     if round_log.is_complete(dest):

@@ -1,4 +1,4 @@
-"""Calls of FLARE's API with reconnection; FLARE's sessions do not recover."""
+"""Calls of FLARE's API with reconnection, because FLARE's sessions do not recover."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from fedsynth.hospital import kit as kits
 from fedsynth.settings import Settings
 from nvflare_jobs.federation.interface import FederationError
 
-LOOK_S = 1.0  # seconds between two looks at a job
+LOOK_S = 1.0  # seconds between two polls of a job
 
 
 class Calls:
-    """The calls of one centre, which signs in with a startup kit. `work` is a folder of the caller's own."""
+    """API calls of one centre, which signs in with the startup kit `kit`. `work`: the caller's own folder."""
 
     def __init__(self, settings: Settings, work: Path, kit: Path):
         self.settings, self.work = settings, work.resolve()
@@ -37,16 +37,15 @@ class Calls:
 
     def _connected(self, timeout_s: float) -> Session:
         if self._session is None:
-            with contextlib.redirect_stdout(io.StringIO()):  # it says "Connecting to FLARE ..."
+            with contextlib.redirect_stdout(io.StringIO()):  # hides "Connecting to FLARE ..."
                 self._session = new_secure_session(self.kit.user, str(self._own_kit()), timeout=timeout_s)
         return self._session
 
     def _own_kit(self) -> Path:
-        """The kit with a transfer folder of ours: two stages at once would share the kit's own, which may not be
-        writable either.
+        """Return a folder that links to the kit and has a transfer folder of its own.
 
-        Of this process alone: two may ask at once which sites there are, and the first to end would take the other's
-        folder away.
+        Stages that run at once would share the kit's transfer folder, which may also be read-only. The folder belongs
+        to this process alone: of two processes that list the sites at once, the first to end would delete the other's.
         """
         folder = self._own
         (folder / "transfer").mkdir(parents=True, exist_ok=True)
@@ -56,8 +55,9 @@ class Calls:
         return folder
 
     def call(self, method: str, *args: Any, patience_s: float | None = None, **kwargs: Any) -> Any:
-        """One call of FLARE's API, again in a new session while the server cannot be reached,
-        for `patience_s` seconds.
+        """Call a method of FLARE's API, and repeat it in a new session while the server cannot be reached.
+
+        Raises FederationError after `patience_s` seconds (default: `connect_s`), or where the server refuses the user.
         """
         patience_s = self.settings.connect_s if patience_s is None else patience_s
         deadline = time.monotonic() + patience_s
@@ -81,7 +81,7 @@ class Calls:
 
     def drop(self) -> None:
         if self._session is not None:
-            with contextlib.suppress(Exception):  # it is gone already; what matters is that its threads end
+            with contextlib.suppress(Exception):  # it may be dead already; only its threads must end
                 self._session.close()
             self._session = None
 

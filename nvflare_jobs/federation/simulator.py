@@ -1,4 +1,7 @@
-"""NVFLARE's simulator: every site a process of this machine, one job at a time in a process session of its own."""
+"""NVFLARE's simulator: each site is a process of this machine.
+
+Jobs run one at a time, each in a process session of its own.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,16 @@ from fedsynth.settings import Settings
 from nvflare_jobs.federation.interface import Event, Federation, FederationError, JobLost, reason
 from nvflare_jobs.server import round_log
 
-LOOK_S = 2.0  # seconds between two looks at the sites' processes
-RUNNING = "running"  # of a site's state: nvflare_jobs/site/site.py
-MARK = "FEDSYNTH_RUN"  # in the environment of every process of a run, so that none is missed when it ends
+LOOK_S = 2.0  # seconds between two checks of the sites' processes
+RUNNING = "running"  # folder in a site's state, see nvflare_jobs/site/site.py
+MARK = "FEDSYNTH_RUN"  # environment variable of every process of a run, by which all are found and ended
 
 
 class Simulator(Federation):
-    """NVFLARE's simulator in a process session of its own, each site a process of it.
+    """Runs NVFLARE's simulator in a process session of its own, with each site as a process.
 
-    SimEnv, FLARE's own front end, blocks, cannot abort and hangs for ever when a site's process dies hard; so this
-    watches the processes and the logs itself and ends the whole tree on any failure.
+    FLARE's front end SimEnv blocks, cannot abort and hangs for ever when a site's process is killed. This class
+    therefore watches processes and logs itself, and ends the whole process tree on any failure.
     """
 
     def __init__(self, settings: Settings, work: Path):
@@ -42,7 +45,7 @@ class Simulator(Federation):
     def submit(self, job: Path, token: str, sites: list[str]) -> str:
         if token in self._runs and self._runs[token].process.poll() is None:
             return token
-        # The simulator joins its command line as text and splits it again: no blank may be in a path.
+        # The simulator joins its command line to a string and splits it again, so no path may hold a blank.
         if any(c.isspace() for c in str(self.work)):
             raise FederationError(f"the simulator cannot work in a folder with blanks in its name: {self.work}")
         self._runs[token] = _Run.start(self.settings, job, self.work / token, sites)
@@ -130,7 +133,7 @@ class _Run:
                 size, last = grown, time.monotonic()
             if code is not None:
                 break
-            # asking for processes reads all of /proc: seldom enough not to cost the sites' time
+            # listing processes reads all of /proc, so it is done rarely: it takes the sites' CPU time
             if time.monotonic() - looked > LOOK_S and (looked := time.monotonic()) and (dead := self._dead_site()):
                 said = f"{self._raised() or f'site {dead} died (its process is gone)'}; the job was ended ({self.log})"
                 self.dead = dead
@@ -151,7 +154,7 @@ class _Run:
         return [Event.of(record) for record in round_log.read(self.server / round_log.ROUNDS)[seen:]]
 
     def _dead_site(self) -> str:
-        """A site's process that is gone while the simulator still waits for it; it would wait for ever."""
+        """Return a site whose process is gone while the simulator still waits for it (it would for ever), or ""."""
         for child in psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []:
             if child.pid not in {w.pid for w in self._workers.values()}:
                 self._note(child)
@@ -159,8 +162,7 @@ class _Run:
         for site, worker in self._workers.items():
             gone = not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
             since = self._missed.setdefault(site, time.monotonic()) if gone else time.monotonic()
-            # At the end of a good run the sites leave first: only one that leaves long before the server is done has
-            # died.
+            # At the end of a good run the sites exit first: only one that exits long before the server has died.
             if gone and time.monotonic() - since > (15 if done else 3):
                 return site
         return ""
@@ -174,19 +176,19 @@ class _Run:
             self._workers[command[command.index("--client") + 1]] = child
 
     def _raised(self) -> str:
-        """The most telling error that a site's script or the server wrote down, in one line."""
+        """Return the most specific error in the logs of sites and server, in one line."""
         return reason(self.logged())
 
     def logged(self) -> str:
         return "\n".join(path.read_text(errors="replace") for path in self._logs())
 
     def kill(self) -> None:
-        """End every process of the run: those that carry its mark, wherever they were started."""
+        """Kill every process of the run: all that carry its mark, wherever they were started."""
         running = self.process.poll() is None
         processes.end(MARK, self.mark)
         self.process.poll()
         for site in self.sites if running else []:
-            if site != self.dead:  # these did not die of themselves, and the next job shall not count it
+            if site != self.dead:  # these were killed here, so the next job must not count them as crashed
                 shutil.rmtree(self.state / site / RUNNING, ignore_errors=True)
 
 

@@ -1,3 +1,4 @@
-"""The job `reference`: the uses' networks by FedAvg over the sites' real images;
-differences and mean losses come back.
+"""The job `reference`: FedAvg of the uses' networks on the sites' real images.
+
+Sites return parameter differences and mean losses.
 """

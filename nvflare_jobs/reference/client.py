@@ -1,6 +1,4 @@
-"""In the hospital: train the uses' networks on the site's own images, round by round; then say what every reference
-reaches here.
-"""
+"""The site's half: train the uses' networks on the site's own images, round by round; then evaluate all references."""
 
 import time
 
@@ -15,7 +13,7 @@ def work(site: Site) -> None:
 
 
 def train(site: Site) -> None:
-    """The `federated` reference: differences and mean losses leave."""
+    """Train the `federated` reference. Parameter differences and mean losses leave the site."""
     from fedsynth.stages.reference import Federated
 
     federated = Federated(site.params, site.validated_set(), site.state / "reference" / f"{site.config['key']}.pt")
@@ -26,7 +24,10 @@ def train(site: Site) -> None:
 
 
 def judge(site: Site) -> None:
-    """Metrics with their counts leave, of `local`, which is trained here, and of the networks that the centre sent."""
+    """Evaluate `local`, which is trained here, and the networks that the centre sent.
+
+    Metrics with their counts leave the site.
+    """
     from fedsynth.stages import reference
     from fedsynth.worth import use_networks
 

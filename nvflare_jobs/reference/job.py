@@ -1,6 +1,4 @@
-"""At the centre: the references. Two jobs: FedAvg of the uses' networks,
-then every network on each site's test images.
-"""
+"""The centre's half, two jobs: FedAvg of the uses' networks, then every network on each site's test images."""
 
 from __future__ import annotations
 
@@ -24,11 +22,10 @@ from nvflare_jobs.server.saved import GLOBAL
 
 
 def stage(params: Params, settings: Settings) -> None:
-    """reports/reference.json and data/reference: `local`, `federated` and, in simulation only, `pooled`, which sees all
-    sites' images.
+    """Write reports/reference.json and data/reference: `local`, `federated` and, in simulation only, `pooled`.
 
-    `federated_without` in the file says which sites were left out of which of its rounds: it then is not quite of all
-    sites' images.
+    `pooled` is trained on all sites' images. `federated_without` in the file lists the sites that were left out of
+    rounds, and of which: `federated` then does not quite cover all sites' images.
     """
     started = time.monotonic()
     validation = program.validated(settings.root)
@@ -49,14 +46,16 @@ def stage(params: Params, settings: Settings) -> None:
 def federated(
     params: Params, settings: Settings, validation: dict[str, Any]
 ) -> tuple[use_networks.State, dict[str, str]]:
-    """The uses' networks after the last round, and which sites were left out of rounds: {"north": "2 of 10 rounds (3,
-    4): why"}.
+    """Train the uses' networks by FedAvg.
+
+    Returns their parameters after the last round, and the sites that were left out of rounds: {"north": "2 of 10 rounds
+    (3, 4): why"}.
     """
     sites, rounds = validation["used"], params.score.rounds
     digests = {site: validation["sites"][site]["digest"] for site in sites}
     config = question(params, digests, inputs.code_digest(settings.root, "reference"))
     folder = settings.root / ".work" / "train" / "reference"
-    # without "args" FLARE takes its text for an expression
+    # without "args" FLARE takes the JSON text for an expression
     algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}
     initial = reference.begin(params)
     job = build_rounds.train(
@@ -79,13 +78,14 @@ def federated(
 
 
 def question(params: Params, digests: dict[str, str], code: str = "") -> dict[str, Any]:
-    """The job's config. `key` names this training: the same params and data give the same key, so that a restart finds
-    its state.
+    """Return the job's config.
+
+    `key` names this training: equal params, data and code give the same key, so that a restart finds its state.
     """
     config = {"params": program.public(params), "name": "reference", "digests": digests, "rounds": params.score.rounds}
     score = {k: config["params"]["score"][k] for k in ("uses", "seeds", "rounds")}
     seen = {"digests": digests, "image": config["params"]["image"], "score": score}
-    seen |= {"code": code} if code else {}  # a training does not go on under other code
+    seen |= {"code": code} if code else {}  # a training must not continue under other code
     return config | {"key": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]}
 
 

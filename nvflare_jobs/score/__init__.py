@@ -1,3 +1,4 @@
-"""The job `score`: what networks trained on a synthetic set (or, as `reference`, on real ones) reach on each site's
-real test images.
+"""The job `score`: how networks trained on a synthetic set perform on each site's real test images.
+
+The counterpart for networks trained on real images is `reference`.
 """

@@ -1,5 +1,6 @@
-"""In the hospital: test the networks that the centre sent, train the site's own, measure the synthetic set, and send
-numbers alone.
+"""The site's half: test the networks that the centre sent, train the site's own, and measure the synthetic set.
+
+Only numbers are sent.
 """
 
 import time
@@ -17,7 +18,10 @@ def work(site: Site) -> None:
 
 
 def score(site: Site, real: Any, arrays: Arrays) -> dict[str, Any]:
-    """Rows, how they vary together, and measures. The nearest pairs stay in the site's state, audit/<model>."""
+    """Return rows of the table of worth, their covariance, and the measures.
+
+    The nearest pairs stay in the site's state, audit/<model>.
+    """
     from fedsynth.data.dataset import synthetic
     from fedsynth.stages import score
     from fedsynth.training import weights

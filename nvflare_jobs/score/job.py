@@ -1,6 +1,4 @@
-"""At the centre: train what may be trained here, send it with the synthetic set,
-and write down what the sites answer.
-"""
+"""The centre's half: train what may be trained here, send it with the synthetic set, and write the sites' answers."""
 
 from __future__ import annotations
 
@@ -22,8 +20,9 @@ Arrays = dict[str, np.ndarray]
 
 
 def stage(params: Params, settings: Settings, name: str) -> None:
-    """reports/score/<name>.json: `synthetic` and `augmented` on each site's real test images, and every measure of the
-    set.
+    """Write reports/score/<name>.json.
+
+    It holds the rows `synthetic` and `augmented` on each site's real test images, and every measure of the set.
     """
     if name not in params.models:
         raise program.StageError(f"params.yaml has no models.{name}; it has {', '.join(params.models)}")

@@ -1,3 +1,1 @@
-"""What FLARE's server runs in a job. On numpy arrays: the server needs neither torch nor MONAI, which saves its
-start-up.
-"""
+"""Components that run on FLARE's server. They use numpy only: without torch and MONAI the server starts faster."""

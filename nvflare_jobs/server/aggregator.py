@@ -1,4 +1,4 @@
-"""Aggregator that runs an algorithm's server half, on numpy arrays."""
+"""FLARE aggregator that runs the server half of an algorithm, on numpy arrays."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from nvflare_jobs.server.updates import check
 
 
 class Aggregate(ModelAggregator):
-    """An algorithm's server half (fedsynth/algorithms) as a FLARE aggregator; leaves out updates that are not finite or
-    do not fit.
+    """Runs the server half of an algorithm (fedsynth/algorithms) as a FLARE aggregator.
 
-    `algorithm` is the block of params.yaml as JSON text: FLARE would build a mapping with a class_path before it
-    reached us. With `encryption` (a block as text, or "") `total` and `opened` put the sites' mean in the place of what
-    each of them has sent. A round counts with `quorum` of `sites`: where one fails, FLARE goes on with the others' for
-    as long as it takes to end the job, and a round with fewer would become the global model. `compression`:
-    models.<name>.compression, as JSON text, or nothing.
+    Updates that are not finite or do not fit the global parameters are left out. A round fails with fewer usable
+    updates than `quorum`: while FLARE ends a job after a failure it keeps aggregating, and an incomplete round would
+    become the global model.
+
+    `algorithm`: the block of params.yaml as JSON text; FLARE would instantiate a mapping with a class_path itself.
+    `encryption`: the block as JSON text, or ""; with it `total` and `opened` replace each site's update by the mean.
+    `compression`: models.<name>.compression as JSON text, or "".
     """
 
     def __init__(self, algorithm: str, sites: list[str], quorum: int, encryption: str = "", compression: str = ""):
@@ -45,7 +46,7 @@ class Aggregate(ModelAggregator):
             encryption,
             compression,
         )
-        self._answered: set[str] = set()  # in the round before: these sites have what was sent in it
+        self._answered: set[str] = set()  # sites that answered the previous round, so they hold its parameters
         self._downlink: Downlink | None = None
         self.records: list[dict[str, Any]] = []
         self.wire = Wire()
@@ -71,7 +72,10 @@ class Aggregate(ModelAggregator):
     def coded(
         self, arrays: dict[str, np.ndarray], number: int, targets: list[str]
     ) -> tuple[Coded, Coded, dict[str, Any]]:
-        """What goes out in round `number`, the arrays that the sites then have, and what they must be told of it."""
+        """Return what is sent in round `number`, the parameters that the sites then hold, and metadata of the coding.
+
+        Without compression the first two are `arrays`, and the metadata are empty.
+        """
         if (by := self._by("down")) is None:
             return arrays, arrays, {}
         self._downlink = self._downlink or Downlink(by)
@@ -81,20 +85,21 @@ class Aggregate(ModelAggregator):
     def begin(
         self, number: int, sent: dict[str, np.ndarray], targets: list[str], job: dict[str, Any], last: bool
     ) -> None:
-        """A round begins, with what is `sent` to `targets` for the question `job`."""
+        """Record the start of a round: the parameters `sent` to `targets` (as decoded there) and the question `job`."""
         self._began, self._round, self._sent, self._targets, self._job = time.monotonic(), number, sent, targets, job
         self._last = last
 
     def resume(self, done: int) -> None:
-        """Earlier jobs have done so many rounds; they are in the run's folder."""
+        """Continue after `done` rounds of earlier jobs, whose records are in the run folder."""
         self._resumed, self.records = done, round_log.read(run_dir(self.fl_ctx) / round_log.ROUNDS)
 
     def accept_model(self, model: FLModel) -> None:
         self._updates.append(model)
 
     def total(self) -> tuple[list[str], bytes]:
-        """The sites whose encrypted differences can be added, and their sum. Raises RuntimeError where they are too few
-        for one.
+        """Return the sites whose encrypted differences can be added, and the encrypted sum.
+
+        Raises RuntimeError where there are fewer than `quorum`, or fewer than two.
         """
         found = {
             m.meta["client_name"]: m.params[ENCRYPTED].tobytes()
@@ -117,7 +122,10 @@ class Aggregate(ModelAggregator):
         return sorted(found), self._cipher().add([found[site] for site in sorted(found)], keys.read(keys.PUBLIC))
 
     def opened(self, sites: list[str], total: np.ndarray) -> None:
-        """The mean of these sites stands for what each has sent: of like differences every mean is that one."""
+        """Replace the update of each of these sites by their mean, computed from the decrypted sum `total`.
+
+        Any weighted mean of these equal updates is again that mean.
+        """
         equal = self.built.weighting == "equal"
         of = [m for m in self._updates if m.meta["client_name"] in sites]
         weight = sum(1.0 if equal else _weight(m) for m in of)
@@ -169,11 +177,11 @@ class Aggregate(ModelAggregator):
         return FLModel(params=difference, params_type=ParamsType.DIFF, meta={})
 
     def _family(self) -> Any:
-        """The model that is trained, for an algorithm that looks at it; it takes MONAI's import."""
+        """Build the trained model, for algorithms whose server half needs it. Imports MONAI."""
         return Block(**self._job["model"]["family"]).build(**Image(**self._job["params"]["image"]).context())
 
     def _write_round(self, sites: dict[str, Any], left_out: dict[str, str]) -> None:
-        """FLARE's own metrics file leaves the sites out where the aggregator is not FLARE's."""
+        """Append a round to the round log. FLARE's own metrics file has no sites unless the aggregator is FLARE's."""
         seconds = round(time.monotonic() - self._began, 2)
         traffic = {site: counts for site, counts in self.wire.take().items() if site in self.sites}
         record = {"round": self._round, "sites": sites, "seconds": seconds, "traffic": traffic}

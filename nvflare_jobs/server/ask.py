@@ -18,9 +18,9 @@ ANSWERS = "answers.json"
 
 
 class Ask(Progress, ModelController):
-    """Ask every site one question and keep the answers: one task, with the arrays of `payload` as its data.
+    """Ask every site one question and keep the answers: one task, with the arrays of the file `payload` as its data.
 
-    The answers of `quorum` sites are enough where the others let it wait for more than `grace_s` seconds.
+    Once `quorum` sites have answered, the others have at most `grace_s` seconds.
     """
 
     def __init__(self, sites: list[str], quorum: int, grace_s: int, payload: str = "payload.safetensors"):

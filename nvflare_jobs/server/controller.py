@@ -17,11 +17,11 @@ from nvflare_jobs.server.run import SHOWN, Progress, present, question, refuse, 
 
 
 class Rounds(Progress, FedAvg):
-    """FLARE's FedAvg controller, whose rounds go on with `quorum` of `sites` where the others let it wait for more than
-    `grace_s` seconds.
+    """FLARE's FedAvg controller with a quorum: after `quorum` of `sites` the others have at most `grace_s` seconds.
 
-    Both argument lists are spelt out so that FLARE's job export sees the base class's arguments. `num_rounds` are those
-    of the whole training: it goes on after the round that the persistor found kept.
+    The signature has both *args and **kwargs because only then does FLARE's job export look for the base class's
+    arguments. `num_rounds` counts the rounds of the whole training; the job continues after those that the persistor
+    restored.
     """
 
     def __init__(self, sites: list[str], quorum: int, grace_s: int, *args: Any, **kwargs: Any):
@@ -53,7 +53,7 @@ class Rounds(Progress, FedAvg):
         out = copy.copy(data)
         arrays = {name: data.params[name] for name in self.aggregator.built.arrays_sent(list(data.params), last)}
         out.params, have, about = self.aggregator.coded(arrays, data.current_round, targets)
-        # a site that has the message before has the question, too, and knows it by heart
+        # a site that has the previous message also has the question
         out.meta = (data.meta or {}) | about | ({} if "since" in about.get("coding", {}) else {"job": job})
         self.aggregator.begin(data.current_round, have, targets, job, last)
         self.broadcast_model(out, task_name, targets, min_responses=min(self.quorum, len(targets)), timeout=timeout,
@@ -65,8 +65,9 @@ class Rounds(Progress, FedAvg):
         return super()._get_aggregated_result()
 
     def _open(self) -> None:
-        """Add what the server cannot read, and have a site open the sum:
-        one after the other is asked until one does.
+        """Add the encrypted updates and have a site decrypt the sum; the sites are asked in turn until one does.
+
+        Raises RuntimeError where none does.
         """
         sites, total = self.aggregator.total()
         for site in sites:

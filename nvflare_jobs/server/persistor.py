@@ -1,4 +1,4 @@
-"""Persistor of the global model, which outlives its job."""
+"""Persistor that keeps the global model across jobs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from nvflare_jobs.server.saved import GLOBAL, SavedRounds
 
 
 class Arrays(ModelPersistor):
-    """The global model as a safetensors file: `initial` of the job, or what an earlier job of the same training (`key`)
-    has come to.
+    """Loads and saves the global model as safetensors.
+
+    It starts from the job's file `initial`, or from what an earlier job of the same training (`key`) saved.
     """
 
     def __init__(self, key: str = "", initial: str = "initial.safetensors"):
         super().__init__()
         self.key, self.initial = key, initial
-        self.done = 0  # rounds of this training, in earlier jobs and in this one
+        self.done = 0  # completed rounds of this training, in earlier jobs and this one
 
     def load_model(self, fl_ctx: FLContext) -> ModelLearnable:
         self.saved = SavedRounds(fl_ctx, self.key)

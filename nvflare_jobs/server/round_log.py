@@ -8,24 +8,24 @@ from typing import Any
 
 ROUNDS, COMPLETE, REFUSED = "rounds.jsonl", "complete", "refused.txt"  # in the server's run folder
 
-# Why a site is not in a round that has said nothing.
+# Reasons recorded for a site that sent nothing in a round.
 LATE, ABSENT = "no update within the time of grace", "not connected"
 SILENT = (LATE, ABSENT)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rounds so far; the last line may be half written, and is then not there yet."""
+    """Return the records of the completed rounds. A last line that is only half written is ignored."""
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.is_file() else []
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
-    """One more round is done."""
+    """Append the record of a completed round."""
     with path.open("a") as file:
         file.write(json.dumps(record) + "\n")
 
 
 def complete(run_dir: Path) -> None:
-    """The server has all that the job is for. FLARE may still call it failed: where a site died, for one."""
+    """Mark the result as complete. FLARE may still report the job as failed, for instance where a site died."""
     (run_dir / COMPLETE).touch()
 
 
@@ -34,7 +34,7 @@ def is_complete(run_dir: Path) -> bool:
 
 
 def refuse(run_dir: Path, why: str) -> None:
-    """The server ends the job of itself, and another one would end in the same way."""
+    """Record why the server ended the job itself; a retry would end in the same way."""
     (run_dir / REFUSED).write_text(why)
 
 

@@ -1,4 +1,4 @@
-"""Helpers of a server component: the job's question, folders, progress, and ending it with a reason."""
+"""Helpers of server components: the job's question, its folders and progress, and ending it with a reason."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from nvflare.widgets.info_collector import InfoCollector
 
 from nvflare_jobs.server import round_log
 
-PROGRESS = "fedsynth"  # the group of our numbers in FLARE's statistics of a job
+PROGRESS = "fedsynth"  # name of our entry in FLARE's job statistics
 
 
-SHOWN = 50  # of the rounds, in one look at the progress of a job: those before have been seen, or come with the result
+SHOWN = 50  # rounds in one progress report; earlier ones have been reported or come with the result
 
 
 class Progress:
-    """Answers FLARE's question for a job's statistics: rounds and answers so far, which a centre with the right `view`
-    may see live.
-    """
+    """Adds rounds and answers so far to FLARE's job statistics, which a centre with the right `view` may see live."""
 
     def progress(self) -> dict[str, Any]:
         raise NotImplementedError
@@ -34,8 +32,9 @@ class Progress:
 
 
 def present(controller: Any, sites: list[str], quorum: int) -> list[str]:
-    """Those of `sites` that are connected now. Raises RuntimeError naming the others where they are fewer than
-    `quorum`.
+    """Return those of `sites` that are connected now.
+
+    Raises RuntimeError naming the missing sites where fewer than `quorum` are connected.
     """
     connected = {client.name for client in controller.engine.get_clients()}
     found = [site for site in sites if site in connected]
@@ -55,7 +54,7 @@ def refuse(fl_ctx: FLContext, why: str) -> None:
 
 
 def question(fl_ctx: FLContext) -> dict[str, Any]:
-    """What the job is about; it goes to the sites with the task."""
+    """Return the job's question, its configuration that goes to the sites with the task."""
     found: dict[str, Any] = json.loads((config_dir(fl_ctx) / "job.json").read_text())
     return found
 

@@ -1,9 +1,8 @@
-"""Training state that the server keeps across jobs, so that a lost or interrupted training goes on from its last
-round.
+"""Training state that the server keeps across jobs, so that an interrupted training continues after its last round.
 
-FLARE itself resumes nothing: a job whose server died stays "running" for ever. The files lie outside of the job's
-workspace, in the folder that FEDSYNTH_STATE names in the server's environment, and belong to the *training* (its
-`key`), not to the job: the next job of the same training finds them.
+FLARE does not resume jobs: a job whose server died stays "running" for ever. The files are outside the job's workspace,
+in the folder that FEDSYNTH_STATE names in the server's environment, and belong to the *training* (its `key`) rather
+than to the job: the next job of the same training finds them.
 """
 
 from __future__ import annotations
@@ -19,19 +18,20 @@ from safetensors import SafetensorError, safe_open
 from nvflare_jobs.server import round_log
 
 GLOBAL = "global.safetensors"
-BESIDE = "beside.safetensors"  # what an algorithm keeps beside it (fedsynth/algorithms: extra_arrays)
+BESIDE = "beside.safetensors"  # an algorithm's further arrays (fedsynth/algorithms: extra_arrays)
 
 
 class SavedRounds:
-    """The kept files of the training `key`; nothing is kept of a job without one."""
+    """The kept files of the training `key`; without a key nothing is kept."""
 
     def __init__(self, fl_ctx: FLContext, key: str):
         root = os.environ.get("FEDSYNTH_STATE") or Path(fl_ctx.get_engine().get_workspace().get_root_dir()) / "fedsynth"
         self.folder = Path(root) / "server" / "train" / key if key else None
 
     def restore(self, run_dir: Path) -> int:
-        """Bring what is kept into a new job's run folder. Returns the number of rounds that are done, 0 where there is
-        nothing.
+        """Copy the kept files into a new job's run folder.
+
+        Returns the number of completed rounds, 0 where nothing is kept.
         """
         done = self._done()
         if done and self.folder:
@@ -49,10 +49,10 @@ class SavedRounds:
             with safe_open(self.folder / GLOBAL, "np") as file:
                 return int(file.metadata()["round"]) + 1
         except SafetensorError:
-            return 0  # of another version, or from a disk that failed: the training starts afresh
+            return 0  # another version's or damaged file: the training starts afresh
 
     def save(self, run_dir: Path) -> None:
-        """After each round. The parameters come last: they say which round is done."""
+        """Save the state after a round. The parameters are written last: they tell which rounds are complete."""
         if not self.folder:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -64,6 +64,6 @@ class SavedRounds:
             part.replace(self.folder / name)
 
     def forget(self) -> None:
-        """The training is done."""
+        """Delete the kept files, once the training is complete."""
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -21,28 +21,30 @@ UP, DOWN, ASKING = "bytes_up", "bytes_down", "bytes_asking"
 
 
 class Wire(MessageReceiver):
-    """Counts by site, since the last `take`: `bytes_up` to the server, `bytes_down` from it, and `bytes_asking`, both
-    ways.
+    """Counts bytes by site since the last `take`: `bytes_up` to the server, `bytes_down` from it, and `bytes_asking`.
 
-    A message is its frame: prefix, headers and payload as they are encoded, with what FLARE adds for itself (parts of a
-    stream, receipts, requests for the next part). Not in it: TLS and TCP. Sites ask for work all the time that they
-    wait for others; those questions and the answer that there is none depend on the time alone, not on what is
-    exchanged, and so are counted apart.
+    The size of a message is that of its encoded frame: prefix, headers and payload, including what FLARE adds for
+    itself (parts of a stream, receipts, requests for the next part), without TLS and TCP. Sites poll for tasks while
+    they wait for others. These requests and the replies without a task depend on time, not on what is exchanged;
+    `bytes_asking` counts them apart, in both directions.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
-        self._asked: set[Any] = set()  # streams that ask for work, or answer that there is none
+        self._asked: set[Any] = set()  # streams of task requests and of replies without a task
 
     def watch(self, engine: ServerEngineSpec) -> None:
-        """Count from now on what the server of this engine sends and receives."""
+        """Start counting what the server of this engine sends and receives."""
         manager = engine.get_cell().core_cell.communicator.conn_manager
         self._receiver, self._send = manager.receivers[CoreCell.APP_ID], manager.send_message
         manager.receivers[CoreCell.APP_ID], manager.send_message = self, self.send_message
 
     def take(self) -> dict[str, dict[str, int]]:
-        """{"north": {"bytes_up": 1200, "bytes_down": 1300, "bytes_asking": 400}, ...}, and begin anew."""
+        """Return the counts and reset them.
+
+        For instance {"north": {"bytes_up": 1200, "bytes_down": 1300, "bytes_asking": 400}, ...}.
+        """
         with self._lock:
             counts, self._counts = self._counts, defaultdict(Counter)
             self._asked = set()

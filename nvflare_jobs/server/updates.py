@@ -13,8 +13,10 @@ Update = tuple[str, float, dict[str, np.ndarray]]
 def check(
     updates: list[Update], shapes: dict[str, tuple[int, ...]], by: Compression | None = None
 ) -> tuple[list[Update], dict[str, str]]:
-    """The updates that fit the global parameters, decoded where they were coded `by` something, and for each other site
-    why its update is left out."""
+    """Return the usable updates, decoded, and for each other site why its update is left out.
+
+    `shapes`: those of the global parameters. `by`: the compression of the updates, None where they are not coded.
+    """
     good, bad = [], {}
     for site, weight, arrays in updates:
         try:

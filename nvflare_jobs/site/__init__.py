@@ -1,1 +1,1 @@
-"""What a site runs in every job: folders, the question, and the outgoing answers."""
+"""The site's side of every job: its folders, the job's question, and outgoing answers."""

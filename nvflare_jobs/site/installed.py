@@ -7,13 +7,14 @@ from pathlib import Path
 from nvflare.app_common.executors.client_api_executor import ClientAPIExecutor, ExecutionMode
 from nvflare.client.config import ExchangeFormat, TransferType
 
-EXCHANGE = "nvflare_jobs.exchange.client.Exchange"  # what answers the centre's calls at a site
+EXCHANGE = "nvflare_jobs.exchange.client.Exchange"  # the class that answers the centre's calls at a site
 KINDS = ("validate", "train", "reference", "score")
 
 
 class Installed(ClientAPIExecutor):
-    """Runs `nvflare_jobs/<kind>/client.py` of the installed package: a site that allows this class alone can refuse all
-    code in jobs.
+    """Runs `nvflare_jobs/<kind>/client.py` of the installed package.
+
+    A site that allows only this class can refuse all code in jobs.
     """
 
     def __init__(self, kind: str):

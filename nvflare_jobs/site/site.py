@@ -1,4 +1,4 @@
-"""Site: the hospital's side of every job, with its folders, its state, and the outgoing answers."""
+"""Site: the site's half of every job, with its folders, its state and its outgoing answers."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ from nvflare_jobs.keys import ENCRYPTED, OPEN
 
 Arrays = dict[str, np.ndarray]
 RUNNING, DEATHS = "running", 2
-NOTHING = {"none": np.zeros(1, np.float32)}  # FLARE sends no empty model
+NOTHING = {"none": np.zeros(1, np.float32)}  # FLARE does not send an empty model
 
 
 class JobEnded(Exception):
-    """The job was over before it had asked this site anything."""
+    """The job ended before it asked this site anything."""
 
 
 class NotValidated(table.SetError):
-    """The data at the site are not those that passed validation."""
+    """The data at the site are not the data that passed validation."""
 
 
 class ProcessDied(Exception):
-    """Two processes of this site have died of the same task; a third would."""
+    """Two processes of this site have died of the same task; a third would too."""
 
 
 class CrashCounter:
-    """A file that outlives a process which ends in disorder (out of memory, for one), and by which the next one knows.
+    """Counts processes that died during a task (for instance out of memory), in a file that outlives them.
 
-    FLARE ends a whole job where a site's process dies, and does not say whose: without this no quorum could go on
-    without that site.
+    FLARE ends a whole job where a site's process dies and does not say which site: without this count no quorum could
+    continue without that site. Raises ProcessDied where two processes have died.
     """
 
     def __init__(self, path: Path):
@@ -74,8 +74,9 @@ class CrashCounter:
 
 
 def checked(config: dict[str, Any]) -> dict[str, Any]:
-    """The question, whose names may be parts of file names at the site. Raises LeakError where one could lead out of
-    the site's folders.
+    """Return the question. Its names may become parts of file names at the site.
+
+    Raises LeakError where one could lead out of the site's folders.
     """
     for key in ("name", "key"):
         if not re.fullmatch(r"[A-Za-z0-9_-]*", str(config.get(key, ""))):
@@ -84,8 +85,9 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class Site:
-    """What a job's client may know: its name, its folders (from its own environment, never from the job) and the job's
-    question.
+    """What a job's client can access: the site's name, its folders and the job's question.
+
+    The folders come from the site's own environment, never from the job.
     """
 
     def __init__(self) -> None:
@@ -93,7 +95,7 @@ class Site:
         self.name: str = flare.get_site_name()
         self._received: FLModel | None = None
 
-    cells: outgoing.Shown = MappingProxyType({})  # what validation has shown of the images that this process has read
+    cells: outgoing.Shown = MappingProxyType({})  # counts that validation has shown of the images read here
 
     @cached_property
     def settings(self) -> Settings:
@@ -101,7 +103,7 @@ class Site:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The job's question. It comes with the first task."""
+        """The job's question, which comes with the first task. Raises JobEnded where there was none."""
         if self._received is None:
             self._received = flare.receive()
         if self._received is None:
@@ -114,7 +116,7 @@ class Site:
 
     @property
     def min_cell(self) -> int:
-        """Smaller counts do not leave. The consortium's, or the hospital's own where that asks for more."""
+        """Smallest count that leaves the site: the consortium's, or the hospital's own if that is larger."""
         return max(self.params.consortium.min_cell, self.settings.min_cell)
 
     @property
@@ -126,8 +128,9 @@ class Site:
         return self._own("FEDSYNTH_STATE", self.settings.state)
 
     def _own(self, variable: str, folder: Path) -> Path:
-        """A folder of the site's. In a hospital the working directory is FLARE's own, so that no default could be
-        meant.
+        """Return the site's folder below `folder`. Raises SettingsError where `variable` is not set.
+
+        In a hospital the working directory is FLARE's own, so no default would be right.
         """
         if not os.environ.get(variable):
             raise SettingsError(
@@ -137,13 +140,11 @@ class Site:
         return folder / self.name
 
     def seed(self) -> int:
-        """The site's own: sites must not draw the same noise."""
+        """Return the site's own seed: sites must not draw the same noise."""
         return int.from_bytes(hashlib.sha256(f"{self.params.seed}:{self.name}".encode()).digest()[:4], "big")
 
     def validated_set(self) -> ImageSet:
-        """The site's images, if they are those that passed. Raises NotValidated where their digest has not passed
-        validation.
-        """
+        """Return the site's images. Raises NotValidated where their digest has not passed validation."""
         real = ImageSet.load(self.data)
         if table.digest(real.manifest) != self.config["digests"].get(self.name):
             raise NotValidated(
@@ -153,8 +154,9 @@ class Site:
         return real
 
     def tasks(self) -> Iterator[FLModel]:
-        """The centre's tasks until the job ends. Raises ProcessDied where two processes have died of the first
-        of them.
+        """Yield the centre's tasks until the job ends; tasks to open an encrypted sum are done here.
+
+        Raises ProcessDied where two processes have died of the first task.
         """
         life = CrashCounter(
             self.state / RUNNING / hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16]
@@ -168,8 +170,9 @@ class Site:
             self._received = flare.receive() if flare.is_running() else None
 
     def answer(self, job: str, answer: dict[str, Any]) -> None:
-        """Send an answer to a question; only what the table of docs/architecture.md lists may leave, all else is
-        refused here.
+        """Send the answer to a question.
+
+        Only what the table of docs/architecture.md lists may leave; LeakError is raised for anything else.
         """
         known = outgoing.vocabulary(job, self.params, self.name, self.config.get("name", ""))
         allowed = outgoing.leave(job, answer, known, self.min_cell, self.cells)
@@ -185,11 +188,11 @@ class Site:
         equal: bool = False,
         coded: tuple[Arrays, Compression] | None = None,
     ) -> None:
-        """Send a round's difference, the losses of its players, the epsilon that was spent and the score that was
-        reached, if any.
+        """Send a round's difference, the mean losses of its players and, if any, the spent epsilon and the score.
 
-        With `encryption` (fedsynth/privacy/he.py) the difference times its weight (1 where sites count `equal`), which
-        the server can add and not read. `coded`: the difference as it travels, and by what it was coded, where it was.
+        With `encryption` (fedsynth/privacy/he.py) the difference times its weight (1 where sites count `equal`) is sent
+        encrypted; the server can add but not read it. `coded`: the coded difference and its compression, where one is
+        used.
         """
         allowed = outgoing.leave("train", facts, players, self.min_cell, self.cells)
         shapes = {name: a.shape for name, a in received.items()}
@@ -205,9 +208,7 @@ class Site:
         flare.send(FLModel(params=arrays, params_type="DIFF", metrics=metrics, meta={"weight": allowed["weight"]}))
 
     def open(self, received: FLModel) -> None:
-        """Open the sum of the sites' encrypted differences for the server. Raises LeakError where it is one site's
-        alone.
-        """
+        """Decrypt the sum of the sites' differences for the server. Raises LeakError where it is of one site alone."""
         sites = received.meta[OPEN]
         if len(set(sites)) < 2:
             raise outgoing.LeakError("the server asks to open what one site has sent: that is no sum, and stays closed")
@@ -218,10 +219,10 @@ class Site:
         )
 
     def failed(self, error: Exception) -> None:
-        """Answer this task and all that follow with one word for what went wrong.
+        """Answer this task and all later ones with one word for the error.
 
-        A script that only ends is noticed late or never by FLARE; and where a quorum goes on without this site, it must
-        not wait for it.
+        FLARE notices a script that just ends late or never, and a quorum that goes on without this site must not wait
+        for it.
         """
         allowed = outgoing.leave("failure", {"failure": failures.word(error)})
         while flare.is_running():
@@ -230,13 +231,14 @@ class Site:
 
 
 def arrays_of(received: Arrays, start: str) -> Arrays:
-    """Those whose names begin with `start`, by the rest of their names."""
+    """Return the arrays whose names begin with `start`, named without it."""
     return {name.removeprefix(start): array for name, array in received.items() if name.startswith(start)}
 
 
 def main(work: Callable[[Site], None]) -> None:
-    """Run a client. Any error is one line in the site's log, with its reason; the centre gets one word of a closed
-    list.
+    """Run a client.
+
+    An error is one line in the site's log, with its reason; the centre gets one word of a closed list.
     """
     site = Site()
     try:

@@ -1,1 +1,1 @@
-"""The stage `source`, which looks at everything outside of DVC's graph."""
+"""The stage `source`, which records the state of everything outside DVC's graph."""

@@ -1,8 +1,8 @@
-"""The stage `source`, which always runs: checks params.yaml and writes down everything outside of DVC's graph.
+"""The stage `source`, which always runs: checks params.yaml and records everything outside DVC's graph.
 
-That is, for each stage, its code, its values of params.yaml and where it runs (fedsynth/stages/inputs.py); and what the
-sites' images look like now. In simulation the source's files are looked at here; in a federation every site is asked
-for the digest of what it has ingested.
+This is, for each stage, its code, its values of params.yaml and where it runs (fedsynth/stages/inputs.py); and the
+state of the sites' images. In simulation the source's files are inspected here; in a federation every site is asked for
+the digest of what it has ingested.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def stage(params: Params, settings: Settings) -> None:
 
 
 def main() -> None:
-    """FLARE is imported only where a job is run: this looks at each start, also where nothing has changed."""
+    """Run the stage.
+
+    FLARE is imported only where a job is run, because this stage runs every time, also where nothing has changed.
+    """
     quiet()
     try:
         settings = Settings.read()

@@ -1,1 +1,1 @@
-"""The job `train`: rounds of local training; filtered differences and mean losses come back."""
+"""The job `train`: rounds of local training. Sites return filtered parameter differences and mean losses."""

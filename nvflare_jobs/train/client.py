@@ -1,4 +1,4 @@
-"""In the hospital: train the model on the site's own images, round by round, and send differences."""
+"""The site's half: train the model on the site's own images, round by round, and send parameter differences."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def work(site: Site) -> None:
 
 
 def tensors(images: ImageSet, image: Image) -> Batch:
-    """Generated channels, labels and given channels (None without any), as the trainer takes them."""
+    """Return generated channels, labels and given channels (None without any), as the trainer takes them."""
     import torch
 
     given = torch.from_numpy(images.channels(image, image.given)) if image.given else None

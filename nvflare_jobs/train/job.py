@@ -1,4 +1,4 @@
-"""At the centre: train one model over the sites that passed; write its weights, its history and what it is."""
+"""The centre's half: train one model over the sites that passed; write its weights, history and description."""
 
 from __future__ import annotations
 
@@ -66,8 +66,9 @@ def stage(params: Params, settings: Settings, name: str) -> None:
 
 
 def question(params: Params, name: str, digests: dict[str, str], code: str = "") -> dict[str, Any]:
-    """The job's config. `key` names this training: the same params and data give the same key, so that a restart finds
-    its state.
+    """Return the job's config.
+
+    `key` names this training: equal params, data and code give the same key, so that a restart finds its state.
     """
     config = {
         "params": program.public(params),
@@ -76,12 +77,15 @@ def question(params: Params, name: str, digests: dict[str, str], code: str = "")
         "digests": digests,
     }
     seen = {k: config["params"][k] for k in ("seed", "image")} | {k: config[k] for k in ("name", "model", "digests")}
-    seen |= {"code": code} if code else {}  # a training does not go on under other code
+    seen |= {"code": code} if code else {}  # a training must not continue under other code
     return config | {"key": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]}
 
 
 def begin(params: Params, name: str) -> Arrays:
-    """Initial global parameters by seed, with what the algorithm carries beside them. Raises StageError naming keys."""
+    """Return the initial global parameters for the seed, with the arrays that the algorithm sends beside them.
+
+    Raises StageError naming the keys of params.yaml that cannot be used.
+    """
     import torch
 
     from fedsynth.checks import of_models
@@ -95,10 +99,10 @@ def begin(params: Params, name: str) -> Arrays:
 
 
 def epsilon(model: Model, rounds: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """What the training has spent at the site where that is most: an image is at one site. None without a mechanism of
-    privacy.
+    """Return epsilon, delta and unit of the training; None without a privacy mechanism.
 
-    A site that took part and has not told what it spent makes the number unknown: {"epsilon": None}.
+    Epsilon is the largest over the sites, because an image is at one site only. It is None (unknown) where a site that
+    took part has not reported its own.
     """
     if model.privacy is None:
         return None
@@ -114,23 +118,24 @@ def epsilon(model: Model, rounds: list[dict[str, Any]]) -> dict[str, Any] | None
 
 
 def training_images(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
-    """By site its training images of each label, as validation has shown them; a withheld cell counts as the most that
-    it may be.
+    """Return, by site, the training images of each label, as validation has shown them.
+
+    A withheld cell counts as the most that it can be ("< 5" as 4).
     """
     cells = {site: of for site in validation["used"] if (of := validation["sites"][site].get("counts"))}
     return {site: _train(of, params.image.labels, lambda n: int(n.split()[-1]) - 1) for site, of in cells.items()}
 
 
 def _train(cells: dict[str, Any], labels: list[str], withheld: Callable[[str], int]) -> list[int]:
-    """Training images of each label at a site; `withheld`: what a cell such as "< 5" counts as."""
+    """Return the training images of each label at a site. `withheld` maps a cell such as "< 5" to a number."""
     found = [cells.get(label, {}).get("train", 0) for label in labels]
     return [n if isinstance(n, int) else withheld(n) for n in found]
 
 
 def shares(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
-    """By site its training images of each label, as validation has shown them; a withheld cell counts as one image.
+    """Return, by site, the training images of each label, as validation has shown them; a withheld cell counts as one.
 
-    Where models are not told labels, all of the site's images for each.
+    Where models are not conditioned on labels, every label has all of the site's images.
     """
     cells = {site: validation["sites"][site]["counts"] for site in validation["used"]}
     found = {site: _train(of, params.image.labels, lambda _: 1) for site, of in cells.items()}
@@ -138,8 +143,9 @@ def shares(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
 
 
 def history(result: jobs.Result, seconds: float) -> dict[str, Any]:
-    """The rounds as the server wrote them down, each once. With those of `resumed_at` another job went on; `seconds`
-    are this one's.
+    """Return the rounds as the server recorded them, each once.
+
+    `resumed_at`: rounds at which another job continued the training. `seconds`: the time of this job.
     """
     rounds = written.read(result.folder / written.ROUNDS)
     resumed = [record["round"] for record in rounds if record.get("resumed")]

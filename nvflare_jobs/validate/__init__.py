@@ -1,1 +1,1 @@
-"""The job `validate`: the same expectations at every hospital; verdict, counts and digest come back."""
+"""The job `validate`: the same expectations at every site. Sites return verdict, counts and digest."""

@@ -1,4 +1,4 @@
-"""In the hospital: say what the data look like now, or validate the ingested set; the detailed report stays here."""
+"""The site's half: validate the ingested set, or only return its digest. The detailed report stays at the site."""
 
 from nvflare_jobs.site.site import Site, main
 
@@ -16,7 +16,7 @@ def work(site: Site) -> None:
 
 
 def digest(site: Site) -> str:
-    """Of the manifest; nothing where there is none yet."""
+    """Return the digest of the manifest, "" where there is none yet."""
     from fedsynth.data import manifest
 
     return manifest.digest(manifest.read(site.data)) if (site.data / manifest.FILE).is_file() else ""

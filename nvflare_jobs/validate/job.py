@@ -1,4 +1,4 @@
-"""At the centre: ask every site for its verdict, decide who takes part, write reports/validation.json."""
+"""The centre's half: ask every site for its verdict, decide which take part, and write reports/validation.json."""
 
 from __future__ import annotations
 
@@ -32,17 +32,21 @@ def stage(params: Params, settings: Settings) -> None:
 
 
 def unanswered(why: str) -> dict[str, Any]:
-    """The verdict on a site of which there is none."""
+    """Return the verdict for a site that did not answer."""
     return {"passed": False, "digest": "", "images": 0, "failed": [], "warnings": [], "counts": {}, "no_answer": why}
 
 
 def decide(params: Params, verdicts: dict[str, dict[str, Any]], settings: Settings) -> list[str]:
-    """The sites that take part. Raises StageError where one failed and params.yaml says stop, or too few are left."""
+    """Return the sites that take part.
+
+    Raises StageError where a site failed and `consortium.failed_site` is stop, or where too few sites passed, and
+    FederationError where a verdict is missing and `failed_site` is stop.
+    """
     failed = [site for site, verdict in verdicts.items() if not verdict["passed"]]
     used = [site for site in verdicts if site not in failed]
     text = "\n".join(explain(site, verdicts[site], settings) for site in failed)
     silent = [site for site in failed if verdicts[site].get("no_answer")]
-    if silent and params.consortium.failed_site == "stop":  # another try may find them
+    if silent and params.consortium.failed_site == "stop":  # a retry may reach them
         raise interface.FederationError(f"no verdict from {', '.join(silent)}: {verdicts[silent[0]]['no_answer']}")
     if failed and params.consortium.failed_site == "stop":
         raise program.StageError(
@@ -62,8 +66,9 @@ def decide(params: Params, verdicts: dict[str, dict[str, Any]], settings: Settin
 
 
 def explain(site: str, verdict: dict[str, Any], settings: Settings) -> str:
-    """What the centre may know of a failure; in simulation the site's own words with rows and files, since the site is
-    this machine.
+    """Describe a site's failure, as far as the centre may know it.
+
+    In simulation, where the site is this machine, this is the site's own message with rows and files.
     """
     if why := verdict.get("no_answer"):
         return f"  {site}: no answer: {why}"
