@@ -1,1 +1,1 @@
-"""WHEN: the flows that Prefect runs, shows, retries and schedules. What depends on what is dvc.yaml's."""
+"""WHEN: the flows that Prefect runs, shows, retries and schedules. Dependencies between stages are in dvc.yaml."""

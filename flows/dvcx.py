@@ -1,4 +1,4 @@
-"""DVC for the flow: graph, stale stages, and a stage run as a process group that can be ended."""
+"""DVC for the flow: graph, stale stages, and running a stage as a process group that can be ended."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from pathlib import Path
 from fedsynth import processes
 from fedsynth.processes import OWNER
 
-MARK = "FEDSYNTH_FLOW"  # in the environment of every process that this flow starts
+MARK = "FEDSYNTH_FLOW"  # environment variable of every process that this flow starts
 RAN, RESTORED, UNCHANGED = "ran", "restored", "unchanged"
 ENDED = "ended with the run"
-LOGS = Path(".work") / "logs"  # all that each stage printed the last time
-# the last line of a traceback
+LOGS = Path(".work") / "logs"  # the output of each stage's last run
+# matches the last line of a traceback
 RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning)\b.*")
 
 
 class StageFailed(RuntimeError):
-    """A stage ended badly; `retry` says whether another try can help (a federation that broke can,
-    bad input cannot).
+    """A stage failed.
+
+    `retry`: whether another try can help, which is so where the federation broke and not so for bad input.
     """
 
     def __init__(self, reason: str, retry: bool):
@@ -34,8 +35,9 @@ class StageFailed(RuntimeError):
 
 
 def graph(root: Path) -> dict[str, list[str]]:
-    """Stage instances in the order in which they can run, each with those it waits for: {"train@vae": ["ingest",
-    "validate"], ...}.
+    """Return the stage instances in an order in which they can run, each with those that it depends on.
+
+    For instance {"train@vae": ["ingest", "validate"], ...}.
     """
     import networkx
     from dvc.repo import Repo
@@ -48,9 +50,11 @@ def graph(root: Path) -> dict[str, list[str]]:
 
 
 def stale(root: Path, stages: dict[str, list[str]]) -> tuple[set[str], set[str]]:
-    """Stage instances whose inputs, outputs or command are not as dvc.lock says, with all that follow from them; and
-    those of `always_changed`, which look at what lies outside of the project: what follows from them is known when they
-    have run.
+    """Return the stale stage instances, and those of `always_changed`.
+
+    A stage is stale where its inputs, outputs or command differ from dvc.lock, or where it follows from a stale one.
+    Stages of `always_changed` look at what is outside the project; what follows from them is known only after they have
+    run.
     """
     from dvc.repo import Repo
 
@@ -65,10 +69,10 @@ def stale(root: Path, stages: dict[str, list[str]]) -> tuple[set[str], set[str]]
 
 
 def reason_of(lines: list[str]) -> str:
-    """Why a stage failed, from what it printed: its own error, which may have several lines, or else the last line of a
-    traceback.
+    """Return why a stage failed, from what it printed.
 
-    DVC adds an error of its own, which says no more than that the command failed.
+    This is its own error, which may have several lines, or else the last line of a traceback, or "". DVC's own error is
+    ignored, because it only says that the command failed.
     """
     said = [line for line in lines if not (line.startswith("ERROR: ") and "failed to run: " in line)]
     first = next((n for n, line in enumerate(said) if line.lower().startswith(("error:", "federation error:"))), None)
@@ -78,7 +82,7 @@ def reason_of(lines: list[str]) -> str:
 
 
 def _follow(process: subprocess.Popen[str], log: Path, on_line: Callable[[str], None]) -> tuple[str, list[str]]:
-    """What became of the stage, and all lines that it printed, which are kept in `log`, too."""
+    """Read the output of a stage to its end, and copy it to `log`. Returns the outcome and all lines."""
     outcome, lines = UNCHANGED, []
     log.parent.mkdir(parents=True, exist_ok=True)
     assert process.stdout is not None
@@ -95,8 +99,9 @@ def _follow(process: subprocess.Popen[str], log: Path, on_line: Callable[[str], 
 
 
 class Runner:
-    """Runs stages with `dvc repro --single-item`, each in a process group; `stop` ends them all, with the federations
-    that they started.
+    """Runs stages with `dvc repro --single-item`, each in a process group.
+
+    `stop` ends them all, with the federations that they started.
     """
 
     def __init__(self, root: Path, at_once: int = 1):
@@ -108,9 +113,9 @@ class Runner:
         self._lock = threading.Lock()
 
     def repro(self, stage: str, on_line: Callable[[str], None]) -> str:
-        """Bring one stage up to date; its output goes line by line to `on_line`. Returns ran, restored or unchanged.
+        """Bring one stage up to date, passing its output line by line to `on_line`. Returns ran, restored or unchanged.
 
-        Raises StageFailed with the reason that the stage printed and the place of its log.
+        Raises StageFailed with the reason that the stage printed and the path of its log.
         """
         process = self._start(stage)
         log = self.root / LOGS / f"{stage}.log"
@@ -126,8 +131,8 @@ class Runner:
         raise StageFailed(f"{stage}: {reason}\n  log: {log}", retry=reason.startswith("federation error:"))
 
     def _start(self, stage: str) -> subprocess.Popen[str]:
-        """DVC on one stage, in a process group of its own that carries this run's mark."""
-        # --wait-for-lock and --single-item are both needed for stages that run at once
+        """Start DVC on one stage, in a process group of its own that carries this run's mark."""
+        # stages that run at the same time need both --wait-for-lock and --single-item
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
         env = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -147,8 +152,9 @@ class Runner:
         return process
 
     def stop(self, patience_s: float = 20) -> None:
-        """End every running stage: first politely, so that each ends its federation, then by force. Takes `patience_s`
-        at most, about.
+        """End every running stage: first by SIGTERM, so that each ends its federation, then by force.
+
+        Takes about `patience_s` seconds at most.
         """
         with self._lock:
             self.stopping.set()

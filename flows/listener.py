@@ -12,7 +12,7 @@ from nvflare_jobs.centre.show import EVENT, WARNING, losses
 
 
 class Listener:
-    """Of one stage, called with each line that it prints."""
+    """Handles the output of one stage; called with each line that it prints."""
 
     def __init__(self, run: Run, address: str, log: Any):
         self.run, self.address, self.log = run, address, log

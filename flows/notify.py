@@ -1,9 +1,8 @@
-"""WHO hears of a run that went wrong: an automation of the Prefect server calls a webhook. `python -m flows.notify
-URL`.
+"""WHO is notified when a run goes wrong: an automation of the Prefect server calls a webhook.
 
-Not a file for `prefect automation create`: an automation names its webhook by an id that each server makes anew. The
-message says which run and in which state, and links to it; it does not say why, for an error may name a hospital's
-files, and a webhook may lead out of the house.
+Usage: `python -m flows.notify URL`. There is no file for `prefect automation create`, because an automation names its
+webhook by an id that each server creates anew. The message gives the run, its state and a link, but not the reason: an
+error may name a hospital's files, and the webhook may be outside the hospital.
 """
 
 # ruff: noqa: E402  Prefect reads the environment when it is imported
@@ -32,25 +31,25 @@ from fedsynth.errors import UserError
 
 BLOCK = "fedsynth-failures"
 BAD, SILENT = "fedsynth: a run went wrong", "fedsynth: a run gave no sign of life"
-# Late: its time has come and no worker has taken it. A run that was cancelled, by a person or by its concurrency limit,
-# is no failure.
+# Late: the scheduled time has passed and no worker has taken the run. A run that was cancelled, by a person or by its
+# concurrency limit, is not a failure.
 STATES = ("Failed", "Crashed", "TimedOut", "Late")
 ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")
-# a run gives a heartbeat every 180 s by default; a server that is started again must not cost a run its life
+# a run sends a heartbeat every 180 s by default; a restart of the server must not make it Crashed
 SILENCE_S = 600
-# The form that Slack and Mattermost take. A server that was told its own address (PREFECT_UI_URL) gives a link, another
-# the run's id.
+# The format of Slack and Mattermost. A server that knows its own address (PREFECT_UI_URL) gives a link, any other the
+# run's id.
 MESSAGE = """{"text": {{ ("fedsynth: the run " ~ flow_run.name ~ " of " ~ flow.name
  ~ " is " ~ flow_run.state.name ~ ": "
  ~ ((flow_run|ui_url) or flow_run.id)) | tojson }} }"""
 
 
 class NotifyError(UserError):
-    """The automation cannot be made as it was asked for; the message says why."""
+    """The automation cannot be created as requested; the message says why."""
 
 
 def bad(block_id: UUID, tag: str) -> AutomationCore:
-    """A flow run with this tag that entered one of STATES: the webhook is called, once for each state of each run."""
+    """Return the automation that calls the webhook for a run with this tag, once for each of STATES that it enters."""
     return AutomationCore(
         name=BAD,
         description="calls a webhook; made by flows/notify.py",
@@ -67,8 +66,9 @@ def bad(block_id: UUID, tag: str) -> AutomationCore:
 
 
 def silent(tag: str, silence_s: float) -> AutomationCore:
-    """A flow run whose machine died cannot say so: after `silence_s` seconds without a heartbeat it is made Crashed,
-    which `bad` sees.
+    """Return the automation that makes a run Crashed after `silence_s` seconds without a heartbeat.
+
+    A flow run whose machine died cannot report it. The state Crashed then triggers `bad`.
     """
     beat = "prefect.flow-run.heartbeat"
     return AutomationCore(
@@ -96,10 +96,10 @@ def tagged(tag: str) -> ResourceSpecification:
 
 
 def install(url: str, tag: str = "fedsynth", silence_s: float = SILENCE_S) -> list[str]:
-    """Make or renew webhook and automations on the server of PREFECT_API_URL, and return the automations' names.
+    """Create or update webhook and automations on the server of PREFECT_API_URL. Returns the automations' names.
 
-    Raises NotifyError where the URL is none, or no server is named: an automation on a server that ends with the
-    command would do nothing.
+    Raises NotifyError where `url` is not a web address or PREFECT_API_URL is not set: an automation on a server that
+    ends with the command would do nothing.
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise NotifyError("the webhook's address must begin with http:// or https:// and name a host")

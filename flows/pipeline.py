@@ -1,5 +1,6 @@
-"""The main job: every stage of dvc.yaml as a Prefect task, then the registry. `python -m flows.pipeline`, or a
-deployment of it.
+"""The main job: every stage of dvc.yaml as a Prefect task, then the registry.
+
+Run by `python -m flows.pipeline`, or as a deployment.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fedsynth.settings import Settings, masked, quiet
 
 quiet()
 if __name__ == "__main__":
-    # The terminal has lines of our own; Prefect's go to its server. Before prefect is imported, for it reads this then.
+    # The terminal shows our own lines, Prefect's go to its server. Set before the import, which reads it.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 from prefect import flow, get_run_logger, task
@@ -41,14 +42,14 @@ from flows.terminal import Terminal
 
 
 def may_retry(task: Any, task_run: Any, state: State) -> bool:
-    """A federation that broke is worth another try; bad input is not, nor is anything while the run is being ended."""
+    """Return whether to retry a stage: where a federation broke, not for bad input or while the run is being ended."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, dvcx.StageFailed) and error.retry
 
 
 @task(retries=1, retry_delay_seconds=5, retry_condition_fn=may_retry, cache_policy=NO_CACHE)
 def stage(run: Run, address: str) -> State:
-    """Bring one stage instance up to date. The state says whether it ran or DVC had it already."""
+    """Bring one stage instance up to date. The state says whether it ran or was cached by DVC."""
     log = get_run_logger()
     if not run.has_work(address):
         return _finish(run, address, dvcx.UNCHANGED, log)
@@ -73,7 +74,7 @@ def _finish(run: Run, address: str, outcome: str, log: Any) -> State:
     if outcome == dvcx.RAN:
         name, _, model = address.partition("@")
         run.tracker.get().stage(name, model, {"dvc": outcome})
-        if name != "score":  # its numbers come with the registration
+        if name != "score":  # its numbers are written at registration
             run.tracker.get().ended(name, model)
     run.outcomes[address] = outcome
     run.terminal.end(address, outcome)
@@ -85,7 +86,7 @@ def _finish(run: Run, address: str, outcome: str, log: Any) -> State:
 
 @task(cache_policy=NO_CACHE)
 def register(run: Run, model: str) -> str:
-    """Put a model into MLflow's registry, once for the same weights, and its scores and pictures into its run."""
+    """Register a model in MLflow, once for the same weights, and add its scores and pictures to its run."""
     version = run.tracker.get().publish(model)
     get_run_logger().info("fedsynth-%s version %s", model, version)
     return f"{model}: version {version}"
@@ -93,7 +94,7 @@ def register(run: Run, model: str) -> str:
 
 @task(cache_policy=NO_CACHE)
 def publish(run: Run) -> None:
-    """The report's text and pictures as artifacts of the flow run, and the whole of it as one of the MLflow run."""
+    """Store the report's text and pictures as artifacts of the flow run, and the whole report in the MLflow run."""
     import base64
 
     report = run.root / "reports" / "report"
@@ -108,7 +109,7 @@ def publish(run: Run) -> None:
 
 @flow(name="pipeline", log_prints=False, task_runner=ThreadPoolTaskRunner(max_workers=64))
 def pipeline() -> None:
-    """ingest, validate, train, sample, score, report as dvc.yaml says; then the registry."""
+    """Run the stages of dvc.yaml (ingest, validate, train, sample, score, report), then register the models."""
     settings = Settings.read()
     os.chdir(settings.root)
     params = configuration.load()
@@ -123,8 +124,8 @@ def pipeline() -> None:
             publish(run)
             status = "FINISHED"
         except BaseException as error:
-            # SIGTERM, Prefect's cancel and Ctrl-C arrive here as exceptions that are no Exception: the stages and their
-            # federations end before the flow does, whose threads wait for them.
+            # SIGTERM, Prefect's cancel and Ctrl-C arrive here as BaseException but not Exception. The stages and their
+            # federations must end before the flow, whose threads wait for them.
             status = status if isinstance(error, Exception) else "KILLED"
             with undisturbed():
                 run.runner.stop()
@@ -134,7 +135,10 @@ def pipeline() -> None:
 
 
 def _follow(run: Run) -> None:
-    """All stages, first those that look outside of the graph: what they find says which of the others are stale."""
+    """Run all stages, first those that look outside the graph: they determine which of the others are stale.
+
+    Raises RuntimeError naming the first stage that failed.
+    """
     run.look()
     futures = _submit(run, run.first, {})
     for future in futures.values():
@@ -174,7 +178,7 @@ def _register(run: Run) -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """A second Ctrl-C or SIGTERM waits until the first has been seen to."""
+    """Ignore further Ctrl-C and SIGTERM while the first is being handled (in the main thread only)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -187,11 +191,10 @@ def undisturbed() -> Iterator[None]:
 
 
 def serve() -> None:
-    """Start Prefect's own server where PREFECT_API_URL names none, out of reach of a terminal's Ctrl-C, which goes to
-    all its processes.
+    """Start Prefect's own server where PREFECT_API_URL names none, shielded from the terminal's Ctrl-C.
 
-    Without the server the flow could not say how it ended, and would ask for it for minutes. A blocked signal stays
-    blocked in a child.
+    Ctrl-C goes to all processes of the terminal, and a signal that is blocked stays blocked in a child. Without the
+    server the flow could not report how it ended, and would retry for minutes.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -203,8 +206,8 @@ def serve() -> None:
 
 def main() -> int:
     started = time.monotonic()
-    # Prefect passes a SIGTERM on to the handler that it found. The default one ends the process on the spot, and its
-    # server stays behind.
+    # Prefect passes SIGTERM on to the previous handler. The default one ends the process at once and leaves its server
+    # behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         settings = Settings.read()
@@ -223,7 +226,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted; what was computed is kept", file=sys.stderr)
         return 130
-    except (UserError, RuntimeError) as error:  # a stage that failed has said why above
+    except (UserError, RuntimeError) as error:  # a failed stage has printed the reason above
         print(masked(f"error: {error}"), file=sys.stderr)
         return 1
     except Exception as error:

@@ -1,8 +1,8 @@
 """WHICH version is in use: a registered model becomes `champion` when its gates hold and a person has approved it.
 
-`python -m flows.promote MODEL`. What a version's gates said stands in its tags since it was scored
-(fedsynth/registry/promotion.py). A name is what somebody typed: Prefect's own server does not check who that is, so
-whoever reaches the server can approve.
+Usage: `python -m flows.promote MODEL`. The result of a version's gates is in its tags since it was scored
+(fedsynth/registry/promotion.py). The name of the approver is whatever was typed: Prefect's own server does not check
+who it is, so whoever can reach the server can approve.
 """
 
 # ruff: noqa: E402  Prefect reads the environment when it is imported
@@ -21,7 +21,7 @@ from fedsynth.settings import Settings, masked, quiet
 
 quiet()
 if __name__ == "__main__":
-    # Prefect's lines go to its server, the terminal has ours. Before prefect is imported, for it reads this then.
+    # The terminal shows our own lines, Prefect's go to its server. Set before the import, which reads it.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 from prefect import flow, get_run_logger
@@ -39,7 +39,7 @@ from fedsynth.registry import aliases, promotion, versions
 from fedsynth.worth.judgement import required
 
 DAY_S = 24 * 60 * 60
-# The server gives a run whose time is over a message of its own instead of ours, by which it is known at the terminal.
+# OVER ends the server's own message, which replaces ours in a run whose time is over; it identifies such a run.
 OVER, UNANSWERED = (
     "never resumed.",
     "nobody approved {} within {} s; nothing was promoted; run the flow again to ask again",
@@ -52,15 +52,15 @@ NOTHING_REQUIRED = (
 
 
 class PromotionError(UserError):
-    """A promotion that cannot be decided; the message says how it can be."""
+    """A promotion cannot be decided; the message says how to proceed."""
 
 
 class Decision(RunInput):
-    """What the person who resumes the flow run fills in."""
+    """The form that the person who resumes the flow run fills in."""
 
     who: str = Field(min_length=1, description="your name")
     why: str = Field(min_length=1, description="what you looked at, and why that is enough (or not)")
-    # no default: resuming is not approving
+    # no default, because resuming is not approving
     approved: bool = Field(description="yes: it becomes the champion; no: nothing is promoted")
 
 
@@ -73,14 +73,15 @@ def promote(
     wait_s: int = DAY_S,
     although: str = "",
 ) -> State:
-    """Make a version of `fedsynth-<model>` (default: the newest) the champion, once a person has resumed this run and
-    said who and why.
+    """Make a version of `fedsynth-<model>` (default: the newest) the champion, once a person has approved it.
 
-    `approve` names who answers for promoting without a question, for a policy; `why` goes with it. `although` says why
-    a version that is not better than the champion on the same references, or of which nothing is required, is promoted;
-    no word helps where a required gate does not hold. A version that is the champion already stays it. Raises
-    RegistryError where the version is not there, promotion.Refused where it may not be promoted, and PromotionError
-    where nobody answered within `wait_s` seconds.
+    The person approves by resuming this run, with name and reason. `approve` names who is responsible for promoting
+    without a question, for a policy; `why` is the reason. `although` is the reason for promoting a version that is not
+    better than the champion on the same references, or of which nothing is required; a required gate that does not hold
+    cannot be overridden. A version that is already the champion stays the champion.
+
+    Raises RegistryError where the version does not exist, promotion.Refused where it may not be promoted, and
+    PromotionError where nobody answered within `wait_s` seconds.
     """
     root, although = Settings.read().root, " ".join(although.split())
     candidate = versions.version_of(root, model, version)
@@ -96,7 +97,7 @@ def promote(
     decision = Decision(who=approve, why=why, approved=True) if approve else ask(title, facts, wait_s)
     if not decision.approved:
         return Cancelled(message=f"{title} was refused by {decision.who}: {decision.why}")
-    # a day may have gone by: it may have been judged anew, or the champion be another
+    # after up to a day the version may have been judged anew, or there may be another champion
     compared = allowed(root, model, number, although)
     former = aliases.promote(root, model, number, decision.who, decision.why, str(flow_run.id), compared, although)
     return Completed(
@@ -105,8 +106,9 @@ def promote(
 
 
 def allowed(root: Path, model: str, number: int, although: str) -> str:
-    """How a version compares with the champion of now, "" where there is none. Raises promotion.Refused where it may
-    not be promoted.
+    """Return how a version compares with the current champion, "" where there is none.
+
+    Raises promotion.Refused where the version may not be promoted.
     """
     version, champion = versions.version_of(root, model, number), versions.alias_of(root, model, aliases.CHAMPION)
     title = f"{version.name} version {number}"
@@ -120,8 +122,9 @@ def allowed(root: Path, model: str, number: int, although: str) -> str:
 
 
 def comparison(root: Path, model: str, number: int, champion: str | None) -> tuple[bool, str]:
-    """Whether a version is better than the champion, and a sentence; without a champion there is nothing to be better
-    than.
+    """Return whether a version is better than the champion, and a sentence that says so.
+
+    Returns True and "" where there is no other champion.
     """
     if champion is None or champion == str(number):
         return True, ""
@@ -130,8 +133,9 @@ def comparison(root: Path, model: str, number: int, champion: str | None) -> tup
 
 
 def describe(root: Path, model: str, number: int, champion: str | None, although: str = "") -> str:
-    """Markdown: verdict and comparison, the version's description, its newest scores beside the champion's,
-    its tags.
+    """Return Markdown with all that is known of a version.
+
+    It has verdict and comparison, the version's description, its newest scores beside the champion's, and its tags.
     """
     version = versions.version_of(root, model, number)
     scores, there = brief(versions.scores_of(root, version)), {}
@@ -162,7 +166,7 @@ def describe(root: Path, model: str, number: int, champion: str | None, although
 
 
 def verdict(tags: promotion.Tags) -> list[str]:
-    """The gates in words; what does not hold, also a mere warning, is a line of its own."""
+    """Return the gates' verdict as lines of Markdown, with a line for each gate or warning that does not hold."""
     said = promotion.said(tags)
     lines, gates = [f"**Gates: {said}.**"], promotion.gates(tags)
     if said != promotion.NO_VERDICT and not required(gates):
@@ -178,8 +182,9 @@ def verdict(tags: promotion.Tags) -> list[str]:
 
 
 def brief(scores: dict[str, float]) -> dict[str, float]:
-    """Without the single sites' numbers: `<use>/<share>`, `<use>/<name>/<metric>`, `measure/<name>`, floors and
-    intervals.
+    """Return the scores without those of single sites.
+
+    What remains: `<use>/<share>`, `<use>/<name>/<metric>`, `measure/<name>`, floors and intervals.
     """
     ends = ("floor", "low", "high")
     return {
@@ -195,8 +200,9 @@ def _number(value: float | None) -> str:
 
 
 def ask(title: str, facts: str, wait_s: int) -> Decision:
-    """Pause this run until a person has resumed it with a decision. Raises PromotionError after `wait_s` seconds
-    without one.
+    """Pause this run until a person resumes it with a decision.
+
+    Raises PromotionError after `wait_s` seconds without one.
     """
     how = (
         f"{flow_run.ui_url or 'the run in the UI'}, or `python -m flows.promote answer {flow_run.id} --by NAME --why"
@@ -208,11 +214,11 @@ def ask(title: str, facts: str, wait_s: int) -> Decision:
     try:
         return pause_flow_run(wait_for_input=form, timeout=wait_s, poll_interval=min(5, max(1, wait_s // 4)))
     except FlowPauseTimeout as error:
-        raise PromotionError(UNANSWERED.format(title, wait_s)) from error  # stands in the run's log; see UNANSWERED
+        raise PromotionError(UNANSWERED.format(title, wait_s)) from error  # for the run's log; see OVER
 
 
 def answer(run: UUID, decision: Decision) -> str:
-    """Resume a waiting run with a decision. Raises PromotionError where it does not wait (any more)."""
+    """Resume a waiting run with a decision. Raises PromotionError where it does not wait, or no longer does."""
     try:
         resume_flow_run(run, run_input=decision.model_dump())
     except (NotPausedError, ObjectNotFound, FlowPauseTimeout) as error:
@@ -259,8 +265,10 @@ def _promote(words: list[str]) -> str:
 
 
 def _rollback(words: list[str]) -> str:
-    """Without Prefect, which may be what is broken, and without asking gates: what was in use is the way out of what
-    should not be.
+    """Make the previous champion the champion again.
+
+    Prefect is not used, because it may be what is broken. Gates are not checked, because a version that was in use must
+    be available to replace one that should not be.
     """
     parser = argparse.ArgumentParser(
         prog="python -m flows.promote rollback", description="Make the previous champion the champion again."

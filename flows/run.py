@@ -15,7 +15,7 @@ from flows.terminal import Terminal
 
 
 class Run:
-    """One flow run. DVC allows one to write in a working directory."""
+    """The state of one flow run. DVC allows only one writer per working directory."""
 
     def __init__(self, root: Path, params: configuration.Params, stages: dict[str, list[str]], terminal: Terminal):
         self.root, self.params, self.stages, self.terminal = root, params, stages, terminal
@@ -23,36 +23,46 @@ class Run:
         self.tracker = Tracking(root, params)
         self.slots = Slots(AT_ONCE)
         self.stale: set[str] = set()
-        # the stages that look at what lies outside of the graph: what else is stale is known after them
+        # stages that look at what is outside the graph; what else is stale is known only after them
         self.first: list[str] = []
         self.outcomes: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def look(self) -> None:
-        """Ask DVC what is stale. Before the stages of `first` have run it names these, after them all others."""
+        """Ask DVC which stages are stale.
+
+        Called before the stages of `first` run, it finds these; called after them, it finds all other stale stages.
+        """
         stale, outward = dvcx.stale(self.root, self.stages)
         self.first = [stage for stage in self.stages if stage in outward]
         self.stale = stale
 
     def has_work(self, address: str) -> bool:
-        """Whether a stage is to be run: it looks outside, or it is stale, as all that follows from a stale one."""
+        """Return whether a stage must run.
+
+        It must where it looks at what is outside the graph, is stale, or follows from a stale one.
+        """
         return address in self.first or address in self.stale
 
     def took(self, address: str, seconds: float) -> None:
-        """Keep how long a stage took, for the next `fedsynth plan`."""
+        """Store how long a stage took, for the next `fedsynth plan`."""
         with self._lock:
             plan.keep_time(self.root, address, seconds)
 
     def priority(self, address: str) -> int:
-        """Models in the order of params.yaml, which names the longest training first; then what belongs to no model."""
+        """Return a stage's place in the queue, lowest first.
+
+        Models come in the order of params.yaml, which lists the longest training first; then stages without a model.
+        """
         models = list(self.params.models)
         model = address.partition("@")[2]
         return models.index(model) if model in models else len(models)
 
 
 class Tracking:
-    """The MLflow run of this flow run, opened in the background: it takes seconds and nothing waits for it before the
-    first round.
+    """The MLflow run of this flow run.
+
+    It is opened in the background, because that takes seconds and nothing needs it before the first round.
     """
 
     def __init__(self, root: Path, params: configuration.Params):
@@ -70,7 +80,7 @@ class Tracking:
             from fedsynth.registry.tracking import Tracker
 
             self._tracker = Tracker(self.root, self.params, name=name, tags=tags)
-        except BaseException as error:  # raised in whoever asks for the tracker
+        except BaseException as error:  # raised again by `get`
             self._error = error
 
     def get(self) -> Any:

@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-GATHER_S = 0.3  # stages that become ready together arrive within moments of each other
+GATHER_S = 0.3  # seconds to wait, so that stages that become ready together are ordered
 
 
 class Slots:
-    """A semaphore with an order: of those that wait, the lowest `priority` goes first; equal ones in the order of
-    arrival.
+    """A semaphore of `n` slots with an order of waiting.
+
+    The lowest `priority` goes first; equal ones go in the order of arrival.
     """
 
     def __init__(self, n: int):

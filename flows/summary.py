@@ -1,4 +1,4 @@
-"""The summary at the end of a run, and the test whether anything is to be run."""
+"""The summary at the end of a run, and the check whether anything must run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from flows import dvcx
 
 
 def up_to_date(root: Path, params: Params, settings: Settings) -> bool:
-    """Whether DVC has nothing to do and the registry has every model's weights. A few seconds, where a flow run takes
-    fifteen.
+    """Return whether DVC has nothing to do and the registry has every model's weights.
 
-    Raises ParamsError with all that is wrong in params.yaml, before anything is started.
+    This takes a few seconds, a flow run fifteen. Raises ParamsError with all problems of params.yaml before anything is
+    started.
     """
     from fedsynth.stages import inputs
 
@@ -36,14 +36,14 @@ def up_to_date(root: Path, params: Params, settings: Settings) -> bool:
 
 
 def summary(root: Path, params: Params) -> None:
-    """The table of worth, the verdicts, and where to look."""
+    """Print the table of worth, the verdicts, and where to find the report, the runs and the flows."""
     from rich.console import Console
 
     from fedsynth.worth import terminal, worth
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 140  # a log has no width: the table is not to be cut
+        console.width = 140  # a log has no width, and the table must not be cut
     console.print(terminal.text(worth.rows(root, list(params.models))))
     for model, verdict in json.loads((root / "reports" / "verdict.json").read_text()).items():
         failed = [g for g in verdict["gates"] if not g["held"] and g["kind"] == "require"]

@@ -1,4 +1,4 @@
-"""Terminal output of a run: stages, rounds, losses, time left. Plain lines without a terminal."""
+"""Terminal output of a run: stages, rounds, losses, time left. Plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARKS = {
 
 
 class Terminal:
-    """A line for each finished stage, a bar for each running one. Thread safe: stages run at once."""
+    """A line for each finished stage and a bar for each running one. Thread safe, because stages run concurrently."""
 
     def __init__(self, total: int, console: Console | None = None):
         self.console = console or Console(highlight=False)
@@ -62,7 +62,7 @@ class Terminal:
         self.progress.update(self._tasks[stage], note=Text(line[:90]).plain)
 
     def warn(self, line: str) -> None:
-        """A line that stays."""
+        """Print a line that stays on the screen."""
         self.console.print(Text(line, style="yellow"), soft_wrap=True)
 
     def end(self, stage: str, outcome: str, note: str = "") -> None:
