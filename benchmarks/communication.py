@@ -1,10 +1,10 @@
-"""What a site sends and receives in a round against how good the images become: for choosing models.<name>.compression.
+"""Bytes that a site sends and receives per round, against image quality: for choosing models.<name>.compression.
 
     python benchmarks/communication.py --plot docs/images/communication.png
 
-Small phantoms at three sites, the same diffusion for every scheme, the real loop and the real codings in one process
-without FLARE. Bytes are those of the arrays as FLARE's own encoder writes them, in the mean of a training's rounds and
-sites; a job adds a few kB for itself. FID is to the held-out images of all sites in the features of a classifier
+Small phantoms at three sites, the same diffusion model for every scheme, and the real loop and codings in one process
+without FLARE. Bytes are those of the arrays as FLARE's own encoder writes them, averaged over the rounds and sites of a
+training; a job adds a few kB for itself. FID is to the held-out images of all sites, in the features of a classifier
 trained on all real training images. One process, one thread; seconds are CPU seconds of all sites.
 """
 
@@ -38,9 +38,9 @@ from fedsynth.training.coding import Downlink, Received, decode
 from fedsynth.training.history import sized
 from fedsynth.training.trainer import Trainer
 
-LOWEST, HIGHEST = 0.75, 1.6  # of the picture; what is worse stands at its upper edge
+LOWEST, HIGHEST = 0.75, 1.6  # limits of the FID axis; worse values are drawn at the upper edge
 
-# scheme -> what is coded up and down, by which share of the rounds, with how many times the local epochs
+# scheme -> compression up, compression down, and the factor that divides the rounds and multiplies the epochs
 SCHEMES: dict[str, tuple[Any, Any, float]] = {
     "float32": (None, None, 1),
     "float16": (Cast, Cast, 1),
@@ -126,7 +126,7 @@ def extractor(params: config.Params, sites: dict[str, ImageSet]) -> Callable[[to
 def scheme(
     params: config.Params, sites: dict[str, ImageSet], features: Any, name: str, seed: int, n: int
 ) -> dict[str, Any]:
-    """One training and its row."""
+    """Run one training and return its row: bytes up and down per round and site, FID, CPU seconds."""
     make_up, make_down, fewer = SCHEMES[name]
     model = params.models["model"].model_copy(deep=True)
     model.training.rounds = round(model.training.rounds / fewer)
@@ -171,14 +171,17 @@ def scheme(
             parameter.copy_(torch.from_numpy(current[key]))
     drawn = sample(family.eval(), params, n)
     real = torch.tensor(concatenate([s.split(part) for s in sites.values() for part in ("val", "test")]).images)
-    # those of float32: what a whole training sends is what counts
+    # always the rounds of float32, because the bytes of the whole training are compared
     rounds = params.models["model"].training.rounds * len(trainers)
     return {"scheme": name, "seed": seed, "up": sent["up"] / rounds, "down": sent["down"] / rounds,
             "fid": fid(features(real), features(drawn)), "seconds": cpu}  # fmt: skip
 
 
 def sample(family: Any, params: config.Params, n: int) -> torch.Tensor:
-    """Classes in the shares of the sites' images do not matter here: the same for every scheme, in equal shares."""
+    """Return n images with classes in equal shares.
+
+    The sites' class shares do not matter here, because every scheme is sampled in the same way.
+    """
     y = torch.arange(n) % len(params.image.labels)
     with torch.no_grad():
         drawn = torch.cat(
@@ -190,8 +193,10 @@ def sample(family: Any, params: config.Params, n: int) -> torch.Tensor:
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each scheme, means over the seeds. `ratio`: FID over that of float32 with the same seeds; `low`,
-    `high`: seed by seed.
+    """Return a line for each scheme, with means over the seeds.
+
+    `ratio`: FID divided by that of float32 with the same seeds. `low`, `high`: its range over single seeds. `fewer`:
+    bytes of float32 divided by those of the scheme.
     """
     found, plain = [], {row["seed"]: row for row in rows if row["scheme"] == "float32"}
     for name in dict.fromkeys(row["scheme"] for row in rows):
@@ -216,8 +221,9 @@ def markdown(table: list[dict[str, Any]]) -> str:
 
 
 def picture(table: list[dict[str, Any]]) -> bytes:
-    """FID beside float32's against bytes: further left is less traffic, further down are better images; the goal's
-    corner is shaded.
+    """Plot FID relative to float32 against bytes, as PNG.
+
+    Further left is less traffic, further down are better images; the region of the goal is shaded.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
@@ -240,7 +246,7 @@ def picture(table: list[dict[str, Any]]) -> bytes:
             good = x <= whole / 8 and of["ratio"] <= 1.05
             axes.plot([x, x], [min(of["low"], HIGHEST), min(of["high"], HIGHEST)], color="#5c646d", linewidth=1)
             axes.plot(x, y, "^" if off else "o", color="#00694d" if good else "#5c646d", markersize=7)
-            worse = of["ratio"] > 1.05  # names of those that are no worse stand below them, in turn at two heights
+            worse = of["ratio"] > 1.05  # labels of schemes that are not worse go below, alternating in height
             below += not worse
             away = -4 if off else 7 if worse else (-32, -18)[below % 2]
             right = x > whole / 1.5

@@ -1,11 +1,10 @@
-"""What models make of given channels, and what it costs, without a federation: PSNR, SSIM and the uses' scores beside
-the baselines.
+"""Models with given channels, without a federation: PSNR, SSIM and the uses' scores beside the baselines, and the cost.
 
-    python benchmarks/conversion.py --params params.reconstruct.yaml --set image.derived.t1_low.operator.args.factor=8
-    --sheets /tmp/sheets
+    python benchmarks/conversion.py --params params.reconstruct.yaml \\
+        --set image.derived.t1_low.operator.args.factor=8 --sheets /tmp/sheets
 
-Trained as in benchmarks/families.py, each site in a process of its own, and judged by the measure `Conversion` on each
-site's held-out images; the uses' networks are trained on all sites' images together, in the place of the federated
+Training is as in benchmarks/families.py, with each site in a process of its own. The measure `Conversion` is computed
+on each site's held-out images; the uses' networks are trained on all sites' images together, in place of the federated
 ones.
 """
 
@@ -73,7 +72,7 @@ def judge(params: config.Params, family: Any, sites: dict[str, ImageSet], nets: 
     measure: Conversion = config.Block(class_path="fedsynth.measures.conversion.Conversion").build(
         **params.image.context()
     )
-    nothing: Any = None  # no synthetic set and no features: the measure looks at neither
+    nothing: Any = None  # no synthetic set and no features: the measure uses neither
     answers = {
         site: measure.at_site(
             MeasureInputs(

@@ -1,12 +1,12 @@
-"""What a family is worth, and what it costs, without a federation: for tuning a block of params.yaml.
+"""Worth and cost of a family without a federation, for tuning a block of params.yaml.
 
     python benchmarks/families.py diffusion --set family.args.guidance=2 --set training.rounds=10 --sheet /tmp/sheet.png
 
-Each site trains in a process of its own with one thread, as it does in a job; the algorithm's own `aggregate` joins
-them. Then the model samples a set, every use is trained on it and tested on each site's real test split, beside
-`pooled` (all real training images). "CPU s" is the sites' own time, which others on the machine do not change; the job
+Each site trains in a process of its own with one thread, as in a job; the algorithm's own `aggregate` combines them.
+Then the model samples a set, and every use is trained on it and tested on each site's real test split, beside `pooled`
+(all real training images). "CPU s" is the sites' own CPU time, which other load on the machine does not change; a job
 takes about half of it on two cores. "nearest" is the median distance (root mean square) of a synthetic image to its
-nearest training image, over that of real test images: far below 1, the model copies.
+nearest training image, divided by that of real test images: far below 1, the model copies.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def site_process(pipe: Any, params: config.Params, model: config.Model, images: 
 
 
 def train(params: config.Params, model: config.Model, family: Any, sites: dict[str, ImageSet]) -> None:
-    """Federated rounds over processes; the parameters end in `family`."""
+    """Run federated rounds over processes; the final parameters are copied to `family`."""
     if model.algorithm.build().job == "exchange":
         exchange(params, model, family, sites)
         return
@@ -171,7 +171,7 @@ def train(params: config.Params, model: config.Model, family: Any, sites: dict[s
 
 
 def exchange(params: config.Params, model: config.Model, family: Any, sites: dict[str, ImageSet]) -> None:
-    """As `train`, for an algorithm whose generator is at the centre: all in this process, one site after the other."""
+    """Like `train`, for an algorithm with the generator at the centre: one process, one site after the other."""
     torch.set_num_threads(1)
     algorithm, plan, of = (
         model.algorithm.build(),
@@ -199,7 +199,10 @@ def exchange(params: config.Params, model: config.Model, family: Any, sites: dic
 
 
 def wanted(params: config.Params, sites: dict[str, ImageSet], n: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Labels in equal shares; given channels, where there are any, from the training images of each class."""
+    """Return n labels in equal shares and, where channels are given, those of a training image of each label's class.
+
+    The given channels are None where there are none.
+    """
     y = torch.arange(n) % len(params.image.labels)
     if not params.image.given:
         return y, None
@@ -209,7 +212,7 @@ def wanted(params: config.Params, sites: dict[str, ImageSet], n: int) -> tuple[t
 
 
 def complete(params: config.Params, drawn: torch.Tensor, given: torch.Tensor | None) -> torch.Tensor:
-    """All channels in their order; masks cut at 0, as the sample stage does."""
+    """Return all channels in their order, with masks thresholded at 0 (to -1 or 1), as the stage `sample` does."""
     image = params.image
     whole = torch.zeros(len(drawn), len(image.channels), *image.size)
     whole[:, image.index(image.generated)] = drawn
@@ -278,8 +281,9 @@ def nearest(params: config.Params, drawn: torch.Tensor, sites: dict[str, ImageSe
 def sheet(
     params: config.Params, drawn: torch.Tensor, y: torch.Tensor, sites: dict[str, ImageSet], path: Path, n: int = 8
 ) -> None:
-    """For each class a row of real, then one of synthetic images; the channels of an image side by side; the middle
-    slice of a volume.
+    """Write a picture with a row of real and a row of synthetic images for each class.
+
+    The channels of an image are side by side; volumes show their middle slice.
     """
     from PIL import Image as Picture
 

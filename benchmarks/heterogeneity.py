@@ -1,13 +1,11 @@
-"""How algorithms bear sites that differ: the gap that a synthetic set closes, for each algorithm and each way of
-dealing out the images.
+"""Algorithms on heterogeneous sites: the gap closed by a synthetic set, for each algorithm and partition of the images.
 
     python benchmarks/heterogeneity.py --out table.json
 
-The phantoms of three scanners, dealt out anew: "iid" and "dirichlet" (alpha 0.3) and "silos" (one class at each site)
-mix the scanners, "scanner" leaves each at its own site. The same images in all four, the same network, the same number
-of steps. One seed of everything. Networks are tested on the test images of all sites together, because a site of one
-class has nothing else to be tested on: gap closed = (augmented - local) / (pooled - local), the means over the sites of
-balanced accuracy.
+The phantoms of three scanners are partitioned anew: "iid", "dirichlet" (alpha 0.3) and "silos" (one class at each site)
+mix the scanners, "scanner" leaves each at its own site. All four use the same images, network and number of steps, and
+one seed. Networks are tested on the test images of all sites together, because a site of one class has nothing else to
+be tested on: gap closed = (augmented - local) / (pooled - local), with balanced accuracy averaged over the sites.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ PARTITIONS = {
     "silos": {"kind": "silos", "sites": 3},
     "scanner": None,
 }
-IMAGES = 160  # at each scanner
+IMAGES = 160  # per scanner
 
 
 def main() -> None:
@@ -101,7 +99,7 @@ def phantoms(params: Params, folder: Path) -> dict[str, ImageSet]:
 
 
 def dealt(params: Params, everything: dict[str, ImageSet], entry: dict[str, object] | None) -> dict[str, ImageSet]:
-    """All images, dealt out to sites by subject; as they are where there is no partition."""
+    """Partition all images into sites by subject; without a partition, return the sites unchanged."""
     if entry is None:
         return {site: ImageSet(s.manifest, np.array(s.images)) for site, s in everything.items()}
     together = concatenate(list(everything.values()))
@@ -123,8 +121,9 @@ def sampled(params: Params, family: torch.nn.Module, sites: dict[str, ImageSet])
 
 
 def score(params: Params, train_on: ImageSet, test: ImageSet, added: ImageSet | None = None) -> float:
-    """Balanced accuracy on `test` of a network trained on a set, or on it and `added` in the shares of the `augmented`
-    row.
+    """Return the balanced accuracy on `test` of a network trained on `train_on`, or on it and `added`.
+
+    With `added`, images are drawn in the shares of the `augmented` row.
     """
     use, weights = params.score.uses["classification"].build(**params.image.context()), None
     if added is not None:

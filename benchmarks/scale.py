@@ -1,13 +1,14 @@
-"""What one more site costs: time and memory of a training by the number of sites, with a model so small that the
-federation is all.
+"""Cost of one more site: time and memory by number of sites, with a model so small that the federation dominates.
 
-    python benchmarks/scale.py --sites 2 8 32 python benchmarks/scale.py --sites 8 32 --with MALLOC_ARENA_MAX=2
-    # without the variable, then with it python benchmarks/scale.py --sites 8 32 --with PYTHONPATH=/another/checkout #
-    this code at server and sites, then the other's
+    python benchmarks/scale.py --sites 2 8 32
+    # without the variable, then with it:
+    python benchmarks/scale.py --sites 8 32 --with MALLOC_ARENA_MAX=2
+    # this code at server and sites, then the other checkout's:
+    python benchmarks/scale.py --sites 8 32 --with PYTHONPATH=/another/checkout
 
 Runs in the simulator and writes to a temporary folder only; the job itself is always built by this code. Memory is PSS,
-in which what processes share is counted once. "server" is every process of the job that is no site's: in the simulator,
-FLARE's starter and the server. Others on the machine change CPU seconds least.
+which counts shared memory once. "server" is every process of the job that is not a site's: in the simulator, FLARE's
+starter and the server. CPU seconds are what other load on the machine changes least.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def main() -> None:
 
 @contextmanager
 def variables(changes: dict[str, str]) -> Iterator[None]:
-    """In this process's environment, which the job's processes inherit."""
+    """Set variables in this process's environment, which the job's processes inherit, and restore it afterwards."""
     before = dict(os.environ)
     os.environ.update(changes)
     try:
@@ -95,7 +96,7 @@ def variables(changes: dict[str, str]) -> Iterator[None]:
 
 
 def measure(folder: Path, n: int, arguments: argparse.Namespace) -> str:
-    """Run one training with n sites; its row of the table."""
+    """Run one training with n sites and return its row of the table."""
     params = small(n, arguments.rounds, arguments.images)
     settings = Settings("simulator", folder, folder / "data", folder / "state", stall_s=600, events=False)
     with redirect_stdout(None):
@@ -149,8 +150,9 @@ def small(n: int, rounds: int, images: int) -> Params:
 
 
 class Watch:
-    """Looks at the processes of a job each `every_s` seconds, in a thread; calls `abort` where less than `leave` bytes
-    are free.
+    """Watches the processes of a job every `every_s` seconds, in a thread.
+
+    Calls `abort` where less than `leave` bytes of memory are free.
     """
 
     def __init__(self, every_s: float, leave: float, abort: Callable[[], None]):
@@ -201,8 +203,9 @@ class Watch:
                 self.abort()
 
     def _cpu_seconds(self) -> tuple[float, float]:
-        """Of all processes of the job so far, and of the server alone;
-        one that has ended counts as it was last seen.
+        """Return the CPU seconds so far of all processes of the job, and of the server alone.
+
+        A process that has ended counts with its last value.
         """
         self._cpu.update(
             {
@@ -215,14 +218,17 @@ class Watch:
 
 @dataclass(frozen=True)
 class Round:
-    at: float  # when it was seen
+    at: float  # time.monotonic() when it was seen
     seconds: float  # as the server measures them
     cpu: float  # seconds of the whole job so far
     cpu_server: float
 
 
 def of_job(ask: Callable[[psutil.Process], Any]) -> list[tuple[str, Any]]:
-    """The site ("" is the server) and the answer of each process of the job; one that ends meanwhile is left out."""
+    """Return (site, result of `ask`) for each process of the job; the server's site is "".
+
+    Processes that end meanwhile are left out.
+    """
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
