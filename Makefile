@@ -1,4 +1,4 @@
-# Two commands do all of it: `make run` and `make test`.
+# Two commands are enough: `make run` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ run: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/python -m pytest
 
-# What goes wrong in a federation, each failure on a real one on loopback: about half an hour. Prints the table of
+# Failures of a federation, each tested on a real one on loopback: about half an hour. Prints the table of
 # docs/production.md.
 test-production: $(STAMP)
 	@$(BIN)/python -m pytest -m production
@@ -20,8 +20,8 @@ test-production: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-# The stamp is last: a set-up that was interrupted is taken up again. Prefect's database is made here once, not in the
-# first run.
+# The stamp is written last, so that an interrupted set-up is continued. Prefect's database is created here once, not
+# in the first run.
 $(STAMP): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[centre,dicom,he,dev]"
