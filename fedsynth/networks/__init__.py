@@ -1,1 +1,1 @@
-"""Network blocks, optimiser and MONAI imports that families and uses share."""
+"""Network blocks, optimiser and MONAI imports shared by the generative families and the downstream uses."""

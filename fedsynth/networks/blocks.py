@@ -1,5 +1,6 @@
-"""Network blocks that families share, between images, given channels and latent vectors, in 2-D and 3-D, without
-BatchNorm.
+"""Network blocks shared by the families, in 2-D and 3-D and without BatchNorm.
+
+They map between images, given channels and latent vectors.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ with monai_imports():
 
 
 def with_given(x: Tensor, given: Tensor | None, channels: int) -> Tensor:
-    """(B, C + G, *S). Raises ValueError where a family made for `channels` given channels gets another number
-    of them.
+    """Concatenate the given channels (B, G, *S) to x (B, C, *S): (B, C + G, *S).
+
+    Raises ValueError if the number of given channels is not `channels`, the number that the family was built for.
     """
     found = 0 if given is None else given.shape[1]
     if found != channels:
@@ -33,13 +35,18 @@ def with_given(x: Tensor, given: Tensor | None, channels: int) -> Tensor:
 
 
 def one_hot(y: Tensor, labels: int) -> Tensor:
-    """(B,) -> (B, labels) of 0 and 1. torch.func cannot take F.one_hot, which looks at the values."""
+    """One-hot encode labels (B,) as (B, labels).
+
+    Unlike F.one_hot it works under torch.func, because it does not look at the values.
+    """
     return torch.eye(labels, device=y.device)[y]
 
 
 def fill(x: Tensor, may_lack: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-    """Images (B, C, *S) whose lacking channels are NaN, filled with -1, and 1 where a value is known, else 0; None
-    where none may lack.
+    """Replace missing channels (NaN) of images (B, C, *S) by -1.
+
+    Returns the filled images and a mask that is 1 where a value is known and 0 elsewhere, or None if `may_lack` is
+    empty.
     """
     if not may_lack:
         return x, None
@@ -48,24 +55,25 @@ def fill(x: Tensor, may_lack: Sequence[int]) -> tuple[Tensor, Tensor | None]:
 
 
 def blank(x: Tensor, known: Tensor | None) -> Tensor:
-    """x with -1 where `known` is 0."""
+    """Set x to -1 where the mask `known` is 0."""
     return x if known is None else known * x + known - 1
 
 
 def mse(a: Tensor, b: Tensor, known: Tensor | None) -> Tensor:
-    """Mean squared error of what is known."""
+    """Mean squared error over the values where the mask `known` is 1, or over all values if it is None."""
     return F.mse_loss(a, b) if known is None else (known * (a - b).square()).sum() / known.sum().clamp_min(1)
 
 
 def with_label(x: Tensor, y: Tensor, labels: int) -> Tensor:
-    """(B, C + labels, *S): a plane of ones for the image's label, of zeros for each other."""
+    """Append one plane per label, 1 for the image's own label and 0 for the others: (B, C + labels, *S)."""
     planes = one_hot(y, labels).to(x).reshape(len(y), labels, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
     return torch.cat([x, planes], 1)
 
 
 def to_patches(x: Tensor, patch: int) -> Tensor:
-    """(B, C, *S) -> (B, C patch^d, *S / patch): the same numbers on a coarser grid, where a convolution costs patch^d
-    times less.
+    """Pixel unshuffle: (B, C, *S) -> (B, C patch^d, *S / patch).
+
+    A convolution on the coarser grid costs patch^d times less.
     """
     return pixelunshuffle(x, x.ndim - 2, patch) if patch > 1 else x
 
@@ -76,7 +84,10 @@ def from_patches(x: Tensor, patch: int) -> Tensor:
 
 
 def coarsest(size: Sequence[int], halvings: int, patch: int = 1) -> tuple[int, ...]:
-    """The size that is left after `patch` and the halvings. Raises ValueError where they do not come out even."""
+    """Returns the spatial size after dividing by `patch` and halving `halvings` times.
+
+    Raises ValueError if `size` is not divisible by patch * 2^halvings along every axis.
+    """
     factor = patch * 2**halvings
     if any(s % factor for s in size):
         raise ValueError(
@@ -91,8 +102,9 @@ def _norm(channels: int, groups: int = 8) -> tuple[str, dict[str, Any]]:
 
 
 class ToVector(nn.Module):
-    """Image (B, C, *S) -> vector (B, `features`): a convolution for each level of the grid of patches, then all places
-    together.
+    """Encoder from an image (B, C, *S) to a vector (B, `features`).
+
+    One convolution per resolution level, then a linear layer over all positions.
     """
 
     def __init__(self, size: Sequence[int], in_channels: int, features: int, channels: Sequence[int], patch: int):
@@ -113,11 +125,10 @@ class ToVector(nn.Module):
 
 
 class FromVector(nn.Module):
-    """Vector (B, `features`), given (B, G, *S) -> (B, `out_channels`, *S): the mirror of ToVector, two convolutions a
-    level.
+    """Decoder from a vector (B, `features`) and given channels (B, G, *S) to an image (B, `out_channels`, *S).
 
-    Given channels enter at every level, resized, so that neither their shape nor their detail is lost (as the map of
-    SPADE, Park et al. 2019, arXiv:1903.07291).
+    Mirrors ToVector, with two convolutions per level. The given channels are resized and concatenated at every level,
+    so that neither their shape nor their detail is lost (like the map of SPADE, Park et al. 2019, arXiv:1903.07291).
     """
 
     def __init__(
