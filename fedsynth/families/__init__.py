@@ -1,12 +1,14 @@
-"""Kinds of generative model. A family is its players, a loss for each, and a sampler; one loop
-(fedsynth/training/trainer.py) trains them all.
+"""Families of generative models, each with its networks ("players"), a loss for each of them and a sampler.
 
-Legend: B batch · C generated channels · G given channels · *S spatial size, (H, W) or (D, H, W) · float32 in [-1, 1].
+One training loop, fedsynth/training/trainer.py, trains them all.
 
-A new family is one file here and one block of params.yaml. Its constructor may ask by name for what the project knows:
-`generated` (C), `given` (G), `labels` (number of classes) and `size` (*S); all else are its own arguments. Constructor
-arguments become attributes of the same name. No BatchNorm: running statistics average badly and break SCAFFOLD and
-DP-SGD.
+Legend: B batch · C generated channels · G given (conditioning) channels · *S spatial size, (H, W) or (D, H, W) · images
+are float32 in [-1, 1].
+
+A new family is one file in this folder and one block of params.yaml. Its constructor may take, by name, the project's
+`generated` (C), `given` (G), `labels` (number of classes) and `size` (*S); all other arguments are its own. Constructor
+arguments become attributes of the same name. BatchNorm is not used: running statistics do not average well and break
+SCAFFOLD and DP-SGD.
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ from fedsynth.errors import UserError
 
 
 class Phase(NamedTuple):
-    """A `share` of a training's rounds in which some `players` step and the others rest.
+    """A `share` of the training rounds in which only `players` are trained.
 
-    `view`, of images and given channels of a batch: what the players' losses take in their place. It is computed once a
-    round of every image, mirrored at random.
+    `view` maps a batch's images and given channels to what the players' losses take instead of them. It is computed
+    once per round for every image, after random mirroring.
     """
 
     share: float
@@ -35,28 +37,30 @@ class Phase(NamedTuple):
 
 
 class Family(nn.Module, ABC):
-    has_error = False  # whether `error` says anything
-    released: frozenset[str] | None = None  # names of the parameters that were trained and given out; None: all
-    personal: tuple[str, ...] = ()  # names of parameters that never leave a site, whatever the algorithm
-    deterministic = False  # whether there is but one image for a label and given channels
+    has_error = False  # whether `error` is implemented
+    released: frozenset[str] | None = None  # names of the trained and released parameters; None means all
+    personal: tuple[str, ...] = ()  # names of parameters that never leave a site, with any algorithm
+    deterministic = False  # whether a label and given channels determine the image
 
     @abstractmethod
     def players(self) -> dict[str, nn.Module]:
-        """The networks that take turns, in the order in which they step; their parameters do not overlap."""
+        """Returns the networks by name, in the order in which they are trained; they share no parameters."""
 
     @abstractmethod
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """A scalar for one player to lower. x (B, C, *S) generated channels, y (B,) labels, given (B, G,
-        *S) or None.
+        """Returns the scalar loss of one player.
+
+        x (B, C, *S) are the generated channels, y (B,) the labels, given (B, G, *S) the given channels or None.
         """
 
     def phases(self) -> list[Phase]:
-        """Who steps when, one phase after the other, the shares together 1. By default all players in all rounds."""
+        """Returns the training phases in order; their shares sum to 1. By default one phase trains all players."""
         return [Phase(1.0, tuple(self.players()))]
 
     def phase(self, number: int, rounds: int) -> tuple[Phase, int, int]:
-        """The phase of round `number` (from 0) of `rounds`, its first round and the one after its last. Each has a
-        round at least.
+        """Returns the phase of round `number` (from 0) of `rounds`, its first round and the round after its last.
+
+        Every phase gets at least one round. Raises UserError if there are fewer rounds than phases.
         """
         phases = self.phases()
         if rounds < len(phases):
@@ -73,32 +77,32 @@ class Family(nn.Module, ABC):
         raise AssertionError("the last phase has no end")
 
     def private_players(self) -> tuple[str, ...]:
-        """The players whose loss looks at real images, at their given channels or at their labels; asked by mechanisms
-        of privacy only.
+        """Returns the players whose loss uses real images, their given channels or their labels.
 
-        The others get zeros for x, labels by chance (of `self.labels`) and None for given.
+        Only privacy mechanisms call it. They give the other players zeros for x, random labels (of `self.labels`
+        classes) and None for given.
         """
         return tuple(self.players())
 
     def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """Mean squared error, a scalar, of what the family makes of images (B, C, *S) that it did not see in training;
-        see `has_error`.
+        """Returns the mean squared error (a scalar) on images (B, C, *S) that were not seen in training.
+
+        Raises NotImplementedError unless `has_error` is True.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot say how far it is off an image")
 
     @abstractmethod
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Images (B, C, *S) in [-1, 1] for labels y (B,); the same generator state gives the same images."""
+        """Generate images (B, C, *S) in [-1, 1] for labels y (B,); the same generator state gives the same images."""
 
 
 class Mixture(Family):
-    """Several sites' models of one family as one, which one-shot sharing leaves at the centre: each image is drawn by
-    one of them.
+    """Mixture of several sites' models of one family, the result of one-shot sharing; each image comes from one member.
 
-    `members` by site; `shares` (members, labels): an image of a class is drawn by a site's model in proportion to its
-    images of it.
+    `members` maps sites to models. `shares` (members, labels): for an image of a class, a member is chosen with
+    probability proportional to its site's number of images of that class.
 
-    It is not trained. Its players are all of its members', so that an attack on its membership may ask each.
+    A mixture is not trained. Its players are those of all members, so that a membership attack can query each of them.
     """
 
     def __init__(self, members: dict[str, Family], shares: Tensor):

@@ -1,6 +1,4 @@
-"""Denoising diffusion: a U-Net predicts the noise in an image; DDPM samples in many stochastic steps, DDIM in few
-deterministic ones.
-"""
+"""Denoising diffusion with a U-Net, sampled as DDPM in many stochastic or as DDIM in few deterministic steps."""
 
 from __future__ import annotations
 
@@ -20,16 +18,22 @@ TARGETS = ("epsilon", "v_prediction")
 
 
 class DDPM(Diffusion):
-    """DDPM: Ho et al. 2020, arXiv:2006.11239, equation 14; sampled by DDIM's equation 12: Song et al. 2021,
+    """DDPM (Ho et al. 2020, arXiv:2006.11239, equation 14), sampled as in DDIM.
+
+    x_t = sqrt(a_t) x + sqrt(1 - a_t) noise, t = 0 … `times` - 1. The sampler is equation 12 of Song et al. 2021,
     arXiv:2010.02502.
 
-    x_t = sqrt(a_t) x + sqrt(1 - a_t) noise, t = 0 … `times` - 1. `target`: what the U-Net tells, "epsilon" the noise,
-    or "v_prediction" v = sqrt(a_t) noise - sqrt(1 - a_t) x (Salimans & Ho 2022, arXiv:2202.00512), which is steadier in
-    few steps. `eta` of equation 16: 1 samples as DDPM does (its posterior's variance), 0 takes no new noise (DDIM),
-    between them a mixture. `steps` of the sampler must divide `times`; `beta`: the schedule, of MONAI's NoiseSchedules.
-    Classes and guidance as in Diffusion.
+    Args:
+        steps: sampling steps; must divide `times`.
+        times: number of noise levels.
+        beta: the noise schedule, one of MONAI's NoiseSchedules.
+        target: what the U-Net predicts: "epsilon", the noise, or "v_prediction", v = sqrt(a_t) noise - sqrt(1 - a_t) x
+            (Salimans & Ho 2022, arXiv:2202.00512), which is more stable with few steps.
+        eta: as in equation 16 of Song et al.: 1 samples like DDPM (the variance of its posterior), 0 adds no noise
+            (DDIM); values between interpolate.
 
-    Raises ValueError for a `target`, `eta`, `beta` or number of steps that cannot be.
+    The other arguments, class conditioning and guidance are those of Diffusion. Raises ValueError for an invalid
+    `target`, `eta`, `beta` or `steps`.
     """
 
     def __init__(
@@ -80,13 +84,13 @@ class DDPM(Diffusion):
             raise ValueError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must be from 0 (DDIM) to 1 (DDPM), not {eta}")
-        self.schedule()  # raises for a schedule that MONAI does not know
+        self.schedule()  # raises ValueError for a schedule that MONAI does not know
 
-    def schedule(self) -> DDIMScheduler:  # type: ignore[override]  # asked by the loss and the sampler below alone
-        """With the times of the sampler: `times` - 1, … , in strides that end at -1, the image itself.
+    def schedule(self) -> DDIMScheduler:  # type: ignore[override]  # used only by the loss and the sampler below
+        """Returns the scheduler with the sampler's timesteps.
 
-        MONAI's own times have another stride than its `step` takes: a step would not end at the noise level where the
-        next begins.
+        They run from `times` - 1 in constant strides to -1, the image itself. MONAI's own timesteps use another stride
+        than its `step`: a step would not end at the noise level at which the next one begins.
         """
         scheduler = DDIMScheduler(self.times, self.beta, prediction_type=self.target, clip_sample=self.bounded)
         scheduler.set_timesteps(self.steps)
@@ -102,8 +106,9 @@ class DDPM(Diffusion):
         return mse(told, wanted, known)
 
     def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """Of the image that one step from half of the times makes: (x_t - sqrt(1 - a) noise) / sqrt(a), or sqrt(a) x_t
-        - sqrt(1 - a) v.
+        """Mean squared error of the image predicted in a single step from t = `times` / 2.
+
+        The predicted image is (x_t - sqrt(1 - a) noise) / sqrt(a), or sqrt(a) x_t - sqrt(1 - a) v.
         """
         x, known = fill(x, self.may_lack)
         scheduler, noise = self.schedule(), torch.randn_like(x)
@@ -123,6 +128,6 @@ class DDPM(Diffusion):
         y, given = y.to(device), None if given is None else given.to(device)
         scheduler = self.schedule()
         x = torch.randn((len(y), self.generated, *self.size), generator=generator)
-        for now in scheduler.timesteps.tolist():  # the step itself on the CPU, where the generator is
+        for now in scheduler.timesteps.tolist():  # the step runs on the CPU, where the generator is
             x, _ = scheduler.step(self.guided(x.to(device), now, y, given).cpu(), now, x, self.eta, generator)
         return x.clamp(-1, 1) if self.bounded else x

@@ -15,21 +15,28 @@ with monai_imports():
     from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
     from monai.networks.schedulers.rectified_flow import RFlowScheduler
 
-TIMES = 1000  # the schedule's own, of which the sampler takes `steps`
+TIMES = 1000  # training timesteps of the schedule; the sampler uses `steps` of them
 
 
 class Diffusion(Family):
-    """Rectified flow: Liu et al. 2022, arXiv:2209.03003, equation 1, with times from a logit-normal (Esser et al. 2024,
-    arXiv:2403.03206).
+    """Rectified flow (Liu et al. 2022, arXiv:2209.03003, equation 1) with timesteps from a logit-normal distribution.
 
-    x_t = (1 - t) x + t noise; the U-Net learns v = x - noise, so that dx = v (-dt) leads from t = 1 to an image at t =
-    0. Classes are forgotten in `drop` of the training images, and the sampler goes `guidance` times as far from "any
-    class" to the class asked for (Ho & Salimans 2022, arXiv:2207.12598, equation 6 with w = guidance - 1); guidance 1
-    is the model itself, at half the time.
+    x_t = (1 - t) x + t noise; the U-Net learns the velocity v = x - noise, so that dx = v (-dt) leads from noise at t =
+    1 to an image at t = 0. The timesteps are those of Esser et al. 2024, arXiv:2403.03206.
 
-    `patch`: pixels of a side that become channels before the U-Net; `channels`, `blocks`, `attention`: its levels;
-    `steps`: of Euler. `site`: length of an embedding of the site, as planes beside the image; each site learns its own,
-    which never leaves it. Half of the training images go without, and so does the sampler.
+    Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, equation 6 with w = guidance - 1): the class is
+    replaced by "any class" for a share `drop` of the training images, and the sampler uses v_any + guidance (v_class -
+    v_any). With guidance = 1 it uses the class-conditional model alone, in half the time.
+
+    Args:
+        patch: side, in pixels, of the patches that become channels before the U-Net (pixel unshuffle).
+        channels, blocks, attention: channels, residual blocks and attention of the U-Net's levels.
+        steps: Euler steps of the sampler.
+        site: length of a site embedding, added as planes beside the image; 0 for none. Each site learns its own, which
+            never leaves it. Half of the training images and all samples go without it.
+        may_lack: indices of generated channels that may be missing (NaN); the loss leaves missing ones out.
+
+    Raises ValueError if `steps` is not from 1 to 1000 or `size` is not divisible by `patch` and the halvings.
     """
 
     def __init__(
@@ -76,7 +83,9 @@ class Diffusion(Family):
             self.personal = ("unet.site",)
 
     def schedule(self) -> RFlowScheduler:
-        """Made where it is used: MONAI's is a Module by name only, and one inside of a Module can be neither moved nor
+        """Returns a new scheduler.
+
+        It is no attribute: MONAI's is a Module by name only, and inside another Module it can be neither moved nor
         copied.
         """
         return RFlowScheduler(sample_method="logit-normal", scale=self.spread)
@@ -85,9 +94,9 @@ class Diffusion(Family):
         return {"unet": self.unet}
 
     def predict(self, x: Tensor, t: Tensor, y: Tensor, given: Tensor | None, here: Tensor | float = 0.0) -> Tensor:
-        """What the U-Net tells (B, C, *S) of x_t at t (B,) in [0, 1000]: here v; y = `labels` stands for "any class".
+        """Returns the U-Net's output (B, C, *S), here v, for x_t at t (B,) in [0, 1000].
 
-        `here` (B,): 1 for an image of this site, 0 for one of any site.
+        y = `labels` means "any class". `here` (B,) or a scalar: 1 uses the site embedding, 0 does not.
         """
         patches = to_patches(with_given(x, given, self.given), self.patch)
         if self.site:
@@ -105,21 +114,21 @@ class Diffusion(Family):
         )
 
     has_error = True
-    bounded = True  # what is drawn lies in [-1, 1]; the latents of a model around this one need not
+    bounded = True  # samples are clipped to [-1, 1]; off for the latents of latent diffusion
 
     def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """Of the image that one step from half of the way makes: x_t + t v."""
+        """Mean squared error of the image x_t + t v predicted in a single step from t = 0.5."""
         x, known = fill(x, self.may_lack)
         t, noise = torch.full((len(x),), 500.0, device=x.device), torch.randn_like(x)
         noisy = self.schedule().add_noise(x, noise, t)
         return mse(noisy + 0.5 * self.predict(noisy, t, y, given), x, known)
 
     def forget(self, y: Tensor) -> Tensor:
-        """y with `drop` of the labels as "any class"."""
+        """Replace a random fraction `drop` of the labels y by "any class"."""
         return torch.where(torch.rand(len(y), device=y.device) < self.drop, self.labels, y)
 
     def some(self, y: Tensor) -> Tensor | float:
-        """1 for half of the images, which are told of their site, 0 for the others."""
+        """Returns (B,) 1 for the images that use the site embedding, a random half, and 0 for the others."""
         return (torch.rand(len(y), device=y.device) < 0.5).float() if self.site else 0.0
 
     @torch.no_grad()
@@ -135,7 +144,7 @@ class Diffusion(Family):
         return x.clamp(-1, 1) if self.bounded else x
 
     def guided(self, x: Tensor, time: float, y: Tensor, given: Tensor | None) -> Tensor:
-        """v_any + guidance (v_class - v_any)."""
+        """Returns the guided prediction v_any + guidance (v_class - v_any)."""
         t = torch.full((len(y),), time, device=x.device)
         if self.guidance == 1:
             return self.predict(x, t, y, given)

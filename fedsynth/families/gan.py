@@ -20,16 +20,20 @@ with monai_imports():
 
 
 class GAN(Family):
-    """Goodfellow et al. 2014, arXiv:1406.2661, with the `criterion` "least_squares" (Mao et al. 2017,
-    arXiv:1611.04076), "hinge" or "bce".
+    """GAN (Goodfellow et al. 2014, arXiv:1406.2661) with a class-conditional generator and a patch discriminator.
 
-    The discriminator has an output for each class and is asked about the image's own (Liu et al. 2019,
-    arXiv:1905.01723). Two things keep it from learning a small set by heart: a penalty r1 / 2 ||grad D(x)||^2 at real
-    images (Mescheder et al. 2018, arXiv:1801.04406, equation 9), in one step of `r1_every`, and a random shift of real
-    and generated images by up to `shift` of the size (Zhao et al. 2020, arXiv:2006.10738).
+    The discriminator has one output per class, and the one of the image's own class is used (Liu et al. 2019,
+    arXiv:1905.01723). Two things keep it from memorising a small set: the R1 penalty r1 / 2 ||grad D(x)||^2 at real
+    images (Mescheder et al. 2018, arXiv:1801.04406, equation 9), and a random shift of real and generated images (Zhao
+    et al. 2020, arXiv:2006.10738).
 
-    `latent`: length of z; `channels`, `patch`: levels of the generator and pixels of a side that it draws at once;
-    `width`, `depth`: channels and, at most, levels of the discriminator.
+    Args:
+        latent: length of z.
+        channels, patch: channels of the generator's levels, and side in pixels of the patches that it outputs.
+        width, depth: channels of the discriminator and its maximum number of levels.
+        criterion: "least_squares" (Mao et al. 2017, arXiv:1611.04076), "hinge" or "bce".
+        r1, r1_every: weight of the R1 penalty, which is computed in one of `r1_every` steps at random.
+        shift: largest shift, as a share of the image size.
     """
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 64,
@@ -42,9 +46,9 @@ class GAN(Family):
         self.may_lack = may_lack
         self.criterion, self.r1, self.r1_every, self.shift = criterion, r1, r1_every, shift
         self.generator = FromVector(size, latent + labels, given, generated, channels, patch)
-        # Of a size of 2^k, k - 2 levels leave the last convolution places to look at.
+        # With a side of 2^k pixels, k - 2 levels leave a feature map for the last convolution.
         levels = max(1, min(depth, int(math.log2(min(size))) - 2))
-        norm: Any = None  # it takes none, though it does not say so
+        norm: Any = None  # None works, though the annotation does not allow it
         self.discriminator = PatchDiscriminator(
             len(size), width, generated + given, labels, levels, norm=norm, bias=True
         )
@@ -56,25 +60,26 @@ class GAN(Family):
         return {"generator": self.generator, "discriminator": self.discriminator}
 
     def private_players(self) -> tuple[str, ...]:
-        """The generator learns of images through the discriminator alone, unless given channels, which are real ones,
-        go into it.
+        """The discriminator; also the generator if given channels, which are real, are its input.
+
+        Without them the generator learns from images through the discriminator only.
         """
         return ("generator", "discriminator") if self.given else ("discriminator",)
 
     def draw(self, z: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """Images (B, C, *S) in (-1, 1) from z (B, latent)."""
+        """Generate images (B, C, *S) in (-1, 1) from z (B, latent)."""
         return torch.tanh(self.generator(torch.cat([z, F.one_hot(y, self.labels).to(z)], 1), given).float())
 
     def judge(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """(B, places): how real x looks as an image of class y."""
+        """Returns the discriminator's scores (B, patches) of x as an image of class y, after a random shift."""
         return self.marks(self._shifted(with_given(x, given, self.given)), y)
 
     def marks(self, seen: Tensor, y: Tensor) -> Tensor:
-        """(B, places): the outputs for class y where the discriminator sees (B, C + G, *S)."""
+        """Returns the scores (B, patches) for class y of the discriminator's input `seen` (B, C + G, *S)."""
         return self.discriminator(seen)[-1].float()[torch.arange(len(y)), y].flatten(1)
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """What a real image lacks, the generated one that it is compared with is shown without, too."""
+        """Channels missing in a real image are also blanked in the generated image that it is compared with."""
         x, known = fill(x, self.may_lack)
         z = torch.randn(len(y), self.latent, device=x.device)
         if player == "generator":
@@ -84,13 +89,11 @@ class GAN(Family):
         return self.tell(x, y, drawn, y, given)
 
     def fool(self, drawn: Tensor, y: Tensor, given: Tensor | None = None) -> Tensor:
-        """The generator's loss, as a function of what it has drawn for classes y: who has the discriminator need not
-        have the generator.
-        """
+        """Returns the generator's loss for generated images of classes y; it needs the discriminator only."""
         return self.adversarial(self.judge(drawn, y, given), target_is_real=True, for_discriminator=False)
 
     def tell(self, x: Tensor, y: Tensor, drawn: Tensor, asked: Tensor, given: Tensor | None = None) -> Tensor:
-        """The discriminator's loss at real images x of classes y and at those drawn for the classes `asked`."""
+        """Returns the discriminator's loss for real images x of classes y and generated ones of the classes `asked`."""
         penalised = self.r1 > 0 and bool(torch.rand(()) * self.r1_every < 1)
         real = x.detach().requires_grad_(penalised)
         found = self.judge(real, y, given)
@@ -101,7 +104,7 @@ class GAN(Family):
         return loss
 
     def _shifted(self, x: Tensor) -> Tensor:
-        """Each image moved by its own whole number of pixels along every axis, edges repeated."""
+        """Shift each image by a random whole number of pixels along every axis, with edges repeated."""
         for axis in range(2, x.ndim):
             n = x.shape[axis]
             far = int(self.shift * n)
@@ -120,9 +123,10 @@ class GAN(Family):
 
 
 def hinge(marks: Tensor, target_is_real: bool, for_discriminator: bool) -> Tensor:
-    """Lim & Ye 2017, arXiv:1705.02894: relu(1 -+ D) for real and drawn images, -D for the generator.
+    """Hinge loss (Lim & Ye 2017, arXiv:1705.02894).
 
-    MONAI's of that name sends D through tanh before, so that it never reaches the hinge.
+    relu(1 - D) for real and relu(1 + D) for generated images; -D for the generator. MONAI's hinge criterion applies
+    tanh to D first, so that D never reaches the hinge.
     """
     if not for_discriminator:
         return -marks.mean()

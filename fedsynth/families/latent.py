@@ -1,4 +1,4 @@
-"""Latent diffusion: an autoencoder compresses images, and diffusion is trained on its latents."""
+"""Latent diffusion: an autoencoder compresses the images, and a diffusion model is trained on its latents."""
 
 from __future__ import annotations
 
@@ -21,28 +21,31 @@ with monai_imports():
     from monai.networks.nets.autoencoderkl import AutoencoderKL
 
 DIFFUSION = "fedsynth.families.diffusion.Diffusion"
-PACE = 20  # an optimiser's step moves the scale so many times as far, in its logarithm, as it moves a weight
+PACE = 20  # an optimiser step changes the log of the scale PACE times as much as it changes a weight
 
 
 class Latent(Family):
-    """Rombach et al. 2022, arXiv:2112.10752: two phases, an autoencoder with a little KL, then diffusion on its frozen
-    encoder's means.
+    """Latent diffusion (Rombach et al. 2022, arXiv:2112.10752) in two phases.
 
-    The autoencoder lowers -ELBO as VAE does, with spatial latents of `latent` channels; it knows neither class nor
-    given channels. Diffusion gets both: given channels as patches of the latents' places, so that nothing of them is
-    lost.
+    The first phase trains an autoencoder with a small KL term, the second a diffusion model on the means of the frozen
+    encoder. The autoencoder minimises -ELBO as VAE does, with spatial latents of `latent` channels, and is conditioned
+    on neither class nor given channels. The diffusion model is conditioned on both: given channels are unshuffled to
+    patches on the latent grid, which loses nothing.
 
     The scale factor (appendix G) is one number for all sites, 1 over the standard deviation of the latents' means. It
-    is a parameter, learned in the first phase by its own loss, and so travels, is averaged and is protected as all
-    others are: no statistic leaves beside them.
+    is a parameter with its own loss, learned in the first phase. So it is sent, averaged and protected like every other
+    parameter, and no extra statistic leaves a site.
 
-    `share` of the rounds is the first phase; `channels`, `patch`, `blocks`: the autoencoder's levels, pixels of a side
-    that are one place of the finest, and residual blocks of a level; a place of the latents has patch * 2^(levels - 1)
-    pixels a side. `diffusion`: the block of the second phase, of `families.diffusion.Diffusion` (the default) or
-    `families.ddpm.DDPM`, with args of theirs.
+    Args:
+        channels, blocks: channels of the autoencoder's levels and residual blocks per level.
+        patch: side, in pixels, of a patch that becomes one position of the finest level; one position of the latents
+            covers patch * 2^(levels - 1) pixels per side.
+        share: share of the rounds of the first phase.
+        diffusion: class_path and args of the second phase: `families.diffusion.Diffusion` (the default) or
+            `families.ddpm.DDPM`.
 
-    Raises ValueError for a size that does not come out even, for no reduction at all, and for another family as
-    `diffusion`.
+    Raises ValueError if the size is not divisible, if the latents are not smaller than the images, if `share` is not
+    between 0 and 1, or if `diffusion` is another family.
     """
 
     def __init__(
@@ -114,12 +117,12 @@ class Latent(Family):
 
     @property
     def deviation(self) -> Tensor:
-        """Standard deviation (1,) of the latents' means: 1 over the scale factor."""
+        """Standard deviation (1,) of the latents' means, which is 1 over the scale factor."""
         scale: Tensor = self.autoencoder.scale  # type: ignore[assignment]
         return (PACE * scale).exp()
 
     def view(self, x: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The latents' means times the scale factor (B, latent, *grid), and given channels as patches on their grid."""
+        """Returns the scaled means of the latents (B, latent, *grid), and the given channels as patches on the grid."""
         with_given(x, given, self.given)
         with torch.no_grad():
             mean, _ = self.autoencoder.encode(to_patches(x, self.patch))
@@ -129,11 +132,11 @@ class Latent(Family):
         return None if given is None else to_patches(given, self.factor)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images (B, C, *S) in (-1, 1) of latents as the encoder makes them, without the scale factor."""
+        """Returns images (B, C, *S) in (-1, 1) for unscaled latents, as the encoder outputs them."""
         return torch.tanh(from_patches(self.autoencoder.decode(z).float(), self.patch))
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """Of the U-Net also where x and given are what `view` has made of them."""
+        """The loss of the U-Net also accepts x and given as returned by `view`."""
         if player == "unet":
             z, given = (x, given) if x.shape[1:] == (self.latent, *self.grid) else self.view(x, given)
             return self.prior.loss("unet", z, y, given)
@@ -148,7 +151,7 @@ class Latent(Family):
         )
 
     def _learn_scale(self, mean: Tensor) -> Tensor:
-        """0, with a gradient that leads the scale's logarithm to that of the batches' deviation."""
+        """Returns 0 with a gradient that moves log `deviation` to the log standard deviation of the batch's means."""
         far = self.deviation.log() - mean.std().clamp_min(1e-6).log()
         loss = far.square().mean() / (8 * PACE)
         return loss - loss.detach()

@@ -1,4 +1,4 @@
-"""U-Net regression of the generated channels from the given ones: the baseline of conversion and reconstruction."""
+"""U-Net regression of the generated channels from the given ones: the baseline for conversion and reconstruction."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ with monai_imports():
 
 
 class Regression(Family):
-    """Ronneberger et al. 2015, arXiv:1505.04597, trained with the absolute error (as Isola et al. 2017,
-    arXiv:1611.07004, equation 3, without the adversary). It has no chance in it: one image for one given image and
-    label, the median of the possible ones at every pixel. Good in PSNR, and smoother than any real image.
+    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) trained with the mean absolute error.
 
-    MONAI's DynUNet, as the segmentation's, with GroupNorm; `channels`: its levels, and there is one more block at the
-    last.
+    The loss is equation 3 of Isola et al. 2017, arXiv:1611.07004, without the adversarial term. The output is
+    deterministic: one image per given image and label, the per-pixel median of the possible ones. It has a good PSNR
+    and is smoother than any real image.
+
+    The network is MONAI's DynUNet, as for segmentation, with GroupNorm. `channels` are those of its levels; one more
+    block of the last width follows.
     """
 
     deterministic = True
@@ -57,7 +59,7 @@ class Regression(Family):
         return {"unet": self.unet}
 
     def predict(self, y: Tensor, given: Tensor | None) -> Tensor:
-        """(B, C, *S) of the given channels and a plane for each label."""
+        """Returns (B, C, *S) from the given channels and one plane per label."""
         planes = (
             one_hot(y, self.labels).to(next(self.unet.parameters())).reshape(len(y), self.labels, *[1] * len(self.size))
         )

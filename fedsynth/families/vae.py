@@ -1,4 +1,4 @@
-"""Variational autoencoder: the cheapest family, trained on the evidence lower bound."""
+"""Variational autoencoder, trained on the evidence lower bound: the cheapest family."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from fedsynth.networks.blocks import FromVector, ToVector, fill, mse, one_hot, w
 
 
 class VAE(Family):
-    """Conditional VAE: Kingma & Welling 2013, arXiv:1312.6114, equation 10; Sohn et al. 2015; prior N(0, I) for every
-    class.
+    """Conditional VAE (Kingma & Welling 2013, arXiv:1312.6114, equation 10; Sohn et al. 2015).
 
-    The decoder says the mean of every pixel; its standard deviation is `sigma` everywhere, which weighs the misfit
-    against the KL term. (One learned for each pixel lets the decoder call anatomy noise:
-    docs/decisions/0003-families.md.) A sample is the mean and `texture` of noise: a scanner's noise belongs to its
-    images, and no mean can show it.
+    The prior is N(0, I) for every class. The decoder predicts the mean of every pixel; the standard deviation is
+    `sigma` everywhere, which weighs the reconstruction error against the KL term. (With a learned deviation per pixel
+    the decoder treats anatomy as noise: docs/decisions/0003-families.md.) A sample is the mean plus noise of standard
+    deviation `texture`, because scanner noise is part of the images and a mean cannot show it.
 
-    `latent`: length of z; `channels`: levels; `patch`: pixels of a side that are one place of the finest level.
+    Args:
+        latent: length of z.
+        channels: channels of the levels.
+        patch: side, in pixels, of a patch that becomes one position of the finest level.
+
+    Raises ValueError if `latent` < 1, `sigma` <= 0 or `texture` < 0.
     """
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 24,
@@ -45,24 +49,24 @@ class VAE(Family):
         return {"autoencoder": self.autoencoder}
 
     def encode(self, x: Tensor, y: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (B, latent) of q(z | x, y, given)."""
+        """Returns mean and log-variance (B, latent) of q(z | x, y, given)."""
         seen = with_label(with_given(x, given, self.given), y, self.labels)
         mean, log_variance = self.autoencoder["encoder"](seen).float().chunk(2, 1)
         return mean, log_variance.clamp(-12, 4)
 
     def decode(self, z: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """Mean (B, C, *S) in (-1, 1) of p(x | z, y, given)."""
+        """Returns the mean (B, C, *S) in (-1, 1) of p(x | z, y, given)."""
         return torch.tanh(self.autoencoder["decoder"](torch.cat([z, one_hot(y, self.labels).to(z)], 1), given).float())
 
     has_error = True
 
     def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """Of the image that the decoder makes of the encoder's mean."""
+        """Mean squared error of the reconstruction from the encoder's mean."""
         x, known = fill(x, self.may_lack)
         return mse(self.decode(self.encode(x, y, given)[0], y, given), x, known)
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """-ELBO in units of sigma^2 / 2 and per value of an image, so that it does not grow with the size."""
+        """-ELBO in units of sigma^2 / 2, per value of an image, so that it does not grow with the image size."""
         x, known = fill(x, self.may_lack)
         mean, log_variance = self.encode(x, y, given)
         seen = self.decode(mean + torch.randn_like(mean) * (log_variance / 2).exp(), y, given)
@@ -77,5 +81,8 @@ class VAE(Family):
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_variance)) || N(0, I)) of each of (B, n) as (B,): Kingma & Welling 2013, appendix B."""
+    """Returns KL(N(mean, exp(log_variance)) || N(0, I)) of each row of (B, n), as (B,).
+
+    Kingma & Welling 2013, appendix B.
+    """
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2

@@ -1,4 +1,4 @@
-"""VAE-GAN: a variational autoencoder with a discriminator, sharper than one trained on a pixel loss alone."""
+"""VAE-GAN: a variational autoencoder with a discriminator; sharper than a VAE trained on a pixel loss alone."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from fedsynth.networks.blocks import ToVector, with_given, with_label
 
 
 class VAEGAN(GAN):
-    """VAE-GAN: Larsen et al. 2016, arXiv:1512.09300, algorithm 1, conditional, with the discriminator of GAN.
+    """Conditional VAE-GAN (Larsen et al. 2016, arXiv:1512.09300, algorithm 1) with the discriminator of GAN.
 
-    The autoencoder lowers -ELBO as VAE does (`sigma`), `likeness` times the misfit in the discriminator's last hidden
-    layer (the paper's equation 7; the paper has it alone, which small sets do not bear) and `fooling` times the
-    generator's loss of a GAN. That last one does not reach the encoder (section 3.2), and is asked of images from the
-    encoder's z and from the prior's, half of each. With both at 0 it is VAE. The discriminator tells real images from
-    such ones, with the `criterion`, penalty and shift of GAN.
+    The autoencoder minimises the sum of three terms:
+    - -ELBO, as in VAE with its `sigma`;
+    - `likeness` times the error in the discriminator's last hidden layer (equation 7; the paper uses this term instead
+      of a pixel loss, which does not work on small sets);
+    - `fooling` times a GAN generator's loss on images from the encoder's z and from the prior's z, half of each. Its
+      gradient does not reach the encoder (section 3.2).
 
-    `latent`, `channels`, `patch`: as in VAE; `width`, `depth`: of the discriminator.
+    With `likeness` and `fooling` 0 it is VAE. The discriminator separates real images from such generated ones, with
+    the `criterion`, R1 penalty and shift of GAN.
+
+    `latent`, `channels`, `patch` are as in VAE; `width`, `depth` are those of GAN's discriminator.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class VAEGAN(GAN):
         return tuple(self.players())
 
     def encode(self, x: Tensor, y: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (B, latent) of q(z | x, y, given)."""
+        """Returns mean and log-variance (B, latent) of q(z | x, y, given)."""
         seen = with_label(with_given(x, given, self.given), y, self.labels)
         mean, log_variance = self.encoder(seen).float().chunk(2, 1)
         return mean, log_variance.clamp(-12, 4)
@@ -78,10 +82,10 @@ class VAEGAN(GAN):
         return loss
 
     def unlike(self, seen: Tensor, x: Tensor, given: Tensor | None) -> Tensor:
-        """The misfit of two images, shifted alike, in the discriminator's last hidden layer, over the mean square that
-        this has of x.
+        """Relative error between two images in the discriminator's last hidden layer.
 
-        The paper's layer is of one size by its BatchNorm; here it would be next to nothing in a new discriminator.
+        The images are shifted alike; the mean squared error is divided by the layer's mean square for x. In the paper
+        BatchNorm fixes the scale of that layer; here it is close to 0 in a new discriminator.
         """
         moved = self._shifted(with_given(torch.cat([seen, x], 1), given, self.given))
         a, b, also = moved.split([self.generated, self.generated, self.given], 1)
@@ -89,5 +93,5 @@ class VAEGAN(GAN):
         return F.mse_loss(found, wanted) / wanted.detach().square().mean().clamp_min(1e-12)
 
     def _half_prior(self, z: Tensor) -> Tensor:
-        """z without a way back to the encoder, or one of the prior in its place, by chance."""
+        """Returns z detached from the encoder, each row replaced by a sample of the prior with probability 1/2."""
         return torch.where(torch.rand((len(z), 1), device=z.device) < 0.5, torch.randn_like(z), z.detach())

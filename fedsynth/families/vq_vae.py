@@ -18,25 +18,27 @@ with monai_imports():
     from monai.networks.nets.transformer import DecoderOnlyTransformer
     from monai.networks.nets.vqvae import Decoder, Encoder
 
-# stride, kernel, dilation, padding (and that of the output): half and twice the size
+# stride, kernel size, dilation, padding (and output padding): halve and double the size
 DOWN, UP = (2, 4, 1, 1), (2, 4, 1, 1, 0)
 
 
 class VQVAE(Family):
-    """VQ-VAE: van den Oord et al. 2017, arXiv:1711.00937, in two phases: the autoencoder, then a prior over its codes
-    (section 3.3).
+    """VQ-VAE (van den Oord et al. 2017, arXiv:1711.00937) in two phases.
 
-    The autoencoder lowers equation 3: misfit, plus what draws codes to the encoder's output, plus `beta` times what
-    draws the output to its code; the decoder's gradient passes the codes by (equation 2). The codebook learns by that
-    gradient, not by moving averages as in MONAI's quantiser: those are buffers, which do not travel, and which no
-    mechanism of privacy would protect. Networks are MONAI's.
+    The first phase trains the autoencoder, the second a prior over its codes (section 3.3). The autoencoder minimises
+    equation 3: reconstruction error, codebook loss and `beta` times the commitment loss, with the straight-through
+    gradient of equation 2. The codebook is learned by gradient and not, as in MONAI's quantiser, by moving averages:
+    those are buffers, which are not sent and which no privacy mechanism would protect. The networks are MONAI's.
 
-    The prior is a causal transformer over the codes in the order of the grid, in place of the paper's PixelCNN; its
-    first token is the class, and it looks at given channels as patches of the codes' places. The autoencoder knows
+    The prior is a causal transformer over the codes in raster order, instead of the paper's PixelCNN. Its first token
+    is the class, and it attends to the given channels as patches on the code grid. The autoencoder is conditioned on
     neither.
 
-    `codes`: in the book; `latent`: length of one; `channels`: levels, each half the size of the one before; `share` of
-    the rounds is the first phase; `width`, `depth`, `heads`: of the transformer.
+    Args:
+        codes, latent: number of codes in the codebook and length of each.
+        channels: channels of the levels; each level halves the size.
+        share: share of the rounds of the first phase.
+        width, depth, heads: embedding size, layers and attention heads of the transformer.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class VQVAE(Family):
                 "book": nn.Embedding(codes, latent),
             }
         )
-        # near each other: all are used
+        # initialised close to each other, so that all codes are used
         nn.init.uniform_(self.autoencoder["book"].weight, -1 / codes, 1 / codes)  # type: ignore[arg-type]
         self.prior = nn.ModuleDict(
             {
@@ -83,7 +85,7 @@ class VQVAE(Family):
             self.prior["places"] = nn.Embedding(prod(self.grid), width)
         else:
             for block in self.prior["transformer"].blocks:  # type: ignore[union-attr]
-                block.norm_cross_attn = nn.Identity()  # MONAI makes one that it never uses
+                block.norm_cross_attn = nn.Identity()  # MONAI creates a layer here that it never uses
 
     def players(self) -> dict[str, nn.Module]:
         return {"autoencoder": self.autoencoder, "prior": self.prior}
@@ -92,7 +94,7 @@ class VQVAE(Family):
         return [Phase(self.share, ("autoencoder",)), Phase(1 - self.share, ("prior",), self.view)]
 
     def view(self, x: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The codes (B, places) of images, and given channels as patches on their grid."""
+        """Returns the codes (B, positions) of images, and the given channels as patches on the code grid."""
         with_given(x, given, self.given)
         with torch.no_grad():
             return self.nearest(self.autoencoder["encoder"](x)), (
@@ -100,16 +102,16 @@ class VQVAE(Family):
             )
 
     def nearest(self, h: Tensor) -> Tensor:
-        """For each place of h (B, latent, *grid) the code that is nearest, (B, places): equation 1."""
+        """Returns the nearest code at each position of h (B, latent, *grid), as (B, positions): equation 1."""
         book: Tensor = self.autoencoder["book"].weight  # type: ignore[assignment]
         return (book.square().sum(1) - 2 * h.float().flatten(2).transpose(1, 2) @ book.T).argmin(2)
 
     def embed(self, codes: Tensor) -> Tensor:
-        """(B, places) -> (B, latent, *grid)."""
+        """Look up codes (B, positions) in the codebook: (B, latent, *grid)."""
         return self.autoencoder["book"](codes).transpose(1, 2).reshape(len(codes), self.latent, *self.grid)
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """Of the prior also where x and given are what `view` has made of them."""
+        """The loss of the prior also accepts x and given as returned by `view`."""
         if player == "prior":
             codes, given = self.view(x, given) if x.is_floating_point() else (x, given)
             told = self.code_logits(torch.cat([self.codes + y[:, None], codes[:, :-1]], 1), given)
@@ -121,8 +123,9 @@ class VQVAE(Family):
         return F.mse_loss(seen, x) + F.mse_loss(e, h.detach()) + self.beta * F.mse_loss(h, e.detach())
 
     def code_logits(self, tokens: Tensor, given: Tensor | None) -> Tensor:
-        """(B, n, codes): for each of the first n places what its code is likely to be, of the class and the codes
-        before it.
+        """Returns the logits (B, n, codes) of the code at each of the first n positions.
+
+        They depend on the class and the codes before that position.
         """
         context = None
         if given is not None:

@@ -12,16 +12,18 @@ from fedsynth.networks.blocks import with_given
 
 
 class WGANGP(GAN):
-    """WGAN-GP: Gulrajani et al. 2017, arXiv:1704.00028, algorithm 1 and equation 3.
+    """WGAN-GP (Gulrajani et al. 2017, arXiv:1704.00028, algorithm 1 and equation 3).
 
-    The critic lowers D(drawn) - D(x) + `penalty` (||grad D(mixed)|| - 1)^2, mixed a random place between an image and a
-    drawn one; the generator lowers -D(drawn). D is the mean of the patches of the output for the image's class, as in
-    GAN. Both step once a batch: in place of the paper's five steps of the critic for one of the generator give the
-    critic a higher rate, lr: {generator: 5.0e-4, discriminator: 2.0e-3} (two time scales: Heusel et al. 2017,
+    The critic minimises D(fake) - D(x) + `penalty` (||grad D(mixed)|| - 1)^2, where `mixed` is a random interpolation
+    between a real and a generated image; the generator minimises -D(fake). D is the mean over the patches of the output
+    for the image's class, as in GAN.
+
+    Both players step once per batch. Instead of the paper's five critic steps per generator step, give the critic a
+    higher learning rate, lr: {generator: 5.0e-4, discriminator: 2.0e-3} (two time scales: Heusel et al. 2017,
     arXiv:1706.08500).
 
-    `shift` moves the real, the drawn and what lies between them alike, so that the slope is taken where the critic
-    looks.
+    `shift` moves real, generated and interpolated images alike, so that the gradient is taken at the critic's actual
+    input.
     """
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 64,
@@ -47,7 +49,7 @@ class WGANGP(GAN):
         return -self.judge(drawn, y, given).mean()
 
     def tell(self, x: Tensor, y: Tensor, drawn: Tensor, asked: Tensor, given: Tensor | None = None) -> Tensor:
-        n = min(len(x), len(drawn))  # a mixture has one of each
+        n = min(len(x), len(drawn))  # an interpolation needs a real and a generated image
         x, y, drawn, asked, given = x[:n], y[:n], drawn[:n], asked[:n], None if given is None else given[:n]
         moved = self._shifted(with_given(torch.cat([x, drawn], 1), given, self.given))
         real, fake, also = moved.split([self.generated, self.generated, self.given], 1)
