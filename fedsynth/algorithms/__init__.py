@@ -1,13 +1,15 @@
-"""Federated algorithms: the server's half and the site's half of each in one file.
+"""Federated algorithms, each with its server and its site half in one file.
 
-At the site, four hooks of the loop (fedsynth/training/trainer.py): `begin`, `penalty`, `after_step`, `end`, and
-`state`, what must outlive a round. At the server, `prepare` (what travels beside the weights) and `aggregate` (what
-becomes of the sites' differences), on numpy arrays: neither half knows FLARE; nvflare_jobs/train/ carries both.
+At a site, the training loop (fedsynth/training/trainer.py) calls the hooks `begin`, `penalty`, `after_step` and `end`;
+`state` returns what must be kept between rounds. At the server, `prepare` returns what is sent beside the weights and
+`aggregate` combines the sites' differences, as numpy arrays. Neither half depends on FLARE; nvflare_jobs/train/
+connects both to it.
 
-`job` says what carries an algorithm: "train", rounds of local training as above; or "exchange" (mdgan.py), where the
-centre trains too and asks the sites at every step. One of that kind has `parameters`, what the centre has before and
-after the training, `prepare` and `check` as the others, `weighting`, `discriminator_steps` and `call_s`;
-fedsynth/training/central_generator.py has both halves, nvflare_jobs/exchange/ carries them.
+`job` names the FLARE job that runs an algorithm: "train", rounds of local training as above, or "exchange" (mdgan.py),
+in which the centre trains too and queries the sites at every step. An algorithm of the second kind has `parameters`
+(what the centre holds before and after the training), `prepare` and `check` like the others, and `weighting`,
+`discriminator_steps` and `call_s`; its two halves are in fedsynth/training/central_generator.py and
+nvflare_jobs/exchange/ connects them to FLARE.
 """
 
 from __future__ import annotations

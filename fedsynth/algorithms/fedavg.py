@@ -1,7 +1,7 @@
-"""FedAvg: McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data",
-arXiv:1602.05629, algorithm 1.
+"""FedAvg: McMahan et al. 2017, arXiv:1602.05629, algorithm 1; base class of the other algorithms.
 
-Also the contract and the neutral element of the others: they change a hook each.
+"Communication-Efficient Learning of Deep Networks from Decentralized Data". The other algorithms override some of its
+hooks.
 """
 
 from __future__ import annotations
@@ -25,20 +25,23 @@ WEIGHTINGS = ("images", "equal", "validation")
 
 
 class FedAvg:
-    """`shared`: which parameters travel: "*" for all, a pattern of their names ("generator.*"), or several of which the
-    last that fits decides and "!" keeps at the site: ["unet.*", "!unet.down_blocks.*"]. What stays is at the centre as
-    it was in the beginning.
+    """Federated averaging, with parts of the model that stay at the sites if asked for.
 
-    `local`: patterns of those that each site has for itself until the last round, in which their mean comes to the
-    centre, so that it has something to sample with.
+    Args:
+        shared: patterns of the names of parameters that are exchanged: "*" for all, one pattern ("generator.*"), or a
+            list in which the last matching pattern decides and "!" excludes: ["unet.*", "!unet.down_blocks.*"].
+            Parameters that are not exchanged keep their initial values at the centre.
+        weighting: weight of a site: its number of training "images" (the paper), the same for all ("equal"), or the
+            peak signal-to-noise ratio in dB that its model reaches on its validation images ("validation"). A site
+            whose score may not leave counts as the mean of the others.
+        local: patterns of parameters that each site keeps for itself until the last round, in which their mean is sent
+            to the centre, so that it can sample.
 
-    `weighting`: a site counts by its number of training "images" (the paper), as much as every other ("equal"), or by
-    the peak signal-to-noise ratio in dB that its model reaches on its validation images ("validation"); a site whose
-    score may not leave counts as the mean of the others. Raises ValueError for another weighting.
+    Raises ValueError for another weighting.
     """
 
-    job = "train"  # what carries it: fedsynth/algorithms
-    always = True  # every site that can takes part in each round
+    job = "train"  # the kind of FLARE job: fedsynth/algorithms/__init__.py
+    always = True  # every available site trains in each round
 
     def __init__(self, shared: str | list[str] = "*", weighting: str = "images", local: list[str] | None = None):
         self.shared, self.weighting, self.local = shared, weighting, local
@@ -47,8 +50,9 @@ class FedAvg:
         self._scores: dict[str, float | None] = {}
 
     def check(self, family: Any, rounds: int, private: bool) -> None:
-        """Raise UserError where a training of so many rounds, with or without a mechanism of privacy, cannot be. Asked
-        at the centre.
+        """Raise UserError if a training of `family` for `rounds` rounds is not possible; called at the centre.
+
+        `private`: whether a privacy mechanism is used.
         """
         if self.weighting == "validation" and not family.has_error:
             raise UserError(
@@ -69,8 +73,9 @@ class FedAvg:
     # at the site
 
     def parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """The parameters that travel at any time, by name. Buffers never do: averaging a counter or a mask means
-        nothing.
+        """Returns the parameters that are ever exchanged, by name.
+
+        Buffers never are: averaging a counter or a mask is meaningless.
         """
         personal = getattr(model, "personal", ())
         patterns = [
@@ -83,15 +88,18 @@ class FedAvg:
         return chosen
 
     def common(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """Those of `parameters` that sites have in common in every round."""
+        """Returns those of `parameters` that are shared by all sites in every round."""
         return {name: p for name, p in self.parameters(model).items() if not self.is_local(name)}
 
     def is_local(self, name: str) -> bool:
         return travels(name, self.local or [])
 
     def begin(self, model: nn.Module, incoming: dict[str, Tensor]) -> None:
-        """Take over the global parameters at the start of a round; local ones stay as they are."""
-        import torch  # at a site only: the server does without, which saves its start-up
+        """Load the global parameters at the start of a round; local ones are kept.
+
+        Raises ValueError if a shared parameter is missing in `incoming`.
+        """
+        import torch  # imported at sites only: the server starts faster without torch
 
         mine = self.common(model)
         if missing := set(mine) - set(incoming):
@@ -104,49 +112,51 @@ class FedAvg:
                 parameter.copy_(incoming[name].reshape(parameter.shape))
 
     def penalty(self, model: nn.Module, player: nn.Module) -> Tensor | float:
-        """Added to the player's loss."""
+        """Returns the term that is added to the player's loss."""
         return 0.0
 
     def after_step(self, model: nn.Module, player: nn.Module, lr: float) -> None:
-        """After each optimiser step of a player."""
+        """Called after each optimiser step of a player, with its learning rate."""
 
     def end(self, model: nn.Module, incoming: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The difference that goes to the server: mine minus received, never weights, of what the server has sent."""
+        """Returns the difference to send to the server: trained minus received, for each received parameter."""
         mine = {name: p for name, p in self.parameters(model).items() if name in incoming}
         return {name: p.detach() - incoming[name].reshape(p.shape).to(p) for name, p in mine.items()}
 
     def state(self) -> dict[str, Any]:
-        """What must outlive a round at the site (tensors and plain values)."""
+        """Returns what the site must keep between rounds (tensors and plain values)."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
 
     # at the server
 
     def prepare(self, initial: Arrays) -> Arrays:
-        """What the first round sends: the initial parameters and whatever the algorithm carries beside them."""
+        """Returns the arrays sent in the first round: the initial parameters and the algorithm's additional arrays."""
         return initial
 
     def sites_of_round(self, sites: list[str], number: int) -> list[str]:
-        """Those of the connected `sites` that train in this round."""
+        """Returns the sites, out of the connected `sites`, that train in round `number`."""
         return sites
 
     def arrays_sent(self, names: list[str], last: bool) -> list[str]:
-        """Those of the global arrays that go to the sites in a round, and whose difference comes back."""
+        """Returns the names of the global arrays sent in a round; the sites return the differences to these."""
         return [name for name in names if last or not self.is_local(name)]
 
     def before_aggregate(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None]) -> None:
-        """Before each `aggregate`: how to make the family, the arrays that the sites got, each site's score on its
-        validation images.
+        """Called before each `aggregate`.
+
+        `family` builds the family, `sent` are the arrays that the sites received, `scores` are the sites' validation
+        scores in dB, None where not known.
         """
         self._scores = scores
 
     def aggregate(self, updates: list[Update]) -> Arrays:
-        """The change of the global parameters: sum of n_k / n times the difference of site k (algorithm 1, last line),
-        or by `weighting`.
+        """Returns the change of the global parameters: sum of n_k / n times the difference of site k.
 
-        Sites are added in the order of their names, in float64, so that the same updates give the same bits.
+        This is the last line of algorithm 1; with another `weighting`, n_k is the site's weight. Sites are added in
+        alphabetical order and in float64, so that the same updates give bitwise the same result.
         """
         return weighted_mean([(site, self.weight(site, w), d) for site, w, d in updates])
 
@@ -157,17 +167,18 @@ class FedAvg:
         if self.weighting == "equal" or not known:
             return 1.0
         score = self._scores.get(site)
-        return max(float(np.mean(known)) if score is None else score, 0.1)  # dB; a site counts at least a little
+        return max(float(np.mean(known)) if score is None else score, 0.1)  # in dB; every site has a positive weight
 
     def extra_arrays(self, sent: Arrays, updates: list[Update]) -> Arrays:
-        """Arrays that the centre keeps beside the global parameters, of those `sent` in the last round and its
-        updates.
+        """Returns arrays that the centre keeps beside the global parameters.
+
+        `sent` and `updates` are those of the last round.
         """
         return {}
 
 
 def travels(name: str, patterns: list[str]) -> bool:
-    """Whether the last pattern that fits the name does so without a "!"."""
+    """Whether the last of the `patterns` that matches the name has no "!"; False if none matches."""
     fitting = [p for p in patterns if fnmatchcase(name, p.removeprefix("!"))]
     return bool(fitting) and not fitting[-1].startswith("!")
 

@@ -1,5 +1,6 @@
-"""FedBN: Li et al. 2021, "Federated Learning on Non-IID Features via Local Batch Normalization", arXiv:2102.07623,
-algorithm 1.
+"""FedBN: Li et al. 2021, arXiv:2102.07623, algorithm 1.
+
+"Federated Learning on Non-IID Features via Local Batch Normalization".
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from typing import Any
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.errors import UserError
 
-NORMS = ["*norm*", "*.N.*", "*unet.out.0.*"]  # as MONAI names its normalisation layers; the last is a U-Net's final one
+NORMS = ["*norm*", "*.N.*", "*unet.out.0.*"]  # MONAI's names of normalisation layers; the last is a U-Net's final one
 
 
 class FedBN(FedAvg):
-    """FedAvg whose normalisation layers each site has for itself, as its scanner asks for. `local` = [] is FedAvg.
+    """FedAvg with normalisation layers that stay local to each site, to fit its scanner. `local` = [] is FedAvg.
 
-    The paper's models stay at their sites. The centre's, which samples, gets the mean of the sites' layers in the last
-    round. (Of latent diffusion's autoencoder the last normalisation layers are named by their place only and stay
-    shared; name them in `local`.)
+    In the paper the models stay at the sites. Here the centre's model, which is used for sampling, gets the mean of the
+    sites' layers in the last round. (The last normalisation layers of latent diffusion's autoencoder have only numbers
+    as names and stay shared; add them to `local` if needed.)
     """
 
     def __init__(self, shared: str | list[str] = "*", weighting: str = "images", local: list[str] | None = None):

@@ -1,10 +1,9 @@
-"""FedCAR: Kim et al. 2024, "Cross-client Adaptive Re-weighting for Generative Models in Federated Learning",
-arXiv:2412.11463.
+"""FedCAR: Kim et al. 2024, arXiv:2412.11463.
 
-In each round the server draws images of every site's model, looks how far they are from the others', and counts a site
-the less the farther it is. The paper measures by the Fréchet distance of a network's features; here there is none to
-download, so the distance is the kernel distance (Gretton et al. 2012, JMLR 13, equation 4) of the images themselves,
-coarsened.
+"Cross-client Adaptive Re-weighting for Generative Models in Federated Learning". In each round the server generates
+images with every site's model, measures how far they are from those of the other sites, and gives a site less weight
+the farther away it is. The paper uses the Fréchet distance of a network's features. Here no such network is downloaded,
+so the distance is the kernel distance (Gretton et al. 2012, JMLR 13, equation 4) of the images themselves, downsampled.
 """
 
 from __future__ import annotations
@@ -21,15 +20,16 @@ from fedsynth.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-COARSE = 8  # places along each axis at which images are compared
+COARSE = 8  # grid points per axis at which images are compared
 
 
 class FedCAR(FedAvg):
-    """w_k in proportion to n_k (or by `weighting`) times exp(-`sharpness` d_k / mean d), d_k the mean distance of its
-    images to others'.
+    """FedAvg with the weights w_k = n_k exp(-`sharpness` d_k / mean d), normalised over the sites.
 
-    `sharpness` 0 is FedAvg. `images`: drawn of each site's model in a round, of all classes in turn and from the same
-    noise. With fewer than three sites all distances are the same. Raises ValueError for a negative `sharpness`.
+    d_k is the mean distance of site k's images to those of the other sites; n_k is replaced by another `weighting`.
+    With `sharpness` 0 it is FedAvg; with fewer than three sites all distances are equal. `images` is the number of
+    images generated per site and round, of all classes in turn and from the same noise. Raises ValueError for a
+    negative `sharpness`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class FedCAR(FedAvg):
         return weighted_mean([(site, base[site] * near[site], d) for site, _, d in updates])
 
     def nearness(self, updates: list[Update]) -> dict[str, float]:
-        """exp(-sharpness d_k / mean d) by site; 1 where no images can be drawn, or all are the same."""
+        """Returns exp(-sharpness d_k / mean d) by site; 1 if no images can be generated or all are the same."""
         if self._family is None or self.sharpness == 0:
             return {site: 1.0 for site, _, _ in updates}
         fakes = {site: self._draw(difference) for site, _, difference in sorted(updates, key=lambda u: u[0])}
@@ -78,7 +78,7 @@ class FedCAR(FedAvg):
         return {site: math.exp(-self.sharpness * d / middle) if middle > 0 else 1.0 for site, d in far.items()}
 
     def _draw(self, difference: Arrays) -> torch.Tensor:
-        """(images, features) of the site's model."""
+        """Generate images with the site's model; returns them downsampled, as (images, features)."""
         import torch
         import torch.nn.functional as F
 
@@ -97,8 +97,9 @@ class FedCAR(FedAvg):
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The squared kernel distance of two sets (N, F), at least 0, with a Gaussian kernel as wide as the middle distance
-    of all pairs.
+    """Squared kernel distance of two sets (N, F), at least 0.
+
+    The kernel is Gaussian, and its width is the median distance of all pairs.
     """
     import torch
 

@@ -1,5 +1,6 @@
-"""FedOpt: Reddi et al. 2021, "Adaptive Federated Optimization", arXiv:2003.00295, algorithm 1: a server optimiser on
-the mean update.
+"""FedOpt: a server optimiser applied to the mean update.
+
+Reddi et al. 2021, "Adaptive Federated Optimization", arXiv:2003.00295, algorithm 1.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update
 
 
 class FedOpt(FedAvg):
-    """`optimizer` is a class of torch.optim ("SGD", "Adam", "Adagrad"); SGD with lr 1 and no momentum is FedAvg."""
+    """FedAvg with a server optimiser, a class of torch.optim ("SGD", "Adam", "Adagrad").
+
+    SGD with lr 1 and no momentum is FedAvg.
+    """
 
     def __init__(
         self,
@@ -30,11 +34,12 @@ class FedOpt(FedAvg):
         self._server: Any = None
 
     def aggregate(self, updates: list[Update]) -> Arrays:
-        """The optimiser's step on the pseudo-gradient -mean difference; its moments live as long as the job.
+        """Returns the optimiser's step for the pseudo-gradient -(mean difference).
 
-        An array that no site has changed rests (a player out of its phase does): its moments would go on moving it.
+        The optimiser's moments are kept until the job ends. An array that no site has changed (of a player that rests
+        in this phase) is left alone: the moments would keep moving it.
         """
-        import torch  # of the algorithms only this one and FedCAR need it at the server
+        import torch  # only this algorithm and FedCAR need torch at the server
 
         mean = super().aggregate(updates)
         if self._server is None:
@@ -51,5 +56,5 @@ class FedOpt(FedAvg):
             moved = torch.from_numpy(np.ascontiguousarray(mean[name])).reshape(point.shape)
             point.grad = -moved if moved.any() else None
         optimizer.step()
-        # local ones come once, in the last round, as they are
+        # local parameters arrive once, in the last round, and are used as they are
         return mean | {n: (p - before[n]).numpy() for n, p in points.items()}

@@ -9,8 +9,9 @@ from fedsynth.algorithms.fedavg import FedAvg
 
 
 class FedProx(FedAvg):
-    """FedAvg with mu/2 ||w - w_t||^2 in every player's loss, which holds sites near the global model.
-    mu = 0 is FedAvg.
+    """FedAvg with the proximal term mu/2 ||w - w_t||^2 in every player's loss, which keeps sites near the global model.
+
+    mu = 0 is FedAvg. Raises ValueError for a negative mu.
     """
 
     def __init__(self, mu: float = 0.01, shared: str | list[str] = "*", weighting: str = "images",

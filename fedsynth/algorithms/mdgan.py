@@ -1,6 +1,6 @@
 """MD-GAN: Hardy et al. 2019, arXiv:1811.03850, algorithm 1; AsynDGAN: Chang et al. 2020, CVPR, arXiv:2006.00080.
 
-One generator at the centre, a discriminator at each site, which never leaves it. What is computed is in
+One generator at the centre and a discriminator at each site, which never leaves it. The computation is in
 fedsynth/training/central_generator.py.
 """
 
@@ -20,14 +20,22 @@ GENERATOR, DISCRIMINATOR = "generator", "discriminator"  # the two players
 
 
 class MDGAN:
-    """No parameters travel: at every step the centre sends each site a batch of generated images, the site's
-    discriminator learns from it beside real ones, and the gradient of the generator's loss at those images comes back.
+    """GAN training with a central generator; no parameters are exchanged.
 
-    `weighting`: a site's gradient counts by its number of training "images" (AsynDGAN) or as much as every other's
-    ("equal", MD-GAN). `discriminator_steps`: of a site's discriminator at each exchange (L of algorithm 1). `call_s`:
-    seconds that a site may take for an exchange before the training is given up. Discriminators are not swapped among
-    sites (SWAP of algorithm 1): they learn real images by heart, and would carry them to other hospitals. The steps of
-    a round are `epochs` over as many images as a site has on the average, in batches of `batch` for each site.
+    At every step the centre sends each site a batch of generated images. The site's discriminator learns from it and
+    from real images, and the site returns the gradient of the generator's loss at those images. A round has the steps
+    for `epochs` passes over the sites' mean number of images, in batches of `batch` per site.
+
+    Discriminators are not swapped among the sites (SWAP of algorithm 1): they memorise real images and would carry them
+    to other hospitals.
+
+    Args:
+        weighting: weight of a site's gradient: its number of training "images" (AsynDGAN) or the same for all ("equal",
+            MD-GAN).
+        discriminator_steps: steps of a site's discriminator per exchange (L of algorithm 1).
+        call_s: seconds that a site may take for an exchange before the training is aborted.
+
+    Raises ValueError for another weighting, `discriminator_steps` < 1 or `call_s` <= 0.
     """
 
     job = "exchange"
@@ -42,15 +50,15 @@ class MDGAN:
             )
 
     def parameters(self, model: Family) -> dict[str, nn.Parameter]:
-        """What the centre has after the training, by name."""
+        """Returns the parameters that the centre holds after the training, by name."""
         return generators(model)
 
     def prepare(self, initial: Arrays) -> Arrays:
-        """What the training begins with."""
+        """Returns the arrays that the training starts from."""
         return initial
 
     def check(self, family: Family, rounds: int, private: bool) -> None:
-        """Raise UserError where this family, or a mechanism of privacy, does not go with it. Asked at the centre."""
+        """Raise UserError for an unsupported family and PrivacyError with a privacy mechanism; called at the centre."""
         name, players = type(family).__name__, set(family.players())
         able = all(hasattr(family, part) for part in ("latent", "draw", "fool", "tell"))
         if players != {GENERATOR, DISCRIMINATOR} or not able:
@@ -74,6 +82,6 @@ class MDGAN:
 
 
 def generators(family: Any) -> dict[str, nn.Parameter]:
-    """The generator's parameters by their names in the family."""
+    """Returns the generator's parameters by their names in the family."""
     own = set(family.players()[GENERATOR].parameters())
     return {name: p for name, p in family.named_parameters() if p in own}

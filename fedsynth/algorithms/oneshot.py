@@ -1,7 +1,7 @@
-"""One-shot sharing: each site trains alone and sends its model once; the centre samples their mixture.
+"""One-shot sharing: each site trains alone and sends its model once; the centre samples from their mixture.
 
-As CATphishing (Kim et al. 2025, categorical and phenotypic image synthetic learning) and FederatedFactory do. Nothing
-of a site's training depends on another's, and nothing is averaged; the centre's set holds images of every site's own
+Used by CATphishing (Kim et al. 2025, categorical and phenotypic image synthetic learning) and FederatedFactory. No
+site's training depends on another's and nothing is averaged; the centre's set contains images of every site's own
 model.
 """
 
@@ -14,8 +14,9 @@ from fedsynth.errors import UserError
 
 
 class OneShot(FedAvg):
-    """One round. The sites' models come to the centre beside their mean, as "<site>/<parameter>"; families.Mixture
-    samples them.
+    """FedAvg of one round; the sites' own models are kept at the centre as "<site>/<parameter>", beside their mean.
+
+    families.Mixture samples from them.
     """
 
     def check(self, family: Any, rounds: int, private: bool) -> None:

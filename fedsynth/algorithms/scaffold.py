@@ -1,8 +1,8 @@
-"""SCAFFOLD: Karimireddy et al. 2020, "Stochastic Controlled Averaging for Federated Learning", arXiv:1910.06378,
-algorithm 1, option II.
+"""SCAFFOLD: Karimireddy et al. 2020, arXiv:1910.06378, algorithm 1, option II.
 
-The server's control variate c travels as parameters named "control:<name>" beside the weights, and its change as their
-difference, so that filters, aggregation and checkpoints need not know of it.
+"Stochastic Controlled Averaging for Federated Learning". The server's control variate c is sent as parameters named
+"control:<name>" beside the weights, and its change is returned in the sites' differences, so that filters, aggregation
+and checkpoints need no special case.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ PREFIX = "control:"
 
 
 class Scaffold(FedAvg):
-    """FedAvg whose local steps are corrected by c - c_i (equation 3). With any optimiser: the correction is its own
-    step, lr (c_i - c).
+    """FedAvg with local steps corrected by c - c_i (equation 3).
+
+    It works with any optimiser: the correction is a separate step, lr (c_i - c).
     """
 
     def __init__(self, shared: str | list[str] = "*", weighting: str = "images", local: list[str] | None = None):
@@ -33,7 +34,7 @@ class Scaffold(FedAvg):
         self._names = {p: n for n, p in shared.items()}
         self._server = {n: incoming[PREFIX + n].reshape(p.shape).to(p) for n, p in shared.items()}  # c
         self._mine = {n: self._mine.get(n, torch.zeros_like(p)).to(p) for n, p in shared.items()}
-        self._travelled = dict.fromkeys(shared, 0.0)  # sum of the learning rates of the steps, K eta_l
+        self._travelled = dict.fromkeys(shared, 0.0)  # sum of the steps' learning rates, K eta_l
 
     def after_step(self, model: nn.Module, player: nn.Module, lr: float) -> None:
         with torch.no_grad():
@@ -64,8 +65,9 @@ class Scaffold(FedAvg):
         return initial | {PREFIX + n: np.zeros_like(a) for n, a in initial.items() if not self.is_local(n)}
 
     def aggregate(self, updates: list[Update]) -> Arrays:
-        """By `weighting`; the control's change as a plain mean over the sites, c + 1/N sum of the changes (algorithm 1,
-        line 17).
+        """Average the parameters by `weighting`, and the changes of the control variate equally over the sites.
+
+        c + 1/N sum of the changes: algorithm 1, line 17.
         """
         equal = [(site, 1.0, {n: a for n, a in d.items() if n.startswith(PREFIX)}) for site, _, d in updates]
         plain = [(site, w, {n: a for n, a in d.items() if not n.startswith(PREFIX)}) for site, w, d in updates]
