@@ -1,10 +1,10 @@
-"""Lossy compression of updates: a vector of parameters to a few coded arrays and back. In numpy, because the server
-has no torch.
+"""Lossy compression of updates: encode a vector of parameters as a few arrays, and decode it.
 
-A kind of coding is one file here, used with `models.<name>.compression: {up: ..., down: ...}`. What a coding leaves out
-is not lost: its sender adds it to the next vector (error feedback, fedsynth/training/coding.py), so a coding must only
-be a *contraction*: ||x - decode(encode(x))|| < ||x|| for x that is not 0 (Stich et al. 2018, arXiv:1809.07599,
-definition 2.1; Karimireddy et al. 2019, arXiv:1901.09847, assumption A).
+It uses numpy because the server does not load torch. A new coding is one file in this folder, used with
+`models.<name>.compression: {up: ..., down: ...}`. The sender adds what a coding leaves out to the next vector (error
+feedback, fedsynth/training/coding.py), so a coding must only be a *contraction*: ||x - decode(encode(x))|| < ||x|| for
+every x that is not 0 (Stich et al. 2018, arXiv:1809.07599, definition 2.1; Karimireddy et al. 2019, arXiv:1901.09847,
+assumption A).
 """
 
 from __future__ import annotations
@@ -17,32 +17,37 @@ import numpy as np
 from fedsynth.errors import UserError
 
 Arrays = dict[str, np.ndarray]
-Form = dict[str, tuple[np.dtype, int]]  # of each coded array its type and its length
-BLOCK = 256  # entries that share a scale, so that a place within them is one byte
+Form = dict[str, tuple[np.dtype, int]]  # dtype and length of each coded array, by name
+BLOCK = 256  # entries that share a scale; an index within a block fits in one byte
 
 
 class CodingError(UserError):
-    """Coded arrays that cannot be what the other side has coded; the message says what is wrong with them."""
+    """Coded arrays that do not match what the other side encodes; the message says what is wrong with them."""
 
 
 class Compression(ABC):
-    """`sizes` are the lengths of the parameters, one after the other in the vector x (sum of `sizes`,) of float32."""
+    """A coding of vectors x (n,) of float32, n = sum(sizes): the parameters, of lengths `sizes`, concatenated."""
 
     @abstractmethod
     def form(self, sizes: Sequence[int]) -> Form:
-        """What `encode` gives, whatever x holds: nothing else may leave a hospital."""
+        """Returns dtype and length of the arrays that `encode` returns for any x; nothing else may leave a hospital."""
 
     @abstractmethod
     def encode(self, x: np.ndarray, sizes: Sequence[int]) -> Arrays: ...
 
     @abstractmethod
     def decode(self, coded: Arrays, sizes: Sequence[int]) -> np.ndarray:
-        """x as the other side has it. Raises CodingError for arrays of the right form that make no sense."""
+        """Returns the decoded vector x (n,).
+
+        Raises CodingError for arrays of the right form with invalid values.
+        """
 
 
 class Blocks:
-    """Each parameter in rows of up to BLOCK entries: `lengths` (R,), and `rows` (R, BLOCK) of a vector, filled up with
-    0.
+    """The parameters split into R blocks of at most BLOCK entries.
+
+    `lengths` (R,) are the blocks' lengths; `rows` arranges a vector as (R, BLOCK), padded with 0, and `flat` is its
+    inverse.
     """
 
     def __init__(self, sizes: Sequence[int]):

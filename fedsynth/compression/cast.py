@@ -1,4 +1,4 @@
-"""Cast to 16-bit floats: half the bytes."""
+"""Cast to 16-bit floats, which halves the bytes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ TYPES = ("float16", "bfloat16")
 
 
 class Cast(Compression):
-    """`dtype`: "float16" (11 bits of precision, largest 65504) or "bfloat16" (8 bits, the range of float32), rounded to
-    the nearest.
+    """Rounding to the nearest value of a 16-bit `dtype`.
+
+    "float16" has 11 bits of precision and a maximum of 65504; "bfloat16" has 8 bits and the range of float32. Raises
+    ValueError for another dtype.
     """
 
     def __init__(self, dtype: str = "float16"):
@@ -29,7 +31,7 @@ class Cast(Compression):
             most = np.finfo(np.float16).max
             return {"values": x.clip(-most, most).astype(np.float16)}
         bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-        # numpy has no bfloat16: its upper half
+        # numpy has no bfloat16; it is the upper half of a float32
         return {"values": ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)}
 
     def decode(self, coded: Arrays, sizes: Sequence[int]) -> np.ndarray:

@@ -9,17 +9,17 @@ import numpy as np
 from fedsynth.compression import Arrays, Blocks, CodingError, Compression, Form
 
 BITS = (1, 2, 4, 8)
-FITS = 4  # of the scale to the levels and of the levels to the scale
+FITS = 4  # iterations that alternate between fitting the levels and the scale
 
 
 class Quantize(Compression):
-    """2^bits levels at odd multiples of half a scale s, one for each block of 256 entries; the scale is what fits the
-    block best.
+    """Quantise to 2^bits levels at odd multiples of s / 2, with the best-fitting scale s for each block of 256 entries.
 
-    With levels q chosen, s = <x, q> / <q, q> leaves ||x - s q||^2 = ||x||^2 - <x, q>^2 / ||q||^2, so that it is a
+    With levels q chosen, s = <x, q> / <q, q> gives ||x - s q||^2 = ||x||^2 - <x, q>^2 / ||q||^2, so the coding is a
     contraction. bits = 1 is the scaled sign, s / 2 = mean |x| (Seide et al. 2014, "1-bit stochastic gradient descent";
-    Karimireddy et al. 2019, arXiv:1901.09847, algorithm 1, EF-signSGD). Rounding is to the nearest: with error feedback
-    no randomness is needed to have no bias in the end.
+    Karimireddy et al. 2019, arXiv:1901.09847, algorithm 1, EF-signSGD). Rounding is to the nearest: with error
+    feedback, no random rounding is needed to avoid a bias in the long run. Raises ValueError for `bits` other than 1,
+    2, 4 and 8.
     """
 
     def __init__(self, bits: int = 8):
@@ -56,7 +56,7 @@ class Quantize(Compression):
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
-    """(n,) numbers below 2^bits -> (n bits / 8,) bytes, the first in the lowest bits."""
+    """Pack (n,) numbers below 2^bits into (n bits / 8,) bytes, the first in the lowest bits."""
     each = 8 // bits
     lanes = np.pad(codes, (0, -len(codes) % each)).reshape(-1, each)
     return np.bitwise_or.reduce(lanes << (bits * np.arange(each, dtype=np.uint8)), 1).astype(np.uint8)

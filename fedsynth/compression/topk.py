@@ -1,4 +1,4 @@
-"""Top-k sparsification: the largest entries alone, one byte for the position and one for the value."""
+"""Top-k sparsification: keep only the largest entries, with one byte for the index and one for the value."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MOST = 127
 
 
 class TopK(Compression):
-    """Of each block of 256 entries the `share` that is largest in size, at least one; values in 8 bits of the block's
-    largest.
+    """Keep the `share` of each block of 256 entries with the largest absolute values, at least one.
 
-    Top-k with memory: Stich et al. 2018, arXiv:1809.07599, algorithm 1; with quantised values: Basu et al. 2019,
-    arXiv:1906.02367. By blocks and not over all, so that a place is one byte and no parameter is starved by another of
-    larger steps.
+    The values are 8-bit fractions of the block's largest. Top-k with memory: Stich et al. 2018, arXiv:1809.07599,
+    algorithm 1; with quantised values: Basu et al. 2019, arXiv:1906.02367. Entries are selected by block and not over
+    the whole vector, so that an index fits in one byte and a parameter with small updates is not crowded out by one
+    with larger ones. Raises ValueError if `share` is not in (0, 1].
     """
 
     def __init__(self, share: float = 1 / 16):
@@ -35,7 +35,7 @@ class TopK(Compression):
         }
 
     def _kept(self, blocks: Blocks) -> np.ndarray:
-        """Entries of each block that travel, (R,)."""
+        """Returns the number of entries kept in each block, (R,)."""
         return np.ceil(self.share * blocks.lengths).astype(int)
 
     def encode(self, x: np.ndarray, sizes: Sequence[int]) -> Arrays:
