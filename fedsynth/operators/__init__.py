@@ -1,8 +1,10 @@
-"""Forward operators that make a given channel from another one, and data consistency for reconstruction.
+"""Forward operators that compute a given channel from another channel, and data consistency for reconstruction.
 
-A new operator is one file here and one entry of params.yaml under `image.derived`. Legend: B batch · C generated and G
-given channels · N images · *S spatial size, (H, W) or (D, H, W) · float32 in [-1, 1], -1 is no signal. What is degraded
-is scaled already, so that both have one scale.
+Legend: B batch · C generated and G given channels · N images · *S spatial size, (H, W) or (D, H, W) · images are
+float32 in [-1, 1], -1 is no signal. Operators act on images that are already scaled, so that both channels have the
+same scale.
+
+A new operator is one file in this folder and one entry of params.yaml under `image.derived`.
 """
 
 from __future__ import annotations
@@ -20,34 +22,37 @@ if TYPE_CHECKING:
 
 
 class Operator(ABC):
-    """Constructor arguments become attributes of the same name."""
+    """A forward operator; constructor arguments become attributes of the same name."""
 
     @abstractmethod
     def degrade(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The given channel (N, *S) in [-1, 1] of images x (N, *S); all chance comes from the generator."""
+        """Returns the given channel (N, *S) in [-1, 1] for images x (N, *S); all randomness is from the generator."""
 
     def estimate(self, given: Tensor) -> Tensor:
-        """What the given channel (N, *S) shows without any model, as an image of x's scale: the baseline. Default:
-        itself.
+        """Returns an image on the scale of x from the given channel (N, *S) without any model: the baseline.
+
+        By default the given channel itself.
         """
         return given
 
     def consistent(self, x: Tensor, given: Tensor) -> Tensor:
-        """Generated images x (N, *S), changed as little as makes them agree with what was measured exactly. Default:
-        unchanged.
+        """Returns generated images x (N, *S) with the smallest change that makes them agree with the measurement.
+
+        By default unchanged.
         """
         return x
 
 
 def operator(image: Image, channel: str) -> Operator:
-    """The operator that makes the derived channel. Raises ParamsError for an unknown class or argument."""
+    """Returns the operator of a derived channel. Raises ParamsError for an unknown class or argument."""
     made: Operator = image.derived[channel].operator.build(**image.context())
     return made
 
 
 def derive(image: Image, array: np.ndarray, name: str) -> np.ndarray:
-    """One image (C', *S) in the channels of `image.sourced`, with its derived ones (C, *S). The same name gives the
-    same noise.
+    """Add the derived channels to one image (C', *S) with the channels of `image.sourced`; returns (C, *S).
+
+    The same `name` gives the same noise.
     """
     kept, planes = list(image.sourced.channels), []
     for channel in image.channels:
@@ -61,7 +66,7 @@ def derive(image: Image, array: np.ndarray, name: str) -> np.ndarray:
 
 
 def consistent(image: Image, generated: Tensor, given: Tensor) -> Tensor:
-    """Generated channels (B, C, *S), made to agree with what the given ones (B, G, *S) have measured of them."""
+    """Make generated channels (B, C, *S) agree with what the given channels (B, G, *S) measured of them."""
     out = generated.clone()
     for channel, of in image.derived.items():
         if of.of in image.generated:

@@ -1,4 +1,4 @@
-"""Low-dose operator: Poisson noise of a given number of photons."""
+"""Low-dose operator: Poisson noise for a given number of photons."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from fedsynth.operators import Operator
 
 
 class LowDose(Operator):
-    """Poisson noise of `photons` at full signal, and Gaussian noise of the electronics with standard deviation `sigma`,
-    a share of full signal: z = Poisson(photons u) / photons + sigma n, u = (x + 1) / 2 in [0, 1] (Foi et al. 2008,
-    doi:10.1109/TIP.2008.2001399, equations 1 to 4). Clipped to the range, as a file would be.
+    """Poisson noise of `photons` at full signal, plus Gaussian electronic noise of standard deviation `sigma`.
 
-    Of every pixel for itself, as in emission images and projections. In computed tomography noise arises in the
-    projections, which a reconstructed image does not hold: there this is white where a scanner's noise has streaks.
+    z = Poisson(photons u) / photons + sigma n, u = (x + 1) / 2 in [0, 1] (Foi et al. 2008,
+    doi:10.1109/TIP.2008.2001399, equations 1 to 4); `sigma` is a share of full signal. The result is clipped to the
+    range, as in a file.
+
+    The noise is independent per pixel, as in emission images and projections. In computed tomography, noise arises in
+    the projections, which a reconstructed image does not contain: here it is white where a scanner's noise has streaks.
+    Raises ValueError if `photons` <= 0 or `sigma` < 0.
     """
 
     def __init__(self, photons: float = 50, sigma: float = 0.05):

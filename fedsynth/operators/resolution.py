@@ -10,8 +10,10 @@ from fedsynth.operators import Operator
 
 
 class Coarse(Operator):
-    """Means over blocks of `factor` pixels along every axis. The given channel has the old size: each mean fills its
-    block.
+    """Mean over blocks of `factor` pixels along every axis.
+
+    The given channel keeps the size of the image: each block is filled with its mean. Raises ValueError if `factor` <
+    1.
     """
 
     def __init__(self, factor: int = 2):
@@ -23,17 +25,19 @@ class Coarse(Operator):
         return self._fill(self._means(x))
 
     def estimate(self, given: Tensor) -> Tensor:
-        """Interpolated between the blocks' centres: cubic in slices, linear in volumes."""
+        """Interpolate between the block centres: bicubic for slices, trilinear for volumes."""
         means, mode = self._means(given)[:, None], {3: "bicubic", 4: "trilinear"}[given.ndim]
         return F.interpolate(means, scale_factor=float(self.factor), mode=mode, align_corners=False)[:, 0].clamp(-1, 1)
 
     def consistent(self, x: Tensor, given: Tensor) -> Tensor:
-        """Each block is shifted to the mean that was measured: one step of back-projection (Irani & Peleg 1991), which
-        here is the orthogonal projection."""
+        """Shift each block to its measured mean.
+
+        This is one step of back-projection (Irani & Peleg 1991), which is the orthogonal projection here.
+        """
         return x + self._fill(self._means(given) - self._means(x))
 
     def _means(self, x: Tensor) -> Tensor:
-        """(N, *S / factor). Raises ValueError where the size is no multiple."""
+        """Returns block means (N, *S / factor). Raises ValueError if the size is not a multiple of `factor`."""
         if any(n % self.factor for n in x.shape[1:]):
             raise ValueError(
                 f"image.size {list(x.shape[1:])} must be a multiple of {self.factor}, the factor of the resolution"
