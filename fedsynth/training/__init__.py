@@ -1,1 +1,1 @@
-"""Training at a site: the loop, optimisation state, coded updates, histories and weights."""
+"""Local training at a site: training loop, optimiser state, compressed updates, histories and weights."""

@@ -1,9 +1,9 @@
 """Training with a generator at the centre and discriminators at the sites (MD-GAN): both halves, without FLARE.
 
-Per step: `Generating.draw` makes a batch for each site, each site's `Discriminating.step` answers with the gradient of
-the generator's loss at the images that it was sent, `Generating.learn` carries the sites' gradients on through the
-generator. The family draws (`draw`) and says what its generator's loss is of drawn images (`fool`) and its
-discriminator's of real and drawn ones (`tell`): fedsynth/families/gan.py.
+In each step, `Generating.draw` generates a batch for each site, each site's `Discriminating.step` returns the gradient
+of the generator's loss at the images it received, and `Generating.learn` backpropagates these gradients through the
+generator. The family provides the images (`draw`), the generator's loss on generated images (`fool`) and the
+discriminator's loss on real and generated ones (`tell`): fedsynth/families/gan.py.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from fedsynth.networks.optimizer import LeanAdamW
 from fedsynth.params import Training
 from fedsynth.training.schedules import averaging, decay, mirror, rates
 
-# drawn images (B, C, *S) float32, the classes that they were drawn for (B,) int64
+# generated images (B, C, *S) float32 and their classes (B,) int64
 Batch = tuple[np.ndarray, np.ndarray]
 
 
 class _Half:
-    """One player on this machine's device, its optimiser, and how far the training is; `steps` are those of a round."""
+    """One player on this machine's device, its optimiser and the progress of the training; `steps` are per round."""
 
     def __init__(self, family: Family, player: str, training: Training, steps: int, seed: int):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -47,7 +47,7 @@ class _Half:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.bf16)
 
     def advance(self) -> None:
-        """The optimiser's step with the gradients that are there."""
+        """Step the optimiser with the current gradients, at the scheduled learning rate."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * decay(self.training, self.done / self.total)
         if self.training.clip:
@@ -56,11 +56,15 @@ class _Half:
 
 
 class Generating(_Half):
-    """The centre's half. `weights`: how much each site's gradient counts; `shares`: how often each class is asked for
-    at each site.
+    """The centre's half: the generator.
 
-    Every site has batches of its own, of classes in the shares in which it has them (as in Chang et al. 2020): a
-    discriminator that has never seen a real image of a class would call all of them false.
+    Every site gets its own batches, with its own class frequencies (as in Chang et al. 2020): a discriminator that has
+    never seen a real image of a class would reject all images of that class.
+
+    Args:
+        steps: steps per round.
+        weights: weight of each site's gradient.
+        shares: for each site, how often each class is generated.
     """
 
     def __init__(self, family: Family, training: Training, steps: int, seed: int, weights: Mapping[str, float],
@@ -73,7 +77,7 @@ class Generating(_Half):
         self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
 
     def draw(self) -> dict[str, Batch]:
-        """A batch for each site."""
+        """Generate a batch for each site."""
         b = self.training.batch
         y = torch.multinomial(self.shares, b, replacement=True, generator=self.generator)  # (sites, B)
         z = torch.randn((y.numel(), int(self.family.latent)), generator=self.generator)  # type: ignore[arg-type]
@@ -84,8 +88,12 @@ class Generating(_Half):
         return {site: (images[k], y[k].numpy()) for k, site in enumerate(self.sites)}
 
     def learn(self, feedback: Mapping[str, np.ndarray]) -> None:
-        """A step down the gradient of sum_n w_n L_n: by the chain rule that of L_n at site n's images, F_n, times how
-        those depend on the generator's parameters (Hardy et al. 2019, algorithm 1, where every w_n is 1 / N)."""
+        """Take an optimiser step with the sites' gradients, each of the shape of the images sent to that site.
+
+        The gradient of sum_n w_n L_n is, by the chain rule, L_n's gradient F_n at site n's images times the derivative
+        of these images with respect to the generator's parameters (Hardy et al. 2019, algorithm 1, where every w_n is 1
+        / N).
+        """
         slope = np.concatenate([w * feedback[site] for w, site in zip(self.weights, self.sites, strict=True)])
         self.optimizer.zero_grad(set_to_none=True)
         self.drawn.backward(
@@ -97,14 +105,15 @@ class Generating(_Half):
             self.average.update_parameters(self.family)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The generator's parameters by name; at the end of the training its averaged ones."""
+        """Returns the generator's parameters by name; at the end of the training the averaged (EMA) ones."""
         model = self.average.module if self.average is not None and self.done >= self.total else self.family
         return {name: p.detach().float().cpu().numpy().copy() for name, p in generators(model).items()}
 
 
 class Discriminating(_Half):
-    """A site's half: its real images x (N, C, *S) with classes y (N,), and its own discriminator, which takes `repeats`
-    steps at a time.
+    """A site's half: its discriminator and its real images.
+
+    x (N, C, *S) are the images, y (N,) their classes; the discriminator takes `repeats` steps per exchange.
     """
 
     def __init__(
@@ -116,8 +125,9 @@ class Discriminating(_Half):
         self.losses: dict[str, list[float]] = defaultdict(list)
 
     def step(self, images: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        """Learn from images drawn for the classes `asked`; then F_n: dL_n / d images, of their shape, by the
-        discriminator as it is now.
+        """Train on images generated for the classes `asked` and return F_n = dL_n / d images, of the images' shape.
+
+        The gradient is taken with the discriminator after its steps.
         """
         drawn, classes = (
             torch.from_numpy(np.array(images)).to(self.device),
@@ -144,7 +154,7 @@ class Discriminating(_Half):
         self.losses[DISCRIMINATOR].append(float(loss.detach()))
 
     def means(self) -> dict[str, float]:
-        """Mean losses of the steps since they were last asked for."""
+        """Returns the mean losses of the steps since the last call."""
         found = {name: float(np.mean(of)) for name, of in self.losses.items()}
         self.losses.clear()
         return found

@@ -1,4 +1,4 @@
-"""Atomic checkpoints of a site's training state."""
+"""Checkpoints of a site's training state, written atomically."""
 
 from __future__ import annotations
 
@@ -17,5 +17,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """The state, or None where there is none yet. Tensors and plain values only: no pickled code is run."""
+    """Returns the state, or None if there is no checkpoint.
+
+    It holds tensors and plain values only; no pickled code is run.
+    """
     return torch.load(path, weights_only=True, map_location="cpu") if path.is_file() else None

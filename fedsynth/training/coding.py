@@ -1,12 +1,13 @@
-"""Coded exchange of parameters with error feedback, for both directions.
+"""Compressed exchange of parameters with error feedback, in both directions.
 
-Up: a site sends the coded sum of its difference and of what the coding of earlier rounds left out (Karimireddy et al.
-2019, arXiv:1901.09847, algorithm 2). Down: the server knows what the sites have and sends the coded rest; what is left
-out of it is in the next one (as MCM: Philippenko & Dieuleveut 2021, arXiv:2102.12528). Differences are taken to what a
-site has, so that both sides agree on it.
+Up: a site encodes the sum of its difference and of what the coding left out in earlier rounds (Karimireddy et al. 2019,
+arXiv:1901.09847, algorithm 2). Down: the server knows the parameters that the sites have and encodes the difference to
+them, so the next message contains what this one leaves out (as MCM: Philippenko & Dieuleveut 2021, arXiv:2102.12528).
+Differences are relative to the parameters that a site actually has, so that both sides agree on them.
 
-The first message down, and any to a site that may not have the one before, holds the parameters whole; so does the last
-message up, which no round follows that could make up for what it leaves out. WHOLE is how those are coded.
+The full parameters, coded with WHOLE, are sent in the first message down and in any message to a site that may have
+missed the previous one. The last message up is also coded with WHOLE, because no later round makes up for what it
+leaves out.
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ WHOLE = Cast("float16")
 
 
 def encode(by: Compression, arrays: Arrays) -> Arrays:
-    """The coded arrays of named ones, in the order of their names."""
+    """Encode named arrays with `by`, in the order of their names."""
     names = sorted(arrays)
     x = np.concatenate([arrays[name].reshape(-1).astype(np.float32) for name in names])
     return by.encode(x, [arrays[name].size for name in names])
 
 
 def decode(by: Compression, coded: Mapping[str, np.ndarray], shapes: Shapes) -> Arrays:
-    """Named arrays of these shapes. Raises CodingError where `coded` is not what `encode` gives of such."""
+    """Returns the named arrays, of the given shapes.
+
+    Raises CodingError if `coded` does not have the form of encoded arrays of these shapes.
+    """
     names = sorted(shapes)
     sizes = [int(np.prod(shapes[name])) for name in names]
     fitting(by, coded, shapes)
@@ -40,9 +44,7 @@ def decode(by: Compression, coded: Mapping[str, np.ndarray], shapes: Shapes) -> 
 
 
 def fitting(by: Compression, coded: Mapping[str, np.ndarray], shapes: Shapes) -> None:
-    """Raise CodingError where the coded arrays are not of the closed form that `by` has for parameters of
-    these shapes.
-    """
+    """Raise CodingError if the coded arrays do not have the form that `by` defines for parameters of these shapes."""
     form = by.form([int(np.prod(shapes[name])) for name in sorted(shapes)])
     if set(coded) != set(form):
         raise CodingError(f"the coded arrays are not {', '.join(form)}")
@@ -55,8 +57,9 @@ def fitting(by: Compression, coded: Mapping[str, np.ndarray], shapes: Shapes) ->
 
 
 class Uplink:
-    """The site's half of the way up. `rest`: what the coding has left out so far;
-    it must outlive a round at the site.
+    """The site's half of the upload.
+
+    `rest` is what the coding has left out so far; it must be kept between rounds.
     """
 
     def __init__(self, by: Compression):
@@ -64,7 +67,7 @@ class Uplink:
         self.rest: Arrays = {}
 
     def encode(self, difference: Arrays, last: bool) -> tuple[Arrays, Compression]:
-        """The coded arrays, and by what they were coded."""
+        """Returns the coded arrays and the compression that was used."""
         by = WHOLE if last else self.by
         wanted = {name: d + self.rest[name] if name in self.rest else d for name, d in difference.items()}
         coded = encode(by, wanted)
@@ -74,7 +77,7 @@ class Uplink:
 
 
 class Downlink:
-    """The server's half of the way down. `have`: the parameters as the sites have them since the last message."""
+    """The server's half of the download. `have` are the parameters that the sites have since the last message."""
 
     def __init__(self, by: Compression):
         self.by = by
@@ -82,8 +85,9 @@ class Downlink:
         self._since: int | None = None
 
     def encode(self, arrays: Arrays, number: int, follows: bool) -> tuple[Arrays, dict[str, Any]]:
-        """The coded arrays of round `number` and what the sites must know of them; `follows`: every site has the
-        message before.
+        """Returns the coded arrays of round `number` and the metadata that the sites need to decode them.
+
+        `follows`: whether every site has the previous message.
         """
         shapes = {name: a.shape for name, a in arrays.items()}
         if follows and self._since is not None and shapes == {name: a.shape for name, a in self.have.items()}:
@@ -102,7 +106,7 @@ class Downlink:
 
 
 class Received:
-    """The site's half of the way down."""
+    """The site's half of the download."""
 
     def __init__(self, by: Compression):
         self.by = by
@@ -110,8 +114,9 @@ class Received:
         self._since: int | None = None
 
     def decode(self, coded: Arrays, number: int, about: Mapping[str, Any]) -> Arrays:
-        """The global parameters of round `number`. Raises CodingError where they are the change of others than this
-        site has.
+        """Returns the global parameters of round `number`.
+
+        Raises CodingError if the message is a change relative to another round than this site has.
         """
         if "shapes" in about:
             self.have = decode(WHOLE, coded, {name: tuple(shape) for name, shape in about["shapes"].items()})

@@ -1,4 +1,4 @@
-"""Reads a training's history (models/<model>/history.json): left-out sites, resumed rounds, bytes sent."""
+"""Reads a training's history (models/<model>/history.json): skipped sites, resumed rounds, bytes sent."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ WAYS, UNITS = ("down", "up", "asking"), ("B", "kB", "MB", "GB", "TB")
 
 
 def left_out(history: dict[str, Any]) -> dict[str, str]:
-    """{"north": "2 of 12 rounds (3, 4): no update within the time of grace"}, the last reason of each site; rounds
-    count from 1.
+    """Returns for each site that was left out the rounds, counted from 1, and its last reason.
+
+    Example: {"north": "2 of 12 rounds (3, 4): no update within the time of grace"}.
     """
     rounds: dict[str, list[int]] = {}
     reasons: dict[str, str] = {}
@@ -23,16 +24,15 @@ def left_out(history: dict[str, Any]) -> dict[str, str]:
 
 
 def resumed(history: dict[str, Any]) -> str:
-    """ "with round 4", or nothing: the rounds with which another job went on after one was lost or ended."""
+    """Returns the rounds at which a new job continued the training, such as "with round 4", or "" if there are none."""
     rounds = [number + 1 for number in history.get("resumed_at", [])]
     return f"with round {_spans(rounds)}" if rounds else ""
 
 
 def traffic(history: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """By site, as nvflare_jobs/server/traffic.py measured it: bytes `down`, `up` and `asking` in the mean of the
-    rounds, and `all` of the training.
+    """Returns bytes by site: `down`, `up` and `asking` as means per round, and `all` for the whole training.
 
-    Nothing for a history of a version that did not measure.
+    They are measured by nvflare_jobs/server/traffic.py; empty for histories of versions that did not measure them.
     """
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     for record in history["rounds"]:
@@ -46,14 +46,17 @@ def traffic(history: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def sized(count: float) -> str:
-    """ "812 kB": bytes in the unit of 1000 that leaves at most three digits before the point."""
+    """Format a number of bytes, such as "812 kB", in the unit that leaves at most three digits before the point.
+
+    Units are powers of 1000.
+    """
     unit = next((u for u in ("B", "kB", "MB", "GB") if count < 1000 ** (UNITS.index(u) + 1)), "TB")
     value = count / 1000 ** UNITS.index(unit)
     return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.3g} {unit}"
 
 
 def _spans(numbers: list[int]) -> str:
-    """ "1, 3-5" """
+    """Format increasing numbers as ranges, such as "1, 3-5"."""
     spans: list[list[int]] = []
     for number in numbers:
         if spans and number == spans[-1][1] + 1:

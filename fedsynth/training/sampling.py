@@ -25,24 +25,24 @@ BATCH = 64
 def draw(
     family: Family, image: Image, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None
 ) -> Tensor:
-    """(B, C, *S) float32 in [-1, 1] on the CPU: what the family samples, in agreement with what the given channels have
-    measured.
+    """Sample images (B, C, *S), float32 in [-1, 1] on the CPU, consistent with the given channels.
 
-    The label y (B,) is told only where `image.tells_label`. A true image lies in [-1, 1], too: to clip brings nearer to
-    it.
+    The labels y (B,) are passed to the family only if `image.tells_label`, else 0. Real images lie in [-1, 1] as well,
+    so clipping never increases the error.
     """
     drawn = family.sample(y if image.tells_label else torch.zeros_like(y), given, generator).float().cpu().clamp(-1, 1)
     return drawn if given is None else consistent(image, drawn, given).clamp(-1, 1)
 
 
 def generated(image: Image) -> list[str]:
-    """The image channels that a model generates."""
+    """Returns the image channels that a model generates."""
     return [c for c in image.originals if c in image.generated]
 
 
 def convert(family: Family, image: Image, images: ImageSet, seed: int) -> ImageSet:
-    """The set with what the model makes of each image's given channels in the place of the generated image channels;
-    masks stay.
+    """Returns the set with its generated image channels replaced by the model's output for its given channels.
+
+    Masks are kept.
     """
     parts = [torch.from_numpy(a) for a in (images.condition_labels(image), images.channels(image, image.given))]
     generator = torch.Generator().manual_seed(seed)
@@ -54,15 +54,17 @@ def convert(family: Family, image: Image, images: ImageSet, seed: int) -> ImageS
 
 
 def baseline(image: Image, images: ImageSet, train: ImageSet) -> ImageSet:
-    """The set with what can be had without a model in the same place: of a derived channel its operator's estimate,
-    else the mean of the training images (of those of the same label, where a model is told it).
+    """Returns the set with its generated image channels replaced by a baseline without a model.
+
+    For a channel from which a given channel is derived, this is the operator's estimate; otherwise the mean of the
+    training images, of the same label if the model is conditioned on it.
     """
     planes = [_estimate(image, images, channel, train) for channel in generated(image)]
     return replaced(image, images, np.stack(planes, axis=1) if planes else None)
 
 
 def _estimate(image: Image, images: ImageSet, channel: str, train: ImageSet) -> np.ndarray:
-    """(N, *S) of one generated channel."""
+    """Returns the baseline (N, *S) of one generated channel."""
     for name, of in image.derived.items():
         if of.of == channel:
             return operator(image, name).estimate(torch.from_numpy(images.channels(image, [name])[:, 0])).numpy()
@@ -76,7 +78,7 @@ def _estimate(image: Image, images: ImageSet, channel: str, train: ImageSet) -> 
 
 
 def replaced(image: Image, images: ImageSet, planes: np.ndarray | None) -> ImageSet:
-    """The set with `planes` (N, C, *S) for its generated image channels."""
+    """Returns the set with `planes` (N, C, *S) as its generated image channels; unchanged for None."""
     whole = np.array(images.images, dtype=np.float32)
     if planes is not None:
         whole[:, image.index(generated(image))] = planes

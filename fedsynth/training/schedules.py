@@ -1,4 +1,4 @@
-"""Weight averaging (EMA), learning-rate schedule and mirroring, shared by both training loops."""
+"""Weight averaging (EMA), learning-rate schedule and mirroring, used by both training loops."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fedsynth.params import Training
 
 
 def averaging(ema: float) -> Callable[[Any, Any, Any], None]:
-    """The moving average of weights with decay min(`ema`, (1 + n) / (10 + n)) at step n, as in TensorFlow's
-    ExponentialMovingAverage.
+    """Returns the EMA update with decay min(`ema`, (1 + n) / (10 + n)) at step n.
 
-    A small site takes a hundred steps in a whole training: with a decay of 0.995 from the first one on half of what it
-    sends in the last round would be the untrained weights.
+    This is the schedule of TensorFlow's ExponentialMovingAverage. A small site takes about a hundred steps in a whole
+    training: with a constant decay of 0.995, half of the average that it sends in the last round would be the untrained
+    weights.
     """
 
     def update(average: Any, current: Any, n: Any) -> None:
@@ -28,7 +28,7 @@ def averaging(ema: float) -> Callable[[Any, Any, Any], None]:
 
 
 def rates(training: Training, players: Collection[str]) -> dict[str, float]:
-    """Each player's learning rate. Raises ValueError where `training.lr` names others than the players."""
+    """Returns each player's learning rate. Raises ValueError if `training.lr` does not name exactly the players."""
     found = training.lr if isinstance(training.lr, dict) else dict.fromkeys(players, training.lr)
     if set(found) != set(players):
         raise ValueError(f"training.lr names {sorted(found)}, the players are {sorted(players)}")
@@ -36,13 +36,13 @@ def rates(training: Training, players: Collection[str]) -> dict[str, float]:
 
 
 def decay(training: Training, progress: float) -> float:
-    """The share of the learning rate that is left after `progress` (0 to 1) of the whole run."""
+    """Returns the factor of the learning rate after `progress` (0 to 1) of the training: cosine from 1 to `lr_end`."""
     end = training.lr_end
     return end + (1 - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
 def mirror(x: Tensor, axes: list[int], generator: torch.Generator) -> Tensor:
-    """x (B, C, *S), changed in place: each image mirrored along each of the spatial `axes` with probability 1/2."""
+    """Mirror each image of x (B, C, *S), in place, along each of the spatial `axes` with probability 1/2."""
     for axis in axes:
         mirrored = torch.rand(len(x), generator=generator) < 0.5
         x[mirrored] = x[mirrored].flip(axis + 2)

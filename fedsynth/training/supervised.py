@@ -18,13 +18,15 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Budget:
-    """`steps` optimiser steps of `batch` images whatever the number of images, so that no row of the table gets more
-    than another.
+    """A fixed number of optimiser steps, whatever the number of images.
+
+    So no row of the table gets more training than another. Raises ValueError if `steps` or `batch` is below 1, or `lr`
+    is not above 0.
     """
 
     steps: int
     batch: int
-    lr: float  # the peak; it rises over a tenth of the steps and falls to 0 on a cosine
+    lr: float  # the peak; it rises over the first tenth of the steps and falls to 0 on a cosine
     weight_decay: float = 0.05
 
     def __post_init__(self) -> None:
@@ -36,11 +38,15 @@ class Budget:
 
 
 class Training:
-    """A training that may be taken in pieces, so that the rounds of FedAvg are the same loop as a training in one go.
+    """A training that can be run in parts, so that rounds of FedAvg use the same loop as a training in one go.
 
-    On images (N, I, *S), masks (N, M, *S), y (N,); `loss(net(images), masks, y)` is a scalar. Every class is drawn as
-    often as every other, and within a class an image in proportion to `weights` (N,) >= 0 (default: equal). The same
-    seed gives the same network on the same machine. Raises ValueError where there is no image.
+    The same seed gives the same network on the same machine. Raises ValueError if there are no images.
+
+    Args:
+        loss: `loss(net(images), masks, y)` returns a scalar.
+        images, masks, y: (N, I, *S), (N, M, *S) and class labels (N,).
+        weights: (N,) >= 0. Every class is sampled equally often, and images within a class in proportion to their
+            weights (default: equal).
     """
 
     def __init__(self, net: nn.Module, loss: Loss, images: Tensor, masks: Tensor, y: Tensor, budget: Budget, seed: int,
@@ -61,7 +67,7 @@ class Training:
         )
 
     def steps(self, n: int) -> float:
-        """Take the next n steps of the budget. Returns the mean loss, NaN of none."""
+        """Take the next n steps of the budget. Returns the mean loss, NaN for n = 0."""
         self.net.train()
         losses = [self._step() for _ in range(n)]
         self.net.eval()
@@ -79,12 +85,12 @@ class Training:
         return float(value.detach())
 
     def state(self) -> dict[str, Any]:
-        """What must outlive a process: tensors and plain values."""
+        """Returns what must be kept between processes: tensors and plain values."""
         schedule = {k: v for k, v in self.schedule.state_dict().items() if isinstance(v, int | float)}
         return {"optimizer": self.optimizer.state_dict(), "schedule": schedule, "generator": self.generator.get_state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
@@ -92,13 +98,16 @@ class Training:
 
 def train(net: nn.Module, loss: Loss, images: Tensor, masks: Tensor, y: Tensor, budget: Budget, seed: int,
           weights: Tensor | None = None) -> nn.Module:  # fmt: skip
-    """Train `net` in place, the whole budget in one go; see Training."""
+    """Train `net` in place with the whole budget; see Training."""
     Training(net, loss, images, masks, y, budget, seed, weights).steps(budget.steps)
     return net
 
 
 def shares(y: Tensor, weights: Tensor | None = None) -> Tensor:
-    """(N,) probabilities with which images are drawn: equal for each class that is there, by `weights` within it."""
+    """Returns (N,) sampling probabilities: equal for each class present, proportional to `weights` within a class.
+
+    Raises ValueError unless `weights` are N numbers >= 0 that are not all 0.
+    """
     weights = torch.ones(len(y), dtype=torch.float64) if weights is None else weights.double()
     if len(weights) != len(y) or (weights < 0).any() or weights.sum() <= 0:
         raise ValueError(f"weights must be {len(y)} numbers >= 0, not all 0")
@@ -108,13 +117,12 @@ def shares(y: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def augment(images: Tensor, masks: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-    """What differs between patients and scanners without changing the diagnosis; masks follow the geometry and stay -1
-    or 1.
+    """Random augmentation that varies patient and scanner without changing the diagnosis.
 
-    Mirror along the last axis, rotation, zoom, shift; then for the images a gamma, a smooth bias field and noise (as in
-    nnU-Net's default scheme, Isensee et al. 2021, with a bias field in place of blur). Networks standardise each image,
-    so gain and offset need no copy here, and a plane that is -1 throughout, a channel that was not taken, stays so:
-    standardised noise would be as loud as an image.
+    Mirroring along the last axis, rotation, zoom and shift for images and masks; then gamma, a smooth bias field and
+    noise for the images (as in nnU-Net's default scheme, Isensee et al. 2021, with a bias field in place of blur).
+    Masks stay -1 or 1. Networks standardise each image, so gain and offset are not augmented. A channel that is -1
+    throughout, because it was not acquired, stays so: noise in it would be standardised to the level of an image.
     """
     both = torch.cat([images, masks], 1)
     both = _move(_mirror(both, generator), generator)
@@ -133,12 +141,14 @@ def _mirror(x: Tensor, generator: Generator) -> Tensor:
 
 
 def _move(x: Tensor, generator: Generator, angle: float = 0.26, zoom: float = 0.12, shift: float = 0.06) -> Tensor:
-    """Rotate (up to about `angle` rad in each plane), zoom and shift (share of the size), by one matrix for any number
-    of dimensions.
+    """Rotate, zoom and shift with one affine matrix, for any number of dimensions.
+
+    `angle`: about the largest angle per plane, in rad; `zoom`: largest log zoom factor; `shift`: as a share of the
+    size.
     """
     b, d = len(x), x.ndim - 2
     a = _uniform((b, d, d), -angle, angle, generator).tril(-1)
-    turn = torch.matrix_exp(a - a.mT)  # the exponential of a skew matrix is a rotation
+    turn = torch.matrix_exp(a - a.mT)  # the exponential of a skew-symmetric matrix is a rotation
     scale = torch.exp(_uniform((b, 1, 1), -zoom, zoom, generator))
     offset = _uniform((b, d, 1), -2 * shift, 2 * shift, generator)  # grid_sample's coordinates run from -1 to 1
     grid = F.affine_grid(torch.cat([turn * scale, offset], 2), list(x.shape), align_corners=False)
@@ -146,8 +156,9 @@ def _move(x: Tensor, generator: Generator, angle: float = 0.26, zoom: float = 0.
 
 
 def _rescan(x: Tensor, generator: Generator, gamma: float = 0.18, bias: float = 0.15, noise: float = 0.05) -> Tensor:
-    """Another scanner: gamma, smooth multiplicative bias field, noise, drawn for each image and channel. In and out
-    about [-1, 1].
+    """Simulate another scanner: gamma, smooth multiplicative bias field and noise, drawn per image and channel.
+
+    Input and output are about in [-1, 1].
     """
     b, c, *size = x.shape
     one = (b, c, *[1] * len(size))

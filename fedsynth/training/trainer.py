@@ -1,4 +1,4 @@
-"""Trainer: one site's local training, the loop in which families, algorithms and privacy meet."""
+"""Trainer: a site's local training loop, which combines family, algorithm and privacy mechanism."""
 
 from __future__ import annotations
 
@@ -30,12 +30,16 @@ Batch = tuple[Tensor, Tensor, Tensor | None]
 
 @dataclass
 class Update:
-    """What one round yields: `difference` by parameter name, mean `losses` by player, the number of images seen as
-    `weight`.
+    """The result of one round at a site.
 
-    `score`: peak signal-to-noise ratio in dB. With a mechanism of privacy: what the training has spent so far as
-    `epsilon`, and no losses but those that it lets out. `coded`: the difference as it travels, and by what it was
-    coded, where a compression was asked for.
+    Attributes:
+        difference: change of the parameters by name.
+        losses: mean loss by player; with a privacy mechanism only those that it releases.
+        steps: optimiser steps of the round.
+        weight: number of training images.
+        epsilon: with a privacy mechanism, what the training has spent so far.
+        score: peak signal-to-noise ratio in dB.
+        coded: with a compression, the encoded difference and the compression that was used.
     """
 
     difference: dict[str, np.ndarray]
@@ -43,15 +47,18 @@ class Update:
     steps: int
     weight: float
     epsilon: float | None = None
-    score: float | None = None  # on validation images, where the algorithm weighs by it
+    score: float | None = None  # on validation images, if the algorithm uses it as weight
     coded: tuple[dict[str, np.ndarray], Compression] | None = None
 
 
 class Trainer:
-    """Holds a site's players, optimisers, averaged weights and random state, in memory and (with `state`) on disk.
+    """Holds a site's players, optimisers, averaged weights and random state, in memory and, with `state`, on disk.
 
-    x (N, C, *S) generated channels, y (N,) labels, given (N, G, *S) or None, all in memory; `held_out` the same of
-    validation images; `subjects` (N,), whose the images are, for a mechanism of privacy whose unit is the subject.
+    Args:
+        x, y, given: generated channels (N, C, *S), labels (N,) and given channels (N, G, *S) or None, all in memory.
+        state: path of the checkpoint file.
+        held_out: x, y and given of the validation images.
+        subjects: (N,) subject of each image, for a privacy mechanism with the subject as its unit.
     """
 
     def __init__(
@@ -84,15 +91,15 @@ class Trainer:
             for name, net in self.players.items()
         }
         self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
-        self.steps = max(1, math.ceil(training.epochs * len(x) / training.batch))  # of a round
+        self.steps = max(1, math.ceil(training.epochs * len(x) / training.batch))  # per round
         if privacy is not None:
             privacy.protect(self.family, dict(self.optimizers), training, len(x), self.steps, subjects)
         self.uplink = Uplink(compression) if compression is not None else None
-        self.rounds_done: int | None = None  # none in this process yet
-        self.view: tuple[Tensor, Tensor | None] | None = None  # what a phase's losses take in place of the images
+        self.rounds_done: int | None = None  # None: no round in this process yet
+        self.view: tuple[Tensor, Tensor | None] | None = None  # what the phase's losses take instead of the images
 
     def round(self, incoming: dict[str, np.ndarray], number: int) -> Update:
-        """Train one round (`number` counts from 0) on from the global parameters and return the difference to them."""
+        """Train round `number` (from 0) from the global parameters and return the difference to them."""
         if self.rounds_done is None and number > 0:
             self._restore(number)
         received = {name: torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for name, a in incoming.items()}
@@ -117,7 +124,7 @@ class Trainer:
             )
         coded = self._coded(leaves, last=number == self.training.rounds - 1)
         self.rounds_done = number + 1
-        self._keep()  # with what was spent, before anything leaves
+        self._keep()  # saves the spent budget before anything leaves the site
         return Update(
             leaves,
             {k: float(np.mean(v)) for k, v in losses.items() if v},
@@ -129,14 +136,18 @@ class Trainer:
         )
 
     def _coded(self, difference: dict[str, np.ndarray], last: bool) -> tuple[dict[str, np.ndarray], Compression] | None:
-        """Nothing of a training that diverged: the difference itself says so (fedsynth/hospital/outgoing)."""
+        """Encode the difference; None without compression.
+
+        Also None for a diverged training, which the plain difference reveals (fedsynth/hospital/outgoing).
+        """
         if self.uplink is None or not all(np.isfinite(d).all() for d in difference.values()):
             return None
         return self.uplink.encode(difference, last)
 
     def _score(self) -> float | None:
-        """10 log10(2^2 / error) of the model as trained here; by the same noise in each round, which costs the training
-        none of its own.
+        """Returns the validation score 10 log10(2^2 / error) in dB of the locally trained model.
+
+        The noise is the same in each round and does not advance the training's random state.
         """
         if self.held_out is None or not len(self.held_out[0]):
             return None
@@ -148,8 +159,9 @@ class Trainer:
         return 10 * math.log10(4 / max(error, 1e-10)) if math.isfinite(error) else None
 
     def _begin_phase(self, number: int) -> tuple[Phase, int, int]:
-        """The round's phase with its bounds. With a new one the average of the weights begins anew; a view is computed
-        in every round.
+        """Returns the round's phase, its first round and the round after its last.
+
+        A new phase restarts the weight average; a phase's view is computed anew in every round.
         """
         found = phase, first, _ = self.family.phase(number, self.training.rounds)
         if (
@@ -167,10 +179,10 @@ class Trainer:
         return found
 
     def _resting(self, phase: Phase) -> set[str]:
-        """The parameters that cannot have changed in a round, whatever the images: no noise is needed on them, and it
-        would move them.
+        """Returns the parameters that cannot have changed in this round, whatever the images.
 
-        Not a local one: what the last round tells of it is all that it has learned since the beginning.
+        They need no noise, and noise would move them. Local parameters are not among them: their difference in the last
+        round contains all that was learned since the start.
         """
         stepping = {p for name in phase.players for p in self.players[name].parameters()}
         return {
@@ -208,8 +220,9 @@ class Trainer:
         return float(loss.detach())
 
     def _private(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
-        """The mechanism's gradient, and on it the penalty's: that one knows weights only, so it needs neither clipping
-        nor noise.
+        """Compute the mechanism's gradient and add the penalty's.
+
+        The penalty depends on weights only, so its gradient needs neither clipping nor noise.
         """
         assert self.privacy is not None
         loss = self.privacy.gradient(name, x, y, given)
@@ -229,10 +242,10 @@ class Trainer:
         return both[:, :c], self.y[places].to(self.device), None if self.given is None else both[:, c:]
 
     def _end(self, received: dict[str, Tensor], last: bool) -> dict[str, Tensor]:
-        """The last round of a phase sends the averaged weights: the mean of the sites' averages is the average of their
-        mean.
+        """Returns the round's difference; in the last round of a phase that of the averaged (EMA) weights.
 
-        That costs no extra traffic.
+        EMA is linear: the mean of the sites' averages is the average of their mean, so this needs no extra
+        communication.
         """
         if last and self.average is not None:
             averaged = dict(self.average.module.named_parameters())
@@ -260,13 +273,13 @@ class Trainer:
         checkpoint.save(self.state, state)
 
     def _restore(self, number: int) -> None:
-        """Go on where an earlier process stopped. A training's first round never does: it starts afresh."""
+        """Load the state of an earlier process. The first round of a training never does: it starts from scratch."""
         state = checkpoint.load(self.state) if self.state else None
         if self.privacy is not None:
             self.privacy.load_state(state and state["privacy"], number)
-        # a site that is not in each round: the same round of an older training
+        # a site that does not train in each round may hold the same round of an older training
         most = number + 1 if self.algorithm.always else number
-        if state is None or state["rounds_done"] > most:  # nothing is kept, or of an older training that went farther
+        if state is None or state["rounds_done"] > most:  # no state, or one of an older training that got further
             return
         self.family.load_state_dict(state["family"])
         for name, optimizer in self.optimizers.items():

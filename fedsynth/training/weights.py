@@ -1,4 +1,4 @@
-"""Model weights as safetensors, and the family built from the model.json beside them."""
+"""Model weights as safetensors files, and the family built from the model.json beside them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FILE, ABOUT = "weights.safetensors", "model.json"
 
 
 class WeightsError(UserError):
-    """Weights and model do not fit; the message names the file or the parameter and says what to do."""
+    """Weights and model do not match; the message names the file or the parameter and says what to do."""
 
 
 def save(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
-    """Written aside and moved, so that a crash leaves the old file or the new one, never half of one."""
+    """Save arrays as a safetensors file, atomically: a crash leaves the old file or the new one."""
     from safetensors.numpy import save_file
 
     path = Path(path)
@@ -35,7 +35,7 @@ def save(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | N
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """The arrays by name. Raises WeightsError naming the file where it is missing or is not safetensors."""
+    """Returns the arrays by name. Raises WeightsError, naming the file, if it is missing or not a safetensors file."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -55,12 +55,11 @@ def sha256(path: Path) -> str:
 
 
 def build_family(model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Family:
-    """The family that model.json describes, holding `arrays`, ready to sample.
+    """Returns the family that model.json describes, with the parameters `arrays`, ready to sample.
 
-    Every parameter that travels (the algorithm's `shared` pattern) must be there with its shape, and no other name may
-    be. Parameters that stay at the sites, and buffers that are not given, keep what the constructor gave them. Arrays
-    that are named "<site>/<parameter>" make a mixture of the sites' models.
-    Raises WeightsError naming the parameter.
+    Every exchanged parameter (the algorithm's `shared` patterns) must be present with its shape, and no unknown name
+    may be. Parameters that stay at the sites and missing buffers keep their initial values. Arrays named
+    "<site>/<parameter>" give a mixture of the sites' models. Raises WeightsError naming the parameter.
     """
     if members := sorted({name.partition("/")[0] for name in arrays if "/" in name}):
         import torch
