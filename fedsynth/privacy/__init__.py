@@ -1,8 +1,8 @@
-"""Mechanisms of privacy. Each wraps the steps of the one loop (fedsynth/training/trainer.py) and says what has been
-spent.
+"""Privacy mechanisms: each protects the steps or the result of the training loop and accounts for the budget spent.
 
-A new mechanism is one file here and `models.<name>.privacy` in params.yaml. Its constructor checks the budget and is
-called at the centre too, before a job starts; all that sees images happens at the site, after `protect`.
+The loop is fedsynth/training/trainer.py. A new mechanism is one file in this folder and `models.<name>.privacy` in
+params.yaml. Its constructor checks the budget and is also called at the centre, before a job starts; everything that
+uses images happens at the site, after `protect`.
 """
 
 from __future__ import annotations
@@ -26,65 +26,70 @@ __all__ = ["Mechanism", "PrivacyError"]
 
 
 class Mechanism(ABC):
-    """`epsilon` and `delta` are the most that one training may spend, for one `unit` more or less in the training
-    images of a site.
+    """A differential privacy mechanism for the training at one site.
 
-    A mechanism protects each step (`at_steps`: `batches` and `gradient` take the place of the loop's own) or what
-    leaves after a round (`release`). In either case no loss leaves but those that `gradient` lets out.
+    `epsilon` and `delta` are the budget of one training, for adding or removing one `unit` of a site's training images.
+    A mechanism protects either each step (`at_steps`: `batches` and `gradient` replace those of the loop) or what
+    leaves after a round (`release`). In both cases no loss leaves the site except those that `gradient` returns.
     """
 
     epsilon: float
     delta: float
     unit: str
-    noise: float  # multiplier; 0 while none is fitted
+    noise: float  # noise multiplier; 0 until it is fitted
     spending: Spending
     at_steps = True
 
     @abstractmethod
     def check(self, family: Family) -> None:
-        """Raise PrivacyError or UserError where the mechanism cannot train this family. Asked at the centre, before a
-        job starts.
-        """
+        """Raise PrivacyError or UserError if the mechanism cannot train this family; called at the centre."""
 
     @abstractmethod
     def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int,
                 subjects: Tensor | None = None) -> None:  # fmt: skip
-        """Before the first round in a process: the family on its device, the players' optimisers, n images, `steps` in
-        each round.
+        """Set up the mechanism before the first round in a process.
 
-        `subjects` (n,) are integers, the same for all images of one person; None where nobody knows.
+        Args:
+            family: on its device.
+            optimizers: by player.
+            n: number of training images.
+            steps: steps per round.
+            subjects: (n,) integers, equal for images of the same person; None if unknown.
         """
 
     @abstractmethod
     def begin(self, number: int) -> None:
-        """Round `number` (from 0) begins. Raises PrivacyError where the budget is spent."""
+        """Start round `number` (from 0). Raises PrivacyError if the budget is spent."""
 
     def batches(self, steps: int) -> Iterator[Tensor]:
-        """For each step the places of its images, (B,) of 0 to n - 1; B may be 0.
-        What the step spends is counted here.
+        """Yield for each step the indices of its images, (B,) of 0 to n - 1; B may be 0.
+
+        The budget that the step spends is counted here.
         """
         raise NotImplementedError
 
     def gradient(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
-        """Leave the player's private gradient in its parameters' `grad`. Returns its loss where that may leave the
-        site, else None.
+        """Store the player's private gradient in its parameters' `grad`.
+
+        Returns the loss if it may leave the site, else None.
         """
         raise NotImplementedError
 
     def release(self, difference: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What leaves in place of a round's difference and of all that the algorithm sends beside it; counted before it
-        leaves.
+        """Returns what leaves the site instead of a round's difference and the algorithm's additional arrays.
+
+        The budget is counted before it leaves.
         """
         return difference
 
     def spent(self) -> float:
-        """Epsilon of this training so far."""
+        """Returns the epsilon that this training has spent so far."""
         return self.spending.epsilon(self.delta)
 
     def state(self) -> dict[str, Any]:
-        """What must outlive a round at the site (tensors and plain values)."""
+        """Returns what must be kept between rounds at the site (tensors and plain values)."""
         return {"noise": self.noise, "history": self.spending.history}
 
     @abstractmethod
     def load_state(self, state: dict[str, Any] | None, number: int) -> None:
-        """Take back what `state` gave before round `number`; None where nothing was kept."""
+        """Restore what `state` returned, before round `number`; None if no state was kept."""

@@ -24,27 +24,32 @@ UNITS = ("image", "subject")
 
 
 class DPSGD(Mechanism):
-    """Abadi et al. 2016, arXiv:1607.00133, algorithm 1, with Opacus (arXiv:2109.12298): Poisson batches, clipping,
-    Gaussian noise.
+    """DP-SGD (Abadi et al. 2016, arXiv:1607.00133, algorithm 1) with Opacus (arXiv:2109.12298).
 
-    The noise is what keeps the *whole* training (rounds x steps at this site, rate batch / n) within `epsilon` at
-    `delta`, by Opacus' `accountant`, "rdp" or the tighter "prv" (noise.Spending). Every private player of the family
-    (`private_players`) is clipped to `max_grad_norm`; k of them on one batch are one Gaussian mechanism of k times the
-    squared sensitivity, so each gets sqrt(k) the noise (where a family trains in phases, k of them in that phase). The
-    other players see no real image, label or batch size at all. `at_once`: images whose gradients are in memory at a
-    time.
+    Batches are Poisson samples; per-unit gradients are clipped and get Gaussian noise. The noise keeps the *whole*
+    training (rounds x steps at this site, sampling rate batch / n) within `epsilon` at `delta`. The gradient of every
+    private player (`private_players`) is clipped to `max_grad_norm`. k players on one batch are one Gaussian mechanism
+    with k times the squared sensitivity, so each gets sqrt(k) times the noise (k counts the players of the current
+    phase). The other players use no real image, label or batch size.
 
-    The `unit` is one "image", or one "subject" with all of their images at the site: then subjects are sampled, and
-    what is clipped is the mean gradient of a subject's images, of `images_per_subject` that are drawn anew at each step
-    where there are more (Charles et al. 2024, arXiv:2407.07737, DP-SGD-ULS). Where each subject has one image both
-    units are the same.
+    With the unit "subject", subjects are sampled, and the mean gradient of a subject's images is clipped (Charles et
+    al. 2024, arXiv:2407.07737, DP-SGD-ULS). If each subject has one image, both units are the same.
 
-    `delta` is the same at every site, so that one number stands for a model; 1e-5 is far below 1 / n of any hospital's
-    images (at 1 / n, publishing one of them whole would count as private). 1 / n^1.1, another habit, is 0.02 at a site
+    `delta` is the same at every site, so that one number describes a model. 1e-5 is far below 1 / n for any hospital
+    (at 1 / n, publishing one image entirely would count as private); 1 / n^1.1, which is also used, is 0.02 at a site
     of 30 images.
 
-    The noise and the batches come from the operating system's randomness, never from params.yaml's seed: who knows the
-    seed could subtract the noise. Two trainings with the same params therefore differ.
+    Noise and batches use the operating system's randomness and not the seed of params.yaml: anyone who knows the seed
+    could subtract the noise. Two trainings with the same params therefore differ.
+
+    Args:
+        accountant: Opacus' "rdp" or the tighter "prv" (see noise.Spending).
+        unit: "image", or "subject" with all of their images at the site.
+        images_per_subject: with the unit "subject", the largest number of a subject's images per step; subjects with
+            more get a new random choice at each step.
+        at_once: number of images whose gradients are in memory at the same time.
+
+    Raises PrivacyError for invalid arguments.
     """
 
     def __init__(self, epsilon: float | None = None, delta: float = 1e-5, max_grad_norm: float = 1.0, at_once: int = 32,
@@ -63,10 +68,10 @@ class DPSGD(Mechanism):
                 raise PrivacyError(f"{name} is a number of images, at least 1, not {images}")
         if unit != "subject" and images_per_subject is not None:
             raise PrivacyError(f"images_per_subject goes with `unit: subject`, not with {unit!r}")
-        self.noise = 0.0  # noise multiplier sigma; none is fitted yet
+        self.noise = 0.0  # noise multiplier sigma; not fitted yet
         self.spending = Spending(accountant=accountant)
-        self.sizes: list[int] = []  # images of each unit of the batch, in its order
-        self.slow: set[str] = set()  # players whose losses torch.func cannot take
+        self.sizes: list[int] = []  # number of images of each unit of the batch, in order
+        self.slow: set[str] = set()  # players whose loss torch.func does not support
 
     def check(self, family: Family) -> None:
         private, players = family.private_players(), list(family.players())
@@ -86,7 +91,7 @@ class DPSGD(Mechanism):
             )
         self.family, self.optimizers, self.training, self.n, self.steps = family, optimizers, training, n, steps
         self.private = family.private_players()
-        self.rate = min(1.0, training.batch / n)  # of a unit to be in a batch: in an epoch it is there once on average
+        self.rate = min(1.0, training.batch / n)  # probability that a unit is in a batch: once per epoch on average
         self.random = np.random.default_rng()  # seeded by the operating system
         self.losses = _Loss(family)
         expected = self.rate * len(self.units)
@@ -98,7 +103,7 @@ class DPSGD(Mechanism):
         }
 
     def _units(self, n: int, subjects: Tensor | None) -> list[np.ndarray]:
-        """The places of each unit's images."""
+        """Returns the indices of each unit's images."""
         if self.unit == "image":
             return list(np.arange(n).reshape(n, 1))
         if subjects is None or len(subjects) != n:
@@ -107,9 +112,7 @@ class DPSGD(Mechanism):
         return np.split(np.argsort(subjects.numpy(), kind="stable"), np.cumsum(sizes)[:-1])
 
     def begin(self, number: int) -> None:
-        """Keep the noise where the rest of the plan fits the budget; find another where a round is done a
-        second time.
-        """
+        """Keep the noise if the remaining rounds fit the budget with it; refit it if a round is repeated."""
         left = max(self.training.rounds - number, 1) * self.steps
         self.noise = kept(self.noise, self.spending, self.rate, left, self.epsilon, self.delta)
         stepping = set(self.private) & set(self.family.phase(number, self.training.rounds)[0].players)
@@ -139,18 +142,19 @@ class DPSGD(Mechanism):
             optimizer.clip_and_accumulate()
         optimizer.add_noise()
         optimizer.scale_grad()
-        for parameter in optimizer.params:  # nothing without noise outlives the step
+        for parameter in optimizer.params:  # no gradient without noise is kept after the step
             parameter.grad_sample = parameter.summed_grad = None  # type: ignore[attr-defined]
         return None
 
     def by_unit(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Iterator[Gradients]:
-        """By parameter the mean gradients (U, *shape) of some units of the batch at a time; once where there is none.
+        """Yield by parameter the mean gradients (U, *shape) of a few units of the batch at a time.
 
-        What is no finite number becomes 0: of one unit it would be a mark that no noise covers.
+        Yields once for an empty batch. Non-finite values become 0: in one unit's gradient they would be visible through
+        any noise.
         """
         start = 0
         for sizes in together(self.sizes if self.unit == "subject" else [1] * len(x), self.at_once):
-            # of each image, its place in sizes
+            # the index in `sizes` of each image's unit
             owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
             means: Gradients = {}
             for part in owner.split(self.at_once):
@@ -161,10 +165,10 @@ class DPSGD(Mechanism):
             yield {p: mean.nan_to_num(0.0, 0.0, 0.0) for p, mean in means.items()}
 
     def samples(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Gradients:
-        """By parameter of the player the gradients (B, *shape) of each image's own loss: that of a batch of it alone.
+        """Returns by parameter the per-image gradients (B, *shape), each of the loss of a batch of that image alone.
 
-        All at once by torch.func; a loss that it cannot take (one that looks at values, or has a gradient in it) image
-        by image.
+        They are computed together by torch.func, or image by image for a loss that it does not support (one that
+        depends on values or contains a gradient).
         """
         own = set(self.family.players()[player].parameters())
         chosen = {name: p for name, p in self.losses.named_parameters() if p in own}
@@ -190,7 +194,7 @@ class DPSGD(Mechanism):
                 return functional_call(self.losses, parameters, alone)
 
         by_image = vmap(grad(loss), (None, 0, 0, None if given is None else 0), randomness="different")
-        with torch.no_grad():  # of the other players; grad itself is not touched by it
+        with torch.no_grad():  # no graph for the other players; torch.func.grad is not affected
             found: Named = by_image(chosen, x, y, given)  # type: ignore[arg-type]
             return found
 
@@ -208,11 +212,10 @@ class DPSGD(Mechanism):
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.training.bf16, cache_enabled=False)
 
     def _public(self, player: str, x: Tensor) -> float:
-        """The step of a player that needs no real image: it gets labels by chance, a whole batch, and randomness of its
-        own.
+        """Compute the gradient of a player that needs no real images; returns its loss.
 
-        Real labels, the size of a Poisson batch or the random numbers that it has used up would leave through this
-        player without noise.
+        It gets random labels, a full batch and its own random numbers. Real labels, the size of a Poisson batch or the
+        number of random values drawn would otherwise leave the site through this player without noise.
         """
         torch.manual_seed(int(self.random.integers(2**63)))
         batch = self.training.batch
@@ -224,7 +227,7 @@ class DPSGD(Mechanism):
         return float(loss.detach())
 
     def load_state(self, state: dict[str, Any] | None, number: int) -> None:
-        """Where nothing was kept, the rounds before count as this site's: nobody knows that they were not."""
+        """If no state was kept, count all earlier rounds as spent: the site may have taken part in them."""
         if state is None:
             self.begin(0)
             self.spending.add(self.noise, self.rate, number * self.steps)
@@ -233,8 +236,9 @@ class DPSGD(Mechanism):
 
 
 def together(sizes: list[int], most: int) -> Iterator[list[int]]:
-    """The sizes in their order, as many at a time as have at most so many images; a larger one is alone. Of no sizes,
-    none once.
+    """Split the sizes, in order, into groups of at most `most` images in total; a larger one is alone.
+
+    Yields one empty group if there are no sizes.
     """
     some: list[int] = []
     for size in sizes:
@@ -246,7 +250,7 @@ def together(sizes: list[int], most: int) -> Iterator[list[int]]:
 
 
 def _added(means: Gradients, found: Gradients, owner: Tensor, sizes: list[int]) -> Gradients:
-    """Gradients of images (B, *shape) added to the means (U, *shape) of those whose they are."""
+    """Add gradients of images (B, *shape) to the means (U, *shape) of their units."""
     share = 1 / torch.tensor(sizes)[owner]
     for p, sample in found.items():
         mean = means.setdefault(p, p.new_zeros((len(sizes), *p.shape)))
@@ -255,7 +259,7 @@ def _added(means: Gradients, found: Gradients, owner: Tensor, sizes: list[int]) 
 
 
 class _Loss(nn.Module):
-    """A family's loss as a module's forward, which torch.func can call with other parameters."""
+    """A family's loss as the forward of a module, which torch.func can call with other parameters."""
 
     def __init__(self, family: Family):
         super().__init__()

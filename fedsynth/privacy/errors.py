@@ -6,4 +6,4 @@ from fedsynth.errors import UserError
 
 
 class PrivacyError(UserError):
-    """No such privacy can be had: a budget that makes no sense or is spent, a family whose loss does not allow it."""
+    """The privacy asked for is not possible: an invalid or spent budget, or a family whose loss does not allow it."""

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     import tenseal
 
 Arrays = dict[str, np.ndarray]
-SCALE = 2.0**56  # of the encoded numbers: what encryption adds to a sum is near 1e-14
+SCALE = 2.0**56  # scale of the encoding; the error of encryption in a sum is about 1e-14
 
 
 class EncryptionError(UserError):
-    """No key, no TenSEAL, or a sum that may not be opened."""
+    """A missing key, TenSEAL not installed, or a sum that must not be decrypted."""
 
 
 class CKKS:
-    """Cheon et al. 2017, "Homomorphic Encryption for Arithmetic of Approximate Numbers", through TenSEAL, with FLARE's
-    provisioned keys.
+    """CKKS (Cheon et al. 2017, "Homomorphic Encryption for Arithmetic of Approximate Numbers"), with TenSEAL.
 
-    Every site holds the secret key, the server none. A site sends all of a difference, times its weight, as one
-    encrypted vector; the server adds the vectors; a site opens the sum. An opened sum says something of the key to one
-    who holds its ciphertext (Li & Micciancio 2021, eprint 2020/1533): it gets Gaussian noise of `flood`, 1e9 times what
-    encryption has added, as they advise.
+    The keys are those that FLARE provisions: every site has the secret key, the server does not. A site sends its whole
+    difference times its weight as one encrypted vector, the server adds the vectors, and a site decrypts the sum. A
+    decrypted sum reveals something about the key to anyone who has its ciphertext (Li & Micciancio 2021, eprint
+    2020/1533), so Gaussian noise of standard deviation `flood` is added, 1e9 times the error of encryption, as they
+    advise. Raises EncryptionError if `flood` is not in [1e-9, 1).
     """
 
     def __init__(self, flood: float = 1e-5):
@@ -41,13 +41,13 @@ class CKKS:
             )
 
     def encrypt(self, arrays: Arrays, weight: float, secret: bytes) -> bytes:
-        """All numbers of the arrays, in the order of their names, times the weight."""
+        """Encrypt all numbers of the arrays, in the order of their names, times the weight."""
         ts = library()
         with quiet():
             return bytes(ts.ckks_vector(key(secret), (weight * flat(arrays)).tolist(), SCALE).serialize())
 
     def add(self, encrypted: list[bytes], public: bytes) -> bytes:
-        """Their sum, without being able to read any of them."""
+        """Returns the encrypted sum of encrypted vectors, computed without decrypting them."""
         ts, context = library(), key(public)
         with quiet():
             total = ts.ckks_vector_from(context, encrypted[0])
@@ -56,14 +56,15 @@ class CKKS:
             return bytes(total.serialize())
 
     def open(self, total: bytes, secret: bytes) -> np.ndarray:
-        """The sum, (n,) float64, with `flood` on it. The noise is of the operating system's randomness."""
+        """Decrypt a sum, (n,) float64, and add noise of `flood` from the operating system's randomness."""
         with quiet():
             found = np.asarray(library().ckks_vector_from(key(secret), total).decrypt(), np.float64)
         return found + self.flood * np.random.default_rng().standard_normal(len(found))
 
     def shaped(self, numbers: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> Arrays:
-        """The arrays of float32 that were encrypted as one vector. Raises EncryptionError where there are more or fewer
-        numbers.
+        """Split a decrypted vector into float32 arrays of the given shapes, in the order of their names.
+
+        Raises EncryptionError if the number of values does not match.
         """
         sizes = [int(np.prod(shapes[name])) for name in sorted(shapes)]
         if len(numbers) != sum(sizes):
@@ -76,12 +77,12 @@ class CKKS:
 
 
 def flat(arrays: Arrays) -> np.ndarray:
-    """(n,) float64: all arrays one after the other, in the order of their names."""
+    """Concatenate all arrays, in the order of their names, as (n,) float64."""
     return np.concatenate([np.ravel(arrays[name]).astype(np.float64) for name in sorted(arrays)])
 
 
 def make() -> tuple[bytes, bytes]:
-    """Secret and public context as FLARE's HEBuilder makes them; for the simulator, where nobody provisions."""
+    """Returns secret and public context like FLARE's HEBuilder; for the simulator, which does no provisioning."""
     ts = library()
     made = ts.context(
         ts.SCHEME_TYPE.CKKS, 8192, coeff_mod_bit_sizes=[60, 40, 40], encryption_type=ts.ENCRYPTION_TYPE.SYMMETRIC
@@ -100,7 +101,7 @@ def key(context: bytes) -> tenseal.Context:
 
 
 def library() -> Any:
-    """TenSEAL. Raises EncryptionError where it is not installed."""
+    """Returns the module tenseal. Raises EncryptionError if it is not installed."""
     try:
         import tenseal
     except ImportError as error:
@@ -112,8 +113,6 @@ def library() -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """TenSEAL prints a warning for every vector of more than one ciphertext: about products, of which there are none
-    here.
-    """
+    """Suppress TenSEAL's warning about products of vectors of several ciphertexts; no products are computed here."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield

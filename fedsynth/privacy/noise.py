@@ -1,4 +1,4 @@
-"""Opacus' optimiser and accountants as DP-SGD uses them, and the choice of noise for a given budget."""
+"""Opacus' optimiser and accountants as used for DP-SGD, and the noise multiplier for a given budget."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from torch.optim import Optimizer
 
 from fedsynth.privacy.errors import PrivacyError
 
-# more than Opacus has: of use where epsilon is small
+# more than Opacus' defaults, which helps for a small epsilon
 ORDERS = [*RDPAccountant.DEFAULT_ALPHAS, 72, 96, 128, 192, 256, 512]
 ACCOUNTANTS = ("rdp", "prv")
-GRID = 100  # a larger epsilon would need a grid of too many points, for a bound that says nothing
+GRID = 100  # above this epsilon, PRV needs a grid of too many points, and the bound is meaningless
 Step = tuple[float, float, int]  # noise multiplier, sampling rate, number of steps
 
 
 class NoisyOptimizer(DPOptimizer):
-    """Opacus' clipping and scaling, with noise from `random`: a torch.Generator on the CPU has no more than 2^32
-    beginnings to try out.
+    """Opacus' clipping and scaling, with noise from numpy's `random`.
+
+    The seed of a torch.Generator on the CPU has only 2^32 effective values, which could be tried out.
     """
 
     def __init__(self, optimizer: Optimizer, max_grad_norm: float, expected: float, random: np.random.Generator):
@@ -41,12 +42,12 @@ class NoisyOptimizer(DPOptimizer):
 
 
 class Spending:
-    """The steps that were taken, and the epsilon that they amount to.
+    """The steps taken so far and the epsilon that they amount to.
 
-    `accountant` "rdp": Rényi divergences, Mironov et al. 2019, arXiv:1908.10530. "prv": the privacy loss' own
-    distribution, composed numerically, Gopi et al. 2021, arXiv:2106.02848, by its upper bound. Both bound the same
-    loss, so that of "prv" and "rdp" the smaller holds: where the numerical error of "prv" (0.01) counts, or it can say
-    nothing, or epsilon is above 100, it is that of "rdp".
+    `accountant` "rdp": Rényi divergences, Mironov et al. 2019, arXiv:1908.10530. "prv": the upper bound from the
+    numerically composed privacy loss distribution, Gopi et al. 2021, arXiv:2106.02848. Both bound the same loss, so
+    "prv" uses the smaller of the two bounds; it is that of "rdp" where the numerical error of "prv" (0.01) matters,
+    where "prv" gives no bound, or where epsilon is above 100.
     """
 
     def __init__(self, history: Sequence[Sequence[Any]] = (), accountant: str = "rdp"):
@@ -54,7 +55,7 @@ class Spending:
         self.accountant = accountant
 
     def add(self, noise: float, rate: float, steps: int = 1) -> None:
-        """Count steps; like ones are one entry."""
+        """Count steps; consecutive steps with equal noise and rate are merged into one entry."""
         if self.history and self.history[-1][:2] == (noise, rate):
             steps += self.history.pop()[2]
         self.history.append((noise, rate, steps))
@@ -66,8 +67,9 @@ class Spending:
         )
 
     def allows(self, noise: float, rate: float, steps: int, epsilon: float, delta: float) -> bool:
-        """Whether so many more steps keep within epsilon. "prv" is asked only where "rdp" leaves it open: it is never
-        twice as tight.
+        """Whether `steps` more steps stay within epsilon.
+
+        "prv" is computed only if "rdp" does not decide: it is never twice as tight.
         """
         more = [*self.history, (noise, rate, steps)]
         bound = _rdp(more, delta)
@@ -77,7 +79,7 @@ class Spending:
 
 
 def _merged(history: list[Step]) -> tuple[Step, ...]:
-    """Like steps together: their order does not count, and each kind is one convolution."""
+    """Merge entries with equal noise and rate: their order does not matter, and each kind is one convolution."""
     kinds: dict[tuple[float, float], int] = {}
     for noise, rate, steps in history:
         kinds[noise, rate] = kinds.get((noise, rate), 0) + steps
@@ -85,18 +87,18 @@ def _merged(history: list[Step]) -> tuple[Step, ...]:
 
 
 def _rdp(history: list[Step], delta: float) -> float:
-    """As RDPAccountant.get_epsilon."""
+    """Epsilon as RDPAccountant.get_epsilon computes it."""
     if not history:
         return 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that another order might give a smaller epsilon: this one holds all the same
+        warnings.simplefilter("ignore")  # another order might give a smaller epsilon, but this one is valid
         divergence = np.sum([steps * _divergence(noise, rate) for noise, rate, steps in history], 0)
         return float(rdp.get_privacy_spent(orders=ORDERS, rdp=divergence, delta=delta)[0])
 
 
 @lru_cache(maxsize=256)
 def _prv(history: tuple[Step, ...], delta: float) -> float:
-    """PRVAccountant.get_epsilon, infinite where it finds no bound."""
+    """Epsilon by PRVAccountant.get_epsilon, infinite if it finds no bound."""
     accountant = PRVAccountant()
     accountant.history = list(history)
     try:
@@ -110,14 +112,14 @@ def _prv(history: tuple[Step, ...], delta: float) -> float:
 
 @lru_cache(maxsize=256)
 def _divergence(noise: float, rate: float) -> np.ndarray:
-    """RDP of one step at each of ORDERS; it takes longest, and steps of a kind add up."""
+    """RDP of one step at each of ORDERS; cached because it is slow, and additive over equal steps."""
     return np.asarray(rdp.compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=ORDERS))
 
 
 def fitting(spending: Spending, rate: float, steps: int, epsilon: float, delta: float) -> float:
-    """The least noise multiplier (to 1 in 1000) with which so many more steps keep within epsilon.
+    """Returns the smallest noise multiplier (to 1 in 1000) with which `steps` more steps stay within epsilon.
 
-    As opacus.accountants.utils.get_noise_multiplier, which knows no steps taken before. Raises PrivacyError where no
+    Like opacus.accountants.utils.get_noise_multiplier, which does not consider earlier steps. Raises PrivacyError if no
     noise is enough.
     """
     low, high = 0.0, 1.0 if spending.epsilon(delta) < epsilon else math.inf
@@ -132,8 +134,9 @@ def fitting(spending: Spending, rate: float, steps: int, epsilon: float, delta: 
 
 
 def kept(noise: float, spending: Spending, rate: float, steps: int, epsilon: float, delta: float) -> float:
-    """The noise multiplier as it was where so many more steps keep within epsilon with it; else, and where it is 0,
-    another that does.
+    """Returns the same noise multiplier if `steps` more steps stay within epsilon with it, else a newly fitted one.
+
+    A multiplier of 0 is always replaced.
     """
     if noise and spending.allows(noise, rate, steps, epsilon, delta):
         return noise
@@ -141,7 +144,7 @@ def kept(noise: float, spending: Spending, rate: float, steps: int, epsilon: flo
 
 
 def positive(name: str, value: Any, example: str) -> float:
-    """Raises PrivacyError where a part of a budget is not there, or no number above 0."""
+    """Returns the value as a float. Raises PrivacyError if it is missing or not a finite number above 0."""
     if value is None:
         raise PrivacyError(f"{name} is missing, and nothing is private without: {example}")
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:

@@ -1,4 +1,4 @@
-"""Differential privacy of a site's update: the difference is clipped and noised at the site."""
+"""Differential privacy of a site's update: the difference is clipped and gets noise at the site."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Arrays = dict[str, np.ndarray]
 
 
 class UpdateDP(Mechanism):
-    """DP-FedAvg (McMahan et al. 2018, arXiv:1710.06963; Geyer et al. 2017, arXiv:1712.07557) with the noise at the
-    site: no server is trusted, and none has to be.
+    """DP-FedAvg with the noise added at the site, so that no server needs to be trusted.
 
-    The unit is the "site": one site's whole data set in place of *any* other, so that the sensitivity of a clipped
-    difference is twice `clip`, and the noise has the deviation noise multiplier x 2 `clip` in each number. (With or
-    without the site, as the papers count, holds all the more.) The norm of `clip` is that of all that leaves, of every
-    parameter and of what the algorithm sends beside them. Each round is one Gaussian mechanism; the noise is what keeps
-    all rounds of the plan within `epsilon` at `delta`, by Opacus' `accountant` without subsampling: a site is in every
-    round.
+    McMahan et al. 2018, arXiv:1710.06963; Geyer et al. 2017, arXiv:1712.07557. The unit is the "site": replacing one
+    site's whole data set by *any* other. So the sensitivity of a clipped difference is twice `clip`, and the noise in
+    each number has the standard deviation noise multiplier x 2 `clip`. (The guarantee for adding or removing a site, as
+    in the papers, follows from it.) `clip` bounds the L2 norm of everything that leaves, all parameters and the
+    algorithm's additional arrays together. Each round is one Gaussian mechanism; the noise keeps all planned rounds
+    within `epsilon` at `delta`, by Opacus' `accountant` without subsampling, because a site takes part in every round.
 
-    The steps are those of plain training and their randomness that of the seed: the guarantee rests on the noise alone,
-    which comes from the operating system's randomness. No loss leaves.
+    Training steps and their randomness, from the seed, are those of plain training: the guarantee rests on the noise
+    alone, which uses the operating system's randomness. No loss leaves the site. Raises PrivacyError for invalid
+    arguments.
     """
 
     unit, at_steps = "site", False
@@ -40,11 +40,11 @@ class UpdateDP(Mechanism):
         self.delta = probability(delta)
         self.clip = positive("clip", clip, "the norm to which a difference is shortened, about that of a common one")
         self.accountant = one_of("accountant", accountant, ACCOUNTANTS)
-        self.noise = 0.0  # noise multiplier sigma; none is fitted yet
+        self.noise = 0.0  # noise multiplier sigma; not fitted yet
         self.spending = Spending(accountant=accountant)
 
     def check(self, family: Family) -> None:
-        """Whatever the family is, all that leaves is clipped."""
+        """Any family is supported: everything that leaves is clipped."""
 
     def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int,
                 subjects: Tensor | None = None) -> None:  # fmt: skip
@@ -52,8 +52,9 @@ class UpdateDP(Mechanism):
         self.random = np.random.default_rng()  # seeded by the operating system
 
     def begin(self, number: int) -> None:
-        """Keep the noise where the rest of the plan fits the budget; find another where a round is done a
-        second time.
+        """Keep the noise if the remaining rounds fit the budget with it; refit it if a round is repeated.
+
+        Raises PrivacyError for a round beyond the planned ones.
         """
         if number >= self.rounds:
             raise PrivacyError(
@@ -62,8 +63,9 @@ class UpdateDP(Mechanism):
         self.noise = kept(self.noise, self.spending, 1.0, self.rounds - number, self.epsilon, self.delta)
 
     def release(self, difference: Arrays) -> Arrays:
-        """`clip` in L2 over all arrays together, and noise. What is no finite number becomes 0: a NaN is a mark that no
-        noise covers.
+        """Clip the L2 norm of all arrays together to `clip` and add noise.
+
+        Non-finite values become 0: a NaN would be visible through any noise.
         """
         finite = {
             name: np.nan_to_num(a.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0) for name, a in difference.items()
@@ -77,9 +79,7 @@ class UpdateDP(Mechanism):
         }
 
     def load_state(self, state: dict[str, Any] | None, number: int) -> None:
-        """Raises PrivacyError where nothing was kept: nobody knows whether and how often this site took part in the
-        rounds before.
-        """
+        """Raises PrivacyError if no state was kept: how often this site took part in the earlier rounds is unknown."""
         if state is None:
             raise PrivacyError(
                 f"what this site has spent before round {number + 1} is not known: nothing is kept of this training in"
