@@ -1,8 +1,8 @@
-"""Feature extractors: the space in which real and synthetic images are compared.
+"""Feature extractors: the feature spaces in which real and synthetic images are compared.
 
-A new extractor is one file here and the block `score.features` of params.yaml. The constructor may ask by name for what
-the project knows (`images`, `labels`, `size`); all else are its own arguments. No extractor is downloaded, and none
-travels as code to a hospital.
+A new extractor is one file in this folder and the block `score.features` of params.yaml. Its constructor may take, by
+name, the project's `images`, `labels` and `size`; all other arguments are its own. No extractor is downloaded, and none
+is sent as code to a hospital.
 """
 
 from __future__ import annotations
@@ -25,34 +25,32 @@ if TYPE_CHECKING:
 
 
 class ExtractorError(UserError):
-    """The features cannot be made here; the message names the network, file or package that is missing and says what to
-    do.
-    """
+    """Features cannot be computed here; the message names the missing network, file or package and says what to do."""
 
 
 class Extractor(ABC):
-    """`title` says in words which features these are; it stands beside every number that rests on them."""
+    """A feature extractor. `title` describes its features and is shown beside every number that is based on them."""
 
     title: str
 
     @abstractmethod
     def open(self, networks: dict[str, tuple[Use, nn.Module]], folder: Path) -> Extractor:
-        """Get ready, and return itself: `networks` are the `federated` ones by use, `folder` is where this machine
-        keeps extractor files.
+        """Prepare the extractor and return it.
 
-        Raises ExtractorError naming what is missing and what to do.
+        `networks` are the `federated` networks by use; `folder` is this machine's folder of extractor files. Raises
+        ExtractorError naming what is missing and what to do.
         """
 
     @abstractmethod
     def features(self, images: np.ndarray) -> np.ndarray:
-        """(N, F) float64 of images (N, I, *S) in [-1, 1]."""
+        """Returns features (N, F) float64 of images (N, I, *S) in [-1, 1]."""
 
 
 def local_file(folder: Path, name: str, sha256: str) -> bytes:
-    """The content of an extractor's file at this machine, once it is known to be the one that params.yaml means.
+    """Returns the content of an extractor file on this machine, after checking its SHA-256.
 
-    Raises ExtractorError naming the file and the folder where it is missing or another one. A name with a path in it is
-    refused.
+    Raises ExtractorError naming the file and the folder if it is missing or has another hash, or if `name` contains a
+    path.
     """
     if Path(name).name != name:
         raise ExtractorError(f"score.features.args.file is the name of a file, without a folder, not {name!r}")
@@ -74,8 +72,9 @@ def local_file(folder: Path, name: str, sha256: str) -> bytes:
 def in_batches(
     net: nn.Module | Callable[[Tensor], Tensor], images: np.ndarray, device: torch.device, batch: int = 64
 ) -> np.ndarray:
-    """(N, F) float64 of `net`, given images (N, ...) by 64, without gradients. Raises ExtractorError for any other
-    shape.
+    """Returns (N, F) float64 of `net` for images (N, ...), in batches and without gradients.
+
+    Raises ExtractorError if the net returns another shape.
     """
     import torch
 

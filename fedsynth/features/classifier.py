@@ -1,4 +1,4 @@
-"""The default feature space: the penultimate layer of the `federated` classification network. Needs no download."""
+"""The default feature space: the penultimate layer of the `federated` classification network. No download is needed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
 
 class Classifier(Extractor):
-    """What the `federated` network of a use sees in an image, (N, F): a classifier's penultimate layer, a segmenter's
-    coarsest level.
+    """Features (N, F) of a use's `federated` network: a classifier's penultimate layer, a segmenter's coarsest level.
 
-    `use`: the name of a block of `score.uses` whose network has `embed(x) -> (B, F)`. Such features see what tells the
-    classes apart and little else: a fault of the synthetic images that does not matter for the classes may not show.
+    `use` is a block of `score.uses` whose network has `embed(x) -> (B, F)`. Such features capture what separates the
+    classes and little else: a defect of the synthetic images that is irrelevant to the classes may not show.
     """
 
     title = "penultimate layer of the federated classification network"

@@ -1,4 +1,4 @@
-"""Inception v3 features, as in published FID and KID, where its weights are available."""
+"""Inception v3 features, as in published FID and KID, if its weights are available."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ WEIGHTS = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/wei
 
 
 class Inception(Extractor):
-    """torchmetrics' Inception v3 of FID (Heusel et al. 2017, arXiv:1706.08500) on 2-D images of any number of channels.
+    """Inception v3 of FID (Heusel et al. 2017, arXiv:1706.08500) by torchmetrics, for 2-D images.
 
-    `file`, `sha256`: its weights in the machine's folder of extractor files (torch-fidelity's
-    `weights-inception-2015-12-05-6726825d.pth`); nothing is downloaded. `feature`: the layer, by its number of
-    features. Each image channel is shown for itself, as a gray picture in three channels of 0 to 255, and the features
-    are put one after the other (F = I x `feature`): a mean over the channels would not see two of them exchanged. More
-    features than images leave no moments (FID): 64 asks for the fewest.
+    Each of any number of image channels is passed on its own, as a gray image in three channels of 0 to 255, and the
+    features are concatenated (F = I x `feature`): a mean over the channels would not detect two exchanged ones.
+
+    Args:
+        file, sha256: weights in this machine's folder of extractor files (torch-fidelity's
+            `weights-inception-2015-12-05-6726825d.pth`); nothing is downloaded.
+        feature: the layer, by its number of features. FID cannot be computed from fewer images than features; 64 needs
+            the fewest.
+
+    Raises ExtractorError for a size that is not 2-D and for another `feature`.
     """
 
     def __init__(
@@ -54,9 +59,9 @@ class Inception(Extractor):
         try:
             from torchmetrics.image.fid import NoTrainInceptionV3
 
-            # torch-fidelity would also run code that a file of weights holds
+            # check first, because torch-fidelity would also run pickled code in the file
             torch.load(io.BytesIO(content), weights_only=True)
-            weights: Any = io.BytesIO(content)  # it says that it wants a path, and torch.load takes both
+            weights: Any = io.BytesIO(content)  # the annotation asks for a path, but torch.load takes both
             self.net = NoTrainInceptionV3("inception-v3-compat", [self.feature], weights)
         except ModuleNotFoundError as error:
             raise ExtractorError(

@@ -1,4 +1,4 @@
-"""Features of any TorchScript file, such as RadImageNet; the file lies on every machine."""
+"""Features of any TorchScript file, such as RadImageNet; each machine has its own copy of the file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class TorchScript(Extractor):
     """A scripted or traced module that maps images (N, I, *S) float32 in [-1, 1] to features (N, F).
 
-    `file`: its name in the machine's folder of extractor files; `sha256`: of the file. It never travels: TorchScript is
-    code, so that each hospital puts it there itself, and only the file of this sha256 is run.
+    `file` is its name in the machine's folder of extractor files, `sha256` its hash. The file is never sent:
+    TorchScript is code, so each hospital installs it itself, and only a file with this hash is run.
     """
 
     def __init__(self, file: str, sha256: str):
@@ -32,7 +32,7 @@ class TorchScript(Extractor):
 
         content = local_file(folder, self.file, self.sha256)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:  # the bytes that were checked, not the file once more
+        try:  # load the checked bytes instead of reading the file again
             self.net = torch.jit.load(io.BytesIO(content), map_location=self.device).eval()
         except RuntimeError as error:
             raise ExtractorError(
