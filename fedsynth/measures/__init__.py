@@ -1,13 +1,13 @@
-"""Measures of a synthetic set against real images: computed inside each site, combined at the centre from numbers
-alone.
+"""Measures of a synthetic set against real images, computed at each site and combined at the centre from numbers only.
 
-A new measure is one file here and one block of params.yaml under `score.measures`. Legend: N images · I image channels
-· M mask channels · F features · *S spatial size. Real images are never pooled: `at_site` sees one site's, `combine`
-sees what sites have sent.
+A new measure is one file in this folder and one block of params.yaml under `score.measures`. Real images are never
+pooled: `at_site` sees those of one site, `combine` only what the sites have sent.
 
-Three sets meet in a measure: `held_out`, the site's real images that no model was trained on (val and test), `train`,
-its real training images, and `synthetic`. The *floor* of a measure is what it says of `train` in the place of
-`synthetic`: real images against real images.
+Legend: N images · I image channels · M mask channels · F features · *S spatial size.
+
+A measure uses three sets: `held_out`, the site's real images that no model was trained on (val and test), `train`, its
+real training images, and `synthetic`. The *floor* of a measure is its value with `train` in place of `synthetic`: real
+images against real images.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from fedsynth.params import Image
     from fedsynth.uses import Use
 
-Z = 1.959964  # of a normal distribution's 95 % interval
-Better = Literal["lower", "higher", "floor"]  # "floor": as near to the floor as can be, from either side
+Z = 1.959964  # quantile of the normal distribution for a 95 % interval
+Better = Literal["lower", "higher", "floor"]  # "floor": better the nearer to the floor, from either side
 
 
 @dataclass(frozen=True)
 class About:
-    """What one number of a measure is, as the report says it: which way is better, and a definition in one sentence."""
+    """Description of one number of a measure for the report: which direction is better, and a definition."""
 
     better: Better
     title: str
@@ -45,9 +45,7 @@ class About:
 
 @dataclass(frozen=True)
 class Value:
-    """A number with the counts of images that it rests on, the real-real floor and a 95 % interval; None is "could not
-    be computed".
-    """
+    """A number with its image counts, real-real floor and 95 % interval; None means that it could not be computed."""
 
     value: float | None
     n: dict[str, int] = field(default_factory=dict)
@@ -58,8 +56,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean (F,) and covariance (F, F) of n feature vectors; they leave a site only where n >= F
-    (fedsynth/hospital/outgoing).
+    """Mean (F,) and covariance (F, F) of n feature vectors.
+
+    They leave a site only if n >= F (fedsynth/hospital/outgoing).
     """
 
     n: int
@@ -68,14 +67,15 @@ class Moments:
 
     @classmethod
     def of(cls, features: np.ndarray) -> Moments:
-        """Of features (N, F), the covariance with n - 1."""
+        """Compute the moments of features (N, F), with n - 1 in the covariance."""
         return cls(len(features), features.mean(0), np.atleast_2d(np.cov(features, rowvar=False)))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a measure gives at one site: numbers by name, and moments of "held_out" and "train" where the centre needs
-    them.
+    """The result of a measure at one site.
+
+    `values` are numbers by name; `moments` are those of "held_out" and "train" if the centre needs them.
     """
 
     values: dict[str, Value]
@@ -84,73 +84,74 @@ class Answer:
 
 @dataclass
 class MeasureInputs:
-    """What a measure may look at. At the centre `held_out` and `train` are None,
-    and nothing of a real image is there.
-    """
+    """The inputs of a measure. At the centre `held_out` and `train` are None: it has no real images."""
 
     image: Image
     synthetic: ImageSet
     extractor: Extractor
-    # use -> its `federated` network, trained on real images
+    # by use, its `federated` network, trained on real images
     networks: dict[str, tuple[Use, nn.Module]] = field(default_factory=dict)
     held_out: ImageSet | None = None
     train: ImageSet | None = None
     family: Family | None = None  # the released model
-    flip: tuple[int, ...] = ()  # spatial axes along which it saw images mirrored
+    flip: tuple[int, ...] = ()  # spatial axes along which its training images were mirrored
     seed: int = 0
-    keep: Path | None = None  # a folder at the site for what stays there
+    keep: Path | None = None  # a folder at the site for files that stay there
 
     def __post_init__(self) -> None:
         self._features: dict[str, np.ndarray] = {}
 
     @cached_property
     def real(self) -> tuple[ImageSet, ImageSet]:
-        """`held_out` and `train`. Raises ValueError at the centre."""
+        """Returns `held_out` and `train`. Raises ValueError at the centre."""
         if self.held_out is None or self.train is None:
             raise ValueError("there are no real images at the centre")
         return self.held_out, self.train
 
     def features(self, which: Literal["held_out", "train", "synthetic"]) -> np.ndarray:
-        """(N, F) float64 of one of the sets; computed once."""
+        """Returns features (N, F) float64 of one of the sets; cached."""
         if which not in self._features:
             self._features[which] = self.extractor.features(self.pixels(getattr(self, which)))
         return self._features[which]
 
     def pixels(self, images: ImageSet) -> np.ndarray:
-        """(N, I, *S) float32: the image channels of a set, without its masks and derived channels."""
+        """Returns the image channels (N, I, *S) float32 of a set, without masks and derived channels."""
         return images.channels(self.image, self.image.originals)
 
     def masks(self, images: ImageSet) -> np.ndarray:
-        """(N, M, *S) bool."""
+        """Returns the masks (N, M, *S) bool of a set."""
         return images.channels(self.image, self.image.masks) > 0
 
     def generator(self, purpose: str) -> np.random.Generator:
-        """Random numbers of one purpose: the same in every run."""
+        """Returns a random generator for one purpose, with the same numbers in every run."""
         return np.random.default_rng([self.seed, *purpose.encode()])
 
 
 class Measure(ABC):
-    """Constructor arguments are the measure's own settings, from params.yaml."""
+    """A measure; constructor arguments are its settings from params.yaml."""
 
-    # whether its intervals are over each site's own images, not over the synthetic ones, which all sites share
+    # whether its intervals are over each site's own images and not over the synthetic ones, which all sites share
     independent = True
 
     @property
     @abstractmethod
     def about(self) -> Mapping[str, About]:
-        """By the name of each number: no other name leaves a site. A constant of the class, but where a text tells a
-        setting.
+        """Returns a description of each number by name; no number of another name leaves a site.
+
+        A class constant, unless a description depends on a setting.
         """
 
     @abstractmethod
     def at_site(self, seen: MeasureInputs) -> Answer:
-        """The numbers of one site. A number that its images do not allow is a Value of None with its counts, not an
-        error.
+        """Returns the numbers of one site.
+
+        A number that cannot be computed from its images is a Value of None with its counts, not an error.
         """
 
     def combine(self, answers: dict[str, Answer], centre: MeasureInputs) -> dict[str, Value]:
-        """One number for all sites: the mean of theirs, each by its real images `n["real"]`; None where one site has
-        none.
+        """Returns one number for all sites: the mean weighted by the real images `n["real"]`.
+
+        None if one site has none.
         """
         return {
             name: mean({site: a.values[name] for site, a in answers.items()}, self.independent) for name in self.about
@@ -158,17 +159,17 @@ class Measure(ABC):
 
 
 def mean(values: dict[str, Value], independent: bool = True) -> Value:
-    """The mean of the sites' values by n["real"], with its floor and interval.
+    """Returns the mean of the sites' values weighted by n["real"], with its floor and interval.
 
-    Where the sites' images are independent, the variance of the mean is the sum of w_k^2 times the sites' own. Where
-    the synthetic set that they share varies too, they may all err to the same side, and the mean's interval is the mean
-    of theirs: the widest that it can be.
+    If the sites' images are independent, the variance of the mean is the sum of w_k^2 times the sites' variances. If
+    the shared synthetic set varies too, all sites may err in the same direction; the interval is then the mean of the
+    sites' intervals, the widest possible.
     """
     counts = {
         kind: sum(v.n.get(kind, 0) for v in values.values())
         for kind in dict.fromkeys(k for v in values.values() for k in v.n)
     }
-    if "synthetic" in counts:  # each site saw the same synthetic images
+    if "synthetic" in counts:  # all sites use the same synthetic images
         counts["synthetic"] = max(v.n.get("synthetic", 0) for v in values.values())
     if not values or any(v.value is None for v in values.values()) or not counts.get("real"):
         return Value(None, counts)
@@ -183,7 +184,7 @@ def mean(values: dict[str, Value], independent: bool = True) -> Value:
     if not independent:
         return Value(value, counts, floor, *(w @ ends).tolist())
     spread = float(np.sqrt((w**2 * ((ends[:, 1] - ends[:, 0]) / (2 * Z)) ** 2).sum()))
-    # a mean of shares is no less than the least of them: the sites' own ends bound it
+    # the mean lies between the sites' values, so its interval lies between the ends of theirs
     return Value(
         value, counts, floor, max(value - Z * spread, float(ends.min())), min(value + Z * spread, float(ends.max()))
     )

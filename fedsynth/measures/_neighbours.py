@@ -1,5 +1,6 @@
-"""Nearest-neighbour distances in pixel and feature space, with mirroring, and pictures of the nearest pairs for the
-site.
+"""Nearest-neighbour distances in pixel and feature space, with mirroring.
+
+Also the pictures of the nearest pairs, which stay at the site.
 """
 
 from __future__ import annotations
@@ -16,15 +17,14 @@ from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.measures import MeasureInputs
 
 Points = Callable[[np.ndarray], np.ndarray]  # (N, I, *S) -> (N, P)
-ROWS = 64  # of a table of distances at a time
+ROWS = 64  # rows of a distance matrix that are computed at a time
 
 
 def spaces(seen: MeasureInputs) -> dict[str, Points]:
-    """The two spaces in which a copy is looked for: "pixel", the image channels as they are, and "feature", the
-    extractor's.
+    """Returns the spaces in which copies are searched for: "pixel", the image channels, and "feature", the extractor's.
 
-    By pixels only generated channels are looked at, where there are any: a given one is nobody's here, and would hide a
-    copy beside it.
+    The pixel space has the generated image channels only, if there are any: a given channel is not generated, and would
+    hide a copy in the channels beside it.
     """
     image = seen.image
     places = [i for i, name in enumerate(image.originals) if name in image.generated] or list(
@@ -34,14 +34,15 @@ def spaces(seen: MeasureInputs) -> dict[str, Points]:
 
 
 def mirrors(images: np.ndarray, flip: tuple[int, ...]) -> list[np.ndarray]:
-    """The images (N, I, *S) as they are and along every combination of the spatial axes `flip`."""
+    """Returns the images (N, I, *S) mirrored along every combination of the spatial axes `flip`, including none."""
     chosen = [axes for n in range(len(flip) + 1) for axes in combinations(flip, n)]
     return [np.flip(images, tuple(axis + 2 for axis in axes)) for axes in chosen]
 
 
 def distances(seen: MeasureInputs, points: Points, of: list[ImageSet], to: ImageSet) -> list[np.ndarray]:
-    """For each set in `of` (N, N to) float64: to each image of `to`, that one as it is or mirrored, whichever is
-    nearer.
+    """Returns for each set in `of` the distances (N, N to) float64 to the images of `to`.
+
+    Each is the smallest over the mirrored versions of the image of `to`.
     """
     mirrored = [points(np.ascontiguousarray(m)) for m in mirrors(seen.pixels(to), seen.flip)]
     own = [points(seen.pixels(images)) for images in of]
@@ -49,7 +50,10 @@ def distances(seen: MeasureInputs, points: Points, of: list[ImageSet], to: Image
 
 
 def euclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, M) between rows of a (N, P) and b (M, P). By differences, not by products: of a copy it is exactly 0."""
+    """Returns distances (N, M) between the rows of a (N, P) and b (M, P).
+
+    They are computed from differences, not from inner products, so that the distance to a copy is exactly 0.
+    """
     import torch
 
     how = "donot_use_mm_for_euclid_dist"
@@ -59,17 +63,16 @@ def euclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def by_subject(table: np.ndarray, subjects: np.ndarray) -> np.ndarray:
-    """(N, S): to the nearest image of each subject, from a table (N, M) and the M images' subjects."""
+    """Returns (N, S) distances to the nearest image of each subject, from a table (N, M) and the M images' subjects."""
     return np.stack([table[:, subjects == s].min(1) for s in np.unique(subjects)], axis=1)
 
 
 def relative(table: np.ndarray, neighbours: int) -> np.ndarray:
-    """(N,) in [0, 1]: the nearest of M distances over the mean of the `neighbours` nearest (at most M - 1); NaN where
-    that is 0.
+    """Returns (N,) in [0, 1]: the smallest of M distances over the mean of the `neighbours` smallest (at most M - 1).
 
-    Carlini et al. 2023, arXiv:2301.13188, section 4.2, l(x, x'; S). It does not depend on the scale: a blurred image is
-    nearer to everything, so that plain distance would take it for a copy, and a sharp copy of an unusual image for
-    none.
+    NaN where that mean is 0. This is l(x, x'; S) of Carlini et al. 2023, arXiv:2301.13188, section 4.2. It is
+    independent of scale: a blurred image is nearer to all images, so the plain distance would take it for a copy, and
+    would miss a sharp copy of an unusual image.
     """
     near = np.sort(table, axis=1)[:, : max(2, min(neighbours, table.shape[1] - 1))]
     mean = near.mean(1)
@@ -78,8 +81,9 @@ def relative(table: np.ndarray, neighbours: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Pair:
-    """A synthetic image, the training image next to it (by their places), their relative distance and the site's
-    threshold.
+    """A synthetic image and its nearest training image (by index), with their relative distance `s`.
+
+    `limit` is the site's threshold.
     """
 
     synthetic: int
@@ -93,8 +97,9 @@ class Pair:
 
 
 def write(folder: Path, seen: MeasureInputs, pairs: dict[str, list[Pair]]) -> None:
-    """`pairs.png` and `pairs.csv` of the pairs by space. Real images are in them: `folder` is at the site, and stays
-    there.
+    """Write `pairs.png` and `pairs.csv` with the pairs of each space.
+
+    They contain real images: `folder` is at the site and stays there.
     """
     from fedsynth.data.pictures import png
 
@@ -111,8 +116,9 @@ def write(folder: Path, seen: MeasureInputs, pairs: dict[str, list[Pair]]) -> No
 
 
 def _picture(seen: MeasureInputs, pairs: dict[str, list[Pair]]) -> np.ndarray:
-    """(height, width, 3) uint8: a line for each space, in it the pairs synthetic | real from the nearest on, each with
-    its s.
+    """Returns the picture (height, width, 3) uint8 with one row per space.
+
+    A row shows the pairs, synthetic | real, by increasing distance, each with its s.
     """
     from PIL import Image as pil
     from PIL import ImageDraw
@@ -139,7 +145,7 @@ def _picture(seen: MeasureInputs, pairs: dict[str, list[Pair]]) -> np.ndarray:
 
 
 def _beside(seen: MeasureInputs, pair: Pair) -> ImageSet:
-    """The two images, the real one mirrored as it is nearest in pixels, so that eyes compare like with like."""
+    """Returns the two images, with the real one mirrored to be nearest in pixels, for visual comparison."""
     own, real = (
         seen.synthetic.where(_one(len(seen.synthetic), pair.synthetic)),
         seen.real[1].where(_one(len(seen.real[1]), pair.train)),
@@ -153,9 +159,7 @@ def _one(n: int, place: int) -> np.ndarray:
 
 
 def by_patient(values: np.ndarray, whose: np.ndarray) -> np.ndarray:
-    """(patients,) object: the values (N, ...) of each patient's images, `whose` (N,) they are, so that patients can be
-    drawn anew.
-    """
+    """Group values (N, ...) by the patients `whose` (N,), as (patients,) object, for resampling patients."""
     groups = np.empty(len(np.unique(whose)), dtype=object)
     for i, who in enumerate(np.unique(whose)):
         groups[i] = values[whose == who]

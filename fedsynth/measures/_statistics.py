@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import MeasureInputs, Value, Z
 
-DRAWS = 20  # subsets of a set, over which a value and its floor are means
-PARTS = 30  # of both sets, that an interval rests on
-KEPT = 0.75  # share of the patients and synthetic images in such a part
+DRAWS = 20  # subsets over which a value and its floor are averaged
+PARTS = 30  # random parts of both sets from which an interval is computed
+KEPT = 0.75  # share of the patients and of the synthetic images in such a part
 Statistic = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
 
@@ -28,18 +28,19 @@ def beside_floor(
     sets: tuple[ImageSet, ImageSet, ImageSet] | None = None,
     within: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, Value]:
-    """The synthetic set in the place of the site's training images: as many of each class, against the same held-out
-    images.
+    """Compare the synthetic set, and the training images as its floor, with the held-out images of a site.
 
-    `statistic(reference (N, F), candidate (N', F))` by name, NaN where it is not defined. The value is the mean over
-    DRAWS draws of synthetic images without replacement, the floor the same mean over draws of `train`. Both are drawn
-    in the class shares of `held_out` and in the same number: most of these statistics depend on the number of images
-    (FID is biased upwards by few), and all of them on the mix of classes, in which sites differ from each other and
-    from the synthetic set. None where a class that is held out is missing in one of them. The interval (`spread`) is
-    for other patients and other synthetic images in these numbers.
+    The value is the mean over DRAWS random subsets of the synthetic images (without replacement), the floor the same
+    mean over subsets of `train`. All subsets have the class shares of `held_out` and the same size: most of these
+    statistics depend on the number of images (FID is biased upwards by few), and all on the class mix, which differs
+    between sites and from the synthetic set. The value is None if a class of `held_out` is missing in one of the two
+    sets. The interval (`spread`) is for other patients and other synthetic images in the same numbers.
 
-    `sets`: whose images the three arrays' rows are, where these are not all images. `within`: the ends of a statistic's
-    range, if not 0 and infinity.
+    Args:
+        statistic: statistic(reference (N, F), candidate (N', F)) returns numbers by name, NaN where not defined.
+        held_out, train, synthetic: the arrays that `statistic` takes.
+        sets: the image sets of the arrays' rows, if these are not all images.
+        within: range of a statistic by name, if not 0 to infinity.
     """
     sets = sets or (*seen.real, seen.synthetic)
     reference, *candidates = (images.labels(seen.image) for images in sets)
@@ -64,20 +65,22 @@ def spread(
     quota: dict[int, int],
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """The standard deviation of a statistic of held-out and synthetic images, NaN where it is not defined on a part of
-    them.
+    """Returns the standard deviation of a statistic of held-out and synthetic images by name.
 
-    A delete-d jackknife (Shao & Wu 1989): sd of the statistic on PARTS random parts, times sqrt(KEPT / (1 - KEPT)),
-    each part of a share KEPT of the patients and of the synthetic images of each class. Not a bootstrap, which draws
-    images twice: an image is 0 from its double, which KID and nearest neighbours take for likeness. About its own mean:
-    fewer images have another bias. It is too wide where both sets are of one distribution (FID of 17 images in 16
-    features: by 2), and 0 where the statistic is at the end of its range.
+    A delete-d jackknife (Shao & Wu 1989): the standard deviation over PARTS random parts, times sqrt(KEPT / (1 -
+    KEPT)), where each part has a share KEPT of the patients and of the synthetic images of each class. NaN if the
+    statistic is not defined on a part.
+
+    It is not a bootstrap, which draws images twice: the distance of an image to its duplicate is 0, which KID and
+    nearest neighbours take for similarity. Deviations are from the parts' own mean, because fewer images have another
+    bias. It is too wide if both sets have the same distribution (FID of 17 images in 16 features: by a factor of 2),
+    and 0 if the statistic is at the end of its range.
     """
     whose = tuple(images.patients() for images in sets)
     found = []
     for _ in range(PARTS):
         a, b = (part(of, who, rng) for of, who in zip(labels, whose, strict=True))
-        # in the shares of the part, so that the rounding of its numbers is no difference of the mix
+        # in the class shares of the part, so that rounding does not change the class mix
         shares = {k: np.sum(labels[0][a] == k) / np.sum(labels[0] == k) for k in quota}
         fewer = {k: max(1, round(q * shares[k])) for k, q in quota.items() if shares[k]}
         found.append(averaged(statistic, arrays[0][a], arrays[1][b], in_turn(labels[1][b], fewer, rng)))
@@ -85,28 +88,30 @@ def spread(
 
 
 def part(labels: np.ndarray, subjects: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(N,) bool: all images of a share KEPT of each class's patients, at least one; a patient's class is that of their
-    first image.
+    """Returns (N,) bool: all images of a share KEPT of each class's patients, at least one patient per class.
+
+    A patient's class is that of their first image.
     """
     names, first = np.unique(subjects, return_index=True)
     kept: list[str] = []
     for k in np.unique(labels[first]):
         there = names[labels[first] == k]
-        kept += rng.permutation(there)[: max(1, int(KEPT * len(there) + rng.random()))].tolist()  # up or down by chance
+        kept += rng.permutation(there)[: max(1, int(KEPT * len(there) + rng.random()))].tolist()  # random rounding
     return np.isin(subjects, kept)
 
 
 def averaged(
     statistic: Statistic, reference: np.ndarray, images: np.ndarray, draws: Iterable[np.ndarray]
 ) -> dict[str, float]:
-    """The statistic's mean over draws of rows of `images`."""
+    """Returns the mean of the statistic over draws of rows of `images`."""
     found = [statistic(reference, images[chosen]) for chosen in draws]
     return {name: float(np.mean([f[name] for f in found])) for name in found[0]}
 
 
 def at_random(labels: np.ndarray, quota: dict[int, int], rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """DRAWS draws of places, each without replacement; one where it is the whole set,
-    which is the same in every draw.
+    """Yield DRAWS random draws of indices, each without replacement.
+
+    Only one if a draw is the whole set, because all draws would be the same.
     """
     for _ in range(DRAWS if len(labels) > sum(quota.values()) else 1):
         yield np.concatenate(
@@ -115,8 +120,9 @@ def at_random(labels: np.ndarray, quota: dict[int, int], rng: np.random.Generato
 
 
 def in_turn(labels: np.ndarray, quota: dict[int, int], rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """So many draws, DRAWS at most, that every image of a class comes about equally often: their choice adds no chance
-    of its own.
+    """Yield up to DRAWS draws in which every image of a class occurs about equally often.
+
+    So the choice of images adds no randomness of its own.
     """
     decks = {k: rng.permutation(np.flatnonzero(labels == k)) for k in quota}
     for i in range(min(DRAWS, max(math.ceil(len(decks[k]) / q) for k, q in quota.items()))):
@@ -124,14 +130,15 @@ def in_turn(labels: np.ndarray, quota: dict[int, int], rng: np.random.Generator)
 
 
 def matched(reference: np.ndarray, *others: np.ndarray) -> dict[int, int]:
-    """How many of each class to draw: in the shares of the labels `reference` (N,), as many as all `others` allow; {}
-    for none.
+    """Returns how many images of each class to draw, in the class shares of the labels `reference` (N,).
+
+    As many as all `others` allow; {} if a class is missing in one of them.
     """
     classes, counts = np.unique(reference, return_counts=True)
     there = np.array([[np.sum(labels == k) for k in classes] for labels in others])
     if not there.size or not there.all():
         return {}
-    times = (there / counts).min()  # how often the whole of `reference` could be drawn
+    times = (there / counts).min()  # how often all of `reference` could be drawn
     return {int(k): max(1, int(times * c + 1e-9)) for k, c in zip(classes, counts, strict=True)}
 
 
@@ -142,8 +149,9 @@ def around(
     floor: float | None,
     within: tuple[float, float] = (0.0, math.inf),
 ) -> Value:
-    """A value with a normal 95 % interval inside its range; None where it is not finite, without an interval where `sd`
-    is not.
+    """Returns a value with a normal 95 % interval, clipped to its range.
+
+    None if the value is not finite; without an interval if `sd` is not.
     """
     if not math.isfinite(value):
         return Value(None, n)
@@ -154,7 +162,7 @@ def around(
 
 
 def interval(replicates: np.ndarray, value: float, n: dict[str, int], floor: float | None = None) -> Value:
-    """A value with the 2.5 and 97.5 percentiles of its replicates; None where it is not finite."""
+    """Returns a value with the 2.5 and 97.5 percentiles of its replicates as interval; None if it is not finite."""
     if not math.isfinite(value):
         return Value(None, n)
     known = replicates[np.isfinite(replicates)]
@@ -173,10 +181,10 @@ def bootstrap(
     floor: float | None = None,
     times: int = 300,
 ) -> Value:
-    """`statistic(*samples)` with a percentile bootstrap (Efron 1979): each sample drawn anew with replacement,
-    independently.
+    """Returns `statistic(*samples)` with a percentile bootstrap interval (Efron 1979).
 
-    Without an interval where a sample is of one: drawn anew it is always itself, and says nothing of chance.
+    Each sample is resampled with replacement, independently. There is no interval if a sample has size one: every
+    resample would equal it.
     """
     rng = seen.generator(purpose)
     if min(map(len, samples)) < 2:
@@ -186,6 +194,6 @@ def bootstrap(
 
 
 def plain(value: Value) -> dict[str, Any]:
-    """As it is written to JSON: rounded, without what is not there."""
+    """Returns the value as it is written to JSON: rounded, with None for missing numbers."""
     kept = {name: getattr(value, name) for name in ("value", "floor", "low", "high")}
     return {name: None if v is None else round(float(v), 6) for name, v in kept.items()} | {"n": dict(value.n)}

@@ -12,12 +12,12 @@ from fedsynth.measures._statistics import bootstrap
 
 
 class ClassAgreement(Measure):
-    """Balanced accuracy of the `federated` classification network on the synthetic set: "train on real, test on
-    synthetic" (Esteban et al. 2017, arXiv:1706.02633, section 4.2).
+    """Balanced accuracy of the `federated` classification network on the synthetic set.
 
-    The value is of the synthetic set alone and the same at every site; the floor is the site's own. None where no use
-    is a classification, and with one class. It may lie above the floor: images that show their class more plainly than
-    real ones do.
+    This is "train on real, test on synthetic" (Esteban et al. 2017, arXiv:1706.02633, section 4.2). The value depends
+    on the synthetic set alone and is the same at every site; the floor is the site's own. None if no use is a
+    classification or there is one class. The value may exceed the floor: synthetic images can show their class more
+    clearly than real ones.
     """
 
     about: ClassVar = {
@@ -44,7 +44,7 @@ class ClassAgreement(Measure):
 
 
 def answers(seen: MeasureInputs, images: ImageSet) -> np.ndarray | None:
-    """(N, K + 1): logits and the true class of each image; None where there is no network or no image."""
+    """Returns (N, K + 1): logits and true class of each image; None without a network or images."""
     from fedsynth.uses import of_kind, predict
     from fedsynth.uses.classification import Classification
 
@@ -57,7 +57,7 @@ def answers(seen: MeasureInputs, images: ImageSet) -> np.ndarray | None:
 
 
 def accuracy(table: np.ndarray) -> float:
-    """Balanced accuracy of `answers`, NaN below two classes."""
+    """Returns the balanced accuracy of `answers`, NaN for fewer than two classes."""
     import torch
 
     from fedsynth.uses.classification import balanced_accuracy

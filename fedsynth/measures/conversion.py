@@ -1,6 +1,4 @@
-"""Conversion and reconstruction: PSNR, SSIM and error of generated channels against the real ones, and the uses'
-scores on them.
-"""
+"""Conversion and reconstruction: PSNR, SSIM and absolute error of generated channels, and the uses' scores."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ from fedsynth.measures._neighbours import by_patient
 from fedsynth.measures._statistics import bootstrap
 from fedsynth.training import sampling
 
-KERNEL = 11  # pixels of the window of SSIM, or what fits
-SHARPEST = 1e-10  # mean squared error at which PSNR ends, at 100 dB
+KERNEL = 11  # window of SSIM in pixels; smaller for small images
+SHARPEST = 1e-10  # smallest mean squared error in PSNR, which limits it to 100 dB
 
 BASE = (
     "the floor is the baseline, without a model: of a derived channel what its operator estimates, else the mean"
@@ -35,11 +33,11 @@ Columns = Callable[[ImageSet], "np.ndarray | None"]
 
 
 class Conversion(Measure):
-    """Of models with given channels: conversion between modalities, reconstruction, images for masks. Nothing of the
-    synthetic set: the model is asked about the site's held-out images, inside the site. None where nothing is given.
+    """For models with given channels: conversion between modalities, reconstruction, images from masks.
 
-    PSNR and SSIM (Wang et al. 2004, doi:10.1109/TIP.2003.819861) by MONAI, of every image, mean over the images;
-    intervals by a bootstrap of the patients. The uses' networks are the `federated` ones.
+    The synthetic set is not used: the model is applied to the site's held-out images, at the site. None without given
+    channels. PSNR and SSIM (Wang et al. 2004, doi:10.1109/TIP.2003.819861) are MONAI's, per image and averaged over the
+    images, with intervals by a bootstrap of the patients. The uses' networks are the `federated` ones.
     """
 
     def __init__(self, masks: int = 1, labels: int = 2):
@@ -92,16 +90,16 @@ class Conversion(Measure):
 
 
 def nearness(seen: MeasureInputs, real: ImageSet, made: ImageSet) -> dict[str, np.ndarray]:
-    """psnr, ssim, mae: (N,) float64 each, over all generated image channels."""
+    """Returns psnr, ssim and mae, (N,) float64 each, over all generated image channels."""
     import torch
 
     from fedsynth.networks.monai_imports import monai_imports
 
     with monai_imports():
         from monai.metrics.regression import MAEMetric, PSNRMetric, SSIMMetric
-    # From 0 to 1: the luminance of SSIM is defined for values that are not negative.
+    # Rescaled to [0, 1]: the luminance term of SSIM is defined for non-negative values.
     channels = sampling.generated(seen.image)
-    # NaN, all through, where an image lacks a channel
+    # all values are NaN for an image that lacks a channel
     found = made.channels(seen.image, channels), real.channels_or_nan(seen.image, channels)
     x, y = (torch.from_numpy((array + 1) / 2).double() for array in found)
     size = min(x.shape[2:])
@@ -120,7 +118,7 @@ def over_patients(
     purpose: str,
     floor: float,
 ) -> Value:
-    """A statistic of values (N, ...) of the images, NaN for one that has none, with a bootstrap over patients."""
+    """Returns a statistic of values (N, ...) of the images with a bootstrap over patients; NaN rows are left out."""
     values = np.zeros(0) if values is None else values
     known = ~np.isnan(values).reshape(len(values), -1).any(1)
     n = {"real": int(known.sum())}
@@ -135,8 +133,9 @@ def _of_groups(statistic: Callable[[np.ndarray], float], groups: np.ndarray) -> 
 
 
 def dice(seen: MeasureInputs, images: ImageSet) -> np.ndarray | None:
-    """(N,) Dice of the federated segmentation network, NaN for an image without a mask; None without a network or any
-    mask.
+    """Returns (N,) Dice of the federated segmentation network, NaN for an image without a mask.
+
+    None without a network or any mask.
     """
     from fedsynth.uses import of_kind, predict
     from fedsynth.uses.segmentation import Segmentation, overlap

@@ -1,4 +1,4 @@
-"""Copies: synthetic images nearer to a training image than real images of other patients are by chance."""
+"""Copies: synthetic images that are nearer to a training image than real images of other patients are by chance."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, mean
 from fedsynth.measures._neighbours import Pair, by_subject, distances, relative, spaces, write
 from fedsynth.measures._statistics import bootstrap
 
-LEAST = 5  # patients in either set, below which there is no telling what is near
+LEAST = 5  # smallest number of patients in either set for which copies are searched for
 PAIRS = 5
-FAR = 1e-4  # share of held-out images that would by chance lie as low as those that are left out
+FAR = 1e-4  # held-out images as low as this quantile of the fitted law are left out as outliers
 
 COUNT = (
     "Synthetic images that lie nearer to one of a site's training images, in {}, than chance brings an image of another"
@@ -28,14 +28,19 @@ RATIO = (
 
 
 class Copies(Measure):
-    """`alpha`: how often, by chance, an image may be taken for a copy at one site; `neighbours`: k of the relative
-    distance.
+    """Counts synthetic images that are likely copies of training images, at each site.
 
-    Distances are to patients, that is to their nearest image: several images of one patient are no crowd in which a
-    copy of one of them could hide.
+    Distances are to patients, that is to a patient's nearest image, so that several images of one patient do not hide a
+    copy of one of them.
+
+    Args:
+        alpha: probability at which an image is taken for a copy at one site by chance.
+        neighbours: k of the relative distance.
+
+    Raises ValueError if `alpha` is not in (0, 0.5) or `neighbours` is below 2.
     """
 
-    independent = False  # the sites share the synthetic images, over which the intervals are
+    independent = False  # the intervals are over the synthetic images, which the sites share
 
     def __init__(self, alpha: float = 1e-4, neighbours: int = 50):
         if not 0 < alpha < 0.5 or neighbours < 2:
@@ -63,7 +68,7 @@ class Copies(Measure):
         for space, points in spaces(seen).items():
             table, chance = distances(seen, points, [seen.synthetic, held_out], train)
             s, real = (relative(by_subject(t, train.patients()), self.neighbours) for t in (table, chance))
-            if np.isnan(real).any() or np.isnan(s).any():  # images that cannot be told apart
+            if np.isnan(real).any() or np.isnan(s).any():  # an image and its neighbours are identical
                 continue
             limit = threshold(real, len(set(held_out.patients())), self.alpha)
             values[f"copies_{space}"] = counted(float((s < limit).sum()), n, float((real < limit).sum()))
@@ -78,15 +83,19 @@ class Copies(Measure):
         return Answer(values)
 
     def combine(self, answers: dict[str, Answer], centre: MeasureInputs) -> dict[str, Value]:
-        """A synthetic image may be a copy at one site only, so that copies add up; ratios are means."""
+        """Returns the sites' sum for copies and their mean for ratios.
+
+        An image may be a copy at one site only, so copies add up.
+        """
         return super().combine(answers, centre) | {
             name: total(answers, name) for name in self.about if name.startswith("copies")
         }
 
 
 def total(answers: dict[str, Answer], name: str) -> Value:
-    """The sum over the sites; None where one has none, without a floor where one's is not known: few real images do not
-    leave a site.
+    """Returns the sum over the sites; None if one site has none.
+
+    Without a floor if one site's floor is not known: counts of few real images do not leave a site.
     """
     values = {site: answer.values[name] for site, answer in answers.items()}
     counts = mean(values).n
@@ -98,8 +107,9 @@ def total(answers: dict[str, Answer], name: str) -> Value:
 
 
 def counted(copies: float, n: dict[str, int], floor: float | None) -> Value:
-    """A number of copies with the exact interval of a Poisson distribution's mean (Garwood 1936), not above the number
-    of images.
+    """Returns a number of copies with the exact interval of a Poisson mean (Garwood 1936).
+
+    The upper end is at most the number of images.
     """
     from scipy.stats import chi2
 
@@ -109,16 +119,18 @@ def counted(copies: float, n: dict[str, int], floor: float | None) -> Value:
 
 
 def threshold(real: np.ndarray, patients: int, alpha: float) -> float:
-    """The relative distance below which a real image of another patient lies in a share `alpha` of cases, from s (N,)
-    of held-out images.
+    """Returns the relative distance below which a real image of another patient lies with probability `alpha`.
 
-    Distances to a nearest point follow Weibull's law (the extreme value of distances bounded by 0), so that log s is
-    that of a smallest extreme: its lower tail is far heavier than a normal one's, and with few dimensions, as in
-    features, that decides. The bound is mean + z(alpha) sd of log s, z of the standardised law, made lower for few
-    `patients` n as a normal prediction bound would be: by t_{n-1}(alpha) / t_inf(alpha) sqrt(1 + 1/n) (Geisser 1993,
-    example 2.2), so that the smallest of a few is not taken for a law; docs/privacy.md has the rates of false alarms. A
-    patient who is in both sets under two names would disarm the audit: values that far from the quartiles are left out;
-    of the others none is below the threshold.
+    `real` (N,) are the relative distances s of held-out images of so many `patients`. Distances to a nearest point
+    follow a Weibull distribution (the extreme value distribution of distances bounded by 0), so log s has a
+    smallest-extreme-value distribution. Its lower tail is far heavier than a normal one, which matters in few
+    dimensions, as in feature space. The bound is mean + z(alpha) sd of log s, with z of the standardised distribution.
+    For few patients n it is lowered like a normal prediction bound, by t_{n-1}(alpha) / t_inf(alpha) sqrt(1 + 1/n)
+    (Geisser 1993, example 2.2), so that the smallest of a few values does not determine it; docs/privacy.md has the
+    false-alarm rates.
+
+    A patient who is in both sets under two names would make the audit blind, so values that far below the quartiles are
+    left out; none of the others is below the threshold.
     """
     from scipy.stats import gumbel_l, norm, t
 

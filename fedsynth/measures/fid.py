@@ -1,4 +1,4 @@
-"""FID at each site, as Dist-FID, and pooled exactly from the sites' moments."""
+"""FID at each site, averaged as Dist-FID, and pooled exactly from the sites' moments."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from fedsynth.measures._statistics import KEPT, PARTS, around, beside_floor
 
 
 class FID(Measure):
-    """Frechet distance between normal distributions fitted to features (Heusel et al. 2017, arXiv:1706.08500, eq. 6):
-    |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)).
+    """Fréchet distance between normal distributions fitted to features (Heusel et al. 2017, arXiv:1706.08500, eq. 6).
 
-    Not computed where a set has fewer images than features: its covariance would be noise, and moments of so few images
-    do not leave.
+    |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)). Not computed if a set has fewer images than features: its
+    covariance would be noise, and moments of so few images do not leave a site.
     """
 
     about: ClassVar = {
@@ -53,11 +52,11 @@ class FID(Measure):
 
 
 def pooled_fid(answers: list[Answer], centre: MeasureInputs) -> Value:
-    """From the sites' moments; None where a site has none.
+    """Returns the FID of all sites' held-out images together, from the sites' moments; None if a site has none.
 
-    The standard deviation is that of random parts of the synthetic set (a delete-d jackknife: Shao & Wu 1989) and of as
-    many normal features as each site has images, drawn with its moments: the distance takes features for normal. A
-    patient's images count as several.
+    Its variance is the sum of two: over random parts of the synthetic set (a delete-d jackknife: Shao & Wu 1989), and
+    over normal features drawn with each site's moments, as many as it has images, because the distance assumes normal
+    features. Several images of one patient count as independent.
     """
     synthetic = centre.features("synthetic")
     counts = {kind: sum(a.values["pooled_fid"].n[kind] for a in answers) for kind in ("real", "train")} | {
@@ -82,35 +81,40 @@ def pooled_fid(answers: list[Answer], centre: MeasureInputs) -> Value:
 
 
 def redrawn(moments: Moments, rng: np.random.Generator) -> Moments:
-    """Of as many normal feature vectors with these moments (a parametric bootstrap)."""
+    """Returns the moments of equally many normal feature vectors drawn with these moments (a parametric bootstrap)."""
     return Moments.of(rng.multivariate_normal(moments.mean, moments.covariance, moments.n, check_valid="ignore"))
 
 
 def pool(parts: list[Moments]) -> Moments:
-    """Of all images together, as if they lay in one place: mu = sum w_i mu_i, S' = sum w_i (S'_i + mu_i mu_i^T) - mu
-    mu^T, where S' is the covariance with n and S the one with n - 1."""
+    """Returns the moments of all images together, exactly.
+
+    mu = sum w_i mu_i, S' = sum w_i (S'_i + mu_i mu_i^T) - mu mu^T, where S' is the covariance with n and S the one with
+    n - 1.
+    """
     n = sum(m.n for m in parts)
     mean = np.sum([m.n * m.mean for m in parts], axis=0) / n
-    # The same as above around the common mean, which does not subtract large numbers from each other.
+    # The same, centred at the common mean, which avoids subtracting large numbers from each other.
     within = np.sum([(m.n - 1) * m.covariance for m in parts], axis=0)
     between = np.sum([m.n * np.outer(m.mean - mean, m.mean - mean) for m in parts], axis=0)
     return Moments(n, mean, (within + between) / (n - 1))
 
 
 def enough(features: np.ndarray) -> bool:
-    """Whether (N, F) has as many images as features, and at least two."""
+    """Whether features (N, F) have at least as many images as features, and at least two."""
     return features.ndim == 2 and len(features) >= max(2, features.shape[1])
 
 
 def fid(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Of two sets of features (N, F), (N', F); NaN below two images."""
+    """Returns the FID of two sets of features (N, F) and (N', F); NaN for fewer than two images."""
     if min(len(reference), len(candidate)) < 2:
         return float("nan")
     return frechet(Moments.of(reference), Moments.of(candidate))
 
 
 def frechet(a: Moments, b: Moments) -> float:
-    """torchmetrics takes the trace of the root from eigenvalues; MONAI's root of a matrix fails where a feature is
+    """Returns the Fréchet distance of two moments, at least 0.
+
+    torchmetrics computes the trace of the matrix root from eigenvalues; MONAI's matrix root fails if a feature is
     constant.
     """
     import torch

@@ -12,9 +12,10 @@ from fedsynth.measures._statistics import beside_floor
 
 
 class Geometry(Measure):
-    """Wasserstein-1 distances between distributions over the images of the classes with a mask (`image.empty_labels`
-    names the others), each a mean over the mask channels: area, place of the centre, number of separate parts. None
-    without a mask channel or a real mask.
+    """Wasserstein-1 distances between the distributions of mask area, centre and number of separate parts.
+
+    They are over the images of the classes with a mask (`image.empty_labels` names the others), each averaged over the
+    mask channels. None without a mask channel or a real mask.
     """
 
     about: ClassVar = {
@@ -48,19 +49,19 @@ class Geometry(Measure):
 
 
 def with_mask(seen: MeasureInputs, images: ImageSet) -> ImageSet:
-    """Those whose class has a mask."""
+    """Returns the images whose class has a mask."""
     return images.where(~images.manifest["label"].isin(seen.image.empty_labels))
 
 
 def shapes(seen: MeasureInputs, images: ImageSet) -> np.ndarray:
-    """(N, M, 2 + D): area, number of parts, centre along each of D axes (NaN for an empty mask)."""
+    """Returns (N, M, 2 + D): area, number of parts, and centre along each of D axes (NaN for an empty mask)."""
     masks = seen.masks(images)
     found = np.array([[shape(m) for m in channels] for channels in masks])
     return found.reshape(len(masks), masks.shape[1], 2 + len(seen.image.size))
 
 
 def shape(mask: np.ndarray) -> list[float]:
-    """Area and centre as shares, number of parts of a mask (*S)."""
+    """Returns area, number of parts and centre of a mask (*S); area and centre as shares of the image."""
     from scipy import ndimage
 
     parts = ndimage.label(mask, np.ones((3,) * mask.ndim))[1]
@@ -69,7 +70,7 @@ def shape(mask: np.ndarray) -> list[float]:
 
 
 def distances(reference: np.ndarray, candidate: np.ndarray) -> dict[str, float]:
-    """Of shapes (N, M, 2 + D) and (N', M, 2 + D); NaN where one has none."""
+    """Returns the distances between shapes (N, M, 2 + D) and (N', M, 2 + D) by name; NaN if one set has no mask."""
     channels = range(reference.shape[1])
     area, count, *axes = (
         _mean([_wasserstein(reference[:, m, i], candidate[:, m, i]) for m in channels])
@@ -86,6 +87,6 @@ def _wasserstein(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _mean(values: list[float]) -> float:
-    """Over the known ones: a mask channel may be empty in all images of a site."""
+    """Mean of the values that are not NaN: a mask channel may be empty in all images of a site."""
     known = [v for v in values if not np.isnan(v)]
     return float(np.mean(known)) if known else float("nan")

@@ -10,12 +10,13 @@ import numpy as np
 from fedsynth.measures import About, Answer, Measure, MeasureInputs
 from fedsynth.measures._statistics import beside_floor
 
-BINS = 1024  # on [-1, 1]: a pixel moves by less than 0.001
+BINS = 1024  # on [-1, 1]: binning changes a pixel value by less than 0.001
 
 
 class Intensity(Measure):
-    """Wasserstein-1 distance between the distributions of pixel values, mean over the image channels; the unit is that
-    of [-1, 1].
+    """Wasserstein-1 distance between the distributions of pixel values, averaged over the image channels.
+
+    Its unit is that of the scale [-1, 1].
     """
 
     about: ClassVar = {
@@ -38,7 +39,7 @@ class Intensity(Measure):
 
 
 def histograms(images: np.ndarray) -> np.ndarray:
-    """(N, I, BINS) counts of pixels (N, I, *S) in [-1, 1], so that a draw of images is a sum."""
+    """Returns counts (N, I, BINS) of pixels (N, I, *S) in [-1, 1]; those of a subset of images are a sum."""
     n, channels = images.shape[:2]
     places = np.clip(
         ((images.reshape(n, channels, math.prod(images.shape[2:])) + 1) / 2 * BINS).astype(int), 0, BINS - 1
@@ -48,7 +49,7 @@ def histograms(images: np.ndarray) -> np.ndarray:
 
 
 def distance(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Of histograms (N, I, BINS) and (N', I, BINS); NaN without an image."""
+    """Returns the distance of histograms (N, I, BINS) and (N', I, BINS); NaN without images."""
     if not (len(reference) and len(candidate)):
         return float("nan")
     from scipy.stats import wasserstein_distance

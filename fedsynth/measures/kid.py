@@ -14,11 +14,11 @@ WHICH: tuple[Literal["held_out", "train", "synthetic"], ...] = ("held_out", "tra
 
 
 class KID(Measure):
-    """Squared maximum mean discrepancy of features with the kernel (x.y / F + 1)^3 (Binkowski et al. 2018,
-    arXiv:1801.01401, section 4), in each class by itself, mean over the classes by their held-out images.
+    """Squared maximum mean discrepancy of features with the kernel (x.y / F + 1)^3, within each class.
 
-    By class, because both sets have the same shares of classes by choice and not by chance: over all images the
-    estimate would lie below 0.
+    Binkowski et al. 2018, arXiv:1801.01401, section 4; averaged over the classes, weighted by their held-out images. It
+    is computed by class because the class shares of both sets are matched and not random: over all images the estimate
+    would lie below 0.
     """
 
     about: ClassVar = {
@@ -45,8 +45,9 @@ class KID(Measure):
 
 
 def by_class(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Mean over the classes of (N, 1 + F), labels before features, by the images of `reference`; without those of a
-    single image.
+    """Returns the mean of `kid` over the classes, weighted by the images of `reference`.
+
+    The arrays are (N, 1 + F), labels before features. Classes with a single image are left out.
     """
     classes, counts = np.unique(reference[:, 0], return_counts=True)
     found = np.array([kid(reference[reference[:, 0] == k, 1:], candidate[candidate[:, 0] == k, 1:]) for k in classes])
@@ -55,8 +56,9 @@ def by_class(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 
 def kid(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Of features (N, F) and (N', F); NaN below two images. torchmetrics' kernel, but not its sums: they ask for N =
-    N'.
+    """Returns the KID of features (N, F) and (N', F); NaN for fewer than two images.
+
+    It uses torchmetrics' kernel, but not its sums, which require N = N'.
     """
     if min(len(reference), len(candidate)) < 2:
         return float("nan")

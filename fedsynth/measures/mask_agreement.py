@@ -12,10 +12,10 @@ from fedsynth.measures._statistics import bootstrap
 
 
 class MaskAgreement(Measure):
-    """Dice between the masks of the synthetic set and what the `federated` segmentation network finds in its images.
+    """Dice between the masks of the synthetic set and the `federated` segmentation network's output for its images.
 
-    The value is of the synthetic set alone and the same at every site; the floor is the site's own. None where no use
-    is a segmentation.
+    The value depends on the synthetic set alone and is the same at every site; the floor is the site's own. None if no
+    use is a segmentation.
     """
 
     about: ClassVar = {
@@ -41,8 +41,9 @@ class MaskAgreement(Measure):
 
 
 def agreement(seen: MeasureInputs, images: ImageSet) -> np.ndarray:
-    """(N,) Dice of each image with a mask, mean over its mask channels that are not empty; (0,) where there is no
-    network or no mask.
+    """Returns (N,) Dice of each image with a mask, averaged over its non-empty mask channels.
+
+    (0,) without a network or masks.
     """
     from fedsynth.uses import of_kind, predict
     from fedsynth.uses.segmentation import Segmentation, overlap

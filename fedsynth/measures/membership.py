@@ -1,4 +1,4 @@
-"""Membership inference: whether the synthetic set or the released weights tell training images from held-out ones."""
+"""Membership inference: whether training images can be told from held-out ones by the synthetic set or the weights."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fedsynth.measures._statistics import bootstrap
 if TYPE_CHECKING:
     from fedsynth.families import Family
 
-LEAST = 5  # members or non-members, below which nothing is said
-REFERENCE = 5  # nearest real images of other patients that an image's distance is set against
+LEAST = 5  # fewest members and non-members for which the attacks are evaluated
+REFERENCE = 5  # number of nearest real images of other patients that an image's distance is relative to
 
 DISTANCE = (
     "An attacker who has the synthetic set and guesses from how near an image lies to it, for its surroundings, whether"
@@ -31,15 +31,21 @@ TPR = (
     " floor is chance, what guessing finds: that share, and more where held-out images are few."
 )
 
-# scores of the members and of the non-members; the higher, the likelier a member
+# scores of the members and of the non-members; higher means more likely a member
 Attack = tuple[np.ndarray, np.ndarray]
-Statistic = Callable[[np.ndarray, np.ndarray], float]  # of an attack
+Statistic = Callable[[np.ndarray, np.ndarray], float]  # of an attack's scores
 
 
 class Membership(Measure):
-    """Members are the site's training images, non-members its held-out ones. `fpr`: false-positive rate at which the
-    true-positive rate is told (Carlini et al. 2022, arXiv:2112.03570, section II.C); `draws` of noise for each image's
-    loss; `most` images of either kind whose loss is taken, drawn by chance where there are more.
+    """Membership inference attacks; members are the site's training images, non-members its held-out ones.
+
+    Args:
+        draws: noise samples per image for its loss.
+        fpr: false-positive rate at which the true-positive rate is reported (Carlini et al. 2022, arXiv:2112.03570,
+            section II.C).
+        most: largest number of members and of non-members for the loss attack; a random subset if there are more.
+
+    Raises ValueError if one of them is out of range.
     """
 
     def __init__(self, draws: int = 16, fpr: float = 0.01, most: int = 400):
@@ -71,9 +77,7 @@ class Membership(Measure):
     def _judge(
         self, seen: MeasureInputs, attack: str, scores: Attack | None, members: ImageSet, non_members: ImageSet
     ) -> dict[str, Value]:
-        """AUC and TPR, each with chance as its floor and a bootstrap over patients, whose images are no independent
-        ones.
-        """
+        """Returns AUC and TPR, with chance as floor and a bootstrap over patients, whose images are not independent."""
         names = f"membership_{attack}_auc", f"membership_{attack}_tpr"
         n = {
             "real": len(members) + len(non_members),
@@ -94,13 +98,12 @@ class Membership(Measure):
 
 
 def by_distance(seen: MeasureInputs) -> Attack:
-    """Minus the distance in pixels to the nearest synthetic image over the mean distance to the nearest real images of
-    other patients.
+    """Minus the pixel distance to the nearest synthetic image, relative to the nearest real images of other patients.
 
-    The quotient is that of densities in DOMIAS (van Breugel et al. 2023, arXiv:2302.12580, equation 2): an image that
-    lies amid the others is near to a synthetic one whether or not it was trained on. An attacker has some other real
-    images at best, so that this is the stronger side. Pixels only: in each training that memorised features told less,
-    and the better of two is above chance by chance.
+    The quotient corresponds to the density ratio of DOMIAS (van Breugel et al. 2023, arXiv:2302.12580, equation 2): an
+    image in a dense region is near a synthetic one whether or not it was trained on. A real attacker has at best some
+    other real images, so this attack is stronger. Pixels only: in every training that memorised, features revealed
+    less, and the better of two attacks is above chance by chance.
     """
     pixel = spaces(seen)["pixel"]
     non_members, members = seen.real
@@ -114,10 +117,10 @@ def by_distance(seen: MeasureInputs) -> Attack:
 
 
 def by_loss(seen: MeasureInputs, members: ImageSet, non_members: ImageSet, draws: int) -> Attack | None:
-    """Minus the family's own loss (the LOSS attack: Yeom et al. 2018, arXiv:1709.01604), of the player that tells most.
+    """Minus the family's loss (the LOSS attack: Yeom et al. 2018, arXiv:1709.01604) of the most revealing player.
 
-    A player whose loss does not look at the image (a GAN's generator) tells nothing. Losses are compared within a
-    class: those of another class are others, and a small site's classes are not in the same shares in both sets.
+    A player whose loss does not depend on the image (a GAN's generator) is left out; None if all are. Losses are
+    compared within a class: they differ between classes, and the class shares of a small site's two sets differ.
     """
     found = []
     for player in attacked_players(seen.family):  # type: ignore[arg-type]
@@ -129,8 +132,9 @@ def by_loss(seen: MeasureInputs, members: ImageSet, non_members: ImageSet, draws
 
 
 def attacked_players(family: Family) -> list[str]:
-    """The players whose parameters were all given out. What stayed at the sites is here as it was made, and its loss
-    would tell nothing.
+    """Returns the players whose parameters were all released.
+
+    Parameters that stayed at the sites have their initial values here, so their loss reveals nothing.
     """
     players, released = family.players(), family.released
     if released is None:
@@ -140,12 +144,13 @@ def attacked_players(family: Family) -> list[str]:
 
 
 def losses(seen: MeasureInputs, images: ImageSet, player: str, draws: int) -> np.ndarray:
-    """(N,) float64: the player's loss of each image, the mean over `draws` of noise that are the same for all
-    images.
+    """Returns (N,) float64: the player's loss of each image, averaged over `draws` of noise.
+
+    The noise is the same for all images.
     """
     import torch
 
-    # gradients by x are needed at times (R1)
+    # some losses need the gradient with respect to x (R1)
     family: Family = copy.deepcopy(seen.family).eval().requires_grad_(False)  # type: ignore[union-attr]
     device = next(iter(seen.family.parameters())).device  # type: ignore[union-attr]
     image = seen.image
@@ -164,7 +169,10 @@ def losses(seen: MeasureInputs, images: ImageSet, player: str, draws: int) -> np
 
 
 def within_class(a: np.ndarray, b: np.ndarray, class_a: np.ndarray, class_b: np.ndarray) -> Attack:
-    """Scores less their class's middle: between the means of both sides, or of the one that is there."""
+    """Subtract each class's centre from the scores.
+
+    The centre is the mean of both sides' means, or the mean of the only side present.
+    """
     a, b = a.copy(), b.copy()
     for k in np.union1d(class_a, class_b):
         sides = [part.mean() for part in (a[class_a == k], b[class_b == k]) if len(part)]
@@ -174,7 +182,10 @@ def within_class(a: np.ndarray, b: np.ndarray, class_a: np.ndarray, class_b: np.
 
 
 def auc(members: np.ndarray, non_members: np.ndarray) -> float:
-    """The chance that a member scores above a non-member, ties half (Mann and Whitney's U over the pairs)."""
+    """Returns the probability that a member scores above a non-member, ties counted half.
+
+    Computed from Mann and Whitney's U.
+    """
     from scipy.stats import rankdata
 
     m, n = len(members), len(non_members)
@@ -182,15 +193,16 @@ def auc(members: np.ndarray, non_members: np.ndarray) -> float:
 
 
 def tpr(members: np.ndarray, non_members: np.ndarray, fpr: float) -> float:
-    """Share of members above the lowest score that at most `fpr` of the non-members exceed; below 1 / fpr of these,
-    that none exceeds.
+    """Returns the share of members above the lowest score that at most a share `fpr` of the non-members exceeds.
+
+    With fewer than 1 / fpr non-members, that is the highest score of a non-member.
     """
     allowed = int(fpr * len(non_members))
     return float((members > np.sort(non_members)[::-1][allowed]).mean())
 
 
 def _of_groups(statistic: Statistic, members: np.ndarray, non_members: np.ndarray) -> float:
-    """The statistic of all scores of some patients, `by_patient` of both kinds."""
+    """Returns the statistic of the scores of resampled patients, grouped by `by_patient`."""
     return statistic(np.concatenate(list(members)), np.concatenate(list(non_members)))
 
 

@@ -11,16 +11,15 @@ from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
 from fedsynth.measures._statistics import bootstrap
 
 WANG = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of the scales (Wang et al. 2003)
-KERNEL = 7  # pixels; with the usual 11, an image of 32 pixels would have two scales only
+KERNEL = 7  # pixels; with the usual 11, an image of 32 pixels would have only two scales
 
 
 class MSSSIM(Measure):
-    """Mean multi-scale structural similarity of random pairs of images of one class (Odena et al. 2017,
-    arXiv:1610.09585, section 4.2), mean over the classes.
+    """Mean multi-scale structural similarity of random pairs of images of one class, averaged over the classes.
 
-    `pairs`: at most so many in all. No image is in two synthetic pairs, so that they are independent and can be
-    bootstrapped. Better is nearer to the floor, that of real pairs: above it there is less variety than in real images,
-    below it something that real ones lack.
+    Odena et al. 2017, arXiv:1610.09585, section 4.2. `pairs` is the largest number of pairs in all. No image is in two
+    synthetic pairs, so that pairs are independent and can be bootstrapped. Better is nearer to the floor, the value for
+    real pairs: above it the images vary less than real ones, below it they have something that real ones lack.
     """
 
     about: ClassVar = {
@@ -43,7 +42,7 @@ class MSSSIM(Measure):
         if not made:
             return Answer({"ms_ssim": Value(None, counts)})
         real = self.similarities(seen, train, matchings=20)  # without an interval: the pairs need not be independent
-        # A class that one of both has no pair of would make it another mean.
+        # The floor must be a mean over the same classes as the value.
         floor = _mean_of_means(*real.values()) if real.keys() == made.keys() else None
         return Answer(
             {
@@ -54,7 +53,7 @@ class MSSSIM(Measure):
         )
 
     def similarities(self, seen: MeasureInputs, images: ImageSet, matchings: int) -> dict[int, np.ndarray]:
-        """By class, (P,) of its pairs; without the classes of a single image."""
+        """Returns by class the similarities (P,) of its pairs; classes with a single image are left out."""
         rng, pixels, labels = seen.generator("ms_ssim"), seen.pixels(images), images.labels(seen.image)
         most = max(1, self.pairs // len(seen.image.labels))
         chosen = {int(k): pairs(np.flatnonzero(labels == k), rng, matchings)[:most] for k in np.unique(labels)}
@@ -62,7 +61,10 @@ class MSSSIM(Measure):
 
 
 def pairs(places: np.ndarray, rng: np.random.Generator, matchings: int) -> np.ndarray:
-    """(P, 2) different unordered pairs of places (N,), at random: in each matching a place is in one pair at most."""
+    """Returns (P, 2) distinct unordered random pairs of the indices `places` (N,).
+
+    In each of the `matchings` an index is in at most one pair.
+    """
     half = len(places) // 2
     found = [np.sort(rng.permutation(places)[: 2 * half].reshape(half, 2), axis=1) for _ in range(matchings)]
     whole = np.concatenate(found)
@@ -70,7 +72,7 @@ def pairs(places: np.ndarray, rng: np.random.Generator, matchings: int) -> np.nd
 
 
 def similarity(one: np.ndarray, other: np.ndarray, batch: int = 64) -> np.ndarray:
-    """(N,) MS-SSIM of images (N, I, *S) in [-1, 1] with others, mean over the channels."""
+    """Returns (N,) MS-SSIM between two arrays of images (N, I, *S) in [-1, 1], averaged over the channels."""
     import torch
 
     from fedsynth.networks.monai_imports import monai_imports
@@ -80,7 +82,7 @@ def similarity(one: np.ndarray, other: np.ndarray, batch: int = 64) -> np.ndarra
     kernel, weights = scales(one.shape[2:])
     found = []
     for start in range(0, len(one), batch):
-        # From 0 to 1: the luminance of SSIM is defined for values that are not negative.
+        # Rescaled to [0, 1]: the luminance term of SSIM is defined for non-negative values.
         a, b = ((torch.from_numpy(x[start : start + batch]) + 1) / 2 for x in (one, other))
         found.append(
             compute_ms_ssim(a, b, a.ndim - 2, data_range=1.0, kernel_size=kernel, weights=weights).numpy().ravel()
@@ -89,8 +91,9 @@ def similarity(one: np.ndarray, other: np.ndarray, batch: int = 64) -> np.ndarra
 
 
 def scales(size: tuple[int, ...]) -> tuple[int, tuple[float, ...]]:
-    """Kernel and weights of as many scales, five at most, as keep the halved image no smaller than the kernel. MONAI
-    asks for more.
+    """Returns the kernel size and the weights of as many scales, at most five, as MONAI allows for the image size.
+
+    The downsampled image must not be smaller than the kernel; MONAI's condition is stricter.
     """
     smallest = min(size)
     kernel = min(KERNEL, smallest - 1 + smallest % 2)

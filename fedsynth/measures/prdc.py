@@ -11,11 +11,11 @@ from fedsynth.measures._statistics import beside_floor
 
 
 class PRDC(Measure):
-    """Precision and recall of Kynkaanniemi et al. 2019 (arXiv:1904.06991, equations 1 and 2), density and coverage of
-    Naeem et al. 2020 (arXiv:2002.09797, equations 3 and 4), in the space of features.
+    """Precision and recall, density and coverage in feature space.
 
-    `k`: the ball around an image reaches to its k-th nearest neighbour of the same set. None for sets of k images or
-    fewer.
+    Kynkaanniemi et al. 2019, arXiv:1904.06991, equations 1 and 2; Naeem et al. 2020, arXiv:2002.09797, equations 3 and
+    4. The ball around an image reaches to its `k`-th nearest neighbour of the same set. None for sets of at most k
+    images.
     """
 
     about: ClassVar = {
@@ -55,8 +55,9 @@ class PRDC(Measure):
 
 
 def prdc(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
-    """Of features (N, F) and (M, F). "Inside a ball" is "nearer than", as in the authors' code: a set against itself
-    then has density 1.
+    """Returns the four numbers by name, for features (N, F) and (M, F); NaN for sets of at most k images.
+
+    "Inside a ball" is "nearer than", as in the authors' code: the density of a set with respect to itself is then 1.
     """
     if min(len(real), len(fake)) <= k:
         return dict.fromkeys(PRDC.about, float("nan"))
@@ -74,7 +75,7 @@ def prdc(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
 
 
 def radii(points: np.ndarray, k: int) -> np.ndarray:
-    """(N,) distance of each of (N, F) to its k-th nearest other."""
+    """Returns (N,) distances of points (N, F) to their k-th nearest other point."""
     from scipy.spatial.distance import cdist
 
-    return np.partition(cdist(points, points), k, axis=1)[:, k]  # the nearest is the point itself
+    return np.partition(cdist(points, points), k, axis=1)[:, k]  # index 0 is the point itself
