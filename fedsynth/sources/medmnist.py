@@ -23,14 +23,16 @@ class MedMNIST(Source):
     """An .npz as MedMNIST publishes it (Yang et al. 2023, "MedMNIST v2", doi:10.1038/s41597-022-01721-8), dealt out to
     sites.
 
-    For each of train, val and test: `train_images` uint8, (N, H, W), (N, H, W, 3) or (N, D, H, W), and `train_labels`
-    (N, 1), integers. Colour becomes brightness where one image channel is asked for. Mask channels are set where
-    `train_masks`, (N, *S) or (N, *S, masks), is above 0: fedsynth.exporters.npz.NPZ writes such, the published sets
-    have none. Values stay 0 to 255 here; ingest stretches each image by its own `image.percentiles`, so that brightness
+    For each of train, val and test that the file has: `train_images` uint8, (N, H, W), (N, H, W, 3) or (N, D, H, W),
+    and `train_labels` (N, 1), integers. Colour becomes brightness where one image channel is asked for. Mask channels
+    are set where `train_masks`, (N, *S) or (N, *S, masks), is above 0: fedsynth.exporters.npz.NPZ writes such, the
+    published sets have none. Values stay 0 to 255 here; ingest stretches each image by its own `image.percentiles`, so that brightness
     can be compared within an image only.
 
-    `file` may name environment variables, `${SO}`. `labels` names the integers: a list, or {"0": name} as in MedMNIST's
-    info.py, where one name may stand for several; without it the label is the integer. `partition` is a
+    `file` may name environment variables, `${SO}`; {t1: file, t2: file} are image channels in files of their own, with
+    the same images in the same order; labels and masks are the first file's.
+
+    `labels` names the integers: a list, or {"0": name} as in MedMNIST's info.py, where one name may stand for several; without it the label is the integer. `partition` is a
     fedsynth.data.partition.Partition of another kind than `site`. `md5` (MedMNIST publishes it) or `sha256` of the file
     is checked where it is given.
 
@@ -45,7 +47,7 @@ class MedMNIST(Source):
         self,
         image: Image,
         seed: int,
-        file: str,
+        file: str | dict[str, str],
         labels: list[str] | dict[str, str] | None = None,
         partition: dict[str, Any] | None = None,
         splits: Literal["official", "hash"] = "official",
@@ -72,26 +74,23 @@ class MedMNIST(Source):
         ):
             own = split if self.splits == "official" else ""
             record = Record({}, label, subject, file=f"{self._path.name}/{split}_images/{place}", split=own)
-            put_images(
-                record, self.image.images, self._planes(f"{split}_images", place), f"{self._path}: {split}_images"
-            )
+            for path, channels in self._paths.items():
+                put_images(record, channels, self._planes(f"{split}_images", place, path), f"{path}: {split}_images")
             if self.image.masks:
                 self._read_masks(record, f"{split}_masks", place)
             yield record
 
     def fingerprint(self) -> str:
-        about = self._path.stat()
-        return f"{about.st_size} {about.st_mtime_ns}"
+        return " ".join(f"{about.st_size} {about.st_mtime_ns}" for about in (path.stat() for path in self._paths))
 
-    def _planes(self, name: str, place: int) -> np.ndarray:
+    def _planes(self, name: str, place: int, path: Path) -> np.ndarray:
         """(C, *S) float32, 0 to 255."""
-        planes = images.channels_first(
-            self._arrays[name][place], len(self.image.size), f"{self._path.name}/{name}/{place}"
-        )
+        array = self._of_file[path][name][place]
+        planes = images.channels_first(array, len(self.image.size), f"{path.name}/{name}/{place}")
         return np.ascontiguousarray(planes, np.float32)
 
     def _read_masks(self, record: Record, name: str, place: int) -> None:
-        planes, names = self._planes(name, place), self.image.masks
+        planes, names = self._planes(name, place, self._path), self.image.masks
         if len(planes) != len(names):
             raise SetError(f"{self._path}: {name} has {len(planes)} masks for each image, image.channels names {names}")
         record.channels |= dict(zip(names, (planes > 0).astype(np.float32), strict=True))
@@ -99,16 +98,32 @@ class MedMNIST(Source):
 
     @cached_property
     def _path(self) -> Path:
-        path = path_of(self.file, "file", "where the .npz lies")
-        if not path.is_file():
-            raise SetError(f"{path} is not there; fetch it from https://medmnist.com and name it in source.args.file")
-        return path
+        """The file with labels and masks."""
+        return next(iter(self._paths))
+
+    @cached_property
+    def _paths(self) -> dict[Path, list[str]]:
+        """The image channels of each file."""
+        names, found = self.image.images, {}
+        for file, channels in [(self.file, names)] if isinstance(self.file, str) else self._by_channel(self.file):
+            path = path_of(file, "file", "where the .npz lies")
+            if not path.is_file():
+                raise SetError(
+                    f"{path} is not there; fetch it from https://medmnist.com and name it in source.args.file"
+                )
+            found[path] = channels
+        return found
+
+    def _by_channel(self, files: dict[str, str]) -> list[tuple[str, list[str]]]:
+        if set(files) != set(self.image.images):
+            raise ParamsError(f"source.args.file names {sorted(files)}, image channels are {self.image.images}")
+        return [(files[channel], [channel]) for channel in self.image.images]
 
     @cached_property
     def _rows(self) -> pd.DataFrame:
         """A row for each image: split, place in its arrays, label, subject, images (1), site."""
         parts = []
-        for split in SPLITS:
+        for split in self._splits:
             labels = [self._label(value, f"{split}_labels") for value in self._arrays[f"{split}_labels"][:, 0].tolist()]
             parts.append(pd.DataFrame({"split": split, "place": range(len(labels)), "label": labels}))
         rows = pd.concat(parts, ignore_index=True)
@@ -127,23 +142,45 @@ class MedMNIST(Source):
             raise SetError(f"{self._path}: {name} holds {value}, source.args.labels names {sorted(self._names)} only")
         return self._names[value]
 
-    @cached_property
+    @property
     def _arrays(self) -> dict[str, np.ndarray]:
+        return self._of_file[self._path]
+
+    @property
+    def _splits(self) -> list[str]:
+        return [split for split in SPLITS if f"{split}_images" in self._arrays]
+
+    @cached_property
+    def _of_file(self) -> dict[Path, dict[str, np.ndarray]]:
         """The arrays that are asked for, checked: images and masks (N, …), labels (N, 1). Raises SetError naming file
         and array.
         """
-        path, kinds = self._path, ["images", "labels"] + ["masks"] * bool(self.image.masks)
         self._verify()
-        wanted = [f"{split}_{kind}" for split in SPLITS for kind in kinds]
+        found = {path: self._load(path) for path in self._paths}
+        first = found[self._path]
+        for path, arrays in found.items():
+            for split in SPLITS:
+                name = f"{split}_labels"
+                if not np.array_equal(arrays.get(name, []), first.get(name, [])):
+                    raise SetError(
+                        f"{path}: {split}_labels are not those of {self._path}; channels of one set have one"
+                    )
+        return found
+
+    def _load(self, path: Path) -> dict[str, np.ndarray]:
+        kinds = ["images", "labels"] + ["masks"] * (bool(self.image.masks) and path == self._path)
         try:
             with np.load(path, allow_pickle=False) as file:
+                # a set of ours may be all in train
+                splits = [s for s in SPLITS if {f"{s}_images", f"{s}_labels"} & set(file)] or list(SPLITS)
+                wanted = [f"{split}_{kind}" for split in splits for kind in kinds]
                 arrays = {name: file[name] for name in wanted if name in file}
         # numpy and zipfile raise anything on a broken file, and AttributeError on a lone array
         except Exception as error:
             raise SetError(f"{path} cannot be read as .npz: {error}; fetch it again") from error
         if missing := [name for name in wanted if name not in arrays]:
             raise SetError(f"{path} has no {', '.join(missing)}; source.args.file must be as MedMNIST publishes it")
-        for split in SPLITS:
+        for split in splits:
             _check(path, split, arrays)
         return arrays
 

@@ -113,6 +113,31 @@ def test_masks_are_read_where_they_are_asked_for(tmp_path):
         everything(source(tmp_path / "set.npz", {"xray": "image", "lesion": "mask"}))
 
 
+def test_a_set_may_be_all_in_train(tmp_path):
+    arrays = make_npz(tmp_path / "whole.npz")
+    np.savez(tmp_path / "set.npz", **{name: array for name, array in arrays.items() if name.startswith("train")})
+    assert [r.split for r in everything(source(tmp_path / "set.npz"))] == ["train"] * COUNTS["train"]
+    np.savez(tmp_path / "set.npz", **{name: array for name, array in arrays.items() if name != "val_labels"})
+    with pytest.raises(SetError, match="has no val_labels"):
+        everything(source(tmp_path / "set.npz"))
+
+
+def test_channels_may_lie_in_files_of_their_own(tmp_path):
+    arrays = {name: make_npz(tmp_path / f"{name}.npz", masks=True, seed=seed) for seed, name in enumerate(("t1", "t2"))}
+    channels = {"t2": "image", "t1": "image", "lesion": "mask"}
+    files = {name: str(tmp_path / f"{name}.npz") for name in arrays}
+    image = Image(size=(16, 16), channels=channels, labels=NAMES)
+    for record in everything(MedMNIST(image, 1, files, NAMES, TWO)):
+        _, name, place = record.file.split("/")
+        assert all(np.array_equal(record.channels[c], of[name][int(place)]) for c, of in arrays.items())
+        assert record.channels["lesion"].any() == (record.label != "normal")
+    with pytest.raises(ParamsError, match=r"file names \['t1'\], image channels are \['t2', 't1'\]"):
+        everything(MedMNIST(image, 1, {"t1": files["t1"]}, NAMES, TWO))
+    make_npz(tmp_path / "t1.npz", val_labels=np.ones((3, 1), np.uint8))
+    with pytest.raises(SetError, match=r"t1\.npz: val_labels are not those of .*t2\.npz"):
+        everything(MedMNIST(image, 1, files, NAMES, TWO))
+
+
 def test_a_checksum_is_held(path):
     for kind in ("md5", "sha256"):
         right = hashlib.new(kind, path.read_bytes()).hexdigest()
