@@ -26,15 +26,15 @@ class MedMNIST(Source):
     For each of train, val and test that the file has: `train_images` uint8, (N, H, W), (N, H, W, 3) or (N, D, H, W),
     and `train_labels` (N, 1), integers. Colour becomes brightness where one image channel is asked for. Mask channels
     are set where `train_masks`, (N, *S) or (N, *S, masks), is above 0: fedsynth.exporters.npz.NPZ writes such, the
-    published sets have none. Values stay 0 to 255 here; ingest stretches each image by its own `image.percentiles`, so that brightness
-    can be compared within an image only.
+    published sets have none. Values stay 0 to 255 here; ingest stretches each image by its own `image.percentiles`, so
+    that brightness can be compared within an image only.
 
     `file` may name environment variables, `${SO}`; {t1: file, t2: file} are image channels in files of their own, with
     the same images in the same order; labels and masks are the first file's.
 
-    `labels` names the integers: a list, or {"0": name} as in MedMNIST's info.py, where one name may stand for several; without it the label is the integer. `partition` is a
-    fedsynth.data.partition.Partition of another kind than `site`. `md5` (MedMNIST publishes it) or `sha256` of the file
-    is checked where it is given.
+    `labels` names the integers: a list, or {"0": name} as in MedMNIST's info.py, where one name may stand for several;
+    without it the label is the integer. `partition` is a fedsynth.data.partition.Partition of another kind than `site`.
+    `md5` (MedMNIST publishes it) or `sha256` of the file is checked where it is given.
 
     MedMNIST names no patients: each image is a subject of its own. With `splits: hash` two images of one patient,
     near-duplicates even, may part between training and test. `official` keeps to the published splits (`split` of
