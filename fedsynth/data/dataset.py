@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fedsynth.data import manifest as table
+from fedsynth.data.images import UNKNOWN
 from fedsynth.params import Image, Params
 
 if TYPE_CHECKING:
@@ -92,33 +93,49 @@ class ImageSet:
         return np.ascontiguousarray(self.images[:, image.index(names)], dtype=np.float32)
 
     def channels_or_nan(self, image: Image, names: list[str]) -> np.ndarray:
-        """As `channels`, with NaN for a channel of `image.may_lack` that an image does not have, which is blank in the
-        set.
+        """As `channels`, with NaN for a channel that an image does not have: one of `image.may_lack`, or an unknown
+        mask.
         """
         out = self.channels(image, names)
         for place, name in enumerate(names):
-            if name in image.may_lack:
+            if name in image.may_lack or name in image.masks:
                 out[~self.has(image, name), place] = np.nan
         return out
 
     def has(self, image: Image, name: str) -> np.ndarray:
-        """(N,) bool: which images have a channel; that of the others is -1 throughout."""
-        return (self.images[:, image.index([name])] != -1).reshape(len(self), -1).any(1)
+        """(N,) bool: which images have a channel. That of the others is -1 throughout, an unknown mask 0."""
+        return (self.images[:, image.index([name])] != blank(image, name)).reshape(len(self), -1).any(1)
+
+    def lacking(self, image: Image) -> list[int]:
+        """Places in `image.generated` of the channels that some of these images do not have."""
+        return [place for place, name in enumerate(image.generated) if not self.has(image, name).all()]
+
+    def with_given(self, image: Image) -> ImageSet:
+        """The images whose given channels are all known: a given mask may be unknown."""
+        return self.where(np.all([np.ones(len(self), bool), *(self.has(image, c) for c in image.given)], axis=0))
 
     def without(self, image: Image, names: list[str]) -> ImageSet:
         """The same images as if these channels had not been taken."""
         if not names:
             return self
         images = np.array(self.images)
-        images[:, image.index(names)] = -1
+        for name in names:
+            images[:, image.index([name])] = blank(image, name)
         return ImageSet(self.manifest, images)
 
     def tensors(self, image: Image) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Images (N, I, *S) without derived channels, masks (N, M, *S) in [-1, 1], labels (N,), as a use takes them."""
+        """Images (N, I, *S) without derived channels, masks (N, M, *S) in [-1, 1] (0 throughout where unknown), labels
+        (N,), as a use takes them.
+        """
         import torch
 
         parts = self.channels(image, image.originals), self.channels(image, image.masks), self.labels(image)
         return torch.tensor(parts[0]), torch.tensor(parts[1]), torch.tensor(parts[2])
+
+
+def blank(image: Image, name: str) -> float:
+    """The stored value of a channel that an image does not have."""
+    return UNKNOWN if name in image.masks else -1.0
 
 
 def concatenate(sets: list[ImageSet]) -> ImageSet:

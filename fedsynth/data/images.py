@@ -1,142 +1,186 @@
-"""Reads image files, resamples them to `image.size` and scales intensities to [-1, 1], in 2-D and 3-D."""
+"""Brings a record to `image.size` and its intensities to [-1, 1], in 2-D and 3-D."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fedsynth.data import geometry
+from fedsynth.data.geometry import Spacing
 from fedsynth.data.manifest import SetError
-from fedsynth.data.record import Record
-from fedsynth.params import MOST_LAST, Image
+from fedsynth.data.record import Record, limits_of
+from fedsynth.params import Image, Scale
 
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow
-Spacing = tuple[float, ...] | None
+PERCENTILES = (0.5, 99.5)  # by default
+UNIFORM = 0.05  # of [-1, 1]'s width, within which half of the border must lie to be the background
+UNKNOWN = 0.0  # stored throughout a mask that is not known
+Limits = Mapping[str, tuple[float, float]]
 
 
-def read(path: Path, dims: int, mask: bool = False) -> tuple[np.ndarray, Spacing]:
-    """A file as planes (C, *S) float32 in its own values, and the spacing in mm where it tells one; `dims` spatial axes
-    are wanted.
-
-    PNG and JPEG (gray, or RGB as 3 planes), NIfTI (turned to DICOM's directions: z up, y to the back, x to the
-    patient's left) and npy (*S, or *S and channels last). With `mask`, one plane of 0 and 1: set where any value is
-    above 0.
-    Raises SetError naming the file where it is missing, cannot be decoded, or has other axes.
+@dataclass(frozen=True)
+class Fitted:
+    """`array` (C, *S) float32 as stored; `spacing_mm` of its voxels; `limits` of intensity that became -1 and 1, by
+    channel; `outside`: share of the image's values that were NaN outside of the body.
     """
-    if not path.is_file():
-        raise SetError(f"{path.name} is not there")
-    reader = next((r for end, r in READERS.items() if path.name.lower().endswith(end)), None)
-    if reader is None:
-        raise SetError(f"{path.name} is of an unknown kind; known are {', '.join(READERS)}")
-    try:
-        array, spacing = reader(path, dims, mask)
-    # decoders raise anything on a broken file: SyntaxError, struct.error, zlib.error, EOFError …
-    except Exception as error:
-        raise SetError(f"{path.name} cannot be read: {error}") from error
-    planes = channels_first(array, dims, path.name)
-    return (
-        np.ascontiguousarray(np.any(planes > 0, axis=0, keepdims=True) if mask else planes, dtype=np.float32),
-        spacing,
-    )
+
+    array: np.ndarray
+    spacing_mm: Spacing
+    limits: dict[str, tuple[float, float]]
+    outside: float
 
 
-def _pillow(path: Path, dims: int, mask: bool) -> tuple[np.ndarray, Spacing]:
-    from PIL import Image as Pillow
-    from PIL import ImageOps
+def fit(record: Record, image: Image, site: Limits | None = None) -> Fitted:
+    """The record in the order, the size and the range of `image`; `site` are limits of intensity of the whole site, for
+    channels whose scale asks for them.
 
-    with Pillow.open(path) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        plain = {
-            "P": "P" if mask else "RGB",
-            "PA": "RGB",
-            "LA": "L",
-            "La": "L",
-            "CMYK": "RGB",
-            "YCbCr": "RGB",
-            "RGBA": "RGB",
-            "RGBX": "RGB",
-        }
-        return np.asarray(picture.convert(plain.get(picture.mode, picture.mode))), None
+    Image channels are in [-1, 1] (`image.scale`); what is padded, and NaN outside of the body, has the value of the
+    background. Mask channels are -1 or 1, or 0 throughout where the mask is unknown. A channel of `image.may_lack` that
+    the record has not is -1 throughout.
 
-
-def _nifti(path: Path, dims: int, mask: bool) -> tuple[np.ndarray, Spacing]:
-    import nibabel as nib
-
-    volume: Any = nib.load(path)
-    if len(volume.shape) == 2:
-        volume = nib.Nifti1Image(np.asarray(volume.dataobj)[..., None], volume.affine)
-    turn = nib.orientations.ornt_transform(nib.io_orientation(volume.affine), nib.orientations.axcodes2ornt("LPS"))
-    volume = volume.as_reoriented(turn)
-    array = np.asarray(volume.dataobj, dtype=np.float32)
-    array = np.moveaxis(array, (0, 1, 2), (2, 1, 0))
-    spacing = tuple(float(s) for s in nib.affines.voxel_sizes(volume.affine))[::-1]
-    if dims == 2 and 1 in array.shape[:3]:  # one slice, whichever way it was cut
-        flat = array.shape.index(1)
-        array, spacing = array.squeeze(axis=flat), spacing[:flat] + spacing[flat + 1 :]
-    return array, spacing if len(spacing) == dims else None
-
-
-def _npy(path: Path, dims: int, mask: bool) -> tuple[np.ndarray, Spacing]:
-    return np.load(path, allow_pickle=False), None
-
-
-READERS = {".png": _pillow, ".jpg": _pillow, ".jpeg": _pillow, ".nii": _nifti, ".nii.gz": _nifti, ".npy": _npy}
-
-
-def channels_first(array: np.ndarray, dims: int, name: str) -> np.ndarray:
-    """An array (*S), or (*S, C) with up to 4 channels, as (C, *S) with `dims` spatial axes. Raises SetError with `name`
-    for others.
+    Raises SetError naming the file where a channel is missing, of another shape or grid, or not finite in the body.
     """
-    while array.ndim > dims and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.size == 0 or array.ndim not in (dims, dims + 1) or (array.ndim > dims and array.shape[-1] > MOST_LAST):
-        raise SetError(f"{name} has the shape {array.shape}; image.size asks for {dims} axes")
-    return array[None] if array.ndim == dims else np.moveaxis(array, -1, 0)
-
-
-def as_planes(planes: np.ndarray, wanted: int) -> np.ndarray:
-    """Planes (C, *S) as the number of image channels asked for: RGB to gray by luminance, gray to RGB by repeating,
-    drop of alpha.
-
-    Raises SetError where there is no such way.
-    """
-    if len(planes) == 4 and wanted in (1, 3):
-        planes = planes[:3]
-    if len(planes) == wanted:
-        return planes
-    if len(planes) == 3 and wanted == 1:
-        return np.tensordot(LUMINANCE, planes, 1)[None]
-    if len(planes) == 1 and wanted == 3:
-        return np.repeat(planes, 3, axis=0)
-    raise SetError(f"has {len(planes)} planes, but image.channels names {wanted} image channels")
-
-
-def fit(record: Record, image: Image) -> tuple[np.ndarray, Spacing]:
-    """The record as (C, *S) float32 in the order and size of `image`, and its new spacing in mm.
-
-    Image channels are scaled to [-1, 1] by `image.percentiles` and clipped; mask channels are -1 or 1, 1 where above 0.
-    What is padded or was not finite is -1; so is a channel of `image.may_lack` that the record has not.
-
-    Raises SetError naming the file where a channel is missing or of another shape.
-    """
+    together(record, image)
+    shape = next(iter(record.channels.values())).shape
+    limits = limits_for(record, image, site or {})
     arrays, spacing = [], None
-    shape = next(iter(record.channels.values())).shape if record.channels else ()
     for name, kind in image.channels.items():
-        if name not in record.channels and name in image.may_lack:
-            arrays.append(np.full(image.size, -1.0))  # a blank channel is one that the image does not have
-            continue
         if name not in record.channels:
-            raise SetError(f"{record.file} has no channel {name!r} (it has: {', '.join(record.channels)})")
+            arrays.append(np.full(image.size, UNKNOWN if kind == "mask" else -1.0))
+            continue
         plane = record.channels[name]
         if plane.shape != shape or plane.ndim != len(image.size):
             raise SetError(
                 f"{record.file}: {name!r} has the shape {plane.shape}, image.size {list(image.size)} and the first"
                 f" channel {shape}"
             )
-        fitted, spacing = resample(plane, image.size, record.spacing_mm, image.fit, order=1 if kind == "image" else 0)
-        arrays.append(scale(fitted, image.percentiles) if kind == "image" else np.where(fitted > 0, 1, -1))
-    return np.stack(arrays).astype(np.float32), spacing
+        fitted, spacing = resample(plane, image.size, record.spacing_mm, image.fit, order=int(kind == "image"))
+        arrays.append(scaled(fitted, limits[name]) if kind == "image" else np.where(fitted > 0, 1, -1))
+    return Fitted(np.stack(arrays).astype(np.float32), spacing, limits, outside(record, image))
+
+
+def together(record: Record, image: Image) -> None:
+    """Bring the record's channels onto one grid (`image.grid`) and settle what is missing, in place: a mask that is not
+    there is empty where the label or `image.unmarked` says so, and unknown elsewhere. Raises SetError.
+    """
+    for name in [c for c in image.images if c not in record.channels and c not in image.may_lack]:
+        there = ", ".join(record.channels) or "none"
+        raise SetError(f"{record.file} has no channel {name!r} (it has: {there})")
+    if not any(name in record.channels for name in image.images):
+        raise SetError(f"{record.file} has none of the image channels {', '.join(image.images)}")
+    _on_one_grid(record, image)
+    for name in [c for c in image.masks if c not in record.channels]:
+        if record.label in image.empty_labels or image.unmarked == "healthy":
+            record.channels[name] = np.zeros(next(iter(record.channels.values())).shape, np.float32)
+
+
+def _on_one_grid(record: Record, image: Image) -> None:
+    names = [name for name in image.channels if name in record.channels]
+    grids = {name: record.grids.get(name) or geometry.Grid(record.channels[name].shape) for name in names}
+    first = image.grid.onto if image.grid and image.grid.onto in grids else names[0]
+    for name in names:
+        _oriented(record, name, grids[name], first, grids[first])
+    target = grids[first]
+    if spacing := _asked(record, image, len(target.shape)):
+        target = _named(record, geometry.with_spacing, target, spacing)
+    odd = [name for name in names if not geometry.same(target, grids[name])]
+    if odd and image.grid is None:
+        name = odd[0]
+        placed = grids[name].affine is not None and grids[first].affine is not None
+        raise SetError(
+            f"{record.file}: {name!r} lies on another grid than {first!r}. {name}: {grids[name]}; {first}:"
+            f" {grids[first]}. Export both on one grid" + f", or say image.grid: {{onto: {first}}} to resample" * placed
+        )
+    for name in odd:
+        order = int(name in image.images)
+        record.channels[name] = _named(record, geometry.onto, record.channels[name], grids[name], target, order)
+        record.grids[name] = target
+        record.notes.append(f"{name} resampled from {grids[name]}")
+    record.spacing_mm = target.spacing_mm or record.spacing_mm
+
+
+def _named(record: Record, call: Callable[..., Any], *args: Any) -> Any:
+    """What a function returns; its SetError with the record's file."""
+    try:
+        return call(*args)
+    except SetError as error:
+        raise SetError(f"{record.file}: {error}") from error
+
+
+def _asked(record: Record, image: Image, axes: int) -> Spacing:
+    """`image.grid.spacing_mm` where it is for what is there: three numbers for a volume, also for one that slices are
+    cut from, two for a slice. Raises SetError where it can be for neither.
+    """
+    spacing = image.grid and image.grid.spacing_mm
+    if not spacing or len(spacing) == axes:
+        return spacing or None
+    if record.volume is None and len(spacing) > axes:
+        raise SetError(f"{record.file} has {axes} axes, image.grid.spacing_mm {len(spacing)} numbers")
+    return None
+
+
+def _oriented(record: Record, name: str, own: geometry.Grid, first: str, other: geometry.Grid) -> None:
+    """Raises SetError for a file whose affine is the identity beside an oriented one: its writer lost the geometry, and
+    by which axes it is turned nobody can tell.
+    """
+    for a, b, lost in ((own, other, name), (other, own, first)):
+        if b.affine is not None and not geometry.same(a, b) and geometry.is_identity(a):
+            raise SetError(
+                f"{record.file}: the file of {lost!r} has an identity affine, which says nothing of where it lies,"
+                f" beside {b}; write it again with its image's affine"
+            )
+
+
+def limits_for(record: Record, image: Image, site: Limits) -> dict[str, tuple[float, float]]:
+    """The two values of each image channel that become -1 and 1."""
+    names = [name for name in image.images if name in record.channels]
+    limits = {name: _limits(record, name, image.scaling(name), site) for name in names}
+    joint = [name for name in names if image.scaling(name).joint]
+    if joint:
+        low, high = min(limits[n][0] for n in joint), max(limits[n][1] for n in joint)
+        limits |= dict.fromkeys(joint, (low, high))
+    return limits
+
+
+def _limits(record: Record, name: str, scale: Scale, site: Limits) -> tuple[float, float]:
+    known = scale.window or (record.ranges.get(name) if scale.percentiles is None and scale.of == "volume" else None)
+    if known:
+        return known
+    if scale.of == "site" and name in site:
+        return site[name]
+    percentiles = scale.percentiles or PERCENTILES
+    if scale.of == "volume" and record.volume is not None:
+        return record.volume.limits(name, percentiles)
+    return limits_of(record.channels[name], percentiles)
+
+
+def outside(record: Record, image: Image) -> float:
+    """Share of the image channels' values that are NaN outside of the body: in a region that touches the border of the
+    image. Raises SetError for other NaN, and for Inf.
+    """
+    from scipy import ndimage
+
+    blank = size = 0
+    for name in [c for c in image.images if c in record.channels]:
+        plane = record.channels[name]
+        size += plane.size
+        bad = ~np.isfinite(plane)
+        if not bad.any():
+            continue
+        regions, _ = ndimage.label(np.isnan(plane))
+        touching = np.unique(np.concatenate([np.take(regions, (0, -1), a).ravel() for a in range(plane.ndim)]))
+        beyond = np.isin(regions, touching[touching > 0])
+        if inside := int((bad & ~beyond).sum()):
+            raise SetError(
+                f"{record.file}: {name!r} has {inside} values in the body that are no numbers (NaN or Inf); mend the"
+                " file. NaN is taken for background where it reaches the border of the image"
+            )
+        if beyond.all():
+            raise SetError(f"{record.file}: {name!r} holds no number at all")
+        blank += int(beyond.sum())
+    return blank / max(size, 1)
 
 
 def resample(
@@ -155,28 +199,53 @@ def resample(
     new = shape * old / target
     if how == "pad":
         new = np.full(len(size), new.max())
-    told = None if spacing is None else tuple(new.tolist())
+    stored = None if spacing is None else tuple(new.tolist())
     step = new / old  # old voxels for each new one
     if np.allclose(step, 1, atol=1e-6) and array.shape == tuple(size):
-        return array, told
+        return array, stored
     finite = np.isfinite(array)
-    # or one NaN would blacken its whole neighbourhood
-    array = np.where(finite, array, array[finite].min() if finite.any() else 0)
+    blank = None if finite.all() else ~finite
+    if blank is not None:  # or one NaN would blacken its whole neighbourhood
+        array = np.where(finite, array, array[finite].min() if finite.any() else 0)
     if order:
         array = ndimage.gaussian_filter(array, np.maximum(0, (step - 1) / 2), mode="nearest")
     start = (0.5 - target / 2) * step + shape / 2 - 0.5  # the place in the old array of the first new voxel's centre
     moved = ndimage.affine_transform(array, step, start, tuple(size), order=order, mode="nearest")
+    if blank is not None:  # what lay outside of the body still does
+        moved[ndimage.affine_transform(blank.astype(np.uint8), step, start, tuple(size), order=0, mode="nearest") > 0] = (
+            np.nan
+        )
     places = [s + np.arange(n) * by for s, n, by in zip(start, target, step, strict=True)]
     covered = np.ix_(*[(p > -0.5 - 1e-6) & (p < n - 0.5 + 1e-6) for p, n in zip(places, shape, strict=True)])
     framed = np.full(tuple(size), np.nan, np.float32)
     framed[covered] = moved[covered]
-    return framed, told
+    return framed, stored
 
 
-def scale(array: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
-    """To [-1, 1] between two percentiles of the finite values; what is not finite, and a constant array, become -1."""
-    finite = np.isfinite(array)
-    low, high = np.percentile(array[finite], percentiles) if finite.any() else (0.0, 0.0)
+def scaled(array: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """To [-1, 1] between two values, clipped; NaN becomes the background; -1 throughout where the values are one."""
+    low, high = limits
     if high <= low:
         return np.full(array.shape, -1.0)
-    return np.where(finite, np.clip((np.where(finite, array, low) - low) / (high - low) * 2 - 1, -1, 1), -1.0)
+    finite = np.isfinite(array)
+    found = np.clip((np.where(finite, array, low) - low) / (high - low) * 2 - 1, -1, 1)
+    return found if finite.all() else np.where(finite, found, background(found, finite))
+
+
+def background(scaled: np.ndarray, there: np.ndarray) -> float:
+    """The value around the image, in [-1, 1]: the median of its border where half of the border is near it, white paper
+    or air; else -1.
+    """
+    span = [(int(w.min()), int(w.max())) for w in np.nonzero(there)] if there.any() else []
+    if not span:
+        return -1.0
+    box = tuple(slice(a, b + 1) for a, b in span)
+    values, valid = scaled[box], there[box]
+    edge = np.zeros(values.shape, bool)
+    for axis in range(values.ndim):
+        np.moveaxis(edge, axis, 0)[[0, -1]] = True
+    border = values[edge & valid]
+    if not border.size:
+        return -1.0
+    middle = float(np.median(border))
+    return middle if (np.abs(border - middle) <= 2 * UNIFORM).mean() >= 0.5 else -1.0

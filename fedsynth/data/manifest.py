@@ -12,6 +12,7 @@ import pandas as pd
 from fedsynth.errors import UserError
 
 FILE, ARRAY = "manifest.csv", "images.npy"
+HISTOGRAMS, BINS = "histograms.npy", 32  # of the values as read, for a person at the site
 SPLITS = ("train", "val", "test")
 
 COLUMNS = {
@@ -35,7 +36,12 @@ COLUMNS = {
     "max": float,
     "mean": float,
     "std": float,
-    "nonfinite": int,  # NaN and Inf values as read
+    "outside": float,  # share of values that lie outside of the body (NaN as read)
+    "values": str,  # per image channel the least and the largest value as read: "t1 -12..1644"
+    "scaled": str,  # per image channel the values as read that became -1 and 1: "t1 0..812"
+    "lacks": str,  # channels that the image does not have, masks that are unknown; joined by "+"
+    "notes": str,  # what was changed on reading
+    "warning": str,  # what a person should look at
     "mask_area": int,  # pixels (voxels) of the mask channels that are set
     "file": str,  # where it came from; stays at the site
     "problem": str,  # why it could not be used; empty for a good row
@@ -44,15 +50,6 @@ COLUMNS = {
 
 class SetError(UserError):
     """A set of images is not what its manifest says; the message names the folder, row or file."""
-
-
-def split_of(subject: str, val: float, test: float, seed: int) -> str:
-    """Train, val or test by a hash of the subject, so that two images of one patient never part.
-
-    The hash depends on nothing but subject and seed: a new image of a known patient lands where the patient is.
-    """
-    u = int.from_bytes(hashlib.sha256(f"{seed}:{subject}".encode()).digest()[:8], "big") / 2**64
-    return "test" if u < test else "val" if u < test + val else "train"
 
 
 def sha256(array: np.ndarray) -> str:
@@ -85,7 +82,12 @@ def row(channels: int, array: np.ndarray, **facts: Any) -> dict[str, Any]:
         "max": planes.max(),
         "mean": planes.mean(),
         "std": planes.std(),
-        "nonfinite": 0,
+        "outside": 0.0,
+        "values": "",
+        "scaled": "",
+        "lacks": "",
+        "notes": "",
+        "warning": "",
         "mask_area": int((masks > 0).sum()),
         "file": "",
         "problem": "",

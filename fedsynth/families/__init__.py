@@ -14,7 +14,7 @@ SCAFFOLD and DP-SGD.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -129,3 +129,19 @@ class Mixture(Family):
                 out[mine] = drawn
         assert out is not None
         return out
+
+
+def leave_out(family: Family, lacking: Sequence[int]) -> Family:
+    """Returns the family, whose losses leave out the generated channels `lacking` (places) of images that have NaN
+    there.
+
+    Raises UserError for a family that cannot.
+    """
+    if lacking:
+        if not hasattr(family, "may_lack"):
+            raise UserError(
+                f"{type(family).__name__} cannot leave unknown masks out of its loss, and some images have no mask; take"
+                " another family, or say image.unmarked: healthy if nothing is marked in these images"
+            )
+        family.may_lack = tuple(sorted({*family.may_lack, *lacking}))  # type: ignore[arg-type,misc]
+    return family

@@ -49,8 +49,9 @@ class Geometry(Measure):
 
 
 def with_mask(seen: MeasureInputs, images: ImageSet) -> ImageSet:
-    """Returns the images whose class has a mask."""
-    return images.where(~images.manifest["label"].isin(seen.image.empty_labels))
+    """Returns the images whose class has a mask, and whose masks are known."""
+    known = [images.has(seen.image, name) for name in seen.image.masks]
+    return images.where(np.all([~images.manifest["label"].isin(seen.image.empty_labels), *known], axis=0))
 
 
 def shapes(seen: MeasureInputs, images: ImageSet) -> np.ndarray:

@@ -150,8 +150,11 @@ def losses(seen: MeasureInputs, images: ImageSet, player: str, draws: int) -> np
     """
     import torch
 
+    from fedsynth.families import leave_out
+
     # some losses need the gradient with respect to x (R1)
-    family: Family = copy.deepcopy(seen.family).eval().requires_grad_(False)  # type: ignore[union-attr]
+    family: Family = copy.deepcopy(seen.family).eval().requires_grad_(False)  # type: ignore[union-attr,assignment]
+    leave_out(family, images.lacking(seen.image))
     device = next(iter(seen.family.parameters())).device  # type: ignore[union-attr]
     image = seen.image
     x, given = (

@@ -21,6 +21,66 @@ class Derived(Strict):
     operator: Block
 
 
+class Conversion(Strict):
+    """How an image channel is made of files that do not have it by name: brightness of a colour picture (`luminance`),
+    one of its colours, or a `copy` of a gray one; for files of the kinds in `of` alone.
+    """
+
+    image: Literal["luminance", "red", "green", "blue", "copy"]
+    of: list[Literal["rgb", "gray"]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _sound(self) -> Conversion:
+        if self.image == "copy" and "rgb" in self.of:
+            raise ValueError("copy is of gray files alone; of rgb take luminance, red, green or blue")
+        if self.image in ("red", "green", "blue") and "gray" in self.of:
+            raise ValueError(f"a gray file has no {self.image}; say image: copy, of: [gray]")
+        return self
+
+
+class Scale(Strict):
+    """How an image channel's values become [-1, 1]: `window` [low, high] in the file's own values (HU of a CT), or two
+    `percentiles` of the image, of the volume that a slice is cut from, or of all training images of the site. `joint`:
+    one pair of percentiles for all image channels together, which keeps colours.
+
+    By default 8-bit pictures have the window 0 to 255, computed tomography -1000 to 1000 HU, and everything else the
+    percentiles .5 and 99.5 of the volume.
+    """
+
+    window: tuple[float, float] | None = None
+    percentiles: tuple[float, float] | None = None
+    of: Literal["image", "volume", "site"] = "volume"
+    joint: bool = False
+
+    @model_validator(mode="after")
+    def _sound(self) -> Scale:
+        if self.window and self.percentiles:
+            raise ValueError("give window or percentiles, not both")
+        if self.window and not self.window[0] < self.window[1]:
+            raise ValueError(f"window must be two numbers, the lower first, not {list(self.window)}")
+        ends = self.percentiles or (0, 100)
+        if not 0 <= ends[0] < ends[1] <= 100:
+            raise ValueError(f"percentiles must be two numbers from 0 to 100, the lower first, not {list(ends)}")
+        if self.window and (self.joint or self.of != "volume"):
+            raise ValueError("a window is the same for all images and channels; leave out `of` and `joint`")
+        return self
+
+
+class GridRule(Strict):
+    """The grid onto which all channels of an image are resampled: that of the channel `onto`, or voxels of `spacing_mm`
+    (one number for each axis of the array, z y x) over the first channel's field of view.
+    """
+
+    onto: str | None = None
+    spacing_mm: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> GridRule:
+        if (self.onto is None) == (self.spacing_mm is None):
+            raise ValueError("give onto: <a channel>, or spacing_mm: [z, y, x]")
+        return self
+
+
 class Image(Strict):
     """Geometry and channels of every image. `size` is (H, W) or (D, H, W).
 
@@ -30,6 +90,8 @@ class Image(Strict):
 
     size: tuple[Annotated[int, Field(ge=1)], ...]
     channels: dict[str, Literal["image", "mask"]]  # in the order of the array
+    # image channels that may be made of a file that has them not by name; written within `channels` as a rule
+    conversions: dict[str, Conversion] = Field(default_factory=dict)
     given: list[str] = Field(default_factory=list)
     # neither given nor generated: a synthetic image has those of the image that was given
     aside: list[str] = Field(default_factory=list)
@@ -40,8 +102,30 @@ class Image(Strict):
     empty_labels: list[str] = Field(default_factory=list)
     # generated image channels that some images do not have; a loss leaves them out
     may_lack: list[str] = Field(default_factory=list)
-    percentiles: tuple[float, float] = (0.0, 100.0)  # of each image channel, mapped to [-1, 1]
+    # an image without a mask, of a label that is not in empty_labels: whether its mask is unknown (the image is left out
+    # of segmentation, and the mask's channel out of the loss) or nothing is marked in it
+    unmarked: Literal["unknown", "healthy"] = "unknown"
+    # by image channel, "*" for all others; one Scale alone is for all
+    scale: dict[str, Scale] = Field(default_factory=dict)
+    grid: GridRule | None = None  # None: files of one image that lie on several grids are refused
     fit: Literal["pad", "stretch"] = "pad"  # to `size`: keep the proportions and fill up with background, or not
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written(cls, said: Any) -> Any:
+        """Ways of writing: a conversion within `channels`, one scale for all channels."""
+        if not isinstance(said, dict):
+            return said
+        if "percentiles" in said:
+            raise ValueError("`percentiles` is written `scale: {percentiles: [low, high], of: image}`")
+        said = dict(said)
+        if isinstance(channels := said.get("channels"), dict):
+            made = {name: how for name, how in channels.items() if isinstance(how, dict)}
+            said["channels"] = {name: "image" if name in made else kind for name, kind in channels.items()}
+            said["conversions"] = made | dict(said.get("conversions") or {})
+        if isinstance(scale := said.get("scale"), dict) and set(scale) & set(Scale.model_fields):
+            said["scale"] = {"*": scale}
+        return said
 
     @model_validator(mode="after")
     def _sound(self) -> Image:
@@ -52,8 +136,15 @@ class Image(Strict):
     def _consistent(self) -> Iterator[str]:
         if len(self.size) not in (2, 3):
             yield f"size must be [H, W] or [D, H, W], not {list(self.size)}"
-        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            yield f"percentiles must be two numbers from 0 to 100, the lower first, not {list(self.percentiles)}"
+        if unknown := set(self.scale) - {"*", *self.images}:
+            yield f"scale names {sorted(unknown)}, image channels are {self.images}"
+        if unknown := set(self.conversions) - set(self.images):
+            yield f"conversions names {sorted(unknown)}, image channels are {self.images}"
+        if self.grid and self.grid.onto not in (None, *self.channels):
+            yield f"grid.onto: {self.grid.onto!r} is none of the channels {list(self.channels)}"
+        # slices may be cut from volumes of such voxels
+        if self.grid and self.grid.spacing_mm and len(self.grid.spacing_mm) not in (len(self.size), 3):
+            yield f"grid.spacing_mm needs {len(self.size)} numbers as size has, not {list(self.grid.spacing_mm)}"
         if list(self.channels) != self.images + self.masks:
             yield f"name the image channels before the mask channels, not {list(self.channels)}"
         if not self.images:
@@ -100,6 +191,10 @@ class Image(Strict):
         kept = {name: kind for name, kind in self.channels.items() if name not in self.derived}
         given = [name for name in self.given if name in kept]
         return self.model_copy(update={"channels": kept, "given": given, "derived": {}}) if self.derived else self
+
+    def scaling(self, name: str) -> Scale:
+        """How the values of an image channel are scaled."""
+        return self.scale.get(name) or self.scale.get("*") or Scale()
 
     @property
     def tells_label(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from fedsynth.params import gates
 from fedsynth.params.block import Block, Strict
@@ -29,10 +29,19 @@ class Consortium(Strict):
 
 
 class Split(Strict):
-    """Shares of the subjects; the rest is `train`."""
+    """Shares of each class's images at each site, dealt out by subjects; the rest is `train`."""
 
     val: float = Field(0.1, ge=0, lt=1)
     test: float = Field(0.25, gt=0, lt=1)
+    seed: int | None = Field(None, ge=0, lt=2**63)  # of who comes to which split; default: the seed of all
+    train_only: list[str] = Field(default_factory=list)  # sites that only train, and have no image to test on
+    test_only: list[str] = Field(default_factory=list)  # sites that only test
+
+    @model_validator(mode="after")
+    def _apart(self) -> Split:
+        if both := set(self.train_only) & set(self.test_only):
+            raise ValueError(f"train_only and test_only both name {sorted(both)}")
+        return self
 
 
 class Expectations(Strict):

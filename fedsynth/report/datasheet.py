@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fedsynth.params import Params
+from fedsynth.data.images import PERCENTILES
+from fedsynth.params import Params, Scale
 
 if TYPE_CHECKING:
     from fedsynth.data.dataset import ImageSet
@@ -31,9 +32,22 @@ def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet, facts:
         seeds=", ".join(str(s) for s in sorted(set(rows["seed"]))),
         size=" × ".join(map(str, params.image.size)),
         exporters=list(exporters),
+        scales={name: scale_text(params.image.scaling(name)) for name in params.image.images},
         layouts=_same({name: exporter.layout(params.image) for name, exporter in exporters.items()}),
         t=tables(facts),
     )
+
+
+def scale_text(scale: Scale) -> str:
+    """Return in words which values of the real images became -1 and 1 (`image.scale`)."""
+    if scale.window:
+        return f"of the values {scale.window[0]:g} to {scale.window[1]:g} of the file"
+    whole = {"image": "each image", "volume": "each image or volume", "site": "all training images of each site"}[scale.of]
+    joint = ", jointly over the image channels" if scale.joint else ""
+    if scale.percentiles:
+        return f"of the percentiles {scale.percentiles[0]:g} to {scale.percentiles[1]:g} of {whole}{joint}"
+    known = "0 to 255 for pictures of 8 bits, -1000 to 1000 HU for computed tomography, else " * (scale.of == "volume")
+    return f"of {known}the percentiles {PERCENTILES[0]:g} to {PERCENTILES[1]:g} of {whole}{joint}"
 
 
 def _same(layouts: dict[str, dict[str, str]]) -> list[tuple[list[str], dict[str, str]]]:

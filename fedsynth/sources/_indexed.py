@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedsynth.data import images
+from fedsynth.data import masks
 from fedsynth.data.manifest import SetError
+from fedsynth.data.masks import Values
 from fedsynth.data.partition import Partition, deal
+from fedsynth.data.planes import Planes, choose, upright
+from fedsynth.data.slices import Slices
+from fedsynth.data.slices import parse as slicing
 from fedsynth.params import Image, ParamsError
 from fedsynth.sources import Record, Source, path_of
-
-Values = int | list[int]
+from fedsynth.sources._tables import cases_of as cases_of
+from fedsynth.sources._tables import renamed
+from fedsynth.sources._tables import text_table as text_table
 
 
 class IndexedSource(Source):
@@ -26,7 +31,8 @@ class IndexedSource(Source):
 
     A subclass sets `image`, `seed`, `folder`, `labels` and `_partition` (fedsynth.data.partition.parse). Rows have the
     columns `name` (for messages, relative to the folder), `subject`, `label`, `site` (empty where none is known),
-    `problem` (empty for a good row) and others.
+    `problem` (empty for a good row), perhaps `split`, and others. With `_slices` a row is a volume, and its slices are
+    the images.
     """
 
     image: Image
@@ -34,6 +40,7 @@ class IndexedSource(Source):
     folder: str
     labels: dict[str, str | None] | None
     _partition: Partition
+    _slices: Slices | None = None
 
     @abstractmethod
     def index(self) -> pd.DataFrame:
@@ -52,17 +59,28 @@ class IndexedSource(Source):
 
     def records(self, site: str) -> Iterator[Record]:
         for row in self._rows[self._rows["site"] == site].to_dict("records"):
-            record = Record({}, row["label"], row["subject"], file=row["name"], problem=row["problem"])
+            record = Record(
+                {}, row["label"], row["subject"], file=row["name"], problem=row["problem"], split=row.get("split", "")
+            )
             if not record.problem:
                 try:
                     self.read(row, record)
                 except SetError as error:
                     record.problem = str(error)
-            yield record
+            yield from self.parts(record)
+
+    def parts(self, read: Record) -> Iterator[Record]:
+        """The images of what was read: itself, or its slices."""
+        return iter([read]) if self._slices is None else self._slices.of(read, self.image)
 
     def fingerprint(self) -> str:
         """Of every file's size and time of change, as `make` looks at files."""
         return stamps(sorted(self.files()), lambda name: self._folder / name)
+
+    @property
+    def _dims(self) -> int:
+        """Spatial axes of a file."""
+        return 3 if self._slices else len(self.image.size)
 
     @cached_property
     def _folder(self) -> Path:
@@ -107,13 +125,6 @@ def _most(labels: pd.Series) -> str:
     return str(labels.mode().iloc[0])
 
 
-def renamed(rows: pd.DataFrame, labels: dict[str, str | None] | None) -> pd.DataFrame:
-    """Rows with labels renamed, {in the table: in image.labels}; those whose label becomes null are left out."""
-    names = labels or {}
-    kept = rows[~rows["label"].isin([old for old, new in names.items() if new is None])]
-    return kept.assign(label=kept["label"].replace({old: new for old, new in names.items() if new is not None}))
-
-
 def stamps(names: Iterable[str], where: Callable[[str], Path], start: bytes = b"") -> str:
     """A hash over names, sizes and times of change; a file that cannot be looked at counts as such."""
     found = hashlib.sha256(start)
@@ -125,45 +136,6 @@ def stamps(names: Iterable[str], where: Callable[[str], Path], start: bytes = b"
             continue
         found.update(f"{name}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
     return found.hexdigest()
-
-
-def text_table(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
-    """A CSV (or, by its name, TSV) as text. Raises SetError naming the file and what it lacks; `what` says what it
-    should be.
-    """
-    if not path.is_file():
-        raise SetError(f"{path} is not there; {what}")
-    try:
-        rows = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep="\t" if path.suffix == ".tsv" else ","
-        )
-    except ValueError as error:  # of pandas' parser and of the encoding
-        raise SetError(f"{path} is not a readable {path.suffix[1:].upper()}: {error}") from error
-    if missing := [c for c in columns if c not in rows.columns]:
-        raise SetError(f"{path} lacks the columns {missing}; it has {list(rows.columns)}")
-    if rows.empty:
-        raise SetError(f"{path} has no rows")
-    return rows
-
-
-def cases_of(path: Path, keys: Sequence[str]) -> pd.DataFrame:
-    """label, and subject and site where it has them, of a table of images, by the first of `keys` that is a column of
-    it.
-
-    Raises SetError naming the file, for two rows of one image that differ, too.
-    """
-    table = text_table(
-        path, ["label"], f"source.args.table must name a CSV with the columns label and {' or '.join(keys)}"
-    )
-    if (key := next((k for k in keys if k in table.columns), None)) is None:
-        raise SetError(f"{path} has none of the columns {', '.join(keys)}; it has {list(table.columns)}")
-    table = table[
-        list(dict.fromkeys([key, *(c for c in ("label", "subject", "site") if c in table.columns)]))
-    ].drop_duplicates()
-    if (twice := table[key].duplicated()).any():
-        line = int(twice.idxmax())
-        raise SetError(f"{path}: line {line + 2} says something else of its {key} than a line before; keep one of them")
-    return table.set_index(key, drop=False)
 
 
 def only_label(image: Image, what: str) -> str:
@@ -184,33 +156,62 @@ def one_of(argument: str, value: str, *known: str) -> None:
         raise ParamsError(f"source.args.{argument}: {' or '.join(known)}, not {value!r}")
 
 
-def put_images(record: Record, names: list[str], planes: np.ndarray, file: str) -> None:
-    """Planes (C, *S) as the image channels `names`, as fedsynth.data.images.as_planes allows. Raises SetError naming
-    the file.
+def put_images(record: Record, image: Image, names: list[str], planes: Planes, file: str) -> None:
+    """Planes of a file into the record as the image channels `names` (fedsynth.data.planes.choose). Raises SetError
+    naming the file.
     """
     try:
-        fitting = images.as_planes(planes, len(names))
+        found = choose(planes, names, image)
     except SetError as error:
-        raise SetError(f"{file} {error}") from error
-    record.channels |= dict(zip(names, fitting, strict=True))
-    first, shape = next((name, plane.shape) for name, plane in record.channels.items())
-    if fitting.shape[1:] != shape:
-        raise SetError(f"{record.file}: {names[0]} is {fitting.shape[1:]}, {first} is {shape}")
+        raise SetError(f"{file} {str(error).strip()}") from error
+    if not record.channels:
+        record.spacing_mm, record.exif = planes.grid.spacing_mm, planes.exif
+    record.channels |= dict(zip(names, found.values, strict=True))
+    record.grids |= dict.fromkeys(names, planes.grid)
+    record.ranges |= dict.fromkeys(names, planes.range) if planes.range else {}
 
 
-def put_mask(record: Record, name: str, mask: np.ndarray | None, file: str = "") -> None:
-    """A mask (*S), or None for one in which nothing is marked. Raises SetError naming file and both sizes where it has
-    not its image's.
+def put_masks(record: Record, wanted: Mapping[str, Values | None], planes: Planes, file: str) -> np.ndarray:
+    """The mask channels that a file holds: of each the values that mark it, None for all above 0. Returns the file's
+    labels (*S) int. Raises SetError naming the file.
     """
+    planes = _as_image(record, planes, file)
+    mask = masks.read(planes, file)
+    record.mask_shape = planes.shape
+    record.warnings += mask.warnings + _unnamed(mask.labels, list(wanted.values()), planes, file)
+    record.channels |= {name: masks.selected(mask.labels, values).astype(np.float32) for name, values in wanted.items()}
+    record.grids |= dict.fromkeys(wanted, planes.grid)
+    return mask.labels
+
+
+def _unnamed(labels: np.ndarray, wanted: list[Values | None], planes: Planes, file: str) -> list[str]:
+    """What to say of a picture that marks nothing by the values asked for: 255 is usual, where 1 is meant."""
+    if planes.range is None or None in wanted or not labels.any() or any(masks.selected(labels, v).any() for v in wanted):
+        return []
+    return [f"{file} has the values {', '.join(map(str, np.unique(labels)))}, and none of {wanted} that mark something"]
+
+
+def slices_of(entry: dict[str, Any] | None, image: Image) -> Slices | None:
+    """A source's argument `slices`, checked. Raises ParamsError where image.size is not that of slices."""
+    if entry is not None and len(image.size) != 2:
+        raise ParamsError(f"source.args.slices: slices have two axes, image.size is {list(image.size)}")
+    return slicing(entry)
+
+
+def _as_image(record: Record, planes: Planes, file: str) -> Planes:
+    """A mask turned as its image was by EXIF, where it was drawn on the picture as stored. Raises SetError where it
+    cannot be told.
+    """
+    if record.exif == 1 or planes.exif == record.exif:
+        return planes
     shape = next(iter(record.channels.values())).shape
-    record.channels[name] = np.zeros(shape, np.float32)
-    if mask is not None:
-        record.mask_shape = mask.shape
-        if mask.shape != shape:
-            raise SetError(f"{file} is {mask.shape}, its image {record.file} is {shape}")
-        record.channels[name] = mask.astype(np.float32)
-
-
-def selected(values: np.ndarray, wanted: Values | None) -> np.ndarray:
-    """Where an array of integers holds one of the values; where it is above 0, if none are named."""
-    return values > 0 if wanted is None else np.isin(values, wanted)
+    turned = shape[::-1] if record.exif >= 5 else shape
+    if planes.exif == 1 and planes.shape == shape != turned:
+        return planes  # drawn on the picture as it is shown
+    if planes.exif == 1 and planes.shape == turned != shape:
+        record.notes.append(f"{file} turned as EXIF says of its image")
+        return upright(planes, record.exif)
+    raise SetError(
+        f"{record.file} has the EXIF orientation {record.exif}, its mask {file} has {planes.exif}: which way up the mask"
+        " is cannot be told; save both upright, without the EXIF tag"
+    )

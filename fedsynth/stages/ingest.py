@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fedsynth.data import images, manifest
+from fedsynth.data import images, manifest, splits
+from fedsynth.data.record import limits_of
 from fedsynth.params import Params
 from fedsynth.sources import Record, Source
+
+SAMPLED = 4096  # values of each image from which percentiles over a site are computed
 
 
 def fingerprint(params: Params) -> dict[str, str]:
@@ -33,37 +37,100 @@ def fingerprint_given(params: Params) -> dict[str, str]:
 
 
 def ingest(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
-    """Ingest every site of the source into `folder`/<site>. Prints a line for each site; returns site -> manifest."""
+    """Every site of the source into `folder`/<site>, in place of the sets of an earlier source; the manifests by site. A
+    line for each site is printed.
+    """
     source = params.source.build(image=params.image.sourced, seed=params.seed)
-    return {site: ingest_site(params, source, site, folder) for site in source.sites()}
+    sites = source.sites()
+    for old in [p.parent for p in Path(folder).glob(f"*/{manifest.FILE}") if p.parent.name not in sites]:
+        shutil.rmtree(old)
+    return {site: ingest_site(params, source, site, folder) for site in sites}
 
 
 def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.DataFrame:
-    """Write one site's records to `folder`/<site>/manifest.csv and images.npy. Returns the manifest.
+    """One site's records into `folder`/<site>/manifest.csv and images.npy. A record that cannot be used keeps a row
+    that says why.
 
-    A record that cannot be used keeps a row with the reason. Raises SetError for a site that the source does not have.
+    Raises SetError for a site that the source does not name.
     """
     if site not in source.sites():
         raise manifest.SetError(f"the source has no site {site!r}; it names {', '.join(source.sites())}")
+    limits = _site_limits(params, source, site)
     rows, arrays = [], [np.zeros((0, len(params.image.channels), *params.image.size), np.float32)]
+    counts = [np.zeros((0, len(params.image.images), manifest.BINS), np.uint32)]
     for number, record in enumerate(source.records(site)):
         name = f"{site}-{number:05d}"
-        row, array = _row(params, record, name)
+        # before it is brought onto one grid
+        counts.append(histograms(record, params.image.images)[None])
+        values = _extremes(record, params.image.images)
+        row, array = _row(params, record, name, limits)
+        row["values"] = values
         rows.append(row | {"image_id": name, "site": site, "index": number})
         arrays.append(array[None])
     table = manifest.frame(rows)
+    table["split"] = splits.assign(table, params.split, params.seed, site)
     manifest.write(Path(folder) / site, table, np.concatenate(arrays))
+    np.save(Path(folder) / site / manifest.HISTOGRAMS, np.concatenate(counts))
     print(_line(site, table, params.image.labels), flush=True)
     return table
 
 
-def _row(params: Params, record: Record, name: str) -> tuple[dict[str, Any], np.ndarray]:
-    image, problem, spacing = params.image, record.problem or _wrong_split(record), None
+def _site_limits(params: Params, source: Source, site: str) -> dict[str, tuple[float, float]]:
+    """Percentiles over the training images of the site, of each channel whose scale asks for them. They are computed
+    here, in a first reading of the images, from evenly spaced values of each, and stay here.
+    """
+    image = params.image.sourced
+    asked = {c: image.scaling(c).percentiles or images.PERCENTILES for c in image.images if image.scaling(c).of == "site"}
+    if not asked:
+        return {}
+    rows, found = [], []
+    for record in source.records(site):
+        rows.append({"subject": record.subject, "label": record.label, "split": record.split})
+        found.append({c: _sample(record.channels[c]) for c in asked if not record.problem and c in record.channels})
+    places = splits.assign(pd.DataFrame(rows, columns=["subject", "label", "split"]), params.split, params.seed, site)
+    train = [some for some, place in zip(found, places, strict=True) if place == "train"]
+    parts = {c: [some[c] for some in train if c in some] for c in asked}
+    return {c: limits_of(np.concatenate(parts[c]), ends) for c, ends in asked.items() if parts[c]}
+
+
+def histograms(record: Record, channels: list[str]) -> np.ndarray:
+    """(C, BINS) counts of each channel's finite values as read, between its least and its largest; 0 where it is not
+    there.
+    """
+    found = np.zeros((len(channels), manifest.BINS), np.uint32)
+    for place, name in enumerate(channels):
+        values = _finite(record, name)
+        if values.size:
+            found[place] = np.histogram(values, manifest.BINS)[0]
+    return found
+
+
+def _extremes(record: Record, channels: list[str]) -> str:
+    """ "t1 0..812, t2 0..1024" """
+    found = [(name, _finite(record, name)) for name in channels]
+    return ", ".join(f"{name} {values.min():.6g}..{values.max():.6g}" for name, values in found if values.size)
+
+
+def _finite(record: Record, name: str) -> np.ndarray:
+    plane = record.channels.get(name, np.zeros(0))
+    return plane[np.isfinite(plane)]
+
+
+def _sample(plane: np.ndarray) -> np.ndarray:
+    """At most `SAMPLED` finite values, evenly spaced."""
+    values = plane[np.isfinite(plane)]
+    return values[:: max(1, -(-values.size // SAMPLED))]
+
+
+def _row(
+    params: Params, record: Record, name: str, limits: dict[str, tuple[float, float]]
+) -> tuple[dict[str, Any], np.ndarray]:
+    image, problem, fitted = params.image, record.problem or _wrong_split(record), None
     array = np.zeros((len(image.channels), *image.size), np.float32)
     if not problem:
         try:
-            array, spacing = images.fit(record, image.sourced)
-            array = _derive(params, array, name)
+            fitted = images.fit(record, image.sourced, limits)
+            array = _derive(params, fitted.array, name)
         except manifest.SetError as error:
             problem = str(error)
     read = [record.channels[c] for c in image.images if c in record.channels]
@@ -71,12 +138,16 @@ def _row(params: Params, record: Record, name: str) -> tuple[dict[str, Any], np.
         "subject": record.subject,
         "label": record.label,
         "modality": "+".join(image.images),
-        "split": _split(params, record),
+        "split": record.split,
         "origin": "real",
-        "spacing_mm": manifest.by(spacing),
+        "spacing_mm": manifest.by(fitted.spacing_mm if fitted else None),
         "source_shape": manifest.by(read[0].shape) if read else "",
         "mask_shape": manifest.by(record.mask_shape),
-        "nonfinite": sum(int((~np.isfinite(plane)).sum()) for plane in read),
+        "outside": fitted.outside if fitted else 0.0,
+        "scaled": ", ".join(f"{c} {a:.6g}..{b:.6g}" for c, (a, b) in fitted.limits.items()) if fitted else "",
+        "lacks": "+".join(c for c in image.sourced.channels if c not in record.channels) if fitted else "",
+        "notes": "; ".join(dict.fromkeys(record.notes)),
+        "warning": "; ".join(dict.fromkeys(record.warnings)),
         "file": record.file,
         "problem": problem,
     }
@@ -90,12 +161,6 @@ def _derive(params: Params, array: np.ndarray, name: str) -> np.ndarray:
     from fedsynth.operators import derive
 
     return derive(params.image, array, f"{params.seed}/{name}")
-
-
-def _split(params: Params, record: Record) -> str:
-    """Return the record's own split if it has one, else a split by hash of the subject."""
-    own = record.split if record.split in manifest.SPLITS else ""
-    return own or manifest.split_of(record.subject, params.split.val, params.split.test, params.seed)
 
 
 def _wrong_split(record: Record) -> str:

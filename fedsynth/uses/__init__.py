@@ -38,6 +38,13 @@ class Use(ABC):
     def loss(self, output: Tensor, masks: Tensor, y: Tensor) -> Tensor:
         """Return a scalar loss of the network's output, the masks (B, M, *S) in [-1, 1] and the labels y (B,)."""
 
+    def usable(self, masks: Tensor) -> Tensor:
+        """Return which images (N,) the use can be trained and tested on; by default all.
+
+        `masks` (N, M, *S) are in [-1, 1]; an unknown mask is 0 throughout.
+        """
+        return torch.ones(len(masks), dtype=torch.bool)
+
     @abstractmethod
     def judge(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
         """Evaluate the network on each image.
@@ -60,10 +67,13 @@ class Use(ABC):
     def training(
         self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor, seed: int, weights: Tensor | None = None
     ) -> Training:
-        """Return a training of `net` that can be taken in steps.
+        """Return a training of `net` that can be taken in steps, on the images that are `usable`.
 
         `images` (N, I, *S) and `masks` (N, M, *S) in [-1, 1], `y` (N,), `weights` as in `fit`.
         """
+        keep = self.usable(masks)
+        if not keep.all():
+            images, masks, y, weights = images[keep], masks[keep], y[keep], None if weights is None else weights[keep]
         return Training(net, self.loss, images, masks, y, self.budget, seed, weights)
 
     def fit(self, images: Tensor, masks: Tensor, y: Tensor, seed: int, weights: Tensor | None = None) -> nn.Module:

@@ -79,15 +79,20 @@ class Segmentation(Use):
         one = (len(output) * output.shape[1], 1, *output.shape[2:])
         return self.criterion(output.reshape(one), (masks > 0).float().reshape(one))
 
+    def usable(self, masks: Tensor) -> Tensor:
+        """Return which images (N,) have no unknown mask."""
+        return (masks != 0).flatten(2).any(2).all(1)
+
     def judge(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
         """Return the results of each image, arrays (N,).
 
-        `dice`, `hd95`: NaN without a true mask; `found`: 1 if any mask was predicted; `empty`: whether there is no true
-        mask; `y`: the label.
+        `dice`, `hd95`: NaN without a true mask; `found`: 1 if any mask was predicted; `empty`: whether nothing is
+        marked in the true mask; `known`: whether it is known; `y`: the label.
         """
         found, true = predict(net, images, self.masks) > 0, masks > 0
         each = {"dice": overlap(found, true), "hd95": distance(found, true)}
         each |= {"found": found.flatten(1).any(1).double(), "empty": ~true.flatten(1).any(1), "y": y}
+        each["known"] = self.usable(masks)
         return {name: values.numpy() for name, values in each.items()}
 
     def summarise(self, table: Table) -> tuple[dict[str, float], dict[str, int]]:
@@ -105,7 +110,8 @@ class Segmentation(Use):
         images by default, BraTS counts them as 0 or 1; Metrics Reloaded recommends to evaluate them as detection. Here
         they are left out of Dice and give the false-positive rate.
         """
-        empty, lesion = table["empty"], ~table["empty"]
+        known = table["known"]  # an image of an unknown mask counts for nothing
+        empty, lesion = known & table["empty"], known & ~table["empty"]
         metrics = {"dice": _mean(table["dice"][lesion]), "hd95": _mean(table["hd95"][lesion])}
         metrics["false_positive_rate"] = _mean(table["found"][empty])
         n = {"dice": int(lesion.sum()), "hd95": int(lesion.sum()), "false_positive_rate": int(empty.sum())}

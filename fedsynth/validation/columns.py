@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedsynth.data.images import UNKNOWN
 from fedsynth.data.manifest import sha256
 from fedsynth.params import Image
 
@@ -19,6 +20,7 @@ def compare(rows: pd.DataFrame, image: Image) -> pd.DataFrame:
     no pixels.
     """
     empty, known = rows["label"].isin(image.empty_labels), rows["label"].isin(image.labels)
+    without = rows["lacks"].str.split("+").map(lambda lacking: bool(image.masks) and set(image.masks) <= set(lacking))
     of_subject = rows["subject"].map({s: sorted(set(group)) for s, group in rows.groupby("subject")["split"]})
     spacing, source, stored = (_numbers(rows[c], len(image.size)) for c in ("spacing_mm", "source_shape", "shape"))
     deviation = (rows["mean"] - rows["mean"].median()).abs()
@@ -31,11 +33,8 @@ def compare(rows: pd.DataFrame, image: Image) -> pd.DataFrame:
         highest=rows["max"],
         statistics=_statistics(rows),
         unknown=rows[["min", "max", "mean", "std"]].isna().sum(axis=1),
-        not_finite=rows["nonfinite"].astype(str) + " values",
-        # an image without a mask fits itself
-        mask_frame=rows["mask_shape"].where(rows["mask_shape"] != "", rows["source_shape"]),
-        shapes=rows["source_shape"] + " image, " + rows["mask_shape"] + " mask",
-        mask_least=(known & ~empty).astype(int),
+        unmarked=[", ".join(c for c in lacking.split("+") if c in image.masks) for lacking in rows["lacks"]],
+        mask_least=(known & ~empty & ~without).astype(int),
         mask_most=np.where(empty, 0, len(image.masks) * np.prod(image.size)),
         labelled=rows["label"] + " with " + rows["mask_area"].astype(str) + " mask pixels",
         spacing_ratio=_off_median(spacing),
@@ -68,7 +67,7 @@ def _pixel_statistics(array: np.ndarray, image: Image) -> dict[str, Any]:
         "stored_sha256": sha256(planes),
         "stored_mask_sha256": sha256(masks) if len(masks) else "",
         "stored_mask_area": int((masks > 0).sum()),
-        "stored_mask_odd": int((np.abs(masks) != 1).sum()),
+        "stored_mask_odd": int((np.abs(masks[[(plane != UNKNOWN).any() for plane in masks]]) != 1).sum()),
         "stored_min": float(planes.min()),
         "stored_max": float(planes.max()),
         "stored_std": min(deviations.values()),  # of the channel that varies least

@@ -18,9 +18,6 @@ HINTS = {
     "shape as configured": "image.size or image.channels in params.yaml are others: run ingest again with these params",
     "pixels match the manifest": AGAIN,
     "unique hashes": "the same pixels are there more than once: keep one of the files, then ingest again",
-    "no NaN or infinite values": (
-        "mend the file (its values as read are not all finite) or remove it, then ingest again"
-    ),
     "finite intensities in [-1, 1]": (
         "ingest scales every image to [-1, 1]; run it again, or look at what wrote this set"
     ),
@@ -28,12 +25,14 @@ HINTS = {
     "each subject in one split": (
         "a patient's images must not part: give them one subject at the source, then ingest again"
     ),
-    "masks match their image": (
-        "the mask has another size than its image: export it again on the image's grid, then ingest again"
-    ),
     "masks are -1 or 1": AGAIN,
     "masks match their label": (
         "mend the label or the mask; image.empty_labels in params.yaml names the labels whose mask is empty"
+    ),
+    "nothing doubtful on reading": "look at the images named, with their masks outlined: fedsynth look",
+    "masks are known": (
+        "these images have no mask, which is taken for unknown: they are left out of segmentation; "
+        "say image.unmarked: healthy in params.yaml if nothing is marked in them"
     ),
     "similar spacing": "voxels are of another size than in most images of the set: check the spacing at the source",
     "resolution kept": "small findings may be lost at this size: choose a larger image.size",

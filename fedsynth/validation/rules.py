@@ -52,7 +52,6 @@ def of_images(params: Params) -> list[Rule]:
             for column in ("sha256", "mask_sha256", "mask_area")
         ),
         Rule("unique hashes", "ColumnValuesToBeUnique", {"column": "sha256"}, "same_as"),
-        _between("no NaN or infinite values", "nonfinite", (0, 0), "not_finite"),
         _between("finite intensities in [-1, 1]", "unknown", (0, 0), "statistics"),
         _between("finite intensities in [-1, 1]", "lowest", (-1.0, None), "statistics"),
         _between("finite intensities in [-1, 1]", "highest", (None, 1.0), "statistics"),
@@ -77,7 +76,6 @@ def _of_masks(image: Image) -> list[Rule]:
         _at_least("masks match their label", "mask_most", "mask_area", "labelled"),
     ]
     return [
-        _equal("masks match their image", "mask_frame", "source_shape", "shapes"),
         _between("masks are -1 or 1", "stored_mask_odd", (0, 0)),
         *(of_labels if image.empty_labels else []),
     ]
@@ -92,14 +90,23 @@ def _of_comparison(params: Params) -> list[Rule]:
         ("usual mean intensity", "mean_off", asked.max_outlier, "mean"),
     ]
     return [
+        _among("nothing doubtful on reading", "warning", [""], severity="warning"),
+        *([_among("masks are known", "unmarked", [""], severity="warning")] if params.image.masks else []),
+        *_within(listed),
+    ]
+
+
+def _within(listed: list[tuple[str, str, float | None, str]]) -> list[Rule]:
+    """Warnings for a column above a limit, where there is one."""
+    return [
         _between(name, column, (None, most), shows, severity="warning")
         for name, column, most, shows in listed
         if most is not None
     ]
 
 
-def _among(name: str, column: str, values: list[str]) -> Rule:
-    return Rule(name, "ColumnValuesToBeInSet", {"column": column, "value_set": values}, column)
+def _among(name: str, column: str, values: list[str], **rest: Any) -> Rule:
+    return Rule(name, "ColumnValuesToBeInSet", {"column": column, "value_set": values}, column, **rest)
 
 
 def _equal(name: str, a: str, b: str, shows: str = "") -> Rule:

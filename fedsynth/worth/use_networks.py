@@ -77,9 +77,10 @@ def with_modality_dropout(
     """
     import torch
 
-    if not image.may_lack:
+    lacking = [name for name in image.may_lack if name in image.images]
+    if not lacking:
         return images, None if weights is None else torch.from_numpy(weights)
-    have = {name: images.has(image, name) for name in image.may_lack}
+    have = {name: images.has(image, name) for name in lacking}
     copies = [images, *(images.where(those).without(image, [name]) for name, those in have.items())]
     places = np.concatenate([np.arange(len(images)), *map(np.flatnonzero, have.values())])
     often = (np.ones(len(images)) if weights is None else weights) / np.bincount(places, minlength=len(images))

@@ -110,6 +110,7 @@ def half(site: Site) -> Discriminating:
     family, algorithm = model.family.build(**image.context()), model.algorithm.build()
     algorithm.check(family, model.training.rounds, model.privacy is not None)
     real = site.validated_set().split("train")
+    real = real.where(np.all([real.has(image, name) for name in image.generated], axis=0))  # all are compared whole
     x, y = torch.from_numpy(real.channels(image, image.generated)), torch.from_numpy(real.condition_labels(image))
     return Discriminating(
         family, model.training, int(site.config["steps"]), site.seed(), x, y, algorithm.discriminator_steps

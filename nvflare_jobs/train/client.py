@@ -15,24 +15,25 @@ if TYPE_CHECKING:
 def work(site: Site) -> None:
     import torch
 
+    from fedsynth.families import leave_out
     from fedsynth.params import Model
     from fedsynth.training.coding import Received
     from fedsynth.training.trainer import Trainer
 
     model, image = Model.model_validate(site.config["model"]), site.params.image
     real = site.validated_set()
-    train = real.split("train")
+    train, val = (real.split(name).with_given(image) for name in ("train", "val"))
     torch.manual_seed(site.params.seed)
     algorithm, compression = model.algorithm.build(), model.compression
     trainer = Trainer(
-        model.family.build(**image.context()),
+        leave_out(model.family.build(**image.context()), [*train.lacking(image), *val.lacking(image)]),
         algorithm,
         model.training,
         *tensors(train, image),
         seed=site.seed(),
         state=site.state / "train" / f"{site.config['name']}-{site.config['key']}.pt",
         privacy=model.privacy.build() if model.privacy else None,
-        held_out=tensors(real.split("val"), image) if algorithm.weighting == "validation" else None,
+        held_out=tensors(val, image) if algorithm.weighting == "validation" else None,
         subjects=torch.from_numpy(train.subjects()),
         compression=compression.up.build() if compression and compression.up else None,
     )

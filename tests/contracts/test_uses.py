@@ -294,3 +294,21 @@ def test_augmentation_moves_masks_with_their_images(size: tuple[int, ...]) -> No
     # brightness differs from image to image, so most pixels, not all
     bright = images > (images.amin() + images.amax()) / 2
     assert ((bright == (moved > 0)).float().mean()) > 0.9
+
+
+def test_an_image_whose_mask_is_unknown_counts_for_nothing_in_segmentation(data):
+    image, x, masks, y = data
+    use = build("fedsynth.uses.segmentation.Segmentation", image, steps=4)
+    unknown = masks.clone()
+    unknown[::3] = 0  # class 0, all of it
+    unknown[1] = 0
+    keep = torch.ones(60, dtype=torch.bool)
+    keep[::3], keep[1] = False, False
+    with_them, without = use.fit(x, unknown, y, seed=1), use.fit(x[keep], masks[keep], y[keep], seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(with_them.parameters(), without.parameters(), strict=True))
+    found, n = use.score(without, x, unknown, y)
+    expected, _ = use.score(without, x[keep], masks[keep], y[keep])
+    assert found["dice"] == expected["dice"]
+    assert n["dice"] == 39
+    assert n["false_positive_rate"] == 0
+    assert math.isnan(found["false_positive_rate"])

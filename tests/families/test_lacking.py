@@ -3,11 +3,14 @@
 import pytest
 import torch
 
+from fedsynth.errors import UserError
+from fedsynth.families import leave_out
 from fedsynth.families.ddpm import DDPM
 from fedsynth.families.diffusion import Diffusion
 from fedsynth.families.gan import GAN
 from fedsynth.families.regression import Regression
 from fedsynth.families.vae import VAE
+from fedsynth.families.vq_vae import VQVAE
 from fedsynth.families.wgan import WGANGP
 from fedsynth.networks.blocks import blank, fill, mse
 
@@ -86,3 +89,20 @@ def test_where_nothing_may_lack_nothing_changes():
     same, known = fill(x, ())
     assert same is x
     assert known is None
+
+
+def test_a_site_with_unknown_masks_leaves_them_out_of_the_loss_of_a_family_that_was_built_without(cls):
+    x = torch.rand(6, 2, 8, 8) * 2 - 1
+    x[:3, 1] = NAN
+    family = make(cls)
+    assert not all(loss.isfinite() for loss in losses(family, x).values())
+    for loss in losses(leave_out(family, [1]), x).values():
+        assert loss.isfinite()
+    assert leave_out(make(cls, may_lack=(0,)), [1]).may_lack == (0, 1)
+
+
+def test_a_family_that_cannot_leave_a_channel_out_says_so_and_is_untouched_where_all_masks_are_known():
+    family = VQVAE(generated=2, given=0, labels=3, size=(8, 8))
+    assert leave_out(family, []) is family
+    with pytest.raises(UserError, match="VQVAE cannot leave unknown masks out of its loss.*unmarked: healthy"):
+        leave_out(family, [1])
