@@ -153,7 +153,8 @@ def _follow(run: Run) -> None:
             if address not in run.outcomes and future.state.name == "NotReady":
                 run.terminal.end(address, "left")
     if failed:
-        first = next(f for f in failed if futures[f].state.is_failed() or futures[f].state.is_crashed())
+        own = (f for f in failed if futures[f].state.is_failed() or futures[f].state.is_crashed())
+        first = next(own, failed[0])  # the others may all have been cancelled, or wait for one that was
         raise RuntimeError(
             f"{first} failed, and with it {len(failed) - 1} stages that follow from it; what was computed is kept"
         )

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fedsynth.hospital.kit import Kit, KitError
-from fedsynth.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 from fedsynth.hospital.check_data import data
 from fedsynth.hospital.check_folders import place
 from fedsynth.hospital.check_installation import versions
 from fedsynth.hospital.check_kit import of_kit, startup_kit
 from fedsynth.hospital.findings import Finding, warns
+from fedsynth.hospital.kit import Kit, KitError
+from fedsynth.settings import Settings
 
 
 def site(settings: Settings, name: str | None, kit: Path | None, timeout_s: float) -> Iterator[Finding]:

@@ -6,10 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
 from fedsynth.hospital.findings import Finding, fails, warns
 
 FOLDERS = {
@@ -17,7 +14,6 @@ FOLDERS = {
     "FEDSYNTH_STATE": "the folder where the site keeps what stays at the site: trainings' state and validation reports",
 }
 FAIL_GIB, WARN_GIB = 1, 5
-# --- the folders
 
 
 def place(variable: str, folder: Path) -> Iterator[Finding]:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from importlib import metadata
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
 from fedsynth.hospital.findings import Finding, fails
 
 MAIN = ("nvflare", "torch", "monai", "numpy", "pandas", "great-expectations", "pydantic")
-# --- the installation
 
 
 def versions() -> Iterator[Finding]:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fedsynth.hospital.kit import Kit, KitError, json_of
-
-if TYPE_CHECKING:
-    pass
 from fedsynth.hospital.findings import Finding, fails, warns
+from fedsynth.hospital.kit import Kit, KitError, json_of
 
 WARN_DAYS = 30
 CLIENT = "nvflare_jobs.site.installed.Installed"  # the executor of a job that carries no code
@@ -19,7 +15,6 @@ RUNNERS = (
     "nvflare.app_common.executors.client_api_executor.ClientAPIExecutor",
     "nvflare_jobs.site.installed.ClientAPIExecutor",
 )
-# --- the startup kit
 
 
 def startup_kit(kit: Kit, name: str, timeout_s: float) -> Iterator[Finding]:
@@ -86,9 +81,6 @@ def server(kit: Kit, timeout_s: float, good: bool) -> Iterator[Finding]:
                 yield Finding("server takes this kit", f"mutual TLS with {kit.identity}")
     except KitError as error:
         yield of_kit(error)
-
-
-# --- the site's policy
 
 
 def policy(kit: Path) -> Iterator[Finding]:

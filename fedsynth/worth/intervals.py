@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:
-    pass
 from fedsynth.worth.ratios import NAMES, finite_or_none
 
 DRAWS = 4000  # draws from the joint normal distribution of each site's metrics

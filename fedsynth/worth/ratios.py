@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 NAMES = ("local", "federated", "pooled", "synthetic", "augmented")
 SMALLEST_GAP = 0.05  # one or two test images of a small site shift a metric by as much: smaller gaps tell nothing

@@ -14,14 +14,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from fedsynth.data import outputs
-
-if TYPE_CHECKING:
-    pass
 from fedsynth.worth.intervals import intervals
 from fedsynth.worth.ratios import NAMES, SMALLEST_GAP, finite_or_none, gap_closed, retained
 
