@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fedsynth.checks import keys
-from fedsynth.checks.blocks import Problem
 from fedsynth.checks.classes import find
+from fedsynth.checks.mending import mended
 from fedsynth.params import Params, ParamsError, load
+from fedsynth.params.problems import Problem, of_error
 from fedsynth.params.reading import raw
 
 __all__ = ["Problem", "check", "listed", "load_or_list", "of_counts", "of_file", "problems"]
@@ -73,8 +73,11 @@ def of_file(path: Path, source: bool = True) -> tuple[Params | None, list[Proble
 
 def _invalid(raw: Any, error: ValidationError, source: bool) -> list[Problem]:
     """What pydantic says and what is wrong in the rest; where that alone is no file, in the names of classes."""
-    found = keys.problems(raw, error)
-    params = keys.mended(raw)
+    if not isinstance(raw, dict):
+        said = "is empty, or no table of keys; begin with the params.yaml of the project"
+        return [Problem("params.yaml", None, said)]
+    found = of_error(raw, error, Params)
+    params = mended(raw)
     more = problems(params, source) if params else []
     said = {problem.key for problem in more}
     more += [problem for problem in _classes(raw) if not any(problem.key.startswith(key) for key in said)]

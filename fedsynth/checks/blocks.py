@@ -8,35 +8,16 @@ import inspect
 import re
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from fedsynth.checks.classes import find, near, nearest
+from fedsynth.checks.classes import find
 from fedsynth.checks.types import fits, words
-from fedsynth.params import Block, Strict
+from fedsynth.params import Block
+from fedsynth.params.near import near, nearest
+from fedsynth.params.problems import ArgumentsError, Problem
 
 Context = dict[str, Any]  # what our code knows and a constructor may ask for by name
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """`key` as in params.yaml, "models.vae.training.lr"; `said`: what is wrong, what is allowed, the nearest name."""
-
-    key: str
-    value: Any
-    said: str
-
-    def __str__(self) -> str:
-        shown = "" if self.value is None or isinstance(self.value, dict) else f"{_short(self.value)}: "
-        return f"{self.key}: {shown}{' '.join(self.said.split())}"
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def sound(key: str, kind: str, block: Block, context: Context) -> list[Problem]:
@@ -54,34 +35,27 @@ def built(key: str, kind: str, block: Block, context: Context) -> tuple[Any, lis
     try:
         return block.build(**context), []
     except Exception as error:  # a constructor may raise anything, and its sentence says best what it wants
-        return None, [refused(key, block, error)]
+        return None, refused(key, block, error)
 
 
-def refused(key: str, block: Block, error: BaseException) -> Problem:
+def refused(key: str, block: Block, error: BaseException) -> list[Problem]:
     """What a class said against what it was given; at the argument that its sentence names or begins with, if any."""
+    if isinstance(error, ArgumentsError):
+        return error.under(key)
     said = (str(error) or type(error).__name__) + _attribute(error)
     if named := re.search(r"\bsource((?:\.[\w-]+)+)", said):  # as sources call themselves, also those of `sample.given`
         said = said.removeprefix(f"{named[0]}: ")
-        return Problem(key + named[1], _at(block.args, named[1]), _unknown_key(said, named[1], error))
+        return [Problem(key + named[1], _at(block.args, named[1]), said)]
     first = re.match(r"\w*", said)
     if first and first[0] in block.args:
-        return Problem(f"{key}.args.{first[0]}", block.args[first[0]], said)
-    return Problem(key, block.class_path, said)
+        return [Problem(f"{key}.args.{first[0]}", block.args[first[0]], said)]
+    return [Problem(key, block.class_path, said)]
 
 
 def _attribute(error: BaseException) -> str:
     """The nearest name where a class looked for one in a package: an optimiser of torch.optim."""
     of_module = isinstance(error, AttributeError) and error.name and inspect.ismodule(error.obj)
     return near(error.name, dir(error.obj)) if of_module else ""  # type: ignore[attr-defined]
-
-
-def _unknown_key(said: str, path: str, error: BaseException) -> str:
-    """The sentence of a source that has checked a part of its arguments with pydantic, with the keys that are known."""
-    cause, extra = error.__cause__, "Extra inputs are not permitted"
-    if not isinstance(cause, ValidationError) or extra not in said:
-        return said
-    known = next((list(model.model_fields) for model in Strict.__subclasses__() if model.__name__ == cause.title), [])
-    return f"unknown key; known are {', '.join(known)}{near(path.rpartition('.')[2], known)}" if known else said
 
 
 def _at(args: Any, path: str) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable
 from functools import cache
 from typing import Any, NamedTuple
+
+from fedsynth.params.near import nearest
 
 
 class Kind(NamedTuple):
@@ -32,19 +32,6 @@ KINDS = {
     "features": Kind("features", "extractor of features", ("open", "features")),
     "measure": Kind("measures", "measure", ("about", "at_site", "combine")),
 }
-
-
-def nearest(word: object, known: Iterable[str]) -> str:
-    """The name that is most like a word, "" where none is; upper and lower case are alike."""
-    folded = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(str(word).lower(), list(folded), 1)
-    return folded[found[0]] if found else ""
-
-
-def near(word: object, known: Iterable[str]) -> str:
-    """ "; did you mean 'latent'?", or nothing."""
-    found = nearest(word, known)
-    return f"; did you mean {found!r}?" if found else ""
 
 
 def find(kind: str, class_path: str) -> tuple[type | None, str]:

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from fedsynth.algorithms.fedavg import travels
-from fedsynth.checks.blocks import Problem, built, refused, sound
-from fedsynth.checks.classes import near, nearest
+from fedsynth.checks.blocks import built, refused, sound
 from fedsynth.checks.sizes import Size, Sizes, Trial, tried
 from fedsynth.families import Family
 from fedsynth.params import Block, Image, Model, Params
+from fedsynth.params.near import near, nearest
+from fedsynth.params.problems import Problem
 
 
 def problems(params: Params, sizes: Sizes) -> list[Problem]:
@@ -38,7 +39,7 @@ def of(params: Params, name: str, sizes: Sizes) -> list[Problem]:
     if wrong:
         return found
     if error := sizes.error(key, losses(model.family, image)):
-        return [*found, refused(f"{key}.family", model.family, error)]
+        return [*found, *refused(f"{key}.family", model.family, error)]
     families: list[Family] = []  # none where it does not take the size
     tried(lambda size: families.append(model.family.build(**image.context())), tuple(image.size))
     for family in families:
@@ -115,12 +116,12 @@ def _together(key: str, model: Model, family: Family, parts: dict[str, Any]) -> 
             algorithm.parameters(family)
         except ValueError as error:
             if not strange:  # else it says the same again
-                yield refused(f"{key}.algorithm", model.algorithm, error)
+                yield from refused(f"{key}.algorithm", model.algorithm, error)
     if mechanism is not None and model.privacy:
         try:
             mechanism.check(family)
         except ValueError as error:
-            yield refused(f"{key}.privacy", model.privacy, error)
+            yield from refused(f"{key}.privacy", model.privacy, error)
 
 
 def _compression(key: str, model: Model, algorithm: Any) -> Iterator[Problem]:
@@ -158,4 +159,4 @@ def _server(params: Params, name: str) -> Iterator[Problem]:
     try:
         algorithm.aggregate([(site, 1.0, {"w": np.zeros(1, np.float32)}) for site in "ab"])
     except Exception as error:  # torch's optimisers raise anything for an argument that they have not
-        yield refused(key, block, error)
+        yield from refused(key, block, error)

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from fedsynth.checks import of_sites
-from fedsynth.checks.blocks import Problem, built, refused
-from fedsynth.checks.classes import near
+from fedsynth.checks.blocks import built, refused
 from fedsynth.checks.sizes import Size, Sizes, Trial
 from fedsynth.data import manifest
 from fedsynth.data.dataset import ImageSet
 from fedsynth.operators import Operator
 from fedsynth.params import Block, Image, Params
+from fedsynth.params.near import near
+from fedsynth.params.problems import Problem
 
 
 def problems(params: Params, sizes: Sizes, hospitals: list[str], look: bool) -> list[Problem]:
@@ -39,7 +40,7 @@ def _operators(image: Image, sizes: Sizes) -> Iterator[Problem]:
         _, wrong = built(key, "operator", derived.operator, image.context())
         yield from wrong
         if not wrong and (error := sizes.error(key, degraded(derived.operator, image))):
-            yield refused(key, derived.operator, error)
+            yield from refused(key, derived.operator, error)
 
 
 def degraded(block: Block, image: Image) -> Trial:
@@ -87,4 +88,4 @@ def _exporters(params: Params) -> Iterator[Problem]:
                 try:
                     exporter.write(nothing, image, Path(folder) / "set")
                 except Exception as error:  # a format may raise anything for what it cannot hold
-                    yield refused(key, block, error)
+                    yield from refused(key, block, error)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from fedsynth.checks.blocks import Problem, built, refused
-from fedsynth.checks.classes import near
+from fedsynth.checks.blocks import built, refused
 from fedsynth.checks.sizes import Size, Sizes, Trial
 from fedsynth.params import Block, Image, Params
 from fedsynth.params.gates import WORST, Gate, parse
+from fedsynth.params.near import near
+from fedsynth.params.problems import Problem
 from fedsynth.uses import Use
 from fedsynth.uses.classification import Classification
 from fedsynth.worth.facts import BY_SITE, WORTH
@@ -60,7 +61,7 @@ def _use(key: str, block: Block, use: Use, image: Image, sizes: Sizes) -> Iterat
         said = f"has {len(use.metrics)} metrics with those of each label, and no answer of more than {MOST_NUMBERS}"
         yield Problem(key, block.class_path, f"{said} leaves a hospital; name fewer image.labels")
     if error := sizes.error(key, network(block, image)):
-        yield refused(key, block, error)
+        yield from refused(key, block, error)
 
 
 def network(block: Block, image: Image) -> Trial:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from fedsynth.checks.blocks import Context, Problem, built, refused
-from fedsynth.checks.classes import near
+from fedsynth.checks.blocks import Context, built, refused
 from fedsynth.params import Block, Params
 from fedsynth.params.gates import WORST
+from fedsynth.params.near import near
+from fedsynth.params.problems import Problem
 from fedsynth.sources import Source, path_of
 
 # A dot separates the parts of FLARE's addresses (nvflare/fuel/common/fqn.py), so that its provisioning takes none.
@@ -38,7 +39,10 @@ def context(params: Params) -> Context:
 
 
 def sites(key: str, block: Block, known: Context, look: bool) -> tuple[list[str] | None, list[Problem]]:
-    """The sites of the source that a block makes, where it may look at its files: that may read a table, no image."""
+    """The sites of the source that a block makes, None where they are not known.
+
+    `look`: whether its files should be here. Its folder and table are read then, no image.
+    """
     source: Source | None
     source, found = built(key, "source", block, known)
     if source is None or not look:
@@ -46,9 +50,12 @@ def sites(key: str, block: Block, known: Context, look: bool) -> tuple[list[str]
     if found := [*_paths(key, block)]:
         return None, found
     try:
+        source.look()
         names = source.sites()
     except Exception as error:  # of a table that somebody has written: a reader may raise anything
-        return None, [refused(key, block, error)]
+        return None, refused(key, block, error)
+    if not names:
+        return None, [Problem(key, block.class_path, "has no site, and so no image; name one")]
     return names, [Problem(place(key, block, name), name, said) for name in names if (said := refusal(name))]
 
 

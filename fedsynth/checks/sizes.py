@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from fedsynth.checks.blocks import Problem
+from fedsynth.params.problems import Problem
 
 Size = tuple[int, ...]  # (H, W) or (D, H, W)
 Trial = Callable[[Size], object]  # makes a block for a size and shows it two images; raises where it does not take them

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from fedsynth.data.manifest import SetError
-from fedsynth.params import ParamsError, Strict
+from fedsynth.params import Strict
+from fedsynth.params.problems import argument, twice
 
 TRIES = 20_000
+MOST_SITES = 10_000
 BY_CLASS, EQUAL = ("dirichlet", "silos"), ("iid", "silos")  # kinds that deal each class for itself; in equal shares
 
 
@@ -27,20 +29,23 @@ class Partition(Strict):
     """
 
     kind: Literal["site", "iid", "dirichlet", "quantity", "silos"] = "site"
-    sites: list[str] | int | None = None  # names, or a number of them: site-1, site-2, …
+    # names, or a number of them: site-1, site-2, …
+    sites: list[str] | Annotated[int, Field(ge=1, le=MOST_SITES)] | None = Field(None, validate_default=True)
     alpha: float = Field(0.5, gt=0)
     # at each site (with `dirichlet` and `silos`: of each class there); drawn again until it holds
     min_images: int = Field(0, ge=0)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Partition:
-        if self.kind == "site" and isinstance(self.sites, int):
-            raise ValueError("partition.sites must be names with kind: site")
-        if self.kind != "site" and not self.sites:
-            raise ValueError(f"partition.kind {self.kind} needs partition.sites: names, or how many")
-        if isinstance(self.sites, list) and len(set(self.sites)) != len(self.sites):
-            raise ValueError(f"partition.sites names one site twice: {self.sites}")
-        return self
+    @field_validator("sites")
+    @classmethod
+    def _of_kind(cls, sites: list[str] | int | None, info: ValidationInfo) -> list[str] | int | None:
+        kind = info.data.get("kind")  # None where that is wrong itself
+        if kind == "site" and isinstance(sites, int):
+            raise ValueError("must be names with kind: site, which takes the sites of the table")
+        if kind not in (None, "site") and not sites:
+            raise ValueError(f"must be names of sites, or how many there are, with kind: {kind}")
+        if isinstance(sites, list):
+            twice(sites)
+        return sites
 
     @property
     def names(self) -> list[str]:
@@ -48,22 +53,16 @@ class Partition(Strict):
 
 
 def parse(entry: dict[str, Any] | None) -> Partition:
-    """A source's argument `partition`, checked. Raises ParamsError naming the key and its value."""
-    try:
-        return Partition.model_validate(entry or {})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ParamsError(
-            f"source.args.partition {'.'.join(map(str, first['loc']))}: {first['msg']} ({first['input']!r})"
-        ) from error
+    """A source's argument `partition`, checked. Raises ArgumentsError with every wrong key."""
+    return argument(Partition, {} if entry is None else entry, "partition")
 
 
 def deal(subjects: pd.DataFrame, partition: Partition, seed: int) -> dict[str, str]:
     """The site of each subject. `subjects` has the columns subject, label and images (how many), a row for each
     subject.
 
-    The same table, in whatever order, and the same seed give the same sites. Raises SetError where `min_images` cannot
-    be had.
+    The same table, in whatever order, and the same seed give the same sites. Raises SetError where there are fewer
+    subjects than sites, or `min_images` cannot be had.
     """
     rng = np.random.default_rng([seed, zlib.crc32(b"partition")])
     subjects = subjects.sort_values("subject")
@@ -72,10 +71,24 @@ def deal(subjects: pd.DataFrame, partition: Partition, seed: int) -> dict[str, s
     for number, group in enumerate(groups):
         mixed = group.iloc[rng.permutation(len(group))]
         names = _silo(partition.names, number, len(groups)) if partition.kind == "silos" else partition.names
+        _enough(subjects if partition.kind == "dirichlet" else group, partition, len(names))
         sites |= dict(
             zip(mixed["subject"], np.array(names)[_places(mixed, partition, len(names), rng)].tolist(), strict=True)
         )
     return sites
+
+
+def _enough(subjects: pd.DataFrame, partition: Partition, k: int) -> None:
+    """Raises SetError where there are fewer subjects than the k sites that they are dealt to.
+
+    None at all is no error here: then no image could be read, and each says why.
+    """
+    if 0 < len(subjects) < k:
+        of = f" of class {subjects['label'].iloc[0]!r}" if partition.kind == "silos" else ""
+        raise SetError(
+            f"source.args.partition.sites: {len(subjects)} subjects{of} cannot be dealt to {k} sites, since a subject"
+            " is never in two of them; take fewer sites"
+        )
 
 
 def _silo(names: list[str], number: int, classes: int) -> list[str]:
@@ -96,6 +109,6 @@ def _places(group: pd.DataFrame, partition: Partition, k: int, rng: np.random.Ge
             return places
     of = f" of class {group['label'].iloc[0]!r}" if partition.kind in BY_CLASS else ""
     raise SetError(
-        f"partition: {images.sum()} images of {len(group)} subjects{of} do not give each of {k} sites"
-        f" {partition.min_images}; lower partition.min_images, raise alpha, or take fewer sites"
+        f"source.args.partition.min_images: {images.sum()} images of {len(group)} subjects{of} do not give each of {k}"
+        f" sites {partition.min_images}; lower it, raise alpha, or take fewer sites"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import math
@@ -12,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fedsynth.errors import UserError
+from fedsynth.params.near import near
 
 
 class ParamsError(UserError):
@@ -63,9 +63,9 @@ class Block(Strict):
         known = [n for n in inspect.signature(cls).parameters if n not in ("args", "kwargs")]
         for name in self.args:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ParamsError(f"{self.class_path} has no argument {name!r}{hint} (it has: {', '.join(known)})")
+                raise ParamsError(
+                    f"{self.class_path} has no argument {name!r}{near(name, known)} (it has: {', '.join(known)})"
+                )
         return cls(**{k: v for k, v in context.items() if k in known}, **self.args)
 
 

@@ -23,6 +23,17 @@ class Source(ABC):
     def sites(self) -> list[str]:
         """Names of the sites, in a fixed order."""
 
+    def look(self) -> None:
+        """Check the folder and the table that say which images there are, without opening an image.
+
+        Raises SetError for what is missing or wrong there, and for a partition that cannot be made of it.
+        """
+        self.sites()
+
+    def paths(self) -> set[Path]:
+        """Absolute paths of the files that the records are read from; empty where there are none."""
+        return set()
+
     def fingerprint(self) -> str:
         """Changes whenever the records may have changed though params.yaml has not: of the files that they are read
         from, say.

@@ -73,6 +73,13 @@ class IndexedSource(Source):
         """The images of what was read: itself, or its slices."""
         return iter([read]) if self._slices is None else self._slices.of(read, self.image)
 
+    def look(self) -> None:
+        _ = self._rows
+
+    def paths(self) -> set[Path]:
+        folder = self._folder.resolve()
+        return {folder / name for name in self.files()}
+
     def fingerprint(self) -> str:
         """Of every file's size and time of change, as `make` looks at files."""
         return stamps(sorted(self.files()), lambda name: self._folder / name)

@@ -80,6 +80,12 @@ class MedMNIST(Source):
                 self._read_masks(record, f"{split}_masks", place)
             yield record
 
+    def look(self) -> None:
+        _ = self._path
+
+    def paths(self) -> set[Path]:
+        return {self._path.resolve()}
+
     def fingerprint(self) -> str:
         return " ".join(f"{about.st_size} {about.st_mtime_ns}" for about in (path.stat() for path in self._paths))
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationInfo, field_validator
 
 from fedsynth.data.anatomy import draw, grid, waves
-from fedsynth.params import Image, ParamsError, Strict
+from fedsynth.params import Image, Strict
+from fedsynth.params.near import near
+from fedsynth.params.problems import ArgumentsError, Names, Problem, invalid, parsed
 from fedsynth.sources import Record, Source
 
 CHANNELS = ("t1", "t2", "lesion")
@@ -22,12 +24,31 @@ class Site(Strict):
     """A hospital: how many images, the share of each class in the order of `image.labels`, and its scanner."""
 
     images: int = Field(ge=0)
-    mix: list[float] | None = None  # default: equal shares
+    mix: list[float] | None = Field(None, validate_default=True)  # default: equal shares
     noise: float = Field(0.03, ge=0)  # sigma of the Rician noise, as a share of full scale
     bias: float = Field(0.2, ge=0)  # log-amplitude of the smooth multiplicative field, two standard deviations
     gamma: float = Field(1.0, gt=0)  # contrast: signal ** gamma
     gain: float = Field(1.0, gt=0)
-    lacks: list[str] = Field(default_factory=list)  # channels that it does not take; image.may_lack must name them
+    lacks: Names = Field(default_factory=list)  # channels that it does not take; image.may_lack must name them
+
+    @field_validator("mix")
+    @classmethod
+    def _of_labels(cls, mix: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        if info.context is None:
+            return mix
+        labels = info.context.labels
+        if mix is not None and (len(mix) != len(labels) or min(mix) < 0 or sum(mix) <= 0):
+            raise ValueError(f"must be one share for each of the labels {labels}, none below 0 and not all 0")
+        return mix or [1.0] * len(labels)
+
+    @field_validator("lacks")
+    @classmethod
+    def _of_channels(cls, lacks: list[str], info: ValidationInfo) -> list[str]:
+        may = info.context.may_lack if info.context else lacks
+        said = f"image.may_lack does not name it: {may}"
+        if wrong := [((n,), channel, said) for n, channel in enumerate(lacks) if channel not in may]:
+            raise invalid("lacks", wrong)
+        return lacks
 
 
 class Phantom(Source):
@@ -42,16 +63,18 @@ class Phantom(Source):
 
     def __init__(self, image: Image, seed: int, sites: dict[str, dict[str, Any]],
                  conspicuity: tuple[float, float] = (1.0, 1.0)):  # fmt: skip
+        made = {name: parsed(Site, entry, f"sites.{name}", image) for name, entry in sites.items()}
+        wrong = [problem for _, found in made.values() for problem in found]
         if not 0 <= conspicuity[0] <= conspicuity[1] <= 1:
-            raise ParamsError(
-                f"source.args.conspicuity: two numbers from 0 to 1, the lower first, not {list(conspicuity)}"
-            )
-        if unknown := [c for c in image.channels if c not in CHANNELS]:
-            raise ParamsError(f"phantoms have no channel {unknown[0]!r}: image.channels may name {', '.join(CHANNELS)}")
-        if unknown := [name for name in image.labels if name not in KINDS]:
-            raise ParamsError(f"phantoms have no class {unknown[0]!r}: image.labels may name {', '.join(KINDS)}")
+            said = "must be two numbers from 0 to 1, the lower first"
+            wrong.append(Problem("conspicuity", list(conspicuity), said))
+        for key, names, known in (("channels", image.channels, CHANNELS), ("labels", image.labels, KINDS)):
+            said = f"phantoms have none of this name; they have {', '.join(known)}"
+            wrong += [Problem(f"image.{key}", name, said + near(name, known)) for name in names if name not in known]
+        if wrong:
+            raise ArgumentsError(wrong)
         self.image, self.seed, self.conspicuity = image, seed, conspicuity
-        self._sites = {name: _site(name, entry, image) for name, entry in sites.items()}
+        self._sites = {name: site for name, (site, _) in made.items() if site is not None}
 
     def sites(self) -> list[str]:
         return list(self._sites)
@@ -77,25 +100,6 @@ class Phantom(Source):
                     mask_shape=size if "lesion" in self.image.channels else None,
                 )
                 number += 1
-
-
-def _site(name: str, entry: dict[str, Any], image: Image) -> Site:
-    try:
-        site = Site.model_validate(entry)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ParamsError(
-            f"source.args.sites.{name}.{'.'.join(map(str, first['loc']))}: {first['msg']} ({first['input']!r})"
-        ) from error
-    if unknown := [c for c in site.lacks if c not in image.may_lack]:
-        raise ParamsError(f"source.args.sites.{name}.lacks: image.may_lack does not name {unknown[0]!r}")
-    if site.mix is None:
-        return site.model_copy(update={"mix": [1.0] * len(image.labels)})
-    if len(site.mix) != len(image.labels) or min(site.mix) < 0 or sum(site.mix) <= 0:
-        raise ParamsError(
-            f"source.args.sites.{name}.mix: one share for each of the labels {image.labels}, not {site.mix}"
-        )
-    return site
 
 
 def shares(total: int, weights: list[float]) -> list[int]:

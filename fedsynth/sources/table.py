@@ -58,12 +58,22 @@ class Table(Source):
             record = self._record(rows.to_dict("records"))
             yield from [record] if self._slices is None else self._slices.of(record)
 
+    def look(self) -> None:
+        _ = self._rows
+
+    def paths(self) -> set[Path]:
+        folder = self._folder.resolve()
+        return {folder / name for name in self._named()}
+
     def fingerprint(self) -> str:
         """Of the table and of every file's size and time of change, as `make` looks at files: the contents may be
         hundreds of gigabytes.
         """
-        names = sorted({name for column in ("image", "mask") for name in self._rows[column] if name.strip()})
-        return stamps(names, self._inside, (self._folder / FILE).read_bytes())
+        return stamps(self._named(), self._inside, (self._folder / FILE).read_bytes())
+
+    def _named(self) -> list[str]:
+        """The files of images and masks in the table's rows, relative to the folder."""
+        return sorted({name for column in ("image", "mask") for name in self._rows[column] if name.strip()})
 
     @cached_property
     def _folder(self) -> Path:

@@ -181,7 +181,7 @@ ONE = [  # changes, key, value, what is said
     ({f"{TRAINING}.rouns": 3, f"{TRAINING}.rounds": OUT}, f"{TRAINING}.rouns", 3, "did you mean 'rounds'?"),
     ({f"{TRAINING}.rounds": OUT}, f"{TRAINING}.rounds", None, "is missing"),
     ({f"{TRAINING}.lr": -1}, f"{TRAINING}.lr", -1, "must be greater than or equal to 0"),
-    ({f"{TRAINING}.lr": "fast"}, f"{TRAINING}.lr", "fast", "must be a valid number"),
+    ({f"{TRAINING}.lr": "fast"}, f"{TRAINING}.lr", "fast", "must be a number"),
     ({f"{TRAINING}.batch": 0}, f"{TRAINING}.batch", 0, "must be greater than or equal to 1"),
     ({f"{TRAINING}.betas": [0.9, 1]}, f"{TRAINING}.betas", 1, "must be less than 1"),
     ({f"{TRAINING}.ema": 1}, f"{TRAINING}.ema", 1, "must be less than 1"),
@@ -468,6 +468,71 @@ def test_a_table_tells_its_sites_and_no_image_is_read(tmp_path, monkeypatch):
     (tmp_path / "images" / "manifest.csv").write_text("image,mask\n")
     (problem,) = found(tmp_path, source=source)
     assert (problem.key, "lacks the columns" in problem.said) == ("source", True)
+
+
+TABLE = "sources.table.Table"
+
+
+@pytest.mark.parametrize(
+    ("args", "key", "said"),
+    [
+        ({}, "source", "manifest.csv is not there"),
+        ({"partition": {"kind": "iid", "sites": 2}}, "source", "manifest.csv is not there"),
+    ],
+)
+def test_a_folder_without_a_table_is_a_problem_with_and_without_a_partition(tmp_path, args, key, said):
+    (tmp_path / "images").mkdir()
+    (problem,) = found(tmp_path, source=of(TABLE, {"folder": str(tmp_path / "images"), **args}))
+    assert (problem.key, said in problem.said) == (key, True)
+
+
+def test_a_partition_with_more_sites_than_subjects_is_a_problem(tmp_path):
+    make_table(tmp_path / "images", subjects=6)
+    args = {"folder": str(tmp_path / "images"), "partition": {"kind": "iid", "sites": 7}}
+    (problem,) = found(tmp_path, source=of(TABLE, args))
+    assert (problem.key, problem.value) == ("source.args.partition.sites", 7)
+    assert "6 subjects cannot be dealt to 7 sites" in problem.said
+
+
+OTHERS = [  # of sources with an empty folder, and with a partition that names their sites
+    ("decathlon.Decathlon", "dataset.json cannot be read"),
+    ("bids.BIDS", "has no image"),
+    ("isic.ISIC", "holds no image"),
+]
+
+
+@pytest.mark.parametrize(("name", "said"), OTHERS, ids=[name for name, _ in OTHERS])
+def test_a_folder_without_images_is_a_problem_of_every_source(tmp_path, name, said):
+    (tmp_path / "images").mkdir()
+    args = {"folder": str(tmp_path / "images"), "partition": {"kind": "iid", "sites": 2}}
+    image = {"image.labels": ["none"], "image.empty_labels": []}  # so that no table has to tell the labels
+    listed = found(tmp_path, source=of(f"sources.{name}", args), **image)
+    (problem,) = [p for p in listed if p.key.startswith("source")]
+    assert said in problem.said, problem
+
+
+def test_every_mistake_in_the_sites_of_phantoms_is_a_problem(tmp_path):
+    sites = {"north": {"imags": 3, "noise": -1}, "east": None, "south": {"images": 3, "mix": [1], "lacks": ["t2"]}}
+    args = {"source.args.sites": sites, "source.args.conspicuity": [3, 1]}
+    assert [p.key for p in found(tmp_path, **args)] == [
+        "source.args.sites.north.noise",
+        "source.args.sites.north.imags",
+        "source.args.sites.east",
+        "source.args.sites.south.mix",
+        "source.args.sites.south.lacks",
+        "source.args.conspicuity",
+    ]
+
+
+def test_phantoms_without_a_site_are_a_problem(tmp_path):
+    (problem,) = found(tmp_path, **{"source.args.sites": {}})
+    assert (problem.key, problem.said) == ("source", "has no site, and so no image; name one")
+
+
+def test_a_channel_that_phantoms_have_not_is_a_problem_of_the_image(tmp_path):
+    (problem,) = found(tmp_path, **{"image.channels": {"t1": "image", "t2": "image", "leison": "mask"}})
+    assert (problem.key, problem.value) == ("image.channels", "leison")
+    assert "they have t1, t2, lesion; did you mean 'lesion'?" in problem.said
 
 
 def test_in_a_federation_the_files_are_in_the_hospitals_and_nobody_asks_for_them():

@@ -2,12 +2,13 @@
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fedsynth.data.manifest import SetError
-from fedsynth.data.partition import Partition, deal
+from fedsynth.data.partition import Partition, deal, parse
+from fedsynth.params.problems import ArgumentsError
 
 KINDS = ["iid", "dirichlet", "quantity", "silos"]
 
@@ -35,6 +36,7 @@ def counts(subjects, partition, seed=1):
 def test_every_subject_is_at_exactly_one_of_the_sites(people, kind, sites, alpha, seed):
     subjects = pd.DataFrame([(f"s{i}", *p) for i, p in enumerate(people)], columns=["subject", "label", "images"])
     partition = Partition(kind=kind, sites=sites, alpha=alpha)
+    assume(len(subjects) >= sites if kind != "silos" else subjects["label"].value_counts().min() >= sites)
     found = deal(subjects, partition, seed)
     assert set(found) == set(subjects["subject"])
     assert set(found.values()) <= set(partition.names)
@@ -100,6 +102,29 @@ def test_min_images_holds(kind, least):
 def test_min_images_that_cannot_be_had_are_refused(kind, least):
     with pytest.raises(SetError, match="min_images"):
         deal(table(), Partition(kind=kind, sites=4, min_images=least), 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_sites_than_subjects_are_refused(kind):
+    with pytest.raises(SetError, match=r"partition\.sites: 2 subjects.* cannot be dealt to 3 sites"):
+        deal(table(2).assign(label="a"), Partition(kind=kind, sites=3), 1)
+
+
+def test_more_silos_of_a_class_than_it_has_subjects_are_refused():
+    with pytest.raises(SetError, match="1 subjects of class 'a' cannot be dealt to 2 sites"):
+        deal(table(3), Partition(kind="silos", sites=4), 1)
+
+
+def test_every_mistake_in_a_partition_is_said():
+    with pytest.raises(ArgumentsError) as error:
+        parse({"kind": "iid", "sites": ["a", "a", "b", "b"], "alpha": 0, "min_imgs": 3})
+    assert [(p.key, p.value) for p in error.value.problems] == [
+        ("partition.sites", "a"),
+        ("partition.sites", "b"),
+        ("partition.alpha", 0),
+        ("partition.min_imgs", 3),
+    ]
+    assert "did you mean 'min_images'?" in error.value.problems[-1].said
 
 
 def test_a_subject_with_many_images_stays_whole():

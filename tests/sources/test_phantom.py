@@ -174,5 +174,5 @@ def test_a_site_may_lack_a_channel_that_image_may_lack_names():
     assert set(found[0].channels) == {"t1", "lesion"}
     whole = records()
     assert all(np.array_equal(a.channels["t1"], b.channels["t1"]) for a, b in zip(found, whole, strict=True))
-    with pytest.raises(ParamsError, match=r"sites\.north\.lacks: image\.may_lack does not name 't2'"):
+    with pytest.raises(ParamsError, match=r"sites\.north\.lacks: 't2': image\.may_lack does not name it"):
         records(lacks=["t2"])
