@@ -10,7 +10,8 @@ import torch
 from fedsynth.checks.blocks import built, refused
 from fedsynth.checks.sizes import Size, Sizes, Trial
 from fedsynth.params import Block, Image, Params
-from fedsynth.params.gates import WORST, Gate, parse
+from fedsynth.params.gates import WORST, Gate, meant, parse
+from fedsynth.params.names import find
 from fedsynth.params.near import near
 from fedsynth.params.problems import Problem
 from fedsynth.uses import Use
@@ -100,7 +101,7 @@ def _measures(params: Params, numbers: Numbers) -> Iterator[Problem]:
 def _gate(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
     """What of a gate will never be there, "" where all will: it could not hold, whatever a model is worth."""
     use, _, metric = gate.name.partition("/")
-    if gate.name not in numbers.known:
+    if meant(gate.name, numbers.known) not in numbers.known:
         unknown = metric and use in numbers.uses and numbers.uses[use] is None
         if unknown or not (metric or numbers.whole):
             return ""  # its block is wrong, so that nobody knows its numbers
@@ -109,7 +110,7 @@ def _gate(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
         return f"{gate.name} has no floor, which numbers of measures alone have; give a number"
     if gate.site and (gate.name == "epsilon" or (metric in WORTH and metric not in BY_SITE)):
         return f"{gate.name} is one number for all sites; take @{gate.site} out"
-    if gate.site and sites is not None and gate.site not in (*sites, WORST):
+    if gate.site and sites is not None and find(gate.site, [*sites, WORST]) is None:
         places = [*sites, WORST]
         return f"there is no site {gate.site!r}; known are {', '.join(places)}{near(gate.site, places)}"
     return ""

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from fedsynth.checks.blocks import Context, built, refused
-from fedsynth.params import Block, Params
-from fedsynth.params.gates import WORST
+from fedsynth.params import Block, Params, ParamsError, names
 from fedsynth.params.near import near
 from fedsynth.params.problems import Problem
 from fedsynth.sources import Source, path_of
-
-# A dot separates the parts of FLARE's addresses (nvflare/fuel/common/fqn.py), so that its provisioning takes none.
-SITE = re.compile(r"[A-Za-z0-9_-]{1,80}")
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,80}")  # of what leaves a hospital (fedsynth/hospital/outgoing/closed.py)
-TAKEN = {
-    "server": "FLARE's own server is called so",
-    "simulate_job": "FLARE's simulator calls its job so",
-    WORST: f"gates say @{WORST} for whichever is worst",
-}
 
 
 def problems(params: Params, look: bool) -> tuple[list[Problem], list[str] | None]:
     """And the names of the sites, None where nobody knows them. `look`: whether the source's files should be here."""
     theirs, found = sites("source", params.source, context(params), look)
-    found += [*_consortium(params, theirs), *_names(params)]
+    found += _consortium(params, theirs)
     if (both := params.split.val + params.split.test) >= 1:
         said = f"val and test are {both:g} together, so that nothing is left to train on; they must be below 1"
         found.append(Problem("split", [params.split.val, params.split.test], said))
@@ -51,12 +40,21 @@ def sites(key: str, block: Block, known: Context, look: bool) -> tuple[list[str]
         return None, found
     try:
         source.look()
-        names = source.sites()
+        theirs = source.sites()
     except Exception as error:  # of a table that somebody has written: a reader may raise anything
         return None, refused(key, block, error)
-    if not names:
+    if not theirs:
         return None, [Problem(key, block.class_path, "has no site, and so no image; name one")]
-    return names, [Problem(place(key, block, name), name, said) for name in names if (said := refusal(name))]
+    wrong = [Problem(place(key, block, site), site, said) for site in theirs if (said := names.of_site(site))]
+    return theirs, wrong or [*_alike(key, theirs)]
+
+
+def _alike(key: str, sites: list[str]) -> Iterator[Problem]:
+    """Sites whose names people would take for one."""
+    try:
+        names.keys(sites)
+    except ParamsError as error:
+        yield Problem(key, None, str(error))
 
 
 def _paths(key: str, block: Block) -> Iterator[Problem]:
@@ -76,28 +74,17 @@ def place(key: str, block: Block, site: object) -> str:
     dealt = block.args.get("partition")
     if isinstance(dealt, dict) and dealt.get("sites"):
         return f"{key}.args.partition.sites"
-    return f"{key}.args.sites.{site}" if block.args.get("sites") else key
-
-
-def refusal(name: object) -> str:
-    """Why a site may not have a name, "" where it may."""
-    if not isinstance(name, str):
-        return "YAML does not take this name for a text; put it in quotes"
-    if name in TAKEN:
-        return f"no site may have this name: {TAKEN[name]}"
-    if not SITE.fullmatch(name):
-        said = "FLARE takes letters (without accents), digits, _ and - in the name of a site, 80 at most"
-        return f"{said}: no blank, no slash and no dot"
-    return ""
+    shown = site if str(site).isprintable() else "(unprintable)"
+    return f"{key}.args.sites.{shown}" if block.args.get("sites") else key
 
 
 def _consortium(params: Params, theirs: list[str] | None) -> Iterator[Problem]:
     """`theirs`: the source's sites, where they are known."""
     asked, named = params.consortium, params.consortium.sites
     for site in dict.fromkeys(named or []):
-        if said := refusal(site):
+        if said := names.of_site(site):
             yield Problem("consortium.sites", site, said)
-        elif theirs is not None and site not in theirs:
+        elif theirs is not None and names.find(site, map(str, theirs)) is None:
             said = f"the source has no such site; it has {', '.join(map(str, theirs))}{near(site, map(str, theirs))}"
             yield Problem("consortium.sites", site, said)
         elif named and named.count(site) > 1:
@@ -107,17 +94,3 @@ def _consortium(params: Params, theirs: list[str] | None) -> Iterator[Problem]:
         if there is not None and wanted is not None and wanted > len(there):
             said = f"there are not so many sites ({', '.join(map(str, there)) or 'none'}); at most {len(there)}"
             yield Problem(f"consortium.{key}", wanted, said)
-
-
-def _names(params: Params) -> Iterator[Problem]:
-    """What answers are called by must pass the one door out of a hospital."""
-    named = {
-        "image.channels": params.image.channels,
-        "image.labels": params.image.labels,
-        "models": params.models,
-        "sample.exporters": params.sample.exporters,
-        "score.uses": params.score.uses,
-        "score.measures": params.score.measures,
-    }
-    said = "becomes a name in answers and files: letters (without accents), digits, _ - and . alone, 80 at most"
-    yield from (Problem(key, name, said) for key, names in named.items() for name in names if not NAME.fullmatch(name))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fedsynth.data.manifest import FILE, SPLITS
 from fedsynth.errors import UserError
+from fedsynth.params import names
 from fedsynth.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def data(settings: Settings, name: str) -> Iterator[Finding]:
     if not os.environ.get("FEDSYNTH_DATA"):
         yield warns("data", "not looked at: FEDSYNTH_DATA is not set", "set it, then check again")
         return
-    folder = settings.data / name
+    folder = settings.data / names.key(name)
     if not (folder / FILE).is_file():
         yield fails(
             "data", f"{folder / FILE} is not there", f"fedsynth ingest --site {name} (in the folder of params.yaml)"

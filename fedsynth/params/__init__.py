@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,10 @@ class Params(Strict):
     @classmethod
     def _names(cls, models: dict[str, Model]) -> dict[str, Model]:
         for name in models:
-            if not name.replace("_", "").isalnum():
+            if not re.fullmatch("[A-Za-z0-9_]{1,80}", name):
                 raise ValueError(
-                    f"model name {name!r} may hold letters, digits and _ only: it becomes a folder and a registered"
-                    " name"
+                    f"model name {name!r} may hold letters (without accents), digits and _ only: it becomes a folder and"
+                    " a registered name"
                 )
         return models
 

@@ -12,16 +12,41 @@ import difflib
 import math
 import operator
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from fedsynth.params.names import key
 
 OPS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 WORST = "worst_site"
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-NAME = r"[\w.\-]+(?:/[\w.\-]+)?"
+# A number of one class ends in its label. Label and site are any text but for the signs that separate a gate's parts.
+TEXT = r"[^<>=≤≥@\s](?:[^<>=≤≥@]*[^<>=≤≥@\s])?"
+NAME = rf"[\w.\-]+(?:/\w+(?:[.\-]\w+)*(?:\.{TEXT})?)?"
 GATE = re.compile(
-    rf"(?P<name>{NAME})(?:@(?P<site>[\w.\-]+))?\s*(?P<op><=|>=|<|>)\s*(?P<number>{NUMBER})(?:\s*\*\s*(?P<floor>floor))?"
+    rf"(?P<name>{NAME})(?:@(?P<site>{TEXT}))?\s*(?P<op><=|>=|<|>)\s*(?P<number>{NUMBER})(?:\s*\*\s*(?P<floor>floor))?"
 )
 FORMS = "`use/metric >= 0.8`, `measure <= 0.1`, `measure <= 3 * floor`, each name also with `@worst_site` or `@<site>`"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The one of `known` numbers that a gate names, with a label or a site as text or as its key; else `name`."""
+    numbers = list(known)
+    if name in numbers:
+        return name
+    wanted = _spellings(name)
+    return next((number for number in numbers if wanted & _spellings(number)), name)
+
+
+def _spellings(number: str) -> set[str]:
+    """A number's name with the keys of its label and site, for each place where the name of a site may begin."""
+    cuts = [len(number), *(found.start() for found in re.finditer("@", number))]
+    return {_spelt(number[:cut], number[cut + 1 :]) for cut in cuts}
+
+
+def _spelt(name: str, site: str) -> str:
+    metric, dot, label = name.partition(".")
+    return f"{metric}{dot}{key(label) if label else ''}@{key(site) if site else ''}"
 
 
 @dataclass(frozen=True)
@@ -69,7 +94,7 @@ def _wrong(text: str) -> str:
         return f"{op!r} is none of {', '.join(OPS)}" if op else f"it has none of {', '.join(OPS)}"
     if not re.fullmatch(NAME, name):
         return f"{name!r} is no name of a number"
-    if "@" in left and (not re.fullmatch(r"[\w.\-]+", site) or _misspelt(site)):
+    if "@" in left and (not re.fullmatch(TEXT, site) or _misspelt(site)):
         return f"'@{site}' is no site"
     return f"{right!r} is neither a number nor `number * floor`"
 

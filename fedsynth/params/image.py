@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from fedsynth.params.block import Block, Strict
+from fedsynth.params.names import Identifier, Name, key
 
 MOST_LAST = 4  # channels of an array that has them on its last axis; with more that axis is taken for a spatial one
 
@@ -89,7 +90,7 @@ class Image(Strict):
     """
 
     size: tuple[Annotated[int, Field(ge=1)], ...]
-    channels: dict[str, Literal["image", "mask"]]  # in the order of the array
+    channels: dict[Identifier, Literal["image", "mask"]]  # in the order of the array
     # image channels that may be made of a file that has them not by name; written within `channels` as a rule
     conversions: dict[str, Conversion] = Field(default_factory=dict)
     given: list[str] = Field(default_factory=list)
@@ -97,9 +98,9 @@ class Image(Strict):
     aside: list[str] = Field(default_factory=list)
     # given channels that no source has: an operator makes them
     derived: dict[str, Derived] = Field(default_factory=dict)
-    labels: list[str]
+    labels: list[Name]
     # labels whose mask is empty; the others' is not. None named: no such rule
-    empty_labels: list[str] = Field(default_factory=list)
+    empty_labels: list[Name] = Field(default_factory=list)
     # generated image channels that some images do not have; a loss leaves them out
     may_lack: list[str] = Field(default_factory=list)
     # an image without a mask, of a label that is not in empty_labels: whether its mask is unknown (the image is left out
@@ -151,6 +152,8 @@ class Image(Strict):
             yield "at least one channel must be an image"
         if len(set(self.labels)) != len(self.labels) or not self.labels:
             yield f"labels must be named once each, not {self.labels}"
+        if len({key(label) for label in self.labels}) < len(set(self.labels)):
+            yield f"two labels have the same key in file names, {[key(label) for label in self.labels]}; rename one"
         if unknown := set(self.empty_labels) - set(self.labels):
             yield f"empty_labels {sorted(unknown)} are not in labels {self.labels}"
 

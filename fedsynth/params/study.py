@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from fedsynth.params import gates
 from fedsynth.params.block import Block, Strict
+from fedsynth.params.names import Identifier, Name
 
 Images = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0)]
@@ -16,7 +17,7 @@ Readable = Annotated[str, AfterValidator(lambda line: gates.parse(line) and line
 
 class Consortium(Strict):
     # who is expected; default: those of the source, or all that are connected to a real federation
-    sites: list[str] | None = None
+    sites: list[Name] | None = None
     failed_site: Literal["stop", "leave_out"] = "stop"  # what a failed validation does
     min_sites: int = Field(2, ge=1)  # fewer that passed: the run stops
     min_cell: int = Field(5, ge=1)  # smaller counts leave a hospital as "< 5"
@@ -57,21 +58,21 @@ class Expectations(Strict):
 
 class Sample(Strict):
     images: int = Field(300, ge=1)  # in the synthetic set, classes in the shares of `balance`
-    balance: Literal["uniform"] | dict[str, Share] = "uniform"
+    balance: Literal["uniform"] | dict[Name, Share] = "uniform"
     batch: int = Field(100, ge=1)
     # where image.given names channels: a source at the centre that has them, or the folder of a set
     given: Block | str | None = None
-    exporters: dict[str, Block] = Field(default_factory=dict)
+    exporters: dict[Identifier, Block] = Field(default_factory=dict)
 
 
 class Score(Strict):
     seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(default_factory=lambda: [1], min_length=1)
     rounds: int = Field(10, ge=1)  # of the `federated` reference; a use's budget of steps is dealt out to them
     real_share: float = Field(0.25, gt=0, lt=1)  # of what `augmented` draws of a class; the rest is synthetic
-    uses: dict[str, Block]
+    uses: dict[Identifier, Block]
     # the space in which images are compared
     features: Block = Block(class_path="fedsynth.features.classifier.Classifier")
-    measures: dict[str, Block] = Field(default_factory=dict)
+    measures: dict[Identifier, Block] = Field(default_factory=dict)
 
 
 class Gates(Strict):

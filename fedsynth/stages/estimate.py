@@ -38,7 +38,8 @@ def images_of(root: Path, params: Params, settings: Settings) -> Images:
         return found
     for path in sorted((root / "data" / "sites").glob(f"*/{manifest.FILE}")):
         rows = manifest.read(path.parent)
-        found[path.parent.name] = (len(rows), int((rows["split"] == "train").sum()))
+        site = str(rows["site"].iloc[0]) if len(rows) else path.parent.name  # the folder is named by its key
+        found[site] = (len(rows), int((rows["split"] == "train").sum()))
     if not found and params.source.class_path.endswith("phantom.Phantom"):
         share = 1 - params.split.val - params.split.test
         sites: dict[str, dict[str, Any]] = params.source.args.get("sites", {})

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fedsynth.data import images, manifest, splits
 from fedsynth.data.record import limits_of
-from fedsynth.params import Params
+from fedsynth.params import Params, names
 from fedsynth.sources import Record, Source
 
 SAMPLED = 4096  # values of each image from which percentiles over a site are computed
@@ -37,29 +37,31 @@ def fingerprint_given(params: Params) -> dict[str, str]:
 
 
 def ingest(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
-    """Every site of the source into `folder`/<site>, in place of the sets of an earlier source; the manifests by site. A
-    line for each site is printed.
+    """Every site of the source into `folder`/<key of its name>, in place of the sets of an earlier source; the manifests
+    by site. A line for each site is printed.
     """
     source = params.source.build(image=params.image.sourced, seed=params.seed)
-    sites = source.sites()
-    for old in [p.parent for p in Path(folder).glob(f"*/{manifest.FILE}") if p.parent.name not in sites]:
+    sites = names.keys(source.sites())
+    for old in [p.parent for p in Path(folder).glob(f"*/{manifest.FILE}") if p.parent.name not in sites.values()]:
         shutil.rmtree(old)
     return {site: ingest_site(params, source, site, folder) for site in sites}
 
 
 def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.DataFrame:
-    """One site's records into `folder`/<site>/manifest.csv and images.npy. A record that cannot be used keeps a row
-    that says why.
+    """One site's records into `folder`/<key>/manifest.csv and images.npy (fedsynth/params/names.py). A record that
+    cannot be used keeps a row that says why. `site`: the site's name, or its key.
 
-    Raises SetError for a site that the source does not name.
+    Raises SetError for a site that the source does not name, and ParamsError for one that cannot have its name.
     """
-    if site not in source.sites():
-        raise manifest.SetError(f"the source has no site {site!r}; it names {', '.join(source.sites())}")
+    known = names.keys(source.sites())
+    if (named := names.find(site, known)) is None:
+        raise manifest.SetError(f"the source has no site {site!r}; it names {', '.join(known)}")
+    site, key = named, known[named]
     limits = _site_limits(params, source, site)
     rows, arrays = [], [np.zeros((0, len(params.image.channels), *params.image.size), np.float32)]
     counts = [np.zeros((0, len(params.image.images), manifest.BINS), np.uint32)]
     for number, record in enumerate(source.records(site)):
-        name = f"{site}-{number:05d}"
+        name = f"{key}-{number:05d}"
         # before it is brought onto one grid
         counts.append(histograms(record, params.image.images)[None])
         values = _extremes(record, params.image.images)
@@ -69,8 +71,8 @@ def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.D
         arrays.append(array[None])
     table = manifest.frame(rows)
     table["split"] = splits.assign(table, params.split, params.seed, site)
-    manifest.write(Path(folder) / site, table, np.concatenate(arrays))
-    np.save(Path(folder) / site / manifest.HISTOGRAMS, np.concatenate(counts))
+    manifest.write(Path(folder) / key, table, np.concatenate(arrays))
+    np.save(Path(folder) / key / manifest.HISTOGRAMS, np.concatenate(counts))
     print(_line(site, table, params.image.labels), flush=True)
     return table
 

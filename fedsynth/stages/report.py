@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsynth.data import outputs, pictures
 from fedsynth.data.dataset import ImageSet, concatenate
-from fedsynth.params import Params
+from fedsynth.params import Params, names
 from fedsynth.report import comparison, curves, tradeoff
 from fedsynth.report.by_site import absent, by_class
 from fedsynth.report.definitions import definitions
@@ -100,7 +100,7 @@ def shown(params: Params, root: Path, sites: list[str]) -> ImageSet:
     """Return a few real images of each class from each site, loading one site's set at a time."""
     parts = []
     for site in sites:
-        images = ImageSet.load(root / "data" / "sites" / site, verify=False)
+        images = ImageSet.load(root / "data" / "sites" / names.key(site), verify=False)
         parts += [pictures.draw(images, label, SHOWN, params.seed) for label in params.image.labels]
     return concatenate(parts)
 
@@ -121,7 +121,8 @@ def converted(
         return pictures.pairs(
             image, concatenate([pictures.draw(trained.synthetic, k, each, params.seed) for k in image.labels]), None
         )
-    tests = [ImageSet.load(root / "data" / "sites" / site, verify=False).split("test") for site in sites]
+    folders = [root / "data" / "sites" / names.key(site) for site in sites]
+    tests = [ImageSet.load(folder, verify=False).split("test") for folder in folders]
     few = concatenate([pictures.draw(test, label, each, params.seed) for test in tests for label in image.labels])
     real = concatenate([pictures.draw(few, label, each, params.seed) for label in image.labels])
     family = weights.build_family(trained.model, weights.load(root / "models" / name / weights.FILE))

@@ -13,7 +13,7 @@ from fedsynth.data import manifest as table
 from fedsynth.data import outputs
 from fedsynth.data.dataset import ImageSet, concatenate, synthetic
 from fedsynth.errors import UserError
-from fedsynth.params import Block, Image, Params
+from fedsynth.params import Block, Image, Params, names
 
 if TYPE_CHECKING:
     from fedsynth.families import Family
@@ -182,9 +182,10 @@ def _ingested(params: Params, block: Block, hospitals: set[str], folder: Path) -
         raise SampleError(
             f"sample.given has the site {sorted(same)[0]!r}, a hospital of this run: its images stay there"
         )
-    for site in source.sites():
+    sites = names.keys(source.sites())
+    for site in sites:
         ingest_site(params, source, site, folder)
-    return concatenate([ImageSet.load(folder / site) for site in source.sites()])
+    return concatenate([ImageSet.load(folder / key) for key in sites.values()])
 
 
 def first(places: np.ndarray, there: np.ndarray) -> np.ndarray:

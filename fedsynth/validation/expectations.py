@@ -11,7 +11,7 @@ import pandas as pd
 
 from fedsynth.data import manifest
 from fedsynth.data.dataset import ImageSet
-from fedsynth.params import Params
+from fedsynth.params import Params, names
 from fedsynth.settings import quiet
 from fedsynth.validation import columns, rules, verdict_page
 from fedsynth.validation.hints import HINTS
@@ -157,7 +157,7 @@ class Report:
         usable = manifest.frame([]) if rows is None else _usable(rows)
         failures = [f for f in self.failed.values() if f.severity == "critical"]
         return Verdict(
-            site=site,
+            site=site if rows is None else names.find(site, set(rows["site"])) or site,  # FLARE knows its key only
             passed=not failures,
             digest="" if rows is None else manifest.digest(rows),
             images=0 if rows is None else len(rows),

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fedsynth.params.gates import OPS, WORST, Gate, parse
+from fedsynth.params.gates import OPS, WORST, Gate, meant, parse
 
 WORDS = {
     "<=": ("at most", "above"),
@@ -51,13 +51,14 @@ def said(found: list[dict[str, Any]]) -> str:
 
 def _judge(gate: Gate, kind: str, numbers: Mapping[str, float | None], floors: Mapping[str, float | None],
            why: Mapping[str, str], of: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
+    called = meant(gate.name, numbers)
     names = (
-        [n for n in numbers if n.startswith(f"{gate.name}@") and n != f"{gate.name}@{WORST}"]
+        [n for n in numbers if n.startswith(f"{called}@") and n != f"{called}@{WORST}"]
         if gate.site == WORST
         else []
     )
-    names = names or [f"{gate.name}@{gate.site}" if gate.site else gate.name]
-    answers = [_one(gate, name, numbers, floors, why, of.get(gate.name, "")) for name in names]
+    names = names or [meant(f"{gate.name}@{gate.site}", numbers) if gate.site else called]
+    answers = [_one(gate, name, numbers, floors, why, of.get(called, "")) for name in names]
     # The site nearest to the limit or furthest beyond it; if a site has no value, the worst site is unknown and the
     # gate does not hold.
     worst = next((a for a in answers if a["value"] is None or a["limit"] is None), None) or min(
@@ -69,7 +70,7 @@ def _judge(gate: Gate, kind: str, numbers: Mapping[str, float | None], floors: M
 def _one(gate: Gate, name: str, numbers: Mapping[str, float | None], floors: Mapping[str, float | None],
          why: Mapping[str, str], of: str) -> dict[str, Any]:  # fmt: skip
     value, floor = _finite(numbers.get(name)), _finite(floors.get(name))
-    site = name.partition("@")[2] if gate.site == WORST and name in numbers else ""
+    site = name.removeprefix(f"{meant(gate.name, numbers)}@") if gate.site == WORST and name in numbers else ""
     limit = gate.number if not gate.of_floor else None if floor is None or floor < 0 else gate.number * floor
     answer = {"held": False, "value": value, "limit": limit}
     if value is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth.params import Consortium
+from fedsynth.params import Consortium, names
 from nvflare_jobs.centre.job_folder import export, new_job
 from nvflare_jobs.server.ask import Ask
 
@@ -24,6 +24,7 @@ def ask(
     thin: bool = True,
 ) -> Path:
     """Write a job that asks every site one question, answered by the client.py of `kind`. Returns the job's folder."""
+    sites = list(names.keys(sites).values())
     quorum = quorum or consortium.enough(sites)
     job = new_job(name, quorum)
     job.to_server(Ask(sites=sites, quorum=quorum, grace_s=consortium.grace_s))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth.params import Consortium
+from fedsynth.params import Consortium, names
 from nvflare_jobs.centre.job_folder import export, new_job
 from nvflare_jobs.server.aggregator import Aggregate
 from nvflare_jobs.server.controller import Rounds
@@ -32,6 +32,7 @@ def train(
 
     `initial`: global parameters that a new training starts from.
     """
+    sites = list(names.keys(sites).values())
     quorum = consortium.enough(sites)
     job = new_job(name, quorum)
     persistor_id = job.to_server(

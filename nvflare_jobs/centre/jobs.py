@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedsynth.params import names
 from fedsynth.settings import Settings
 from nvflare_jobs.centre import job_folder
 from nvflare_jobs.centre.show import WARNING, EventPrinter
 from nvflare_jobs.federation import runner
+from nvflare_jobs.federation.interface import FederationError
+from nvflare_jobs.server import round_log
 from nvflare_jobs.server.ask import ANSWERS
 
 
@@ -29,11 +32,28 @@ def run(stage: str, job: Path, sites: list[str], settings: Settings, rounds: int
     Prints each event as a line, or as JSON where the settings ask for events.
     """
     work = settings.root / ".work" / "jobs" / stage.replace("@", "-")
-    show, result = EventPrinter(stage, rounds, settings.events), work / "result"
+    keys = names.keys(sites)  # as which FLARE knows the sites
+    texts = {key: site for site, key in keys.items()}
+    show, result = EventPrinter(stage, rounds, settings.events, texts), work / "result"
     shutil.rmtree(result, ignore_errors=True)
-    with runner.connect(settings, work, sites) as connected:
-        runner.run(connected, job, job_folder.token(job), sites, result, show)
+    try:
+        with runner.connect(settings, work, list(keys.values())) as connected:
+            runner.run(connected, job, job_folder.token(job), list(keys.values()), result, show)
+    except FederationError as error:
+        raise type(error)(names.told(str(error), texts)) from error
+    _name_sites(result, texts)
     return Result(result, show.job_id)
+
+
+def _name_sites(result: Path, texts: dict[str, str]) -> None:
+    """What the server wrote down, with the names of the sites instead of their keys."""
+    if all(key == site for key, site in texts.items()):
+        return
+    if (answers := result / ANSWERS).is_file():
+        answers.write_text(json.dumps(names.told(json.loads(answers.read_text("utf-8")), texts)), "utf-8")
+    if (rounds := result / round_log.ROUNDS).is_file():
+        lines = [json.dumps(names.told(record, texts)) + "\n" for record in round_log.read(rounds)]
+        rounds.write_text("".join(lines), "utf-8")
 
 
 def ask(stage: str, job: Path, sites: list[str], settings: Settings) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsynth.data import outputs
-from fedsynth.params import Params
+from fedsynth.params import Params, names
 from fedsynth.settings import Settings
 from nvflare_jobs.centre import build_question, jobs
 from nvflare_jobs.centre.program import public, validated
@@ -25,7 +25,7 @@ def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict
 
     validation = validated(settings.root)
     sites, stage = validation["used"], f"{kind}@{name}" if name else kind
-    digests = {site: validation["sites"][site]["digest"] for site in sites}
+    digests = {names.key(site): validation["sites"][site]["digest"] for site in sites}
     config = {"params": public(params), "name": name, "digests": digests, **more}
     folder = settings.root / ".work" / "jobs" / f"{stage.replace('@', '-')}-job"
     fitted = time.monotonic() - started

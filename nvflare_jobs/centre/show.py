@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from fedsynth.params import names
 from fedsynth.training.history import sized
 from nvflare_jobs.federation import interface
 
@@ -17,8 +20,9 @@ EVENT = "::event "  # prefix of an output line whose rest is JSON for the flow
 class EventPrinter:
     """Prints a job's events as terminal lines, or as JSON for the flow: round, losses, seconds, time left."""
 
-    def __init__(self, stage: str, rounds: int, events: bool):
+    def __init__(self, stage: str, rounds: int, events: bool, texts: Mapping[str, str] | None = None):
         self.stage, self.rounds, self.events = stage, rounds, events
+        self.texts = texts or {}  # the names of sites by their keys
         self.started = self.last = time.monotonic()
         self.first_round: float | None = None
         self.seen = 0
@@ -26,6 +30,7 @@ class EventPrinter:
 
     def __call__(self, event: interface.Event) -> None:
         now = time.monotonic()
+        event = interface.Event(**names.told(asdict(event), self.texts))
         if event.kind == "job":
             self.job_id = event.status
             self.event({"kind": "job", "job_id": event.status})

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth.params import Consortium, Params, Training
+from fedsynth.params import Consortium, Params, Training, names
 from nvflare_jobs.centre.job_folder import FAST_CLIENT, FAST_SERVER, INLINE, write
 
 
@@ -21,6 +21,7 @@ def prepare(folder: Path, params: Params, name: str, config: dict[str, Any], ini
 
     `images`: site -> number of training images of each label, as far as the centre knows them.
     """
+    images = {names.key(site): of for site, of in images.items()}
     model, sites = params.models[name], sorted(images)
     algorithm = model.algorithm.build()
     totals = {site: float(sum(images[site])) for site in sites}

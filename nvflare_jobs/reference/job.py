@@ -10,7 +10,7 @@ from typing import Any
 
 from fedsynth.data import outputs
 from fedsynth.data.dataset import ImageSet
-from fedsynth.params import Params
+from fedsynth.params import Params, names
 from fedsynth.settings import Settings
 from fedsynth.stages import inputs, reference
 from fedsynth.training import weights
@@ -33,7 +33,7 @@ def stage(params: Params, settings: Settings) -> None:
     sent = {"federated": use_networks.from_arrays(trained)}
     if settings.simulation:
         sent["pooled"] = reference.fit_pooled(
-            params, {site: ImageSet.load(settings.data / site) for site in validation["used"]}
+            params, {site: ImageSet.load(settings.data / names.key(site)) for site in validation["used"]}
         )
     arrays = {name: a for row, of in sent.items() for name, a in use_networks.to_arrays(of, row).items()}
     weights.save(settings.root / "data" / "reference" / use_networks.FILE, arrays)
@@ -52,7 +52,7 @@ def federated(
     (3, 4): why"}.
     """
     sites, rounds = validation["used"], params.score.rounds
-    digests = {site: validation["sites"][site]["digest"] for site in sites}
+    digests = {names.key(site): validation["sites"][site]["digest"] for site in sites}
     config = question(params, digests, inputs.code_digest(settings.root, "reference"))
     folder = settings.root / ".work" / "train" / "reference"
     # without "args" FLARE takes the JSON text for an expression

@@ -24,7 +24,7 @@ from fedsynth.compression import Compression
 from fedsynth.data import manifest as table
 from fedsynth.data.dataset import ImageSet
 from fedsynth.hospital import failures, outgoing
-from fedsynth.params import Block, Params
+from fedsynth.params import Block, Params, names
 from fedsynth.settings import Settings, SettingsError
 from nvflare_jobs import keys
 from nvflare_jobs.keys import ENCRYPTED, OPEN
@@ -137,7 +137,7 @@ class Site:
                 f"{self.name}: {variable} is not set in the environment of the site's FLARE client; see"
                 " docs/hospital.md"
             )
-        return folder / self.name
+        return folder / names.key(self.name)
 
     def seed(self) -> int:
         """Return the site's own seed: sites must not draw the same noise."""

@@ -15,7 +15,7 @@ import numpy as np
 import fedsynth
 from fedsynth import checks
 from fedsynth.data import outputs
-from fedsynth.params import Model, Params
+from fedsynth.params import Model, Params, names
 from fedsynth.settings import Settings
 from fedsynth.stages import inputs
 from fedsynth.training import weights
@@ -33,7 +33,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
         raise program.StageError(f"params.yaml has no models.{name}; it has {', '.join(params.models)}")
     validation = program.validated(settings.root)
     sites = validation["used"]
-    digests = {site: validation["sites"][site]["digest"] for site in sites}
+    digests = {names.key(site): validation["sites"][site]["digest"] for site in sites}
     config = question(params, name, digests, inputs.code_digest(settings.root, f"train@{name}"))
     folder, rounds = settings.root / ".work" / "train" / name, params.models[name].training.rounds
     counted = {site: sum(of) for site, of in training_images(params, validation).items()}
@@ -142,6 +142,11 @@ def shares(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
     return found if params.image.tells_label else {site: [sum(of)] * len(of) for site, of in found.items()}
 
 
+def _mixture(params: Params, validation: dict[str, Any]) -> dict[str, list[int]]:
+    """The same by the sites' keys, with which the names of their arrays begin."""
+    return {names.key(site): of for site, of in shares(params, validation).items()}
+
+
 def history(result: jobs.Result, seconds: float) -> dict[str, Any]:
     """Return the rounds as the server recorded them, each once.
 
@@ -171,7 +176,7 @@ def write(folder: Path, params: Params, name: str, arrays: Arrays, result: jobs.
         "fedsynth": fedsynth.__version__,
         "weights_sha256": weights.sha256(folder / "weights.safetensors"),
         **({"epsilon": spent} if spent else {}),
-        **({"mixture": shares(params, validation)} if any("/" in name for name in arrays) else {}),
+        **({"mixture": _mixture(params, validation)} if any("/" in name for name in arrays) else {}),
     }
     outputs.write(folder / "model.json", facts)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsynth.data import outputs
-from fedsynth.params import Params
+from fedsynth.params import Params, names
 from fedsynth.settings import Settings
 from nvflare_jobs.centre import build_question, jobs, program, show
 from nvflare_jobs.federation import interface
@@ -72,7 +72,7 @@ def explain(site: str, verdict: dict[str, Any], settings: Settings) -> str:
     """
     if why := verdict.get("no_answer"):
         return f"  {site}: no answer: {why}"
-    own = settings.state / site / "validation"
+    own = settings.state / names.key(site) / "validation"
     if settings.simulation and (message := _message(own)):
         return f"{message}\n  report: {own / 'index.html'}"
     failures = ", ".join(f"{f['expectation']} ({f['count']})" for f in verdict["failed"])
