@@ -14,6 +14,7 @@ import typer
 
 from fedsynth import __version__
 from fedsynth.errors import UserError
+from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, quiet
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ def _start() -> tuple[Settings, Params]:
 
 
 def main() -> None:
+    in_utf8()
     quiet()
     try:
         app()

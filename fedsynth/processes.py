@@ -1,9 +1,13 @@
-"""Finds and kills processes by a variable in their environment, whatever their parent is."""
+"""Processes: the encoding in which ours run, and finding and ending them by a mark in their environment."""
 
 from __future__ import annotations
 
+import codecs
+import io
+import locale
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -13,6 +17,33 @@ import psutil
 
 OWNER = "FEDSYNTH_OWNER"  # process id of the flow that runs the stage
 LOOK_S, KILL_S = 0.2, 9.0  # seconds between two polls; seconds during which new processes are killed, too
+
+
+def in_utf8() -> None:
+    """Run this program in Python's UTF-8 mode, with all that it starts: call it first.
+
+    In a locale of another encoding Python cannot open a file whose name the locale has no letters for. So the program
+    is started again where that is so; the mode is chosen at its start.
+    """
+    again = sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1"
+    os.environ["PYTHONUTF8"] = "1"
+    if again:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    printable()
+
+
+def printable() -> None:
+    """Print letters that the terminal has not as escapes, instead of ending with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=_of_terminal(stream), errors="backslashreplace")
+
+
+def _of_terminal(stream: io.TextIOWrapper) -> str:
+    """The locale's encoding for a terminal; files and pipes get UTF-8 unless PYTHONIOENCODING says another."""
+    own = codecs.lookup(locale.getencoding()).name
+    ours = stream.isatty() and own != "ascii" and not os.environ.get("PYTHONIOENCODING")
+    return own if ours else stream.encoding
 
 
 def threads(processes: int) -> str:

@@ -52,6 +52,9 @@ QUIET = {
 }
 
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "ws_proxy", "wss_proxy")
+
 FEDERATIONS, CODES = ("simulator", "poc", "production"), ("thin", "none")
 
 
@@ -177,6 +180,20 @@ def tracking_uri(root: Path) -> str:
 
 
 def quiet() -> None:
-    """Turn off the telemetry of all tools for this process and its children."""
+    """Turn off the telemetry of all tools, and proxies for this computer, for this process and its children."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    _no_proxy_on_loopback()
+
+
+def _no_proxy_on_loopback() -> None:
+    """Where a proxy is set, exempt the addresses of this computer: Prefect, MLflow and FLARE talk to servers here.
+
+    A client that asks a proxy for them waits for minutes. Tools read one of the two spellings or the other.
+    """
+    if not any(os.environ.get(name) for name in os.environ if name.lower() in PROXIES):
+        return
+    said = f"{os.environ.get('no_proxy', '')},{os.environ.get('NO_PROXY', '')}"
+    hosts = dict.fromkeys(host for part in said.split(",") if (host := part.strip()))
+    if "*" not in hosts:
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join({**hosts, **dict.fromkeys(LOOPBACK)})

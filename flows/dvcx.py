@@ -15,6 +15,7 @@ from pathlib import Path
 from fedsynth import processes
 from fedsynth.processes import OWNER
 
+SYSTEM_CONFIG = "DVC_SYSTEM_CONFIG_DIR"  # DVC's own variable
 MARK = "FEDSYNTH_FLOW"  # environment variable of every process that this flow starts
 RAN, RESTORED, UNCHANGED = "ran", "restored", "unchanged"
 ENDED = "ended with the run"
@@ -32,6 +33,25 @@ class StageFailed(RuntimeError):
     def __init__(self, reason: str, retry: bool):
         super().__init__(reason)
         self.retry = retry
+
+
+def allow_no_git(root: Path) -> str:
+    """Let DVC work in a folder that is in no git repository, as an archive's is, for this process and its children.
+
+    Returns what a person should know of it, "" where there is a repository. The setting is DVC's `core.no_scm`, in a
+    configuration of the system's level: any other of the project's or the user's comes before it.
+    """
+    if any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return ""
+    folder = root / ".work" / "dvc"
+    if os.environ.setdefault(SYSTEM_CONFIG, str(folder)) == str(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+    return (
+        f"{root} is in no git repository: DVC runs without one, and results do not say of which commit they are. For"
+        " experiments, and for `dvc` by hand, make one (`git init`, then a commit), or `dvc config --local core.no_scm"
+        " true`"
+    )
 
 
 def graph(root: Path) -> dict[str, list[str]]:
@@ -141,11 +161,12 @@ class Runner:
             "FEDSYNTH_EVENTS": "1",
             "OMP_NUM_THREADS": self.threads,
             "PYTHONUNBUFFERED": "1",
+            "PYTHONIOENCODING": "utf-8:backslashreplace",
         }
         with self._lock:
             if self.stopping.is_set():
                 raise StageFailed(f"{stage}: {ENDED}", retry=False)
-            process = subprocess.Popen(command, cwd=self.root, env=env, text=True, errors="replace",
+            process = subprocess.Popen(command, cwd=self.root, env=env, encoding="utf-8", errors="replace",
                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                        start_new_session=True)  # fmt: skip
             self._groups.add(process.pid)

@@ -15,9 +15,12 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from fedsynth.processes import in_utf8
 from fedsynth.settings import masked, quiet
 
 quiet()
+if __name__ == "__main__":
+    in_utf8()
 
 from prefect.automations import AutomationCore
 from prefect.blocks.webhook import Webhook

@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, masked, quiet
 
 quiet()
 if __name__ == "__main__":
+    in_utf8()
     # The terminal shows our own lines, Prefect's go to its server. Set before the import, which reads it.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
@@ -112,6 +114,7 @@ def pipeline() -> None:
     """Run the stages of dvc.yaml (ingest, validate, train, sample, score, report), then register the models."""
     settings = Settings.read()
     os.chdir(settings.root)
+    dvcx.allow_no_git(settings.root)
     params = configuration.load()
     stages = dvcx.graph(settings.root)
     with Terminal(len(stages) + len(params.models)) as terminal:
@@ -213,6 +216,8 @@ def main() -> int:
     try:
         settings = Settings.read()
         os.chdir(settings.root)
+        if said := dvcx.allow_no_git(settings.root):
+            print(said, flush=True)
         params = checks.load_or_list(settings.root / "params.yaml", settings.simulation)
         if up_to_date(settings.root, params, settings):
             print("Nothing has changed since the last run.")

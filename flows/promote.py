@@ -17,10 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
+from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, masked, quiet
 
 quiet()
 if __name__ == "__main__":
+    in_utf8()
     # The terminal shows our own lines, Prefect's go to its server. Set before the import, which reads it.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 

@@ -45,7 +45,7 @@ def summary(root: Path, params: Params) -> None:
     if not console.is_terminal:
         console.width = 140  # a log has no width, and the table must not be cut
     console.print(terminal.text(worth.rows(root, list(params.models))))
-    for model, verdict in json.loads((root / "reports" / "verdict.json").read_text()).items():
+    for model, verdict in json.loads((root / "reports" / "verdict.json").read_text(encoding="utf-8")).items():
         failed = [g for g in verdict["gates"] if not g["held"] and g["kind"] == "require"]
         print(
             "\n".join(

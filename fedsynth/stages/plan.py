@@ -124,7 +124,7 @@ def _md5_of_folder(root: Path, folder: str, inside: dict[str, str]) -> str:
             continue
         listed = root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
         if listed.is_file():
-            files += [file | {"relpath": f"{name}/{file['relpath']}"} for file in json.loads(listed.read_text())]
+            files += [file | {"relpath": f"{name}/{file['relpath']}"} for file in json.loads(listed.read_text(encoding="utf-8"))]
     return _md5(json.dumps(sorted(files, key=lambda file: file["relpath"]), sort_keys=True)) + ".dir"
 
 

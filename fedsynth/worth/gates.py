@@ -53,9 +53,7 @@ def _judge(gate: Gate, kind: str, numbers: Mapping[str, float | None], floors: M
            why: Mapping[str, str], of: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
     called = meant(gate.name, numbers)
     names = (
-        [n for n in numbers if n.startswith(f"{called}@") and n != f"{called}@{WORST}"]
-        if gate.site == WORST
-        else []
+        [n for n in numbers if n.startswith(f"{called}@") and n != f"{called}@{WORST}"] if gate.site == WORST else []
     )
     names = names or [meant(f"{gate.name}@{gate.site}", numbers) if gate.site else called]
     answers = [_one(gate, name, numbers, floors, why, of.get(called, "")) for name in names]

@@ -28,7 +28,7 @@ def token(job: Path) -> str:
 
     Equal content gives the same token, so a retry never starts a second job.
     """
-    return str(json.loads((job / "meta.json").read_text())["name"]).rpartition("-")[2]
+    return str(json.loads((job / "meta.json").read_text(encoding="utf-8"))["name"]).rpartition("-")[2]
 
 
 def _token(job: Path) -> str:
@@ -92,12 +92,14 @@ def write(
         _portable(site / "config" / "config_fed_client.json")
     for name, arrays in files.items():
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, server / "config" / name)
-    (server / "config" / CONFIG).write_text(json.dumps(config, indent=1))
-    meta = json.loads((root / "meta.json").read_text())
+    (server / "config" / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+    meta = json.loads((root / "meta.json").read_text(encoding="utf-8"))
     meta["deploy_map"] = {"app_server": ["server"], "app_site": sites}
-    (root / "meta.json").write_text(json.dumps(meta, indent=1))
+    (root / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
     # a restarted centre finds the job again by its name
-    (root / "meta.json").write_text(json.dumps(meta | {"name": f"{job.name}-{_token(root)}"}, indent=1))
+    (root / "meta.json").write_text(
+        json.dumps(meta | {"name": f"{job.name}-{_token(root)}"}, indent=1), encoding="utf-8"
+    )
     return root
 
 
@@ -111,11 +113,11 @@ def _portable(config: Path) -> None:
 
     There it lies beside the job's other code.
     """
-    raw = json.loads(config.read_text())
+    raw = json.loads(config.read_text(encoding="utf-8"))
     for executor in raw["executors"]:
         if "task_script_path" in executor["executor"]["args"]:
             executor["executor"]["args"]["task_script_path"] = CLIENT
     for component in raw["components"]:
         if component["path"] == EXCHANGE:
             component["path"] = f"{Path(CLIENT).stem}.{EXCHANGE.rpartition('.')[2]}"
-    config.write_text(json.dumps(raw, indent=2))
+    config.write_text(json.dumps(raw, indent=2), encoding="utf-8")

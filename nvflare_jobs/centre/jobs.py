@@ -59,7 +59,7 @@ def _name_sites(result: Path, texts: dict[str, str]) -> None:
 def ask(stage: str, job: Path, sites: list[str], settings: Settings) -> dict[str, dict[str, Any]]:
     """Run a question to its end. Returns for each site {"answer": ...}, or {"failed": why there is none}."""
     result = run(stage, job, sites, settings)
-    found: dict[str, dict[str, Any]] = json.loads((result.folder / ANSWERS).read_text())
+    found: dict[str, dict[str, Any]] = json.loads((result.folder / ANSWERS).read_text(encoding="utf-8"))
     for site in sites:
         if failed := found[site].get("failed"):
             print(f"{WARNING}{stage}: no answer from {site}: {failed}", flush=True)

@@ -54,6 +54,7 @@ def main(stage: Callable[[Params, Settings], None]) -> None:
     An error is printed as one message. Exit codes: 1 for a UserError, 2 for a FederationError, 129 where the flow was
     killed, 130 for Ctrl-C.
     """
+    processes.in_utf8()
     quiet()
     signal.signal(signal.SIGTERM, _terminate)
     processes.mind_owner()

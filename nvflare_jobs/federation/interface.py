@@ -101,7 +101,9 @@ class Federation(ABC):
 
 def explained(said: str, dest: Path) -> str:
     """Append the reason found in the server's log to the message, unless it is already there."""
-    found = reason("\n".join(path.read_text(errors="replace") for path in sorted(dest.rglob("log.txt"))))
+    found = reason(
+        "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(dest.rglob("log.txt")))
+    )
     return said if not found or found in said else f"{said}: {found}"
 
 

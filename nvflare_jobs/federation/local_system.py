@@ -58,7 +58,9 @@ class LocalSystem:
         shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "tmp").mkdir(parents=True)
         self.port = free_port()
-        (self.folder / "project.yml").write_text(yaml.safe_dump(project(self.sites, self.port, self.encryption)))
+        (self.folder / "project.yml").write_text(
+            yaml.safe_dump(project(self.sites, self.port, self.encryption)), encoding="utf-8"
+        )
         command = [sys.executable, "-m", "nvflare.cli", "provision", "-p", "project.yml", "-w", "kits"]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode != 0 or not self.kits.is_dir():
@@ -75,7 +77,7 @@ class LocalSystem:
         server.
         """
         local = self.kits / name / "local"
-        raw = json.loads((local / "resources.json.default").read_text())
+        raw = json.loads((local / "resources.json.default").read_text(encoding="utf-8"))
         if name == SERVER:
             raw["servers"][0]["heart_beat_timeout"] = self.heart_beat_s
             raw["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(self.folder / "snapshots")
@@ -101,16 +103,16 @@ class LocalSystem:
                 EXCHANGE,
                 "nvflare.collab.runtime.executor.CollabExecutor",
             ]
-        (local / "resources.json").write_text(json.dumps(raw, indent=2))
+        (local / "resources.json").write_text(json.dumps(raw, indent=2), encoding="utf-8")
 
     def _lock(self, name: str) -> None:
         """Forbid code in jobs at this participant."""
         local = self.kits / name / "local"
-        raw = json.loads((local / "authorization.json.default").read_text())
+        raw = json.loads((local / "authorization.json.default").read_text(encoding="utf-8"))
         for rights in raw["permissions"].values():
             if isinstance(rights, dict):
                 rights["byoc"] = "none"
-        (local / "authorization.json").write_text(json.dumps(raw, indent=2))
+        (local / "authorization.json").write_text(json.dumps(raw, indent=2), encoding="utf-8")
 
     def start(self, *names: str) -> None:
         """Start the named participants, or all. Jobs can be scheduled after about 5 s."""
@@ -154,7 +156,7 @@ class LocalSystem:
     def logs(self) -> str:
         """Return the logs of all participants, the latest first. They are all on this machine."""
         files = sorted(self.kits.glob("*/**/log.txt"), key=lambda p: p.stat().st_mtime, reverse=True)
-        return "\n".join(path.read_text(errors="replace") for path in files)
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in files)
 
 
 def project(sites: list[str], port: int, encryption: bool = False) -> dict[str, Any]:

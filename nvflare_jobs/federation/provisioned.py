@@ -61,7 +61,7 @@ class Provisioned(Calls, Federation):
         return sorted(client.name for client in self.call("get_connected_client_list"))
 
     def submit(self, job: Path, token: str, sites: list[str]) -> str:
-        meta = json.loads((job / "meta.json").read_text())
+        meta = json.loads((job / "meta.json").read_text(encoding="utf-8"))
         known = [j for j in self.call("list_jobs", name_prefix=meta["name"]) if j["job_name"] == meta["name"]]
         open_ones = [j["job_id"] for j in known if not j["status"].startswith("FINISHED")]
         found = self._pending(token) or next((job_id for job_id in open_ones if not self._over(job_id)), None)
@@ -76,7 +76,7 @@ class Provisioned(Calls, Federation):
             except (InvalidJobDefinition, InternalError) as error:
                 raise FederationError(f"{self.kit.address} does not take the job: {line(error)}") from error
         self.work.mkdir(parents=True, exist_ok=True)
-        self._pending_file.write_text(json.dumps({"token": token, "job_id": found}))
+        self._pending_file.write_text(json.dumps({"token": token, "job_id": found}), encoding="utf-8")
         self._jobs[found] = sites, int(meta["min_clients"])
         return str(found)
 
@@ -88,7 +88,7 @@ class Provisioned(Calls, Federation):
         """Return the job that an earlier process submitted and did not collect, where it runs or ended well."""
         if not self._pending_file.is_file():
             return None
-        pending = json.loads(self._pending_file.read_text())
+        pending = json.loads(self._pending_file.read_text(encoding="utf-8"))
         if pending["token"] != token:
             return None
         job_id = str(pending["job_id"])

@@ -20,6 +20,7 @@ import psutil
 from fedsynth import processes
 from fedsynth.settings import Settings
 from nvflare_jobs.federation.interface import Event, Federation, FederationError, JobLost, reason
+from nvflare_jobs.federation.links import Links
 from nvflare_jobs.server import round_log
 
 LOOK_S = 2.0  # seconds between two checks of the sites' processes
@@ -38,6 +39,7 @@ class Simulator(Federation):
         self.settings = settings
         self.work = work.resolve()
         self._runs: dict[str, _Run] = {}
+        self._links = Links()
 
     def sites(self) -> None:
         return None
@@ -45,10 +47,7 @@ class Simulator(Federation):
     def submit(self, job: Path, token: str, sites: list[str]) -> str:
         if token in self._runs and self._runs[token].process.poll() is None:
             return token
-        # The simulator joins its command line to a string and splits it again, so no path may hold a blank.
-        if any(c.isspace() for c in str(self.work)):
-            raise FederationError(f"the simulator cannot work in a folder with blanks in its name: {self.work}")
-        self._runs[token] = _Run.start(self.settings, job, self.work / token, sites)
+        self._runs[token] = _Run.start(self.settings, job, self.work / token, sites, self._links)
         return token
 
     def follow(self, job_id: str) -> Iterator[Event]:
@@ -78,6 +77,7 @@ class Simulator(Federation):
     def close(self) -> None:
         for run in self._runs.values():
             run.kill()
+        self._links.close()
 
 
 class _Run:
@@ -93,21 +93,22 @@ class _Run:
         self._missed: dict[str, float] = {}
 
     @classmethod
-    def start(cls, settings: Settings, job: Path, folder: Path, sites: list[str]) -> _Run:
+    def start(cls, settings: Settings, job: Path, folder: Path, sites: list[str], links: Links) -> _Run:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         mark = uuid.uuid4().hex
         threads = processes.threads(len(sites))
         place = {MARK: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
         env = os.environ | place | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+        env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
         module = "nvflare.private.fed.app.simulator.simulator"
         command = [
-            sys.executable,
+            links.python(sys.executable, sys.prefix),
             "-m",
             module,
-            str(job),
+            str(links.plain(job.absolute())),
             "-w",
-            str(folder / "workspace"),
+            str(links.plain(folder) / "workspace"),
             "-c",
             ",".join(sites),
             "-t",
@@ -118,7 +119,12 @@ class _Run:
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, start_new_session=True, cwd=folder
             )
         return cls(
-            process, mark, folder, sites, json.loads((job / "meta.json").read_text())["min_clients"], settings.state
+            process,
+            mark,
+            folder,
+            sites,
+            json.loads((job / "meta.json").read_text(encoding="utf-8"))["min_clients"],
+            settings.state,
         )
 
     def watch(self, stall_s: float) -> Iterator[Event]:
@@ -180,7 +186,7 @@ class _Run:
         return reason(self.logged())
 
     def logged(self) -> str:
-        return "\n".join(path.read_text(errors="replace") for path in self._logs())
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in self._logs())
 
     def kill(self) -> None:
         """Kill every process of the run: all that carry its mark, wherever they were started."""

@@ -55,7 +55,7 @@ class Ask(Progress, ModelController):
                 self.fl_ctx,
                 f"{len(good)} of {len(self.sites)} sites answered, {self.quorum} are needed: {'; '.join(reasons)}",
             )
-        (run_dir(self.fl_ctx) / ANSWERS).write_text(json.dumps(dict(sorted(self.answers.items()))))
+        (run_dir(self.fl_ctx) / ANSWERS).write_text(json.dumps(dict(sorted(self.answers.items()))), encoding="utf-8")
         round_log.complete(run_dir(self.fl_ctx))
 
     def _take(self, result: FLModel) -> None:

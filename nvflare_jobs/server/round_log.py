@@ -15,12 +15,12 @@ SILENT = (LATE, ABSENT)
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Return the records of the completed rounds. A last line that is only half written is ignored."""
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.is_file() else []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]] if path.is_file() else []
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
     """Append the record of a completed round."""
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
 
@@ -35,9 +35,9 @@ def is_complete(run_dir: Path) -> bool:
 
 def refuse(run_dir: Path, why: str) -> None:
     """Record why the server ended the job itself; a retry would end in the same way."""
-    (run_dir / REFUSED).write_text(why)
+    (run_dir / REFUSED).write_text(why, encoding="utf-8")
 
 
 def refused(run_dir: Path) -> str:
     path = run_dir / REFUSED
-    return path.read_text() if path.is_file() else ""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -55,7 +55,7 @@ def refuse(fl_ctx: FLContext, why: str) -> None:
 
 def question(fl_ctx: FLContext) -> dict[str, Any]:
     """Return the job's question, its configuration that goes to the sites with the task."""
-    found: dict[str, Any] = json.loads((config_dir(fl_ctx) / "job.json").read_text())
+    found: dict[str, Any] = json.loads((config_dir(fl_ctx) / "job.json").read_text(encoding="utf-8"))
     return found
 
 

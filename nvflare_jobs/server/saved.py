@@ -39,7 +39,9 @@ class SavedRounds:
                 if (self.folder / name).is_file():
                     shutil.copy(self.folder / name, run_dir / name)
             earlier = [record for record in round_log.read(self.folder / round_log.ROUNDS) if record["round"] < done]
-            (run_dir / round_log.ROUNDS).write_text("".join(json.dumps(record) + "\n" for record in earlier))
+            (run_dir / round_log.ROUNDS).write_text(
+                "".join(json.dumps(record) + "\n" for record in earlier), encoding="utf-8"
+            )
         return done
 
     def _done(self) -> int:

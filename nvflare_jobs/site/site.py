@@ -25,6 +25,7 @@ from fedsynth.data import manifest as table
 from fedsynth.data.dataset import ImageSet
 from fedsynth.hospital import failures, outgoing
 from fedsynth.params import Block, Params, names
+from fedsynth.processes import printable
 from fedsynth.settings import Settings, SettingsError
 from nvflare_jobs import keys
 from nvflare_jobs.keys import ENCRYPTED, OPEN
@@ -54,7 +55,7 @@ class CrashCounter:
     """
 
     def __init__(self, path: Path):
-        died = int(path.read_text()) if path.is_file() else 0
+        died = int(path.read_text(encoding="utf-8")) if path.is_file() else 0
         if died >= DEATHS:
             path.unlink()  # the next run may try again
             raise ProcessDied(
@@ -62,12 +63,12 @@ class CrashCounter:
             )
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(str(died + 1))
+        path.write_text(str(died + 1), encoding="utf-8")
         for orderly in (atexit.register, mpm.add_cleanup_cb):
             orderly(self.end)
 
     def survived(self) -> None:
-        self.path.write_text("1")
+        self.path.write_text("1", encoding="utf-8")
 
     def end(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -240,6 +241,7 @@ def main(work: Callable[[Site], None]) -> None:
 
     An error is one line in the site's log, with its reason; the centre gets one word of a closed list.
     """
+    printable()
     site = Site()
     try:
         work(site)

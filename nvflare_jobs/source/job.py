@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fedsynth import checks
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
+from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, quiet
 from fedsynth.stages import ingest, inputs
 
@@ -46,6 +47,7 @@ def main() -> None:
 
     FLARE is imported only where a job is run, because this stage runs every time, also where nothing has changed.
     """
+    in_utf8()
     quiet()
     try:
         settings = Settings.read()

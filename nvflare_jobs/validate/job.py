@@ -81,7 +81,7 @@ def explain(site: str, verdict: dict[str, Any], settings: Settings) -> str:
 
 def _message(folder: Path) -> str:
     path = folder / "message.txt"
-    return path.read_text().rstrip() if path.is_file() else ""
+    return path.read_text(encoding="utf-8").rstrip() if path.is_file() else ""
 
 
 if __name__ == "__main__":
