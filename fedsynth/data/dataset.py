@@ -104,7 +104,8 @@ class ImageSet:
 
     def has(self, image: Image, name: str) -> np.ndarray:
         """(N,) bool: which images have a channel. That of the others is -1 throughout, an unknown mask 0."""
-        return (self.images[:, image.index([name])] != blank(image, name)).reshape(len(self), -1).any(1)
+        there = self.images[:, image.index([name])] != blank(image, name)
+        return there.any(axis=tuple(range(1, there.ndim)))  # of no images, too
 
     def lacking(self, image: Image) -> list[int]:
         """Places in `image.generated` of the channels that some of these images do not have."""
