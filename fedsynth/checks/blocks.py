@@ -82,6 +82,8 @@ def _arguments(key: str, cls: type, args: dict[str, Any], context: Context) -> I
             yield Problem(f"{key}.args.{name}", value, f"must be {words(hints[name])}{_text(value)}")
         elif name not in own and name in parameters:
             yield Problem(f"{key}.args.{name}", value, "is known from the rest of params.yaml; take it out here")
+        elif name not in own and name in (gone := getattr(cls, "GONE", {})):
+            yield Problem(f"{key}.args.{name}", value, f"this argument is gone: {gone[name]}")
         elif name not in own:
             takes = f"it takes {', '.join(own)}" if own else "it takes none"
             yield Problem(f"{key}.args.{name}", value, f"is no argument of {cls.__name__}; {takes}{near(name, own)}")

@@ -31,7 +31,11 @@ class Mask:
 
 
 def integers(values: np.ndarray, file: str) -> np.ndarray:
-    """Label values as integers. Raises SetError naming the file where one is further than .01 from any, or not finite."""
+    """Label values as integers. Raises SetError naming the file where one is .01 or more from any, or not finite."""
+    with np.errstate(invalid="ignore"):  # NaN, which is refused below
+        exact = values.astype(np.int32)
+    if (exact == values).all():  # as a rule, and five times as fast
+        return exact
     whole = np.round(values)
     off = ~(np.abs(values - whole) <= NEAR)  # NaN, too
     if off.any():
@@ -68,6 +72,14 @@ def selected(labels: np.ndarray, wanted: Values | None) -> np.ndarray:
     return labels > 0 if wanted is None else np.isin(labels, wanted)
 
 
+def counts(labels: np.ndarray) -> dict[int, int]:
+    """How many voxels have each value of labels (*S) int."""
+    if labels.min() >= 0 and labels.max() < 2**16:  # many times as fast
+        found = np.bincount(labels.ravel())
+        return {int(v): int(found[v]) for v in np.flatnonzero(found)}
+    return dict(zip(*(a.tolist() for a in np.unique(labels, return_counts=True)), strict=True))
+
+
 def _labels(planes: Planes, file: str) -> Mask:
     values = planes.values
     if len(values) > 1:
@@ -81,13 +93,11 @@ def _labels(planes: Planes, file: str) -> Mask:
 
 
 def _picture(planes: Planes, file: str) -> Mask:
-    values, warnings = planes.values, []
-    if len(values) in (2, 4):
-        values, warnings = _without_alpha(values, file)
+    values, alpha = _without_alpha(planes.values, file) if len(planes.values) in (2, 4) else (planes.values, [])
     flat = values.max(0)  # a colour is marked where any of its planes is
     labels, told = (integers(flat, file), []) if planes.names == INDEX else _few(flat, planes.lossy, file)
     labels, inverted = _upright(labels, file)
-    return Mask(labels, [*warnings, *told, *inverted])
+    return Mask(labels, [*alpha, *told, *inverted])
 
 
 def _without_alpha(values: np.ndarray, file: str) -> tuple[np.ndarray, list[str]]:
@@ -108,9 +118,10 @@ def _few(flat: np.ndarray, lossy: bool, file: str) -> tuple[np.ndarray, list[str
         return integers(flat, file), told
     if high <= WHITE / 2:
         if lossy and high < FAINT:  # a black picture with what compression leaves of it
-            return np.zeros(flat.shape, np.int32), [f"{file} holds values up to {high:g}; nothing is marked"] * (high > 0)
+            told = [f"{file} holds values up to {high:g}; nothing is marked"]
+            return np.zeros(flat.shape, np.int32), told * (high > 0)
         raise SetError(
-            f"{file} is no mask: it is black and white nowhere, but has {len(found)} values from {low:g} to {high:g}; save"
+            f"{file} is no mask: nothing is white in it, and it has {len(found)} values from {low:g} to {high:g}; save"
             " labels as PNG with a palette, 16-bit PNG or NIfTI"
         )
     if lossy and low > WHITE / 2:
@@ -124,8 +135,8 @@ def _few(flat: np.ndarray, lossy: bool, file: str) -> tuple[np.ndarray, list[str
         )
     marked = flat > (low + high) / 2
     return marked.astype(np.int32), [
-        f"{file} has {len(found)} values ({between:.1%} between the ends {low:g} and {high:g}); marked is what lies above"
-        f" {(low + high) / 2:g}"
+        f"{file} has {len(found)} values ({between:.1%} between the ends {low:g} and {high:g}); marked is what lies"
+        f" above {(low + high) / 2:g}"
     ]
 
 
@@ -144,8 +155,8 @@ def _upright(labels: np.ndarray, file: str) -> tuple[np.ndarray, list[str]]:
     if len(np.unique(labels)) > 2 or (border != ground).any():
         raise SetError(f"{told}; give its background the value 0")
     return (labels != ground).astype(np.int32), [
-        f"{file} has a background of {ground} ({share:.0%} of the border, {area:.0%} of the area are marked); it is taken"
-        " for inverted"
+        f"{file} has a background of {ground} ({share:.0%} of the border, {area:.0%} of the area are marked); it is"
+        " taken for inverted"
     ]
 
 

@@ -112,7 +112,7 @@ def _remedy(wanted: list[str], kind: str) -> str:
 
 
 def upright(planes: Planes, orientation: int) -> Planes:
-    """Planes turned as an EXIF orientation (1 to 8) says: they lay as the sensor did, and are as they are to be seen."""
+    """Planes that lie as the sensor did, turned as an EXIF orientation (1 to 8) says: as they are to be seen."""
     values = planes.values  # (C, H, W)
     if orientation >= 5:
         values = values.swapaxes(1, 2)

@@ -70,8 +70,9 @@ def _pillow(path: Path, dims: int, mask: bool) -> Planes:
     from PIL import ImageOps
 
     with Pillow.open(path) as opened:
-        if getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO":  # a camera's JPEG with a preview
-            raise SetError(f"{path.name} holds {opened.n_frames} pictures; save the one that is meant")
+        pictures = getattr(opened, "n_frames", 1)
+        if pictures > 1 and opened.format != "MPO":  # a camera's JPEG with a preview
+            raise SetError(f"{path.name} holds {pictures} pictures; save the one that is meant")
         exif = int(opened.getexif().get(0x0112, 1))
         picture = ImageOps.exif_transpose(opened)
         lossy = opened.format in ("JPEG", "MPO")
@@ -111,9 +112,7 @@ def _nifti(path: Path, dims: int, mask: bool) -> Planes:
         array = array[:, :, :, 0]
     affine = _affine(volume)
     if affine is not None:
-        turn = nib.orientations.ornt_transform(
-            nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS")
-        )
+        turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
         shape = array.shape[:3]
         array = nib.orientations.apply_orientation(array, turn)
         affine = affine @ nib.orientations.inv_ornt_aff(turn, shape)

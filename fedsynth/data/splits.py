@@ -12,7 +12,7 @@ from fedsynth.params import Split
 
 def assign(rows: pd.DataFrame, split: Split, seed: int, site: str = "") -> pd.Series:
     """The split of each row of a site's manifest (columns subject, label, split). A row that names one keeps it, as all
-    of its subject do. A site of `split.train_only` or `test_only` has the one split; SetError where a row names another.
+    of its subject do. A site of `split.train_only` or `test_only` has one split; SetError where a row names another.
 
     Within each class subjects come in the order of a hash of their name, and each goes to the split that lacks most of
     its share of the class's images: so shares hold as well as whole subjects allow, two images of one patient never
@@ -46,8 +46,8 @@ def _all(rows: pd.DataFrame, only: str, site: str) -> pd.Series:
     if other.any():
         row = rows[other].iloc[0]
         raise SetError(
-            f"{site} is in split.{only}_only of params.yaml, but its source says {row['split']} of {other.sum()} images,"
-            f" of subject {row['subject']} first; take the site out there, or those images out of the source"
+            f"{site} is in split.{only}_only of params.yaml, but its source says {row['split']} of {other.sum()}"
+            f" images, of subject {row['subject']} first; take the site out there, or those images out of the source"
         )
     return pd.Series(only, index=rows.index)
 

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator
 
 from fedsynth.params.block import Block, ParamsError, Strict
-from fedsynth.params.image import MOST_LAST, Derived, Image
+from fedsynth.params.image import MOST_LAST, Conversion, Derived, GridRule, Image, Scale
 from fedsynth.params.model import Compression, Model, Training
+from fedsynth.params.problems import QUOTE
 from fedsynth.params.reading import raw
 from fedsynth.params.study import Consortium, Expectations, Gates, Sample, Score, Split
 
@@ -19,14 +20,17 @@ __all__ = [
     "Block",
     "Compression",
     "Consortium",
+    "Conversion",
     "Derived",
     "Expectations",
     "Gates",
+    "GridRule",
     "Image",
     "Model",
     "Params",
     "ParamsError",
     "Sample",
+    "Scale",
     "Score",
     "Split",
     "Strict",
@@ -72,4 +76,6 @@ def load(path: str | Path = "params.yaml") -> Params:
 def _plain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return "unknown key; check its spelling"
+    if error["type"] == "string_type" and isinstance(error["input"], bool):
+        return f"must be a text, not {error['input']}{QUOTE}"
     return str(error["msg"]).removeprefix("Value error, ")

@@ -62,6 +62,8 @@ class Block(Strict):
             raise ParamsError(f"class_path {self.class_path!r} does not exist ({error})") from error
         known = [n for n in inspect.signature(cls).parameters if n not in ("args", "kwargs")]
         for name in self.args:
+            if name not in known and name in (gone := getattr(cls, "GONE", {})):
+                raise ParamsError(f"{self.class_path}: the argument {name} is gone: {gone[name]}")
             if name not in known:
                 raise ParamsError(
                     f"{self.class_path} has no argument {name!r}{near(name, known)} (it has: {', '.join(known)})"

@@ -30,6 +30,7 @@ TYPES = {
     "list_type": "a list",
     "tuple_type": "a list",
 }
+QUOTE = "; YAML takes yes, no, on and off for true and false: write them in quotes"
 OF_TYPE = ("_type", "_parsing", "literal_error")  # how pydantic's errors end that are of a value of another type
 
 
@@ -207,7 +208,7 @@ def _said(one: Any, at: Place, model: type[BaseModel]) -> str:
         bound = f"at least {ctx['min_length']}" if kind == "too_short" else f"at most {ctx['max_length']}"
         return f"must have {bound} entries, and has {ctx['actual_length']}"
     if kind in TYPES:
-        return f"must be {TYPES[kind]}"
+        return f"must be {TYPES[kind]}{QUOTE if kind == 'string_type' and isinstance(one['input'], bool) else ''}"
     said = str(one["msg"]).removeprefix("Value error, ").replace("Input should", "must")
     allowed = re.findall(r"'([^']*)'", str(ctx.get("expected", "")))
     return said + (near(one["input"], allowed) if isinstance(one["input"], str) else "")

@@ -11,6 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from fedsynth.data.manifest import SetError
 from fedsynth.data.record import Record
@@ -19,6 +20,12 @@ __all__ = ["Record", "Source", "path_of"]
 
 
 class Source(ABC):
+    # arguments that are no more, and what to write instead
+    GONE: ClassVar[dict[str, str]] = {
+        "missing_mask": "an image without a mask is one whose mask is unknown now; where nothing is marked in such images"
+        " say image.unmarked: healthy"
+    }
+
     @abstractmethod
     def sites(self) -> list[str]:
         """Names of the sites, in a fixed order."""

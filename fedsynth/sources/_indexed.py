@@ -21,9 +21,7 @@ from fedsynth.data.slices import Slices
 from fedsynth.data.slices import parse as slicing
 from fedsynth.params import Image, ParamsError
 from fedsynth.sources import Record, Source, path_of
-from fedsynth.sources._tables import cases_of as cases_of
-from fedsynth.sources._tables import renamed
-from fedsynth.sources._tables import text_table as text_table
+from fedsynth.sources._tables import at_most, cases_of, renamed, text_table  # noqa: F401
 
 
 class IndexedSource(Source):
@@ -41,6 +39,7 @@ class IndexedSource(Source):
     labels: dict[str, str | None] | None
     _partition: Partition
     _slices: Slices | None = None
+    at_most: int | None = None  # images of each class at each site
 
     @abstractmethod
     def index(self) -> pd.DataFrame:
@@ -103,7 +102,12 @@ class IndexedSource(Source):
             raise SetError(
                 f"{self._folder} holds no image that this source reads; see the docstring of {type(self).__name__}"
             )
-        return dealt(renamed(rows, self.labels), self._partition, self.seed, self._folder)
+        rows = dealt(self.renamed(rows), self._partition, self.seed, self._folder)
+        return at_most(rows, self.at_most, self.seed)
+
+    def renamed(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows with the labels of `image.labels`."""
+        return renamed(rows, self.labels)
 
 
 def dealt(rows: pd.DataFrame, partition: Partition, seed: int, where: Path) -> pd.DataFrame:
@@ -119,12 +123,22 @@ def dealt(rows: pd.DataFrame, partition: Partition, seed: int, where: Path) -> p
                 "give source.args.partition a kind and sites, or a table with a column site"
             )
         sites = rows["site"].where(rows["site"] != "")
+        _spelt_alike(sites.dropna().unique(), where)
     else:
         unique = (rows.drop_duplicates("key") if "key" in rows else rows[~bad]).groupby("subject")
         subjects = pd.DataFrame({"label": unique["label"].agg(_most), "images": unique.size()}).reset_index()
-        sites = rows["subject"].map(deal(subjects, partition, seed))
+        # where all are problems there is nobody to deal, and they must be seen all the same
+        sites = rows["subject"].map(deal(subjects, partition, seed) if len(subjects) else {})
     # What cannot be used is of nobody known, perhaps, and must be seen somewhere: at the first site.
     return rows.assign(site=sites.fillna(partition.names[0] if partition.names else sites.dropna().iloc[0]))
+
+
+def _spelt_alike(sites: Iterable[str], where: Path) -> None:
+    """Raises SetError for two names of sites that differ by upper and lower case alone: one site, or one folder."""
+    found: dict[str, str] = {}
+    for site in sites:
+        if (other := found.setdefault(site.casefold(), site)) != site:
+            raise SetError(f"{where}: the sites {other!r} and {site!r} differ by upper and lower case alone; write one")
 
 
 def _most(labels: pd.Series) -> str:
@@ -193,7 +207,7 @@ def put_masks(record: Record, wanted: Mapping[str, Values | None], planes: Plane
 
 def _unnamed(labels: np.ndarray, wanted: list[Values | None], planes: Planes, file: str) -> list[str]:
     """What to say of a picture that marks nothing by the values asked for: 255 is usual, where 1 is meant."""
-    if planes.range is None or None in wanted or not labels.any() or any(masks.selected(labels, v).any() for v in wanted):
+    if planes.range is None or not labels.any() or any(masks.selected(labels, values).any() for values in wanted):
         return []
     return [f"{file} has the values {', '.join(map(str, np.unique(labels)))}, and none of {wanted} that mark something"]
 
@@ -209,7 +223,7 @@ def _as_image(record: Record, planes: Planes, file: str) -> Planes:
     """A mask turned as its image was by EXIF, where it was drawn on the picture as stored. Raises SetError where it
     cannot be told.
     """
-    if record.exif == 1 or planes.exif == record.exif:
+    if record.exif in (1, planes.exif):
         return planes
     shape = next(iter(record.channels.values())).shape
     turned = shape[::-1] if record.exif >= 5 else shape
@@ -219,6 +233,6 @@ def _as_image(record: Record, planes: Planes, file: str) -> Planes:
         record.notes.append(f"{file} turned as EXIF says of its image")
         return upright(planes, record.exif)
     raise SetError(
-        f"{record.file} has the EXIF orientation {record.exif}, its mask {file} has {planes.exif}: which way up the mask"
-        " is cannot be told; save both upright, without the EXIF tag"
+        f"{record.file} has the EXIF orientation {record.exif}, its mask {file} has {planes.exif}: which way up the"
+        " mask is cannot be told; save both upright, without the EXIF tag"
     )

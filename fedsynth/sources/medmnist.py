@@ -11,12 +11,17 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from fedsynth.data import images
+from fedsynth.data import reading
+from fedsynth.data.geometry import Grid
 from fedsynth.data.manifest import SPLITS, SetError
 from fedsynth.data.partition import deal, parse
+from fedsynth.data.planes import COLOURS, Planes
 from fedsynth.params import Image, ParamsError
+from fedsynth.params.problems import QUOTE
 from fedsynth.sources import Record, Source, path_of
-from fedsynth.sources._indexed import put_images
+from fedsynth.sources._indexed import put_images, put_masks
+from fedsynth.sources._tables import at_most as first_of
+from fedsynth.sources._tables import check_at_most, text
 
 
 class MedMNIST(Source):
@@ -24,17 +29,17 @@ class MedMNIST(Source):
     sites.
 
     For each of train, val and test that the file has: `train_images` uint8, (N, H, W), (N, H, W, 3) or (N, D, H, W),
-    and `train_labels` (N, 1), integers. Colour becomes brightness where one image channel is asked for. Mask channels
-    are set where `train_masks`, (N, *S) or (N, *S, masks), is above 0: fedsynth.exporters.npz.NPZ writes such, the
-    published sets have none. Values stay 0 to 255 here; ingest stretches each image by its own `image.percentiles`, so
-    that brightness can be compared within an image only.
+    and `train_labels` (N, 1), integers. Three planes are red, green and blue; brightness is {gray: {image: luminance,
+    of: [rgb]}} in `image.channels`. Mask channels are set where `train_masks`, (N, *S) or (N, *S, masks), is above 0:
+    fedsynth.exporters.npz.NPZ writes such, the published sets have none.
 
     `file` may name environment variables, `${SO}`; {t1: file, t2: file} are image channels in files of their own, with
     the same images in the same order; labels and masks are the first file's.
 
-    `labels` names the integers: a list, or {"0": name} as in MedMNIST's info.py, where one name may stand for several;
-    without it the label is the integer. `partition` is a fedsynth.data.partition.Partition of another kind than `site`.
-    `md5` (MedMNIST publishes it) or `sha256` of the file is checked where it is given.
+    `labels` names the integers: a list, or {"0": name} as in MedMNIST's info.py, where one name may stand for several,
+    and null leaves an image out; without it the label is the integer. `partition` is a
+    fedsynth.data.partition.Partition of another kind than `site`; `at_most` takes so many images of each class at each
+    site, for a trial. `md5` (MedMNIST publishes it) or `sha256` of the file is checked where it is given.
 
     MedMNIST names no patients: each image is a subject of its own. With `splits: hash` two images of one patient,
     near-duplicates even, may part between training and test. `official` keeps to the published splits (`split` of
@@ -48,14 +53,16 @@ class MedMNIST(Source):
         image: Image,
         seed: int,
         file: str | dict[str, str],
-        labels: list[str] | dict[str, str] | None = None,
+        labels: list[str] | dict[str, str | None] | None = None,
         partition: dict[str, Any] | None = None,
         splits: Literal["official", "hash"] = "official",
         md5: str = "",
         sha256: str = "",
+        at_most: int | None = None,
     ):
         self.image, self.seed, self.file, self.labels, self.partition = image, seed, file, labels, partition
-        self.splits, self.md5, self.sha256 = splits, md5, sha256
+        self.splits, self.md5, self.sha256, self.at_most = splits, md5, sha256, at_most
+        check_at_most(at_most)
         if splits not in ("official", "hash"):
             raise ParamsError(f"source.args.splits: official or hash, not {splits!r}")
         self._names, self._partition = _names(labels), parse(partition)
@@ -75,32 +82,37 @@ class MedMNIST(Source):
             own = split if self.splits == "official" else ""
             record = Record({}, label, subject, file=f"{self._path.name}/{split}_images/{place}", split=own)
             for path, channels in self._paths.items():
-                put_images(record, channels, self._planes(f"{split}_images", place, path), f"{path}: {split}_images")
+                planes = self._planes(f"{split}_images", place, path)
+                put_images(record, self.image, channels, planes, f"{path}: {split}_images/{place}")
             if self.image.masks:
                 self._read_masks(record, f"{split}_masks", place)
             yield record
 
     def look(self) -> None:
-        _ = self._path
+        _ = self._paths
 
     def paths(self) -> set[Path]:
-        return {self._path.resolve()}
+        return {path.resolve() for path in self._paths}
 
     def fingerprint(self) -> str:
         return " ".join(f"{about.st_size} {about.st_mtime_ns}" for about in (path.stat() for path in self._paths))
 
-    def _planes(self, name: str, place: int, path: Path) -> np.ndarray:
-        """(C, *S) float32, 0 to 255."""
+    def _planes(self, name: str, place: int, path: Path) -> Planes:
+        """Values from 0 to 255."""
         array = self._of_file[path][name][place]
-        planes = images.channels_first(array, len(self.image.size), f"{path.name}/{name}/{place}")
-        return np.ascontiguousarray(planes, np.float32)
+        planes = reading.channels_first(array, len(self.image.size), f"{path.name}/{name}/{place}")
+        colour = planes.ndim == 3 and len(planes) == len(COLOURS)
+        grid = Grid(planes.shape[1:])
+        return Planes(np.ascontiguousarray(planes, np.float32), grid, COLOURS if colour else (), (0.0, 255.0))
 
     def _read_masks(self, record: Record, name: str, place: int) -> None:
         planes, names = self._planes(name, place, self._path), self.image.masks
-        if len(planes) != len(names):
-            raise SetError(f"{self._path}: {name} has {len(planes)} masks for each image, image.channels names {names}")
-        record.channels |= dict(zip(names, (planes > 0).astype(np.float32), strict=True))
-        record.mask_shape = planes.shape[1:]
+        if len(planes.values) != len(names):
+            raise SetError(
+                f"{self._path}: {name} has {len(planes.values)} masks for each image, image.channels names {names}"
+            )
+        for channel, plane in zip(names, planes.values, strict=True):
+            put_masks(record, {channel: None}, Planes(plane[None], planes.grid), f"{self._path.name}/{name}/{place}")
 
     @cached_property
     def _path(self) -> Path:
@@ -110,13 +122,16 @@ class MedMNIST(Source):
     @cached_property
     def _paths(self) -> dict[Path, list[str]]:
         """The image channels of each file."""
-        names, found = self.image.images, {}
+        names = self.image.images
+        found: dict[Path, list[str]] = {}
         for file, channels in [(self.file, names)] if isinstance(self.file, str) else self._by_channel(self.file):
             path = path_of(file, "file", "where the .npz lies")
             if not path.is_file():
                 raise SetError(
                     f"{path} is not there; fetch it from https://medmnist.com and name it in source.args.file"
                 )
+            if path in found:
+                raise ParamsError(f"source.args.file: {path} is named for {found[path][0]} and {channels[0]}")
             found[path] = channels
         return found
 
@@ -137,11 +152,11 @@ class MedMNIST(Source):
             subject=[f"{split}-{place:06d}" for split, place in zip(rows["split"], rows["place"], strict=True)],
             images=1,
         )
-        return rows.assign(
-            site=rows["subject"].map(deal(rows[["subject", "label", "images"]], self._partition, self.seed))
-        )
+        rows = rows[rows["label"].notna()]
+        sites = deal(rows[["subject", "label", "images"]], self._partition, self.seed)
+        return first_of(rows.assign(site=rows["subject"].map(sites)), self.at_most, self.seed)
 
-    def _label(self, value: int, name: str) -> str:
+    def _label(self, value: int, name: str) -> str | None:
         if self._names is None:
             return str(value)
         if value not in self._names:
@@ -202,13 +217,19 @@ class MedMNIST(Source):
                     )
 
 
-def _names(labels: list[str] | dict[str, str] | None) -> dict[int, str] | None:
+def _names(labels: list[str] | dict[str, str | None] | None) -> dict[int, str | None] | None:
     if labels is None:
         return None
+    said: list[tuple[Any, Any]] = list(labels.items() if isinstance(labels, dict) else enumerate(labels))
+    if any(isinstance(part, bool) for one in said for part in one):
+        raise ParamsError(f"source.args.labels: {labels} has what is no text{QUOTE}")
     try:
-        return {int(k): str(name) for k, name in (labels.items() if isinstance(labels, dict) else enumerate(labels))}
-    except ValueError as error:
+        found = {int(number): None if name is None else text(name) for number, name in said}
+    except (TypeError, ValueError) as error:
         raise ParamsError(f'source.args.labels: a list of names, or {{"0": name}}, not {labels}') from error
+    if len(found) != len(said):
+        raise ParamsError(f"source.args.labels: {labels} names an integer twice")
+    return found
 
 
 def _check(path: Path, split: str, arrays: dict[str, np.ndarray]) -> None:

@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from fedsynth.data.images import LUMINANCE
 from fedsynth.data.manifest import SetError
+from fedsynth.data.planes import LUMINANCE
 from fedsynth.params import Image, ParamsError
 from fedsynth.sources.medmnist import MedMNIST
 from fedsynth.stages.ingest import ingest
@@ -81,12 +81,41 @@ def test_labels_may_be_a_mapping_and_join_integers_and_without_them_are_the_inte
 
 def test_colour_becomes_brightness_or_planes(tmp_path):
     arrays = make_npz(tmp_path / "set.npz", item=(20, 24, 3))
-    first = everything(source(tmp_path / "set.npz", {"gray": "image"}))[0]
+    with pytest.raises(SetError, match=r"_images/\d+ has no channel 'gray', .*gray: \{image: luminance, of: \[rgb\]"):
+        everything(source(tmp_path / "set.npz", {"gray": "image"}))
+    with pytest.raises(SetError, match="has no channel 't1', it has 'red', 'green', 'blue'"):
+        everything(source(tmp_path / "set.npz", dict.fromkeys(("t1", "t2", "flair"), "image")))
+    first = everything(source(tmp_path / "set.npz", {"gray": {"image": "luminance", "of": ["rgb"]}}))[0]
     name, place = first.file.split("/")[1:]
     rgb = arrays[name][int(place)]
     np.testing.assert_allclose(first.channels["gray"], rgb @ LUMINANCE, rtol=1e-5)
     planes = everything(source(tmp_path / "set.npz", {"r": "image", "g": "image", "b": "image"}))[0].channels
     assert all(np.array_equal(planes[c], rgb[..., i]) for i, c in enumerate("rgb"))
+
+
+def test_brightness_keeps_its_range(path, tmp_path):
+    args = {"file": str(path), "labels": NAMES, "partition": TWO}
+    block = {"class_path": "fedsynth.sources.medmnist.MedMNIST", "args": args}
+    image = {"channels": {"xray": "image"}, "labels": NAMES, "empty_labels": []}
+    for rows in ingest(tiny_params(source=block, image=image), tmp_path / "sites").values():
+        assert set(rows["scaled"]) == {"xray 0..255"}
+
+
+def test_at_most_so_many_images_of_a_class_at_a_site_are_taken(path):
+    medmnist = source(path, at_most=1)
+    for site in medmnist.sites():
+        assert sorted(r.label for r in medmnist.records(site)) == sorted(NAMES)
+
+
+def test_null_leaves_a_class_out(path):
+    records = everything(source(path, labels={0: "normal", 1: None, "2": "other"}))
+    assert {r.label for r in records} == {"normal", "other"}
+
+
+def test_one_file_is_not_two_channels(path):
+    image = Image(size=(16, 16), channels={"t1": "image", "t2": "image"}, labels=NAMES)
+    with pytest.raises(ParamsError, match="is named for t1 and t2"):
+        everything(MedMNIST(image, 1, {"t1": str(path), "t2": str(path)}, NAMES, TWO))
 
 
 def test_volumes_are_read_and_not_taken_for_colour(tmp_path):
@@ -200,6 +229,12 @@ def test_arguments_that_make_no_sense_are_named(path):
         source(path, splits="officail")
     with pytest.raises(ParamsError, match=r"source\.args\.labels"):
         source(path, labels={"normal": "0"})
+    with pytest.raises(ParamsError, match="names an integer twice"):
+        source(path, labels={"0": "a", 0: "b"})
+    with pytest.raises(ParamsError, match="write them in quotes"):
+        source(path, labels=[False, True])
+    with pytest.raises(ParamsError, match=r"source\.args\.at_most"):
+        source(path, at_most=0)
 
 
 def test_a_changed_file_changes_the_fingerprint_and_a_seed_does_not(path):

@@ -10,18 +10,22 @@ import pandas as pd
 import pytest
 from PIL import Image as Pillow
 
+from fedsynth.data.images import fit
 from fedsynth.data.manifest import SetError
-from fedsynth.params import Image, ParamsError
+from fedsynth.errors import UserError
+from fedsynth.params import Block, Image, ParamsError
 from fedsynth.sources.table import Table
+from fedsynth.stages.ingest import ingest
 from tests.realdata import real
+from tests.sets import tiny_params
 from tests.tables import make_table, write_table
 
 IMAGE = {"size": [16, 16], "channels": {"us": "image", "lesion": "mask"}, "labels": ["a", "b", "c"]}
 RGB = {"r": "image", "g": "image", "b": "image"}
 
 
-def source(folder, channels=None, seed=1, size=(16, 16), **args):
-    image = Image(**IMAGE | {"size": size} | ({"channels": channels} if channels else {}))
+def source(folder, channels=None, seed=1, size=(16, 16), may_lack=(), **args):
+    image = Image(**IMAGE | {"size": size, "may_lack": may_lack} | ({"channels": channels} if channels else {}))
     return Table(image, seed, str(folder), **args)
 
 
@@ -71,23 +75,68 @@ def test_labels_may_be_renamed(tmp_path):
     assert {r.label for r in source(tmp_path, labels={"a": "normal"}).records("p")} == {"normal", "b", "c"}
 
 
-def test_an_empty_mask_cell_means_that_nothing_is_marked(tmp_path):
+def test_an_empty_mask_cell_is_a_mask_that_is_not_known(tmp_path):
     make_table(tmp_path)
     for record in source(tmp_path).records("p"):
-        assert (record.channels["lesion"].sum() == 0) == (record.label == "a")
+        assert ("lesion" in record.channels) == (record.label != "a")
         assert record.mask_shape == (None if record.label == "a" else (20, 24))
+        assert not record.problem
 
 
-def test_gray_and_colour_become_the_planes_asked_for(tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "lacks", "area"),
+    [
+        ({}, "lesion", 0),  # unknown
+        ({"empty_labels": ["a"]}, "", 0),  # nothing is marked
+        ({"unmarked": "healthy"}, "", 0),
+    ],
+)
+def test_params_say_what_a_mask_that_is_not_there_means(tmp_path, changes, lacks, area):
+    rows = make_table(tmp_path, subjects=6, images=1)
+    assert (rows["mask"] == "").sum() == 2
+    block = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": str(tmp_path)}}
+    params = tiny_params(source=block, image=IMAGE | {"empty_labels": []} | changes)
+    table = pd.concat(ingest(params, tmp_path / "sets").values())
+    assert (table["problem"] == "").all()
+    assert set(table.loc[table["label"] == "a", "lacks"]) == {lacks}
+    assert set(table.loc[table["label"] == "a", "mask_area"]) == {area}
+    assert (table.loc[table["label"] != "a", "mask_area"] > 0).all()
+
+
+BRIGHTNESS = {"us": {"image": "luminance", "of": ["rgb"]}}
+
+
+def test_colour_is_refused_for_one_channel_unless_params_say_how(tmp_path):
     rows = make_table(tmp_path, subjects=2, images=1)
     Pillow.fromarray(np.full((20, 24, 3), (255, 0, 0), np.uint8)).save(tmp_path / rows["image"][0])
-    (one,) = source(tmp_path).records("p")
+    (one,) = source(tmp_path, channels={"us": "image"}).records("p")
+    assert f"{rows['image'][0]} has no channel 'us', it has 'red', 'green', 'blue'" in one.problem
+    assert "channels: {us: {image: luminance, of: [rgb]}}" in one.problem
+    (one,), (gray,) = everything(source(tmp_path, channels=BRIGHTNESS)).values()
     np.testing.assert_allclose(one.channels["us"], 255 * 0.299, rtol=1e-5)
+    pixels = np.asarray(Pillow.open(tmp_path / rows["image"][1]))
+    assert np.array_equal(gray.channels["us"], pixels)  # a gray picture beside it is what it is
+
+
+def test_gray_is_not_copied_into_colours_unless_params_say_so(tmp_path):
+    rows = make_table(tmp_path, subjects=2, images=1)
+    Pillow.fromarray(np.full((20, 24, 3), (255, 0, 0), np.uint8)).save(tmp_path / rows["image"][0])
     (red,), (gray,) = everything(source(tmp_path, channels=RGB)).values()
     assert [red.channels[c].max() for c in "rgb"] == [255, 0, 0]
+    assert f"{rows['image'][1]} has no channel 'r', it has 'gray'; for copies" in gray.problem
+    copies = {c: {"image": "copy", "of": ["gray"]} for c in "rgb"}
+    (red,), (gray,) = everything(source(tmp_path, channels=copies)).values()
+    assert [red.channels[c].max() for c in "rgb"] == [255, 0, 0]
     assert np.array_equal(gray.channels["r"], gray.channels["b"])
-    (bad,) = source(tmp_path, channels={"u": "image", "v": "image"}).records("p")
-    assert rows["image"][0] in bad.problem
+    assert not gray.problem
+
+
+def test_a_picture_is_not_several_modalities(tmp_path):
+    rows = make_table(tmp_path, subjects=2, images=1)
+    Pillow.fromarray(np.full((20, 24, 3), (255, 0, 0), np.uint8)).save(tmp_path / rows["image"][0])
+    colour, gray = (one for (one,) in everything(source(tmp_path, channels={"t1": "image", "t2": "image"})).values())
+    assert "has no channel 't1', it has 'red', 'green', 'blue'" in colour.problem
+    assert "has no channel 't1', it has 'gray'" in gray.problem
 
 
 def modalities(folder, **columns):
@@ -123,9 +172,49 @@ def test_one_channel_takes_the_rows_of_its_modality_alone(tmp_path):
 def test_a_subject_without_one_of_the_modalities_is_a_problem(tmp_path):
     write_table(tmp_path, modalities(tmp_path).drop(index=7))
     problems = {r.subject: r.problem for found in everything(source(tmp_path, channels=PAIR)).values() for r in found}
-    assert "patient 1" in problems["patient 1"]
-    assert "['t2']" in problems["patient 1"]
+    assert "patient 1 has ['t2'], image.channels asks for ['t1']" in problems["patient 1"]
     assert sum(map(bool, problems.values())) == 1
+
+
+@pytest.mark.parametrize("names", [("T1", "T2"), ("t-1", "T_2"), (" t1", "t2 ")])
+def test_modalities_are_matched_by_name_whatever_their_case(tmp_path, names):
+    rows = modalities(tmp_path)
+    write_table(tmp_path, rows.assign(modality=rows["modality"].map(dict(zip(("t1", "t2"), names, strict=True)))))
+    records = [r for found in everything(source(tmp_path, channels=PAIR)).values() for r in found]
+    assert len(records) == 6
+    assert all(r.channels["t1"].max() == r.channels["t2"].max() + 6 for r in records)
+
+
+def test_modalities_that_are_none_of_several_channels_are_refused(tmp_path):
+    write_table(tmp_path, modalities(tmp_path))
+    with pytest.raises(SetError, match="has the modalities t2, t1, and none of the channels ct, pet"):
+        source(tmp_path, channels={"ct": "image", "pet": "image"}).sites()
+
+
+def test_rows_of_other_modalities_are_left_out(tmp_path):
+    rows = modalities(tmp_path)
+    flair = rows[rows["modality"] == "t1"].assign(modality="FLAIR", image=rows["image"] + "x")
+    write_table(tmp_path, pd.concat([rows, flair]))
+    assert sum(map(len, everything(source(tmp_path, channels=PAIR)).values())) == 6
+
+
+def test_a_modality_that_some_lack_is_no_problem_where_params_say_so(tmp_path):
+    rows = modalities(tmp_path)
+    write_table(tmp_path, rows.drop(index=[7]))  # t1 of patient 1
+    records = {r.subject: r for found in everything(source(tmp_path, PAIR, may_lack=["t1"])).values() for r in found}
+    assert not any(r.problem for r in records.values())
+    assert "t1" not in records["patient 1"].channels
+    write_table(tmp_path, rows[rows["modality"] == "t2"])  # nobody has it here
+    assert sum(map(len, everything(source(tmp_path, PAIR, may_lack=["t1"])).values())) == 6
+    with pytest.raises(SetError, match="no row of modality 't1'"):
+        source(tmp_path, PAIR).sites()
+
+
+def test_a_file_in_two_rows_is_refused_with_both_lines(tmp_path):
+    rows = modalities(tmp_path)
+    write_table(tmp_path, rows.assign(image=[*rows["image"][:-1], "./" + rows["image"][0]]))
+    with pytest.raises(SetError, match=r"lines 2 and 13 are both of images/0\.npy"):
+        source(tmp_path, channels=PAIR).sites()
 
 
 def test_several_images_of_a_subject_need_a_column_that_pairs_them(tmp_path):
@@ -165,16 +254,20 @@ def test_a_corrupted_png_is_a_problem_with_its_name(tmp_path):
 def test_a_missing_image_or_mask_is_a_problem_with_its_name(tmp_path):
     rows = make_table(tmp_path)
     assert "gone.png" in problem_of(tmp_path, rows, image="images/gone.png").problem
-    assert "lost.png" in problem_of(tmp_path, rows, image=rows["image"][1], mask="masks/lost.png").problem
+    again = tmp_path / "images" / "again.png"
+    again.write_bytes((tmp_path / rows["image"][1]).read_bytes())
+    assert "lost.png" in problem_of(tmp_path, rows, image="images/again.png", mask="masks/lost.png").problem
 
 
 def test_a_mask_of_another_size_is_a_problem_that_tells_both(tmp_path):
     rows = make_table(tmp_path)
-    Pillow.fromarray(np.ones((5, 6), np.uint8)).save(tmp_path / "masks" / "small.png")
+    small = np.zeros((5, 6), np.uint8)
+    small[2, 2] = 1
+    Pillow.fromarray(small).save(tmp_path / "masks" / "small.png")
     record = problem_of(tmp_path, rows, mask="masks/small.png")
-    assert "masks/small.png is (5, 6)" in record.problem
-    assert "(20, 24)" in record.problem
     assert record.mask_shape == (5, 6)
+    with pytest.raises(SetError, match=r"'lesion' lies on another grid than 'us'.* 5x6 voxels at .* us: 20x24 voxels"):
+        fit(record, Image(**IMAGE))
 
 
 def test_a_nan_volume_is_read_as_it_is(tmp_path):
@@ -199,8 +292,14 @@ def test_a_path_out_of_the_folder_is_refused(tmp_path, path, column):
 @pytest.mark.parametrize("column", ["image", "mask", "label", "site", "subject", "modality"])
 def test_a_missing_column_is_named(tmp_path, column):
     write_table(tmp_path, make_table(tmp_path).drop(columns=column))
-    with pytest.raises(SetError, match=column):
+    with pytest.raises(SetError, match=rf"manifest\.csv lacks the columns \['{column}'\]"):
         source(tmp_path).sites()
+
+
+def test_a_column_that_nobody_asks_for_may_lack(tmp_path):
+    write_table(tmp_path, make_table(tmp_path).drop(columns=["mask", "site"]))
+    table = source(tmp_path, channels={"us": "image"}, partition={"kind": "iid", "sites": 2})
+    assert sum(map(len, everything(table).values())) == 48
 
 
 @pytest.mark.parametrize("column", ["image", "site", "subject"])
@@ -218,17 +317,23 @@ def test_no_folder_no_rows_and_no_text_are_errors(tmp_path):
     write_table(tmp_path, make_table(tmp_path)[:0])
     with pytest.raises(SetError, match="no rows"):
         source(tmp_path).sites()
-    for content in (b"", b"\xff\xfe\x00\x80" * 9):
+    for content, said in ((b"", "is empty"), (b"\n\n", "is empty"), (b"\xff\xfe\x00\x80" * 9, "is UTF-16")):
         (tmp_path / "manifest.csv").write_bytes(content)
-        with pytest.raises(SetError, match=r"manifest\.csv is not a readable CSV"):
+        with pytest.raises(SetError, match=rf"manifest\.csv .*{said}"):
             source(tmp_path).sites()
 
 
 def test_arguments_that_make_no_sense_are_named(tmp_path):
     with pytest.raises(ParamsError, match="alhpa"):
         source(tmp_path, partition={"kind": "iid", "sites": 2, "alhpa": 1})
-    with pytest.raises(ParamsError, match="one mask"):
-        source(tmp_path, channels={"a": "image", "m": "mask", "n": "mask"})
+    with pytest.raises(ParamsError, match=r"source\.args\.masks names \['wound'\]"):
+        source(tmp_path, masks={"wound": 1})
+    for values in ("one", 1.5, [True], None):
+        with pytest.raises(ParamsError, match=r"source\.args\.masks\.lesion: values are whole numbers"):
+            source(tmp_path, masks={"lesion": values})
+    for n in (0, "5", True):
+        with pytest.raises(ParamsError, match=r"source\.args\.at_most"):
+            source(tmp_path, at_most=n)
 
 
 def test_nifti_brings_its_spacing(tmp_path):
@@ -251,7 +356,8 @@ def test_real_pairs_of_modalities_are_joined():
 
 
 def test_real_microscopy_of_mixed_colour_and_size_is_read():
-    found = everything(source(real("nuclei"), channels={"cells": "image", "nuclei": "mask"}))
+    cells = {"image": "luminance", "of": ["rgb"]}
+    found = everything(source(real("nuclei"), channels={"cells": cells, "nuclei": "mask"}))
     assert {site: len(records) for site, records in found.items()} == {
         "fluo256": 40, "fluo360": 24, "fluo520x696": 20, "he-purple": 20, "he-purple-white": 16,
     }  # fmt: skip
@@ -301,7 +407,8 @@ def test_slices_of_a_volume_are_images_of_its_subject(tmp_path):
 
 def test_slices_that_show_little_are_left_out(tmp_path):
     assert len(sliced(tmp_path, least=0.4)) == 7  # of 8: the lowest is empty
-    assert sliced(tmp_path, least=0.5) == []  # none has half of its pixels lit
+    (none,) = sliced(tmp_path, least=0.5)
+    assert "none of its 8 slices shows anything in 50% of it" in none.problem
 
 
 def test_a_volume_that_cannot_be_read_is_still_named(tmp_path):
@@ -315,7 +422,7 @@ def test_a_volume_that_cannot_be_read_is_still_named(tmp_path):
 def test_slices_are_of_two_dimensions_and_their_keys_are_checked(tmp_path):
     with pytest.raises(ParamsError, match="slices have two axes"):
         source(tmp_path, size=(8, 16, 16), slices={})
-    with pytest.raises(ParamsError, match="slices ever"):
+    with pytest.raises(ParamsError, match=r"slices\.ever"):
         source(tmp_path, slices={"ever": 2})
 
 
@@ -324,9 +431,204 @@ def test_rows_may_be_picked_by_a_column(tmp_path):
     chosen = sorted(set(rows["subject"]))[:2]
     found = everything(source(tmp_path, rows={"subject": chosen}))
     assert {r.subject for records in found.values() for r in records} == set(chosen)
-    for wrong, said in (({"patient": ["x"]}, "no column 'patient'"), ({"subject": ["nobody"]}, "no rows with")):
+    for wrong, said in (({"patient": ["x"]}, "no column 'patient'"), ({"subject": ["nobody"]}, "no rows left with")):
         with pytest.raises(SetError, match=said):
             source(tmp_path, rows=wrong).sites()
+
+
+def test_rows_are_left_out_by_a_column_and_numbers_are_alike_in_text(tmp_path):
+    rows = make_table(tmp_path).assign(quality=["1", "2.0", "03"] * 16)
+    write_table(tmp_path, rows)
+    kept = [r for found in everything(source(tmp_path, exclude={"quality": [2, "03"]})).values() for r in found]
+    assert len(kept) == 16
+    picked = [r for found in everything(source(tmp_path, rows={"quality": 1})).values() for r in found]
+    assert {r.file for r in picked} == {r.file for r in kept}
+    for wrong, said in (({"qualty": [1]}, "exclude names.*'quality'"), ({"quality": [1, 2, 3]}, "no rows left with")):
+        with pytest.raises(SetError, match=said):
+            source(tmp_path, exclude=wrong).sites()
+
+
+def test_at_most_so_many_images_of_each_class_at_each_site_are_taken(tmp_path):
+    make_table(tmp_path)
+
+    def taken(n, seed=1):
+        found = everything(source(tmp_path, None, seed, at_most=n))
+        return {site: [(r.label, r.file) for r in records] for site, records in found.items()}
+
+    for found in taken(3).values():
+        assert sorted(label for label, _ in found) == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+    assert taken(3) == taken(3) != taken(3, seed=2)
+    assert set(taken(2)["p"]) < set(taken(3)["p"]) < set(taken(4)["p"])  # a larger trial adds to a smaller one
+    assert sum(map(len, taken(100).values())) == 48
+
+
+def test_at_most_counts_an_image_of_several_modalities_once(tmp_path):
+    write_table(tmp_path, modalities(tmp_path))
+    records = [r for found in everything(source(tmp_path, PAIR, at_most=1)).values() for r in found]
+    assert [len(r.channels) for r in records if r.label != "a"] == [3] * 4
+    assert len(records) == 6  # one of each class at each of two sites
+
+
+def test_a_split_is_read_and_an_empty_cell_leaves_it_to_ingest(tmp_path):
+    rows = make_table(tmp_path, subjects=6, images=1)
+    rows["split"] = ["train", "Validation", "TEST", "train_only", "test-only", ""]
+    write_table(tmp_path, rows)
+    found = {r.subject: r.split for records in everything(source(tmp_path)).values() for r in records}
+    assert [found[s] for s in rows["subject"]] == ["train", "val", "test", "train", "test", ""]
+    rows.loc[4, "split"] = "tset"
+    write_table(tmp_path, rows)
+    with pytest.raises(SetError, match="line 6 has the split 'tset'; known are train, val, test"):
+        source(tmp_path).sites()
+
+
+def test_a_site_only_trains_or_only_tests_where_params_say_so(tmp_path):
+    make_table(tmp_path)
+    block = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": str(tmp_path)}}
+    image = IMAGE | {"empty_labels": ["a"]}
+    params = tiny_params(source=block, image=image, split={"train_only": ["p"], "test_only": ["q"]})
+    sets = ingest(params, tmp_path / "sites")
+    assert {site: set(table["split"]) for site, table in sets.items()} == {"p": {"train"}, "q": {"test"}}
+
+
+def test_labels_of_numbers_are_renamed_by_numbers_or_text(tmp_path):
+    rows = make_table(tmp_path)
+    write_table(tmp_path, rows.assign(label=rows["label"].map({"a": "0", "b": "1", "c": "2"})))
+    for labels in ({0: "a", 1: "b", 2: "c"}, {"0": "a", "1": "b", "2": "c"}, {"00": "a", "1.0": "b", 2: "c"}):
+        assert {r.label for r in source(tmp_path, labels=labels).records("p")} == {"a", "b", "c"}
+    assert {r.label for r in source(tmp_path, labels={0: None, 1: "b"}).records("p")} == {"b", "2"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"A": "b"}, r"source\.args\.labels\.A: no image has this label; there are 'a', 'b', 'c'; did you mean 'a'"),
+        ({"lump": "b"}, r"labels\.lump: no image has this label; there are 'a', 'b', 'c'$"),
+        ({True: "b"}, "write them in quotes"),
+        ({"a": False}, "False is no text; .* write them in quotes"),
+    ],
+)
+def test_a_label_that_no_row_has_is_an_error_that_names_those_that_are_there(tmp_path, labels, said):
+    make_table(tmp_path)
+    with pytest.raises(UserError, match=said):
+        source(tmp_path, labels=labels).sites()
+
+
+def test_yes_and_no_of_yaml_are_the_words_of_the_table(tmp_path):
+    rows = make_table(tmp_path)
+    write_table(tmp_path, rows.assign(label=rows["label"].map({"a": "no", "b": "Yes", "c": "c"})))
+    assert {r.label for r in source(tmp_path, labels={True: "b", False: "a"}).records("p")} == {"a", "b", "c"}
+
+
+def test_names_in_either_form_of_unicode_are_one(tmp_path):
+    rows, decomposed = make_table(tmp_path), "Mu\u0308ller"
+    old, new = tmp_path / rows["image"][0], tmp_path / "images" / f"{decomposed}.png"
+    old.rename(new)  # as macOS and its archives write names
+    rows.loc[0, "image"] = "images/M\u00fcller.png"
+    rows["subject"] = ["M\u00fcller", decomposed, *rows["subject"][2:]]
+    rows["label"] = ["b\u00f6se", "bo\u0308se", *rows["label"][2:]]
+    write_table(tmp_path, rows)
+    first, second, *_ = source(tmp_path, labels={"bo\u0308se": "a"}).records("p")
+    assert not first.problem
+    assert first.subject == second.subject == "M\u00fcller"
+    assert first.label == second.label == "a"
+    assert len(everything(source(tmp_path, rows={"subject": [decomposed]}))["p"]) == 2
+    before = source(tmp_path).fingerprint()
+    new.write_bytes(b"another")
+    assert source(tmp_path).fingerprint() != before
+
+
+def test_blanks_around_a_cell_do_not_count_and_case_of_a_site_is_refused(tmp_path):
+    rows = make_table(tmp_path)
+    rows.loc[0, "site"], rows.loc[1, "label"] = "p ", " a"
+    write_table(tmp_path, rows)
+    assert source(tmp_path).sites() == ["p", "q"]
+    assert {r.label for r in source(tmp_path).records("p")} == {"a", "b", "c"}
+    rows.loc[0, "site"] = "P"
+    write_table(tmp_path, rows)
+    with pytest.raises(SetError, match="the sites 'P' and 'p' differ by upper and lower case alone"):
+        source(tmp_path).sites()
+
+
+TWO = {"us": "image", "lesion": "mask", "organ": "mask"}
+
+
+def marked(folder, name, values):
+    """(20, 24) PNG with a square of each value, of 16 pixels."""
+    pixels = np.zeros((20, 24), np.uint8)
+    for place, value in enumerate(values):
+        pixels[4:8, 4 * place + 2 : 4 * place + 6] = value
+    Pillow.fromarray(pixels).save(folder / name)
+    return name
+
+
+def areas(record):
+    return {name: int(plane.sum()) for name, plane in record.channels.items() if name != "us"}
+
+
+def test_values_of_a_mask_become_several_channels(tmp_path):
+    rows = make_table(tmp_path)
+    rows.loc[0, "mask"] = marked(tmp_path, "masks/map.png", [1, 2, 3])
+    write_table(tmp_path, rows)
+    for values in ({"lesion": [1, 2], "organ": 3}, {"lesion": ["1", "2"], "organ": "3"}):
+        table = source(tmp_path, TWO, masks=values, rows={"image": rows["image"][0]})
+        (record,) = table.records("p")
+        assert areas(record) == {"lesion": 32, "organ": 16}
+    with pytest.raises(SetError, match="several masks; give 'organ' a column mask_organ, or say which values"):
+        source(tmp_path, TWO, masks={"lesion": [1, 2]}).sites()
+
+
+def test_each_mask_may_have_a_column_of_its_own(tmp_path):
+    rows = make_table(tmp_path).drop(columns="mask")
+    rows["mask_lesion"] = rows["mask_Organ"] = ""
+    rows.loc[0, "mask_lesion"] = marked(tmp_path, "masks/l.png", [255])
+    rows.loc[0, "mask_Organ"] = marked(tmp_path, "o.png", [1, 2])
+    rows.loc[1, "mask_lesion"] = "masks/l.png"
+    write_table(tmp_path, rows)
+    first, second, third, *_ = source(tmp_path, TWO, masks={"organ": 2}).records("p")
+    assert areas(first) == {"lesion": 16, "organ": 16}
+    assert areas(second) == {"lesion": 16}  # the organ's is not known
+    assert areas(third) == {}
+    write_table(tmp_path, rows.assign(mask="masks/l.png"))
+    (record, *_) = source(tmp_path, TWO).records("p")
+    assert "has masks in the columns mask and mask_lesion, mask_Organ; keep one" in record.problem
+
+
+def test_values_that_a_picture_does_not_have_are_told(tmp_path):
+    rows = make_table(tmp_path)
+    rows.loc[0, "mask"] = marked(tmp_path, "masks/white.png", [255])
+    write_table(tmp_path, rows)
+    (record,) = source(tmp_path, masks={"lesion": [1]}, rows={"image": rows["image"][0]}).records("p")
+    assert record.warnings == ["masks/white.png has the values 0, 255, and none of [[1]] that mark something"]
+
+
+def test_a_picture_and_its_mask_are_turned_alike(tmp_path):
+    rows = make_table(tmp_path, subjects=1, images=1)
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # the sensor lay on its side: 90 degrees clockwise
+    pixels = np.zeros((16, 24), np.uint8)
+    pixels[2:6, 3:11] = 200
+    Pillow.fromarray(pixels).save(tmp_path / "images" / "turned.jpg", exif=exif, quality=95)
+    Pillow.fromarray(pixels).save(tmp_path / "masks" / "flat.png")  # drawn on the pixels as they are stored
+    Pillow.fromarray(np.rot90(pixels, -1)).save(tmp_path / "masks" / "up.png")  # drawn on what a viewer shows
+    for mask in ("masks/flat.png", "masks/up.png"):
+        write_table(tmp_path, rows.assign(image="images/turned.jpg", mask=mask))
+        (record,) = source(tmp_path).records("p")
+        assert record.channels["us"].shape == (24, 16)
+        assert np.array_equal(record.channels["lesion"] > 0, record.channels["us"] > 100)
+        assert bool(record.notes) == (mask == "masks/flat.png")
+    square = np.zeros((24, 24), np.uint8)
+    square[2:6, 3:11] = 200
+    Pillow.fromarray(square).save(tmp_path / "images" / "turned.jpg", exif=exif, quality=95)
+    Pillow.fromarray(square).save(tmp_path / "masks" / "flat.png")
+    write_table(tmp_path, rows.assign(image="images/turned.jpg", mask="masks/flat.png"))
+    assert "which way up the mask is cannot be told" in next(source(tmp_path).records("p")).problem
+
+
+def test_an_argument_that_is_gone_says_what_to_write(tmp_path):
+    make_table(tmp_path)
+    block = Block(class_path="fedsynth.sources.table.Table", args={"folder": str(tmp_path), "missing_mask": "empty"})
+    with pytest.raises(ParamsError, match=r"missing_mask is gone: .* image\.unmarked: healthy"):
+        block.build(image=Image(**IMAGE), seed=1)
 
 
 def test_the_slices_of_the_pairs_are_dealt_out_so_that_each_site_can_train_and_test(monkeypatch, tmp_path):
