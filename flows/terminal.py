@@ -26,7 +26,7 @@ class Terminal:
             TextColumn("{task.description:<19}"),
             BarColumn(24),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             transient=True,
         )

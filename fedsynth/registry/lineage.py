@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from fedsynth.params import names
 from fedsynth.settings import experiment
 
 NONE = "none"
@@ -71,5 +72,7 @@ def _data(root: Path) -> dict[str, str]:
     if not path.is_file():
         return {"data.used": NONE}
     verdict = json.loads(path.read_text(encoding="utf-8"))
-    digests = {f"data.digest.{site}": str(answer.get("digest", NONE)) for site, answer in verdict["sites"].items()}
+    digests = {
+        f"data.digest.{names.key(site)}": str(answer.get("digest", NONE)) for site, answer in verdict["sites"].items()
+    }
     return {"data.used": ",".join(verdict["used"]), **digests}

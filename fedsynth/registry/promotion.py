@@ -8,6 +8,8 @@ from statistics import mean
 from typing import Any
 
 from fedsynth.errors import UserError
+from fedsynth.params import names
+from fedsynth.registry.tracked_values import metric_key
 
 Tags = Mapping[str, str]
 # prefixes of the tags below, which are deleted before a new verdict is written
@@ -15,7 +17,11 @@ PREFIXES = ("gates", "gate.", "worth.", "measure.", "worst_site.", "reference.",
 NOT_COMPUTED, NO_VERDICT = "not computed", "no verdict"
 SHARES = ("retained", "gap_closed", "gap_closed_poorest")
 LONGEST = 5000  # maximum length of a tag's value
-GATE = re.compile(r"(?P<kind>require|warn) (?P<held>holds|does not hold): (?P<gate>.*?): (?P<reason>.*)", re.DOTALL)
+GATE = re.compile(  # a gate ends in its limit: the name of a site or label before it may hold anything
+    r"(?P<kind>require|warn) (?P<held>holds|does not hold): "
+    r"(?P<gate>.*?[<>]=?\s*[-+.\deE]+(?:\s*\*\s*floor)?): (?P<reason>.*)",
+    re.DOTALL,
+)
 
 
 class Refused(UserError):
@@ -61,12 +67,14 @@ def metrics(facts: dict[str, Any]) -> dict[str, float]:
         for share, ends in (of.get("intervals") or {}).items():
             found |= dict(zip((f"{use}/{share}/low", f"{use}/{share}/high"), ends or (), strict=False))
     for use, metric in ((use, metric) for use, of in facts["scores"].items() for metric in of):
-        found[f"{use}/worst_site/{metric}"] = facts["numbers"].get(f"{use}/{metric}@worst_site")
+        found[f"{use}/worst_site/{metric_key(metric)}"] = facts["numbers"].get(f"{use}/{metric}@worst_site")
     for name, of in facts["measures"].items():
         found |= {f"measure/{name}": of.get("value")} | {
             f"measure/{name}/{key}": of.get(key) for key in ("floor", "low", "high")
         }
-        found |= {f"measure/{name}/{site}": value.get("value") for site, value in (of.get("sites") or {}).items()}
+        found |= {
+            f"measure/{name}/{names.key(site)}": value.get("value") for site, value in (of.get("sites") or {}).items()
+        }
     broken = [g["kind"] for g in facts["verdict"]["gates"] if not g["held"]]
     found |= {
         "epsilon": facts["numbers"].get("epsilon"),

@@ -8,7 +8,15 @@ from collections import defaultdict
 from statistics import mean
 from typing import Any
 
+from fedsynth.params import names
+
 COUNTS = ("steps", "weight")  # counts in a site's round, which are not metrics
+
+
+def metric_key(metric: str) -> str:
+    """Return a metric's name with the key of its label, if any: MLflow takes few characters, and / for folders."""
+    name, dot, label = metric.partition(".")
+    return f"{name}{dot}{names.key(label)}" if label else name
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, str]:
@@ -34,14 +42,14 @@ def round_metrics(event: dict[str, Any]) -> dict[str, float]:
         for name, value in numbers.items():
             if name in COUNTS:
                 continue
-            found[f"{site}/{name}"] = value
+            found[f"{names.key(site)}/{name}"] = value
             if name.startswith("loss/"):
                 weighted[name].append((value, numbers.get("weight", 1.0)))
     for name, pairs in weighted.items():
         found[name] = sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)
     for site, counts in event.get("traffic", {}).items():
         for name, value in counts.items():
-            found[f"{site}/{name}"] = value
+            found[f"{names.key(site)}/{name}"] = value
             found[name] = found.get(name, 0) + value
     if "seconds" in event:
         found["seconds"] = event["seconds"]
@@ -58,11 +66,11 @@ def score_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
     values: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         abroad = row["trained_on"] not in ("all", row["model"], row["site"])
-        name = f"{row['name']} from {row['trained_on']}" if abroad else row["name"]
+        name = f"{row['name']} from {names.key(row['trained_on'])}" if abroad else row["name"]
         for metric, value in row["metrics"].items():
             number = math.nan if value is None else float(value)
-            values[f"{row['use']}/{name}/{row['site']}/{metric}"].append(number)
+            values[f"{row['use']}/{name}/{names.key(row['site'])}/{metric_key(metric)}"].append(number)
             if not abroad:
-                values[f"{row['use']}/{name}/{metric}"].append(number)
+                values[f"{row['use']}/{name}/{metric_key(metric)}"].append(number)
     means = {name: mean(found) for name, found in values.items()}
     return {name: value for name, value in means.items() if not math.isnan(value)}

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from fedsynth.data import outputs
-from fedsynth.params import Params
+from fedsynth.params import Params, names
 from fedsynth.registry.lineage import key, lineage
 from fedsynth.registry.promotion import metrics
 from fedsynth.registry.tracked_values import flatten, round_metrics, score_metrics
@@ -111,7 +111,7 @@ class Tracker:
     def history(self, model: str, history: dict[str, Any]) -> None:
         """Log the job's id and all rounds of models/<model>/history.json that were not logged live."""
         tags = {"flare.job_id": str(history["job_id"])} | {
-            f"left_out.{site}": why for site, why in left_out(history).items()
+            f"left_out.{names.key(site)}": why for site, why in left_out(history).items()
         }
         self.stage("train", model, tags | ({"resumed": goes_on} if (goes_on := resumed(history)) else {}))
         self._rounds(model, history["rounds"])

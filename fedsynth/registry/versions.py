@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
-from fedsynth.params import Params
+from fedsynth.params import Params, names
 from fedsynth.registry import packaging, promotion
 from fedsynth.registry.lineage import key, lineage
 from fedsynth.report.card import FILE, LONGEST, card, model_card, papers
@@ -105,7 +105,10 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
         )
     if known := find(client, model, digest):
         return known
-    tags = {**lineage(root), **{key(f"data.digest.{site}"): value for site, value in about["digests"].items()}}
+    tags = {
+        **lineage(root),
+        **{key(f"data.digest.{names.key(site)}"): value for site, value in about["digests"].items()},
+    }
     tags |= {
         "weights_sha256": digest,
         "model": model,

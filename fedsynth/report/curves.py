@@ -119,6 +119,7 @@ def _name_ends(axes: Axes, lines: dict[str, list[tuple[int, float]]], style: dic
             (1.06, height),
             "axes fraction",
             va="center",
+            parse_math=False,  # a name may hold dollar signs
             arrowprops={"arrowstyle": "-", "color": style[site][0], "linewidth": 0.8, "shrinkA": 1, "shrinkB": 2},
         )
 

@@ -57,6 +57,7 @@ def _percent(value: float | None, why: str) -> str:
 def text(rows: Rows) -> Group:
     """Return the tables of all uses for the terminal."""
     from rich.console import Group
+    from rich.markup import escape
     from rich.table import Table
 
     tables: list[Any] = []
@@ -64,7 +65,9 @@ def text(rows: Rows) -> Group:
         head, lines = cells(rows, use)
         shown = Table(box=None, pad_edge=False, title_justify="left")
         for i, name in enumerate(head):
-            shown.add_column(name, justify="left" if i == 0 else "right", style="" if i == 0 else None, no_wrap=True)
+            shown.add_column(
+                escape(name), justify="left" if i == 0 else "right", style="" if i == 0 else None, no_wrap=True
+            )
         for line in lines:
             shown.add_row(*line, style="dim" if line[0] in ("local", "federated", "pooled") else "")
         tables += [shown, ""]
