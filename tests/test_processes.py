@@ -1,4 +1,4 @@
-"""Processes of a run are found by their mark and ended, and those who started them still learn how they ended."""
+"""Programs are in UTF-8 in every locale; processes are found by a mark and ended, and their exit codes stay known."""
 
 from __future__ import annotations
 
@@ -8,9 +8,46 @@ import sys
 import time
 import uuid
 
+import pytest
+
 from fedsynth import processes
 
 NAME = "FEDSYNTH_TEST_MARK"
+PROGRAM = (
+    "import pathlib, sys\n"
+    "from fedsynth.processes import in_utf8\n"
+    "in_utf8()\n"
+    "pathlib.Path('Bild-\u65e5\u672c.txt').write_text('gr\u00fcn', encoding='utf-8')\n"
+    "print(sys.argv[1:], 'Z\u00fcrich \u65e5\u672c')\n"
+)
+
+
+def run_in(tmp_path, *arguments, **environment):
+    """The output of a program in another locale, which writes a file and prints letters that the locale has not."""
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    plain = {name: of for name, of in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
+    path = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    done = subprocess.run([sys.executable, "program.py", *arguments], cwd=tmp_path, env=plain | path | environment,
+                          capture_output=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert (tmp_path / "Bild-\u65e5\u672c.txt").read_text(encoding="utf-8") == "gr\u00fcn"
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"LC_ALL": "C"}, {"LC_ALL": "POSIX"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {}],
+    ids=lambda of: ",".join(f"{name}={value}" for name, value in of.items()) or "none",
+)
+def test_a_program_is_in_utf8_in_every_locale(tmp_path, environment):
+    """In a locale of another encoding files could not be opened, and printing their names ended the program."""
+    said = run_in(tmp_path, "\u00e4 b", "--x", **environment)
+    assert said.decode("utf-8") == "['\u00e4 b', '--x'] Z\u00fcrich \u65e5\u672c\n"
+
+
+def test_letters_that_the_output_has_not_are_escapes(tmp_path):
+    said = run_in(tmp_path, PYTHONIOENCODING="ISO-8859-1")
+    assert said.decode("ISO-8859-1") == "[] Z\u00fcrich \\u65e5\\u672c\n"
 
 
 def start(script: str, mark: str) -> subprocess.Popen:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from urllib.request import proxy_bypass_environment
+
 import pytest
 from typer.testing import CliRunner
 
 from fedsynth.__main__ import app
-from fedsynth.settings import DESCRIBED, Settings, SettingsError, masked
+from fedsynth.settings import DESCRIBED, PROXIES, Settings, SettingsError, masked, quiet
 
 
 def test_by_default_everything_lies_under_the_working_directory(tmp_path, monkeypatch):
@@ -52,6 +55,40 @@ def test_a_hospital_sets_its_own_smallest_cell_and_has_five_without(monkeypatch)
 
 def test_every_variable_is_described():
     assert {name for name, _, _ in Settings.read().rows()} == set(DESCRIBED)
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize(("before", "kept"), [("", []), ("hospital.org, .intern", ["hospital.org", ".intern"])])
+def test_a_proxy_is_not_asked_for_the_servers_of_this_computer(monkeypatch, name, before, kept):
+    """Prefect's client gave up its own server after 138 s where a proxy was set."""
+    clear_proxies(monkeypatch)
+    monkeypatch.setenv(name, "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", before)
+    quiet()
+    quiet()  # a second time changes nothing
+    for spelling in ("no_proxy", "NO_PROXY"):
+        assert os.environ[spelling].split(",") == [*kept, "localhost", "127.0.0.1", "::1"]
+    for address in ("127.0.0.1", "localhost"):
+        assert proxy_bypass_environment(address)
+    assert not proxy_bypass_environment("mlflow.example")
+
+
+def test_without_a_proxy_and_where_none_is_asked_at_all_nothing_is_set(monkeypatch):
+    clear_proxies(monkeypatch)
+    quiet()
+    assert "NO_PROXY" not in os.environ
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "*")
+    quiet()
+    assert os.environ["NO_PROXY"] == "*"
+
+
+def clear_proxies(monkeypatch):
+    for name in [name for name in os.environ if name.lower() in (*PROXIES, "no_proxy")]:
+        monkeypatch.delenv(name)
+    for name in ("no_proxy", "NO_PROXY"):  # what a test sets is taken back, too
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
 
 
 SECRET = "SECRET4711"

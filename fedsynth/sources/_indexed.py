@@ -20,6 +20,7 @@ from fedsynth.data.planes import Planes, choose, upright
 from fedsynth.data.slices import Slices
 from fedsynth.data.slices import parse as slicing
 from fedsynth.params import Image, ParamsError
+from fedsynth.params.names import of_site
 from fedsynth.sources import Record, Source, path_of
 from fedsynth.sources._tables import at_most, cases_of, renamed, text_table  # noqa: F401
 
@@ -123,6 +124,7 @@ def dealt(rows: pd.DataFrame, partition: Partition, seed: int, where: Path) -> p
                 "give source.args.partition a kind and sites, or a table with a column site"
             )
         sites = rows["site"].where(rows["site"] != "")
+        _nameable(sites.dropna(), rows, where)
         _spelt_alike(sites.dropna().unique(), where)
     else:
         unique = (rows.drop_duplicates("key") if "key" in rows else rows[~bad]).groupby("subject")
@@ -131,6 +133,14 @@ def dealt(rows: pd.DataFrame, partition: Partition, seed: int, where: Path) -> p
         sites = rows["subject"].map(deal(subjects, partition, seed) if len(subjects) else {})
     # What cannot be used is of nobody known, perhaps, and must be seen somewhere: at the first site.
     return rows.assign(site=sites.fillna(partition.names[0] if partition.names else sites.dropna().iloc[0]))
+
+
+def _nameable(sites: pd.Series, rows: pd.DataFrame, where: Path) -> None:
+    """Raises SetError naming the row of a text that cannot name a site."""
+    for row, site in sites.drop_duplicates().items():
+        if said := of_site(site):
+            at = f"line {row}" if rows.index.name == "line" else rows.loc[row, "name"]
+            raise SetError(f"{where}: {at}: the site {site!r}: {said}")
 
 
 def _spelt_alike(sites: Iterable[str], where: Path) -> None:

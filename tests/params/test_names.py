@@ -1,4 +1,4 @@
-"""Keys of names: safe, the same for a text each time, another for another; texts that cannot be names; gates by both."""
+"""Keys of names are safe and differ as their texts do; texts that cannot be names are refused; gates take both."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fedsynth.params.gates import meant, parse
 from fedsynth.worth.gates import evaluate
 from tests.sets import tiny_params
 
-ODD = ["St. Mary's Hospital", "a/b", "../../../x", "Zürich", "βγ", "50 %", "server", "localhost", "-x", ".", "..", "x" * 99,
-       "north ", 'say "x"', "C:\\data", "$HOME", "[bold]", "a@b", "a, b", "a\u00a0b", "~", "*"]  # fmt: skip
+ODD = ["St. Mary's Hospital", "a/b", "../../../x", "Zürich", "βγ", "50 %", "server", "localhost", "-x", ".", "..",
+       "x" * 99, "north ", 'say "x"', "C:\\data", "$HOME", "[bold]", "a@b", "a, b", "a\u00a0b", "~", "*"]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["north", "site-1", "T1_ce", "NORTH", "7", "_x"])
@@ -123,7 +123,7 @@ NUMBERS = {"c/sensitivity.basal cell carcinoma": 0.9, "fid@St. Mary's Hospital":
 @pytest.mark.parametrize(
     "gate",
     ["c/sensitivity.basal cell carcinoma >= 0.8", "fid@St. Mary's Hospital <= 3", "fid@worst_site <= 3",
-     f"c/sensitivity.{names.key('basal cell carcinoma')} >= 0.8", f"fid@{names.key(chr(83) + 't. Mary' + chr(39) + 's Hospital')} <= 3",
+     f"c/sensitivity.{names.key('basal cell carcinoma')} >= 0.8", f"fid@{names.key(ODD[0])} <= 3",
      f"c/sensitivity.{names.key('a@b')} >= 0.5"],
 )  # fmt: skip
 def test_a_gate_names_labels_and_sites_by_text_or_by_key(gate):
