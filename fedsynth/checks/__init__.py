@@ -7,15 +7,14 @@ What only the files can tell comes later: how many images there are (`of_counts`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from fedsynth.checks.classes import find
+from fedsynth.checks.blocks import Context, sound
 from fedsynth.checks.mending import mended
-from fedsynth.params import Params, ParamsError, load
-from fedsynth.params.problems import Problem, of_error
+from fedsynth.params import Block, Image, Params, ParamsError, load
+from fedsynth.params.problems import Problem
 from fedsynth.params.reading import raw
 
 __all__ = ["Problem", "check", "listed", "load_or_list", "of_counts", "of_file", "problems"]
@@ -62,34 +61,36 @@ def _in_order(found: list[Problem]) -> list[Problem]:
 
 def of_file(path: Path, source: bool = True) -> tuple[Params | None, list[Problem]]:
     """Of a file: wrong keys and values, and what is wrong with the rest. Raises ParamsError where there is no YAML."""
-    try:
-        params = load(path)
-    except ParamsError as error:
-        if not isinstance(error.__cause__, ValidationError):
-            raise
-        return None, _invalid(raw(Path(path)), error.__cause__, source)
-    return params, problems(params, source)
-
-
-def _invalid(raw: Any, error: ValidationError, source: bool) -> list[Problem]:
-    """What pydantic says and what is wrong in the rest; where that alone is no file, in the names of classes."""
-    if not isinstance(raw, dict):
+    content = raw(Path(path))
+    if not isinstance(content, dict):
         said = "is empty, or no table of keys; begin with the params.yaml of the project"
-        return [Problem("params.yaml", None, said)]
-    found = of_error(raw, error, Params)
-    params = mended(raw)
+        return None, [Problem("params.yaml", None, said)]
+    params, found = mended(content)
     more = problems(params, source) if params else []
-    said = {problem.key for problem in more}
-    more += [problem for problem in _classes(raw) if not any(problem.key.startswith(key) for key in said)]
-    follow = [p for p in more if any(of.key.startswith(f"{p.key}.") for of in found)]  # from what the rest lacks
-    return _in_order(found + [p for p in more if p not in follow])
+    if not found:
+        return params, more
+    # of a table that lacks what was taken out, the class of a block say
+    more = [p for p in more if not any(of.key.startswith(f"{p.key}.") for of in found)]
+    alone = [p for p in _alone(content) if p not in more]
+    found = [p for p in found if not any(p.key == of.key for of in alone)]  # which tells the nearest class, too
+    return None, _in_order([*found, *more, *alone])
 
 
-def _classes(raw: Any) -> list[Problem]:
-    """Classes that the file names and that are not there."""
-    blocks = [(key, kind, block) for at, kind in PLACES.items() for key, block in _blocks(raw, at.split("."), "")]
-    named = [(key, kind, path) for key, kind, block in blocks if isinstance(path := block.get("class_path"), str)]
-    return [Problem(f"{key}.class_path", path, said) for key, kind, path in named if (said := find(kind, path)[1])]
+def _alone(raw: Any) -> Iterator[Problem]:
+    """What is wrong with the blocks of a file by themselves, whatever else is wrong in it: classes and arguments."""
+    for at, kind in PLACES.items():
+        for key, block in _blocks(raw, at.split("."), ""):
+            path, args = block.get("class_path"), block.get("args") or {}
+            if isinstance(path, str) and isinstance(args, dict):
+                yield from sound(key, kind, Block.model_construct(class_path=path, args=args), _context(kind))
+
+
+def _context(kind: str) -> Context:
+    """What the constructors of a kind may ask for by name, with any values."""
+    image = Image(size=(32, 32), channels={"image": "image"}, labels=["label"])
+    if kind == "source":
+        return {"image": image, "seed": 1}
+    return image.context() if kind in ("family", "use", "features", "measure", "operator") else {}
 
 
 def _blocks(at: Any, parts: list[str], key: str) -> list[tuple[str, dict[str, Any]]]:

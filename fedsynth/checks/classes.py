@@ -47,7 +47,11 @@ def find(kind: str, class_path: str) -> tuple[type | None, str]:
         return cls, ""
     folder, title, _ = KINDS[kind]
     known = [path.removeprefix(f"fedsynth.{folder}.") for path in classes(kind)]
-    what = f"{'is no' if cls else 'there is no such'} {title}; known under fedsynth.{folder} are {', '.join(known)}"
+    if not module.startswith("fedsynth."):
+        wrong = "is not under 'fedsynth.', and only this package's classes may be named"
+    else:
+        wrong = f"{'is no' if cls else 'there is no such'} {title}"
+    what = f"{wrong}; known under fedsynth.{folder} are {', '.join(known)}"
     return None, what + _near(class_path, classes(kind))
 
 

@@ -8,27 +8,33 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedsynth.params import Params
-from fedsynth.params.problems import Place, holds, meant_by, place, value
+from fedsynth.params.problems import Place, Problem, holds, meant_by, of_error, place, value
 
 TIMES = 8  # a mended file may show another mistake
 
 
-def mended(raw: Any) -> Params | None:
-    """The file with misspelt keys as they are likely meant, without other wrong ones; None if that is no file either.
+def mended(raw: Any) -> tuple[Params | None, list[Problem]]:
+    """The params without what is wrong in them, None if too little is left; and what is wrong.
 
-    So one mistake does not hide those in what is right.
+    Misspelt keys are taken for the ones that are likely meant. A model's own validators see its values only once each
+    of them is valid: so they are asked again after every repair.
     """
-    raw = copy.deepcopy(raw)
+    raw, found = copy.deepcopy(raw), list[Problem]()
     for _ in range(TIMES):
         try:
-            return Params.model_validate(raw)
+            return Params.model_validate(raw), found
         except ValidationError as error:
-            found = error.errors()
-            misspelt = [one for one in found if one["type"] == "extra_forbidden"]
-            of = {place(raw, one["loc"]): one for one in misspelt or found}
-            for at in sorted(of, key=_from_the_end):
-                _mend(raw, at, of[at])
-    return None
+            found += [p for p in of_error(raw, error, Params) if not any(_follows(p.key, of.key) for of in found)]
+            wrong = {place(raw, one["loc"]): one for one in error.errors()}
+            misspelt = {at: one for at, one in wrong.items() if one["type"] == "extra_forbidden"} or wrong
+            for at in sorted(misspelt, key=_from_the_end):
+                _mend(raw, at, misspelt[at])
+    return None, found
+
+
+def _follows(key: str, other: str) -> bool:
+    """Whether a problem may be one of the repair: it is at the same key as another, or above or below it."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def _from_the_end(at: Place) -> int:

@@ -16,6 +16,9 @@ from fedsynth.params import Block, Image, Model, Params
 from fedsynth.params.near import near, nearest
 from fedsynth.params.problems import Problem
 
+# Algorithms that need of the sites' differences no more than their mean
+MEANS_ONLY = ("FedAvg", "FedProx", "FedOpt")
+
 
 def problems(params: Params, sizes: Sizes) -> list[Problem]:
     """Of all models; what they say of the image's size goes to `sizes`."""
@@ -34,7 +37,7 @@ def of(params: Params, name: str, sizes: Sizes) -> list[Problem]:
     key, model, image = f"models.{name}", params.models[name], params.image
     wrong = sound(f"{key}.family", "family", model.family, image.context())
     parts = {part: built(f"{key}.{part}", kind, block, {}) for part, kind, block in _parts(model)}
-    found = [*_flip(f"{key}.training.flip", model.training.flip, image), *wrong]
+    found = [*_flip(f"{key}.training.flip", model.training.flip, image), *_encryption(key, model), *wrong]
     found += [p for _, of_part in parts.values() for p in of_part]
     if wrong:
         return found
@@ -122,6 +125,22 @@ def _together(key: str, model: Model, family: Family, parts: dict[str, Any]) -> 
             mechanism.check(family)
         except ValueError as error:
             yield from refused(f"{key}.privacy", model.privacy, error)
+
+
+def _encryption(key: str, model: Model) -> Iterator[Problem]:
+    """With `encryption` the server sees the sum of what the sites send, and nothing of a single site."""
+    if model.encryption is None:
+        return
+    name = model.algorithm.class_path.rpartition(".")[2]
+    if model.compression is not None:
+        said = "the server cannot add what compression has coded; leave out encryption or compression"
+        yield Problem(f"{key}.encryption", model.encryption.class_path, said)
+    if name not in MEANS_ONLY:
+        said = f"the server sees the sites' sum alone, and {name} needs more; take {', '.join(MEANS_ONLY)}"
+        yield Problem(f"{key}.encryption", model.encryption.class_path, said)
+    if model.algorithm.args.get("weighting") == "validation":
+        said = "the server sees the sites' sum alone, and `weighting: validation` needs each; take images or equal"
+        yield Problem(f"{key}.encryption", model.encryption.class_path, said)
 
 
 def _compression(key: str, model: Model, algorithm: Any) -> Iterator[Problem]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
 from fedsynth.params.block import Block, ParamsError, Strict
 from fedsynth.params.image import MOST_LAST, Conversion, Derived, GridRule, Image, Scale
 from fedsynth.params.model import Compression, Model, Training
-from fedsynth.params.problems import QUOTE
+from fedsynth.params.problems import invalid, of_error
 from fedsynth.params.reading import raw
 from fedsynth.params.study import Consortium, Expectations, Gates, Sample, Score, Split
 
@@ -54,28 +53,18 @@ class Params(Strict):
     @field_validator("models")
     @classmethod
     def _names(cls, models: dict[str, Model]) -> dict[str, Model]:
-        for name in models:
-            if not re.fullmatch("[A-Za-z0-9_]{1,80}", name):
-                raise ValueError(
-                    f"model name {name!r} may hold letters (without accents), digits and _ only: it becomes a folder and"
-                    " a registered name"
-                )
+        said = "this name becomes a folder and a registered name: letters (without accents), digits and _ alone"
+        wrong = [((name,), None, said) for name in models if not re.fullmatch("[A-Za-z0-9_]{1,80}", name)]
+        if wrong:
+            raise invalid("models", wrong)
         return models
 
 
 def load(path: str | Path = "params.yaml") -> Params:
     """Read and check a params file. Raises ParamsError with the file, the key and what is wrong with it."""
-    path = Path(path)
+    content = raw(Path(path))
     try:
-        return Params.model_validate(raw(path))
+        return Params.model_validate(content)
     except ValidationError as error:
-        lines = [f"{path}: {'.'.join(map(str, e['loc']))}: {_plain(e)}" for e in error.errors()]
+        lines = [f"{path}: {problem}" for problem in of_error(content, error, Params)]
         raise ParamsError("\n".join(lines)) from error
-
-
-def _plain(error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        return "unknown key; check its spelling"
-    if error["type"] == "string_type" and isinstance(error["input"], bool):
-        return f"must be a text, not {error['input']}{QUOTE}"
-    return str(error["msg"]).removeprefix("Value error, ")

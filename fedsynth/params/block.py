@@ -10,12 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from fedsynth.errors import UserError
+from fedsynth.params.errors import ParamsError
 from fedsynth.params.near import near
+from fedsynth.params.problems import invalid
 
-
-class ParamsError(UserError):
-    """params.yaml cannot be used; the message names the file and the key and says what to do."""
+__all__ = ["Block", "ParamsError", "Strict"]
 
 
 class Strict(BaseModel):
@@ -34,15 +33,16 @@ class Block(Strict):
     @classmethod
     def _ours(cls, path: str) -> str:
         if not path.startswith("fedsynth.") or not all(part.isidentifier() for part in path.split(".")):
-            raise ValueError(f"class_path {path!r} is not under 'fedsynth.'; only this package's classes may be named")
+            raise ValueError("is not under 'fedsynth.', and only this package's classes may be named")
         return path
 
     @field_validator("args")
     @classmethod
     def _finite(cls, args: dict[str, Any]) -> dict[str, Any]:
-        for name, value in args.items():
-            if any(not math.isfinite(number) for number in _numbers(value)):
-                raise ValueError(f"{name} is {value}: numbers must be finite")
+        said = "must be finite: no .inf and no .nan"
+        wrong = [((name,), value, said) for name, value in args.items() if not all(map(math.isfinite, _numbers(value)))]
+        if wrong:
+            raise invalid("args", wrong)
         return args
 
     def build(self, **context: Any) -> Any:

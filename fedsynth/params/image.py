@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from fedsynth.params.block import Block, Strict
 from fedsynth.params.names import Identifier, Name, key
+from fedsynth.params.problems import Names, Once, Wrong, invalid, those, unknown
 
 MOST_LAST = 4  # channels of an array that has them on its last axis; with more that axis is taken for a spatial one
 
@@ -55,16 +56,26 @@ class Scale(Strict):
 
     @model_validator(mode="after")
     def _sound(self) -> Scale:
-        if self.window and self.percentiles:
-            raise ValueError("give window or percentiles, not both")
-        if self.window and not self.window[0] < self.window[1]:
-            raise ValueError(f"window must be two numbers, the lower first, not {list(self.window)}")
-        ends = self.percentiles or (0, 100)
-        if not 0 <= ends[0] < ends[1] <= 100:
-            raise ValueError(f"percentiles must be two numbers from 0 to 100, the lower first, not {list(ends)}")
-        if self.window and (self.joint or self.of != "volume"):
-            raise ValueError("a window is the same for all images and channels; leave out `of` and `joint`")
+        if wrong := [*self._window(), *self._percentiles()]:
+            raise invalid("Scale", wrong)
         return self
+
+    def _window(self) -> Iterator[Wrong]:
+        if self.window is None:
+            return
+        if not self.window[0] < self.window[1]:
+            yield ("window",), list(self.window), "must be two numbers, the lower first"
+        for other in {"percentiles", "of", "joint"} & self.model_fields_set:
+            said = "does not go with window, which is the same for all images; leave it out"
+            yield (other,), getattr(self, other), said
+
+    def _percentiles(self) -> Iterator[Wrong]:
+        low, high = self.percentiles or (0, 100)
+        if not 0 <= low < high <= 100:
+            yield ("percentiles",), [low, high], "must be two numbers from 0 to 100, the lower first"
+        elif high <= 1:
+            said = f"is in per cent, from 0 to 100; did you mean [{100 * low:g}, {100 * high:g}]?"
+            yield ("percentiles",), [low, high], said
 
 
 class GridRule(Strict):
@@ -78,7 +89,7 @@ class GridRule(Strict):
     @model_validator(mode="after")
     def _sound(self) -> GridRule:
         if (self.onto is None) == (self.spacing_mm is None):
-            raise ValueError("give onto: <a channel>, or spacing_mm: [z, y, x]")
+            raise ValueError("must have one of onto: <a channel> and spacing_mm: [z, y, x]")
         return self
 
 
@@ -93,18 +104,18 @@ class Image(Strict):
     channels: dict[Identifier, Literal["image", "mask"]]  # in the order of the array
     # image channels that may be made of a file that has them not by name; written within `channels` as a rule
     conversions: dict[str, Conversion] = Field(default_factory=dict)
-    given: list[str] = Field(default_factory=list)
+    given: Names = Field(default_factory=list)
     # neither given nor generated: a synthetic image has those of the image that was given
-    aside: list[str] = Field(default_factory=list)
+    aside: Names = Field(default_factory=list)
     # given channels that no source has: an operator makes them
     derived: dict[str, Derived] = Field(default_factory=dict)
-    labels: list[Name]
+    labels: Once[Name]
     # labels whose mask is empty; the others' is not. None named: no such rule
-    empty_labels: list[Name] = Field(default_factory=list)
+    empty_labels: Once[Name] = Field(default_factory=list)
     # generated image channels that some images do not have; a loss leaves them out
-    may_lack: list[str] = Field(default_factory=list)
-    # an image without a mask, of a label that is not in empty_labels: whether its mask is unknown (the image is left out
-    # of segmentation, and the mask's channel out of the loss) or nothing is marked in it
+    may_lack: Names = Field(default_factory=list)
+    # an image without a mask, of a label that is not in empty_labels: whether its mask is unknown (the image is left
+    # out of segmentation, and the mask's channel out of the loss) or nothing is marked in it
     unmarked: Literal["unknown", "healthy"] = "unknown"
     # by image channel, "*" for all others; one Scale alone is for all
     scale: dict[str, Scale] = Field(default_factory=dict)
@@ -118,7 +129,8 @@ class Image(Strict):
         if not isinstance(said, dict):
             return said
         if "percentiles" in said:
-            raise ValueError("`percentiles` is written `scale: {percentiles: [low, high], of: image}`")
+            written = "is written `scale: {percentiles: [low, high], of: image}`"
+            raise invalid("Image", [(("percentiles",), said["percentiles"], written)])
         said = dict(said)
         if isinstance(channels := said.get("channels"), dict):
             made = {name: how for name, how in channels.items() if isinstance(how, dict)}
@@ -130,52 +142,58 @@ class Image(Strict):
 
     @model_validator(mode="after")
     def _sound(self) -> Image:
-        if wrong := [*self._consistent(), *self._roles()]:
-            raise ValueError("; ".join(wrong))
+        if wrong := [*self._geometry(), *self._names(), *self._roles(), *self._derived()]:
+            raise invalid("Image", wrong)
         return self
 
-    def _consistent(self) -> Iterator[str]:
+    def _geometry(self) -> Iterator[Wrong]:
+        grid = self.grid or GridRule.model_construct()
         if len(self.size) not in (2, 3):
-            yield f"size must be [H, W] or [D, H, W], not {list(self.size)}"
-        if unknown := set(self.scale) - {"*", *self.images}:
-            yield f"scale names {sorted(unknown)}, image channels are {self.images}"
-        if unknown := set(self.conversions) - set(self.images):
-            yield f"conversions names {sorted(unknown)}, image channels are {self.images}"
-        if self.grid and self.grid.onto not in (None, *self.channels):
-            yield f"grid.onto: {self.grid.onto!r} is none of the channels {list(self.channels)}"
+            yield ("size",), list(self.size), "must be [H, W] or [D, H, W]"
+        if grid.onto not in (None, *self.channels):
+            yield ("grid", "onto"), grid.onto, f"is none of the channels {those(str(grid.onto), self.channels)}"
         # slices may be cut from volumes of such voxels
-        if self.grid and self.grid.spacing_mm and len(self.grid.spacing_mm) not in (len(self.size), 3):
-            yield f"grid.spacing_mm needs {len(self.size)} numbers as size has, not {list(self.grid.spacing_mm)}"
-        if list(self.channels) != self.images + self.masks:
-            yield f"name the image channels before the mask channels, not {list(self.channels)}"
-        if not self.images:
-            yield "at least one channel must be an image"
-        if len(set(self.labels)) != len(self.labels) or not self.labels:
-            yield f"labels must be named once each, not {self.labels}"
-        if len({key(label) for label in self.labels}) < len(set(self.labels)):
-            yield f"two labels have the same key in file names, {[key(label) for label in self.labels]}; rename one"
-        if unknown := set(self.empty_labels) - set(self.labels):
-            yield f"empty_labels {sorted(unknown)} are not in labels {self.labels}"
+        if grid.spacing_mm and len(grid.spacing_mm) not in (len(self.size), 3):
+            yield ("grid", "spacing_mm"), list(grid.spacing_mm), f"must be {len(self.size)} numbers, as image.size has"
 
-    def _roles(self) -> Iterator[str]:
-        for key, names in (("given", self.given), ("aside", self.aside)):
-            if unknown := set(names) - set(self.channels):
-                yield f"{key} channels {sorted(unknown)} are not in channels {list(self.channels)}"
-        if both := set(self.given) & set(self.aside):
-            yield f"channels {sorted(both)} are given and aside: name them once"
+    def _names(self) -> Iterator[Wrong]:
+        if list(self.channels) != self.images + self.masks:
+            yield ("channels",), list(self.channels), "name the image channels before the mask channels"
+        if not self.images:
+            yield ("channels",), list(self.channels), "at least one channel must be an image"
+        for of in ("scale", "conversions"):
+            for name in getattr(self, of):
+                if name not in ("*", *self.images):
+                    yield (of, name), None, f"is none of the image channels {those(name, self.images)}"
+        if not self.labels:
+            yield ("labels",), [], "names no label; give one at least"
+        if len({key(label) for label in self.labels}) < len(self.labels):
+            said = f"two labels have the same key in file names, {[key(label) for label in self.labels]}; rename one"
+            yield ("labels",), self.labels, said
+        yield from unknown("empty_labels", self.empty_labels, self.labels, "is none of image.labels")
+
+    def _roles(self) -> Iterator[Wrong]:
+        generated = [c for c in self.images if c in self.generated]
+        for of, names in (("given", self.given), ("aside", self.aside)):
+            yield from unknown(of, names, list(self.channels), "is none of the channels")
+        yield from unknown("may_lack", self.may_lack, generated, "is none of the image channels that are generated,")
+        for n, name in enumerate(self.aside):
+            if name in self.given:
+                yield ("aside", n), name, "is given, too; name it once"
         if self.aside and not self.given:
-            yield f"nothing is given, so there is no image whose channels {self.aside} a synthetic one could have"
-        if not self.generated:
-            yield "every channel is given, so there is nothing to generate"
-        if strange := [c for c in self.may_lack if c not in self.images or c not in self.generated]:
-            yield f"may_lack names {strange}, which are no generated image channels"
+            yield ("aside",), self.aside, "needs a given image, whose channels these are; name one in image.given"
+        if self.channels and not self.generated:
+            yield ("given",), self.given, "with image.aside names every channel, so that there is nothing to generate"
         if self.may_lack and set(self.images) <= set(self.may_lack):
-            yield f"may_lack names all image channels, {self.may_lack}: an image must have at least one"
-        for name, of in self.derived.items():
+            yield ("may_lack",), self.may_lack, "names all image channels, and an image must have at least one"
+
+    def _derived(self) -> Iterator[Wrong]:
+        for name, derived in self.derived.items():
             if name not in self.given or self.channels.get(name) != "image":
-                yield f"derived.{name}: name it in channels, as an image, and in given"
-            if of.of not in self.originals:
-                yield f"derived.{name}.of: {of.of!r} is none of the image channels {self.originals} that a source has"
+                yield ("derived", name), None, "is not named in image.channels as an image, and in image.given; name it"
+            if derived.of not in self.originals:
+                said = f"is none of the image channels that a source has, {those(derived.of, self.originals)}"
+                yield ("derived", name, "of"), derived.of, said
 
     @property
     def generated(self) -> list[str]:

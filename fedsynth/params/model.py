@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from fedsynth.params.block import Block, Strict
+from fedsynth.params.problems import Once
 
-# Algorithms that need of the sites' differences no more than their mean: with `encryption` the server sees nothing
-# else.
-MEANS_ONLY = ("FedAvg", "FedProx", "FedOpt")
 Rate = Annotated[float, Field(ge=0)]  # of 0 a player does not learn
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -25,7 +23,7 @@ class Training(Strict):
     weight_decay: float = Field(0.0, ge=0)
     clip: float | None = Field(1.0, ge=0)  # norm of the gradient
     ema: Decay | None = None  # decay per step of the averaged weights
-    flip: list[int] = Field(default_factory=list)  # spatial axes along which images may be mirrored
+    flip: Once[int] = Field(default_factory=list)  # spatial axes along which images may be mirrored
     bf16: bool = False  # autocast; faster only where a site's processor has instructions for it: docs/decisions/0002
 
 
@@ -44,18 +42,3 @@ class Model(Strict):
     compression: Compression | None = None
     # of what a site sends (fedsynth/privacy/he.py): the server sees the sum of the sites alone
     encryption: Block | None = None
-
-    @model_validator(mode="after")
-    def _summed(self) -> Model:
-        if self.encryption is None:
-            return self
-        if self.compression is not None:
-            raise ValueError(
-                "encryption and compression do not go together: the server cannot add what is compressed; leave one out"
-            )
-        if (
-            self.algorithm.class_path.rpartition(".")[2] not in MEANS_ONLY
-            or self.algorithm.args.get("weighting") == "validation"
-        ):
-            raise ValueError(f"encryption shows the server a sum only, which is enough for {', '.join(MEANS_ONLY)}")
-        return self

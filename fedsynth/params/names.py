@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
-from fedsynth.params.block import ParamsError
+from fedsynth.params.errors import ParamsError
 
 # Letters without accents, digits, _ and -: FLARE separates the parts of its addresses by dots, and what begins with -
 # is an option on its command line. A certificate's name has 64 characters at most.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from fedsynth.params.block import ParamsError
+from fedsynth.params.errors import ParamsError
 from fedsynth.params.near import near, nearest
 
 Place = tuple[str | int, ...]  # ("models", "vae", "training", "lr")
@@ -44,7 +44,7 @@ class Problem:
 
     def __str__(self) -> str:
         shown = "" if self.value is None or isinstance(self.value, dict) else f"{_short(self.value)}: "
-        return f"{self.key}: {shown}{' '.join(self.said.split())}"
+        return f"{f'{self.key}: ' if self.key else ''}{shown}{' '.join(self.said.split())}"
 
 
 def _short(value: Any) -> str:
@@ -104,7 +104,20 @@ def twice(entries: list[Entry]) -> list[Entry]:
     return entries
 
 
-Names = Annotated[list[str], AfterValidator(twice)]
+Once = Annotated[list[Entry], AfterValidator(twice)]  # Once[int]: a list whose entries differ
+Names = Once[str]
+
+
+def unknown(key: str, names: Iterable[str], known: Collection[str], said: str) -> Iterator[Wrong]:
+    """The entries of a list that are none of the known names; `said` ends before these."""
+    for n, name in enumerate(names):
+        if name not in known:
+            yield (key, n), name, f"{said} {those(name, known)}"
+
+
+def those(name: str, known: Collection[str]) -> str:
+    """ "t1, t2, lesion; did you mean 'lesion'?" """
+    return f"{', '.join(known) or '(none)'}{near(name, known)}"
 
 
 def of_error(raw: Any, error: ValidationError, model: type[BaseModel]) -> list[Problem]:

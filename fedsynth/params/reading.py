@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from fedsynth.params.block import ParamsError
+from fedsynth.params.errors import ParamsError
 
 
 class OnceLoader(yaml.SafeLoader):

@@ -9,7 +9,9 @@ from pydantic import AfterValidator, Field, model_validator
 from fedsynth.params import gates
 from fedsynth.params.block import Block, Strict
 from fedsynth.params.names import Identifier, Name
+from fedsynth.params.problems import Names, Once, invalid
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Images = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0)]
 Readable = Annotated[str, AfterValidator(lambda line: gates.parse(line) and line)]  # each line that is not is named
@@ -17,7 +19,7 @@ Readable = Annotated[str, AfterValidator(lambda line: gates.parse(line) and line
 
 class Consortium(Strict):
     # who is expected; default: those of the source, or all that are connected to a real federation
-    sites: list[Name] | None = None
+    sites: Once[Name] | None = None
     failed_site: Literal["stop", "leave_out"] = "stop"  # what a failed validation does
     min_sites: int = Field(2, ge=1)  # fewer that passed: the run stops
     min_cell: int = Field(5, ge=1)  # smaller counts leave a hospital as "< 5"
@@ -34,14 +36,16 @@ class Split(Strict):
 
     val: float = Field(0.1, ge=0, lt=1)
     test: float = Field(0.25, gt=0, lt=1)
-    seed: int | None = Field(None, ge=0, lt=2**63)  # of who comes to which split; default: the seed of all
-    train_only: list[str] = Field(default_factory=list)  # sites that only train, and have no image to test on
-    test_only: list[str] = Field(default_factory=list)  # sites that only test
+    seed: Seed | None = None  # of who comes to which split; default: the seed of all
+    train_only: Names = Field(default_factory=list)  # sites that only train, and have no image to test on
+    test_only: Names = Field(default_factory=list)  # sites that only test
 
     @model_validator(mode="after")
     def _apart(self) -> Split:
-        if both := set(self.train_only) & set(self.test_only):
-            raise ValueError(f"train_only and test_only both name {sorted(both)}")
+        said = "is in train_only, too; name it once"
+        both = [(("test_only", n), site, said) for n, site in enumerate(self.test_only) if site in self.train_only]
+        if both:
+            raise invalid("Split", both)
         return self
 
 
@@ -66,7 +70,7 @@ class Sample(Strict):
 
 
 class Score(Strict):
-    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(default_factory=lambda: [1], min_length=1)
+    seeds: Once[Seed] = Field(default_factory=lambda: [1], min_length=1)
     rounds: int = Field(10, ge=1)  # of the `federated` reference; a use's budget of steps is dealt out to them
     real_share: float = Field(0.25, gt=0, lt=1)  # of what `augmented` draws of a class; the rest is synthetic
     uses: dict[Identifier, Block]
@@ -80,5 +84,5 @@ class Gates(Strict):
     floor".
     """
 
-    require: list[Readable] = Field(default_factory=list)
-    warn: list[Readable] = Field(default_factory=list)
+    require: Once[Readable] = Field(default_factory=list)
+    warn: Once[Readable] = Field(default_factory=list)

@@ -185,7 +185,18 @@ ONE = [  # changes, key, value, what is said
     ({f"{TRAINING}.batch": 0}, f"{TRAINING}.batch", 0, "must be greater than or equal to 1"),
     ({f"{TRAINING}.betas": [0.9, 1]}, f"{TRAINING}.betas", 1, "must be less than 1"),
     ({f"{TRAINING}.ema": 1}, f"{TRAINING}.ema", 1, "must be less than 1"),
-    ({"image.percentiles": [99, 1]}, "image.percentiles", [99, 1], "the lower first"),
+    ({"image.scale": {"percentiles": [99, 1]}}, "image.scale.percentiles", [99, 1], "the lower first"),
+    ({"image.scale": {"percentiles": [0.005, 0.995]}}, "image.scale.percentiles", [0.005, 0.995],
+     "did you mean [0.5, 99.5]?"),
+    ({"image.given": ["T1"], "sample.given": "set"}, "image.given", "T1", "did you mean 't1'?"),
+    ({"image.empty_labels": ["non"]}, "image.empty_labels", "non", "did you mean 'none'?"),
+    ({"image.may_lack": ["lesoin"]}, "image.may_lack", "lesoin", "none of the image channels that are generated"),
+    ({"image.labels": ["none", "infiltrating", "none"]}, "image.labels", "none", "named twice"),
+    ({"score.seeds": [1, 2, 1]}, "score.seeds", 1, "named twice"),
+    ({f"{TRAINING}.flip": [1, 1]}, f"{TRAINING}.flip", 1, "named twice"),
+    ({"gates.warn": ["epsilon <= 8", "epsilon <= 8"]}, "gates.warn", "epsilon <= 8", "named twice"),
+    ({"models.vae.family.class_path": "families.vae.VAE"}, "models.vae.family.class_path", "families.vae.VAE",
+     "did you mean 'fedsynth.families.vae.VAE'?"),
     ({"image.size": [16, 0]}, "image.size", 0, "must be greater than or equal to 1"),
     ({"image.may_lack": ["t2"], "models.vae.family": of("families.vq_vae.VQVAE"), f"{TRAINING}.rounds": 2},
      "models.vae.family.class_path", "fedsynth.families.vq_vae.VQVAE", "cannot leave a channel out"),
@@ -217,9 +228,8 @@ ONE = [  # changes, key, value, what is said
         {"sample.given": of("sources.phantom.Phantom", {"sites": {"north": {"images": 3}}})},
         "sample.given.args.sites.north", "north", "a hospital of this study",
     ),
-    ({"models.Vaé": TINY["models"]["vae"]}, "models", {**TINY["models"], "Vaé": TINY["models"]["vae"]},
-     "without accents"),
-    ({"score.uses.a/b": TINY["score"]["uses"]["classification"]}, 
+    ({"models.Vaé": TINY["models"]["vae"]}, "models.Vaé", TINY["models"]["vae"], "without accents"),
+    ({"score.uses.a/b": TINY["score"]["uses"]["classification"]},
      "score.uses.a/b", TINY["score"]["uses"]["classification"], "a part of file names"),
     ({"score.features": of("features.classifier.Classifier", {"use": "clasification"})},
      "score.features.args.use", "clasification", "did you mean 'classification'?"),
@@ -433,6 +443,36 @@ def test_a_file_without_a_problem_is_given_as_params(tmp_path):
     assert check(written(tmp_path, TINY)) == tiny_params()
 
 
+ENCRYPTED = {
+    "models.vae.encryption": of("privacy.he.CKKS"),
+    "models.vae.compression": {"up": of("compression.topk.TopK", {"share": 2})},
+}
+
+
+def test_parts_of_a_model_that_do_not_go_together_hide_no_mistake_in_their_arguments(tmp_path):
+    named = found(tmp_path, **ENCRYPTED, **{f"{VAE_ARGS}.latnet": 3})
+    assert [p.key for p in named] == [
+        "models.vae.encryption",
+        f"{VAE_ARGS}.latnet",
+        "models.vae.compression.up.args.share",
+    ]
+
+
+def test_an_algorithm_that_needs_more_than_a_sum_does_not_go_with_encryption(tmp_path):
+    encrypted = {"models.vae.encryption": of("privacy.he.CKKS")}
+    (problem,) = found(tmp_path, **encrypted, **{"models.vae.algorithm": of("algorithms.scaffold.Scaffold")})
+    assert (problem.key, "take FedAvg, FedProx, FedOpt" in problem.said) == ("models.vae.encryption", True)
+    weighted = {"models.vae.algorithm": of("algorithms.fedavg.FedAvg", {"weighting": "validation"})}
+    (problem,) = found(tmp_path, **encrypted, **weighted)
+    assert "`weighting: validation` needs each" in problem.said
+
+
+def test_a_missing_key_hides_no_mistake_in_the_rest(tmp_path):
+    named = found(tmp_path, **{f"{TRAINING}.rounds": OUT, f"{VAE_ARGS}.latnet": 3, "image.fit": "pda"},
+                  **{"image.given": ["lesoin"], "sample.given": "set"})  # fmt: skip
+    assert [p.key for p in named] == ["image.fit", "image.given", f"{TRAINING}.rounds", f"{VAE_ARGS}.latnet"]
+
+
 def test_where_no_file_is_left_without_the_mistakes_the_classes_are_looked_at(tmp_path):
     classes = {"models.vae.family": of("families.vae.VEA"), "score.features": of("uses.x.Y")}
     named = found(tmp_path, **{"image.size": [30], **classes})
@@ -455,7 +495,7 @@ def test_a_file_that_is_none_is_an_error_that_names_it(tmp_path, text):
 
 def test_a_table_tells_its_sites_and_no_image_is_read(tmp_path, monkeypatch):
     make_table(tmp_path / "images", subjects=6)
-    monkeypatch.setattr("fedsynth.data.images.read", lambda *args, **more: pytest.fail("an image was read"))
+    monkeypatch.setattr("fedsynth.data.reading.read", lambda *args, **more: pytest.fail("an image was read"))
     source = of("sources.table.Table", {"folder": str(tmp_path / "images")})
     (problem,) = found(tmp_path, **{"source": source, "consortium.sites": ["p", "r"]})
     assert (problem.key, problem.value) == ("consortium.sites", "r")
@@ -491,7 +531,7 @@ def test_a_partition_with_more_sites_than_subjects_is_a_problem(tmp_path):
 
 OTHERS = [  # of sources with an empty folder, and with a partition that names their sites
     ("decathlon.Decathlon", "dataset.json cannot be read"),
-    ("bids.BIDS", "has no image"),
+    ("bids.BIDS", "has no"),
     ("isic.ISIC", "holds no image"),
 ]
 
@@ -568,7 +608,7 @@ def test_a_model_begins_with_the_same_weights_whether_or_not_it_was_checked():
         ({"seed": -1}, "seed", "greater than or equal to 0"),
         ({"score.seeds": [-1]}, "score.seeds", "greater than or equal to 0"),
         ({"models.vae.training.lr": float("inf")}, "models.vae.training.lr", "finite number"),
-        ({"models.vae.family.args": {"sigma": float("nan")}}, "models.vae.family.args", "numbers must be finite"),
+        ({"models.vae.family.args": {"sigma": float("nan")}}, "models.vae.family.args.sigma", "must be finite"),
         ({"models.vae.family.args": {"latent": 0}}, "models.vae.family.args.latent", "latent (0) must be 1 or more"),
         ({"gates.require": ["epsilon <= 1e999"]}, "gates.require", "its limit is not finite"),
         ({"models.vae.algorithm": "FedProx"}, "models.vae.algorithm", "must be {class_path: ..., args: {...}}"),

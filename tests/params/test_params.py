@@ -73,7 +73,7 @@ def test_the_other_families_are_run_on_the_same_phantoms_with_what_of_the_measur
 
 
 def test_a_misspelt_key_is_named_with_its_place(tmp_path):
-    with pytest.raises(ParamsError, match=r"models\.vae\.training\.epoch: unknown key"):
+    with pytest.raises(ParamsError, match=r"models\.vae\.training\.epoch: 3: unknown key.*did you mean 'epochs'"):
         load(changed(tmp_path, "models", "vae", "training", epoch=3))
 
 
@@ -101,11 +101,11 @@ def test_a_class_that_does_not_exist_is_named():
         ({"given": ["t3"]}, "t3"),
         ({"given": ["t1", "t2", "lesion"]}, "nothing to generate"),
         ({"channels": {"lesion": "mask", "t1": "image"}}, "image channels before the mask channels"),
-        ({"labels": ["none", "none"]}, "once each"),
-        ({"given": ["t1"], "aside": ["t3"]}, "aside channels.*t3"),
-        ({"given": ["t1"], "aside": ["t1"]}, "given and aside"),
-        ({"aside": ["lesion"]}, "nothing is given"),
-        ({"derived": {"t1": {"of": "t2", "operator": OPERATOR}}}, r"derived\.t1: name it"),
+        ({"labels": ["none", "none"]}, "named twice"),
+        ({"given": ["t1"], "aside": ["t3"]}, r"aside.*'t3': is none of the channels"),
+        ({"given": ["t1"], "aside": ["t1"]}, r"aside.*'t1': is given, too"),
+        ({"aside": ["lesion"]}, "needs a given image"),
+        ({"derived": {"t1": {"of": "t2", "operator": OPERATOR}}}, r"derived\.t1: is not named in image\.channels"),
         ({"given": ["t1"], "derived": {"t1": {"of": "t1", "operator": OPERATOR}}}, "none of the image channels"),
     ],
 )
@@ -122,9 +122,9 @@ def test_a_missing_file_says_where_to_run(tmp_path):
 @pytest.mark.parametrize(
     ("lack", "said"),
     [
-        (["lesion"], "no generated image channels"),
+        (["lesion"], "none of the image channels that are generated"),
         (["t1", "t2"], "at least one"),
-        (["t9"], "no generated image channels"),
+        (["t9"], "none of the image channels that are generated"),
     ],
 )
 def test_only_an_image_channel_that_is_generated_may_lack_and_not_all_of_them(lack, said):
@@ -139,5 +139,5 @@ def test_all_that_is_wrong_with_an_image_is_said_at_once(tmp_path):
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     with pytest.raises(ParamsError) as error:
         load(path)
-    for said in ("name the image channels before the mask channels", "given channels ['t9']", "empty_labels ['non']"):
+    for said in ("name the image channels before the mask channels", "image.given: 't9'", "image.empty_labels: 'non'"):
         assert said in str(error.value)
