@@ -79,7 +79,8 @@ def together(record: Record, image: Image) -> None:
 def _on_one_grid(record: Record, image: Image) -> None:
     names = [name for name in image.channels if name in record.channels]
     grids = {name: record.grids.get(name) or geometry.Grid(record.channels[name].shape) for name in names}
-    first = image.grid.onto if image.grid and image.grid.onto in grids else names[0]
+    onto = (image.grid.onto if image.grid else None) or ""
+    first = onto if onto in grids else names[0]
     for name in names:
         _oriented(record, name, grids[name], first, grids[first])
     target = grids[first]
@@ -192,8 +193,6 @@ def resample(
     fills the size. `order` 1 is linear, after a Gaussian against aliasing where the array is reduced (sigma as in
     scikit-image's `resize`); 0 is nearest.
     """
-    from scipy import ndimage
-
     shape, target = np.array(array.shape), np.array(size)
     old = np.ones(len(size)) if spacing is None else np.array(spacing)
     new = shape * old / target
@@ -207,19 +206,54 @@ def resample(
     blank = None if finite.all() else ~finite
     if blank is not None:  # or one NaN would blacken its whole neighbourhood
         array = np.where(finite, array, array[finite].min() if finite.any() else 0)
-    if order:
-        array = ndimage.gaussian_filter(array, np.maximum(0, (step - 1) / 2), mode="nearest")
     start = (0.5 - target / 2) * step + shape / 2 - 0.5  # the place in the old array of the first new voxel's centre
-    moved = ndimage.affine_transform(array, step, start, tuple(size), order=order, mode="nearest")
+    moved = _linear(array, step, start, size) if order else _nearest(array, step, start, size)
     if blank is not None:  # what lay outside of the body still does
-        moved[ndimage.affine_transform(blank.astype(np.uint8), step, start, tuple(size), order=0, mode="nearest") > 0] = (
-            np.nan
-        )
+        moved[_nearest(blank.astype(np.uint8), step, start, size) > 0] = np.nan
     places = [s + np.arange(n) * by for s, n, by in zip(start, target, step, strict=True)]
     covered = np.ix_(*[(p > -0.5 - 1e-6) & (p < n - 0.5 + 1e-6) for p, n in zip(places, shape, strict=True)])
     framed = np.full(tuple(size), np.nan, np.float32)
     framed[covered] = moved[covered]
     return framed, stored
+
+
+def _nearest(array: np.ndarray, step: np.ndarray, start: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    from scipy import ndimage
+
+    return ndimage.affine_transform(array, step, start, tuple(size), order=0, mode="nearest")
+
+
+def _linear(array: np.ndarray, step: np.ndarray, start: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """`array` smoothed where it is reduced, then interpolated at `start` + `step` * k along each axis.
+
+    Both are linear and separable, so each axis is one sparse matrix: only voxels that are kept are computed, a fifth of
+    the time of filtering the whole volume first.
+    """
+    kind = np.result_type(array, np.float32)  # not of integers, whose weights would be 0
+    for axis, n in enumerate(size):
+        weights = _weights(array.shape[axis], n, step[axis], start[axis]).astype(kind)
+        moved = np.moveaxis(array, axis, 0)
+        rows = weights @ moved.reshape(len(moved), -1)
+        array = np.moveaxis(rows.reshape(n, *moved.shape[1:]), 0, axis)
+    return array
+
+
+def _weights(old: int, new: int, step: float, start: float) -> Any:
+    """(new, old) sparse: each row a Gaussian of (step - 1) / 2 around a place, between two voxels; beyond the ends the
+    last voxel is repeated.
+    """
+    from scipy import sparse
+
+    sigma = max(0.0, (step - 1) / 2)
+    reach = np.arange(-int(4 * sigma + 0.5), int(4 * sigma + 0.5) + 1)
+    kernel = np.exp(-0.5 * (reach / sigma) ** 2) if sigma else np.ones(1)
+    places = np.clip(start + step * np.arange(new), 0, old - 1)
+    low = np.floor(places).astype(int)
+    shares = np.stack([1 - (places - low), places - low], 1)  # of the voxels before and after the place
+    columns = np.clip(np.clip(low[:, None] + [0, 1], 0, old - 1)[..., None] + reach, 0, old - 1)
+    values = shares[..., None] * (kernel / kernel.sum())
+    rows = np.broadcast_to(np.arange(new)[:, None, None], columns.shape)
+    return sparse.csr_array((values.ravel(), (rows.ravel(), columns.ravel())), shape=(new, old))
 
 
 def scaled(array: np.ndarray, limits: tuple[float, float]) -> np.ndarray:

@@ -9,6 +9,9 @@ import numpy as np
 
 from fedsynth.data.geometry import Grid
 
+MANY = 2**22  # values of a volume, above which limits of intensity come from evenly spaced ones
+RARE = 0.1  # percent of the values at either end, for which a sample would not do
+
 
 class Volume:
     """The volume that slices are cut from, for limits of intensity that all its slices share.
@@ -29,8 +32,16 @@ class Volume:
 
 
 def limits_of(values: np.ndarray, percentiles: tuple[float, float]) -> tuple[float, float]:
-    """Two percentiles of the finite values; (0, 0) where there are none."""
-    found = values[np.isfinite(values)]
+    """Two percentiles of the finite values; (0, 0) where there are none.
+
+    Of more than `MANY` values every k-th is taken, so that at least half of `MANY` are left: the standard error of the
+    percentile p is then sqrt(p (100 - p) / 2^21) at most, .005 for the percentile .5 and .035 for the median.
+    Percentiles within `RARE` of 0 or 100 are of all values.
+    """
+    if values.size > MANY and percentiles[0] >= RARE and percentiles[1] <= 100 - RARE:
+        values = values.ravel()[:: -(-values.size // MANY)]
+    finite = np.isfinite(values)
+    found = values if finite.all() else values[finite]
     low, high = np.percentile(found, percentiles) if found.size else (0.0, 0.0)
     return float(low), float(high)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fedsynth.data import images, manifest, splits
-from fedsynth.data.record import limits_of
+from fedsynth.data.record import MANY, limits_of
 from fedsynth.params import Params, names
 from fedsynth.sources import Record, Source
 
@@ -37,8 +37,8 @@ def fingerprint_given(params: Params) -> dict[str, str]:
 
 
 def ingest(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
-    """Every site of the source into `folder`/<key of its name>, in place of the sets of an earlier source; the manifests
-    by site. A line for each site is printed.
+    """Every site of the source into `folder`/<key of its name>, in place of the sets of an earlier source; the
+    manifests by site. A line for each site is printed.
     """
     source = params.source.build(image=params.image.sourced, seed=params.seed)
     sites = names.keys(source.sites())
@@ -82,7 +82,9 @@ def _site_limits(params: Params, source: Source, site: str) -> dict[str, tuple[f
     here, in a first reading of the images, from evenly spaced values of each, and stay here.
     """
     image = params.image.sourced
-    asked = {c: image.scaling(c).percentiles or images.PERCENTILES for c in image.images if image.scaling(c).of == "site"}
+    asked = {
+        c: image.scaling(c).percentiles or images.PERCENTILES for c in image.images if image.scaling(c).of == "site"
+    }
     if not asked:
         return {}
     rows, found = [], []
@@ -97,13 +99,14 @@ def _site_limits(params: Params, source: Source, site: str) -> dict[str, tuple[f
 
 def histograms(record: Record, channels: list[str]) -> np.ndarray:
     """(C, BINS) counts of each channel's finite values as read, between its least and its largest; 0 where it is not
-    there.
+    there. Above `MANY` values evenly spaced ones are counted.
     """
     found = np.zeros((len(channels), manifest.BINS), np.uint32)
     for place, name in enumerate(channels):
         values = _finite(record, name)
         if values.size:
-            found[place] = np.histogram(values, manifest.BINS)[0]
+            ends = values.min(), values.max()
+            found[place] = np.histogram(values[:: -(-values.size // MANY)], manifest.BINS, ends)[0]
     return found
 
 
@@ -115,7 +118,8 @@ def _extremes(record: Record, channels: list[str]) -> str:
 
 def _finite(record: Record, name: str) -> np.ndarray:
     plane = record.channels.get(name, np.zeros(0))
-    return plane[np.isfinite(plane)]
+    finite = np.isfinite(plane)
+    return plane.ravel() if finite.all() else plane[finite]
 
 
 def _sample(plane: np.ndarray) -> np.ndarray:
