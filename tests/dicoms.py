@@ -46,6 +46,7 @@ def make_series(
     study: str = "v",
     step: float = 3.0,
     flip: bool = True,
+    without: tuple[str, ...] = (),
     **tags: Any,
 ) -> list[Path]:
     """A file for each slice (D, H, W), bottom first in space, in another order by name; rows 2 mm,
@@ -79,11 +80,100 @@ def make_series(
         file.PixelData = plane.astype(np.uint16).tobytes()
         for name, value in (SECRET | tags).items():
             setattr(file, name, value(number) if callable(value) else value)
+        for name in without:
+            delattr(file, name)
         file.add_new(0x00091001, "LO", "DOE private")
         file.add_new(0x00090010, "LO", "ACME")
         paths.append(folder / f"DOE_{(number * 5) % 7 if flip else number}_{number}.dcm")
         file.save_as(paths[-1], enforce_file_format=True)
     return paths
+
+
+def make_enhanced(
+    path: Path,
+    array: np.ndarray,
+    groups: list[dict[str, dict[str, Any]]],
+    shared: dict[str, dict[str, Any]] | None = None,
+    **tags: Any,
+) -> Path:
+    """One file of several frames (D, H, W); each of `groups` is {sequence: {attribute: value}} of a frame, `shared` of
+    all (rows 2 mm, columns 1 mm apart).
+    """
+    import pydicom
+    from pydicom.dataset import Dataset
+
+    (one,) = make_series(path.parent / "one", array[:1], path.stem)
+    file = pydicom.dcmread(one)
+    one.unlink()
+    one.parent.rmdir()
+    for name in ("PixelSpacing", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient"):
+        delattr(file, name)
+    file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+    file.NumberOfFrames, file.PixelData = len(array), array.astype("<u2").tobytes()
+
+    def group(content: dict[str, dict[str, Any]]) -> Dataset:
+        found = Dataset()
+        for sequence, attributes in content.items():
+            item = Dataset()
+            for name, value in attributes.items():
+                setattr(item, name, value)
+            setattr(found, sequence, [item])
+        return found
+
+    measures = {"PixelMeasuresSequence": {"PixelSpacing": [2.0, 1.0], "SliceThickness": 3.0}}
+    file.SharedFunctionalGroupsSequence = [group(measures if shared is None else shared)]
+    for name, value in tags.items():
+        setattr(file, name, value)
+    file.PerFrameFunctionalGroupsSequence = [group(content) for content in groups]
+    file.save_as(path, enforce_file_format=True)
+    return path
+
+
+def at(place: float, turn: tuple[float, ...] = HEAD, **more: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Functional groups of a frame in a place."""
+    return {
+        "PlanePositionSequence": {"ImagePositionPatient": [-10.0, -20.0, place]},
+        "PlaneOrientationSequence": {"ImageOrientationPatient": list(turn)},
+    } | more
+
+
+def contour(paths: list[Path], regions: dict[str, list[np.ndarray]], to: Path, kind: str = "CLOSED_PLANAR") -> Path:
+    """An RT structure set of a series with the contours (n, 3), in mm, of each region."""
+    import pydicom
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    def item(**attributes: Any) -> Dataset:
+        found = Dataset()
+        for name, value in attributes.items():
+            setattr(found, name, value)
+        return found
+
+    first = pydicom.dcmread(paths[0])
+    file = item(**{n: first.get(n) for n in ("PatientID", "PatientName", "StudyInstanceUID")})
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.481.3"
+    file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = uid(f"{to} 1")
+    file.Modality, file.SeriesInstanceUID = "RTSTRUCT", uid(str(to))
+    series = item(SeriesInstanceUID=first.SeriesInstanceUID)
+    study = item(RTReferencedSeriesSequence=[series])
+    space = item(FrameOfReferenceUID=first.FrameOfReferenceUID, RTReferencedStudySequence=[study])
+    file.ReferencedFrameOfReferenceSequence = [space]
+    file.StructureSetROISequence = [item(ROINumber=n, ROIName=name) for n, name in enumerate(regions, 1)]
+    file.ROIContourSequence = [
+        item(
+            ReferencedROINumber=n,
+            ContourSequence=[
+                item(
+                    ContourGeometricType=kind, NumberOfContourPoints=len(c), ContourData=[f"{v:.6g}" for v in c.ravel()]
+                )
+                for c in contours
+            ],
+        )
+        for n, contours in enumerate(regions.values(), 1)
+    ]
+    file.save_as(to, enforce_file_format=True)
+    return to
 
 
 def draw(paths: list[Path], masks: dict[str, np.ndarray], to: Path) -> Path:

@@ -22,8 +22,8 @@ ONLY_IN = {
     "nvflare": {"nvflare_jobs/"},
     "opacus": {"fedsynth/privacy/"},
     "tenseal": {"fedsynth/privacy/"},
-    "pydicom": {"fedsynth/data/series.py", "fedsynth/exporters/dicom.py"},
-    "highdicom": {"fedsynth/data/series.py", "fedsynth/exporters/dicom.py"},
+    "pydicom": {"fedsynth/data/dicom/", "fedsynth/exporters/dicom.py"},
+    "highdicom": {"fedsynth/exporters/dicom.py"},
     "flows": {"flows/"},
     "nvflare_jobs": {"nvflare_jobs/", "flows/"},
 }

@@ -61,8 +61,8 @@ class Grid:
 
     @property
     def _directions(self) -> str:
-        """The nearest patient's direction of each axis: "S" to the head, "P" to the back, "L" to the left, "I", "A", "R"
-        the other way; with the angle to it where that is above one degree.
+        """The nearest patient's direction of each axis: "S" to the head, "P" to the back, "L" to the left, "I", "A",
+        "R" the other way; with the angle to it where that is above one degree.
         """
         assert self.affine is not None
         found = []
@@ -74,7 +74,7 @@ class Grid:
 
 
 def same(a: Grid, b: Grid) -> bool:
-    """Whether two grids are one: equal shapes, and corners within `TOLERANCE` of a voxel where both say where they lie."""
+    """Whether two grids are one: equal shapes, and corners within `TOLERANCE` of a voxel where both have a place."""
     if a.shape != b.shape:
         return False
     if a.affine is None or b.affine is None:
@@ -101,6 +101,8 @@ def with_spacing(grid: Grid, spacing_mm: tuple[float, ...]) -> Grid:
     """The grid over the same part of the patient with voxels of another size. Raises SetError without a known place."""
     if grid.affine is None:
         raise SetError("a file without spacing cannot be resampled by image.grid; save it as NIfTI or DICOM")
+    if _is_skewed(grid.affine[:, :-1]):
+        return _upright_over(grid, spacing_mm)
     old = np.array(grid.spacing_mm)
     scale = np.array(spacing_mm) / old
     shape = tuple(int(n) for n in np.maximum(1, np.round(np.array(grid.shape) / scale)))
@@ -108,6 +110,35 @@ def with_spacing(grid: Grid, spacing_mm: tuple[float, ...]) -> Grid:
     # the middle stays where it is
     middle = grid.affine[:, :-1] @ ((np.array(grid.shape) - 1) / 2) + grid.affine[:, -1]
     return Grid(shape, np.column_stack([steps, middle - steps @ ((np.array(shape) - 1) / 2)]))
+
+
+def _is_skewed(steps: np.ndarray) -> bool:
+    """Whether axes (3, d) are not at right angles, as a tilted gantry leaves them."""
+    unit = steps / np.linalg.norm(steps, axis=0)
+    return bool(np.abs(unit.T @ unit - np.eye(unit.shape[1])).max() > 1e-3)
+
+
+def _upright_over(grid: Grid, spacing_mm: tuple[float, ...]) -> Grid:
+    """A grid at right angles over all of a skewed one; the two axes that are nearest to a right angle stay."""
+    assert grid.affine is not None
+    unit = grid.affine[:, :-1] / np.linalg.norm(grid.affine[:, :-1], axis=0)
+    angles = np.abs(unit.T @ unit)
+    odd = int(angles.sum(0).argmax())  # the axis that is askew against the others
+    kept = [axis for axis in range(unit.shape[1]) if axis != odd]
+    basis, _ = np.linalg.qr(unit[:, [*kept, odd]])
+    basis *= np.sign((basis * unit[:, [*kept, odd]]).sum(0))
+    axes = basis[:, np.argsort([*kept, odd])]
+    spans = grid.corners @ axes
+    low, high = spans.min(0), spans.max(0)
+    shape = tuple(int(n) for n in np.round((high - low) / np.array(spacing_mm)) + 1)
+    return Grid(shape, np.column_stack([axes * np.array(spacing_mm), axes @ low + _off_axes(grid, axes)]))
+
+
+def _off_axes(grid: Grid, axes: np.ndarray) -> np.ndarray:
+    """What of the place of a grid lies across its axes: of a slice, where its plane is."""
+    assert grid.affine is not None
+    origin = grid.affine[:, -1]
+    return origin - axes @ (axes.T @ origin)
 
 
 def onto(array: np.ndarray, old: Grid, new: Grid, order: int) -> np.ndarray:
@@ -120,8 +151,8 @@ def onto(array: np.ndarray, old: Grid, new: Grid, order: int) -> np.ndarray:
 
     if old.affine is None or new.affine is None:
         raise SetError(
-            f"files that do not say where they lie cannot be resampled by image.grid ({old} and {new}); save them in one"
-            " size, or as NIfTI or DICOM"
+            f"files that do not say where they lie cannot be resampled by image.grid ({old} and {new}); save them in"
+            " one size, or as NIfTI or DICOM"
         )
     matrix, *_ = np.linalg.lstsq(old.affine[:, :-1], new.affine[:, :-1], rcond=None)
     start, *_ = np.linalg.lstsq(old.affine[:, :-1], new.affine[:, -1] - old.affine[:, -1], rcond=None)

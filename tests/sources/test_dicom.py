@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fedsynth.data.manifest import SetError
-from fedsynth.params import Image, ParamsError
+from fedsynth.params import Block, Image, ParamsError
 from fedsynth.sources.dicom import DICOM
 from fedsynth.stages.ingest import ingest
 from tests.dicoms import SECRET, box, draw, make_archive, make_series, uid, voxels
@@ -137,14 +137,38 @@ def test_segments_are_masks_by_label_number_or_all(tmp_path, size):
             assert np.array_equal(np.squeeze([r.channels[name] for r in records]), mask)
     (first, *_) = everything(source(tmp_path, {"mr": "image", "all": "mask"}, size))
     assert np.array_equal(first.channels["all"], box(depth=5) if size == THREE else box()[0])
-    assert "no segmentation of it has a segment for 'rim'" in everything(source(tmp_path, asked, size))[0].problem
+    (first, *_) = everything(source(tmp_path, asked, size))
+    assert "has no segment for 'rim'" in first.warnings[0]
+    assert "rim" not in first.channels
 
 
-def test_a_series_without_segmentation_is_a_problem_unless_nothing_is_marked(tmp_path):
+def test_the_mask_of_a_series_without_segmentation_is_unknown(tmp_path):
     make_series(tmp_path, voxels(0))
+    record = the_one(tmp_path, {"mr": "image", "lesion": "mask"})
+    assert list(record.channels) == ["mr"]
+    assert not record.problem
+
+
+def test_the_argument_that_is_gone_says_what_to_write(tmp_path):
+    args = {"folder": str(tmp_path), "missing_mask": "empty"}
+    with pytest.raises(ParamsError, match=r"image\.unmarked: healthy"):
+        Block(class_path="fedsynth.sources.dicom.DICOM", args=args).build(image=None, seed=1)
+
+
+def test_slices_of_a_volume_are_images(tmp_path):
+    array = voxels(0, (6, 20, 24))
+    array[:2] = 0
+    draw(make_series(tmp_path, array), {"lesion": box()}, tmp_path / "seg.dcm")
     asked = {"mr": "image", "lesion": "mask"}
-    assert "or say missing_mask: empty" in the_one(tmp_path, asked).problem
-    assert not the_one(tmp_path, asked, missing_mask="empty").channels["lesion"].any()
+    records = everything(source(tmp_path, asked, TWO, slices={"every": 2, "least": 0.5}))
+    assert np.array_equal([r.channels["mr"] for r in records], array[[2, 4]])
+    assert np.array_equal([r.channels["lesion"] for r in records], box()[[2, 4]])
+    assert {r.spacing_mm for r in records} == {(2.0, 1.0)}
+    across = everything(source(tmp_path, asked, TWO, slices={"axis": 2, "every": 8, "least": 0}))
+    assert np.array_equal([r.channels["mr"] for r in across], np.moveaxis(array, 2, 0)[[0, 8, 16]])
+    assert {r.spacing_mm for r in across} == {(3.0, 2.0)}
+    with pytest.raises(ParamsError, match=r"source\.args\.slices: slices have two axes"):
+        source(tmp_path, asked, THREE, slices={"every": 2})
 
 
 @pytest.mark.parametrize("key", ["patient", "series", "folder", "study"])
@@ -219,14 +243,17 @@ def test_the_site_can_tell_which_files_a_name_stands_for(tmp_path):
 @pytest.mark.parametrize(
     ("tags", "said"),
     [
-        ({"step": 0.0}, "several slices in one place"),
+        ({"step": 0.0}, "has 6 slices in each place"),
         (
             {"ImagePositionPatient": lambda n: [0.0, 0.0, float(n + (n > 3))]},
-            "slices 1 to 2 mm apart: one may be missing",
+            "slices 1 to 2 mm apart, one up to 0.45 mm off its regular place: one may be missing",
         ),
-        ({"ImageOrientationPatient": lambda n: [1.0, 0, 0, 0, n > 3, n < 4]}, "slices in several directions"),
+        (
+            {"ImageOrientationPatient": lambda n: [1.0, 0, 0, 0, *((0.8, 0.6) if n > 3 else (1, 0))]},
+            "several directions",
+        ),
         ({"BurnedInAnnotation": "YES"}, "burned into its pixels"),
-        ({"BitsAllocated": 8}, "cannot be read"),
+        ({"BitsAllocated": 8}, "16 of 8 bits"),
     ],
 )
 def test_a_series_that_is_no_volume_is_a_problem_that_says_why(tmp_path, tags, said):
@@ -252,7 +279,7 @@ def test_arguments_that_make_no_sense_are_named(tmp_path):
     for args, said in (
         ({"slices": "first"}, "slices: all, middle"),
         ({"masks": {"m": 1}}, "masks names"),
-        ({"missing_mask": "no"}, "missing"),
+        ({"slices": True}, "slices: all, middle"),
     ):
         with pytest.raises(ParamsError, match=said):
             source(tmp_path, **args)
