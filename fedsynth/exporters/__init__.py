@@ -14,10 +14,12 @@ import pandas as pd
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.data.manifest import FILE
+from fedsynth.exporters._files import stems
 from fedsynth.params import Block, Image
 
 COPIED = ["label", "site", "subject", "image_id", "split", "origin", "model", "seed"]  # from the set's manifest
-COLUMNS = ["image", "mask", "label", "site", "subject", "modality", *COPIED[3:]]  # of the exported table
+# of the exported table; `class` is the label's place in `image.labels`
+COLUMNS = ["image", "mask", "label", "site", "subject", "modality", *COPIED[3:], "class", "spacing_mm"]
 
 
 class Exporter(ABC):
@@ -40,24 +42,31 @@ class Exporter(ABC):
 
 
 Save = Callable[[Path, np.ndarray, str, dict[str, Any]], None]
+Written = list[tuple[dict[str, Any], dict[str, str]]]
 
 
-def write_files(images: ImageSet, image: Image, folder: Path, ending: str, save: Save) -> None:
-    """A file for each channel of each image, and `manifest.csv`, a row for each image channel.
+def write_files(images: ImageSet, image: Image, folder: Path, ending: str, save: Save, **more: Any) -> Written:
+    """A file for each channel of each image, and `manifest.csv`, a row for each image channel, with `more` columns.
 
-    Files are written by `save(path, array (*S) in [-1, 1], kind of channel, row of the set's manifest)`.
+    Files are written by `save(path, array (*S) in [-1, 1], kind of channel, row of the set's manifest)`. Returns of
+    each image its row of the set's manifest and the file of each channel, relative to `folder`.
     """
     for part in ["images"] + ["masks"] * bool(image.masks):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    table = []
-    for row, array in usable(images):
+    found = usable(images)
+    ids = stems((row["image_id"] for row, _ in found), split_words=False)
+    channels = stems(image.channels, split_words=False)
+    written = []
+    for row, array in found:
         names = {
-            c: f"{'images' if c in image.images else 'masks'}/{row['image_id']}-{c}{ending}" for c in image.channels
+            c: f"{'images' if c in image.images else 'masks'}/{ids[row['image_id']]}-{part}{ending}"
+            for c, part in channels.items()
         }
         for channel, plane in zip(image.channels, array, strict=True):
             save(folder / names[channel], plane, image.channels[channel], row)
-        table += rows(image, row, names)
-    write_table(folder, table)
+        written.append((row, names))
+    write_table(folder, [line for row, names in written for line in rows(image, row, names, **more)])
+    return written
 
 
 def usable(images: ImageSet) -> list[tuple[dict[str, Any], np.ndarray]]:
@@ -71,16 +80,23 @@ def rows(image: Image, row: dict[str, Any], files: dict[str, str], **more: Any) 
     columns.
 
     They are what fedsynth.sources.table.Table reads: `modality` is the channel's name, `mask` the first mask channel's
-    file; further mask channels are not in the table.
+    file. Where there are several mask channels, each has a column `mask_<channel>`, too.
     """
-    mask = files[image.masks[0]] if image.masks else ""
-    return [
-        {"image": files[c], "mask": mask, "modality": c, **{k: row[k] for k in COPIED}, **more} for c in image.images
-    ]
+    masks = {f"mask_{c}": files[c] for c in image.masks if len(image.masks) > 1}
+    about = {k: row[k] for k in COPIED} | {"class": place_of(image, row), "spacing_mm": row["spacing_mm"]}
+    about |= {"mask": files[image.masks[0]] if image.masks else ""} | masks | more
+    return [{"image": files[c], "modality": c, **about} for c in image.images]
 
 
-def write_table(folder: Path, table: list[dict[str, Any]], more: tuple[str, ...] = ()) -> None:
-    pd.DataFrame(table, columns=[*COLUMNS, *more]).to_csv(folder / FILE, index=False, lineterminator="\n")
+def place_of(image: Image, row: dict[str, Any]) -> int:
+    """The number of a row's label: its place in `image.labels`."""
+    return image.labels.index(row["label"])
+
+
+def write_table(folder: Path, table: list[dict[str, Any]]) -> None:
+    """`manifest.csv` with `COLUMNS` first and then what else the rows have."""
+    columns = dict.fromkeys([*COLUMNS, *(name for row in table[:1] for name in row)])
+    pd.DataFrame(table, columns=list(columns)).to_csv(folder / FILE, index=False, lineterminator="\n")
 
 
 def gray(plane: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import uuid
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ import fedsynth
 from fedsynth.data.dataset import ImageSet
 from fedsynth.data.manifest import FILE
 from fedsynth.exporters import Exporter, rows, usable, write_table
+from fedsynth.exporters._files import NOMINAL_MM, said_of_spacing, spacing_of, stems
 from fedsynth.params import Block, Image, ParamsError
 
 if TYPE_CHECKING:
@@ -23,15 +25,18 @@ MAKER, DAY, TIME = "fedsynth", "19800101", "000000"  # no clock: the same set gi
 SLICE, VOLUME = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.3"
 BITS = 12
 EXPLICIT = "1.2.840.10008.1.2.1"
+MASKS = "masks"
+AXES = [1, 0, 0, 0, 1, 0]  # rows to the patient's left, columns to the back
 
 
 class DICOM(Exporter):
     """<image_id>/<channel>.dcm, a file and series for each image channel, and <image_id>/masks.dcm, a segmentation with
     a segment for each mask channel (`pip install fedsynth[dicom]`); an image is a study.
 
-    A slice is a secondary capture, a volume a multi-frame one with a place in space (rows to the patient's left,
-    columns to the back, slices to the head; 1 mm where the spacing is unknown): no modality, which no scanner made. 12
-    bits, [-1, 1] as 0 to 4095.
+    A slice is a secondary capture, a volume a multi-frame one: no modality, which no scanner made. Both have a place in
+    space (rows to the patient's left, columns to the back, slices to the head), without which viewers measure nothing
+    and highdicom makes no volume; of a slice it is nominal, and where the spacing is unknown 1 mm is, which the
+    comment in the header says. 12 bits, [-1, 1] as 0 to 4095.
 
     A synthetic image says so: Synthetic Data YES, Conversion Type SYN, DERIVED, Patient Identity Removed, and in the
     patient's name, the series' description and the comment by which model. UIDs are made of the image's content, dates
@@ -44,34 +49,39 @@ class DICOM(Exporter):
 
     def write(self, images: ImageSet, image: Image, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        table = []
-        for row, array in usable(images):
-            place = folder / row["image_id"]
-            place.mkdir()
+        table, found = [], usable(images)
+        studies, channels = stems(row["image_id"] for row, _ in found), stems(image.images, taken=[MASKS])
+        for row, array in found:
+            study = studies[row["image_id"]]
+            (folder / study).mkdir()
             files = [
                 _image(row, c, number, plane)
                 for number, (c, plane) in enumerate(zip(image.images, array, strict=False), 1)
             ]
-            names = {c: f"{row['image_id']}/{c}.dcm" for c in image.images}
+            names = {c: f"{study}/{channels[c]}.dcm" for c in image.images}
             for name, file in zip(names.values(), files, strict=True):
                 file.save_as(folder / name, enforce_file_format=True)
             if image.masks:
-                names |= dict.fromkeys(image.masks, f"{row['image_id']}/masks.dcm")
+                names |= dict.fromkeys(image.masks, f"{study}/{MASKS}.dcm")
                 _masks(row, image.masks, array[len(image.images) :] > 0, files[0]).save_as(
                     folder / names[image.masks[0]]
                 )
-            table += rows(image, row, names, folder=row["image_id"])
-        write_table(folder, table, ("folder",))
+            table += rows(image, row, names, folder=study)
+        write_table(folder, table)
 
     def source(self, image: Image, folder: Path) -> Block:
         args: dict[str, Any] = {"folder": str(folder), "table": FILE}
         if len(image.images) > 1:
-            args["channels"] = {c: f"{c}, *" for c in image.images}
+            args["channels"] = {c: f"{glob.escape(_text(c))}, *" for c in image.images}
         return Block(class_path="fedsynth.sources.dicom.DICOM", args=args)
 
     def layout(self, image: Image) -> dict[str, str]:
         files = {"<image_id>/": f"a study: {', '.join(f'{c}.dcm' for c in image.images)}, 0 to 4095"}
-        return files | ({"<image_id>/masks.dcm": f"a segmentation: {', '.join(image.masks)}"} if image.masks else {})
+        files |= {f"<image_id>/{MASKS}.dcm": f"a segmentation: {', '.join(image.masks)}"} if image.masks else {}
+        return files | {
+            ".dcm": f"in mm: spacing_mm of manifest.csv; where that is empty {NOMINAL_MM:g} mm, which is nominal, as"
+            " are the thickness, position and orientation of a slice; the comment in the header says so"
+        }
 
 
 def _image(row: dict[str, Any], channel: str, number: int, plane: np.ndarray) -> Dataset:
@@ -84,8 +94,7 @@ def _image(row: dict[str, Any], channel: str, number: int, plane: np.ndarray) ->
     file.file_meta.TransferSyntaxUID, file.file_meta.MediaStorageSOPClassUID = EXPLICIT, kind
     file.SOPClassUID = kind
     file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = uid(row, "image", channel)
-    if plane.ndim == 3:
-        file.FrameOfReferenceUID, file.PositionReferenceIndicator = uid(row, "space"), ""
+    file.FrameOfReferenceUID, file.PositionReferenceIndicator = uid(row, "space"), ""
     _about(file, row, f"{channel}, {_made(row)}")
     file.Modality, file.SeriesInstanceUID, file.SeriesNumber, file.InstanceNumber = (
         "OT",
@@ -98,22 +107,22 @@ def _image(row: dict[str, Any], channel: str, number: int, plane: np.ndarray) ->
     file.BitsAllocated, file.BitsStored, file.HighBit = 16, BITS, BITS - 1
     file.Rows, file.Columns = plane.shape[-2:]
     file.BurnedInAnnotation, file.Laterality = "NO", ""
-    spacing = [float(s) for s in row["spacing_mm"].split("x")] if row["spacing_mm"] else []
+    spacing = spacing_of(row, plane.ndim)
     if plane.ndim == 3:
-        _frames(file, row, spacing or [1.0] * 3, len(plane))
-        file.PatientOrientation = ["L", "P"]
-    elif spacing:
-        file.PixelSpacing = spacing
+        _frames(file, spacing, len(plane))
+    else:
+        file.PixelSpacing, file.SliceThickness = spacing, NOMINAL_MM
+        file.ImagePositionPatient, file.ImageOrientationPatient = [0, 0, 0], AXES
     file.PixelData = np.rint((plane.clip(-1, 1) + 1) / 2 * (2**BITS - 1)).astype("<u2").tobytes()
     return file
 
 
 def _about(file: Dataset, row: dict[str, Any], description: str) -> None:
-    """Patient, study and what says where the image is from."""
+    """Patient, study, and what says where the image is from and what of it is nominal."""
     file.SpecificCharacterSet = "ISO_IR 192"
     file.PatientName, file.PatientID, file.PatientBirthDate, file.PatientSex = (
-        f"{row['origin']}^{row['image_id']}",
-        row["subject"][:64],
+        f"{row['origin']}^{_text(row['image_id'], 50)}",
+        _text(row["subject"]),
         "",
         "",
     )
@@ -124,18 +133,25 @@ def _about(file: Dataset, row: dict[str, Any], description: str) -> None:
         "",
     )
     file.StudyDate = file.StudyTime = ""
-    if "FrameOfReferenceUID" not in file:
-        file.PatientOrientation = []  # nobody knows
+    file.PatientOrientation = ["L", "P"]
     file.InstanceCreationDate, file.InstanceCreationTime, file.ContentDate, file.ContentTime = DAY, TIME, DAY, TIME
-    file.Manufacturer, file.ManufacturerModelName, file.DeviceSerialNumber = MAKER, (row["model"] or MAKER)[:64], "1"
-    file.SoftwareVersions, file.SeriesDescription = fedsynth.__version__, description[:64]
-    file.ImageComments = f"{_made(row)}; label {row['label']}; seed {row['seed']}"
+    file.Manufacturer, file.ManufacturerModelName, file.DeviceSerialNumber = MAKER, _text(row["model"] or MAKER), "1"
+    file.SoftwareVersions, file.SeriesDescription = fedsynth.__version__, _text(description)
+    file.ImageComments = "; ".join(
+        [_made(row), _text(f"label {row['label']}", 1000), f"seed {row['seed']}", said_of_spacing(row)]
+        + ["position, orientation and thickness are nominal"] * (row["shape"].count("x") == 1)
+    )
     if row["origin"] == "synthetic":
         file.SyntheticData, file.PatientIdentityRemoved = "YES", "YES"
-        file.DeidentificationMethod = ["synthetic: no patient was imaged", f"made by {MAKER} {row['model']}"[:64]]
+        file.DeidentificationMethod = ["synthetic: no patient was imaged", _text(f"made by {MAKER} {row['model']}")]
 
 
-def _frames(file: Dataset, row: dict[str, Any], spacing: list[float], n: int) -> None:
+def _text(text: str, most: int = 64) -> str:
+    """As DICOM's short texts are: without what separates values and parts of names, one line, of at most 64 signs."""
+    return "".join(c if c.isprintable() and c not in "\\^=" else "_" for c in str(text))[:most].strip()
+
+
+def _frames(file: Dataset, spacing: list[float], n: int) -> None:
     """The multi-frame form: a place in space for each slice."""
     from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
     from pydicom.dataset import Dataset
@@ -149,7 +165,7 @@ def _frames(file: Dataset, row: dict[str, Any], spacing: list[float], n: int) ->
     shared.PixelMeasuresSequence = PixelMeasuresSequence(
         pixel_spacing=[y, x], slice_thickness=z, spacing_between_slices=z
     )
-    shared.PlaneOrientationSequence = PlaneOrientationSequence("PATIENT", [1, 0, 0, 0, 1, 0])
+    shared.PlaneOrientationSequence = PlaneOrientationSequence("PATIENT", AXES)
     file.SharedFunctionalGroupsSequence = Sequence([shared])
     file.FrameIncrementPointer = 0x52009230  # the frames' groups
     groups = []
@@ -161,13 +177,13 @@ def _frames(file: Dataset, row: dict[str, Any], spacing: list[float], n: int) ->
 
 
 def _masks(row: dict[str, Any], names: list[str], masks: np.ndarray, of: Dataset) -> Dataset:
-    """Mask channels (M, *S) as a segmentation of the image `of`."""
+    """Mask channels (M, *S) as a segmentation on the grid of the image `of`."""
     from highdicom import seg
     from pydicom.sr.codedict import codes
 
     segments = [
         seg.SegmentDescription(
-            number, name, codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.MorphologicallyAbnormalStructure,
+            number, _text(name), codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.MorphologicallyAbnormalStructure,
             seg.SegmentAlgorithmTypeValues.AUTOMATIC, _algorithm(row),
         )
         for number, name in enumerate(names, 1)
@@ -186,11 +202,9 @@ def _masks(row: dict[str, Any], names: list[str], masks: np.ndarray, of: Dataset
         manufacturer_model_name=of.ManufacturerModelName,
         software_versions=fedsynth.__version__,
         device_serial_number="1",
-        omit_empty_frames=bool(masks.any()),
+        omit_empty_frames=False,  # so that the masks' volume is the image's, slice by slice
     )
     _about(found, row, f"masks, {_made(row)}")
-    if masks.ndim == 3:  # of a slice without a place in space; highdicom does not read what it writes there
-        del found.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
     for item in found.ContributingEquipmentSequence:
         item.pop("ContributionDateTime", None)
     for part in found.iterall():
@@ -204,7 +218,7 @@ def _algorithm(row: dict[str, Any]) -> Any:
     from pydicom.sr.codedict import codes
 
     return AlgorithmIdentificationSequence(
-        MAKER, codes.DCM.ArtificialIntelligence, fedsynth.__version__, source=row["model"] or MAKER
+        MAKER, codes.DCM.ArtificialIntelligence, fedsynth.__version__, source=_text(row["model"] or MAKER)
     )
 
 

@@ -1,4 +1,4 @@
-"""One .npz in the layout of MedMNIST: what code that was written for those benchmarks loads as it is."""
+"""Arrays in the layout of MedMNIST: what code that was written for those benchmarks loads as it is."""
 
 from __future__ import annotations
 
@@ -9,47 +9,49 @@ import numpy as np
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.data.manifest import SPLITS
-from fedsynth.exporters import Exporter, gray, rows, usable, write_table
+from fedsynth.exporters import Exporter, gray, place_of, rows, usable, write_table
+from fedsynth.exporters._files import stems
 from fedsynth.params import MOST_LAST, Block, Image, ParamsError
 
-FILE = "images.npz"
+FILE, ONE_OF_SEVERAL = "images.npz", "images-{channel}.npz"
+COLOURS = (["red", "green", "blue"], ["r", "g", "b"])  # names of image channels that are one colour picture
 
 
 class NPZ(Exporter):
-    """`images.npz` as MedMNIST v2 (doi:10.1038/s41597-022-01721-8): `train_images`, `train_labels` and so for val and
-    test.
+    """`images.npz` as MedMNIST v2 (doi:10.1038/s41597-022-01721-8): `train_images` and `train_labels`, and so for val
+    and test where the set has such images. A synthetic set is all in train.
 
-    Images uint8, [-1, 1] as 0 to 255: (N, *S) for one image channel, (N, *S, C) for 2 to 4 in the order of params.yaml
-    (three look like RGB to others). Labels (N, 1) int64, the place in `image.labels`. Mask channels, which MedMNIST has
-    not, are `train_masks`, uint8, 0 or 1, in the same layout. A synthetic set is all in train; the arrays of val and
-    test are there and empty. The table tells of each image which `array` and `place` it has, and its spacing, for which
-    the format has no room. Raises ParamsError for more channels than 4.
+    Images uint8, [-1, 1] as 0 to 255, (N, *S); a slice's channels red, green and blue are one picture, (N, H, W, 3).
+    MedMNIST knows no other channels, and its readers take two for gray with transparency: so each of several has a file
+    of its own, `images-<channel>.npz`. Labels (N, 1) int64, the place in `image.labels`. Mask channels, which MedMNIST
+    has not, are `train_masks` in each file, uint8, 0 or 1, (N, *S) or (N, *S, masks). The table tells of each image
+    which `array` and `place` it has, and its spacing, for which the format has no room. Raises ParamsError for more
+    mask channels than 4.
     """
 
     def write(self, images: ImageSet, image: Image, folder: Path) -> None:
-        for kind, names in (("image", image.images), ("mask", image.masks)):
-            if len(names) > MOST_LAST:
-                raise ParamsError(
-                    f"NPZ holds up to {MOST_LAST} {kind} channels, image.channels names {len(names)}; use"
-                    " fedsynth.exporters.nifti.NIfTI"
-                )
+        if len(image.masks) > MOST_LAST:
+            raise ParamsError(
+                f"NPZ holds up to {MOST_LAST} mask channels, image.channels names {len(image.masks)}; use"
+                " fedsynth.exporters.nifti.NIfTI"
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        places = {label: i for i, label in enumerate(image.labels)}
-        arrays: dict[str, np.ndarray] = {}
-        table = []
+        found, files = usable(images), _files(image)
+        table: list[dict[str, Any]] = []
+        for file in dict.fromkeys(files.values()):
+            channels = [image.index([c])[0] for c, name in files.items() if name == file]
+            np.savez_compressed(folder / file, **_arrays(found, image, channels))  # type: ignore[arg-type]
         for split in SPLITS:
-            part = [(row, array) for row, array in usable(images) if row["split"] == split]
-            arrays |= _arrays(split, [array for _, array in part], image)
-            arrays[f"{split}_labels"] = np.array([places[row["label"]] for row, _ in part], np.int64).reshape(-1, 1)
-            for place, (row, _) in enumerate(part):
-                where: dict[str, Any] = {"array": f"{split}_images", "place": place, "spacing_mm": row["spacing_mm"]}
-                table += rows(image, row, dict.fromkeys(image.channels, FILE), **where)
-        np.savez_compressed(folder / FILE, **arrays)  # type: ignore[arg-type]
-        write_table(folder, table, ("array", "place", "spacing_mm"))
+            for place, (row, _) in enumerate((row, array) for row, array in found if row["split"] == split):
+                where: dict[str, Any] = {"array": f"{split}_images", "place": place}
+                names = files | dict.fromkeys(image.masks, next(iter(files.values())))
+                table += rows(image, row, names, **where)
+        write_table(folder, table)
 
     def source(self, image: Image, folder: Path) -> Block:
+        files = _files(image)
         args = {
-            "file": str(folder / FILE),
+            "file": str(folder / FILE) if FILE in files.values() else {c: str(folder / f) for c, f in files.items()},
             "labels": list(image.labels),
             "partition": {"kind": "iid", "sites": ["synthetic"]},
         }
@@ -57,20 +59,33 @@ class NPZ(Exporter):
 
     def layout(self, image: Image) -> dict[str, str]:
         labels = ", ".join(f"{i} {label}" for i, label in enumerate(image.labels))
-        masks = ", train_masks (0 or 1)" if image.masks else ""
-        return {
-            FILE: f"train_images (0 to 255), train_labels ({labels}){masks}; channels last: {', '.join(image.channels)}"
-        }
+        masks = f", train_masks (0 or 1: {', '.join(image.masks)})" if image.masks else ""
+        what = f"train_images (0 to 255), train_labels ({labels}){masks}; no val, no test; the format has no spacing"
+        return {name if name == FILE else ONE_OF_SEVERAL.format(channel="*"): what for name in _files(image).values()}
 
 
-def _arrays(split: str, found: list[np.ndarray], image: Image) -> dict[str, np.ndarray]:
-    """The arrays of one split from images (C, *S) in [-1, 1]: (N, *S), or (N, *S, channels) where there are several."""
-    stack = np.stack(found) if found else np.zeros((0, len(image.channels), *image.size), np.float32)
-    masks = (stack[:, len(image.images) :] > 0).astype(np.uint8)
-    parts = {f"{split}_images": gray(stack[:, : len(image.images)])} | (
-        {f"{split}_masks": masks} if image.masks else {}
-    )
-    return {
-        name: part[:, 0] if part.shape[1] == 1 else np.ascontiguousarray(np.moveaxis(part, 1, -1))
-        for name, part in parts.items()
-    }
+def _files(image: Image) -> dict[str, str]:
+    """The file of each image channel."""
+    names = image.images
+    colour = len(image.size) == 2 and [name.lower() for name in names] in COLOURS
+    if len(names) == 1 or colour:
+        return dict.fromkeys(names, FILE)
+    return {name: ONE_OF_SEVERAL.format(channel=stem) for name, stem in stems(names).items()}
+
+
+def _arrays(found: list[tuple[dict[str, Any], np.ndarray]], image: Image, channels: list[int]) -> dict[str, np.ndarray]:
+    """The arrays of one file with some image channels: of those splits that have an image; of train, where none has."""
+    arrays: dict[str, np.ndarray] = {}
+    for split in [s for s in SPLITS if any(row["split"] == s for row, _ in found)] or [SPLITS[0]]:
+        part = [(row, array) for row, array in found if row["split"] == split]
+        stack = np.array([array for _, array in part], np.float32).reshape(-1, len(image.channels), *image.size)
+        arrays[f"{split}_images"] = _last(gray(stack[:, channels]))
+        arrays[f"{split}_labels"] = np.array([place_of(image, row) for row, _ in part], np.int64).reshape(-1, 1)
+        if image.masks:
+            arrays[f"{split}_masks"] = _last((stack[:, len(image.images) :] > 0).astype(np.uint8))
+    return arrays
+
+
+def _last(part: np.ndarray) -> np.ndarray:
+    """(N, C, *S) as (N, *S), or (N, *S, C) where there are several channels."""
+    return part[:, 0] if part.shape[1] == 1 else np.ascontiguousarray(np.moveaxis(part, 1, -1))

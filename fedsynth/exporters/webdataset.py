@@ -12,7 +12,7 @@ import numpy as np
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.data.manifest import SetError
-from fedsynth.exporters import COPIED, Exporter, rows, usable, write_table
+from fedsynth.exporters import COPIED, Exporter, place_of, rows, usable, write_table
 from fedsynth.exporters.png import save
 from fedsynth.params import Image, ParamsError
 
@@ -24,9 +24,10 @@ class WebDataset(Exporter):
     read them.
 
     The files of one image lie together and share its image_id: `<image_id>.<channel>.png` for slices (8-bit gray, masks
-    0 or 255), `.npy` for volumes (float32 in [-1, 1], masks uint8, 0 or 1), and `<image_id>.json` with label, origin,
-    model, seed, spacing_mm and the like. `manifest.csv` tells each file's shard; with the shards unpacked beside it,
-    fedsynth.sources.table.Table reads it.
+    0 or 255), `.npy` for volumes (float32 in [-1, 1], masks uint8, 0 or 1), `<image_id>.cls`, the place of the label in
+    `image.labels`, and `<image_id>.json` with label, origin, model, seed, spacing_mm (empty where unknown) and the
+    like. `manifest.csv` tells each file's shard; with the shards unpacked beside it, fedsynth.sources.table.Table reads
+    it.
 
     The same set gives the same bytes. Raises ParamsError for channels whose names the readers could not keep apart.
     """
@@ -50,25 +51,26 @@ class WebDataset(Exporter):
                         names[c]: _encoded(plane, image.channels[c]) for c, plane in zip(names, array, strict=True)
                     }
                     files[f"{key}.json"] = json.dumps({name: row[name] for name in ABOUT}, sort_keys=True).encode()
+                    files[f"{key}.cls"] = str(place_of(image, row)).encode()
                     _add(tar, files)
-                    table += rows(image, row, names, about=f"{key}.json", shard=shard, spacing_mm=row["spacing_mm"])
-        write_table(folder, table, ("about", "shard", "spacing_mm"))
+                    table += rows(image, row, names, about=f"{key}.json", class_file=f"{key}.cls", shard=shard)
+        write_table(folder, table)
 
     def layout(self, image: Image) -> dict[str, str]:
+        classes = ", ".join(f"{i} {label}" for i, label in enumerate(image.labels))
         return {
             "shard-*.tar": (
-                f"for each image <image_id>.<channel>{_ending(image)} and <image_id>.json; the column `shard` tells"
-                " which"
+                f"for each image <image_id>.<channel>{_ending(image)} and <image_id>.json, and <image_id>.cls"
+                f" ({classes}); the column `shard` tells which"
             )
         }
 
 
 def _check(image: Image) -> None:
     names = list(image.channels)
-    if bad := [c for c in names if "/" in c or [n.lower() for n in names].count(c.lower()) > 1]:
+    if bad := [c for c in names if [n.lower() for n in names].count(c.lower()) > 1]:
         raise ParamsError(
-            f"image.channels {bad}: WebDataset's readers make endings of the names, lower case and without '/'; rename"
-            " them"
+            f"image.channels {bad}: WebDataset's readers make endings of the names, in lower case; rename them"
         )
 
 

@@ -37,7 +37,7 @@ def exporter(request):
 
 def real_set(folder, **image):
     """A site's set by ingest, whose images fill [-1, 1] as a round trip must."""
-    params = tiny_params(image=image)
+    params = tiny_params(image={"scale": {"percentiles": [0, 100], "of": "image"}} | image)
     ingest(params, folder)
     return params, ImageSet.load(folder / "north")
 
@@ -94,7 +94,7 @@ def test_every_file_of_the_table_is_there_and_no_other(exporter, tmp_path):
     shards = unpack(tmp_path / "export")
     table = pd.read_csv(tmp_path / "export" / manifest.FILE, keep_default_na=False)
     written = {p.relative_to(tmp_path / "export").as_posix() for p in (tmp_path / "export").rglob("*") if p.is_file()}
-    assert written == {manifest.FILE}.union(*(table[c] for c in ("image", "mask", "about") if c in table))
+    assert written == {manifest.FILE}.union(*(table[c] for c in ("image", "mask", "about", "class_file") if c in table))
     assert shards == sorted(set(table.get("shard", [])))
     assert len(table) == len(images) * len(params.image.images)
 

@@ -61,14 +61,43 @@ def test_masks_that_overlap_are_regions_and_come_back_whole(tmp_path):
 
     params, images, about = exported(tmp_path, channels, nested)
     assert about["labels"] == {"background": 0, "whole": [1, 3, 5, 7], "core": [2, 3, 6, 7], "edge": [4, 5, 6, 7]}
-    assert about["regions_class_order"] == [1, 2, 4]
+    assert predicted(about, images.images[:, 1:] > 0) == {"whole": 1, "core": 1, "edge": 1}
     source = Decathlon().source(params.image, tmp_path / "out").model_dump()
     ingest(tiny_params(source=source, image=params.image.model_dump()), tmp_path / "again")
     again = ImageSet.load(tmp_path / "again" / "north")
     assert np.array_equal(again.images[:, 1:], images.images[:, 1:])
 
 
+def predicted(about, masks):
+    """Dice of each region (params.yaml's order in `masks`, (N, M, *S)) where nnU-Net predicts them without an error: it
+    draws regions over each other with the values of regions_class_order, and then looks for the values of each.
+    """
+    names = ["whole", "core", "edge"]
+    drawn = np.zeros((len(masks), *masks.shape[2:]), int)
+    regions = {name: values for name, values in about["labels"].items() if name != "background"}
+    for name, value in zip(regions, about["regions_class_order"], strict=True):
+        drawn[masks[:, names.index(name)]] = value
+    found = {name: np.isin(drawn, regions[name]) for name in names}
+    return {
+        name: 2 * (found[name] & mask).sum() / (found[name].sum() + mask.sum())
+        for name, mask in zip(names, masks.swapaxes(0, 1), strict=True)
+    }
+
+
+def test_monai_finds_images_labels_and_classes_in_its_list(tmp_path):
+    _, images, about = exported(tmp_path, {"t1": "image", "t2": "image", "core": "mask"})
+    first, name = about["training"][0], images.manifest["image_id"][0]
+    assert first == {
+        "image": [f"imagesTr/{name}_0000.nii.gz", f"imagesTr/{name}_0001.nii.gz"],
+        "label": f"labelsTr/{name}.nii.gz",
+        "class": 0,
+    }
+    assert about["classes"] == {"0": "none", "1": "infiltrating", "2": "extra_axial"}
+
+
 def test_without_mask_channels_there_are_no_labels(tmp_path):
-    _, _, about = exported(tmp_path, {"t1": "image"})
+    _, images, about = exported(tmp_path, {"t1": "image"})
     assert about["labels"] == {"background": 0}
+    places = [["none", "infiltrating", "extra_axial"].index(label) for label in images.manifest["label"]]
+    assert [item["label"] for item in about["training"]] == places
     assert not (tmp_path / "out" / "labelsTr").exists()

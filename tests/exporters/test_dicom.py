@@ -128,3 +128,28 @@ def test_another_image_has_another_uid_and_no_file_a_time(tmp_path):
             "000000",
         }
     assert not uids[0] & uids[1]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (6, 12, 10)], ids=["slices", "volumes"])
+@pytest.mark.parametrize("spacing", ["", "known"])
+def test_the_header_says_what_of_the_geometry_is_nominal(tmp_path, size, spacing):
+    import pydicom
+
+    told = "x".join(["2"] * len(size)) if spacing else ""
+    exported(tmp_path, size, spacing_mm=told)
+    for path in (tmp_path / "out").rglob("*.dcm"):
+        comment = pydicom.dcmread(path).ImageComments
+        assert ("spacing unknown: 1 mm is nominal" in comment) == (not told)
+        assert ("orientation and thickness are nominal" in comment) == (len(size) == 2)
+
+
+def test_texts_that_dicom_would_split_are_written_plain(tmp_path):
+    import pydicom
+
+    params = tiny_params(image={"labels": ["a\\b^c=d", "Müller/β 50%", "x" * 90], "empty_labels": []})
+    made = make_set(tmp_path / "set", params, n=3, model="vae/" + "a" * 80)
+    DICOM().write(made, params.image, tmp_path / "out")
+    files = [pydicom.dcmread(tmp_path / "out" / name / "t1.dcm") for name in made.manifest["image_id"]]
+    assert "label a_b_c_d;" in files[0].ImageComments
+    assert "label Müller/β 50%;" in files[1].ImageComments
+    assert all(len(f.SeriesDescription) <= 64 and len(f.ManufacturerModelName) <= 64 for f in files)

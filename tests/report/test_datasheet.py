@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fedsynth.params import Params
-from fedsynth.report.datasheet import block, cell, datasheet
+from fedsynth.report.datasheet import _same, block, cell, datasheet
 from fedsynth.worth.facts import facts
 from tests.judged import judged
 from tests.sets import make_set, tiny_params
@@ -124,17 +124,24 @@ def test_the_layout_is_that_of_the_exporters_if_there_are_any(params, synthetic,
     assert "images.npy" in datasheet(tiny_params(), model_of(params), synthetic, known)
 
 
-def test_each_layout_stands_once_under_the_names_of_its_exporters(synthetic, known):
-    paths = ["png.PNG", "nifti.NIfTI", "npz.NPZ", "webdataset.WebDataset"]
+def test_each_layout_stands_once_under_the_names_of_its_exporters():
+    one, other = {"images/": "one file each"}, {"images.npz": "all"}
+    assert _same({"A": one, "B": other, "C": dict(one)}) == [(["A", "C"], one), (["B"], other)]
+
+
+def test_the_files_of_each_exporter_are_named_and_what_of_them_is_nominal(synthetic, known):
+    paths = ["png.PNG", "nifti.NIfTI", "npz.NPZ", "webdataset.WebDataset", "dicom.DICOM"]
     asked = tiny_params(sample={"exporters": {path: {"class_path": f"fedsynth.exporters.{path}"} for path in paths}})
     text = datasheet(asked, model_of(asked), synthetic, known)
     layout = text[text.index("## File layout") : text.index("## Uses")]
-    assert layout.count("    images/ ") == layout.count("    masks/ ") == 1
-    assert "  PNG, NIfTI:\n" in layout
+    assert layout.count("    shard-*.tar ") == 1
+    assert "    metadata.csv       a row for each image" in layout
+    assert "    <image_id>/masks.dcm a segmentation: lesion" in layout
     assert (
-        "    images.npz         train_images (0 to 255), train_labels (0 none, 1 infiltrating, 2 extra_axial),"
+        "    images-*.npz       train_images (0 to 255), train_labels (0 none, 1 infiltrating, 2 extra_axial),"
         " train_masks" in layout
     )
+    assert layout.count("nominal") == 3
     assert "    shard-*.tar        for each image <image_id>.<channel>.png and <image_id>.json" in layout
 
 
