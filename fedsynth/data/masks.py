@@ -32,12 +32,12 @@ class Mask:
 
 def integers(values: np.ndarray, file: str) -> np.ndarray:
     """Label values as integers. Raises SetError naming the file where one is .01 or more from any, or not finite."""
-    with np.errstate(invalid="ignore"):  # NaN, which is refused below
+    with np.errstate(invalid="ignore"):  # of NaN and Inf, which are refused below
         exact = values.astype(np.int32)
-    if (exact == values).all():  # as a rule, and five times as fast
-        return exact
-    whole = np.round(values)
-    off = ~(np.abs(values - whole) <= NEAR)  # NaN, too
+        if (exact == values).all():  # as a rule, and five times as fast
+            return exact
+        whole = np.round(values)
+        off = ~(np.abs(values - whole) <= NEAR)
     if off.any():
         worst = values[off].flat[0]
         raise SetError(
@@ -74,10 +74,9 @@ def selected(labels: np.ndarray, wanted: Values | None) -> np.ndarray:
 
 def counts(labels: np.ndarray) -> dict[int, int]:
     """How many voxels have each value of labels (*S) int."""
-    if labels.min() >= 0 and labels.max() < 2**16:  # many times as fast
-        found = np.bincount(labels.ravel())
-        return {int(v): int(found[v]) for v in np.flatnonzero(found)}
-    return dict(zip(*(a.tolist() for a in np.unique(labels, return_counts=True)), strict=True))
+    some = labels[labels != 0]  # few, as a rule, and sorting takes long
+    found = dict(zip(*(a.tolist() for a in np.unique(some, return_counts=True)), strict=True))
+    return ({0: labels.size - some.size} if some.size < labels.size else {}) | found
 
 
 def _labels(planes: Planes, file: str) -> Mask:

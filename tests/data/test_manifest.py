@@ -1,39 +1,11 @@
-"""The manifest: hashes that mean what they say, splits that hold a patient together, a table that comes back as it
-went.
-"""
+"""The manifest: hashes that mean what they say, a table that comes back as it went."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fedsynth.data import manifest
 from tests.sets import make_set, rewrite, tiny_params
-
-
-@given(st.text(min_size=1), st.integers(0, 2**31))
-def test_split_depends_on_subject_and_seed_alone(subject, seed):
-    assert manifest.split_of(subject, 0.1, 0.3, seed) == manifest.split_of(subject, 0.1, 0.3, seed)
-
-
-@given(st.text(min_size=1), st.floats(0, 0.4), st.floats(0, 0.4), st.floats(0, 0.2))
-def test_a_larger_test_share_takes_no_subject_out_of_test(subject, val, test, more):
-    if manifest.split_of(subject, val, test, 1) == "test":
-        assert manifest.split_of(subject, val, test + more, 1) == "test"
-
-
-def test_splits_have_their_shares():
-    splits = pd.Series([manifest.split_of(f"patient-{i}", 0.1, 0.3, 1) for i in range(5000)]).value_counts(
-        normalize=True
-    )
-    assert splits["test"] == pytest.approx(0.3, abs=0.02)
-    assert splits["val"] == pytest.approx(0.1, abs=0.02)
-
-
-def test_another_seed_splits_otherwise():
-    splits = [[manifest.split_of(f"patient-{i}", 0.1, 0.3, seed) for i in range(50)] for seed in (1, 2)]
-    assert splits[0] != splits[1]
 
 
 def test_sha256_tells_apart_value_shape_and_type():
