@@ -159,10 +159,8 @@ def _limits(record: Record, name: str, scale: Scale, site: Limits) -> tuple[floa
 
 def outside(record: Record, image: Image) -> float:
     """Share of the image channels' values that are NaN outside of the body: in a region that touches the border of the
-    image. Raises SetError for other NaN, and for Inf.
+    image, or of the volume that a slice is of. Raises SetError for other NaN, and for Inf.
     """
-    from scipy import ndimage
-
     blank = size = 0
     for name in [c for c in image.images if c in record.channels]:
         plane = record.channels[name]
@@ -170,9 +168,8 @@ def outside(record: Record, image: Image) -> float:
         bad = ~np.isfinite(plane)
         if not bad.any():
             continue
-        regions, _ = ndimage.label(np.isnan(plane))
-        touching = np.unique(np.concatenate([np.take(regions, (0, -1), a).ravel() for a in range(plane.ndim)]))
-        beyond = np.isin(regions, touching[touching > 0])
+        # a slice has only what its volume had, which was looked at
+        beyond = np.isnan(plane) if record.volume else touching(np.isnan(plane))
         if inside := int((bad & ~beyond).sum()):
             raise SetError(
                 f"{record.file}: {name!r} has {inside} values in the body that are no numbers (NaN or Inf); mend the"
@@ -182,6 +179,15 @@ def outside(record: Record, image: Image) -> float:
             raise SetError(f"{record.file}: {name!r} holds no number at all")
         blank += int(beyond.sum())
     return blank / max(size, 1)
+
+
+def touching(marked: np.ndarray) -> np.ndarray:
+    """The marked regions that reach the border of the array."""
+    from scipy import ndimage
+
+    regions, _ = ndimage.label(marked)
+    found = np.unique(np.concatenate([np.take(regions, (0, -1), axis).ravel() for axis in range(marked.ndim)]))
+    return np.isin(regions, found[found > 0])
 
 
 def resample(
@@ -211,7 +217,7 @@ def resample(
     if blank is not None:  # what lay outside of the body still does
         moved[_nearest(blank.astype(np.uint8), step, start, size) > 0] = np.nan
     places = [s + np.arange(n) * by for s, n, by in zip(start, target, step, strict=True)]
-    covered = np.ix_(*[(p > -0.5 - 1e-6) & (p < n - 0.5 + 1e-6) for p, n in zip(places, shape, strict=True)])
+    covered = np.ix_(*[_within(p, n) for p, n in zip(places, shape, strict=True)])
     framed = np.full(tuple(size), np.nan, np.float32)
     framed[covered] = moved[covered]
     return framed, stored
@@ -254,6 +260,16 @@ def _weights(old: int, new: int, step: float, start: float) -> Any:
     values = shares[..., None] * (kernel / kernel.sum())
     rows = np.broadcast_to(np.arange(new)[:, None, None], columns.shape)
     return sparse.csr_array((values.ravel(), (rows.ravel(), columns.ravel())), shape=(new, old))
+
+
+def _within(places: np.ndarray, n: int) -> np.ndarray:
+    """Which places along an axis are on its n voxels; the one nearest to their middle where they all pass between two,
+    as through a slab that is thinner than a new voxel.
+    """
+    found = (places > -0.5 - 1e-6) & (places < n - 0.5 + 1e-6)
+    if not found.any():
+        found[np.abs(places - (n - 1) / 2).argmin()] = True
+    return found
 
 
 def scaled(array: np.ndarray, limits: tuple[float, float]) -> np.ndarray:

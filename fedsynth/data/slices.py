@@ -17,9 +17,9 @@ from fedsynth.params.problems import argument
 
 
 class Slices(Strict):
-    """Every `every`-th slice across an `axis` of the volume (0 runs from the feet up, 1 from front to back, 2 from right
-    to left), of those that show something: whose first channel lies above the volume's minimum in a share of at least
-    `least` of the pixels.
+    """Every `every`-th slice across an `axis` of the volume (0 runs from the feet up, 1 from front to back, 2 from
+    right to left), of those that show something: whose first channel lies above the volume's minimum in a share of at
+    least `least` of the pixels.
     """
 
     axis: int = Field(0, ge=0, le=2)
@@ -33,6 +33,7 @@ class Slices(Strict):
         if not volume.problem:
             try:
                 images.together(volume, image)
+                images.outside(volume, image)  # what is outside of the body may be within it on a slice
             except SetError as error:
                 volume.problem = str(error)
         if volume.problem:

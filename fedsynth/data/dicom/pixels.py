@@ -13,6 +13,7 @@ import numpy as np
 from fedsynth.data.dicom.decoding import decoded
 from fedsynth.data.dicom.files import reading
 from fedsynth.data.dicom.frames import find, first
+from fedsynth.data.images import touching
 from fedsynth.data.planes import COLOURS
 
 INVERTED = "MONOCHROME1"
@@ -116,18 +117,12 @@ def _padding(stored: np.ndarray, file: Any) -> np.ndarray:
     """Where a frame is padded (PixelPaddingValue up to PixelPaddingRangeLimit, as stored), in regions that reach its
     border: the same value within the body is a value.
     """
-    from scipy import ndimage
-
     value, limit = file.get("PixelPaddingValue"), file.get("PixelPaddingRangeLimit")
     if value is None or stored.dtype.kind not in "iu":
         return np.zeros(stored.shape, bool)
     low, high = sorted(_as_stored(v, stored.dtype) for v in (value, value if limit is None else limit))
     padded = (stored >= low) & (stored <= high)
-    if not padded.any():
-        return padded
-    regions, _ = ndimage.label(padded)
-    rim = np.concatenate([regions[[0, -1]].ravel(), regions[:, [0, -1]].ravel()])
-    return np.isin(regions, np.unique(rim[rim > 0]))
+    return touching(padded) if padded.any() else padded
 
 
 def _as_stored(value: Any, dtype: np.dtype) -> int:

@@ -164,3 +164,10 @@ def test_an_image_of_two_series_is_refused_on_two_grids_and_resampled_onto_one(t
     images.together(record, image)
     assert np.array_equal(record.channels["b"][::2], voxels(1)[:3])
     assert np.allclose(record.channels["b"][1], (voxels(1)[0].astype(float) + voxels(1)[1]) / 2)
+
+
+def test_a_slab_thinner_than_a_stored_voxel_is_there(tmp_path):
+    make_series(tmp_path, voxels(0, (2, 80, 80)), step=1.0, SliceThickness=1.0, PixelSpacing=[1.0, 1.0])
+    asked = Image(size=(8, 8, 8), channels={"mr": "image"}, labels=["x"])
+    (record,) = everything(source(tmp_path))
+    assert images.fit(record, asked).array.max() > -1
