@@ -78,7 +78,7 @@ def test_a_site_is_asked_for_by_its_name_or_its_key(tmp_path):
     by_name = ingest_site(params, source, ODD[0], tmp_path / "a")
     by_key = ingest_site(params, source, names.key(ODD[0]), tmp_path / "b")
     assert manifest.digest(by_name) == manifest.digest(by_key)
-    with pytest.raises(manifest.SetError, match=r"no site 'St\\. Marys Hospital'"):
+    with pytest.raises(manifest.SetError, match=r"no site 'St\. Marys Hospital'"):
         ingest_site(params, source, "St. Marys Hospital", tmp_path / "c")
 
 
