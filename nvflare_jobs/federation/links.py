@@ -1,4 +1,4 @@
-"""Links to folders whose paths FLARE's simulator cannot take: it joins commands with blanks and splits them again."""
+"""Links to folders whose paths FLARE cannot take: it joins the command of a process with blanks and splits it again."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ class Links:
         """The folder itself, or a link to it."""
         return folder if _is_plain(folder) else self._place() / self._linked(folder)
 
+    def room(self, folder: Path) -> Path:
+        """The folder itself, or another one, which ends with the links: FLARE's server follows links to their ends."""
+        return folder if _is_plain(folder) else self._place()
+
     def python(self, executable: str, prefix: str) -> str:
         """The interpreter of an environment. The link is to all of that: Python finds its packages beside itself."""
         if _is_plain(Path(executable)):
@@ -42,7 +46,7 @@ class Links:
             usable = [place for place in places if _is_plain(place) and os.access(place, os.W_OK | os.X_OK)]
             if not usable:
                 raise FederationError(
-                    "the simulator needs a folder for links without blanks in its path, and of"
+                    "FLARE needs a folder for links without blanks in its path, and of"
                     f" {', '.join(map(str, places))} each has one or cannot be written to; set TMPDIR to another"
                 )
             self._made.append(Path(tempfile.mkdtemp(prefix="fedsynth-", dir=usable[0])))

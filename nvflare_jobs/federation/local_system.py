@@ -43,8 +43,9 @@ class LocalSystem:
         locked: bool = False,
         streaming: bool = False,
         encryption: bool = False,
+        python: str = sys.executable,
     ):
-        self.folder, self.sites, self.places = folder.resolve(), sites, places
+        self.folder, self.sites, self.places, self.python = folder.absolute(), sites, places, Path(python)
         self.heart_beat_s, self.locked, self.streaming, self.encryption = heart_beat_s, locked, streaming, encryption
         self.mark = uuid.uuid4().hex
         self.kits = self.folder / "kits" / "fedsynth" / "prod_00"
@@ -137,7 +138,7 @@ class LocalSystem:
                 MARK: self.mark,
                 f"{MARK}_{name.upper().replace('-', '_')}": self.mark,
                 # the kits' scripts call "python3"
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+                "PATH": f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
                 "TMPDIR": str(self.folder / "tmp"),
                 "OMP_NUM_THREADS": threads,
                 "MKL_NUM_THREADS": threads,

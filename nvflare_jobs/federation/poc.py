@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
 
 from fedsynth.settings import Settings
 from nvflare_jobs.federation.interface import FederationError, reason
+from nvflare_jobs.federation.links import Links
 from nvflare_jobs.federation.local_system import LocalSystem
 from nvflare_jobs.federation.provisioned import Provisioned
 
@@ -15,8 +18,8 @@ from nvflare_jobs.federation.provisioned import Provisioned
 class Poc(Provisioned):
     """Mode `production` on a federation that is provisioned and started here, and ends with the job."""
 
-    def __init__(self, settings: Settings, work: Path, system: LocalSystem):
-        self.system = system
+    def __init__(self, settings: Settings, work: Path, system: LocalSystem, links: Links):
+        self.system, self.links = system, links
         super().__init__(settings, work, system.admin)
 
     def words(self, job_id: str) -> str:
@@ -30,7 +33,7 @@ class Poc(Provisioned):
         deadline = time.monotonic() + self.settings.connect_s
         while missing := set(sites) - set(self.sites()):
             if time.monotonic() > deadline:
-                raise FederationError(f"{', '.join(sorted(missing))} did not start; logs are in {self.system.folder}")
+                raise FederationError(f"{', '.join(sorted(missing))} did not start; logs are in {self.work / 'poc'}")
             time.sleep(0.2)
 
     def close(self) -> None:
@@ -38,6 +41,10 @@ class Poc(Provisioned):
             super().close()
         finally:
             self.system.stop()
+            if self.system.folder != self.work / "poc":  # its logs are wanted
+                shutil.rmtree(self.work / "poc", ignore_errors=True)
+                shutil.move(self.system.folder, self.work / "poc")
+            self.links.close()
 
 
 def poc(settings: Settings, work: Path, sites: list[str]) -> Poc:
@@ -45,11 +52,22 @@ def poc(settings: Settings, work: Path, sites: list[str]) -> Poc:
     place = {"FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
     names = ["localhost", *sites]
     encryption = find_spec("tenseal") is not None
+    work.mkdir(parents=True, exist_ok=True)
+    links = Links()  # FLARE starts a job's processes in the way of the simulator
     system = LocalSystem(
-        work / "poc", sites, dict.fromkeys(names, place), locked=not settings.thin, encryption=encryption
+        links.room(work) / "poc",
+        sites,
+        dict.fromkeys(names, place),
+        locked=not settings.thin,
+        encryption=encryption,
+        python=links.python(sys.executable, sys.prefix),
     )
-    system.provision()
-    made = Poc(settings, work, system)
+    try:
+        system.provision()
+        made = Poc(settings, work, system, links)
+    except BaseException:
+        links.close()
+        raise
     try:
         system.start()
         made._pending_file.unlink(missing_ok=True)  # left by an earlier system
