@@ -83,6 +83,28 @@ def validate(
 
 
 @app.command()
+def look(
+    data: Annotated[
+        Path | None, typer.Argument(help="an ingested set, or a folder of sets; default: every set under data/sites")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="most images on a page")] = 60,
+    to: Annotated[
+        Path | None, typer.Option(help="folder for the page of one set; default: the site's own, <state>/<site>/look")
+    ] = None,
+) -> None:
+    """Show a set's images as models will see them, with masks outlined: an HTML page that stays at the site."""
+    from fedsynth.validation import look as page
+
+    data, to = data and data.resolve(), to and to.resolve()
+    settings, params = _start()
+    folders = page.sets(data or settings.data)
+    if to and len(folders) > 1:
+        raise UserError(f"--to is for one set, and {data or settings.data} holds {len(folders)}; name one of them")
+    for folder in folders:
+        typer.echo(page.write(folder, params, to or settings.state / folder.name / page.FOLDER, images))
+
+
+@app.command()
 def sample(model: Annotated[str, typer.Argument(help="a key of models in params.yaml")]) -> None:
     """Draw a synthetic set from a trained model and validate it."""
     from fedsynth.stages import sample as stage

@@ -48,6 +48,29 @@ def sheet(images: ImageSet, image: Image) -> np.ndarray:
     return _grid([[_tile(one[image.index(names)], one[masks]) for one in flat] for names in rows_of(image).values()])
 
 
+def portrait(whole: np.ndarray, image: Image, edge: int = TILE) -> np.ndarray:
+    """(height, width, 4) uint8 RGBA of one image (C, *S): a row for each of `rows_of`, masks outlined.
+
+    Of a volume there is a column for each axis, with the slice of `places_of` across it; its first axis points up.
+    """
+    views = [whole]
+    if whole.ndim == 4:
+        across = [np.take(whole, place, axis + 1) for axis, place in enumerate(places_of(whole, image))]
+        views = [across[0], *(view[:, ::-1] for view in across[1:])]
+    masks = image.index(image.masks)
+    rows = rows_of(image).values()
+    return _grid([[_tile(view[image.index(names)], view[masks], edge) for view in views] for names in rows])
+
+
+def places_of(whole: np.ndarray, image: Image) -> list[int]:
+    """Along each axis of a volume (C, *S) the slice with most of its masks; the middle one where nothing is marked."""
+    marked = (whole[image.index(image.masks)] > 0).any(0)
+    others = [tuple(other for other in range(marked.ndim) if other != axis) for axis in range(marked.ndim)]
+    if not marked.any():
+        return [n // 2 for n in marked.shape]
+    return [int(marked.sum(rest).argmax()) for rest in others]
+
+
 @dataclass(frozen=True)
 class Pairs:
     """What a model made of given channels, as (height, width, 4) uint8 RGBA: a column for each of `labels`, a row for
@@ -116,22 +139,22 @@ def _grid(tiles: list[list[np.ndarray]]) -> np.ndarray:
     return join([join(row, 1) for row in tiles], 0)
 
 
-def _tile(planes: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def _tile(planes: np.ndarray, masks: np.ndarray, edge: int = TILE) -> np.ndarray:
     """(h, w, 4) uint8 of planes (1 or 3, H, W) in [-1, 1], with a line around each mask (M, H, W)."""
     from PIL.Image import Resampling
 
-    gray = np.stack([_resize(p, Resampling.BICUBIC) for p in planes], -1).clip(-1, 1)
+    gray = np.stack([_resize(p, Resampling.BICUBIC, edge) for p in planes], -1).clip(-1, 1)
     tile = np.full((*gray.shape[:2], 4), 255, np.uint8)
     tile[..., :3] = np.round((gray + 1) * 127.5)
     for mask, colour in zip(masks, OUTLINES * math.ceil(len(masks) / len(OUTLINES)), strict=False):
-        tile[_outline(_resize(mask, Resampling.BILINEAR) > 0), :3] = list(bytes.fromhex(colour[1:]))
+        tile[_outline(_resize(mask, Resampling.BILINEAR, edge) > 0), :3] = list(bytes.fromhex(colour[1:]))
     return tile
 
 
-def _resize(plane: np.ndarray, how: Any) -> np.ndarray:
+def _resize(plane: np.ndarray, how: Any, edge: int) -> np.ndarray:
     from PIL import Image as pil
 
-    factor = TILE / max(plane.shape)
+    factor = edge / max(plane.shape)
     size = (max(1, round(plane.shape[1] * factor)), max(1, round(plane.shape[0] * factor)))  # PIL says width first
     return np.asarray(pil.fromarray(np.ascontiguousarray(plane, dtype=np.float32)).resize(size, how))
 

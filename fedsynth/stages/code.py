@@ -23,7 +23,7 @@ PLUMBING = (
     *(f"fedsynth.{name}" for name in ("errors", "processes", "settings", "checks*")),
     *(f"fedsynth.params{name}" for name in ("", ".block", ".model", ".reading", ".study")),
     *(f"fedsynth.hospital.{name}" for name in ("failures", "kit", "outgoing.door")),
-    *(f"fedsynth.validation.{name}" for name in ("hints", "verdict_page")),
+    *(f"fedsynth.validation.{name}" for name in ("hints", "look*", "verdict_page")),
     *("fedsynth.data.outputs", "fedsynth.networks.monai_imports", "fedsynth.training.checkpoint"),
     *(f"fedsynth.stages.{name}" for name in ("code", "estimate", "inputs", "plan*")),
     *(f"nvflare_jobs.centre.{name}" for name in ("job_folder", "jobs", "program", "show")),

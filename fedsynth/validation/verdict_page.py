@@ -10,6 +10,7 @@ from fedsynth.data.manifest import SPLITS
 from fedsynth.validation.verdict import Verdict
 
 ROWS = 50  # of each failed expectation on the page; verdict.json has all
+LOOK = "../look/index.html"  # the page of `fedsynth look`, from this one
 
 
 def write(folder: Path, verdict: Verdict, raw: dict[str, Any]) -> None:
@@ -17,14 +18,15 @@ def write(folder: Path, verdict: Verdict, raw: dict[str, Any]) -> None:
     at the site.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "index.html").write_text(render(verdict), encoding="utf-8")
+    look = LOOK if (folder / LOOK).is_file() else ""
+    (folder / "index.html").write_text(render(verdict, look), encoding="utf-8")
     (folder / "message.txt").write_text(verdict.message() + "\n", encoding="utf-8")
     (folder / "verdict.json").write_text(json.dumps(verdict.to_dict(), indent=1) + "\n", encoding="utf-8")
     (folder / "gx_result.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 
-def render(verdict: Verdict) -> str:
-    """The page; every text from the data is escaped."""
+def render(verdict: Verdict, look: str = "") -> str:
+    """The page; every text from the data is escaped. `look`: where the page with the images is, if it is there."""
     import jinja2
 
     found = {f.expectation: f for f in [*verdict.failures, *verdict.warnings]}
@@ -36,5 +38,9 @@ def render(verdict: Verdict) -> str:
     )
     template = environment.get_template("verdict_page.html.j2")
     return template.render(
-        verdict=verdict, expectations=[(name, found.get(name)) for name in order], splits=SPLITS, shown=ROWS
+        verdict=verdict,
+        expectations=[(name, found.get(name)) for name in order],
+        splits=SPLITS,
+        shown=ROWS,
+        look=look,
     )
