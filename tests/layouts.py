@@ -27,11 +27,28 @@ def marked(values: tuple[int, ...], size: tuple[int, int, int] = (20, 24, 1)) ->
     return found
 
 
-def save(path: Path, array: np.ndarray, spacing: tuple[float, float, float] = (1.0, 2.0, 3.0)) -> Path:
-    """As a volume in DICOM's directions (x to the left, y to the back, z up)."""
+def save(
+    path: Path,
+    array: np.ndarray,
+    spacing: tuple[float, float, float] = (1.0, 2.0, 3.0),
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Path:
+    """As a volume in DICOM's directions (x to the left, y to the back, z up); `origin` in mm in NIfTI's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     x, y, z = spacing
-    nib.save(nib.Nifti1Image(array, np.diag([-x, -y, z, 1])), path)
+    affine = np.diag([-x, -y, z, 1])
+    affine[:3, 3] = origin
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def draw(path: Path, array: np.ndarray, palette: bool = False) -> Path:
+    """(H, W), or (H, W, 3), uint8 as a picture; with `palette` the values are places in one of odd colours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Pillow.fromarray(array)
+    if palette:
+        picture.putpalette([0, 0, 0, 0, 200, 0, 255, 0, 0, 0, 0, 90] + [9] * (3 * 252))
+    picture.save(path)
     return path
 
 
