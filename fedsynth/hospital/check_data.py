@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from fedsynth.data.manifest import FILE, SPLITS
@@ -37,7 +38,9 @@ def data(settings: Settings, name: str) -> Iterator[Finding]:
     folder = settings.data / names.key(name)
     if not (folder / FILE).is_file():
         yield fails(
-            "data", f"{folder / FILE} is not there", f"fedsynth ingest --site {name} (in the folder of params.yaml)"
+            "data",
+            f"{folder / FILE} is not there",
+            f"fedsynth ingest --site {quote(name)} (in the folder of params.yaml)",
         )
         return
     from fedsynth.data.dataset import ImageSet
@@ -46,7 +49,7 @@ def data(settings: Settings, name: str) -> Iterator[Finding]:
         found = ImageSet.load(folder)
     # numpy and pandas raise these for files that they cannot read
     except (UserError, ValueError, IndexError, EOFError, OSError) as error:
-        yield fails("data", str(error), f"make the set again: fedsynth ingest --site {name}")
+        yield fails("data", str(error), f"make the set again: fedsynth ingest --site {quote(name)}")
         return
     yield contents(found.manifest)
     if (settings.root / "params.yaml").is_file():

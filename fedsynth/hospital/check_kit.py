@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedsynth.hospital.findings import Finding, fails, warns
 from fedsynth.hospital.kit import Kit, KitError, json_of
+from fedsynth.params import names
 
 WARN_DAYS = 30
 CLIENT = "nvflare_jobs.site.installed.Installed"  # the executor of a job that carries no code
@@ -22,14 +23,20 @@ def startup_kit(kit: Kit, name: str, timeout_s: float) -> Iterator[Finding]:
 
     No finding shows key material.
     """
-    if name != kit.user:
+    if names.key(name) != kit.user:
         yield fails(
             "startup kit",
             f"made for {kit.user!r}, not {name!r}",
-            f"use --site {kit.user}, or ask the centre for the kit of {name}",
+            f"use --site {kit.user}, or ask the centre for a kit of the name {names.key(name)}",
         )
     else:
         yield Finding("startup kit", f"of {kit.user}")
+    if any(c.isspace() for c in str(kit.folder)):
+        yield fails(
+            "kit's folder",
+            f"{kit.folder} has a blank in its path, and FLARE cannot start a job's processes there",
+            "move the kit to a folder without blanks in its path",
+        )
     if kit.folder.stat().st_mode & 0o077:
         yield warns(
             "kit's folder",

@@ -73,7 +73,7 @@ def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.D
     table["split"] = splits.assign(table, params.split, params.seed, site)
     manifest.write(Path(folder) / key, table, np.concatenate(arrays))
     np.save(Path(folder) / key / manifest.HISTOGRAMS, np.concatenate(counts))
-    print(_line(site, table, params.image.labels), flush=True)
+    print(_line(site if key == site else f"{site} ({key})", table, params.image.labels), flush=True)
     return table
 
 

@@ -193,6 +193,28 @@ def test_without_known_names_only_the_form_of_a_name_is_held():
             leave("train", TRAIN | {"losses": {name: 0.5}})
 
 
+ODD = ("basal cell carcinoma", "Ductal (in situ), G2", "Müller/β 50%")
+
+
+def test_labels_of_any_text_leave_where_params_yaml_names_them_and_no_other_text_does():
+    image = tiny_params().image.model_copy(update={"labels": list(ODD)})
+    known = outgoing.vocabulary("validate", tiny_params().model_copy(update={"image": image}))
+    cells = {"train": 12, "val": "< 5", "test": 7}
+    out = leave("validate", VALIDATE | {"counts": dict.fromkeys(ODD, cells)}, known)
+    assert list(out["counts"]) == list(ODD)
+    for other in ("Ductal (in situ), G3", "Subject-4711", "none"):
+        with pytest.raises(LeakError, match=r"counts\..*\[key\]: is not one of the names"):
+            leave("validate", VALIDATE | {"counts": {other: cells}}, known)
+
+
+def test_a_metric_of_a_label_of_any_text_leaves():
+    image = tiny_params().image.model_copy(update={"labels": list(ODD)})
+    known = outgoing.vocabulary("score", tiny_params().model_copy(update={"image": image}), "north", "vae")
+    metrics = {"balanced_accuracy": 0.9} | {f"sensitivity.{label}": 0.8 for label in ODD}
+    row = ROW | {"use": "classification", "metrics": metrics, "n": dict.fromkeys(metrics, 20)}
+    assert leave("reference", {"rows": [row]}, known)["rows"][0]["metrics"] == metrics
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_a_count_below_the_smallest_cell_is_refused_wherever_it_is(n):
     numbers = [p for p in places(VALIDATE) if type(_at(VALIDATE, p)) is int]
