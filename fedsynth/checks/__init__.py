@@ -37,20 +37,21 @@ PLACES = {
 }
 
 
-def problems(params: Params, source: bool = True) -> list[Problem]:
+def problems(params: Params, source: bool = True, given: bool = True) -> list[Problem]:
     """All that can be known without reading an image, in the order of the file.
 
     `source`: whether the source's files should be on this machine. In a federation they are in the hospitals, which
-    look at their own, and the sites are those that are connected.
+    check their own, and the sites are those that are connected. `given`: whether the images of `sample.given` should
+    be: they are at the centre.
     """
     from fedsynth.checks import of_models, of_sample, of_score, of_sites
     from fedsynth.checks.sizes import Sizes
 
     sizes = Sizes(params.image.size)
-    found, sites = of_sites.problems(params, source)
+    found, hospitals = of_sites.problems(params, source)
     found += of_models.problems(params, sizes)
-    found += of_sample.problems(params, sizes, sites or [], source)
-    found += of_score.problems(params, sizes, sites)
+    found += of_sample.problems(params, sizes, hospitals, given)
+    found += of_score.problems(params, sizes, hospitals.sites)
     return _in_order([*found, *sizes.problems()])
 
 
@@ -59,14 +60,14 @@ def _in_order(found: list[Problem]) -> list[Problem]:
     return sorted(found, key=lambda p: order.index(top) if (top := p.key.split(".")[0]) in order else 0)
 
 
-def of_file(path: Path, source: bool = True) -> tuple[Params | None, list[Problem]]:
+def of_file(path: Path, source: bool = True, given: bool = True) -> tuple[Params | None, list[Problem]]:
     """Of a file: wrong keys and values, and what is wrong with the rest. Raises ParamsError where there is no YAML."""
     content = raw(Path(path))
     if not isinstance(content, dict):
         said = "is empty, or no table of keys; begin with the params.yaml of the project"
         return None, [Problem("params.yaml", None, said)]
     params, found = mended(content)
-    more = problems(params, source) if params else []
+    more = problems(params, source, given) if params else []
     if not found:
         return params, more
     # of a table that lacks what was taken out, the class of a block say
@@ -110,13 +111,13 @@ def load_or_list(path: Path, source: bool = True) -> Params:
     try:
         return load(path)
     except ParamsError:
-        check(path, source)
+        check(path, source, given=source)
         raise
 
 
-def check(path: Path, source: bool = True) -> Params:
+def check(path: Path, source: bool = True, given: bool = True) -> Params:
     """The params of a file without a problem. Raises ParamsError with all that it has, one line each."""
-    params, found = of_file(path, source)
+    params, found = of_file(path, source, given)
     if params is None or found:
         raise ParamsError(listed(path, found))
     return params

@@ -11,6 +11,7 @@ import torch
 
 from fedsynth.checks import of_sites
 from fedsynth.checks.blocks import built, refused
+from fedsynth.checks.of_sites import Hospitals
 from fedsynth.checks.sizes import Size, Sizes, Trial
 from fedsynth.data import manifest
 from fedsynth.data.dataset import ImageSet
@@ -18,19 +19,20 @@ from fedsynth.operators import Operator
 from fedsynth.params import Block, Image, Params
 from fedsynth.params.near import near
 from fedsynth.params.problems import Problem
+from fedsynth.validation.given import of_set, of_source
 
 
-def problems(params: Params, sizes: Sizes, hospitals: list[str], look: bool) -> list[Problem]:
-    """`look`: whether the source of given images should be on this machine."""
+def problems(params: Params, sizes: Sizes, hospitals: Hospitals, look: bool) -> list[Problem]:
+    """`look`: whether the images of `sample.given` should be on this machine."""
     found = [*_operators(params.image, sizes), *_balance(params), *_exporters(params)]
     given, image = params.sample.given, params.image
     if isinstance(given, Block):
-        return [*found, *_source(params, given, hospitals, look)]
-    if image.given and given is None:
+        found += _source(params, given, hospitals, look)
+    elif image.given and given is None:
         said = f"image.given names {image.given}: name a source or a set of the centre that has them, no hospital's"
         found.append(Problem("sample.given", None, said))
-    if image.given and given and look and not (Path(given) / manifest.FILE).is_file():
-        found.append(Problem("sample.given", given, f"holds no {manifest.FILE}; name the folder of a set, or a source"))
+    elif image.given and given and look:
+        found += [Problem("sample.given", given, said) for said in _set(Path(given), image, hospitals.sites or [])]
     return found
 
 
@@ -66,13 +68,28 @@ def _balance(params: Params) -> Iterator[Problem]:
         yield Problem("sample.balance", balance, "gives no label a share, so that there is nothing to draw")
 
 
-def _source(params: Params, block: Block, hospitals: list[str], look: bool) -> Iterator[Problem]:
-    sites, wrong = of_sites.sites("sample.given", block, of_sites.context(params), look)
+def _source(params: Params, block: Block, hospitals: Hospitals, look: bool) -> Iterator[Problem]:
+    given, wrong = of_sites.opened("sample.given", block, of_sites.context(params), look)
     yield from wrong
-    for site in sites or []:
-        if site in hospitals:
-            said = "is a hospital of this study, whose images stay there; give the centre's images another name"
-            yield Problem(of_sites.place("sample.given", block, site), site, said)
+    if given is None or not look:
+        return
+    try:
+        for site, said in of_source(given, hospitals.sites or [], hospitals.source):
+            key = "sample.given" if site is None else of_sites.place("sample.given", block, site)
+            yield Problem(key, block.class_path if site is None else site, said)
+    except Exception as error:  # of files that somebody has written: a reader may raise anything
+        yield from refused("sample.given", block, error)
+
+
+def _set(folder: Path, image: Image, hospitals: list[str]) -> Iterator[str]:
+    if not (folder / manifest.FILE).is_file():
+        yield f"holds no {manifest.FILE}; name the folder of a set, or a source"
+        return
+    try:
+        shape = np.load(folder / manifest.ARRAY, mmap_mode="r").shape[1:]
+        yield from of_set(manifest.read(folder), shape, image, hospitals)
+    except Exception as error:  # of files that somebody has written: a reader may raise anything
+        yield str(error)
 
 
 def _exporters(params: Params) -> Iterator[Problem]:

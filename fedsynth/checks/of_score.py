@@ -28,6 +28,9 @@ class Numbers:
     uses: dict[str, list[str] | None] = field(default_factory=dict)
     measures: list[str] = field(default_factory=list)
     whole: bool = True  # whether every measure could be built
+    built: list[Use] = field(default_factory=list)
+    lacking: dict[str, str] = field(default_factory=dict)  # numbers of measures that the study cannot have, and why
+    pooled: set[str] = field(default_factory=set)  # numbers of measures of all sites together
 
     @property
     def known(self) -> list[str]:
@@ -51,6 +54,7 @@ def _uses(params: Params, sizes: Sizes, numbers: Numbers) -> Iterator[Problem]:
         key = f"score.uses.{name}"
         use, wrong = built(key, "use", block, params.image.context())
         numbers.uses[name] = None if wrong else [*WORTH, *use.metrics]
+        numbers.built += [] if wrong else [use]
         yield from wrong or _use(key, block, use, params.image, sizes)
 
 
@@ -90,12 +94,20 @@ def _measures(params: Params, numbers: Numbers) -> Iterator[Problem]:
         key = f"score.measures.{name}"
         measure, wrong = built(key, "measure", block, params.image.context())
         yield from wrong
-        about = [] if wrong else list(measure.about)
+        if measure is None:
+            numbers.whole = False
+            continue
+        about = list(measure.about)
+        # where a use is wrong itself nobody knows what it is
+        lacks = {} if None in numbers.uses.values() else measure.lacks(params.image, numbers.built)
+        if set(about) <= set(lacks):
+            yield Problem(key, block.class_path, f"gives no number: it {lacks[about[0]]}")
         if twice := [number for number in about if number in numbers.measures]:
             said = f"another measure gives {', '.join(twice)}, too, and one of both would be lost; keep one"
             yield Problem(key, block.class_path, said)
         numbers.measures += [number for number in about if number not in twice]
-        numbers.whole &= not wrong
+        numbers.lacking |= lacks
+        numbers.pooled |= measure.pooled
 
 
 def _gate(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
@@ -106,12 +118,19 @@ def _gate(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
         if unknown or not (metric or numbers.whole):
             return ""  # its block is wrong, so that nobody knows its numbers
         return f"there is no number {gate.name!r}; {_known(numbers, use, metric)}{near(gate.name, numbers.known)}"
+    if gate.name in numbers.lacking:
+        return f"{gate.name} {numbers.lacking[gate.name]}"
     if gate.of_floor and gate.name not in numbers.measures:
         return f"{gate.name} has no floor, which numbers of measures alone have; give a number"
-    if gate.site and (gate.name == "epsilon" or (metric in WORTH and metric not in BY_SITE)):
+    return _site(gate, numbers, sites) if gate.site else ""
+
+
+def _site(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
+    """What is wrong with the site of a gate."""
+    metric, places = gate.name.partition("/")[2], [*(sites or []), WORST]
+    if gate.name in ("epsilon", *numbers.pooled) or (metric in WORTH and metric not in BY_SITE):
         return f"{gate.name} is one number for all sites; take @{gate.site} out"
-    if gate.site and sites is not None and find(gate.site, [*sites, WORST]) is None:
-        places = [*sites, WORST]
+    if sites is not None and find(gate.site, places) is None:
         return f"there is no site {gate.site!r}; known are {', '.join(places)}{near(gate.site, places)}"
     return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from fedsynth.checks.blocks import Context, built, refused
 from fedsynth.params import Block, Params, ParamsError, names
@@ -11,15 +12,23 @@ from fedsynth.params.problems import Problem
 from fedsynth.sources import Source, path_of
 
 
-def problems(params: Params, look: bool) -> tuple[list[Problem], list[str] | None]:
-    """And the names of the sites, None where nobody knows them. `look`: whether the source's files should be here."""
-    theirs, found = sites("source", params.source, context(params), look)
+class Hospitals(NamedTuple):
+    """`sites`: those of the study, None where they are not known; `source`: theirs, where its files are here."""
+
+    sites: list[str] | None
+    source: Source | None
+
+
+def problems(params: Params, look: bool) -> tuple[list[Problem], Hospitals]:
+    """And the hospitals. `look`: whether the source's files should be on this machine."""
+    source, found = opened("source", params.source, context(params), look)
+    theirs = source.sites() if source and look else None
     found += _consortium(params, theirs)
     if (both := params.split.val + params.split.test) >= 1:
         said = f"val and test are {both:g} together, so that nothing is left to train on; they must be below 1"
         found.append(Problem("split", [params.split.val, params.split.test], said))
     named = params.consortium.sites
-    return found, theirs if named is None else named
+    return found, Hospitals(theirs if named is None else named, source if look else None)
 
 
 def context(params: Params) -> Context:
@@ -27,26 +36,26 @@ def context(params: Params) -> Context:
     return {"image": params.image.sourced, "seed": params.seed}
 
 
-def sites(key: str, block: Block, known: Context, look: bool) -> tuple[list[str] | None, list[Problem]]:
-    """The sites of the source that a block makes, None where they are not known.
+def opened(key: str, block: Block, known: Context, look: bool) -> tuple[Source | None, list[Problem]]:
+    """The source that a block makes, None where it is wrong.
 
-    `look`: whether its files should be here. Its folder and table are read then, no image.
+    `look`: whether its files should be on this machine. Its folder and table are read then, no image.
     """
     source: Source | None
     source, found = built(key, "source", block, known)
     if source is None or not look:
-        return None, found
+        return source, found
     if found := [*_paths(key, block)]:
         return None, found
     try:
         source.look()
-        theirs = source.sites()
+        sites = source.sites()
     except Exception as error:  # of a table that somebody has written: a reader may raise anything
         return None, refused(key, block, error)
-    if not theirs:
+    if not sites:
         return None, [Problem(key, block.class_path, "has no site, and so no image; name one")]
-    wrong = [Problem(place(key, block, site), site, said) for site in theirs if (said := names.of_site(site))]
-    return theirs, wrong or [*_alike(key, theirs)]
+    wrong = [Problem(place(key, block, site), site, said) for site in sites if (said := names.of_site(site))]
+    return source, wrong or [*_alike(key, sites)]
 
 
 def _alike(key: str, sites: list[str]) -> Iterator[Problem]:
@@ -87,8 +96,6 @@ def _consortium(params: Params, theirs: list[str] | None) -> Iterator[Problem]:
         elif theirs is not None and names.find(site, map(str, theirs)) is None:
             said = f"the source has no such site; it has {', '.join(map(str, theirs))}{near(site, map(str, theirs))}"
             yield Problem("consortium.sites", site, said)
-        elif named and named.count(site) > 1:
-            yield Problem("consortium.sites", site, "is named twice; name each site once")
     there = theirs if named is None else named
     for key, wanted in {"quorum": asked.quorum, "min_sites": asked.min_sites}.items():
         if there is not None and wanted is not None and wanted > len(there):

@@ -13,7 +13,7 @@ images against real images.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -130,6 +130,7 @@ class MeasureInputs:
 class Measure(ABC):
     """A measure; constructor arguments are its settings from params.yaml."""
 
+    pooled: frozenset[str] = frozenset()  # numbers of all sites together, which no site has
     # whether its intervals are over each site's own images and not over the synthetic ones, which all sites share
     independent = True
 
@@ -140,6 +141,10 @@ class Measure(ABC):
 
         A class constant, unless a description depends on a setting.
         """
+
+    def lacks(self, image: Image, uses: Collection[Use]) -> dict[str, str]:
+        """Returns the numbers that would be None at every site, with what the study lacks for them."""
+        return {}
 
     @abstractmethod
     def at_site(self, seen: MeasureInputs) -> Answer:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures._needs import a_use
 from fedsynth.measures._statistics import bootstrap
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from fedsynth.params import Image
+    from fedsynth.uses import Use
 
 
 class ClassAgreement(Measure):
@@ -29,6 +36,12 @@ class ClassAgreement(Measure):
         ),
     }
     independent = False
+
+    def lacks(self, image: Image, uses: Collection[Use]) -> dict[str, str]:
+        from fedsynth.uses.classification import Classification
+
+        missing = a_use(Classification, uses)
+        return dict.fromkeys(self.about, missing) if missing else {}
 
     def at_site(self, seen: MeasureInputs) -> Answer:
         held_out = seen.real[0]

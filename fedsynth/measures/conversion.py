@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures._needs import a_mask, a_use
 from fedsynth.measures._neighbours import by_patient
 from fedsynth.measures._statistics import bootstrap
 from fedsynth.training import sampling
@@ -30,6 +32,13 @@ USE = (
 )
 
 Columns = Callable[[ImageSet], "np.ndarray | None"]
+
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from fedsynth.params import Image
+    from fedsynth.uses import Use
 
 
 class Conversion(Measure):
@@ -58,6 +67,17 @@ class Conversion(Measure):
 
     def _uses(self) -> dict[str, str]:
         return ({"dice": "Dice"} if self.masks else {}) | ({"accuracy": "balanced accuracy"} if self.labels > 1 else {})
+
+    def lacks(self, image: Image, uses: Collection[Use]) -> dict[str, str]:
+        from fedsynth.uses.classification import Classification
+        from fedsynth.uses.segmentation import Segmentation
+
+        if not image.given:
+            return dict.fromkeys(self.about, "needs a channel to convert, and image.given names none")
+        if not sampling.generated(image):
+            return dict.fromkeys(self.about, "needs an image channel that is generated, and all are given or aside")
+        missing = {"dice": a_mask(image) or a_use(Segmentation, uses), "accuracy": a_use(Classification, uses)}
+        return {n: missing[of] for n in self.about if (of := n.partition("_")[2]) in missing and missing[of]}
 
     def at_site(self, seen: MeasureInputs) -> Answer:
         real, train = seen.real

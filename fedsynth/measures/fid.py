@@ -17,6 +17,7 @@ class FID(Measure):
     covariance would be noise, and moments of so few images do not leave a site.
     """
 
+    pooled = frozenset({"pooled_fid"})
     about: ClassVar = {
         "fid": About(
             "lower",

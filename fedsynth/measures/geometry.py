@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures._needs import a_mask
 from fedsynth.measures._statistics import beside_floor
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from fedsynth.params import Image
+    from fedsynth.uses import Use
 
 
 class Geometry(Measure):
@@ -38,6 +45,10 @@ class Geometry(Measure):
         ),
     }
     independent = False
+
+    def lacks(self, image: Image, uses: Collection[Use]) -> dict[str, str]:
+        missing = a_mask(image)
+        return dict.fromkeys(self.about, missing) if missing else {}
 
     def at_site(self, seen: MeasureInputs) -> Answer:
         sets = with_mask(seen, seen.real[0]), with_mask(seen, seen.real[1]), with_mask(seen, seen.synthetic)

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from fedsynth.families import Family
 from fedsynth.params import Training
 from fedsynth.privacy import Mechanism, PrivacyError
-from fedsynth.privacy.noise import ACCOUNTANTS, NoisyOptimizer, Spending, kept, one_of, positive, probability
+from fedsynth.privacy.noise import ACCOUNTANTS, NoisyOptimizer, Spending, kept, one_of, positive, possible, probability
 
 Named = dict[str, Tensor]
 Parameters = dict[str, nn.Parameter]
@@ -74,6 +74,7 @@ class DPSGD(Mechanism):
         self.slow: set[str] = set()  # players whose loss torch.func does not support
 
     def check(self, family: Family) -> None:
+        possible(self.epsilon, self.delta, self.accountant)
         private, players = family.private_players(), list(family.players())
         if not private or set(private) - set(players):
             raise PrivacyError(

@@ -20,6 +20,7 @@ from fedsynth.privacy.errors import PrivacyError
 # more than Opacus' defaults, which helps for a small epsilon
 ORDERS = [*RDPAccountant.DEFAULT_ALPHAS, 72, 96, 128, 192, 256, 512]
 ACCOUNTANTS = ("rdp", "prv")
+MOST_NOISE = 2.0**20  # the largest noise multiplier that is tried
 GRID = 100  # above this epsilon, PRV needs a grid of too many points, and the bound is meaningless
 Step = tuple[float, float, int]  # noise multiplier, sampling rate, number of steps
 
@@ -131,6 +132,16 @@ def fitting(spending: Spending, rate: float, steps: int, epsilon: float, delta: 
         middle = (low + high) / 2
         low, high = (low, middle) if spending.allows(middle, rate, steps, epsilon, delta) else (middle, high)
     return high
+
+
+def possible(epsilon: float, delta: float, accountant: str) -> None:
+    """Raises PrivacyError if epsilon is too small for any noise, even for a single step."""
+    least = Spending([(MOST_NOISE, 1.0, 1)], accountant).epsilon(delta)
+    if epsilon < least:
+        raise PrivacyError(
+            f"epsilon {epsilon:g} at delta {delta:g} is too small for any noise; the accountant {accountant!r} allows"
+            f" {1.1 * least:.2g} and more"
+        )
 
 
 def kept(noise: float, spending: Spending, rate: float, steps: int, epsilon: float, delta: float) -> float:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from fedsynth.families import Family
 from fedsynth.params import Training
 from fedsynth.privacy import Mechanism, PrivacyError
-from fedsynth.privacy.noise import ACCOUNTANTS, Spending, kept, one_of, positive, probability
+from fedsynth.privacy.noise import ACCOUNTANTS, Spending, kept, one_of, positive, possible, probability
 
 Arrays = dict[str, np.ndarray]
 
@@ -45,6 +45,7 @@ class UpdateDP(Mechanism):
 
     def check(self, family: Family) -> None:
         """Any family is supported: everything that leaves is clipped."""
+        possible(self.epsilon, self.delta, self.accountant)
 
     def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int,
                 subjects: Tensor | None = None) -> None:  # fmt: skip

@@ -150,6 +150,8 @@ def given_set(params: Params, hospitals: Iterable[str], folder: Path) -> ImageSe
 
     Raises SampleError if `sample.given` is not set, if a site has the name of a hospital, or if the channels differ.
     """
+    from fedsynth.validation.given import of_set
+
     image, named = params.image, params.sample.given
     if not image.given:
         return None
@@ -159,29 +161,18 @@ def given_set(params: Params, hospitals: Iterable[str], folder: Path) -> ImageSe
             " hospital's)"
         )
     images = ImageSet.load(Path(named)) if isinstance(named, str) else _ingested(params, named, set(hospitals), folder)
-    usable = images.where(images.manifest["problem"] == "")
-    if same := set(hospitals) & set(images.manifest["site"]):
-        raise SampleError(f"sample.given has images of {sorted(same)[0]!r}, a hospital of this run: they stay there")
-    expected = (len(image.channels), *image.size)
-    if not len(usable) or usable.images.shape[1:] != expected:
-        raise SampleError(
-            f"sample.given: {len(usable)} usable images of the shape {usable.images.shape[1:]}; {expected} is asked for"
-        )
-    if others := set(usable.manifest["modality"]) - {"+".join(image.images)}:
-        raise SampleError(
-            f"sample.given has the image channels {sorted(others)[0]}, image.channels names {'+'.join(image.images)}"
-        )
-    return usable
+    for wrong in of_set(images.manifest, images.images.shape[1:], image, set(hospitals)):
+        raise SampleError(f"sample.given {wrong}")
+    return images.where(images.manifest["problem"] == "")
 
 
 def _ingested(params: Params, block: Block, hospitals: set[str], folder: Path) -> ImageSet:
     from fedsynth.stages.ingest import ingest_site
+    from fedsynth.validation.given import of_source
 
     source = block.build(image=params.image.sourced, seed=params.seed)
-    if same := hospitals & set(source.sites()):
-        raise SampleError(
-            f"sample.given has the site {sorted(same)[0]!r}, a hospital of this run: its images stay there"
-        )
+    for _, wrong in of_source(source, hospitals):
+        raise SampleError(f"sample.given {wrong}")
     sites = names.keys(source.sites())
     for site in sites:
         ingest_site(params, source, site, folder)

@@ -16,7 +16,7 @@ from fedsynth.checks.sizes import Sizes, Trial, multiples
 from fedsynth.families.vae import VAE
 from fedsynth.params import ParamsError, load
 from nvflare_jobs.train import job
-from tests.sets import TINY, tiny_params
+from tests.sets import TINY, make_set, tiny_params
 from tests.tables import make_table
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def test_params_without_a_mistake_have_no_problem():
 
 @pytest.mark.parametrize("file", FILES, ids=lambda p: p.name)
 def test_no_params_file_of_the_project_has_a_problem(file):
-    assert problems(load(file), source=False) == []
+    assert problems(load(file), source=False, given=False) == []
 
 
 def test_the_default_is_checked_in_a_moment():
@@ -226,7 +226,7 @@ ONE = [  # changes, key, value, what is said
     ({"sample.balance": {"none": 0}}, "sample.balance", {"none": 0.0}, "nothing to draw"),
     (
         {"sample.given": of("sources.phantom.Phantom", {"sites": {"north": {"images": 3}}})},
-        "sample.given.args.sites.north", "north", "a hospital of this study",
+        "sample.given.args.sites.north", "north", "a hospital of this run",
     ),
     ({"models.Vaé": TINY["models"]["vae"]}, "models.Vaé", TINY["models"]["vae"], "without accents"),
     ({"score.uses.a/b": TINY["score"]["uses"]["classification"]},
@@ -249,6 +249,11 @@ def test_a_mistake_is_one_problem_that_says_what_to_do(tmp_path, changes, key, v
     assert "\n" not in str(problem)
 
 
+CLASSIFIER = "fedsynth.features.classifier.Classifier"
+GIVEN = {
+    "image.given": ["t1"],
+    "sample.given": of("sources.phantom.Phantom", {"sites": {"public": {"images": 3}}}),
+}
 GATES = [
     ("FID <= 3", "did you mean 'fid'?"),
     ("clasification/retained >= 0.8", "did you mean 'classification/retained'?"),
@@ -282,6 +287,64 @@ def test_gates_on_sites_classes_floors_and_an_epsilon_that_is_not_spent_are_righ
     assert found(tmp_path, **{"score.measures.fid": of("measures.fid.FID"), "gates.require": gates}) == []
 
 
+NO_MASK = {"image.channels": {"t1": "image", "t2": "image"}, "image.empty_labels": []}
+NEEDS = [  # a measure, what else is in the study, what it needs
+    ("geometry.Geometry", NO_MASK, "a mask channel"),
+    ("geometry.Geometry", {"image.empty_labels": ["none", "infiltrating", "extra_axial"]}, "a class with a mask"),
+    ("mask_agreement.MaskAgreement", {}, "a use of the class Segmentation"),
+    (
+        "class_agreement.ClassAgreement",
+        {"score.uses": {"s": of("uses.segmentation.Segmentation")}, "score.features.class_path": f"{CLASSIFIER}",
+         "score.features.args": {"use": "s"}},
+        "a use of the class Classification",
+    ),
+    ("conversion.Conversion", {}, "a channel to convert, and image.given names none"),
+    ("conversion.Conversion", {**GIVEN, "image.given": ["t1", "t2"]}, "an image channel that is generated"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "changes", "said"), NEEDS, ids=[f"{name}-{said}" for name, _, said in NEEDS])
+def test_a_measure_that_the_study_gives_nothing_to_measure_is_a_problem(tmp_path, name, changes, said):
+    (problem,) = found(tmp_path, **changes, **{"score.measures.one": of(f"measures.{name}")})
+    assert (problem.key, problem.value) == ("score.measures.one", f"fedsynth.measures.{name}")
+    assert f"gives no number: it needs {said}" in problem.said
+
+
+def test_a_gate_on_a_number_that_the_study_cannot_have_is_a_problem(tmp_path):
+    gates = {"gates.require": ["converted_dice >= 0.5", "psnr >= 20", "converted_accuracy >= 0.5"]}
+    (problem,) = found(
+        tmp_path, **GIVEN, **gates, **{"score.measures.conversion": of("measures.conversion.Conversion")}
+    )
+    assert (problem.key, problem.value) == ("gates.require", "converted_dice >= 0.5")
+    assert "needs a use of the class Segmentation" in problem.said
+
+
+def test_a_number_of_all_sites_together_has_no_gate_for_one(tmp_path):
+    (problem,) = found(
+        tmp_path, **{"score.measures.fid": of("measures.fid.FID"), "gates.warn": ["pooled_fid@north <= 3"]}
+    )
+    assert "is one number for all sites; take @north out" in problem.said
+
+
+def test_a_use_that_is_wrong_leaves_the_measures_that_need_it_alone(tmp_path):
+    changes = {
+        "score.uses.segmentation": of("uses.segmentation.Segmenation"),
+        "score.measures.masks": of("measures.mask_agreement.MaskAgreement"),
+    }
+    assert [p.key for p in found(tmp_path, **changes)] == ["score.uses.segmentation.class_path"]
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "prv"])
+@pytest.mark.parametrize("mechanism", ["dpsgd.DPSGD", "update.UpdateDP"])
+def test_a_budget_that_no_noise_keeps_is_a_problem(tmp_path, mechanism, accountant):
+    args = {"epsilon": 1e-4, "accountant": accountant} | ({"clip": 1.0} if mechanism == "update.UpdateDP" else {})
+    (problem,) = found(tmp_path, **{"models.vae.privacy": of(f"privacy.{mechanism}", args)})
+    assert (problem.key, problem.value) == ("models.vae.privacy.args.epsilon", 1e-4)
+    assert "too small for any noise" in problem.said
+    least = float(problem.said.split("allows ")[1].split(" ")[0])
+    assert found(tmp_path, **{"models.vae.privacy": of(f"privacy.{mechanism}", args | {"epsilon": least})}) == []
+
+
 def test_a_use_or_a_measure_that_cannot_be_built_leaves_its_gates_alone(tmp_path):
     changes = {
         "score.measures.fid": of("measures.fid.FDI"),
@@ -289,9 +352,6 @@ def test_a_use_or_a_measure_that_cannot_be_built_leaves_its_gates_alone(tmp_path
     }
     named = found(tmp_path, **changes, **{"gates.require": ["fid <= 3", "segmentation/dice >= 0.5"]})
     assert [p.key for p in named] == ["score.uses.segmentation.class_path", "score.measures.fid.class_path"]
-
-
-NO_MASK = {"image.channels": {"t1": "image", "t2": "image"}, "image.empty_labels": []}
 
 
 def test_segmentation_without_a_mask_says_what_to_do(tmp_path):
@@ -568,6 +628,53 @@ def test_a_channel_that_phantoms_have_not_is_a_problem_of_the_image(tmp_path):
     (problem,) = found(tmp_path, **{"image.channels": {"t1": "image", "t2": "image", "leison": "mask"}})
     assert (problem.key, problem.value) == ("image.channels", "leison")
     assert "they have t1, t2, lesion; did you mean 'lesion'?" in problem.said
+
+
+def given_table(folder: Path, **args: Any) -> dict[str, Any]:
+    """A study of t1 given, and where its images and the given ones come from."""
+    make_table(folder, subjects=12)
+    source = {"folder": str(folder)}
+    return {
+        "source": of(TABLE, source | args.pop("source", {})),
+        "image.channels": {"image": "image", "other": "image", "lesion": "mask"},
+        "image.given": ["image"],
+        "sample.given": of(TABLE, source | args),
+    }
+
+
+def test_the_hospitals_own_files_are_never_given_under_another_name(tmp_path):
+    public = {"partition": {"kind": "iid", "sites": ["public"]}}
+    (problem,) = found(tmp_path, **given_table(tmp_path / "images", **public))
+    assert (problem.key, problem.value) == ("sample.given", "fedsynth.sources.table.Table")
+    assert "files of the hospitals" in problem.said
+    some = {"subject": ["patient 0", "patient 1"]}
+    apart = given_table(tmp_path / "others", **public, rows=some, source={"exclude": some})
+    assert found(tmp_path, **apart) == []
+
+
+def test_the_set_of_a_hospital_is_never_given(tmp_path):
+    image = {"image.given": ["t1"]}
+    params = tiny_params(image={"given": ["t1"]}, sample={"given": "set"})
+    make_set(tmp_path / "set", params, "north", n=12)
+    (problem,) = found(tmp_path, **image, **{"sample.given": str(tmp_path / "set")})
+    assert (problem.key, problem.value) == ("sample.given", str(tmp_path / "set"))
+    assert "has images of 'north', a hospital of this run" in problem.said
+    make_set(tmp_path / "set", params, "public", n=12)
+    assert found(tmp_path, **image, **{"sample.given": str(tmp_path / "set")}) == []
+    (problem,) = found(tmp_path, **image, **{"sample.given": str(tmp_path / "set"), "image.size": [24, 24]})
+    assert "(3, 24, 24) is needed" in problem.said
+    (tmp_path / "set" / "manifest.csv").write_text("image,mask\n")
+    (problem,) = found(tmp_path, **image, **{"sample.given": str(tmp_path / "set")})
+    assert "lacks the columns" in problem.said
+
+
+def test_in_a_federation_the_given_images_are_at_the_centre_and_not_at_a_hospital(tmp_path):
+    params = tiny_params(
+        image={"given": ["t1"]}, sample={"given": str(tmp_path / "set")}, consortium={"sites": ["west", "east"]}
+    )
+    (problem,) = problems(params, source=False)
+    assert "holds no manifest.csv" in problem.said
+    assert problems(params, source=False, given=False) == []
 
 
 def test_in_a_federation_the_files_are_in_the_hospitals_and_nobody_asks_for_them():

@@ -184,7 +184,7 @@ def test_a_folder_of_another_models_images_may_be_given(tmp_path):
 def test_given_images_that_do_not_fit_or_lack_a_class_are_named(tmp_path):
     params = tiny_params(image=MASK_TO_IMAGE, sample={"given": str(tmp_path / "other")})
     make_set(tmp_path / "other", tiny_params(), "other", n=12)
-    with pytest.raises(sample.SampleError, match=r"\(3, 16, 16\); \(2, 16, 16\) is asked for"):
+    with pytest.raises(sample.SampleError, match=r"\(3, 16, 16\); \(2, 16, 16\) is needed"):
         given(params, tmp_path)
     make_set(tmp_path / "other", params, "other", n=12, label="none")
     with pytest.raises(sample.SampleError, match="is infiltrating"):
