@@ -27,7 +27,7 @@ def startup_kit(kit: Kit, name: str, timeout_s: float) -> Iterator[Finding]:
         yield fails(
             "startup kit",
             f"made for {kit.user!r}, not {name!r}",
-            f"use --site {kit.user}, or ask the centre for a kit of the name {names.key(name)}",
+            f"use --site {kit.user}, or ask the centre for the kit of {names.key(name)}",
         )
     else:
         yield Finding("startup kit", f"of {kit.user}")

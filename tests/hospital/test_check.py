@@ -19,6 +19,7 @@ from fedsynth.__main__ import app
 from fedsynth.data.manifest import ARRAY
 from fedsynth.hospital import check, check_folders, check_installation, check_kit
 from fedsynth.hospital.findings import Finding
+from fedsynth.params import names
 from fedsynth.settings import Settings
 from tests.kits import EXAMPLES, Authority, listening, make_kit, pem
 from tests.sets import TINY, make_set, tiny_params
@@ -195,6 +196,20 @@ def test_a_key_that_others_can_read_fails_with_the_command_that_closes_it(hospit
     key.chmod(0o644)
     row = of(look(kit=hospital / "kit"), "private key")
     assert (row.verdict, row.todo) == ("fails", f"chmod 600 {key}")
+
+
+def test_a_site_of_any_name_has_the_kit_of_its_key(hospital, authority):
+    text = "St. Mary's Hospital"
+    kit = make_kit(hospital / "kit", authority, name=names.key(text))
+    about = kit / "startup/fed_client.json"
+    about.write_text(about.read_text().replace('"north"', f'"{names.key(text)}"'))
+    row = of(look(text, kit), "startup kit")
+    assert (row.verdict, row.found) == ("ok", f"of {names.key(text)}")
+
+
+def test_a_kit_in_a_folder_with_blanks_fails_because_flare_cannot_start_jobs_there(hospital, authority):
+    row = of(look("north", make_kit(hospital / "my kit", authority)), "kit's folder")
+    assert (row.verdict, row.todo) == ("fails", "move the kit to a folder without blanks in its path")
 
 
 def test_a_kit_that_others_can_read_is_a_warning_since_its_logs_name_files(hospital, authority):

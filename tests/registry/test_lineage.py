@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from fedsynth.params import names
 from fedsynth.registry.lineage import key, lineage
 
 LOCK = """\
@@ -84,7 +85,8 @@ def test_the_sites_digests_come_from_the_validation(project):
     (project / "reports" / "validation.json").write_text(json.dumps({"sites": sites, "used": ["north", "sea@x"]}))
     tags = lineage(project)
     assert tags["data.used"] == "north,sea@x"
-    assert (tags["data.digest.north"], tags["data.digest.east"], tags["data.digest.sea_x"]) == ("n1", "e1", "s1")
+    of_sea = f"data.digest.{names.key('sea@x')}"
+    assert (tags["data.digest.north"], tags["data.digest.east"], tags[of_sea]) == ("n1", "e1", "s1")
 
 
 def test_a_dvc_experiment_is_named_where_there_is_one(project, monkeypatch):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
+from fedsynth.params import names
 from fedsynth.registry.tracked_values import flatten, round_metrics, score_metrics
 from tests.sets import tiny_params
 from tests.trained import ROUNDS
@@ -80,3 +82,13 @@ def test_a_mean_of_which_a_part_could_not_be_computed_is_left_out():
 def test_a_network_of_another_site_keeps_its_origin_in_the_name_and_out_of_the_mean():
     found = score_metrics([row("local", "n", "n", 0.9), row("local", "n", "e", 0.5)])
     assert found == {"c/local/n/auroc": 0.9, "c/local/auroc": 0.9, "c/local from n/e/auroc": 0.5}
+
+
+def test_sites_and_labels_of_any_text_are_in_mlflows_names_by_their_keys():
+    site, metric = "../St. Mary's", "sensitivity.Ductal (in situ), G2"
+    row = {"use": "c", "name": "local", "trained_on": site, "model": "", "site": site, "metrics": {metric: 0.5}}
+    keyed = f"sensitivity.{names.key('Ductal (in situ), G2')}"
+    assert score_metrics([row]) == {f"c/local/{names.key(site)}/{keyed}": 0.5, f"c/local/{keyed}": 0.5}
+    event = {"sites": {site: {"loss/vae": 1.0, "weight": 2.0}}, "traffic": {site: {"bytes_up": 3}}}
+    assert f"{names.key(site)}/loss/vae" in round_metrics(event)
+    assert all(re.fullmatch(r"[\w./\-]+", name) for name in round_metrics(event))
