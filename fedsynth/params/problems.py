@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from fedsynth.params.errors import ParamsError
+from fedsynth.params.names import quoted
 from fedsynth.params.near import near, nearest
 
 Place = tuple[str | int, ...]  # ("models", "vae", "training", "lr")
@@ -30,7 +31,6 @@ TYPES = {
     "list_type": "a list",
     "tuple_type": "a list",
 }
-QUOTE = "; YAML takes yes, no, on and off for true and false: write them in quotes"
 OF_TYPE = ("_type", "_parsing", "literal_error")  # how pydantic's errors end that are of a value of another type
 
 
@@ -221,7 +221,8 @@ def _said(one: Any, at: Place, model: type[BaseModel]) -> str:
         bound = f"at least {ctx['min_length']}" if kind == "too_short" else f"at most {ctx['max_length']}"
         return f"must have {bound} entries, and has {ctx['actual_length']}"
     if kind in TYPES:
-        return f"must be {TYPES[kind]}{QUOTE if kind == 'string_type' and isinstance(one['input'], bool) else ''}"
+        hint = kind == "string_type" and isinstance(one["input"], bool)
+        return f"must be {TYPES[kind]}" + f"; {quoted(one['input'])}" * hint
     said = str(one["msg"]).removeprefix("Value error, ").replace("Input should", "must")
     allowed = re.findall(r"'([^']*)'", str(ctx.get("expected", "")))
     return said + (near(one["input"], allowed) if isinstance(one["input"], str) else "")

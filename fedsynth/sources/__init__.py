@@ -22,8 +22,8 @@ __all__ = ["Record", "Source", "path_of"]
 class Source(ABC):
     # arguments that are no more, and what to write instead
     GONE: ClassVar[dict[str, str]] = {
-        "missing_mask": "an image without a mask is one whose mask is unknown now; where nothing is marked in such images"
-        " say image.unmarked: healthy"
+        "missing_mask": "an image without a mask is one whose mask is unknown now; where nothing is marked in such"
+        " images say image.unmarked: healthy"
     }
 
     @abstractmethod

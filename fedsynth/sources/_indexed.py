@@ -22,7 +22,7 @@ from fedsynth.data.slices import parse as slicing
 from fedsynth.params import Image, ParamsError
 from fedsynth.params.names import of_site
 from fedsynth.sources import Record, Source, path_of
-from fedsynth.sources._tables import at_most, cases_of, renamed, text_table  # noqa: F401
+from fedsynth.sources._tables import at_most, renamed
 
 
 class IndexedSource(Source):

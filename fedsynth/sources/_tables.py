@@ -17,8 +17,8 @@ import pandas as pd
 
 from fedsynth.data.manifest import SetError
 from fedsynth.params import ParamsError
+from fedsynth.params.names import quoted
 from fedsynth.params.near import near
-from fedsynth.params.problems import QUOTE
 
 SEPARATORS = (",", ";", "\t")
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
@@ -158,7 +158,7 @@ def renamed(rows: pd.DataFrame, labels: dict[Any, Any] | None) -> pd.DataFrame:
     names: dict[str, str | None] = {}
     for old, new in (labels or {}).items():
         if isinstance(new, bool):
-            raise ParamsError(f"source.args.labels.{old}: {new} is no text{QUOTE}")
+            raise ParamsError(f"source.args.labels.{old}: {quoted(new)}")
         found = meant(old, there)
         if good.any() and len(found) != 1:
             raise SetError(f"source.args.labels.{old}: {_unknown(old, there, found)}")
@@ -168,10 +168,10 @@ def renamed(rows: pd.DataFrame, labels: dict[Any, Any] | None) -> pd.DataFrame:
 
 
 def _unknown(label: object, there: list[str], found: list[str]) -> str:
-    quote = QUOTE if isinstance(label, bool) else ""
+    hint = f"; {quoted(label)}" if isinstance(label, bool) else ""
     if found:
         return f"may be any of the labels {', '.join(map(repr, found))}; write it as the table does, in quotes"
-    return f"no image has this label; there are {', '.join(map(repr, there))}{near(label, there)}{quote}"
+    return f"no image has this label; there are {', '.join(map(repr, there))}{near(label, there)}{hint}"
 
 
 def splits_of(rows: pd.DataFrame, path: Path) -> pd.Series:

@@ -23,13 +23,13 @@ from fedsynth.params import Image, ParamsError
 from fedsynth.sources import Record, path_of
 from fedsynth.sources._indexed import (
     IndexedSource,
-    cases_of,
     check_names,
     only_label,
     put_images,
     put_masks,
     slices_of,
 )
+from fedsynth.sources._tables import cases_of
 
 KEYS = ("series", "study", "patient", "folder")
 COLUMNS = ["name", "subject", "label", "site", "problem", "warnings", "series", "slice"]

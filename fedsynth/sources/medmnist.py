@@ -17,7 +17,7 @@ from fedsynth.data.manifest import SPLITS, SetError
 from fedsynth.data.partition import deal, parse
 from fedsynth.data.planes import COLOURS, Planes
 from fedsynth.params import Image, ParamsError
-from fedsynth.params.problems import QUOTE
+from fedsynth.params.names import quoted
 from fedsynth.sources import Record, Source, path_of
 from fedsynth.sources._indexed import put_images, put_masks
 from fedsynth.sources._tables import at_most as first_of
@@ -221,8 +221,8 @@ def _names(labels: list[str] | dict[str, str | None] | None) -> dict[int, str | 
     if labels is None:
         return None
     said: list[tuple[Any, Any]] = list(labels.items() if isinstance(labels, dict) else enumerate(labels))
-    if any(isinstance(part, bool) for one in said for part in one):
-        raise ParamsError(f"source.args.labels: {labels} has what is no text{QUOTE}")
+    if wrong := [part for one in said for part in one if isinstance(part, bool)]:
+        raise ParamsError(f"source.args.labels: {quoted(wrong[0])}")
     try:
         found = {int(number): None if name is None else text(name) for number, name in said}
     except (TypeError, ValueError) as error:

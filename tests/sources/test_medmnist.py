@@ -231,7 +231,7 @@ def test_arguments_that_make_no_sense_are_named(path):
         source(path, labels={"normal": "0"})
     with pytest.raises(ParamsError, match="names an integer twice"):
         source(path, labels={"0": "a", 0: "b"})
-    with pytest.raises(ParamsError, match="write them in quotes"):
+    with pytest.raises(ParamsError, match="put the name in quotes"):
         source(path, labels=[False, True])
     with pytest.raises(ParamsError, match=r"source\.args\.at_most"):
         source(path, at_most=0)

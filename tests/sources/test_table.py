@@ -503,8 +503,8 @@ def test_labels_of_numbers_are_renamed_by_numbers_or_text(tmp_path):
     [
         ({"A": "b"}, r"source\.args\.labels\.A: no image has this label; there are 'a', 'b', 'c'; did you mean 'a'"),
         ({"lump": "b"}, r"labels\.lump: no image has this label; there are 'a', 'b', 'c'$"),
-        ({True: "b"}, "write them in quotes"),
-        ({"a": False}, "False is no text; .* write them in quotes"),
+        ({True: "b"}, "put the name in quotes"),
+        ({"a": False}, "without quotes as false; put the name in quotes"),
     ],
 )
 def test_a_label_that_no_row_has_is_an_error_that_names_those_that_are_there(tmp_path, labels, said):
