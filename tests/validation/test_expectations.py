@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from fedsynth.data import manifest
 from fedsynth.stages.ingest import ingest_site
-from fedsynth.validation import expectations, rules, verdict_page
+from fedsynth.validation import expectations, look, rules, verdict_page
 from fedsynth.validation.hints import HINTS
 from fedsynth.validation.verdict import Failure, Verdict
 from tests.sets import make_set, rewrite, tiny_params
@@ -84,22 +84,6 @@ def test_a_file_that_cannot_be_read(folder):
     failure = only_failure(validate(folder))
     assert about(failure) == ("files can be read", *named(7))
     assert failure.values == ["scan_00007.png cannot be read: broken data stream"]
-
-
-def test_a_volume_with_nan(tmp_path):
-    params = tiny_params(image={"size": [8, 8, 8]})
-    make_set(tmp_path, params, n=30)
-    rewrite(tmp_path, 4, nonfinite=17)
-    failure = only_failure(validate(tmp_path, params))
-    assert about(failure) == ("no NaN or infinite values", *named(4))
-    assert failure.values == ["17 values"]
-
-
-def test_a_mask_of_another_size(folder):
-    rewrite(folder, 11, mask_shape="20x16")
-    failure = only_failure(validate(folder))
-    assert about(failure) == ("masks match their image", *named(11))
-    assert failure.values == ["16x16 image, 20x16 mask"]
 
 
 def test_an_image_without_a_mask_needs_none_if_its_label_says_so(folder):
@@ -186,8 +170,8 @@ def test_a_column_that_is_not_of_the_manifest(folder):
 @pytest.mark.parametrize("broken", ["gone", "a word in a column of numbers", "empty"])
 def test_a_manifest_that_cannot_be_read(folder, broken):
     path = folder / manifest.FILE
-    table = manifest.read(folder).astype({"nonfinite": str})
-    table.loc[3, "nonfinite"] = "many"
+    table = manifest.read(folder).astype({"mask_area": str})
+    table.loc[3, "mask_area"] = "many"
     if broken == "gone":
         path.unlink()
     elif broken == "empty":
@@ -311,6 +295,55 @@ def test_an_image_id_that_is_there_twice(folder):
     )
 
 
+def test_what_was_doubtful_on_reading_is_a_warning_with_its_words(folder):
+    rewrite(folder, 4, warning="m4.jpg has 80 values; marked is what lies above 127.5")
+    verdict = validate(folder)
+    assert verdict.passed
+    (warning,) = verdict.warnings
+    assert about(warning) == ("nothing doubtful on reading", *named(4))
+    assert warning.values == ["m4.jpg has 80 values; marked is what lies above 127.5"]
+    assert "fedsynth look" in warning.hint
+    assert "m4.jpg" not in json.dumps(verdict.outgoing(1))
+
+
+def forget_mask(folder, place):
+    """Make the mask of an image unknown: 0 throughout, and named in `lacks`."""
+    image = np.load(folder / manifest.ARRAY)[place]
+    image[2] = 0
+    draw_over(folder, place, image)
+    rewrite(folder, place, lacks="lesion", mask_shape="")
+
+
+def test_an_unknown_mask_is_no_empty_one_and_only_a_warning(folder):
+    """Row 1 is of a class with lesions: an empty mask there would fail."""
+    forget_mask(folder, 1)
+    verdict = validate(folder)
+    assert verdict.passed, verdict.message()
+    (warning,) = verdict.warnings
+    assert about(warning) == ("masks are known", *named(1))
+    assert "unmarked: healthy" in warning.hint
+
+
+def test_a_mask_of_zeros_that_is_not_said_to_be_unknown_fails(folder):
+    forget_mask(folder, 1)
+    rewrite(folder, 1, lacks="")
+    assert about(only_failure(validate(folder))) == ("masks match their label", *named(1))
+
+
+def test_an_unknown_mask_asks_for_no_lesion_where_an_empty_one_does(folder):
+    image = np.load(folder / manifest.ARRAY)[1]
+    image[2] = -1
+    draw_over(folder, 1, image)
+    assert about(only_failure(validate(folder))) == ("masks match their label", *named(1))
+
+
+def test_images_whose_modalities_lack_are_not_taken_for_unmarked(folder):
+    rewrite(folder, 1, lacks="t2")
+    assert not [
+        w for w in validate(folder, tiny_params(image={"may_lack": ["t2"]})).warnings if "masks" in w.expectation
+    ]
+
+
 def test_warnings_do_not_fail_a_site(folder):
     rewrite(folder, 4, spacing_mm="3x1")
     rewrite(folder, 5, source_shape="64x64", mask_shape="64x64")
@@ -350,13 +383,13 @@ def test_a_real_set_without_test_images_does_not_pass_for_synthetic(tmp_path):
 
 
 def test_several_faults_are_all_named_and_a_row_with_a_problem_only_once(folder):
-    rewrite(folder, 1, problem="scan_00001.png is not there", label="?", shape="", nonfinite=3)
+    rewrite(folder, 1, problem="scan_00001.png is not there", label="?", shape="", max=2.0)
     rewrite(folder, 2, label="?")
-    rewrite(folder, 3, nonfinite=2)
+    rewrite(folder, 3, max=1.5)
     assert [(f.expectation, f.count) for f in validate(folder).failures] == [
         ("files can be read", 1),
         ("known labels", 1),
-        ("no NaN or infinite values", 1),
+        ("finite intensities in [-1, 1]", 1),
     ]
 
 
@@ -367,7 +400,7 @@ def test_a_site_where_no_file_can_be_read(tmp_path):
 
 
 def test_files_on_disk_come_to_the_same_verdict_by_way_of_ingest(tmp_path):
-    """A corrupted PNG, a mask of another size and a NaN image among good ones, through the source and ingest."""
+    """A corrupted PNG, a mask of another size and NaN in the body among good ones, through the source and ingest."""
     rng, lines = np.random.default_rng(1), ["image,mask,label,site,subject,modality"]
     for i in range(24):
         label, mask = ("none", "lesion")[i % 2], np.zeros((20, 20), np.uint8)
@@ -375,11 +408,13 @@ def test_files_on_disk_come_to_the_same_verdict_by_way_of_ingest(tmp_path):
         pixels = rng.integers(0, 255, (20, 20)).astype(np.uint8)
         Pillow.fromarray(pixels).save(tmp_path / f"i{i}.png")
         Pillow.fromarray(mask if i != 3 else mask[:10, :10]).save(tmp_path / f"m{i}.png")
-        lines.append(f"{f'i{i}.png' if i != 7 else 'i7.npy'},m{i}.png,{label},north,s{i},us")
+        lines.append(f"i{i}.{'npy' if i in (7, 9) else 'png'},m{i}.png,{label},north,s{i},us")
     (tmp_path / "i5.png").write_bytes((tmp_path / "i5.png").read_bytes()[:100])
-    broken = rng.random((20, 20))
+    broken, beyond = rng.random((2, 20, 20))
     broken[4, 4:8] = np.nan
+    beyond[:4] = np.nan  # outside of the body: it touches the border
     np.save(tmp_path / "i7.npy", broken)
+    np.save(tmp_path / "i9.npy", beyond)
     (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
     params = tiny_params(
         source={"class_path": "fedsynth.sources.table.Table", "args": {"folder": str(tmp_path)}},
@@ -389,10 +424,10 @@ def test_files_on_disk_come_to_the_same_verdict_by_way_of_ingest(tmp_path):
     ingest_site(params, params.source.build(image=params.image, seed=1), "north", tmp_path / "sets")
     verdict = validate(tmp_path / "sets" / "north", params)
     found = {name: f.expectation for f in verdict.failures for name in f.files}
-    assert found.keys() == {"i3.png", "i5.png", "i7.npy"}, verdict.message()
-    assert found["i5.png"] == "files can be read"
-    assert found["i3.png"] in ("files can be read", "masks match their image")
-    assert found["i7.npy"] == "no NaN or infinite values"
+    assert found == dict.fromkeys(("i3.png", "i5.png", "i7.npy"), "files can be read"), verdict.message()
+    said = dict(zip(verdict.failures[0].files, verdict.failures[0].values, strict=True))
+    assert "lies on another grid" in said["i3.png"]
+    assert "4 values in the body that are no numbers" in said["i7.npy"]
 
 
 def test_the_message_names_site_expectation_rows_files_values_and_what_to_do():
@@ -407,6 +442,15 @@ def test_the_message_names_site_expectation_rows_files_values_and_what_to_do():
         "    and 2 more",
         "    -> correct the label",
     ]
+
+
+def test_the_report_links_the_page_with_the_images_once_it_is_there(folder, tmp_path):
+    for there in (False, True):
+        validate(folder, docs=tmp_path / "site" / "validation")
+        page = (tmp_path / "site" / "validation" / "index.html").read_text()
+        assert ('href="../look/index.html"' in page) is there
+        assert ("<code>fedsynth look</code>" in page) is not there
+        look.write(folder, tiny_params(), tmp_path / "site" / "look")
 
 
 def test_the_report_stays_readable_offline_and_tells_what_the_verdict_does(folder, tmp_path):
