@@ -1,8 +1,10 @@
 """Why a stage failed, in words, from what it printed."""
 
+import os
+
 import pytest
 
-from flows.dvcx import reason_of
+from flows.dvcx import SYSTEM_CONFIG, allow_no_git, graph, reason_of
 
 DVC = "ERROR: failed to reproduce 'x': failed to run: fedsynth sample x, exited with 1"
 
@@ -22,3 +24,24 @@ DVC = "ERROR: failed to reproduce 'x': failed to run: fedsynth sample x, exited 
 )  # fmt: skip
 def test_the_stages_own_error_comes_first_then_the_last_line_of_a_traceback(lines, reason):
     assert reason_of(lines) == reason
+
+
+def test_without_a_git_repository_dvc_works_by_a_setting_of_this_process_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv(SYSTEM_CONFIG, "")
+    monkeypatch.delenv(SYSTEM_CONFIG)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "dvc.yaml").write_text("stages: {a: {cmd: echo a, outs: [a]}, b: {cmd: echo b, deps: [a]}}\n")
+    with pytest.raises(Exception, match="not a git repository"):
+        graph(tmp_path)
+    assert "is in no git repository" in allow_no_git(tmp_path)
+    assert graph(tmp_path) == {"a": [], "b": ["a"]}
+    assert not (tmp_path / ".dvc" / "config.local").exists()
+
+
+def test_in_a_git_repository_nothing_is_set(tmp_path, monkeypatch):
+    monkeypatch.setenv(SYSTEM_CONFIG, "")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "study").mkdir()
+    assert allow_no_git(tmp_path / "study") == ""
+    assert os.environ[SYSTEM_CONFIG] == ""
