@@ -49,7 +49,8 @@ def sheet(images: ImageSet, image: Image) -> np.ndarray:
 
 
 def portrait(whole: np.ndarray, image: Image, edge: int = TILE) -> np.ndarray:
-    """(height, width, 4) uint8 RGBA of one image (C, *S): a row for each of `rows_of`, masks outlined.
+    """(height, width, 4) uint8 RGBA of one image (C, *S): a row for each of `rows_of`, masks outlined; the longest axis
+    has `edge` pixels.
 
     Of a volume there is a column for each axis, with the slice of `places_of` across it; its first axis points up.
     """
@@ -57,9 +58,15 @@ def portrait(whole: np.ndarray, image: Image, edge: int = TILE) -> np.ndarray:
     if whole.ndim == 4:
         across = [np.take(whole, place, axis + 1) for axis, place in enumerate(places_of(whole, image))]
         views = [across[0], *(view[:, ::-1] for view in across[1:])]
+    edges = [max(1, round(edge * max(view.shape[1:]) / max(whole.shape[1:]))) for view in views]
     masks = image.index(image.masks)
-    rows = rows_of(image).values()
-    return _grid([[_tile(view[image.index(names)], view[masks], edge) for view in views] for names in rows])
+
+    def row(names: list[str]) -> list[np.ndarray]:
+        tiles = [_tile(v[image.index(names)], v[masks], of) for v, of in zip(views, edges, strict=True)]
+        high = max(tile.shape[0] for tile in tiles)
+        return [np.pad(tile, [(0, high - tile.shape[0]), (0, 0), (0, 0)]) for tile in tiles]
+
+    return _grid([row(names) for names in rows_of(image).values()])
 
 
 def places_of(whole: np.ndarray, image: Image) -> list[int]:

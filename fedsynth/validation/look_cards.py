@@ -103,4 +103,4 @@ def _channel(of: Looked, place: int, name: str, number: int) -> dict[str, str]:
 
 
 def _between(ends: tuple[float, float] | None) -> str:
-    return f"{ends[0]:.4g} to {ends[1]:.4g}" if ends else ""
+    return f"{ends[0]:.6g} to {ends[1]:.6g}" if ends else ""

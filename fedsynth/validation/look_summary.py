@@ -82,8 +82,8 @@ def _channel(of: Looked, name: str, number: int) -> dict[str, str]:
     lines = {label: _read([i for i in places if i in own], own, read, ends) for label, places in of.usable.items()}
     return chart | {
         "read": look_charts.overlay(lines, f"{name} as read, from {ends[0]:.6g} to {ends[1]:.6g}, by class"),
-        "low": f"{ends[0]:.4g}",
-        "high": f"{ends[1]:.4g}",
+        "low": f"{ends[0]:.6g}",
+        "high": f"{ends[1]:.6g}",
     }
 
 

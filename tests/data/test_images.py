@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from fedsynth.data import images
 from fedsynth.data.geometry import Grid
@@ -74,6 +75,21 @@ def test_reducing_averages_and_does_not_alias():
     reduced, _ = images.resample(noise, (16, 16), None, "pad", order=1)
     # a mean of 6 x 6 independent values has 1/6; picking or mixing four of them has more than 0.5
     assert reduced.std() < 0.25
+
+
+@pytest.mark.parametrize("shape", [(40, 33, 21), (30, 6, 64), (75, 50), (5, 9)])
+@pytest.mark.parametrize("how", ["pad", "stretch"])
+def test_reducing_axis_by_axis_is_filtering_the_whole_image_and_then_interpolating(shape, how):
+    size, old = (16,) * len(shape), np.random.default_rng(4).normal(0, 100, shape)
+    step = np.array(shape) / 16
+    step = np.full(len(shape), step.max()) if how == "pad" else step
+    start = (0.5 - 8) * step + np.array(shape) / 2 - 0.5
+    smooth = ndimage.gaussian_filter(old, np.maximum(0, (step - 1) / 2), mode="nearest")
+    whole = ndimage.affine_transform(smooth, step, start, size, order=1, mode="nearest")
+    found, _ = images.resample(old, size, None, how, order=1)
+    there = np.isfinite(found)
+    assert there.any()
+    np.testing.assert_allclose(found[there], whole[there], atol=1e-4)
 
 
 def test_images_and_masks_stay_where_they_were_and_in_register():
