@@ -103,7 +103,7 @@ def test_labels_are_any_text_and_whole_numbers_are_their_digits():
 def test_yes_and_no_as_labels_are_answered_with_quotes(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("image: {size: [8, 8], channels: {x: image}, labels: [yes, no]}\n", encoding="utf-8")
-    with pytest.raises(ParamsError, match=r"labels\.0.*YAML reads yes, true and on .* put the name in quotes"):
+    with pytest.raises(ParamsError, match=r"image\.labels.*YAML reads yes, true and on .* put the name in quotes"):
         load(path)
 
 
@@ -112,7 +112,7 @@ def test_yes_and_no_as_labels_are_answered_with_quotes(tmp_path):
 def test_a_channel_model_use_measure_or_exporter_that_would_lead_elsewhere_is_refused(place, name):
     block = {"class_path": "fedsynth.exporters.png.PNG", "args": {}}
     value = "image" if place == "image__channels" else raw()["models"]["vae"] if place == "models" else block
-    with pytest.raises(ValidationError, match=r"file names|it becomes a folder"):
+    with pytest.raises(ValidationError, match=r"file names|becomes a folder"):
         Params.model_validate(raw(**{place: {name: value}}))
 
 
