@@ -133,16 +133,17 @@ def report() -> None:
 
 @app.command()
 def check(
+    file: Annotated[Path | None, typer.Argument(help="the params file; default: params.yaml")] = None,
     site: Annotated[str | None, typer.Option(help="the site's name; default: the one that the kit names")] = None,
     kit: Annotated[
         Path | None, typer.Option(help="the site's startup kit, the folder with startup/ and local/")
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds to wait for the server")] = 5,
 ) -> None:
-    """Check params.yaml, and a hospital's site: installation, folders, data, startup kit and server.
+    """Check a params file, and a hospital's site: installation, folders, data, startup kit and server.
 
-    All problems of params.yaml are listed at once. The site is checked if --site, --kit or FEDSYNTH_DATA is given, or
-    if there is no params.yaml. Exit code 1 if a check fails.
+    All problems of the params file are listed at once. The site is checked if --site, --kit or FEDSYNTH_DATA is given,
+    or if there is no params.yaml. Exit code 1 if a check fails.
     """
     from rich.console import Console
     from rich.table import Table
@@ -153,10 +154,16 @@ def check(
     for column in ("what", "found", "verdict", "what to do"):
         table.add_column(column, overflow="fold")
     settings = Settings.read()
-    study = settings.root / "params.yaml"
-    at_site = site or kit or os.environ.get("FEDSYNTH_DATA") or not study.is_file()
-    # a hospital checks its own files in ingest, and in a federation the centre has none
-    wrong = _study(study, source=settings.simulation and not at_site)
+    study = (file or settings.root / "params.yaml").resolve()
+    kit = kit and kit.resolve()
+    os.chdir(settings.root)  # where the paths of a params file begin
+    at_site = bool(site or kit or os.environ.get("FEDSYNTH_DATA") or not (file or study.is_file()))
+    if file or study.is_file():
+        # a hospital checks its own files in ingest, and in a federation the centre has none of them
+        wrong = _study(study, source=settings.simulation and not at_site, given=not at_site)
+    else:
+        typer.echo(f"no params.yaml in {study.parent}: checking a hospital's site")
+        wrong = False
     found = list(check.site(settings, site, kit, timeout)) if at_site else []
     for row in found:
         table.add_row(row.what, row.found, row.verdict, row.todo)
@@ -165,15 +172,12 @@ def check(
     raise typer.Exit(1 if wrong or any(row.verdict == "fails" for row in found) else 0)
 
 
-def _study(path: Path, source: bool) -> bool:
-    """Print the problems of params.yaml, if there is one. Returns whether there are any."""
+def _study(path: Path, source: bool, given: bool) -> bool:
+    """Print the problems of a params file. Returns whether there are any."""
     from fedsynth import checks
 
-    if not path.is_file():
-        typer.echo(f"no params.yaml in {path.parent}: this is looked at as a hospital's site")
-        return False
     try:
-        params, problems = checks.of_file(path, source)
+        params, problems = checks.of_file(path, source, given)
     except UserError as error:
         typer.echo(str(error))
         return True

@@ -1,4 +1,4 @@
-"""What a run would do: which stages would run and why, computed from dvc.lock and DVC's cache."""
+"""The plan of a run: which stages would run and why, from dvc.lock and DVC's cache."""
 
 from __future__ import annotations
 
@@ -15,22 +15,33 @@ from fedsynth.params import Params
 from fedsynth.settings import Settings
 from fedsynth.stages import inputs
 
-# Stages that the flow runs beside each other. Two jobs of three sites each fill two cores; more would only queue for
-# them. Prefect's threads wait for upstream stages, too, so that a limit on the threads would let a waiting stage keep a
-# ready one from running.
+# Maximum number of stages that the flow runs at the same time: two jobs of three sites each fill two cores. A limit on
+# Prefect's threads would not do, because its threads also wait for upstream stages and would block ready ones.
 AT_ONCE = 2
-ORDER = "the order of "  # begins what stands for the order of a mapping's keys
-TIMES = Path(".work") / "times.json"  # stage -> seconds of the last time that it ran, which the flow writes
+SOURCE, REGISTER = "source", "register"
+# Stages of every run, with what they do: the first of dvc.yaml, and the flow's own last ones (flows/pipeline.py)
+ALWAYS = {
+    SOURCE: "in every run: checks params.yaml, and whether the source's files have changed",
+    REGISTER: "in every run: registers the model and its scores in MLflow",
+}
+QUICK_S = 5.0  # of a stage of every run
+ORDER = "another order of "  # prefix of the entry for the order of a mapping's keys
+TIMES = Path(".work") / "times.json"  # {stage: seconds} of its last run, written by the flow
 
 
 @dataclass
 class Line:
-    """One stage: why it would run (nothing: it is up to date), and how long it takes, as far as that is known."""
+    """A stage of the plan.
+
+    `why`: the reasons for which it would run, empty if it is up to date; `seconds`: its duration, None if unknown, of
+    its last run if `from_last_time`; `always`: it is a stage of every run.
+    """
 
     stage: str
     why: list[str] = field(default_factory=list)
     seconds: float | None = None
     from_last_time: bool = False
+    always: bool = False
 
     @property
     def runs(self) -> bool:
@@ -39,6 +50,8 @@ class Line:
 
 @dataclass
 class Plan:
+    """The stages in the order of their run, and for each the stages that it waits for."""
+
     lines: list[Line]
     waits_for: dict[str, list[str]]
 
@@ -46,8 +59,13 @@ class Plan:
     def running(self) -> list[Line]:
         return [line for line in self.lines if line.runs]
 
+    @property
+    def stale(self) -> list[Line]:
+        """The stages that would run because something has changed."""
+        return [line for line in self.running if not line.always]
+
     def seconds(self) -> float | None:
-        """Of the whole run, with AT_ONCE stages beside each other; None where a stage's time is not known."""
+        """Return the duration of the whole run with AT_ONCE stages at the same time; None if one is unknown."""
         ends: dict[str, float] = {}
         free = [0.0] * AT_ONCE
         for line in self.running:
@@ -60,31 +78,40 @@ class Plan:
 
 
 def plan(root: Path, params: Params, settings: Settings, estimates: dict[str, float] | None = None) -> Plan:
-    """Every stage of dvc.yaml, those that would run with their reasons. `estimates` are seconds of stages that have not
-    run yet.
+    """Return the plan with every stage of the flow.
 
-    The source's files are looked at in simulation only: in a federation the sites are asked when it runs.
+    `estimates`: {stage: seconds} for stages that have not run yet. The source's files are checked in simulation only;
+    in a federation the stage `source` asks the sites.
     """
     stages, raw = inputs.stages(root, params.models), params.model_dump(mode="json")
     lock, times = _lock(root), times_of(root)
     files = _outside(params, settings)
-    lines: dict[str, Line] = {}
-    waits_for = {stage.address: [u.address for u in stages if u.feeds(stage)] for stage in stages}
+    lines = {SOURCE: _always(SOURCE, times)}
+    waits_for = {stage.address: [SOURCE, *(u.address for u in stages if u.feeds(stage))] for stage in stages}
     for stage in stages:
         locked = lock.get(stage.address)
         why = list(_reasons(root, stage, raw, settings, locked, files)) or list(_upstream(root, locked, stages, lock))
-        running = [u for u in waits_for[stage.address] if u in lines and lines[u].runs]
-        why = why or [f"follows from {u}" for u in running[:1]]
-        # with other values it may take any time
-        last = None if any(" → " in reason or "ran over" in reason for reason in why) else times.get(stage.address)
+        running = [u for u in waits_for[stage.address] if u in lines and lines[u].runs and not lines[u].always]
+        why = why or [f"because {u} runs" for u in running[:1]]
+        # the last duration says nothing of other values
+        last = None if any(" → " in reason for reason in why) else times.get(stage.address)
         seconds = last if last is not None else (estimates or {}).get(stage.address)
         lines[stage.address] = Line(stage.address, why, seconds, last is not None)
-    return Plan(list(lines.values()), waits_for)
+    for model in params.models:
+        address = f"{REGISTER}@{model}"
+        waits_for[address] = list(lines)
+        lines[address] = _always(address, times)
+    return Plan(list(lines.values()), {SOURCE: [], **waits_for})
+
+
+def _always(address: str, times: dict[str, float]) -> Line:
+    why = [ALWAYS[address.partition("@")[0]]]
+    return Line(address, why, times.get(address, QUICK_S), address in times, always=True)
 
 
 def _reasons(root: Path, stage: inputs.Stage, raw: dict[str, Any], settings: Settings, locked: dict[str, Any] | None,
              files: dict[str, str]) -> Iterator[str]:  # fmt: skip
-    """Why a stage is stale in itself, whatever the stages before it do."""
+    """Yield why a stage is stale itself, whether or not upstream stages run."""
     if locked is None:
         yield "has not run yet"
         return
@@ -95,55 +122,55 @@ def _reasons(root: Path, stage: inputs.Stage, raw: dict[str, Any], settings: Set
         yield from differences(_cached(root, before.get(own, "")), json.loads(now)) or ["its inputs have changed"]
     for path, text in files.items():
         if path in stage.deps and before.get(path) != _md5(text):
-            yield "the files of the source have changed" if "source" in path else "the set of sample.given has changed"
+            yield "the source's files have changed" if "source" in path else "the images of sample.given have changed"
     if locked.get("cmd") != stage.command:
         yield "its command has changed"
-    yield from (f"{out} is not there" for out in stage.outs if not (root / out).exists())
+    yield from (f"{out} is missing" for out in stage.outs if not (root / out).exists())
 
 
 def _upstream(
     root: Path, locked: dict[str, Any] | None, stages: list[inputs.Stage], lock: dict[str, Any]
 ) -> Iterator[str]:
-    """Outputs of other stages that were made anew since this one ran."""
+    """Yield the outputs of upstream stages that have changed since this stage ran."""
     made = {out["path"]: out.get("md5", "") for s in stages for out in lock.get(s.address, {}).get("outs", [])}
     for dep in (locked or {}).get("deps", []):
         path, before = dep["path"], dep.get("md5", "")
         inside = {out: md5 for out, md5 in made.items() if out.startswith(f"{path}/")}
         now = made.get(path) or (_md5_of_folder(root, path, inside) if inside else before)
         if now != before:
-            yield f"{path} is another"
+            yield f"{path} has changed"
 
 
 def _md5_of_folder(root: Path, folder: str, inside: dict[str, str]) -> str:
-    """As DVC has it down: of the list of files, which are those of the outputs in the folder."""
+    """Return DVC's checksum of a folder: of the list of its files, here those of the outputs in it."""
     files = []
     for out, md5 in inside.items():
         name = out.removeprefix(f"{folder}/")
         if not md5.endswith(".dir"):
             files.append({"md5": md5, "relpath": name})
             continue
-        listed = root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
-        if listed.is_file():
-            files += [file | {"relpath": f"{name}/{file['relpath']}"} for file in json.loads(listed.read_text(encoding="utf-8"))]
+        listed = _cached(root, md5) or []
+        files += [file | {"relpath": f"{name}/{file['relpath']}"} for file in listed]
     return _md5(json.dumps(sorted(files, key=lambda file: file["relpath"]), sort_keys=True)) + ".dir"
 
 
 def differences(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
-    """What of a stage's inputs is another than before, in words; one sentence where nothing is known of before."""
+    """Return the changes of a stage's inputs in words; one sentence if the inputs before are unknown."""
     if before is None:
         return ["its inputs have changed"]
-    found = [f"ran over {before['where']}, not {now['where']}"] if before["where"] != now["where"] else []
-    smallest = before.get("min_cell"), now.get("min_cell")
-    found += (
-        [f"FEDSYNTH_MIN_CELL: {smallest[0]} → {smallest[1]}"] if None not in smallest and len({*smallest}) > 1 else []
-    )
+    outside = {"FEDSYNTH_FEDERATION": "where", "FEDSYNTH_MIN_CELL": "min_cell"}
+    found = [
+        f"{variable}: {before[name]} → {now[name]}"
+        for variable, name in outside.items()
+        if name in before and name in now and before[name] != now[name]
+    ]
     was, are = dict(_leaves(before["params"])), dict(_leaves(now["params"]))
     keys = [key for key in {**was, **are} if was.get(key, "") != are.get(key, "")]
     values = [f"{key}: {_said(was, key)} → {_said(are, key)}" for key in keys if not key.startswith(ORDER)]
-    found += values or keys  # of keys that came or went the order is no news
+    found += values or keys  # added and removed keys change the order, too
     code = [name for name in {**before["code"], **now["code"]} if before["code"].get(name) != now["code"].get(name)]
     rest = f" and {len(code) - 3} more" if len(code) > 3 else ""
-    return found + ([f"code: {', '.join(code[:3])}{rest}"] if code else [])
+    return found + ([f"the code has changed: {', '.join(code[:3])}{rest}"] if code else [])
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -156,11 +183,11 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _said(values: dict[str, Any], key: str) -> str:
-    return json.dumps(values[key]) if key in values else "not there"
+    return json.dumps(values[key]) if key in values else "(missing)"
 
 
 def _outside(params: Params, settings: Settings) -> dict[str, str]:
-    """What the files that tell of things outside of the graph would hold now, as far as that is known here."""
+    """Return what the stage `source` would write into its files now, for those that can be computed here."""
     from fedsynth.data import outputs
     from fedsynth.stages import ingest
 
@@ -180,8 +207,8 @@ def _lock(root: Path) -> dict[str, Any]:
         raise inputs.DagError(f"{path} cannot be read: {error}; bring it back with `git checkout dvc.lock`") from error
 
 
-def _cached(root: Path, md5: str) -> dict[str, Any] | None:
-    """A file of inputs as it was when the stage ran last, from DVC's cache; None where it is not there any more."""
+def _cached(root: Path, md5: str) -> Any:
+    """Return a JSON file from DVC's cache, None if it is not in it."""
     path = root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
     return json.loads(path.read_text(encoding="utf-8")) if md5 and path.is_file() else None
 
@@ -191,15 +218,16 @@ def _md5(text: str) -> str:
 
 
 def times_of(root: Path) -> dict[str, float]:
+    """Return {stage: seconds} of the last runs."""
     path = root / TIMES
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):  # times are a help, not a result
+    except (FileNotFoundError, ValueError):  # times are not needed for a run
         return {}
 
 
 def keep_time(root: Path, stage: str, seconds: float) -> None:
-    """How long a stage took, for the next plan."""
+    """Store how long a stage took, for the next plan."""
     path = root / TIMES
     path.parent.mkdir(parents=True, exist_ok=True)
     times = times_of(root) | {stage: round(seconds, 1)}

@@ -10,21 +10,25 @@ from typing import Any
 from fedsynth.params import Params
 from fedsynth.settings import Settings
 from fedsynth.stages import estimate
-from fedsynth.stages.plan import Line, Plan, plan
+from fedsynth.stages.plan import AT_ONCE, Line, Plan, plan
+
+LONGEST = len("about 10 min 33 s")
 
 
 def words(root: Path, params: Params, settings: Settings) -> str:
-    """The table of stages, and a sentence that sums it up."""
+    """Return the table of stages, and a summary."""
     images = estimate.images_of(root, params, settings)
     made = _plan(root, params, settings, images)
     width = max(len(line.stage) for line in made.lines)
     rows = [
-        f"  {'▶' if line.runs else '·'} {line.stage:<{width}}  {_time(line):>10}  {_why(line)}" for line in made.lines
+        f"  {'▶' if line.runs else '·'} {line.stage:<{width}}  {_time(line):>{LONGEST}}  {_why(line)}"
+        for line in made.lines
     ]
     return "\n".join([_where(settings, images), "", *rows, "", *_sums(made, params, images)])
 
 
 def as_json(root: Path, params: Params, settings: Settings) -> str:
+    """Return the same as JSON."""
     images = estimate.images_of(root, params, settings)
     made = _plan(root, params, settings, images)
     stages = [{"stage": line.stage, "runs": line.runs, "why": line.why, "seconds": line.seconds} for line in made.lines]
@@ -39,19 +43,19 @@ def as_json(root: Path, params: Params, settings: Settings) -> str:
 
 
 def _plan(root: Path, params: Params, settings: Settings, images: estimate.Images) -> Plan:
-    """Steps are measured only where a stage would run of which no time is known: that takes seconds."""
+    """Return the plan; steps are timed only if a stale stage has not run before, because that takes seconds."""
     made = plan(root, params, settings)
-    if all(line.from_last_time for line in made.running):
+    if all(line.from_last_time for line in made.stale):
         return made
     return plan(root, params, settings, estimate.seconds(params, images))
 
 
 def _where(settings: Settings, images: estimate.Images) -> str:
-    sites = (
-        ", ".join(f"{site} ({n} images)" for site, (n, _) in images.items())
-        or "how many images there are is known once they are ingested"
+    sites = ", ".join(f"{site} ({n} images)" for site, (n, _) in images.items())
+    return (
+        f"federation: {settings.federation}; cores of this machine: {os.cpu_count()}\n"
+        f"sites: {sites or 'the numbers of images are known after ingest'}"
     )
-    return f"over {settings.federation}: {sites}; here are {os.cpu_count()} cores"
 
 
 def _why(line: Line) -> str:
@@ -71,13 +75,15 @@ def duration(seconds: float) -> str:
 
 
 def _sums(made: Plan, params: Params, images: estimate.Images) -> list[str]:
-    if not made.running:
-        return ["Nothing is to be done, unless the stage `source`, which looks at files outside, finds a change."]
+    if not made.stale:
+        return ["All other stages are up to date, unless `source` finds that files have changed."]
     total = made.seconds()
-    long = "for a time that is not known yet" if total is None else f"for about {duration(total)}"
-    said = f"{len(made.running)} of {len(made.lines)} stages would run, {long}"
-    lines = [f"{said}. A stage that DVC has in its cache, of the same inputs, is restored and takes a second."]
+    long = "the time is not known yet" if total is None else f"in about {duration(total)}"
+    lines = [
+        f"{len(made.running)} of {len(made.lines)} stages would run, at most {AT_ONCE} at the same time: {long}.",
+        "A stage that has run with the same inputs before is restored from DVC's cache instead, in about a second.",
+    ]
     if images:
         size = estimate.disk(params, images)
-        lines.append(f"All of a run's files take about {size / 1e6:,.0f} MB, and as much again in DVC's cache.")
+        lines.append(f"Disk: about {size / 1e6:,.0f} MB for the files of the run, and as much again for DVC's cache.")
     return lines

@@ -14,8 +14,10 @@ from fedsynth.params import Params
 from fedsynth.settings import Settings
 from fedsynth.stages import estimate, plan, plan_text
 from fedsynth.stages.inputs import DagError
-from tests.stages.test_inputs import EVERY, RAW, STAGES, Study, downstream
+from tests.stages.test_inputs import EVERY, MODELS, RAW, STAGES, Study, downstream
 from tests.test_architecture import ROOT
+
+LASTING = ["source", *(f"register@{model}" for model in MODELS)]  # the stages of every run
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def study(tmp_path_factory) -> Study:
 def planned(study: Study, raw: dict) -> dict[str, list[str]]:
     """Stage -> its reasons, of those that would run; the stub's source.json is taken as it lies there."""
     lines = plan.plan(study.folder, Params.model_validate(raw), Settings.read()).lines
-    return {line.stage: line.why for line in lines if line.runs}
+    return {line.stage: line.why for line in lines if line.runs and not line.always}
 
 
 @pytest.fixture(autouse=True)
@@ -47,35 +49,45 @@ def test_the_key_and_both_values_are_the_reason_and_what_follows_says_from_what(
     raw["models"]["vae"]["training"]["lr"] = 0.001
     found = planned(study, raw)
     assert found["train@vae"] == ["models.vae.training.lr: 0.002 → 0.001"]
-    assert found["sample@vae"] == ["follows from train@vae"]
+    assert found["sample@vae"] == ["because train@vae runs"]
     assert set(found) == downstream({"train@vae", "report"})
 
 
 def test_another_federation_is_said(study, monkeypatch):
     monkeypatch.setenv("FEDSYNTH_FEDERATION", "poc")
-    assert planned(study, RAW)["validate"] == ["ran over simulator, not poc"]
+    assert planned(study, RAW)["validate"] == ["FEDSYNTH_FEDERATION: simulator → poc"]
 
 
 def test_an_output_that_is_gone_is_said(study):
     path = study.folder / "reports" / "verdict.json"
     path.rename(path.with_suffix(".away"))
     try:
-        assert planned(study, RAW) == {"report": ["reports/verdict.json is not there"]}
+        assert planned(study, RAW) == {"report": ["reports/verdict.json is missing"]}
     finally:
         path.with_suffix(".away").rename(path)
+
+
+def test_the_stages_of_every_run_are_the_first_and_the_last(study):
+    made = plan.plan(study.folder, Params.model_validate(RAW), Settings.read())
+    assert [line.stage for line in made.lines if line.always] == LASTING
+    assert [made.lines[0].stage, *(line.stage for line in made.lines[-len(MODELS) :])] == LASTING
+    assert made.stale == []
+    assert made.seconds() > 0
 
 
 def test_files_of_the_source_that_have_changed_are_said(study, monkeypatch):
     monkeypatch.setattr(plan, "_outside", lambda *_: {"data/source.json": "{another}"})
     found = planned(study, RAW)
-    assert found["ingest"] == ["the files of the source have changed"]
+    assert found["ingest"] == ["the source's files have changed"]
     assert set(found) == EVERY
 
 
 def test_where_nothing_has_run_every_stage_would(tmp_path, monkeypatch):
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     lines = plan.plan(tmp_path, Params.model_validate(RAW), Settings.read()).lines
-    assert {line.stage: line.why for line in lines} == {stage: ["has not run yet"] for stage in EVERY}
+    assert {line.stage: line.why for line in lines if not line.always} == {
+        stage: ["has not run yet"] for stage in EVERY
+    }
 
 
 def test_an_output_that_was_made_anew_since_is_seen_also_in_a_folder_of_them(study):
@@ -84,9 +96,9 @@ def test_an_output_that_was_made_anew_since_is_seen_also_in_a_folder_of_them(stu
     (study.folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     study.dvc("repro", "train@gan")
     found = planned(study, raw)
-    assert found["sample@gan"] == ["models/gan is another"]
-    assert found["score@gan"] == ["models/gan is another"]
-    assert "models is another" in found["report"] or found["report"][0].startswith("models.gan.training.lr")
+    assert found["sample@gan"] == ["models/gan has changed"]
+    assert found["score@gan"] == ["models/gan has changed"]
+    assert "models has changed" in found["report"] or found["report"][0].startswith("models.gan.training.lr")
     assert set(found) == {"sample@gan", "score@gan", "export@gan", "report"}
     study.repro(RAW)
     assert planned(study, RAW) == {}
@@ -95,7 +107,7 @@ def test_an_output_that_was_made_anew_since_is_seen_also_in_a_folder_of_them(stu
 def test_the_order_of_channels_is_a_reason(study):
     raw = copy.deepcopy(RAW)
     raw["image"]["channels"] = {name: raw["image"]["channels"][name] for name in ("t2", "t1", "lesion")}
-    assert planned(study, raw)["ingest"] == ["the order of image.channels"]
+    assert planned(study, raw)["ingest"] == ["another order of image.channels"]
 
 
 def test_with_other_values_a_stage_takes_another_time(study):
@@ -126,7 +138,7 @@ def test_in_a_federation_nothing_is_said_of_images_that_are_not_here(tmp_path, m
 def test_code_that_has_changed_is_named():
     of = {"params": {}, "where": "simulator"}
     before, now = of | {"code": {"a": "1", "b": "1", "c": "1"}}, of | {"code": {"a": "2", "b": "2", "d": "1", "c": "1"}}
-    assert plan.differences(before, now) == ["code: a, b, d"]
+    assert plan.differences(before, now) == ["the code has changed: a, b, d"]
 
 
 def test_two_stages_run_beside_each_other():
@@ -160,13 +172,13 @@ def test_a_first_run_is_estimated_from_steps_that_are_measured(tmp_path):
 
 def test_the_words_and_the_json_say_the_same(study, monkeypatch):
     params, settings = Params.model_validate(RAW), Settings.read()
-    assert "Nothing is to be done" in plan_text.words(study.folder, params, settings)
+    assert "All other stages are up to date" in plan_text.words(study.folder, params, settings)
     told = json.loads(plan_text.as_json(study.folder, params, settings))
-    assert not any(stage["runs"] for stage in told["stages"])
+    assert [stage["stage"] for stage in told["stages"] if stage["runs"]] == LASTING
     (study.folder / "dvc.lock").write_text("stages: {}\n")
     for stage in EVERY:
         plan.keep_time(study.folder, stage, 60.0)
     text = plan_text.words(study.folder, params, settings)
-    assert "16 of 16 stages would run, for about" in text
+    assert "20 of 20 stages would run, at most 2 at the same time: in about" in text
     assert "train@vae" in text
     assert "has not run yet" in text
