@@ -138,10 +138,11 @@ def leave_out(family: Family, lacking: Sequence[int]) -> Family:
     Raises UserError for a family that cannot.
     """
     if lacking:
-        if not hasattr(family, "may_lack"):
+        known: tuple[int, ...] | None = getattr(family, "may_lack", None)
+        if known is None:
             raise UserError(
-                f"{type(family).__name__} cannot leave unknown masks out of its loss, and some images have no mask; take"
-                " another family, or say image.unmarked: healthy if nothing is marked in these images"
+                f"{type(family).__name__} cannot leave unknown masks out of its loss, and some images have none;"
+                " take another family, or say image.unmarked: healthy if nothing is marked in these images"
             )
-        family.may_lack = tuple(sorted({*family.may_lack, *lacking}))  # type: ignore[arg-type,misc]
+        setattr(family, "may_lack", tuple(sorted({*known, *lacking})))  # noqa: B010, of some families alone
     return family

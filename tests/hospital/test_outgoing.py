@@ -337,6 +337,7 @@ def rows_of(counts, right):
                 "hd95": np.where(y > 0, 3.0, np.nan),
                 "found": 1.0 - hit,
                 "empty": y == 0,
+                "known": np.ones(len(y), bool),
                 "y": y,
             },
         ),
