@@ -2,6 +2,9 @@
 
 import json
 import re
+import resource
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -483,3 +486,17 @@ def test_what_leaves_of_a_failed_site_names_no_row_file_subject_or_value(folder)
     verdict = validate(folder)
     assert "canary-file.png" in verdict.message()
     assert "canary" not in json.dumps(verdict.outgoing(1))
+
+
+def test_a_validation_takes_less_than_six_seconds_of_processor_time(folder, monkeypatch):
+    """The best of two: a busy machine only adds time."""
+    (folder / "params.yaml").write_text(tiny_params().model_dump_json(exclude_defaults=True))
+    command = [sys.executable, "-m", "fedsynth", "validate", str(folder), "--docs", str(folder / "docs")]
+    monkeypatch.setenv("FEDSYNTH_ROOT", str(folder))
+    taken = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(taken) < 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 
 import numpy as np
@@ -15,6 +16,7 @@ from fedsynth.__main__ import app
 from fedsynth.data import manifest
 from fedsynth.errors import UserError
 from fedsynth.validation import expectations, look, look_cards, look_charts, look_set, look_summary
+from tests.report.test_browser import CHROMIUM, MEASURE, opened
 from tests.sets import make_set, rewrite, tiny_params
 
 
@@ -248,3 +250,19 @@ def test_the_command_writes_a_page_for_each_site_at_the_site_and_names_it(tmp_pa
         CliRunner().invoke(app, ["look", "data/sites", "--to", "here"], catch_exceptions=False)
     with pytest.raises(manifest.SetError, match="is no set and holds none; run `fedsynth ingest` first"):
         CliRunner().invoke(app, ["look", str(tmp_path / "here")], catch_exceptions=False)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH (Debian: apt install chromium)")
+@pytest.mark.parametrize("size", [[16, 16], [8, 16, 12]])
+def test_it_opens_without_an_error_and_is_never_wider_than_the_screen(tmp_path, size):
+    params = tiny_params(image={"size": size})
+    make_set(tmp_path / "north", params, n=6, file="a/very_long_name_" * 12 + ".nii.gz", warning="w" * 300)
+    document = json.dumps(page_of(tmp_path / "north", params)).replace("</", "<\\/").replace("<!--", "<\\!--")
+    measure = '<!doctype html><meta charset="utf-8">' + MEASURE.replace("DOC", document)
+    (tmp_path / "measure.html").write_text(measure, encoding="utf-8")
+    dom, console = opened(tmp_path / "measure.html", tmp_path / "profile", "--dump-dom")
+    assert console == []
+    for width in (1280, 390):
+        client, scroll, shown = map(int, dom.split(f'data-w{width}="')[1].split('"')[0].split())
+        assert scroll <= client, f"at {width} px the page is {scroll} px wide"
+        assert shown == 6
