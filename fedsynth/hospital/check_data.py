@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 from fedsynth.hospital.findings import Finding, fails, warns
 
-# --- the data
-
 
 def data(settings: Settings, name: str) -> Iterator[Finding]:
     """Check the pixels of the site's image set against its manifest, and the set against the expectations.

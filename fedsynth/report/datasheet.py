@@ -42,7 +42,8 @@ def scale_text(scale: Scale) -> str:
     """Return in words which values of the real images became -1 and 1 (`image.scale`)."""
     if scale.window:
         return f"of the values {scale.window[0]:g} to {scale.window[1]:g} of the file"
-    whole = {"image": "each image", "volume": "each image or volume", "site": "all training images of each site"}[scale.of]
+    of = {"image": "each image", "volume": "each image or volume", "site": "all training images of each site"}
+    whole = of[scale.of]
     joint = ", jointly over the image channels" if scale.joint else ""
     if scale.percentiles:
         return f"of the percentiles {scale.percentiles[0]:g} to {scale.percentiles[1]:g} of {whole}{joint}"

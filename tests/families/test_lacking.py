@@ -104,5 +104,5 @@ def test_a_site_with_unknown_masks_leaves_them_out_of_the_loss_of_a_family_that_
 def test_a_family_that_cannot_leave_a_channel_out_says_so_and_is_untouched_where_all_masks_are_known():
     family = VQVAE(generated=2, given=0, labels=3, size=(8, 8))
     assert leave_out(family, []) is family
-    with pytest.raises(UserError, match="VQVAE cannot leave unknown masks out of its loss.*unmarked: healthy"):
+    with pytest.raises(UserError, match=r"VQVAE cannot leave unknown masks out of its loss.*unmarked: healthy"):
         leave_out(family, [1])
