@@ -24,7 +24,8 @@ def mended(raw: Any) -> tuple[Params | None, list[Problem]]:
         try:
             return Params.model_validate(raw), found
         except ValidationError as error:
-            found += [p for p in of_error(raw, error, Params) if not any(_follows(p.key, of.key) for of in found)]
+            listed = of_error(copy.deepcopy(raw), error, Params)  # their values stay as they are
+            found += [p for p in listed if not any(_follows(p.key, of.key) for of in found)]
             wrong = {place(raw, one["loc"]): one for one in error.errors()}
             misspelt = {at: one for at, one in wrong.items() if one["type"] == "extra_forbidden"} or wrong
             for at in sorted(misspelt, key=_from_the_end):

@@ -53,7 +53,8 @@ def opened(key: str, block: Block, known: Context, look: bool) -> tuple[Source |
     except Exception as error:  # of a table that somebody has written: a reader may raise anything
         return None, refused(key, block, error)
     if not sites:
-        return None, [Problem(key, block.class_path, "has no site, and so no image; name one")]
+        at = f"{key}.args.sites" if "sites" in block.args else key
+        return None, [Problem(at, None, "has no site, and so no image; name one")]
     wrong = [Problem(place(key, block, site), site, said) for site in sites if (said := names.of_site(site))]
     return source, wrong or [*_alike(key, sites)]
 

@@ -53,7 +53,7 @@ class Params(Strict):
     @field_validator("models")
     @classmethod
     def _names(cls, models: dict[str, Model]) -> dict[str, Model]:
-        said = "this name becomes a folder and a registered name: letters (without accents), digits and _ alone"
+        said = "it becomes a folder and a registered name: letters (without accents), digits and _ alone, 80 at most"
         wrong = [((name,), None, said) for name in models if not re.fullmatch("[A-Za-z0-9_]{1,80}", name)]
         if wrong:
             raise invalid("models", wrong)

@@ -6,9 +6,9 @@ import importlib
 import inspect
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fedsynth.params.errors import ParamsError
 from fedsynth.params.near import near
@@ -19,6 +19,17 @@ __all__ = ["Block", "ParamsError", "Strict"]
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truths(cls, said: Any) -> Any:
+        """YAML's yes, no, true and false are no numbers, which pydantic would take them for."""
+        fields = cls.model_fields if isinstance(said, dict) else {}
+        numbers = [name for name, of in fields.items() if _mentions(of.annotation, int, float)]
+        strange = [name for name in numbers if name in said and _has_truth(said[name])]
+        if wrong := [((n,), said[n], "must be a number") for n in strange if not _mentions(fields[n].annotation, bool)]:
+            raise invalid(cls.__name__, wrong)
+        return said
 
 
 class Block(Strict):
@@ -69,6 +80,15 @@ class Block(Strict):
                     f"{self.class_path} has no argument {name!r}{near(name, known)} (it has: {', '.join(known)})"
                 )
         return cls(**{k: v for k, v in context.items() if k in known}, **self.args)
+
+
+def _mentions(annotation: Any, *types: type) -> bool:
+    """Whether a value, or an entry of a list, may be of one of these types."""
+    return annotation in types or any(_mentions(inner, *types) for inner in get_args(annotation))
+
+
+def _has_truth(value: Any) -> bool:
+    return any(map(_has_truth, value)) if isinstance(value, list) else isinstance(value, bool)
 
 
 def _numbers(value: Any) -> Iterator[float]:

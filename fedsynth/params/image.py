@@ -184,7 +184,7 @@ class Image(Strict):
             yield ("aside",), self.aside, "needs a given image, whose channels these are; name one in image.given"
         if self.channels and not self.generated:
             yield ("given",), self.given, "with image.aside names every channel, so that there is nothing to generate"
-        if self.may_lack and set(self.images) <= set(self.may_lack):
+        if self.images and self.may_lack and set(self.images) <= set(self.may_lack):
             yield ("may_lack",), self.may_lack, "names all image channels, and an image must have at least one"
 
     def _derived(self) -> Iterator[Wrong]:

@@ -218,8 +218,8 @@ def _said(one: Any, at: Place, model: type[BaseModel]) -> str:
     if kind in ("model_type", "dict_type"):
         return _table(fields(at, model))
     if kind in ("too_short", "too_long"):
-        bound = f"at least {ctx['min_length']}" if kind == "too_short" else f"at most {ctx['max_length']}"
-        return f"must have {bound} entries, and has {ctx['actual_length']}"
+        bound, n = ("at least", ctx["min_length"]) if kind == "too_short" else ("at most", ctx["max_length"])
+        return f"must have {bound} {n} {'entry' if n == 1 else 'entries'}, and has {ctx['actual_length']}"
     if kind in TYPES:
         hint = kind == "string_type" and isinstance(one["input"], bool)
         return f"must be {TYPES[kind]}" + f"; {quoted(one['input'])}" * hint

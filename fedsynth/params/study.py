@@ -19,7 +19,7 @@ Readable = Annotated[str, AfterValidator(lambda line: gates.parse(line) and line
 
 class Consortium(Strict):
     # who is expected; default: those of the source, or all that are connected to a real federation
-    sites: Once[Name] | None = None
+    sites: Annotated[Once[Name], Field(min_length=1)] | None = None
     failed_site: Literal["stop", "leave_out"] = "stop"  # what a failed validation does
     min_sites: int = Field(2, ge=1)  # fewer that passed: the run stops
     min_cell: int = Field(5, ge=1)  # smaller counts leave a hospital as "< 5"

@@ -527,6 +527,29 @@ def test_an_algorithm_that_needs_more_than_a_sum_does_not_go_with_encryption(tmp
     assert "`weighting: validation` needs each" in problem.said
 
 
+BOOLS = {
+    "seed": True,
+    f"{TRAINING}.rounds": True,
+    f"{TRAINING}.lr": True,
+    f"{TRAINING}.betas": [True, 0.9],
+    "image.size": [True, 16],
+}
+
+
+@pytest.mark.parametrize("key", BOOLS)
+def test_true_and_false_are_no_numbers(tmp_path, key):
+    (problem,) = found(tmp_path, **{key: BOOLS[key]})
+    assert (problem.key, problem.said) == (key, "must be a number")
+
+
+def test_a_problem_shows_the_value_as_it_stands_in_the_file(tmp_path):
+    (problem,) = found(tmp_path, **{"consortium.sites": []})
+    assert str(problem) == "consortium.sites: []: must have at least 1 entry, and has 0"
+    image = {"image.may_lack": ["t1", "t2", "lesion"], "image.channels": {"t1": "image", "t2": "image"}}
+    named = {(p.key, str(p.value)) for p in found(tmp_path, **image, **{"image.empty_labels": []})}
+    assert named == {("image.may_lack", "lesion"), ("image.may_lack", "['t1', 't2', 'lesion']")}
+
+
 def test_a_missing_key_hides_no_mistake_in_the_rest(tmp_path):
     named = found(tmp_path, **{f"{TRAINING}.rounds": OUT, f"{VAE_ARGS}.latnet": 3, "image.fit": "pda"},
                   **{"image.given": ["lesoin"], "sample.given": "set"})  # fmt: skip
@@ -621,7 +644,7 @@ def test_every_mistake_in_the_sites_of_phantoms_is_a_problem(tmp_path):
 
 def test_phantoms_without_a_site_are_a_problem(tmp_path):
     (problem,) = found(tmp_path, **{"source.args.sites": {}})
-    assert (problem.key, problem.said) == ("source", "has no site, and so no image; name one")
+    assert (problem.key, problem.said) == ("source.args.sites", "has no site, and so no image; name one")
 
 
 def test_a_channel_that_phantoms_have_not_is_a_problem_of_the_image(tmp_path):
