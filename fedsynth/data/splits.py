@@ -6,13 +6,13 @@ import hashlib
 
 import pandas as pd
 
-from fedsynth.data.manifest import SPLITS, SetError
+from fedsynth.data.manifest import SPLITS
 from fedsynth.params import Split
 
 
-def assign(rows: pd.DataFrame, split: Split, seed: int, site: str = "") -> pd.Series:
+def assign(rows: pd.DataFrame, split: Split, seed: int) -> pd.Series:
     """The split of each row of a site's manifest (columns subject, label, split). A row that names one keeps it, as all
-    of its subject do. A site of `split.train_only` or `test_only` has one split; SetError where a row names another.
+    of its subject do.
 
     Within each class subjects come in the order of a hash of their name, and each goes to the split that lacks most of
     its share of the class's images: so shares hold as well as whole subjects allow, two images of one patient never
@@ -22,8 +22,6 @@ def assign(rows: pd.DataFrame, split: Split, seed: int, site: str = "") -> pd.Se
     shares = {"train": 1 - split.val - split.test, "val": split.val, "test": split.test}
     seed = seed if split.seed is None else split.seed
     rows = rows.reset_index(drop=True)
-    if only := "train" * (site in split.train_only) or "test" * (site in split.test_only):
-        return _all(rows, only, site)
     frequent = rows["label"].value_counts()
     classes = rows.assign(n=rows["label"].map(frequent)).sort_values(["n", "label"]).groupby("subject")["label"].first()
     own = rows[rows["split"].isin(SPLITS)].groupby("subject")["split"].first().to_dict()
@@ -39,17 +37,6 @@ def assign(rows: pd.DataFrame, split: Split, seed: int, site: str = "") -> pd.Se
             lacking[place] -= float(images[subject])
     named = rows["split"].where(rows["split"].isin(SPLITS), rows["subject"].map(found))
     return named.set_axis(rows.index)
-
-
-def _all(rows: pd.DataFrame, only: str, site: str) -> pd.Series:
-    other = rows["split"].isin(SPLITS) & (rows["split"] != only)
-    if other.any():
-        row = rows[other].iloc[0]
-        raise SetError(
-            f"{site} is in split.{only}_only of params.yaml, but its source says {row['split']} of {other.sum()}"
-            f" images, of subject {row['subject']} first; take the site out there, or those images out of the source"
-        )
-    return pd.Series(only, index=rows.index)
 
 
 def _hash(subject: str, seed: int) -> bytes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from fedsynth.params import gates
 from fedsynth.params.block import Block, Strict
 from fedsynth.params.names import Identifier, Name
-from fedsynth.params.problems import Names, Once, invalid
+from fedsynth.params.problems import Once
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Images = Annotated[int, Field(ge=0)]
@@ -37,16 +37,6 @@ class Split(Strict):
     val: float = Field(0.1, ge=0, lt=1)
     test: float = Field(0.25, gt=0, lt=1)
     seed: Seed | None = None  # of who comes to which split; default: the seed of all
-    train_only: Names = Field(default_factory=list)  # sites that only train, and have no image to test on
-    test_only: Names = Field(default_factory=list)  # sites that only test
-
-    @model_validator(mode="after")
-    def _apart(self) -> Split:
-        said = "is in train_only, too; name it once"
-        both = [(("test_only", n), site, said) for n, site in enumerate(self.test_only) if site in self.train_only]
-        if both:
-            raise invalid("Split", both)
-        return self
 
 
 class Expectations(Strict):

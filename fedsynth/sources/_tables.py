@@ -25,8 +25,8 @@ NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 WORDS = {True: ("yes", "true", "on", "y"), False: ("no", "false", "off", "n")}  # that YAML does not take for texts
 # what tables say for a split: ours
 SPLITS = {
-    "": "", "train": "train", "training": "train", "train_only": "train", "val": "val", "valid": "val",
-    "validation": "val", "test": "test", "testing": "test", "test_only": "test",
+    "": "", "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test",
 }  # fmt: skip
 
 
@@ -175,17 +175,15 @@ def _unknown(label: object, there: list[str], found: list[str]) -> str:
 
 
 def splits_of(rows: pd.DataFrame, path: Path) -> pd.Series:
-    """The split that each row names in a column `split`: train, val, test (or train_only and test_only, for those who
-    mark a whole site), or none. Raises SetError naming the line.
-    """
+    """The split that each row names in a column `split`: train, val, test, or none. Raises SetError naming the line."""
     if "split" not in rows:
         return pd.Series("", index=rows.index)
     said = rows["split"].str.casefold().str.replace(r"[- ]", "_", regex=True)
     if (odd := ~said.isin(list(SPLITS))).any():
         line = odd.idxmax()
         raise SetError(
-            f"{path}: line {line} has the split {rows.loc[line, 'split']!r}; known are train, val, test, train_only and"
-            " test_only, and nothing, where a hash of the subject is to choose"
+            f"{path}: line {line} has the split {rows.loc[line, 'split']!r}; known are train, val, test, and nothing,"
+            " where ingest is to choose"
         )
     return said.map(SPLITS)
 

@@ -70,7 +70,7 @@ def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.D
         rows.append(row | {"image_id": name, "site": site, "index": number})
         arrays.append(array[None])
     table = manifest.frame(rows)
-    table["split"] = splits.assign(table, params.split, params.seed, site)
+    table["split"] = splits.assign(table, params.split, params.seed)
     manifest.write(Path(folder) / key, table, np.concatenate(arrays))
     np.save(Path(folder) / key / manifest.HISTOGRAMS, np.concatenate(counts))
     print(_line(site if key == site else f"{site} ({key})", table, params.image.labels), flush=True)
@@ -91,7 +91,7 @@ def _site_limits(params: Params, source: Source, site: str) -> dict[str, tuple[f
     for record in source.records(site):
         rows.append({"subject": record.subject, "label": record.label, "split": record.split})
         found.append({c: _sample(record.channels[c]) for c in asked if not record.problem and c in record.channels})
-    places = splits.assign(pd.DataFrame(rows, columns=["subject", "label", "split"]), params.split, params.seed, site)
+    places = splits.assign(pd.DataFrame(rows, columns=["subject", "label", "split"]), params.split, params.seed)
     train = [some for some, place in zip(found, places, strict=True) if place == "train"]
     parts = {c: [some[c] for some in train if c in some] for c in asked}
     return {c: limits_of(np.concatenate(parts[c]), ends) for c, ends in asked.items() if parts[c]}

@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from fedsynth.data.manifest import SPLITS, SetError
+from fedsynth.data.manifest import SPLITS
 from fedsynth.data.splits import assign
 from fedsynth.params import Split
 
@@ -86,20 +85,6 @@ def test_the_index_is_kept_and_no_rows_are_no_splits():
     table = many({"a": 4})
     assert list(assign(table, HALF, 1).index) == [0, 1, 2, 3]
     assert len(assign(many({}), HALF, 1)) == 0
-
-
-def test_a_site_may_only_train_or_only_test():
-    split = Split(train_only=["north"], test_only=["south"])
-    table = many({"a": 5, "b": 5})
-    assert set(assign(table, split, 1, "north")) == {"train"}
-    assert set(assign(table, split, 1, "south")) == {"test"}
-    assert len(set(assign(table, split, 1, "east"))) > 1
-    table.loc[2, "split"] = "test"
-    assert set(assign(table, split, 1, "south")) == {"test"}
-    with pytest.raises(SetError, match=r"north is in split\.train_only .* says test of 1 images, of subject a2"):
-        assign(table, split, 1, "north")
-    with pytest.raises(ValidationError, match="is in train_only, too"):
-        Split(train_only=["a"], test_only=["a", "b"])
 
 
 def test_a_subject_of_several_classes_counts_for_the_rarest():

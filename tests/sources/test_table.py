@@ -471,7 +471,7 @@ def test_at_most_counts_an_image_of_several_modalities_once(tmp_path):
 
 def test_a_split_is_read_and_an_empty_cell_leaves_it_to_ingest(tmp_path):
     rows = make_table(tmp_path, subjects=6, images=1)
-    rows["split"] = ["train", "Validation", "TEST", "train_only", "test-only", ""]
+    rows["split"] = ["train", "Validation", "TEST", "Training", "testing", ""]
     write_table(tmp_path, rows)
     found = {r.subject: r.split for records in everything(source(tmp_path)).values() for r in records}
     assert [found[s] for s in rows["subject"]] == ["train", "val", "test", "train", "test", ""]
@@ -479,15 +479,6 @@ def test_a_split_is_read_and_an_empty_cell_leaves_it_to_ingest(tmp_path):
     write_table(tmp_path, rows)
     with pytest.raises(SetError, match="line 6 has the split 'tset'; known are train, val, test"):
         source(tmp_path).sites()
-
-
-def test_a_site_only_trains_or_only_tests_where_params_say_so(tmp_path):
-    make_table(tmp_path)
-    block = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": str(tmp_path)}}
-    image = IMAGE | {"empty_labels": ["a"]}
-    params = tiny_params(source=block, image=image, split={"train_only": ["p"], "test_only": ["q"]})
-    sets = ingest(params, tmp_path / "sites")
-    assert {site: set(table["split"]) for site, table in sets.items()} == {"p": {"train"}, "q": {"test"}}
 
 
 def test_labels_of_numbers_are_renamed_by_numbers_or_text(tmp_path):
