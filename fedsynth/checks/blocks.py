@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from fedsynth.checks.classes import find
-from fedsynth.checks.types import fits, words
+from fedsynth.checks.types import misfits, words
 from fedsynth.params import Block
+from fedsynth.params.names import quoted
 from fedsynth.params.near import near, nearest
 from fedsynth.params.problems import ArgumentsError, Problem
 
@@ -46,6 +47,9 @@ def refused(key: str, block: Block, error: BaseException) -> list[Problem]:
     if named := re.search(r"\bsource((?:\.[\w-]+)+)", said):  # as sources call themselves, also those of `sample.given`
         said = said.removeprefix(f"{named[0]}: ")
         return [Problem(key + named[1], _at(block.args, named[1]), said)]
+    listed = [name for name in re.findall(r"(\w+) \(", said) if name in block.args]  # "latent (0) must be 1 or more, …"
+    if listed[1:]:
+        return [Problem(f"{key}.args", None, said)]
     first = re.match(r"\w*", said)
     if first and first[0] in block.args:
         return [Problem(f"{key}.args.{first[0]}", block.args[first[0]], said)]
@@ -78,13 +82,14 @@ def _arguments(key: str, cls: type, args: dict[str, Any], context: Context) -> I
     parameters, hints = inspect.signature(cls).parameters, _hints(cls)
     own = [name for name, of in parameters.items() if name not in context and of.kind in NAMED]
     for name, value in args.items():
-        if name in own and not fits(hints.get(name), value):
-            yield Problem(f"{key}.args.{name}", value, f"must be {words(hints[name])}{_text(value)}")
-        elif name not in own and name in parameters:
+        if name in own:
+            for at, wrong, said in misfits(hints.get(name), value, f"{key}.args.{name}"):
+                yield Problem(at, wrong, said + (f"; {quoted(wrong)}" if type(wrong) is bool else _text(wrong)))
+        elif name in parameters:
             yield Problem(f"{key}.args.{name}", value, "is known from the rest of params.yaml; take it out here")
-        elif name not in own and name in (gone := getattr(cls, "GONE", {})):
+        elif name in (gone := getattr(cls, "GONE", {})):
             yield Problem(f"{key}.args.{name}", value, f"this argument is gone: {gone[name]}")
-        elif name not in own:
+        else:
             takes = f"it takes {', '.join(own)}" if own else "it takes none"
             yield Problem(f"{key}.args.{name}", value, f"is no argument of {cls.__name__}; {takes}{near(name, own)}")
     there = {*args, *(nearest(name, own) for name in args if name not in own)}

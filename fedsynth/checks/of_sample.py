@@ -31,7 +31,7 @@ def problems(params: Params, sizes: Sizes, hospitals: Hospitals, look: bool) -> 
     elif image.given and given is None:
         said = f"image.given names {image.given}: name a source or a set of the centre that has them, no hospital's"
         found.append(Problem("sample.given", None, said))
-    elif image.given and given and look:
+    elif given is not None and look:
         found += [Problem("sample.given", given, said) for said in _set(Path(given), image, hospitals.sites or [])]
     return found
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
+UNIONS = (Union, UnionType)
 WORDS = {
     int: "a whole number",
     float: "a number",
@@ -16,34 +17,52 @@ WORDS = {
 }
 
 
-def fits(hint: Any, value: Any) -> bool:
-    """Numbers, texts, null and lists of them; a table is not looked into. Any other type fits: a set of words, say."""
+def fits(hint: Any, value: Any, within: bool = False) -> bool:
+    """Whether a value has the type: numbers, texts, null, lists and tables of them. Any other type fits.
+
+    `within` a list or a table a number passes for a text: YAML takes a name like 1 for one.
+    """
     origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(fits(of, value) for of in inner)
+    if origin in UNIONS:
+        return any(fits(of, value, within) for of in inner)
     if origin in (list, tuple, Sequence):
         return isinstance(value, list | tuple) and _all_fit(origin, inner, value)
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(inner[1], of, within=True) for of in value.values())
     plain: dict[Any, Callable[[], bool]] = {
         int: lambda: type(value) is int,  # a bool is another type in params.yaml
         float: lambda: type(value) in (int, float),
-        str: lambda: type(value) is str,
+        str: lambda: type(value) in ((str, int, float) if within else (str,)),
         bool: lambda: type(value) is bool,
         NoneType: lambda: value is None,
         dict: lambda: isinstance(value, dict),
     }
-    return plain.get(origin or hint, lambda: True)()
+    return plain.get(hint, lambda: True)()
 
 
 def _all_fit(origin: Any, inner: tuple[Any, ...], values: Sequence[Any]) -> bool:
     if origin is tuple and inner[1:] != (...,):
         return len(values) == len(inner) and all(map(fits, inner, values))
-    return inner[0] is str or all(fits(inner[0], value) for value in values)  # sources make texts of numbers in a list
+    return all(fits(inner[0], value, within=True) for value in values)
+
+
+def misfits(hint: Any, value: Any, key: str, within: bool = False) -> Iterator[tuple[str, Any, str]]:
+    """The values that do not have the type, with their keys and what they must be; a table is looked into."""
+    if fits(hint, value, within):
+        return
+    members = get_args(hint) if get_origin(hint) in UNIONS else (hint,)
+    tables = [of for of in members if get_origin(of) is dict]
+    if tables and isinstance(value, dict):
+        for name, of in value.items():
+            yield from misfits(get_args(tables[0])[1], of, f"{key}.{name}", within=True)
+    else:
+        yield key, value, f"must be {words(hint)}"
 
 
 def words(hint: Any) -> str:
     """The same in words: "a list, each a whole number"."""
     origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
+    if origin in UNIONS:
         return " or ".join(map(words, inner))
     if origin is tuple and inner[1:] != (...,):
         return f"a list of {len(inner)}: {', '.join(map(words, inner))}"

@@ -33,6 +33,8 @@ class MSSSIM(Measure):
     independent = False
 
     def __init__(self, pairs: int = 200):
+        if pairs < 1:
+            raise ValueError(f"pairs must be 1 or more, not {pairs}")
         self.pairs = pairs
 
     def at_site(self, seen: MeasureInputs) -> Answer:

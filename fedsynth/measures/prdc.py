@@ -46,6 +46,8 @@ class PRDC(Measure):
     independent = False
 
     def __init__(self, k: int = 5):
+        if k < 1:
+            raise ValueError(f"k must be 1 or more, not {k}")
         self.k = k
 
     def at_site(self, seen: MeasureInputs) -> Answer:

@@ -88,7 +88,8 @@ def _mentions(annotation: Any, *types: type) -> bool:
 
 
 def _has_truth(value: Any) -> bool:
-    return any(map(_has_truth, value)) if isinstance(value, list) else isinstance(value, bool)
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, bool) or any(map(_has_truth, within))
 
 
 def _numbers(value: Any) -> Iterator[float]:

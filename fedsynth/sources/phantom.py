@@ -61,7 +61,7 @@ class Phantom(Source):
     `seed`, its name and its own entry in `sites` alone.
     """
 
-    def __init__(self, image: Image, seed: int, sites: dict[str, dict[str, Any]],
+    def __init__(self, image: Image, seed: int, sites: dict[str, Any],
                  conspicuity: tuple[float, float] = (1.0, 1.0)):  # fmt: skip
         made = {name: parsed(Site, entry, f"sites.{name}", image) for name, entry in sites.items()}
         wrong = [problem for _, found in made.values() for problem in found]

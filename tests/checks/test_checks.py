@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 import yaml
 
 from fedsynth.checks import Problem, check, of_counts, of_file, of_models, problems
+from fedsynth.checks.mending import mended
 from fedsynth.checks.sizes import Sizes, Trial, multiples
 from fedsynth.families.vae import VAE
 from fedsynth.params import ParamsError, load
@@ -236,6 +239,19 @@ ONE = [  # changes, key, value, what is said
     ({"score.measures": {"a": of("measures.fid.FID"), "b": of("measures.fid.FID")}},
      "score.measures.b", "fedsynth.measures.fid.FID",
      "another measure gives fid"),
+    ({"score.measures.prdc": of("measures.prdc.PRDC", {"k": 0})}, "score.measures.prdc.args.k", 0, "1 or more"),
+    ({"score.measures.s": of("measures.ms_ssim.MSSSIM", {"pairs": -1})}, "score.measures.s.args.pairs", -1, "1 or more"),
+    ({f"{VAE_ARGS}.latent": 16, f"{VAE_ARGS}.sigma": -1}, VAE_ARGS, None, "sigma (-1) above 0"),
+    ({"models.vae.algorithm": of("algorithms.fedavg.FedAvg", {"shared": []})},
+     "models.vae.algorithm.args.shared", [], "names no parameter; the widest patterns are autoencoder.*"),
+    ({"models.vae.algorithm": of("algorithms.fedavg.FedAvg", {"shared": [None]})},
+     "models.vae.algorithm.args.shared", [None], "a list, each a text"),
+    ({"source": of("sources.bids.BIDS", {"folder": "/", "channels": {"t1": ["T1w"]}})},
+     "source.args.channels.t1", ["T1w"], "must be a text"),
+    ({"source": of("sources.table.Table", {"folder": "/", "rows": {"subject": 3}})},
+     "source.args.rows.subject", 3, "must be a list, each a text"),
+    ({"sample.given": "nowhere"}, "sample.given", "nowhere", "holds no manifest.csv"),
+    ({"expectations.min_images": {"train": True}}, "expectations.min_images", {"train": True}, "must be a number"),
     ({"score.measures.membership": of("measures.membership.Membership", {"draws": 0})},
      "score.measures.membership.args.draws", 0, "draws must be positive"),
 ]  # fmt: skip
@@ -366,10 +382,10 @@ def test_classification_of_one_label_says_what_to_do(tmp_path):
     assert "needs two labels at least, and image.labels is ['none']" in problem.said
 
 
-MANY = {"channels": {f"t{i}": "image" for i in range(5)}, "empty_labels": []}
+MANY = {"channels": {"t1": "image", **{f"m{i}": "mask" for i in range(5)}}}
 HOLDS = [
     ("png.PNG", {"size": [16, 16, 16]}, "export volumes with"),
-    ("npz.NPZ", MANY, "NPZ holds up to 4 image channels"),
+    ("npz.NPZ", MANY, "NPZ holds up to 4 mask channels"),
 ]
 
 
@@ -565,6 +581,35 @@ def test_where_no_file_is_left_without_the_mistakes_the_classes_are_looked_at(tm
 def test_a_class_of_another_package_is_not_even_loaded(tmp_path):
     (problem,) = found(tmp_path, **{"models.vae.family": {"class_path": "antigravity.Joke"}})
     assert (problem.key, "not under 'fedsynth.'" in problem.said) == ("models.vae.family.class_path", True)
+
+
+STRANGE = [None, [], {}, "zzz", "", -1, 0, 10**9, float("nan"), float("inf"), True, [None], [[]], 0.5, OUT]
+LIBRARY = re.compile(r"Input should|validation error|out of range|has no attribute|NoneType|not subscriptable|Error:")
+
+
+def places(at: Any, key: tuple = ()) -> Iterator[tuple]:
+    """The place of every value, however deep."""
+    for name, inside in at.items() if isinstance(at, dict) else enumerate(at) if isinstance(at, list) else ():
+        yield (*key, name)
+        yield from places(inside, (*key, name))
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=str)
+@pytest.mark.parametrize("file", ["params.yaml", "params.reconstruct.yaml"])
+def test_whatever_stands_at_a_key_is_told_in_our_own_words_and_by_its_key(file, value):
+    raw = yaml.safe_load((ROOT / file).read_text())
+    for *above, last in places(raw):
+        changed = copy.deepcopy(raw)
+        at = changed
+        for part in above:
+            at = at[part]
+        if value is OUT:
+            del at[last]
+        else:
+            at[last] = value
+        for problem in mended(changed)[1]:
+            assert problem.key, (above, last, problem)
+            assert not LIBRARY.search(problem.said), (above, last, problem)
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "- 1"], ids=["empty", "no YAML", "a list"])
