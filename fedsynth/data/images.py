@@ -81,8 +81,8 @@ def _on_one_grid(record: Record, image: Image) -> None:
     grids = {name: record.grids.get(name) or geometry.Grid(record.channels[name].shape) for name in names}
     onto = (image.grid.onto if image.grid else None) or ""
     first = onto if onto in grids else names[0]
-    for name in names:
-        _oriented(record, name, grids[name], first, grids[first])
+    for name in [n for n in names if n in image.masks]:
+        _oriented(record, name, grids[name], grids[names[0]])
     target = grids[first]
     if spacing := _asked(record, image, len(target.shape)):
         target = _named(record, geometry.with_spacing, target, spacing)
@@ -122,16 +122,15 @@ def _asked(record: Record, image: Image, axes: int) -> Spacing:
     return None
 
 
-def _oriented(record: Record, name: str, own: geometry.Grid, first: str, other: geometry.Grid) -> None:
-    """Raises SetError for a file whose affine is the identity beside an oriented one: its writer lost the geometry, and
-    by which axes it is turned nobody can tell.
+def _oriented(record: Record, name: str, own: geometry.Grid, image: geometry.Grid) -> None:
+    """Raises SetError for a mask whose affine is the identity beside an oriented image: its writer lost the geometry,
+    and by which axes it is turned nobody can tell. Scanners' images may have any affine.
     """
-    for a, b, lost in ((own, other, name), (other, own, first)):
-        if b.affine is not None and not geometry.same(a, b) and geometry.is_identity(a):
-            raise SetError(
-                f"{record.file}: the file of {lost!r} has an identity affine, which says nothing of where it lies,"
-                f" beside {b}; write it again with its image's affine"
-            )
+    if image.affine is not None and not geometry.same(own, image) and geometry.is_identity(own):
+        raise SetError(
+            f"{record.file}: the mask {name!r} has an identity affine, which says nothing of where it lies, beside its"
+            f" image's {image}; write it again with its image's affine"
+        )
 
 
 def limits_for(record: Record, image: Image, site: Limits) -> dict[str, tuple[float, float]]:

@@ -8,7 +8,7 @@ from fedsynth.data import images
 from fedsynth.data.geometry import Grid
 from fedsynth.data.manifest import SetError
 from fedsynth.data.record import Record, Volume
-from fedsynth.params import Image
+from fedsynth.params import GridRule, Image
 
 FULL = {"percentiles": [0, 100], "of": "image"}
 
@@ -312,8 +312,19 @@ def test_pictures_of_two_sizes_are_refused_without_a_way_that_does_not_help():
 def test_an_identity_affine_beside_an_oriented_image_is_refused_whatever_params_say():
     for changes in ({}, {"grid": {"onto": "a"}}):
         for other in (IDENTITY, Grid((8, 4, 4), np.array([[0, 0, 1.0, -3], [0, 1.0, 0, -3], [1.0, 0, 0, 0]]))):
-            with pytest.raises(SetError, match="the file of 'm' has an identity affine"):
+            with pytest.raises(SetError, match="the mask 'm' has an identity affine"):
                 beside(other, **changes)
+
+
+def test_two_image_channels_are_on_other_grids_though_one_has_an_identity_affine():
+    pair = Image(size=(8, 8, 8), channels={"t1": "image", "t2": "image"}, labels=["x"])
+    array, grids = np.random.default_rng(0).random((8, 8, 8)), {"t1": IDENTITY, "t2": shifted(IDENTITY, 0, 0, 2)}
+    with pytest.raises(SetError, match="'t2' lies on another grid than 't1'"):
+        images.fit(Record({"t1": array, "t2": array}, "x", "s", grids=grids), pair)
+    onto = pair.model_copy(update={"grid": GridRule(onto="t1")})
+    found = Record({"t1": array, "t2": array}, "x", "s", grids=grids)
+    images.fit(found, onto)
+    np.testing.assert_allclose(found.channels["t2"][2:], array[:-2], rtol=1e-5)
 
 
 def test_identity_affines_of_all_files_say_no_less_than_no_affine():
