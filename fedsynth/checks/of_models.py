@@ -161,9 +161,8 @@ def _patterns(key: str, block: Block, parameters: list[str]) -> Iterator[Problem
     known = dict.fromkeys(".".join([*names[:n], "*"]) for n in (1, 2, 3) for names in parts if len(names) > n)
     widest = ", ".join(pattern for pattern in known if pattern.count(".") == 1)
     if not block.args.get("shared", "*"):
-        yield Problem(
-            f"{key}.args.shared", block.args["shared"], f"names no parameter; the widest patterns are {widest}"
-        )
+        said = f"names no parameter; the widest patterns are {widest}"
+        yield Problem(f"{key}.args.shared", block.args["shared"], said)
     for argument in ("shared", "local"):
         patterns = block.args.get(argument) or []
         for pattern in [patterns] if isinstance(patterns, str) else patterns:

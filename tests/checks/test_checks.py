@@ -191,7 +191,7 @@ ONE = [  # changes, key, value, what is said
     ({"image.scale": {"percentiles": [99, 1]}}, "image.scale.percentiles", [99, 1], "the lower first"),
     ({"image.scale": {"percentiles": [0.005, 0.995]}}, "image.scale.percentiles", [0.005, 0.995],
      "did you mean [0.5, 99.5]?"),
-    ({"image.given": ["T1"], "sample.given": "set"}, "image.given", "T1", "did you mean 't1'?"),
+    ({"image.given": ["T1"]}, "image.given", "T1", "did you mean 't1'?"),
     ({"image.empty_labels": ["non"]}, "image.empty_labels", "non", "did you mean 'none'?"),
     ({"image.may_lack": ["lesoin"]}, "image.may_lack", "lesoin", "none of the image channels that are generated"),
     ({"image.labels": ["none", "infiltrating", "none"]}, "image.labels", "none", "named twice"),
@@ -240,7 +240,8 @@ ONE = [  # changes, key, value, what is said
      "score.measures.b", "fedsynth.measures.fid.FID",
      "another measure gives fid"),
     ({"score.measures.prdc": of("measures.prdc.PRDC", {"k": 0})}, "score.measures.prdc.args.k", 0, "1 or more"),
-    ({"score.measures.s": of("measures.ms_ssim.MSSSIM", {"pairs": -1})}, "score.measures.s.args.pairs", -1, "1 or more"),
+    ({"score.measures.s": of("measures.ms_ssim.MSSSIM", {"pairs": -1})}, "score.measures.s.args.pairs", -1,
+     "1 or more"),
     ({f"{VAE_ARGS}.latent": 16, f"{VAE_ARGS}.sigma": -1}, VAE_ARGS, None, "sigma (-1) above 0"),
     ({"models.vae.algorithm": of("algorithms.fedavg.FedAvg", {"shared": []})},
      "models.vae.algorithm.args.shared", [], "names no parameter; the widest patterns are autoencoder.*"),
@@ -568,7 +569,7 @@ def test_a_problem_shows_the_value_as_it_stands_in_the_file(tmp_path):
 
 def test_a_missing_key_hides_no_mistake_in_the_rest(tmp_path):
     named = found(tmp_path, **{f"{TRAINING}.rounds": OUT, f"{VAE_ARGS}.latnet": 3, "image.fit": "pda"},
-                  **{"image.given": ["lesoin"], "sample.given": "set"})  # fmt: skip
+                  **{"image.given": ["lesoin"]})  # fmt: skip
     assert [p.key for p in named] == ["image.fit", "image.given", f"{TRAINING}.rounds", f"{VAE_ARGS}.latnet"]
 
 
