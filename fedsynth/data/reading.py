@@ -20,12 +20,16 @@ SLICES = "; source.args.slices takes slices of volumes"
 PLAIN = {"PA": "RGB", "La": "LA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "RGBX": "RGB"}
 
 
+GEOMETRY = ("affine", "spacing_mm", "spacing")  # of an npz
+
+
 def read(path: Path, dims: int, mask: bool = False) -> Planes:
     """A file as planes (C, *S) float32 in its own values; `dims` spatial axes are wanted.
 
     PNG, JPEG, TIFF and BMP (gray, or red, green and blue; turned as EXIF says), NIfTI (turned to z up, y to the back, x
-    to the patient's left, in mm) and npy (*S, or *S and channels last). With `mask`, a palette's indices are taken
-    instead of its colours, and transparency is kept as a last plane.
+    to the patient's left, in mm), npy (*S, or *S and channels last), and npz of one array with its `affine` or
+    `spacing_mm`. With `mask`, a palette's indices are taken instead of its colours, and transparency is kept as a last
+    plane.
     Raises SetError naming the file where it is missing, cannot be decoded, or has other axes.
     """
     path = find(path)
@@ -110,7 +114,17 @@ def _nifti(path: Path, dims: int, mask: bool) -> Planes:
         array = array[..., None]
     if array.ndim == 5 and array.shape[3] == 1:  # NIfTI's vectors lie on a fifth axis
         array = array[:, :, :, 0]
-    affine = _affine(volume)
+    planes, grid = _in_space(array, _affine(volume), dims, path.name)
+    times = len(planes) > 1 and int(volume.header["xyzt_units"]) & 56 in TIMES if hasattr(volume, "header") else False
+    return Planes(np.ascontiguousarray(planes, np.float32), grid, named, times=times)
+
+
+def _in_space(array: np.ndarray, affine: np.ndarray | None, dims: int, name: str) -> tuple[np.ndarray, Grid]:
+    """An array (X, Y, Z), or with channels last, whose `affine` (4, 4) gives mm (RAS), as planes (C, *S) turned to our
+    axes, and their grid. Raises SetError with `name` for other than `dims` axes.
+    """
+    import nibabel as nib
+
     if affine is not None:
         turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
         shape = array.shape[:3]
@@ -124,10 +138,8 @@ def _nifti(path: Path, dims: int, mask: bool) -> Planes:
     # the first three axes of NIfTI are those of space, however short
     if array.size == 0 or len(grid.shape) != dims or array.ndim > dims + 1:
         said = "a volume of " * (len(grid.shape) == 3) + "x".join(map(str, array.shape))
-        raise SetError(f"{path.name} is {said} voxels; image.size asks for {dims} axes{SLICES * (dims == 2)}")
-    planes = array[None] if array.ndim == dims else np.moveaxis(array, -1, 0)
-    times = len(planes) > 1 and int(volume.header["xyzt_units"]) & 56 in TIMES if hasattr(volume, "header") else False
-    return Planes(np.ascontiguousarray(planes, np.float32), grid, named, times=times)
+        raise SetError(f"{name} is {said} voxels; image.size asks for {dims} axes{SLICES * (dims == 2)}")
+    return array[None] if array.ndim == dims else np.moveaxis(array, -1, 0), grid
 
 
 def _affine(volume: Any) -> np.ndarray | None:
@@ -150,9 +162,45 @@ def _npy(path: Path, dims: int, mask: bool) -> Planes:
     return Planes(np.ascontiguousarray(planes, np.float32), Grid(planes.shape[1:]))
 
 
+def _npz(path: Path, dims: int, mask: bool) -> Planes:
+    """One array, with its geometry: `affine` (4, 4) from the array's indices to mm (RAS, as nibabel), or `spacing_mm` or
+    `spacing`, a number for each spatial axis, of an array whose axes run as ours do.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        names = [name for name in file.files if name not in GEOMETRY]
+        if len(names) != 1:
+            raise SetError(
+                f"{path.name} holds the arrays {', '.join(names) or 'none'}; one is needed beside its geometry"
+            )
+        array = file[names[0]]
+        known = {name: np.asarray(file[name], float) for name in GEOMETRY if name in file.files}
+    if "affine" in known:
+        affine = known["affine"]
+        if affine.shape != (4, 4) or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+            raise SetError(f"{path.name}: `affine` must be 4 x 4, from indices to mm, and not singular")
+        planes, grid = _in_space(array[..., None] if array.ndim == 2 else array, affine, dims, path.name)
+        return Planes(np.ascontiguousarray(planes, np.float32), grid)
+    planes = channels_first(array, dims, path.name)
+    spacing = next((known[name] for name in GEOMETRY[1:] if name in known), None)
+    if spacing is not None and (spacing.shape != (dims,) or not (spacing > 0).all()):
+        raise SetError(f"{path.name}: spacing must be {dims} numbers above 0, in mm")
+    return Planes(np.ascontiguousarray(planes, np.float32), Grid(planes.shape[1:], _along_axes(spacing)))
+
+
+def _along_axes(spacing: np.ndarray | None) -> np.ndarray | None:
+    """(3, d + 1) of axes z, y, x (or y, x) that run as ours do, from the origin."""
+    if spacing is None:
+        return None
+    steps = np.zeros((3, len(spacing) + 1))
+    for axis, step in enumerate(spacing):
+        steps[len(spacing) - 1 - axis, axis] = step
+    return steps
+
+
 READERS = {
     ".png": _pillow, ".jpg": _pillow, ".jpeg": _pillow, ".tif": _pillow, ".tiff": _pillow, ".bmp": _pillow,
     ".nii": _nifti, ".nii.gz": _nifti, ".npy": _npy,
+    ".npz": _npz,
 }  # fmt: skip
 
 

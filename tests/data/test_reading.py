@@ -271,3 +271,36 @@ def test_a_volume_where_slices_are_asked_for_is_an_error(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((8, 8, 8)))
     with pytest.raises(SetError, match="2 axes"):
         read(tmp_path / "a.npy", 2)
+
+
+def test_npz_has_its_geometry_as_nifti_has(tmp_path):
+    array = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    affine = np.array([[-1.0, 0, 0, 7], [0, 2.0, 0, -3], [0, 0, 3.0, 1], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(array, affine), tmp_path / "a.nii.gz")
+    np.savez(tmp_path / "a.npz", image=array, affine=affine)
+    a, b = read(tmp_path / "a.nii.gz", 3), read(tmp_path / "a.npz", 3)
+    assert np.array_equal(a.values, b.values)
+    assert np.allclose(a.grid.affine, b.grid.affine)
+    np.savez(tmp_path / "b.npz", volume=array, spacing_mm=[3, 2, 1])
+    plain = read(tmp_path / "b.npz", 3)
+    assert np.array_equal(plain.values[0], array)
+    assert plain.grid.spacing_mm == (3, 2, 1)
+    np.savez(tmp_path / "c.npz", array)
+    assert read(tmp_path / "c.npz", 3).grid.affine is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"a": np.ones((2, 2)), "b": np.ones((2, 2))}, "holds the arrays a, b; one is needed"),
+        ({"spacing": np.ones(2)}, "holds the arrays none"),
+        ({"a": np.ones((4, 4)), "spacing": np.ones(3)}, "spacing must be 2 numbers above 0"),
+        ({"a": np.ones((4, 4)), "spacing": np.array([1.0, 0])}, "spacing must be 2 numbers above 0"),
+        ({"a": np.ones((4, 4)), "affine": np.eye(3)}, "`affine` must be 4 x 4"),
+        ({"a": np.ones((4, 4)), "affine": np.zeros((4, 4))}, "not singular"),
+    ],
+)
+def test_an_npz_whose_array_or_geometry_is_not_clear_is_refused(tmp_path, content, said):
+    np.savez(tmp_path / "a.npz", **content)
+    with pytest.raises(SetError, match=rf"a\.npz.*{said}"):
+        read(tmp_path / "a.npz", 2)
