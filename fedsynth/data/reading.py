@@ -163,8 +163,8 @@ def _npy(path: Path, dims: int, mask: bool) -> Planes:
 
 
 def _npz(path: Path, dims: int, mask: bool) -> Planes:
-    """One array, with its geometry: `affine` (4, 4) from the array's indices to mm (RAS, as nibabel), or `spacing_mm` or
-    `spacing`, a number for each spatial axis, of an array whose axes run as ours do.
+    """One array, with its geometry: `affine` (4, 4) from the array's indices to mm (RAS, as nibabel), or `spacing_mm`
+    or `spacing`, a number for each spatial axis, of an array whose axes run as ours do.
     """
     with np.load(path, allow_pickle=False) as file:
         names = [name for name in file.files if name not in GEOMETRY]
