@@ -635,3 +635,81 @@ def test_the_slices_of_the_pairs_are_dealt_out_so_that_each_site_can_train_and_t
     given = given_set(params, ["north", "south"], tmp_path / "given")
     assert set(given.manifest["subject"]) == {"pat0006"}
     assert given.images[:, 0].std() > 0.1
+
+
+def volumes(folder, image_affine, mask_affine, mask_shape=(12, 10, 8)):
+    """An image and a mask as NIfTI, each with an affine; the mask is a box."""
+    mask = np.zeros(mask_shape, np.uint8)
+    mask[2:6, 2:6, 2:6] = 1
+    for name, array, affine in (
+        ("a.nii.gz", np.random.default_rng(0).random((12, 10, 8)).astype(np.float32), image_affine),
+        ("m.nii.gz", mask, mask_affine),
+    ):
+        nib.save(nib.Nifti1Image(array, affine), folder / name)
+    row = {"image": "a.nii.gz", "mask": "m.nii.gz", "label": "a", "site": "p", "subject": "s1", "modality": "MR"}
+    write_table(folder, pd.DataFrame([row]))
+    block = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": str(folder)}}
+
+    def ingested(**image):
+        image = {"size": [8, 10, 12], "channels": {"t1": "image", "lesion": "mask"}, "labels": ["a"]} | image
+        params = tiny_params(source=block, image=image | {"empty_labels": []})
+        return ingest(params, folder / "sites")["p"].iloc[0]
+
+    return ingested
+
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def test_an_identity_affine_of_a_mask_is_refused_beside_an_oriented_image(tmp_path):
+    row = volumes(tmp_path, LPS, np.eye(4))()
+    assert "'lesion' has an identity affine" in row["problem"]
+
+
+def test_a_mask_that_is_stored_the_other_way_round_lies_where_it_was_drawn(tmp_path):
+    ingested = volumes(tmp_path, LPS, LPS)
+    upright = ingested()
+    mask = nib.load(tmp_path / "m.nii.gz")
+    flipped = mask.as_reoriented(np.array([[0, -1], [2, 1], [1, -1]]))
+    nib.save(nib.Nifti1Image(np.asarray(flipped.dataobj), flipped.affine), tmp_path / "m.nii.gz")
+    again = ingested()
+    assert again["problem"] == upright["problem"] == ""
+    assert again["mask_sha256"] == upright["mask_sha256"]
+
+
+@pytest.mark.parametrize("shift", [[20, 0, 0], [0, 1, 0], [0, 0, -0.5]])
+def test_a_mask_on_another_grid_is_refused_or_resampled_and_said_in_the_manifest(tmp_path, shift):
+    moved = LPS.copy()
+    moved[:3, 3] = shift
+    ingested = volumes(tmp_path, LPS, moved)
+    row = ingested()
+    assert "'lesion' lies on another grid than 't1'" in row["problem"]
+    assert "12x10x8" not in row["problem"]  # as arrays are read, z first
+    assert row["problem"].count("8x10x12 voxels of 1x1x1 mm") == 2
+    row = ingested(grid={"onto": "t1"})
+    assert row["problem"] == ""
+    assert "lesion resampled from 8x10x12 voxels" in row["notes"]
+    assert (row["mask_area"] == 0) == (shift[0] == 20)
+
+
+def test_micrometres_and_millimetres_are_one_grid(tmp_path):
+    ingested = volumes(tmp_path, LPS, LPS * [1000, 1000, 1000, 1])
+    mask = nib.load(tmp_path / "m.nii.gz")
+    mask.header.set_xyzt_units("micron")
+    nib.save(nib.Nifti1Image(np.asarray(mask.dataobj), mask.affine, mask.header), tmp_path / "m.nii.gz")
+    row = ingested()
+    assert (row["problem"], row["mask_area"]) == ("", 64)
+    assert row["spacing_mm"] == "1x1x1"
+
+
+def test_modalities_on_other_grids_are_refused(tmp_path):
+    rows = []
+    for name, affine in (("t1", LPS), ("t2", LPS * [2, 2, 2, 1])):
+        nib.save(nib.Nifti1Image(np.random.default_rng(0).random((12, 10, 8)), affine), tmp_path / f"{name}.nii")
+        rows.append([f"{name}.nii", "", "a", "p", "s1", name.upper()])
+    write_table(tmp_path, pd.DataFrame(rows, columns=["image", "mask", "label", "site", "subject", "modality"]))
+    (record,) = source(tmp_path, {"t1": "image", "t2": "image"}, size=(8, 10, 12)).records("p")
+    assert not record.problem
+    image = Image(size=(8, 10, 12), channels={"t1": "image", "t2": "image"}, labels=["a"])
+    with pytest.raises(SetError, match=r"'t2' lies on another grid than 't1'.* of 2x2x2 mm .* of 1x1x1 mm"):
+        fit(record, image)
