@@ -122,11 +122,27 @@ def seen_of_volume(image: Image, image_id: str, array: np.ndarray, spacing: Any,
     return Seen(image_id, array, label, spacing)
 
 
+def whole_monai() -> Any:
+    """MONAI's module of LoadImaged with nibabel: in this process MONAI may have been imported without
+    (fedsynth/networks/monai_imports.py).
+    """
+    import importlib
+
+    import monai.data.image_reader as readers
+    import monai.transforms.io.array
+    import monai.transforms.io.dictionary as found
+
+    if not readers.has_nib:
+        for module in (readers, monai.transforms.io.array, found):
+            importlib.reload(module)
+    return found
+
+
 def monai(folder: Path, image: Image) -> Iterator[Seen]:
     """The Decathlon's list by MONAI."""
     from monai.data import load_decathlon_datalist
-    from monai.transforms import LoadImaged
 
+    LoadImaged = whole_monai().LoadImaged
     about = json.loads((folder / "dataset.json").read_text())
     listed = load_decathlon_datalist(folder / "dataset.json", is_segmentation=bool(image.masks))
     keys = ["image", "label"] if image.masks else ["image"]
