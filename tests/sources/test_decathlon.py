@@ -538,7 +538,7 @@ def test_a_label_file_that_lost_its_geometry_is_refused_even_where_resampling_is
     for grid in ({}, {"grid": {"onto": "t1"}}):
         first, second = problems(source(tmp_path, size=(8,) * (2 + (size[2] > 1)), image=grid))
         assert not first
-        assert "the file of 'lesion' has an identity affine" in second
+        assert "the mask 'lesion' has an identity affine" in second
 
 
 def test_a_label_comes_from_the_table(tmp_path):
