@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from fedsynth.data.manifest import SetError
+from fedsynth.data.planes import key
 from fedsynth.params import ParamsError
 from fedsynth.params.names import quoted
 from fedsynth.params.near import near
@@ -151,7 +152,8 @@ def _number(said: str) -> Decimal | None:
 def renamed(rows: pd.DataFrame, labels: dict[Any, Any] | None) -> pd.DataFrame:
     """Rows with labels renamed, {in the table: in image.labels}; those whose label becomes null are left out.
 
-    Raises SetError for a label that no row has, naming those that are there.
+    Raises SetError for a label that no row has but for case, blanks, "-" and "_". Any other label that no row has is
+    told on the terminal: hospitals share one params.yaml, and one of them may lack a class.
     """
     good = rows["problem"] == "" if "problem" in rows else pd.Series(True, index=rows.index)
     there = sorted(set(rows.loc[good, "label"]))
@@ -161,7 +163,10 @@ def renamed(rows: pd.DataFrame, labels: dict[Any, Any] | None) -> pd.DataFrame:
             raise ParamsError(f"source.args.labels.{old}: {quoted(new)}")
         found = meant(old, there)
         if good.any() and len(found) != 1:
-            raise SetError(f"source.args.labels.{old}: {_unknown(old, there, found)}")
+            said = f"source.args.labels.{old}: {_unknown(old, there, found)}"
+            if found or isinstance(old, bool) or key(str(old)) in map(key, there):
+                raise SetError(said)
+            print(f"warning: {said}", flush=True)
         names |= dict.fromkeys(found, None if new is None else text(new))
     kept = rows[~rows["label"].isin([old for old, new in names.items() if new is None])]
     return kept.assign(label=kept["label"].replace({old: new for old, new in names.items() if new is not None}))

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nvflare.client import FLModel
-from pydantic import ValidationError
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.data import manifest as table
@@ -130,16 +129,6 @@ def test_without_a_key_it_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDSYNTH_STATE", str(tmp_path))
     with pytest.raises(he.EncryptionError, match=r"no client_context\.tenseal .* HEBuilder"):
         keys.read(keys.SECRET)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"algorithm": {"class_path": "fedsynth.algorithms.scaffold.Scaffold"}},
-     {"algorithm": {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {"weighting": "validation"}}}],
-)  # fmt: skip
-def test_an_algorithm_that_needs_more_than_a_sum_is_refused(changes):
-    with pytest.raises(ValidationError, match="a sum only"):
-        Model.model_validate(tiny_params().models["vae"].model_dump() | {"encryption": CKKS} | changes)
 
 
 @pytest.mark.flare

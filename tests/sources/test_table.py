@@ -493,15 +493,21 @@ def test_labels_of_numbers_are_renamed_by_numbers_or_text(tmp_path):
     ("labels", "said"),
     [
         ({"A": "b"}, r"source\.args\.labels\.A: no image has this label; there are 'a', 'b', 'c'; did you mean 'a'"),
-        ({"lump": "b"}, r"labels\.lump: no image has this label; there are 'a', 'b', 'c'$"),
         ({True: "b"}, "put the name in quotes"),
         ({"a": False}, "without quotes as false; put the name in quotes"),
     ],
 )
-def test_a_label_that_no_row_has_is_an_error_that_names_those_that_are_there(tmp_path, labels, said):
+def test_a_label_that_a_row_has_in_other_letters_is_an_error_that_names_those_that_are_there(tmp_path, labels, said):
     make_table(tmp_path)
     with pytest.raises(UserError, match=said):
         source(tmp_path, labels=labels).sites()
+
+
+def test_a_class_that_one_hospital_lacks_is_told_and_stops_nothing(tmp_path, capsys):
+    make_table(tmp_path)
+    assert source(tmp_path, labels={"lump": "b"}).sites() == ["p", "q"]
+    said = "warning: source.args.labels.lump: no image has this label; there are 'a', 'b', 'c'"
+    assert said in capsys.readouterr().out
 
 
 def test_yes_and_no_of_yaml_are_the_words_of_the_table(tmp_path):
