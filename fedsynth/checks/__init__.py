@@ -1,8 +1,7 @@
-"""Validation of params.yaml in one pass, before any image is read: every block is built once, all problems come in one
-list.
+"""Validation of params.yaml in one pass, before any image is read: all problems are listed at once.
 
-Networks are made on torch's meta device for the image's size: a size that they do not take is known before ingest.
-What only the files can tell comes later: how many images there are (`of_counts`, after validation) and what is in them.
+Every block is built once, networks on torch's meta device for the size of the images. The contents of the images are
+checked by ingest and validation, and the batch size after validation, when the images are counted (`of_counts`).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from fedsynth.params.reading import raw
 
 __all__ = ["Problem", "check", "listed", "load_or_list", "of_counts", "of_file", "problems"]
 
-# Where blocks stand in the file, and of which kind they are; * is a name that a person chooses.
+# The blocks of the file and their kinds; * stands for names that the user chooses.
 PLACES = {
     "source": "source",
     "image.derived.*.operator": "operator",
@@ -38,11 +37,11 @@ PLACES = {
 
 
 def problems(params: Params, source: bool = True, given: bool = True) -> list[Problem]:
-    """All that can be known without reading an image, in the order of the file.
+    """Return all problems that can be found without reading an image, in the order of the file.
 
-    `source`: whether the source's files should be on this machine. In a federation they are in the hospitals, which
-    check their own, and the sites are those that are connected. `given`: whether the images of `sample.given` should
-    be: they are at the centre.
+    `source`: whether the source's files should be on this machine. In a federation they are at the hospitals, which
+    check them, and the sites are those that are connected. `given`: whether the images of `sample.given` should be on
+    this machine, as they are at the centre.
     """
     from fedsynth.checks import of_models, of_sample, of_score, of_sites
     from fedsynth.checks.sizes import Sizes
@@ -61,7 +60,7 @@ def _in_order(found: list[Problem]) -> list[Problem]:
 
 
 def of_file(path: Path, source: bool = True, given: bool = True) -> tuple[Params | None, list[Problem]]:
-    """Of a file: wrong keys and values, and what is wrong with the rest. Raises ParamsError where there is no YAML."""
+    """Return the params of a file, None if they are invalid, and all problems. Raises ParamsError if it is no YAML."""
     content = raw(Path(path))
     if not isinstance(content, dict):
         said = "is empty, or no table of keys; begin with the params.yaml of the project"
@@ -70,15 +69,15 @@ def of_file(path: Path, source: bool = True, given: bool = True) -> tuple[Params
     more = problems(params, source, given) if params else []
     if not found:
         return params, more
-    # of a table that lacks what was taken out, the class of a block say
+    # problems of the repair: a table that lacks the invalid value
     more = [p for p in more if not any(of.key.startswith(f"{p.key}.") for of in found)]
     alone = [p for p in _alone(content) if p not in more]
-    found = [p for p in found if not any(p.key == of.key for of in alone)]  # which tells the nearest class, too
+    found = [p for p in found if not any(p.key == of.key for of in alone)]  # `alone` also names the nearest class
     return None, _in_order([*found, *more, *alone])
 
 
 def _alone(raw: Any) -> Iterator[Problem]:
-    """What is wrong with the blocks of a file by themselves, whatever else is wrong in it: classes and arguments."""
+    """Yield the problems with the classes and arguments of the file's blocks, also of those in invalid tables."""
     for at, kind in PLACES.items():
         for key, block in _blocks(raw, at.split("."), ""):
             path, args = block.get("class_path"), block.get("args") or {}
@@ -87,7 +86,7 @@ def _alone(raw: Any) -> Iterator[Problem]:
 
 
 def _context(kind: str) -> Context:
-    """What the constructors of a kind may ask for by name, with any values."""
+    """Return what the constructors of a kind may ask for by name; the values do not matter."""
     image = Image(size=(32, 32), channels={"image": "image"}, labels=["label"])
     if kind == "source":
         return {"image": image, "seed": 1}
@@ -95,6 +94,7 @@ def _context(kind: str) -> Context:
 
 
 def _blocks(at: Any, parts: list[str], key: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the keys and contents of the blocks at a place of PLACES, split into its parts."""
     if not isinstance(at, dict):
         return []
     if not parts:
@@ -104,9 +104,9 @@ def _blocks(at: Any, parts: list[str], key: str) -> list[tuple[str, dict[str, An
 
 
 def load_or_list(path: Path, source: bool = True) -> Params:
-    """The params of a file as `load` gives them. Where keys or values are wrong, all else that is wrong is said, too.
+    """Return the params of a file. Raises ParamsError with all problems if a key or value is invalid.
 
-    Raises ParamsError. What is wrong in blocks alone is not looked for: that imports torch (`check`).
+    Unlike `check` it does not build the blocks of a valid file, because that imports torch.
     """
     try:
         return load(path)
@@ -116,7 +116,7 @@ def load_or_list(path: Path, source: bool = True) -> Params:
 
 
 def check(path: Path, source: bool = True, given: bool = True) -> Params:
-    """The params of a file without a problem. Raises ParamsError with all that it has, one line each."""
+    """Return the params of a file. Raises ParamsError with all problems, one per line."""
     params, found = of_file(path, source, given)
     if params is None or found:
         raise ParamsError(listed(path, found))
@@ -124,12 +124,12 @@ def check(path: Path, source: bool = True, given: bool = True) -> Params:
 
 
 def listed(path: Path, found: list[Problem]) -> str:
-    """A line for each problem, under one that counts them."""
+    """Return the problems as text: a line with their number, then one line each."""
     return "\n".join([f"{Path(path).name} has {len(found)} problem{'s' * (len(found) > 1)}:", *map(str, found)])
 
 
 def of_counts(params: Params, model: str, images: dict[str, int]) -> list[Problem]:
-    """What is known of a model once its training images are counted, `images` by site."""
+    """Return the problems of a model with the numbers of training images; `images`: {site: number}."""
     batch, most = params.models[model].training.batch, max(images.values(), default=0)
     if batch <= most:
         return []

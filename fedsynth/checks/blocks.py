@@ -1,6 +1,4 @@
-"""Checks one `{class_path, args}` block against its class: whether it takes these arguments, and the reason if it
-does not.
-"""
+"""Checks of a `{class_path, args}` block: whether its class accepts the arguments."""
 
 from __future__ import annotations
 
@@ -17,12 +15,12 @@ from fedsynth.params.names import quoted
 from fedsynth.params.near import near, nearest
 from fedsynth.params.problems import ArgumentsError, Problem
 
-Context = dict[str, Any]  # what our code knows and a constructor may ask for by name
+Context = dict[str, Any]  # arguments that this package provides to constructors which have them by name
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def sound(key: str, kind: str, block: Block, context: Context) -> list[Problem]:
-    """What can be said of a block without building it."""
+    """Return the problems that can be found without building the block."""
     cls, said = find(kind, block.class_path)
     if cls is None:
         return [Problem(f"{key}.class_path", block.class_path, said)]
@@ -30,25 +28,29 @@ def sound(key: str, kind: str, block: Block, context: Context) -> list[Problem]:
 
 
 def built(key: str, kind: str, block: Block, context: Context) -> tuple[Any, list[Problem]]:
-    """The object that a block makes, None where it makes none."""
+    """Return the block's object, None if it cannot be built, and the problems."""
     if problems := sound(key, kind, block, context):
         return None, problems
     try:
         return block.build(**context), []
-    except Exception as error:  # a constructor may raise anything, and its sentence says best what it wants
+    except Exception as error:  # constructors may raise any exception
         return None, refused(key, block, error)
 
 
 def refused(key: str, block: Block, error: BaseException) -> list[Problem]:
-    """What a class said against what it was given; at the argument that its sentence names or begins with, if any."""
+    """Return an exception of a block's class as problems.
+
+    The key is that of the argument which the message names, or begins with; otherwise that of the block.
+    """
     if isinstance(error, ArgumentsError):
         return error.under(key)
-    said = (str(error) or type(error).__name__) + _attribute(error)
-    if named := re.search(r"\bsource((?:\.[\w-]+)+)", said):  # as sources call themselves, also those of `sample.given`
+    said = _message(block, error)
+    # messages of sources say "source" also for `sample.given`
+    if named := re.search(r"\bsource((?:\.[\w-]+)+)", said):
         said = said.removeprefix(f"{named[0]}: ")
         return [Problem(key + named[1], _at(block.args, named[1]), said)]
-    listed = [name for name in re.findall(r"(\w+) \(", said) if name in block.args]  # "latent (0) must be 1 or more, …"
-    if listed[1:]:
+    # a message about several arguments: "latent (0) must be 1 or more, sigma (0.2) above 0"
+    if len([name for name in re.findall(r"(\w+) \(", said) if name in block.args]) > 1:
         return [Problem(f"{key}.args", None, said)]
     first = re.match(r"\w*", said)
     if first and first[0] in block.args:
@@ -56,21 +58,25 @@ def refused(key: str, block: Block, error: BaseException) -> list[Problem]:
     return [Problem(key, block.class_path, said)]
 
 
-def _attribute(error: BaseException) -> str:
-    """The nearest name where a class looked for one in a package: an optimiser of torch.optim."""
-    of_module = isinstance(error, AttributeError) and error.name and inspect.ismodule(error.obj)
-    return near(error.name, dir(error.obj)) if of_module else ""  # type: ignore[attr-defined]
+def _message(block: Block, error: BaseException) -> str:
+    """Return the exception's message; for one that is not about the arguments, with the class that failed."""
+    name = block.class_path.rpartition(".")[2]
+    if isinstance(error, AttributeError) and error.name and inspect.ismodule(error.obj):  # an optimizer of torch.optim
+        return f"{error}{near(error.name, dir(error.obj))}"
+    if isinstance(error, ValueError | ImportError) and str(error):
+        return str(error)
+    return f"{name} fails with these arguments, {type(error).__name__}: {error}; see the docstring of {name}"
 
 
 def _at(args: Any, path: str) -> Any:
-    """What stands at ".args.sites.north" in the arguments."""
+    """Return the argument at a path like ".args.sites.north"."""
     for part in path.split(".")[2:]:
         args = args.get(part) if isinstance(args, dict) else None
     return args
 
 
 def _nested(key: str, kind: str, args: dict[str, Any], context: Context) -> Iterator[Problem]:
-    """A block among the arguments is of the same kind: the diffusion of a latent diffusion."""
+    """Yield the problems of blocks in the arguments; they are of the same kind, as in a latent diffusion."""
     for name, value in args.items():
         if isinstance(value, dict) and isinstance(value.get("class_path"), str):
             inner = Block.model_construct(class_path=value["class_path"], args=value.get("args") or {})
@@ -78,7 +84,7 @@ def _nested(key: str, kind: str, args: dict[str, Any], context: Context) -> Iter
 
 
 def _arguments(key: str, cls: type, args: dict[str, Any], context: Context) -> Iterator[Problem]:
-    """Names that the class has not, values of another type than it says, and what it cannot do without."""
+    """Yield unknown arguments, values of the wrong type, and missing arguments."""
     parameters, hints = inspect.signature(cls).parameters, _hints(cls)
     own = [name for name, of in parameters.items() if name not in context and of.kind in NAMED]
     for name, value in args.items():
@@ -100,13 +106,14 @@ def _arguments(key: str, cls: type, args: dict[str, Any], context: Context) -> I
 
 
 def _hints(cls: type) -> dict[str, Any]:
+    """Return the type hints of the constructor, none if they cannot be resolved."""
     try:
         return typing.get_type_hints(cls.__init__)  # type: ignore[misc]
-    except NameError:  # of a type that is imported for a type checker alone: the constructor itself has to say
+    except NameError:  # a type is imported for type checkers only
         return {}
 
 
 def _text(value: Any) -> str:
-    """YAML's own trap: 1e-3 is a text to it."""
+    """Return a hint for a number that YAML reads as a text, such as 1e-3; "" for other values."""
     number = isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value)
     return "; YAML takes a number in quotes, or one like 1e-3 without a dot, for a text: write 1.0e-3" if number else ""

@@ -1,4 +1,4 @@
-"""The classes that a block may name (those in the folder of its kind), and the nearest one to a misspelt name."""
+"""The classes that a block may name, which are in the folder of its kind, and the nearest to a misspelt name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedsynth.params.near import nearest
 
 
 class Kind(NamedTuple):
-    """A folder of fedsynth/, what its classes are called, and attributes that no class of another kind has."""
+    """A folder of fedsynth/, the title of its classes, and attributes that only classes of this kind have."""
 
     folder: str
     title: str
@@ -35,13 +35,13 @@ KINDS = {
 
 
 def find(kind: str, class_path: str) -> tuple[type | None, str]:
-    """The class; or None, and why: there is none or it is of another kind, which ones there are, and the nearest."""
+    """Return the class and ""; or None and the reason, with the known classes and the nearest."""
     module, _, name = class_path.rpartition(".")
     cls: Any = None
     try:
         cls = getattr(importlib.import_module(module), name, None) if module.startswith("fedsynth.") else None
     except ImportError as error:
-        if not module.startswith(error.name or "?"):  # the class is there, a package that it needs is not
+        if not module.startswith(error.name or "?"):  # a package that the class needs is missing
             return None, f"cannot be loaded here: {error}"
     if _is_of(kind, cls):
         return cls, ""
@@ -56,7 +56,7 @@ def find(kind: str, class_path: str) -> tuple[type | None, str]:
 
 
 def _near(class_path: str, known: list[str]) -> str:
-    """By file and class, else by the class alone: the rest of a path is the same for all of a kind."""
+    """Return a hint with the nearest class by file and class name, otherwise by class name."""
     for parts in (2, 1):
         ends = {".".join(path.split(".")[-parts:]): path for path in known}
         if found := nearest(".".join(class_path.split(".")[-parts:]), ends):
@@ -65,7 +65,7 @@ def _near(class_path: str, known: list[str]) -> str:
 
 
 def _is_of(kind: str, cls: Any) -> bool:
-    """Whether a class is one of those of its folder's files that can be built."""
+    """Return whether a class is of this kind and not abstract."""
     if not inspect.isclass(cls) or inspect.isabstract(cls):
         return False
     folder, _, file = cls.__module__.removeprefix("fedsynth.").partition(".")
@@ -74,12 +74,12 @@ def _is_of(kind: str, cls: Any) -> bool:
 
 @cache
 def classes(kind: str) -> list[str]:
-    """The class paths of a kind that can be loaded here. Loads all files of the folder: for a message only."""
+    """Return the class paths of a kind. Used for messages only, because it imports all files of the folder."""
     folder, found = importlib.import_module(f"fedsynth.{KINDS[kind].folder}"), []
     for file in pkgutil.iter_modules(folder.__path__, f"{folder.__name__}."):
         try:
             members = vars(importlib.import_module(file.name))
-        except ImportError:  # it needs a package that is not here, so that it cannot be meant
+        except ImportError:  # it needs a package that is not installed
             continue
         own = {name: cls for name, cls in members.items() if getattr(cls, "__module__", "") == file.name}
         found += [f"{file.name}.{name}" for name, cls in own.items() if _is_of(kind, cls)]

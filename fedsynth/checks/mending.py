@@ -1,4 +1,4 @@
-"""The file with misspelt keys corrected and wrong ones left out, so that the rest can be checked."""
+"""Repair of an invalid params file, so that the rest of it can be checked."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pydantic import ValidationError
 from fedsynth.params import Params
 from fedsynth.params.problems import Place, Problem, holds, meant_by, of_error, place, value
 
-TIMES = 8  # a mended file may show another mistake
+TIMES = 8  # maximum number of repairs
 
 
 def mended(raw: Any) -> tuple[Params | None, list[Problem]]:
-    """The params without what is wrong in them, None if too little is left; and what is wrong.
+    """Return the params without their invalid values, None if they cannot be repaired, and the problems.
 
-    Misspelt keys are taken for the ones that are likely meant. A model's own validators see its values only once each
-    of them is valid: so they are asked again after every repair.
+    Misspelt keys are corrected. pydantic runs the validators of a whole model only if each field is valid, so the file
+    is validated again after each repair.
     """
     raw, found = copy.deepcopy(raw), list[Problem]()
     for _ in range(TIMES):
         try:
             return Params.model_validate(raw), found
         except ValidationError as error:
-            listed = of_error(copy.deepcopy(raw), error, Params)  # their values stay as they are
+            listed = of_error(copy.deepcopy(raw), error, Params)  # a copy, because repairs change `raw`
             found += [p for p in listed if not any(_follows(p.key, of.key) for of in found)]
             wrong = {place(raw, one["loc"]): one for one in error.errors()}
             misspelt = {at: one for at, one in wrong.items() if one["type"] == "extra_forbidden"} or wrong
@@ -34,17 +34,17 @@ def mended(raw: Any) -> tuple[Params | None, list[Problem]]:
 
 
 def _follows(key: str, other: str) -> bool:
-    """Whether a problem may be one of the repair: it is at the same key as another, or above or below it."""
+    """Return whether a problem may result from a repair: its key is equal to, above or below the other."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def _from_the_end(at: Place) -> int:
-    """Of a list the last entry comes first, so that the places of the others stay."""
+    """Return a sort key with the last entries of lists first, so that removals keep the other indices."""
     return -at[-1] if at and isinstance(at[-1], int) else 0
 
 
 def _mend(raw: Any, at: Place, one: Any) -> None:
-    """Rename a misspelt key; take a wrong value out, and as a whole a table that lacks a key."""
+    """Rename a misspelt key, or remove an invalid value, or the table in which a key is missing."""
     holder = value(raw, at[:-1])
     if not at or not holds(holder, at[-1]):
         return

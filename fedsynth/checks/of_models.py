@@ -16,24 +16,25 @@ from fedsynth.params import Block, Image, Model, Params
 from fedsynth.params.near import near, nearest
 from fedsynth.params.problems import Problem
 
-# Algorithms that need of the sites' differences no more than their mean
+# Algorithms that need only the mean of the sites' differences
 MEANS_ONLY = ("FedAvg", "FedProx", "FedOpt")
 
 
 def problems(params: Params, sizes: Sizes) -> list[Problem]:
-    """Of all models; what they say of the image's size goes to `sizes`."""
+    """Return the problems of all models; those with the size of the images are added to `sizes`."""
     if not params.models:
         return [Problem("models", None, "names no model, so there is nothing to train; name one, with a family")]
     return [p for name in params.models for p in [*of(params, name, sizes), *_server(params, name)]]
 
 
 def alone(params: Params, name: str) -> list[Problem]:
-    """Of one model, with what it says of the image's size: asked again before its job is made."""
+    """Return the problems of one model, with those of the image size; checked again before its job is built."""
     sizes = Sizes(params.image.size)
     return [*of(params, name, sizes), *sizes.problems()]
 
 
 def of(params: Params, name: str, sizes: Sizes) -> list[Problem]:
+    """Return the problems of one model; those with the size of the images are added to `sizes`."""
     key, model, image = f"models.{name}", params.models[name], params.image
     wrong = sound(f"{key}.family", "family", model.family, image.context())
     parts = {part: built(f"{key}.{part}", kind, block, {}) for part, kind, block in _parts(model)}
@@ -43,7 +44,7 @@ def of(params: Params, name: str, sizes: Sizes) -> list[Problem]:
         return found
     if error := sizes.error(key, losses(model.family, image)):
         return [*found, *refused(f"{key}.family", model.family, error)]
-    families: list[Family] = []  # none where it does not take the size
+    families: list[Family] = []  # empty if it does not accept the size
     tried(lambda size: families.append(model.family.build(**image.context())), tuple(image.size))
     for family in families:
         found += _family(key, model, image, family)
@@ -52,7 +53,7 @@ def of(params: Params, name: str, sizes: Sizes) -> list[Problem]:
 
 
 def _parts(model: Model) -> Iterator[tuple[str, str, Block]]:
-    """The blocks beside the family: place, kind, block."""
+    """Yield the other blocks of a model: key, kind, block."""
     yield "algorithm", "algorithm", model.algorithm
     for kind in ("privacy", "encryption"):
         if block := getattr(model, kind):
@@ -63,7 +64,7 @@ def _parts(model: Model) -> Iterator[tuple[str, str, Block]]:
 
 
 def losses(block: Block, image: Image) -> Trial:
-    """Makes the family for a size and asks each player's loss of two images."""
+    """Return a trial that builds the family for a size and computes each player's loss for two images."""
 
     def trial(size: Size) -> None:
         family = block.build(**image.context() | {"size": size})
@@ -83,7 +84,7 @@ def _flip(key: str, axes: list[int], image: Image) -> Iterator[Problem]:
 
 
 def _family(key: str, model: Model, image: Image, family: Family) -> Iterator[Problem]:
-    """What the family says of the image and of its training."""
+    """Yield the problems of the family with `image` and `training`."""
     if image.may_lack and not getattr(family, "may_lack", ()):
         said = f"cannot leave a channel out of its loss, and image.may_lack names {image.may_lack}; take another family"
         yield Problem(f"{key}.family.class_path", model.family.class_path, said)
@@ -107,7 +108,7 @@ def _rates(key: str, rates: dict[str, float], players: list[str]) -> Iterator[Pr
 
 
 def _together(key: str, model: Model, family: Family, parts: dict[str, Any]) -> Iterator[Problem]:
-    """What does not go together, each part of which is right by itself; None is a part that is not."""
+    """Yield the problems of valid parts with each other; a part is None if it is invalid."""
     algorithm, mechanism = parts["algorithm"], parts.get("privacy")
     if algorithm is not None:
         yield from _compression(key, model, algorithm)
@@ -118,7 +119,7 @@ def _together(key: str, model: Model, family: Family, parts: dict[str, Any]) -> 
             algorithm.check(family, model.training.rounds, model.privacy is not None)
             algorithm.parameters(family)
         except ValueError as error:
-            if not strange:  # else it says the same again
+            if not strange:  # otherwise it is the same problem
                 yield from refused(f"{key}.algorithm", model.algorithm, error)
     if mechanism is not None and model.privacy:
         try:
@@ -128,7 +129,7 @@ def _together(key: str, model: Model, family: Family, parts: dict[str, Any]) -> 
 
 
 def _encryption(key: str, model: Model) -> Iterator[Problem]:
-    """With `encryption` the server sees the sum of what the sites send, and nothing of a single site."""
+    """Yield what is not possible with encrypted updates, of which the server only sees the sum."""
     if model.encryption is None:
         return
     name = model.algorithm.class_path.rpartition(".")[2]
@@ -156,29 +157,29 @@ def _compression(key: str, model: Model, algorithm: Any) -> Iterator[Problem]:
 
 
 def _patterns(key: str, block: Block, parameters: list[str]) -> Iterator[Problem]:
-    """Patterns of `shared` and `local` that fit no parameter: they would do nothing, and nobody would see it."""
+    """Yield patterns of `shared` and `local` that match no parameter and would have no effect."""
     parts = [name.split(".") for name in parameters]
     known = dict.fromkeys(".".join([*names[:n], "*"]) for n in (1, 2, 3) for names in parts if len(names) > n)
     widest = ", ".join(pattern for pattern in known if pattern.count(".") == 1)
     if not block.args.get("shared", "*"):
-        said = f"names no parameter; the widest patterns are {widest}"
+        said = f"matches no parameter; the widest patterns are {widest}"
         yield Problem(f"{key}.args.shared", block.args["shared"], said)
     for argument in ("shared", "local"):
         patterns = block.args.get(argument) or []
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
             plain = str(pattern).removeprefix("!")
             if not any(travels(name, [plain]) for name in parameters):
-                said = f"fits no parameter of the family; the widest patterns are {widest}{near(plain, known)}"
+                said = f"matches no parameter of the family; the widest patterns are {widest}{near(plain, known)}"
                 yield Problem(f"{key}.args.{argument}", pattern, said)
 
 
 def _server(params: Params, name: str) -> Iterator[Problem]:
-    """The server's half of an algorithm, on updates that change nothing: it would stumble after the first round."""
+    """Yield an error of the algorithm at the server, found by aggregating updates of zeros."""
     key, block = f"models.{name}.algorithm", params.models[name].algorithm
     algorithm, wrong = built(key, "algorithm", block, {})
     if wrong or algorithm.job == "exchange":
         return
     try:
         algorithm.aggregate([(site, 1.0, {"w": np.zeros(1, np.float32)}) for site in "ab"])
-    except Exception as error:  # torch's optimisers raise anything for an argument that they have not
+    except Exception as error:  # torch's optimizers raise any exception for an unknown argument
         yield from refused(key, block, error)

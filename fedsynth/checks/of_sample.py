@@ -23,7 +23,7 @@ from fedsynth.validation.given import of_set, of_source
 
 
 def problems(params: Params, sizes: Sizes, hospitals: Hospitals, look: bool) -> list[Problem]:
-    """`look`: whether the images of `sample.given` should be on this machine."""
+    """Return the problems; `look`: whether the images of `sample.given` should be on this machine."""
     found = [*_operators(params.image, sizes), *_balance(params), *_exporters(params)]
     given, image = params.sample.given, params.image
     if isinstance(given, Block):
@@ -46,7 +46,7 @@ def _operators(image: Image, sizes: Sizes) -> Iterator[Problem]:
 
 
 def degraded(block: Block, image: Image) -> Trial:
-    """Makes a given channel of two images, and looks at it as a study does."""
+    """Return a trial that degrades two images, and estimates them again."""
 
     def trial(size: Size) -> None:
         operator: Operator = block.build(**image.context() | {"size": size})
@@ -77,23 +77,24 @@ def _source(params: Params, block: Block, hospitals: Hospitals, look: bool) -> I
         for site, said in of_source(given, hospitals.sites or [], hospitals.source):
             key = "sample.given" if site is None else of_sites.place("sample.given", block, site)
             yield Problem(key, block.class_path if site is None else site, said)
-    except Exception as error:  # of files that somebody has written: a reader may raise anything
+    except Exception as error:  # reading a user's files may raise any exception
         yield from refused("sample.given", block, error)
 
 
 def _set(folder: Path, image: Image, hospitals: list[str]) -> Iterator[str]:
+    """Yield what is wrong with a folder as `sample.given`."""
     if not (folder / manifest.FILE).is_file():
         yield f"holds no {manifest.FILE}; name the folder of a set, or a source"
         return
     try:
         shape = np.load(folder / manifest.ARRAY, mmap_mode="r").shape[1:]
         yield from of_set(manifest.read(folder), shape, image, hospitals)
-    except Exception as error:  # of files that somebody has written: a reader may raise anything
+    except Exception as error:  # reading a user's files may raise any exception
         yield str(error)
 
 
 def _exporters(params: Params) -> Iterator[Problem]:
-    """Each writes a set without an image: what it has against channels or size it says at once."""
+    """Yield the problems of exporters with the channels and size, found by exporting a set without images."""
     image = params.image
     nothing = ImageSet(manifest.frame([]), np.zeros((0, len(image.channels), *image.size), np.float32))
     for name, block in params.sample.exporters.items():
@@ -104,5 +105,5 @@ def _exporters(params: Params) -> Iterator[Problem]:
             with TemporaryDirectory() as folder:
                 try:
                     exporter.write(nothing, image, Path(folder) / "set")
-                except Exception as error:  # a format may raise anything for what it cannot hold
+                except Exception as error:  # libraries of formats raise any exception
                     yield from refused(key, block, error)

@@ -18,19 +18,19 @@ from fedsynth.uses import Use
 from fedsynth.uses.classification import Classification
 from fedsynth.worth.facts import BY_SITE, WORTH
 
-MOST_NUMBERS = 64  # of one answer that leaves a hospital (fedsynth/hospital/outgoing/closed.py)
+MOST_NUMBERS = 64  # in an answer of a hospital (fedsynth/hospital/outgoing/closed.py)
 
 
 @dataclass
 class Numbers:
-    """What gates may name: metrics by use, numbers of measures, epsilon. A use that could not be built has None."""
+    """The numbers that gates may name: metrics by use, None if the use is invalid; numbers of measures; epsilon."""
 
     uses: dict[str, list[str] | None] = field(default_factory=dict)
     measures: list[str] = field(default_factory=list)
-    whole: bool = True  # whether every measure could be built
+    whole: bool = True  # whether all measures are valid
     built: list[Use] = field(default_factory=list)
-    lacking: dict[str, str] = field(default_factory=dict)  # numbers of measures that the study cannot have, and why
-    pooled: set[str] = field(default_factory=set)  # numbers of measures of all sites together
+    lacking: dict[str, str] = field(default_factory=dict)  # {number: reason} of those that the study cannot have
+    pooled: set[str] = field(default_factory=set)  # those of all sites together
 
     @property
     def known(self) -> list[str]:
@@ -39,7 +39,7 @@ class Numbers:
 
 
 def problems(params: Params, sizes: Sizes, sites: list[str] | None) -> list[Problem]:
-    """`sites`: their names, None where nobody knows them yet."""
+    """Return the problems; `sites`: their names, None if they are unknown."""
     numbers = Numbers()
     found = [*_uses(params, sizes, numbers), *_features(params), *_measures(params, numbers)]
     for key, lines in params.gates.model_dump().items():
@@ -70,7 +70,7 @@ def _use(key: str, block: Block, use: Use, image: Image, sizes: Sizes) -> Iterat
 
 
 def network(block: Block, image: Image) -> Trial:
-    """Makes the network of a use for a size and shows it two images."""
+    """Return a trial that builds the network of a use for a size and applies it to two images."""
 
     def trial(size: Size) -> None:
         use: Use = block.build(**image.context() | {"size": size})
@@ -98,7 +98,7 @@ def _measures(params: Params, numbers: Numbers) -> Iterator[Problem]:
             numbers.whole = False
             continue
         about = list(measure.about)
-        # where a use is wrong itself nobody knows what it is
+        # an invalid use may be the one that the measure needs
         lacks = {} if None in numbers.uses.values() else measure.lacks(params.image, numbers.built)
         if set(about) <= set(lacks):
             yield Problem(key, block.class_path, f"gives no number: it {lacks[about[0]]}")
@@ -111,12 +111,12 @@ def _measures(params: Params, numbers: Numbers) -> Iterator[Problem]:
 
 
 def _gate(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
-    """What of a gate will never be there, "" where all will: it could not hold, whatever a model is worth."""
+    """Return why a gate could never hold, "" if it can."""
     use, _, metric = gate.name.partition("/")
     if meant(gate.name, numbers.known) not in numbers.known:
         unknown = metric and use in numbers.uses and numbers.uses[use] is None
         if unknown or not (metric or numbers.whole):
-            return ""  # its block is wrong, so that nobody knows its numbers
+            return ""  # its block is invalid, and its numbers are unknown
         return f"there is no number {gate.name!r}; {_known(numbers, use, metric)}{near(gate.name, numbers.known)}"
     if gate.name in numbers.lacking:
         return f"{gate.name} {numbers.lacking[gate.name]}"
@@ -126,7 +126,7 @@ def _gate(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
 
 
 def _site(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
-    """What is wrong with the site of a gate."""
+    """Return what is wrong with the site of a gate, "" if it is right."""
     metric, places = gate.name.partition("/")[2], [*(sites or []), WORST]
     if gate.name in ("epsilon", *numbers.pooled) or (metric in WORTH and metric not in BY_SITE):
         return f"{gate.name} is one number for all sites; take @{gate.site} out"

@@ -13,14 +13,14 @@ from fedsynth.sources import Source, path_of
 
 
 class Hospitals(NamedTuple):
-    """`sites`: those of the study, None where they are not known; `source`: theirs, where its files are here."""
+    """The sites of the study, None if unknown, and their source, None if its files are not on this machine."""
 
     sites: list[str] | None
     source: Source | None
 
 
 def problems(params: Params, look: bool) -> tuple[list[Problem], Hospitals]:
-    """And the hospitals. `look`: whether the source's files should be on this machine."""
+    """Return the problems and the hospitals; `look`: whether the source's files should be on this machine."""
     source, found = opened("source", params.source, context(params), look)
     theirs = source.sites() if source and look else None
     found += _consortium(params, theirs)
@@ -32,14 +32,14 @@ def problems(params: Params, look: bool) -> tuple[list[Problem], Hospitals]:
 
 
 def context(params: Params) -> Context:
-    """What a source may ask for."""
+    """Return what the constructors of sources may ask for by name."""
     return {"image": params.image.sourced, "seed": params.seed}
 
 
 def opened(key: str, block: Block, known: Context, look: bool) -> tuple[Source | None, list[Problem]]:
-    """The source that a block makes, None where it is wrong.
+    """Return the block's source, None if it is invalid, and the problems.
 
-    `look`: whether its files should be on this machine. Its folder and table are read then, no image.
+    `look`: whether its files should be on this machine. If so, its folder and table are read, but no image.
     """
     source: Source | None
     source, found = built(key, "source", block, known)
@@ -50,7 +50,7 @@ def opened(key: str, block: Block, known: Context, look: bool) -> tuple[Source |
     try:
         source.look()
         sites = source.sites()
-    except Exception as error:  # of a table that somebody has written: a reader may raise anything
+    except Exception as error:  # reading a user's files may raise any exception
         return None, refused(key, block, error)
     if not sites:
         at = f"{key}.args.sites" if "sites" in block.args else key
@@ -60,7 +60,7 @@ def opened(key: str, block: Block, known: Context, look: bool) -> tuple[Source |
 
 
 def _alike(key: str, sites: list[str]) -> Iterator[Problem]:
-    """Sites whose names people would take for one."""
+    """Yield site names that are too similar."""
     try:
         names.keys(sites)
     except ParamsError as error:
@@ -68,10 +68,13 @@ def _alike(key: str, sites: list[str]) -> Iterator[Problem]:
 
 
 def _paths(key: str, block: Block) -> Iterator[Problem]:
+    """Yield the paths in the arguments that do not exist."""
     for argument in ("folder", "file"):
         if isinstance(text := block.args.get(argument), str):
             try:
                 path = path_of(text, argument, f"the {argument} of the images")
+                if not text.strip():
+                    raise ValueError(f"is empty; name the {argument} of the images")
                 wrong = "" if path.exists() else f"{path.absolute()} is not there; name the {argument} of the images"
             except ValueError as error:  # an environment variable that is not set
                 wrong = str(error).removeprefix(f"source.args.{argument} {text!r}: ")
@@ -80,7 +83,7 @@ def _paths(key: str, block: Block) -> Iterator[Problem]:
 
 
 def place(key: str, block: Block, site: object) -> str:
-    """Where a block names a site."""
+    """Return the key under which a block names a site."""
     dealt = block.args.get("partition")
     if isinstance(dealt, dict) and dealt.get("sites"):
         return f"{key}.args.partition.sites"
@@ -89,7 +92,7 @@ def place(key: str, block: Block, site: object) -> str:
 
 
 def _consortium(params: Params, theirs: list[str] | None) -> Iterator[Problem]:
-    """`theirs`: the source's sites, where they are known."""
+    """Yield the problems of `consortium`; `theirs`: the sites of the source, None if unknown."""
     asked, named = params.consortium, params.consortium.sites
     for site in dict.fromkeys(named or []):
         if said := names.of_site(site):

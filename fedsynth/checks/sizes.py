@@ -1,4 +1,4 @@
-"""Which image sizes a network accepts, found on torch's meta device, where tensors have shapes but no data."""
+"""The image sizes that a network accepts, found on torch's meta device, where tensors have no data."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch.overrides import TorchFunctionMode
 from fedsynth.params.problems import Problem
 
 Size = tuple[int, ...]  # (H, W) or (D, H, W)
-Trial = Callable[[Size], object]  # makes a block for a size and shows it two images; raises where it does not take them
+Trial = Callable[[Size], object]  # builds a block for a size and applies it to two images; raises if it cannot
 
-EASY = (96, 192)  # sizes of every axis that most networks take: of 5 and 6 halvings, and of thirds
-WIDE = 64  # far above the least that a network takes
-MOST = 64  # a multiple above it is not looked for
-FEW = 2**18  # pixels of an image with which a trial may be done in numbers
+EASY = (96, 192)  # sizes that most networks accept: they can be halved 5 and 6 times, and divided by 3
+WIDE = 64  # a size well above the smallest that networks accept
+MOST = 64  # the largest multiple that is tried
+FEW = 2**18  # maximum number of pixels for a trial with data
 
 
 class Sizes:
-    """What the networks of params.yaml say of `image.size`: networks that ask for the same are one problem."""
+    """The problems of networks with `image.size`; networks with the same requirement are one problem."""
 
     def __init__(self, size: Sequence[int]):
         self.size: Size = tuple(size)
@@ -34,7 +34,10 @@ class Sizes:
         return [Problem("image.size", list(self.size), text) for text in said]
 
     def error(self, name: str, trial: Trial) -> Exception | None:
-        """None where the block `name` takes this size, or another, which `problems` tells; else what is wrong."""
+        """Return an error of the block `name` that is not due to the size, else None.
+
+        Errors due to the size are in `problems`.
+        """
         error = tried(trial, self.size)
         if error is None:
             return None
@@ -45,14 +48,14 @@ class Sizes:
         return None
 
     def _in_numbers(self, trial: Trial) -> Exception | None:
-        """A block that takes no size may want numbers, which the meta device has not: those decide then."""
+        """Repeat the trial with data, because a block that fails for every size may need values of tensors."""
         sizes = [self.size] if prod(self.size) <= FEW else [(n,) * len(self.size) for n in (32, 64)]
         errors = [tried(trial, size, "cpu") for size in sizes]
         return None if None in errors else errors[0]
 
 
 class Shapes(TorchFunctionMode):
-    """Answers who asks a tensor of the meta device for its number or for its type by name: only shapes matter here."""
+    """Returns constants for the values of meta tensors, and their type by name: only shapes matter here."""
 
     NUMBERS: ClassVar[dict[Any, Any]] = {
         torch.Tensor.item: 1,
@@ -70,7 +73,7 @@ class Shapes(TorchFunctionMode):
 
 
 def tried(trial: Trial, size: Size, device: str = "meta") -> Exception | None:
-    """What a trial raises. Its random numbers are its own: those of the caller stay as they are."""
+    """Return the exception of a trial, None if it succeeds. The random state of the caller is kept."""
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.device(device))
@@ -78,13 +81,13 @@ def tried(trial: Trial, size: Size, device: str = "meta") -> Exception | None:
             stack.enter_context(Shapes())
         try:
             trial(size)
-        except Exception as error:  # a network may raise anything for a shape that it cannot take
+        except Exception as error:  # networks raise any exception for a size that they do not accept
             return error
     return None
 
 
 def asked(trial: Trial, size: Size, error: Exception) -> str:
-    """ "takes sizes that are multiples of 8; the nearest to [30, 30] are [24, 24] and [32, 32]" """
+    """Return the sentence "takes sizes that are multiples of 8; the nearest to [30, 30] are [24, 24] and [32, 32]"."""
     steps = multiples(trial, len(size))
     near = [list(n) for n in (_below(trial, size, steps), _above(trial, size, steps)) if n]
     if not near:
@@ -97,9 +100,9 @@ def asked(trial: Trial, size: Size, error: Exception) -> str:
 
 
 def multiples(trial: Trial, axes: int) -> list[int]:
-    """What each axis must be a multiple of; 1 for one that may have any size, or where none is found.
+    """Return the number of which each axis must be a multiple; 1 for any size, or if none is found.
 
-    Two neighbouring multiples of m are both taken only where m is itself a multiple of what the network asks for.
+    A network accepts two consecutive multiples of m only if m is a multiple of this number.
     """
 
     def takes(m: int, others: int, axis: int | None) -> bool:
@@ -118,7 +121,7 @@ def _below(trial: Trial, size: Size, steps: list[int]) -> Size | None:
 
 
 def _above(trial: Trial, size: Size, steps: list[int]) -> Size | None:
-    """The next multiples; where they are too small, the smallest axis grows."""
+    """Return the next multiples; if they are too small, the smallest axis is increased."""
     found = [-(-n // step) * step for n, step in zip(size, steps, strict=True)]
     for _ in range(MOST):
         if tried(trial, tuple(found)) is None:

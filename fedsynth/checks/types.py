@@ -1,4 +1,4 @@
-"""Whether a value of params.yaml has the type that the constructor's annotation asks for."""
+"""Comparison of values in params.yaml with the type hints of constructors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ WORDS = {
 
 
 def fits(hint: Any, value: Any, within: bool = False) -> bool:
-    """Whether a value has the type: numbers, texts, null, lists and tables of them. Any other type fits.
+    """Return whether a value has the type: number, text, bool, null, or a list or table of these.
 
-    `within` a list or a table a number passes for a text: YAML takes a name like 1 for one.
+    Other types are not checked. `within`: inside a list or table, where a number is accepted for a text, because YAML
+    reads a name like 1 as a number.
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in UNIONS:
@@ -30,7 +31,7 @@ def fits(hint: Any, value: Any, within: bool = False) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(fits(inner[1], of, within=True) for of in value.values())
     plain: dict[Any, Callable[[], bool]] = {
-        int: lambda: type(value) is int,  # a bool is another type in params.yaml
+        int: lambda: type(value) is int,  # not isinstance: a bool is an int
         float: lambda: type(value) in (int, float),
         str: lambda: type(value) in ((str, int, float) if within else (str,)),
         bool: lambda: type(value) is bool,
@@ -47,7 +48,7 @@ def _all_fit(origin: Any, inner: tuple[Any, ...], values: Sequence[Any]) -> bool
 
 
 def misfits(hint: Any, value: Any, key: str, within: bool = False) -> Iterator[tuple[str, Any, str]]:
-    """The values that do not have the type, with their keys and what they must be; a table is looked into."""
+    """Yield the values of the wrong type with their keys and what they must be; tables are searched."""
     if fits(hint, value, within):
         return
     members = get_args(hint) if get_origin(hint) in UNIONS else (hint,)
@@ -60,7 +61,7 @@ def misfits(hint: Any, value: Any, key: str, within: bool = False) -> Iterator[t
 
 
 def words(hint: Any) -> str:
-    """The same in words: "a list, each a whole number"."""
+    """Return the type in words: "a list, each a whole number"."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in UNIONS:
         return " or ".join(map(words, inner))

@@ -1,4 +1,4 @@
-"""Partitions the subjects of one data set over several simulated sites."""
+"""Partition of the subjects of one data set into simulated sites."""
 
 from __future__ import annotations
 
@@ -15,30 +15,34 @@ from fedsynth.params.problems import argument, twice
 
 TRIES = 20_000
 MOST_SITES = 10_000
-BY_CLASS, EQUAL = ("dirichlet", "silos"), ("iid", "silos")  # kinds that deal each class for itself; in equal shares
+BY_CLASS, EQUAL = ("dirichlet", "silos"), ("iid", "silos")  # kinds that partition each class; in equal shares
 
 
 class Partition(Strict):
-    """How a table's images come to sites. Except with `site`, a subject is never in two of them.
+    """How a table's images are assigned to sites. Except with `site`, a subject is never at two sites.
 
-    `site`: by the table's column; `sites` may then pick and order. `iid`: equal shares. `quantity`: shares of all
-    subjects from a Dirichlet distribution. `dirichlet`: such shares for each class anew (after Hsu et al. 2019,
-    arXiv:1909.06335): a small `alpha` skews the classes, a large one is iid. `silos`: one class at each site (McMahan
-    et al. 2017's pathological case, at its end); sites of one class share it equally, and with fewer sites than classes
-    each has several. Validation then needs `expectations.every_class: false`.
+    Kinds:
+      site: by the column of the table; `sites` selects and orders them.
+      iid: equal shares.
+      quantity: shares of all subjects from a Dirichlet distribution.
+      dirichlet: such shares for each class (Hsu et al. 2019, arXiv:1909.06335); a small `alpha` skews the classes, and
+        a large one approaches iid.
+      silos: one class per site, the extreme of the pathological partition of McMahan et al. 2017. Sites of the same
+        class have equal shares; with fewer sites than classes, a site has several. Validation then requires
+        `expectations.every_class: false`.
     """
 
     kind: Literal["site", "iid", "dirichlet", "quantity", "silos"] = "site"
-    # names, or a number of them: site-1, site-2, …
+    # names, or their number: site-1, site-2, …
     sites: list[str] | Annotated[int, Field(ge=1, le=MOST_SITES)] | None = Field(None, validate_default=True)
     alpha: float = Field(0.5, gt=0)
-    # at each site (with `dirichlet` and `silos`: of each class there); drawn again until it holds
+    # minimum at each site, with `dirichlet` and `silos` of each class; shares are drawn again until it is reached
     min_images: int = Field(0, ge=0)
 
     @field_validator("sites")
     @classmethod
     def _of_kind(cls, sites: list[str] | int | None, info: ValidationInfo) -> list[str] | int | None:
-        kind = info.data.get("kind")  # None where that is wrong itself
+        kind = info.data.get("kind")  # None if it is invalid
         if kind == "site" and isinstance(sites, int):
             raise ValueError("must be names with kind: site, which takes the sites of the table")
         if kind not in (None, "site") and not sites:
@@ -53,16 +57,15 @@ class Partition(Strict):
 
 
 def parse(entry: dict[str, Any] | None) -> Partition:
-    """A source's argument `partition`, checked. Raises ArgumentsError with every wrong key."""
+    """Return a source's argument `partition`. Raises ArgumentsError with all its problems."""
     return argument(Partition, {} if entry is None else entry, "partition")
 
 
 def deal(subjects: pd.DataFrame, partition: Partition, seed: int) -> dict[str, str]:
-    """The site of each subject. `subjects` has the columns subject, label and images (how many), a row for each
-    subject.
+    """Return {subject: site}; `subjects` has a row for each subject: subject, label, images (their number).
 
-    The same table, in whatever order, and the same seed give the same sites. Raises SetError where there are fewer
-    subjects than sites, or `min_images` cannot be had.
+    The sites depend on the seed, and not on the order of the rows. Raises SetError if there are fewer subjects than
+    sites, or `min_images` cannot be reached.
     """
     rng = np.random.default_rng([seed, zlib.crc32(b"partition")])
     subjects = subjects.sort_values("subject")
@@ -79,26 +82,27 @@ def deal(subjects: pd.DataFrame, partition: Partition, seed: int) -> dict[str, s
 
 
 def _enough(subjects: pd.DataFrame, partition: Partition, k: int) -> None:
-    """Raises SetError where there are fewer subjects than the k sites that they are dealt to.
+    """Raise SetError if there are fewer subjects than k sites.
 
-    None at all is no error here: then no image could be read, and each says why.
+    Without subjects no image could be read, and validation reports the problem of each.
     """
     if 0 < len(subjects) < k:
         of = f" of class {subjects['label'].iloc[0]!r}" if partition.kind == "silos" else ""
         raise SetError(
-            f"source.args.partition.sites: {len(subjects)} subjects{of} cannot be dealt to {k} sites, since a subject"
-            " is never in two of them; take fewer sites"
+            f"source.args.partition.sites: {len(subjects)} subjects{of} cannot be dealt to {k} sites, because a"
+            " subject is never at two sites; use fewer sites"
         )
 
 
 def _silo(names: list[str], number: int, classes: int) -> list[str]:
-    """The sites that hold class `number` of so many."""
+    """Return the sites of class `number` of `classes`."""
     return names[number::classes] or [names[number % len(names)]]
 
 
 def _places(group: pd.DataFrame, partition: Partition, k: int, rng: np.random.Generator) -> np.ndarray:
-    """(subjects,) int: the site of each out of k, such that the images at each site are in the drawn shares, to within
-    a subject.
+    """Return (subjects,) int, the index of each subject's site among k.
+
+    The sites' shares of the images are the drawn ones, to within a subject.
     """
     images = group["images"].to_numpy()
     middle = (np.cumsum(images) - images / 2) / images.sum()

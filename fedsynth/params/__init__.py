@@ -1,4 +1,4 @@
-"""params.yaml as pydantic models. A misspelt key or argument is an error that names it."""
+"""params.yaml as pydantic models. Misspelt keys and arguments are errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Params(Strict):
 
 
 def load(path: str | Path = "params.yaml") -> Params:
-    """Read and check a params file. Raises ParamsError with the file, the key and what is wrong with it."""
+    """Return the params of a file. Raises ParamsError with the file, each invalid key, and what is wrong with it."""
     content = raw(Path(path))
     try:
         return Params.model_validate(content)

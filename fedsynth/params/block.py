@@ -23,7 +23,7 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_truths(cls, said: Any) -> Any:
-        """YAML's yes, no, true and false are no numbers, which pydantic would take them for."""
+        """Refuse true and false for numbers, because pydantic converts them to 1 and 0."""
         fields = cls.model_fields if isinstance(said, dict) else {}
         numbers = [name for name, of in fields.items() if _mentions(of.annotation, int, float)]
         strange = [name for name in numbers if name in said and _has_truth(said[name])]
@@ -33,9 +33,7 @@ class Strict(BaseModel):
 
 
 class Block(Strict):
-    """`{class_path, args}`: a call written in params.yaml. Only classes of this package may be named: the config is the
-    call.
-    """
+    """`{class_path, args}`: a call of a class of this package, written in params.yaml."""
 
     class_path: str
     args: dict[str, Any] = Field(default_factory=dict)
@@ -57,19 +55,20 @@ class Block(Strict):
         return args
 
     def build(self, **context: Any) -> Any:
-        """Make the object. `context` holds what our code knows (sizes, labels) and the class asks for by name.
+        """Return the object. `context`: arguments that this package provides, such as sizes and labels; the class
+        gets those that its constructor has by name.
 
         Raises ParamsError for an unknown class or argument, with the nearest known name.
         """
         module_name, _, class_name = self.class_path.rpartition(".")
         try:
             cls = getattr(importlib.import_module(module_name), class_name)
-            # `fedsynth.params.Path` is there too, and is not ours: what a module imports may not be called from a file
+            # only classes that the module defines: `fedsynth.params.Path` is imported there
             if not (inspect.isclass(cls) and cls.__module__.startswith("fedsynth.")):
                 raise AttributeError(f"{module_name} has no class {class_name} of its own")
         except (ModuleNotFoundError, AttributeError) as error:
             if isinstance(error, ModuleNotFoundError) and not module_name.startswith(error.name or "?"):
-                raise  # the class is there, a package that it needs is not: that error says it best
+                raise  # a package that the class needs is not installed
             raise ParamsError(f"class_path {self.class_path!r} does not exist ({error})") from error
         known = [n for n in inspect.signature(cls).parameters if n not in ("args", "kwargs")]
         for name in self.args:
@@ -83,7 +82,7 @@ class Block(Strict):
 
 
 def _mentions(annotation: Any, *types: type) -> bool:
-    """Whether a value, or an entry of a list, may be of one of these types."""
+    """Return whether an annotation has one of these types, also as an entry of a list or table."""
     return annotation in types or any(_mentions(inner, *types) for inner in get_args(annotation))
 
 
@@ -93,7 +92,7 @@ def _has_truth(value: Any) -> bool:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Every number in an argument, however deep."""
+    """Yield all numbers in an argument."""
     if isinstance(value, float):
         yield value
     elif isinstance(value, dict | list):

@@ -11,21 +11,20 @@ from fedsynth.params.block import Block, Strict
 from fedsynth.params.names import Identifier, Name, key
 from fedsynth.params.problems import Names, Once, Wrong, invalid, those, unknown
 
-MOST_LAST = 4  # channels of an array that has them on its last axis; with more that axis is taken for a spatial one
+MOST_LAST = 4  # maximum number of channels on the last axis of an array; a longer axis is a spatial one
 
 
 class Derived(Strict):
-    """A channel that ingest makes of another one by an operator (fedsynth/operators): what a model is given, and what
-    it has to undo.
-    """
+    """A given channel that ingest computes from another one with an operator (fedsynth/operators)."""
 
     of: str
     operator: Block
 
 
 class Conversion(Strict):
-    """How an image channel is made of files that do not have it by name: brightness of a colour picture (`luminance`),
-    one of its colours, or a `copy` of a gray one; for files of the kinds in `of` alone.
+    """How an image channel is computed from files without a channel of its name.
+
+    `image`: the luminance or one colour of a colour picture, or a copy of a gray one; `of`: the kinds of files.
     """
 
     image: Literal["luminance", "red", "green", "blue", "copy"]
@@ -34,19 +33,20 @@ class Conversion(Strict):
     @model_validator(mode="after")
     def _sound(self) -> Conversion:
         if self.image == "copy" and "rgb" in self.of:
-            raise ValueError("copy is of gray files alone; of rgb take luminance, red, green or blue")
+            raise ValueError("copy is for gray files; for rgb use luminance, red, green or blue")
         if self.image in ("red", "green", "blue") and "gray" in self.of:
             raise ValueError(f"a gray file has no {self.image}; say image: copy, of: [gray]")
         return self
 
 
 class Scale(Strict):
-    """How an image channel's values become [-1, 1]: `window` [low, high] in the file's own values (HU of a CT), or two
-    `percentiles` of the image, of the volume that a slice is cut from, or of all training images of the site. `joint`:
-    one pair of percentiles for all image channels together, which keeps colours.
+    """How the values of an image channel are scaled to [-1, 1].
 
-    By default 8-bit pictures have the window 0 to 255, computed tomography -1000 to 1000 HU, and everything else the
-    percentiles .5 and 99.5 of the volume.
+    `window`: [low, high] in the values of the file (HU for CT). `percentiles`: two, of the image, of the volume of a
+    slice, or of all training images of the site. `joint`: the same percentiles for all image channels, to keep colours.
+
+    Defaults: the window 0 to 255 for 8-bit pictures, -1000 to 1000 HU for CT, otherwise the percentiles 0.5 and 99.5 of
+    the volume.
     """
 
     window: tuple[float, float] | None = None
@@ -79,8 +79,10 @@ class Scale(Strict):
 
 
 class GridRule(Strict):
-    """The grid onto which all channels of an image are resampled: that of the channel `onto`, or voxels of `spacing_mm`
-    (one number for each axis of the array, z y x) over the first channel's field of view.
+    """The grid to which all channels of an image are resampled.
+
+    Either that of the channel `onto`, or one with voxels of `spacing_mm` (z, y, x) over the first channel's field of
+    view.
     """
 
     onto: str | None = None
@@ -94,38 +96,38 @@ class GridRule(Strict):
 
 
 class Image(Strict):
-    """Geometry and channels of every image. `size` is (H, W) or (D, H, W).
+    """Geometry and channels of the images. `size`: (H, W) or (D, H, W).
 
-    A model generates the channels that are neither `given` nor `aside` from the given ones and the label. It is not
-    told the label where an image is given, see `tells_label`.
+    A model generates the channels that are neither `given` nor `aside` from the given ones and the label; the label is
+    not used if an image channel is given (`tells_label`).
     """
 
     size: tuple[Annotated[int, Field(ge=1)], ...]
     channels: dict[Identifier, Literal["image", "mask"]]  # in the order of the array
-    # image channels that may be made of a file that has them not by name; written within `channels` as a rule
+    # how image channels are computed from files without a channel of their name; usually written in `channels`
     conversions: dict[str, Conversion] = Field(default_factory=dict)
     given: Names = Field(default_factory=list)
-    # neither given nor generated: a synthetic image has those of the image that was given
+    # neither given nor generated: synthetic images have those of the given images
     aside: Names = Field(default_factory=list)
-    # given channels that no source has: an operator makes them
+    # given channels that an operator computes, and no source has
     derived: dict[str, Derived] = Field(default_factory=dict)
     labels: Once[Name]
-    # labels whose mask is empty; the others' is not. None named: no such rule
+    # labels whose masks are empty, while those of others are not; without any, masks are not checked for this
     empty_labels: Once[Name] = Field(default_factory=list)
-    # generated image channels that some images do not have; a loss leaves them out
+    # generated image channels that some images lack; losses ignore them there
     may_lack: Names = Field(default_factory=list)
-    # an image without a mask, of a label that is not in empty_labels: whether its mask is unknown (the image is left
-    # out of segmentation, and the mask's channel out of the loss) or nothing is marked in it
+    # of an image without a mask and not in empty_labels: its mask is unknown (segmentation omits the image, losses the
+    # channel) or empty
     unmarked: Literal["unknown", "healthy"] = "unknown"
-    # by image channel, "*" for all others; one Scale alone is for all
+    # by image channel, "*" for all others; or one Scale for all
     scale: dict[str, Scale] = Field(default_factory=dict)
-    grid: GridRule | None = None  # None: files of one image that lie on several grids are refused
-    fit: Literal["pad", "stretch"] = "pad"  # to `size`: keep the proportions and fill up with background, or not
+    grid: GridRule | None = None  # None: the files of an image must have the same grid
+    fit: Literal["pad", "stretch"] = "pad"  # to `size`: keep the aspect ratio and pad with background, or not
 
     @model_validator(mode="before")
     @classmethod
     def _written(cls, said: Any) -> Any:
-        """Ways of writing: a conversion within `channels`, one scale for all channels."""
+        """Convert the short forms: conversions in `channels`, and one scale for all channels."""
         if not isinstance(said, dict):
             return said
         if "percentiles" in said:
@@ -201,27 +203,23 @@ class Image(Strict):
 
     @property
     def originals(self) -> list[str]:
-        """The image channels that a source has: what uses and measures look at.
-        A derived one holds nothing of its own.
-        """
+        """The image channels of a source, without derived ones; uses and measures see these."""
         return [c for c in self.images if c not in self.derived]
 
     @property
     def sourced(self) -> Image:
-        """The image as sources and files have it, without derived channels."""
+        """The image of sources and files, without derived channels."""
         kept = {name: kind for name, kind in self.channels.items() if name not in self.derived}
         given = [name for name in self.given if name in kept]
         return self.model_copy(update={"channels": kept, "given": given, "derived": {}}) if self.derived else self
 
     def scaling(self, name: str) -> Scale:
-        """How the values of an image channel are scaled."""
+        """Return how the values of an image channel are scaled."""
         return self.scale.get(name) or self.scale.get("*") or Scale()
 
     @property
     def tells_label(self) -> bool:
-        """Whether a model is told the label: not where an image is given, whose finding nobody has read when it is
-        converted.
-        """
+        """Whether a model is given the label. Not with a given image, whose label is unknown when it is converted."""
         return not set(self.given) & set(self.images)
 
     def index(self, names: list[str]) -> list[int]:
@@ -236,7 +234,7 @@ class Image(Strict):
         return [c for c, kind in self.channels.items() if kind == "mask"]
 
     def context(self) -> dict[str, Any]:
-        """What a family or a use may ask for in its constructor."""
+        """Return the arguments that constructors of families, uses and others may have."""
         return {
             "generated": len(self.generated),
             "given": len(self.given),

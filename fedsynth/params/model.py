@@ -9,7 +9,7 @@ from pydantic import Field
 from fedsynth.params.block import Block, Strict
 from fedsynth.params.problems import Once
 
-Rate = Annotated[float, Field(ge=0)]  # of 0 a player does not learn
+Rate = Annotated[float, Field(ge=0)]  # with 0 a player does not learn
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -18,17 +18,17 @@ class Training(Strict):
     epochs: float = Field(1, gt=0)  # local epochs in a round; 0.5 is half of the site's images
     batch: int = Field(16, ge=1)
     lr: Rate | dict[str, Rate] = 2e-3  # for all players, or for each by name
-    lr_end: float = Field(0.1, ge=0, le=1)  # the learning rate falls on a cosine to this share of it over the whole run
+    lr_end: float = Field(0.1, ge=0, le=1)  # share of the learning rate at the end of its cosine schedule
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = Field(0.0, ge=0)
-    clip: float | None = Field(1.0, ge=0)  # norm of the gradient
+    clip: float | None = Field(1.0, ge=0)  # maximum norm of the gradient
     ema: Decay | None = None  # decay per step of the averaged weights
     flip: Once[int] = Field(default_factory=list)  # spatial axes along which images may be mirrored
-    bf16: bool = False  # autocast; faster only where a site's processor has instructions for it: docs/decisions/0002
+    bf16: bool = False  # autocast; faster only on processors with bfloat16 instructions: docs/decisions/0002
 
 
 class Compression(Strict):
-    """How arrays travel: codings of fedsynth/compression; without one they travel as they are."""
+    """Codings of the arrays that are sent (fedsynth/compression); None: arrays are sent as they are."""
 
     up: Block | None = None  # a site's differences
     down: Block | None = None  # the global parameters
@@ -38,7 +38,7 @@ class Model(Strict):
     family: Block
     algorithm: Block = Block(class_path="fedsynth.algorithms.fedavg.FedAvg")
     training: Training
-    privacy: Block | None = None  # a mechanism of fedsynth/privacy; without one no epsilon holds
+    privacy: Block | None = None  # a mechanism of fedsynth/privacy
     compression: Compression | None = None
-    # of what a site sends (fedsynth/privacy/he.py): the server sees the sum of the sites alone
+    # of the sites' updates (fedsynth/privacy/he.py): the server sees only their sum
     encryption: Block | None = None

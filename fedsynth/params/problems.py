@@ -1,4 +1,4 @@
-"""Problem, a mistake in params.yaml by its key; pydantic's validation errors as such, with the nearest name."""
+"""Problems in params.yaml, one for each key; also pydantic's validation errors in our own words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedsynth.params.names import quoted
 from fedsynth.params.near import near, nearest
 
 Place = tuple[str | int, ...]  # ("models", "vae", "training", "lr")
-Wrong = tuple[Place, Any, str]  # where, what stands there, what is wrong with it
+Wrong = tuple[Place, Any, str]  # place, value, what is wrong with it
 Model = TypeVar("Model", bound=BaseModel)
 Entry = TypeVar("Entry")
 TYPES = {
@@ -31,12 +31,15 @@ TYPES = {
     "list_type": "a list",
     "tuple_type": "a list",
 }
-OF_TYPE = ("_type", "_parsing", "literal_error")  # how pydantic's errors end that are of a value of another type
+OF_TYPE = ("_type", "_parsing", "literal_error")  # suffixes of pydantic's errors for a value of the wrong type
 
 
 @dataclass(frozen=True)
 class Problem:
-    """`key` as in params.yaml, "models.vae.training.lr"; `said`: what is wrong, what is allowed, the nearest name."""
+    """A mistake in params.yaml.
+
+    `key`: its place, "models.vae.training.lr"; `said`: what is wrong, what is allowed, and the nearest name.
+    """
 
     key: str
     value: Any
@@ -53,8 +56,9 @@ def _short(value: Any) -> str:
 
 
 class ArgumentsError(ParamsError):
-    """All that a source has against its arguments, and against `image`: `problems`, with keys below its `args` or
-    below params.yaml, "image.channels".
+    """A source's arguments are invalid, or do not fit `image`.
+
+    The keys of `problems` are relative to `args`, those of `image` absolute: "sites.north.mix", "image.channels".
     """
 
     def __init__(self, problems: Sequence[Problem]):
@@ -62,14 +66,14 @@ class ArgumentsError(ParamsError):
         super().__init__("\n".join(map(str, self.under("source"))))
 
     def under(self, key: str) -> list[Problem]:
-        """As of the source at `key`."""
+        """Return the problems with absolute keys, for the source at `key`."""
         return [p if p.key.startswith("image.") else replace(p, key=f"{key}.args.{p.key}") for p in self.problems]
 
 
 def parsed(model: type[Model], value: Any, key: str, context: Any = None) -> tuple[Model | None, list[Problem]]:
-    """A part of a source's arguments as a pydantic model, None where it is wrong; and its mistakes.
+    """Return a part of a source's arguments as a pydantic model, None if it is invalid, and its problems.
 
-    `key`: where it stands below `args`; `context`: what the model's validators may look at.
+    `key`: its place relative to `args`; `context`: passed to the model's validators.
     """
     try:
         return model.model_validate(value, context=context), []
@@ -79,7 +83,7 @@ def parsed(model: type[Model], value: Any, key: str, context: Any = None) -> tup
 
 
 def argument(model: type[Model], value: Any, key: str) -> Model:
-    """The same where there is nothing else to look at. Raises ArgumentsError with all that is wrong."""
+    """Return a part of a source's arguments as a pydantic model. Raises ArgumentsError with all its problems."""
     made, wrong = parsed(model, value, key)
     if made is None:
         raise ArgumentsError(wrong)
@@ -87,8 +91,8 @@ def argument(model: type[Model], value: Any, key: str) -> Model:
 
 
 def invalid(title: str, wrong: Iterable[Wrong]) -> ValidationError:
-    """The error by which a validator tells several mistakes; each place begins at what it validates."""
-    # the sentence is an argument: in the template itself { and } would be places to fill in
+    """Return the error that a validator raises for several mistakes; places are relative to what it validates."""
+    # the sentence is passed as an argument, because a template may not contain { and }
     details = [
         InitErrorDetails(type=PydanticCustomError("value_error", "{said}", {"said": said}), loc=at, input=value)
         for at, value, said in wrong
@@ -97,32 +101,34 @@ def invalid(title: str, wrong: Iterable[Wrong]) -> ValidationError:
 
 
 def twice(entries: list[Entry]) -> list[Entry]:
-    """The entries as they are. Raises ValidationError for each that was there before."""
+    """Return the entries. Raises ValidationError if one is repeated."""
     again = [((n,), entry, "is named twice; name each once") for n, entry in enumerate(entries) if entry in entries[:n]]
     if again:
         raise invalid("list", again)
     return entries
 
 
-Once = Annotated[list[Entry], AfterValidator(twice)]  # Once[int]: a list whose entries differ
+Once = Annotated[list[Entry], AfterValidator(twice)]  # Once[int]: a list without repeated entries
 Names = Once[str]
 
 
 def unknown(key: str, names: Iterable[str], known: Collection[str], said: str) -> Iterator[Wrong]:
-    """The entries of a list that are none of the known names; `said` ends before these."""
+    """Yield the entries of a list that are unknown; the sentence is `said` and the known names."""
     for n, name in enumerate(names):
         if name not in known:
             yield (key, n), name, f"{said} {those(name, known)}"
 
 
 def those(name: str, known: Collection[str]) -> str:
-    """ "t1, t2, lesion; did you mean 'lesion'?" """
+    """Return the known names with a hint: "t1, t2, lesion; did you mean 'lesion'?"."""
     return f"{', '.join(known) or '(none)'}{near(name, known)}"
 
 
 def of_error(raw: Any, error: ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """Every mistake in what `raw` should be: a `model`. Of a union every member complains: those count first that took
-    the value's type, and what lies deepest.
+    """Return pydantic's errors for `raw`, which should be a `model`, as one problem for each key.
+
+    pydantic has errors for every member of a union: those of members with the value's type, and of the deepest keys,
+    are preferred.
     """
     meant = {
         (*place(raw, e["loc"])[:-1], meant_by(raw, e, model)) for e in error.errors() if e["type"] == "extra_forbidden"
@@ -138,7 +144,7 @@ def of_error(raw: Any, error: ValidationError, model: type[BaseModel]) -> list[P
 
 
 def _dotted(at: Place) -> str:
-    """As in params.yaml; an entry of a list is known by its value."""
+    """Return a place as a key; the index of a list is omitted, because the problem shows the entry."""
     return ".".join(map(str, at[:-1] if at and isinstance(at[-1], int) else at))
 
 
@@ -148,7 +154,7 @@ def _one(found: list[tuple[bool, str]]) -> str:
 
 
 def place(raw: Any, loc: Place) -> Place:
-    """Where in the file an error is: without the members of unions, which pydantic names between the keys."""
+    """Return the place of an error in the file, without the names of union members that pydantic adds."""
     at: Place = ()
     for part in loc:
         at = (*at, part) if holds(value(raw, at), part) else at
@@ -156,10 +162,11 @@ def place(raw: Any, loc: Place) -> Place:
 
 
 def _key(raw: Any, one: Any, model: type[BaseModel]) -> Place:
-    """The place of an error; the key itself where it is missing, or where a sentence about more begins with it."""
+    """Return the place of an error; that of a missing key, and of the key with which a sentence begins."""
     at = place(raw, one["loc"])
-    if one["type"] == "missing":
-        return (*at, one["loc"][-1])
+    last = one["loc"][-1] if one["loc"] else ""
+    if one["type"] == "missing" or (at[-1:] != (last,) and last in fields(at, model)):
+        return (*at, last)
     first = re.match(r"\w*", str(one["msg"]).removeprefix("Value error, "))
     return (*at, first[0]) if one["type"] == "value_error" and first and first[0] in fields(at, model) else at
 
@@ -169,14 +176,14 @@ def holds(at: Any, part: str | int) -> bool:
 
 
 def value(raw: Any, at: Place) -> Any:
-    """What stands at a place of the file, None where nothing does."""
+    """Return the value at a place of the file, None if there is none."""
     for part in at:
         raw = raw[part] if holds(raw, part) else None
     return raw
 
 
 def fields(at: Place, model: type[BaseModel]) -> list[str]:
-    """The keys that a `model` may have at a place; none where they are names that a person chooses."""
+    """Return the keys that a `model` has at a place; none if they are names that the user chooses."""
     models: list[Any] = [model]
     for part in at:
         models = [inner for of in models for inner in _inner(of, part)]
@@ -184,7 +191,7 @@ def fields(at: Place, model: type[BaseModel]) -> list[str]:
 
 
 def _inner(of: Any, part: str | int) -> Iterator[Any]:
-    """What may stand at a key of a model, or of a table or a list of them."""
+    """Yield the types at a key of a model, or of a table or list of models."""
     if not _is_model(of):
         yield from (member for inner in get_args(of)[-1:] for member in _members(inner))
     elif str(part) in of.model_fields:
@@ -202,7 +209,7 @@ def _is_model(of: Any) -> bool:
 
 
 def meant_by(raw: Any, one: Any, model: type[BaseModel]) -> str:
-    """The key that an unknown one is likely meant to be, "" where it is not plain."""
+    """Return the key that is probably meant by an unknown one, "" if none is similar."""
     *above, name = place(raw, one["loc"])
     there = value(raw, tuple(above))
     return nearest(name, [known for known in fields(tuple(above), model) if known not in there])

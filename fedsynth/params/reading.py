@@ -1,4 +1,4 @@
-"""Reads params.yaml; a key that is there twice is an error."""
+"""Reading of params.yaml, with an error for repeated keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedsynth.params.errors import ParamsError
 
 
 class OnceLoader(yaml.SafeLoader):
-    """YAML takes the last of two equal keys without a word: a model, a site or a smallest cell would be gone."""
+    """A YAML loader that refuses repeated keys; yaml.SafeLoader would silently use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[Any, int] = {}
@@ -24,7 +24,7 @@ class OnceLoader(yaml.SafeLoader):
 
 
 def raw(path: Path) -> Any:
-    """What a params file holds. Raises ParamsError where it cannot be read."""
+    """Return the content of a params file. Raises ParamsError if it cannot be read."""
     try:
         return yaml.load(path.read_text(encoding="utf-8"), OnceLoader)
     except FileNotFoundError as error:

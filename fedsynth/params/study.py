@@ -14,55 +14,55 @@ from fedsynth.params.problems import Once
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Images = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0)]
-Readable = Annotated[str, AfterValidator(lambda line: gates.parse(line) and line)]  # each line that is not is named
+Readable = Annotated[str, AfterValidator(lambda line: gates.parse(line) and line)]
 
 
 class Consortium(Strict):
-    # who is expected; default: those of the source, or all that are connected to a real federation
+    # the expected sites; default: those of the source, or all that are connected to a provisioned federation
     sites: Annotated[Once[Name], Field(min_length=1)] | None = None
-    failed_site: Literal["stop", "leave_out"] = "stop"  # what a failed validation does
-    min_sites: int = Field(2, ge=1)  # fewer that passed: the run stops
+    failed_site: Literal["stop", "leave_out"] = "stop"  # after a failed validation
+    min_sites: int = Field(2, ge=1)  # minimum number of sites that passed validation
     min_cell: int = Field(5, ge=1)  # smaller counts leave a hospital as "< 5"
-    quorum: int | None = Field(None, ge=1)  # so many sites are enough for a round; default: all that passed
-    grace_s: int = Field(600, ge=0)  # seconds in which the others may still answer once the quorum has
+    quorum: int | None = Field(None, ge=1)  # number of sites that are enough for a round; default: all that passed
+    grace_s: int = Field(600, ge=0)  # seconds to wait for the other sites after the quorum has answered
 
     def enough(self, sites: list[str]) -> int:
-        """How many of `sites` are enough for a round."""
+        """Return how many of `sites` are enough for a round."""
         return min(self.quorum or len(sites), len(sites))
 
 
 class Split(Strict):
-    """Shares of each class's images at each site, dealt out by subjects; the rest is `train`."""
+    """Shares of each class's images at a site; subjects are not split, and the rest is `train`."""
 
     val: float = Field(0.1, ge=0, lt=1)
     test: float = Field(0.25, gt=0, lt=1)
-    seed: Seed | None = None  # of who comes to which split; default: the seed of all
+    seed: Seed | None = None  # default: the seed of the study
 
 
 class Expectations(Strict):
     # per class and split
     min_images: dict[Literal["train", "val", "test"], Images] = Field(default={"train": 5, "test": 3})
-    every_class: bool = True  # False: a site may have no image at all of some classes
-    max_resolution_loss: float | None = Field(None, ge=1)  # warn where an axis was reduced by more than this factor
-    # warn where an axis' spacing is more than this factor off the set's median
+    every_class: bool = True  # False: a site may have no images of some classes
+    max_resolution_loss: float | None = Field(None, ge=1)  # warn if an axis was reduced by more than this factor
+    # warn if an axis' spacing differs from the set's median by more than this factor
     max_spacing_ratio: float | None = Field(1.5, ge=1)
-    # warn where a mean intensity is more than so many (robust) standard deviations off
+    # warn if a mean intensity is an outlier by more than this number of robust standard deviations
     max_outlier: float | None = Field(8, gt=0)
 
 
 class Sample(Strict):
-    images: int = Field(300, ge=1)  # in the synthetic set, classes in the shares of `balance`
+    images: int = Field(300, ge=1)  # in the synthetic set; `balance`: shares of the classes
     balance: Literal["uniform"] | dict[Name, Share] = "uniform"
     batch: int = Field(100, ge=1)
-    # where image.given names channels: a source at the centre that has them, or the folder of a set
+    # the images of the given channels: a source at the centre, or the folder of a set
     given: Block | str | None = None
     exporters: dict[Identifier, Block] = Field(default_factory=dict)
 
 
 class Score(Strict):
     seeds: Once[Seed] = Field(default_factory=lambda: [1], min_length=1)
-    rounds: int = Field(10, ge=1)  # of the `federated` reference; a use's budget of steps is dealt out to them
-    real_share: float = Field(0.25, gt=0, lt=1)  # of what `augmented` draws of a class; the rest is synthetic
+    rounds: int = Field(10, ge=1)  # of the `federated` reference, which share a use's budget of steps
+    real_share: float = Field(0.25, gt=0, lt=1)  # of the images that `augmented` draws of a class
     uses: dict[Identifier, Block]
     # the space in which images are compared
     features: Block = Block(class_path="fedsynth.features.classifier.Classifier")
@@ -70,9 +70,7 @@ class Score(Strict):
 
 
 class Gates(Strict):
-    """What a model's numbers must hold before it may be promoted: "classification/retained >= 0.85", "fid <= 3 *
-    floor".
-    """
+    """Conditions for the promotion of a model: "classification/retained >= 0.85", "fid <= 3 * floor"."""
 
     require: Once[Readable] = Field(default_factory=list)
     warn: Once[Readable] = Field(default_factory=list)

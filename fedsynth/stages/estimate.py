@@ -1,7 +1,7 @@
-"""Estimates how long stages take and how much disk a run needs, from one measured step of each network.
+"""Estimates of the stages' durations and of the disk space of a run, from one timed step of each network.
 
-A guess that is right to a factor of two: steps are timed on random images with one thread, as a site's process has it
-on a machine that holds them all, and what a job costs to start is added.
+They are right within a factor of two. Steps are timed with random images and one thread, like that of a site's process
+in simulation; the time to start a job is added.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from fedsynth.worth.use_networks import uses
 if TYPE_CHECKING:
     import torch
 
-JOB_S = 15.0  # what a FLARE job costs to start and to end
-SMALL_S = 8.0  # a stage that computes little: imports, files
-TRIED = 16  # images of one batch that a sampler is timed on
+JOB_S = 15.0  # of the start and end of a FLARE job
+SMALL_S = 8.0  # of a stage with little work
+TRIED = 16  # batch size with which sampling is timed
 Images = dict[str, tuple[int, int]]  # site -> images, training images
 
 
 def images_of(root: Path, params: Params, settings: Settings) -> Images:
-    """By site, as ingested; of the phantoms as params.yaml has them, where nothing is ingested yet. Nothing where it is
-    not known, as in a federation, whose sites have their images.
+    """Return the numbers of images by site, after ingest or of phantoms; none if they are unknown.
+
+    In a federation they are unknown, because the images are at the sites.
     """
     from fedsynth.data import manifest
 
@@ -48,7 +49,7 @@ def images_of(root: Path, params: Params, settings: Settings) -> Images:
 
 
 def seconds(params: Params, images: Images) -> dict[str, float]:
-    """Stage -> seconds, of those whose work follows from the number of images. Nothing where that is not known."""
+    """Return {stage: seconds} of stages whose work depends on the number of images; none if that is unknown."""
     if not images:
         return {}
     import torch
@@ -62,9 +63,7 @@ def seconds(params: Params, images: Images) -> dict[str, float]:
 
 
 def _seconds(params: Params, images: Images) -> dict[str, float]:
-    """Sites share the cores, and so do stages that run beside each other: their steps are added up and dealt out to
-    them.
-    """
+    """Return {stage: seconds}. Sites, and stages that run at the same time, share the cores."""
     cores = max(1.0, min(os.cpu_count() or 1, AT_ONCE * len(images)) / AT_ONCE)
     one_each = sum(_use_seconds(params).values()) * len(params.score.seeds)
     found = {"ingest": SMALL_S + 0.01 * sum(n for n, _ in images.values()), "validate": JOB_S, "report": SMALL_S}
@@ -76,14 +75,14 @@ def _seconds(params: Params, images: Images) -> dict[str, float]:
             * model.training.rounds
         )
         found[f"sample@{name}"] = SMALL_S + image * params.sample.images
-        if model.privacy is None:  # a private step takes several times as long, and is not measured
+        if model.privacy is None:  # private steps take several times as long and are not timed
             found[f"train@{name}"] = JOB_S + step * steps / cores
         found |= {f"score@{name}": JOB_S + one_each * (1 + len(images) / cores) + SMALL_S, f"export@{name}": SMALL_S}
     return found
 
 
 def _model_seconds(params: Params, name: str) -> tuple[float, float]:
-    """Of one step of all players with a batch, and of one sampled image."""
+    """Return the seconds of one step of all players with a batch, and of one sampled image."""
     import torch
 
     model, image = params.models[name], params.image
@@ -113,7 +112,7 @@ def _batch(params: Params, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 
 
 def _use_seconds(params: Params) -> dict[str, float]:
-    """Use -> seconds of one network's whole budget of steps."""
+    """Return {use: seconds} of training one network."""
     import torch
 
     image, found = params.image, {}
@@ -127,7 +126,7 @@ def _use_seconds(params: Params) -> dict[str, float]:
 
 
 def _timed(work: Callable[[], object]) -> float:
-    """The second of two: the first one warms up."""
+    """Return the seconds of the second of two calls; the first is a warm-up."""
     work()
     began = time.perf_counter()
     work()
@@ -135,9 +134,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def disk(params: Params, images: Images) -> int:
-    """Bytes of what a run leaves: images, synthetic sets with their archives, weights, and what the sites keep of a
-    training.
-    """
+    """Return the bytes of a run's files: images, synthetic sets, archives, weights, and the sites' training states."""
     each = 4 * len(params.image.channels) * math.prod(params.image.size)
     real = each * sum(n for n, _ in images.values())
     drawn = each * params.sample.images * (1 + len(params.sample.exporters)) * len(params.models)

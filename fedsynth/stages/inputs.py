@@ -1,10 +1,8 @@
-"""The inputs of each stage besides other stages' outputs, one file each: code, values of params.yaml, and where it
-runs.
+"""The inputs of each stage except other stages' outputs, in one file: code, values of params.yaml, and federation.
 
-The stage `source`, which always runs, writes data/inputs/<stage>.json; a stage is stale where its file has another
-content. Values are those in force, defaults filled in: a key that is left out is no other than the one that says the
-default. DVC's own comparison of parameters is not used: it wants every key to be there, and its run cache leaves out
-keys of the name `size`.
+The stage `source`, which runs in every run, writes data/inputs/<stage>.json; a stage is stale if the content of its
+file has changed. Values include the defaults, so an omitted key and its default are the same. DVC's own comparison of
+parameters is not used, because it requires every key and its run cache ignores keys named `size`.
 """
 
 from __future__ import annotations
@@ -26,8 +24,8 @@ from fedsynth.settings import Settings
 from fedsynth.stages import code
 
 FOLDER = Path("data") / "inputs"
-ALL = "params.yaml.json"  # what params.yaml said when the run began
-CHECKED = Path(".work") / "checked"  # the digest of what a stage uses, as it was when params.yaml had no problem
+ALL = "params.yaml.json"  # params.yaml when the run began
+CHECKED = Path(".work") / "checked"  # digest of all stages' inputs at the last successful check
 
 
 class DagError(UserError):
@@ -36,8 +34,9 @@ class DagError(UserError):
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of dvc.yaml, or one model's instance of it: its address ("train@vae"), what it runs, and the keys that it
-    uses.
+    """A stage of dvc.yaml, or its instance for a model.
+
+    `address`: "train@vae"; `command`: what it runs; `keys`: the keys of params.yaml that it uses.
     """
 
     address: str
@@ -52,19 +51,19 @@ class Stage:
 
     @property
     def is_job(self) -> bool:
-        """Whether it runs a job at the sites."""
+        """Return whether it runs a job at the sites."""
         return "nvflare_jobs." in self.command
 
     @property
     def entry(self) -> tuple[str, ...]:
-        """Modules that its command runs, at the centre and at the sites."""
+        """Return the modules that its command runs, at the centre and at the sites."""
         module, *words = self.command.removeprefix("python -m ").split()
         if module == "fedsynth":
             return (f"fedsynth.stages.{words[0]}",)
         return (module, f"{module.rpartition('.')[0]}.client")
 
     def feeds(self, other: Stage) -> bool:
-        """Whether another stage depends on an output of this one, on what lies in it, or on a folder that holds it."""
+        """Return whether another stage depends on an output of this one, a file in it, or a folder with it."""
         return any(
             f"{out}/".startswith(f"{dep}/") or f"{dep}/".startswith(f"{out}/")
             for out in self.outs
@@ -73,9 +72,7 @@ class Stage:
 
 
 def stages(root: Path, models: Iterable[str]) -> list[Stage]:
-    """Those of dvc.yaml whose inputs are told by a file, in its order. Raises DagError naming a stage that is not
-    understood.
-    """
+    """Return the stages of dvc.yaml that have a file of inputs, in its order. Raises DagError for an invalid stage."""
     path = root / "dvc.yaml"
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
@@ -115,18 +112,19 @@ def _stage(address: str, of: dict[str, Any], model: str) -> Stage:
 
 
 def of_stage(stage: Stage, raw: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """{"code": {module: digest}, "params": {key: value}, "where": ...} of one stage; `raw` is all of params.yaml with
-    its defaults.
+    """Return the inputs of a stage: {"code": {module: digest}, "params": {key: value}, "where": federation}.
+
+    `raw`: the content of params.yaml with its defaults.
     """
     values = {key: _plain(_value(raw, key, stage.address)) for key in stage.keys}
     where = settings.federation if stage.is_job else "simulation" if settings.simulation else "production"
     content = {"code": code.digests(stage.entry, class_paths(values)), "params": values, "where": where}
-    # a hospital's own is not known here; of a simulation it is this environment's
+    # the smallest cell of a hospital is known in simulation only
     return content | ({"min_cell": settings.min_cell} if stage.is_job and settings.simulation else {})
 
 
 def _plain(value: Any) -> Any:
-    """With the arguments of every block in the order of their names: they are arguments by name."""
+    """Return a value with the arguments of its blocks sorted by name, because their order has no effect."""
     if isinstance(value, dict):
         found = {key: _plain(of) for key, of in value.items()}
         return found | {"args": dict(sorted(found["args"].items()))} if isinstance(found.get("args"), dict) else found
@@ -145,7 +143,7 @@ def _value(raw: dict[str, Any], key: str, stage: str) -> Any:
 
 
 def class_paths(values: Any) -> Iterator[str]:
-    """Every class that a block among the values names."""
+    """Yield the class paths of all blocks."""
     if isinstance(values, dict):
         if isinstance(path := values.get("class_path"), str):
             yield path
@@ -157,21 +155,21 @@ def class_paths(values: Any) -> Iterator[str]:
 
 
 def texts(root: Path, params: Params, settings: Settings) -> dict[Path, str]:
-    """The content of every stage's file, and of the one that holds all of params.yaml, by its place in the project."""
+    """Return {path: content} of all stages' files, and of the file with the whole params.yaml."""
     raw = params.model_dump(mode="json")
     found = {stage.file: text(of_stage(stage, raw, settings)) for stage in stages(root, params.models)}
     return found | {FOLDER / ALL: text(raw)}
 
 
 def changed(root: Path, wanted: dict[Path, str]) -> bool:
-    """Whether a stage's file is not there or has another content."""
+    """Return whether a file is missing or has other content."""
     return any(
         not (root / file).is_file() or (root / file).read_text(encoding="utf-8") != of for file, of in wanted.items()
     )
 
 
 def write(root: Path, wanted: dict[Path, str]) -> None:
-    """data/inputs/<stage>.json of every stage; those of models that are gone go, too."""
+    """Write data/inputs/<stage>.json of all stages, and remove other files of the folder."""
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for path in set(folder.glob("*.json")) - {root / file for file in wanted}:
@@ -181,10 +179,9 @@ def write(root: Path, wanted: dict[Path, str]) -> None:
 
 
 def checked(root: Path, wanted: dict[Path, str], settings: Settings) -> None:
-    """Check params.yaml whole, unless it was good when everything that a stage uses was as it is now: that imports
-    torch.
+    """Check params.yaml. Raises ParamsError with all problems.
 
-    Raises ParamsError with every problem.
+    The check imports torch, so it is skipped if it has succeeded with the same inputs of stages and the same code.
     """
     digest = hashlib.sha256(
         "".join([*wanted.values(), *code.digests(["fedsynth.checks"]).values()]).encode()
@@ -200,10 +197,10 @@ def checked(root: Path, wanted: dict[Path, str], settings: Settings) -> None:
 
 
 def params_of_run(root: Path, settings: Settings) -> Params:
-    """params.yaml. Of a stage that DVC runs: as it was when the run began, whatever was written into it since.
+    """Return params.yaml; in a stage that DVC runs, as it was when the run began.
 
-    DVC has the values and the code of that moment down as what the stage was made of. Raises DagError where the code,
-    or where it runs, is not what it was then.
+    DVC records the values and the code of that moment as the inputs of the stage. Raises DagError if the code or the
+    federation has changed since.
     """
     from fedsynth import checks
 
@@ -220,7 +217,7 @@ def params_of_run(root: Path, settings: Settings) -> Params:
 
 
 def code_digest(root: Path, address: str) -> str:
-    """Of the code that a stage is made of; nothing where DVC does not run it."""
+    """Return the digest of a stage's code, "" if DVC does not run it."""
     path = root / FOLDER / f"{address}.json"
     if not path.is_file():
         return ""

@@ -244,7 +244,7 @@ ONE = [  # changes, key, value, what is said
      "1 or more"),
     ({f"{VAE_ARGS}.latent": 16, f"{VAE_ARGS}.sigma": -1}, VAE_ARGS, None, "sigma (-1) above 0"),
     ({"models.vae.algorithm": of("algorithms.fedavg.FedAvg", {"shared": []})},
-     "models.vae.algorithm.args.shared", [], "names no parameter; the widest patterns are autoencoder.*"),
+     "models.vae.algorithm.args.shared", [], "matches no parameter; the widest patterns are autoencoder.*"),
     ({"models.vae.algorithm": of("algorithms.fedavg.FedAvg", {"shared": [None]})},
      "models.vae.algorithm.args.shared", [None], "a list, each a text"),
     ({"source": of("sources.bids.BIDS", {"folder": "/", "channels": {"t1": ["T1w"]}})},
@@ -686,6 +686,22 @@ def test_every_mistake_in_the_sites_of_phantoms_is_a_problem(tmp_path):
         "source.args.sites.south.lacks",
         "source.args.conspicuity",
     ]
+
+
+def test_a_partition_without_its_sites_says_so_at_that_key(tmp_path):
+    make_table(tmp_path / "images", subjects=6)
+    args = {"folder": str(tmp_path / "images"), "partition": {"kind": "iid"}}
+    (problem,) = found(tmp_path, source=of(TABLE, args))
+    assert (problem.key, problem.value) == ("source.args.partition.sites", None)
+    assert "must be names of sites, or how many there are" in problem.said
+
+
+def test_a_library_that_stumbles_over_an_argument_is_told_with_the_class(tmp_path):
+    (tmp_path / "images").mkdir()
+    bids = of("sources.bids.BIDS", {"folder": str(tmp_path / "images"), "channels": {"t1": 1, "t2": "T2w"}})
+    (problem,) = found(tmp_path, source=bids)
+    assert (problem.key, problem.value) == ("source", "fedsynth.sources.bids.BIDS")
+    assert problem.said.startswith("BIDS fails with these arguments, AttributeError: ")
 
 
 def test_phantoms_without_a_site_are_a_problem(tmp_path):
