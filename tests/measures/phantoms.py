@@ -21,7 +21,8 @@ PARAMS = tiny_params()
 def phantoms(folder: Path, n: int, seed: int = 1, size: int = 16) -> ImageSet:
     """About n images, as ingest writes them; another seed is other patients."""
     source = {"class_path": "fedsynth.sources.phantom.Phantom", "args": {"sites": {"north": {"images": n}}}}
-    params = tiny_params(source=source, image={"size": [size, size]}, seed=seed, split={"val": 0.1, "test": 0.3})
+    image = {"size": [size, size], "scale": {"percentiles": [0, 100], "of": "image"}}  # as params.yaml has it
+    params = tiny_params(source=source, image=image, seed=seed, split={"val": 0.1, "test": 0.3})
     ingest_site(params, params.source.build(image=params.image, seed=seed), "north", folder)
     return ImageSet.load(folder / "north")
 

@@ -102,9 +102,14 @@ def test_a_gan_without_its_brakes_fails_by_loss(real):
 
 
 @pytest.mark.parametrize("family", [VAE, diffusion])
-def test_a_model_of_more_images_and_fewer_epochs_passes(real, family):
-    found = audit(real, family, epochs=15, batch=16, lr=2e-3, ema=0.95, flip=[1])
-    assert failed(found) == set()
-    assert found["nearest_ratio_pixel"].low > found["nearest_ratio_pixel"].floor
-    for attack in ("distance", "loss"):
-        assert found[f"membership_{attack}_auc"].low < found[f"membership_{attack}_auc"].floor
+def test_a_model_of_more_images_and_fewer_epochs_passes(tmp_path, family):
+    attacks = {"membership_distance_auc": [], "membership_loss_auc": []}
+    for seed in (1, 2, 3):  # one set alone may be off by chance
+        found = audit(
+            phantoms(tmp_path / str(seed), 200, seed), family, epochs=8, batch=16, lr=2e-3, ema=0.95, flip=[1]
+        )
+        assert failed(found) == set()
+        assert found["nearest_ratio_pixel"].low > found["nearest_ratio_pixel"].floor
+        for name, values in attacks.items():
+            values.append(found[name].value)
+    assert all(sum(values) / 3 < 0.57 for values in attacks.values())

@@ -9,7 +9,7 @@ from torch import nn
 
 from fedsynth.families import Family
 from fedsynth.measures.membership import Membership, attacked_players, auc, by_loss, losses, tpr, within_class
-from tests.measures.phantoms import changed, halves, site
+from tests.measures.phantoms import changed, halves, phantoms, site
 from tests.toys import Toy
 
 
@@ -101,15 +101,18 @@ def test_a_player_that_was_not_given_out_is_not_asked():
     assert attacked_players(family) == ["first"]
 
 
-def test_a_loss_that_knows_no_image_is_chance_however_much_it_depends_on_the_class(real, fresh):
-    held_out, train = halves(real)
-    ill = train.manifest["label"] != "none"
-    few = train.where(ill | (np.cumsum(~ill) <= 5))  # so that the class alone would tell much
-    seen = site(real, fresh, family=Known(), train=few)
-    raw = auc(*(-losses(seen, s, "jealous", 2) for s in (few, held_out)))
-    assert abs(raw - 0.5) > abs(auc(*by_loss(seen, few, held_out, 2)) - 0.5)
-    found = values(seen, draws=2)["loss_auc"]
-    assert found.low < 0.55
+def test_a_loss_that_knows_no_image_is_chance_however_much_it_depends_on_the_class(tmp_path, fresh):
+    raw, found = [], []
+    for seed in range(1, 7):  # one set alone may be off by chance
+        real = phantoms(tmp_path / str(seed), 180, seed=seed)
+        held_out, train = halves(real)
+        ill = train.manifest["label"] != "none"
+        few = train.where(ill | (np.cumsum(~ill) <= 5))  # so that the class alone would tell much
+        seen = site(real, fresh, family=Known(), train=few)
+        raw.append(auc(*(-losses(seen, s, "jealous", 2) for s in (few, held_out))))
+        found.append(auc(*by_loss(seen, few, held_out, 2)))
+    assert np.mean(raw) < 0.4
+    assert np.mean(found) == pytest.approx(0.5, abs=0.05)
 
 
 def test_noise_is_the_same_for_all_images_and_the_random_state_is_left_alone(real, fresh):
