@@ -16,6 +16,7 @@ from markupsafe import escape
 from fedsynth.data.dataset import ImageSet
 from fedsynth.errors import UserError
 from fedsynth.params import Params
+from fedsynth.params.names import key
 from fedsynth.report.measure_tables import GIVES_AWAY
 from fedsynth.report.page import Trained, duration, listed, page
 from fedsynth.report.use_tables import number, percent
@@ -73,7 +74,7 @@ def project(root: Path, sites: tuple[str, ...] = SITES, left_out: tuple[str, ...
     made = params()
     used = tuple(s for s in sites if s not in left_out)
     for site in used:
-        make_set(root / "data" / "sites" / site, made, site=site, n=18)
+        make_set(root / "data" / "sites" / key(site), made, site=site, n=18)
     for name in NAMES:
         make_set(
             root / "data" / "synthetic" / name,
