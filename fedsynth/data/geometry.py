@@ -47,10 +47,6 @@ class Grid:
         origin = self.affine[:, -1] + place * self.affine[:, axis]
         return Grid(shape, np.column_stack([np.delete(self.affine[:, :-1], axis, axis=1), origin]))
 
-    def turned(self, orientation: int) -> Grid:
-        """The grid of a picture whose rows and columns are exchanged where its EXIF orientation says so."""
-        return Grid(self.shape[::-1]) if orientation >= 5 else self
-
     def __str__(self) -> str:
         """ "40x50x60 voxels of 1x1x2 mm from (-10, 20, 30), axes z y x"."""
         text = "x".join(map(str, self.shape)) + " voxels"
@@ -141,6 +137,16 @@ def _off_axes(grid: Grid, axes: np.ndarray) -> np.ndarray:
     return origin - axes @ (axes.T @ origin)
 
 
+def without_nan(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An array to filter, with its least value in the place of what is not finite, or one NaN would blacken its whole
+    neighbourhood; and where it is finite.
+    """
+    finite = np.isfinite(array)
+    if finite.all():
+        return array, finite
+    return np.where(finite, array, array[finite].min() if finite.any() else 0), finite
+
+
 def onto(array: np.ndarray, old: Grid, new: Grid, order: int) -> np.ndarray:
     """An array (*S) on the grid `old`, resampled onto `new`; NaN (or 0 with `order` 0) where `old` has nothing.
 
@@ -166,8 +172,7 @@ def onto(array: np.ndarray, old: Grid, new: Grid, order: int) -> np.ndarray:
 
     if not order:
         return moved(array, 0, "grid-constant")
-    finite = np.isfinite(array)
-    filled = array if finite.all() else np.where(finite, array, array[finite].min() if finite.any() else 0)
+    filled, finite = without_nan(array)
     step = np.linalg.norm(matrix, axis=1)  # old voxels for each new one
     smooth = ndimage.gaussian_filter(filled.astype(np.float32), np.maximum(0, (step - 1) / 2), mode="nearest")
     # the outer half of the outermost voxels is theirs, too

@@ -207,14 +207,11 @@ def resample(
     step = new / old  # old voxels for each new one
     if np.allclose(step, 1, atol=1e-6) and array.shape == tuple(size):
         return array, stored
-    finite = np.isfinite(array)
-    blank = None if finite.all() else ~finite
-    if blank is not None:  # or one NaN would blacken its whole neighbourhood
-        array = np.where(finite, array, array[finite].min() if finite.any() else 0)
+    array, finite = geometry.without_nan(array)
     start = (0.5 - target / 2) * step + shape / 2 - 0.5  # the place in the old array of the first new voxel's centre
     moved = _linear(array, step, start, size) if order else _nearest(array, step, start, size)
-    if blank is not None:  # what lay outside of the body still does
-        moved[_nearest(blank.astype(np.uint8), step, start, size) > 0] = np.nan
+    if not finite.all():  # what lay outside of the body still does
+        moved[_nearest((~finite).astype(np.uint8), step, start, size) > 0] = np.nan
     places = [s + np.arange(n) * by for s, n, by in zip(start, target, step, strict=True)]
     covered = np.ix_(*[_within(p, n) for p, n in zip(places, shape, strict=True)])
     framed = np.full(tuple(size), np.nan, np.float32)

@@ -10,6 +10,7 @@ from fedsynth.data.geometry import Grid
 from fedsynth.data.manifest import SetError
 from fedsynth.params import Image
 
+BITS8, HU = (0.0, 255.0), (-1000.0, 1000.0)  # ranges of 8-bit pictures, and of computed tomography
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow
 COLOURS = ("red", "green", "blue")
 INDEX = ("index",)  # the name of the plane of a mask with a palette
@@ -84,7 +85,7 @@ def _colours(wanted: list[str]) -> bool:
 
 
 def _gray(planes: Planes) -> bool:
-    most = GRAY * ((planes.range or (0.0, 255.0))[1])
+    most = GRAY * ((planes.range or BITS8)[1])
     return bool(np.abs(planes.values - planes.values[:1]).max() <= most)
 
 

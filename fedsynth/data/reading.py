@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import numpy as np
 
 from fedsynth.data.geometry import Grid
 from fedsynth.data.manifest import SetError
-from fedsynth.data.planes import COLOURS, INDEX, Planes
+from fedsynth.data.planes import BITS8, COLOURS, INDEX, Planes
 from fedsynth.params import MOST_LAST
+from fedsynth.params.names import normal
 
 MILLIMETRES = {"mm": 1.0, "micron": 1e-3, "meter": 1e3, "unknown": 1.0}
 TIMES = {8: "s", 16: "ms", 24: "us"}  # codes of NIfTI's xyzt_units for a fourth axis in time
@@ -66,7 +66,7 @@ def _near(path: Path) -> list[Path]:
 
 
 def _nfc(path: Path) -> str:
-    return unicodedata.normalize("NFC", path.name)
+    return normal(path.name)
 
 
 def _pillow(path: Path, dims: int, mask: bool) -> Planes:
@@ -93,7 +93,7 @@ def _pillow(path: Path, dims: int, mask: bool) -> Planes:
         np.ascontiguousarray(planes, np.float32),
         Grid(planes.shape[1:]),
         named if not mask else INDEX if mode == "P" else (),
-        (0.0, top) if top == 255.0 else None,
+        BITS8 if top == BITS8[1] else None,
         exif if exif in range(1, 9) else 1,
         lossy,
     )

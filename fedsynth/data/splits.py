@@ -31,7 +31,7 @@ def assign(rows: pd.DataFrame, split: Split, seed: int) -> pd.Series:
         total = float(images[subjects.index].sum())
         lacking = {name: share * total for name, share in shares.items()}
         # those that are settled first, then by the hash
-        for subject in sorted(subjects.index, key=lambda s: (s not in own, _hash(s, seed))):
+        for subject in sorted(subjects.index, key=lambda s: (s not in own, place_of(s, seed))):
             place = own.get(subject) or max(lacking, key=lambda name: (lacking[name], shares[name]))
             found[subject] = place
             lacking[place] -= float(images[subject])
@@ -39,5 +39,6 @@ def assign(rows: pd.DataFrame, split: Split, seed: int) -> pd.Series:
     return named.set_axis(rows.index)
 
 
-def _hash(subject: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{subject}".encode()).digest()
+def place_of(subject: str, salt: object) -> str:
+    """What subjects are put in order by: a hash, the same for the same subject and salt."""
+    return hashlib.sha256(f"{salt}:{subject}".encode()).hexdigest()

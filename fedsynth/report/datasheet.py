@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fedsynth.data.images import PERCENTILES
+from fedsynth.data.planes import BITS8, HU
 from fedsynth.params import Params, Scale
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def scale_text(scale: Scale) -> str:
     joint = ", jointly over the image channels" if scale.joint else ""
     if scale.percentiles:
         return f"of the percentiles {scale.percentiles[0]:g} to {scale.percentiles[1]:g} of {whole}{joint}"
-    known = "0 to 255 for pictures of 8 bits, -1000 to 1000 HU for computed tomography, else " * (scale.of == "volume")
+    pictures, tomography = (f"{low:g} to {high:g}" for low, high in (BITS8, HU))
+    kinds = f"{pictures} for pictures of 8 bits, {tomography} HU for computed tomography, else "
+    known = kinds * (scale.of == "volume")
     return f"of {known}the percentiles {PERCENTILES[0]:g} to {PERCENTILES[1]:g} of {whole}{joint}"
 
 

@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from unicodedata import normalize
 
 from fedsynth.data import reading
 from fedsynth.data.manifest import SetError
+from fedsynth.params.names import normal
 from fedsynth.sources._dataset_json import ABOUT, IMAGES, LABELS, About, Entry
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")  # one file may hold three colours
@@ -50,7 +50,7 @@ class Files:
         often = Counter(case.case for case in found)
         for case in found:
             bare = case.case if often[case.case] == 1 else _bare(case.name)  # of one name in several folders
-            case.case = normalize("NFC", bare)
+            case.case = normal(bare)
         if self.labelled:
             self._labels(found)
         return found
@@ -113,9 +113,9 @@ class Files:
         if self._there(file) and not (first and len(self.about.channels) > 1):
             return {}
         folder, stem = file.rpartition("/")[0], _stem(file)
-        case = re.escape(normalize("NFC", stem.removesuffix("_0000") if first else stem))
+        case = re.escape(normal(stem.removesuffix("_0000") if first else stem))
         pattern = case + r"_(\d{4})" + re.escape(_ending(file))
-        found = {name: re.fullmatch(pattern, normalize("NFC", name)) for name in self._names(folder)}
+        found = {name: re.fullmatch(pattern, normal(name)) for name in self._names(folder)}
         return {int(match[1]): f"{folder}/{name}".lstrip("/") for name, match in found.items() if match}
 
     def _labels(self, cases: list[Case]) -> None:
@@ -123,7 +123,7 @@ class Files:
         without = [case for case in cases if not case.mask]
         there = self._names(LABELS) if without else []
         for case in without:
-            named = [n for n in there if normalize("NFC", _stem(n)) == case.case]
+            named = [n for n in there if normal(_stem(n)) == case.case]
             exact = [n for n in named if n.endswith(self.about.ending)] if self.about.ending else []
             found = exact or named
             if len(found) > 1:

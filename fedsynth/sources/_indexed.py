@@ -25,21 +25,55 @@ from fedsynth.sources import Record, Source, path_of
 from fedsynth.sources._tables import at_most, renamed
 
 
-class IndexedSource(Source):
+class RowSource(Source):
+    """A source whose images are rows with a column `site`: its own, or by `_partition`. With `_slices` what is read is
+    a volume, and its slices are the images.
+    """
+
+    image: Image
+    _partition: Partition
+    _slices: Slices | None = None
+
+    @property
+    @abstractmethod
+    def _rows(self) -> pd.DataFrame:
+        """The rows with their final `site`. Raises SetError for what concerns all of them."""
+
+    @property
+    @abstractmethod
+    def _folder(self) -> Path:
+        """The folder to which names of files are relative."""
+
+    @abstractmethod
+    def files(self) -> Iterable[str]:
+        """All files that the records depend on, relative to the folder."""
+
+    def sites(self) -> list[str]:
+        return self._partition.names or list(dict.fromkeys(self._rows["site"]))
+
+    def look(self) -> None:
+        _ = self._rows
+
+    def paths(self) -> set[Path]:
+        folder = self._folder.resolve()
+        return {folder / name for name in self.files()}
+
+    def parts(self, read: Record) -> Iterator[Record]:
+        """The images of what was read: itself, or its slices."""
+        return iter([read]) if self._slices is None else self._slices.of(read, self.image)
+
+
+class IndexedSource(RowSource):
     """A source whose images are rows of a table: `index` makes the rows, `read` fills a row's record.
 
     A subclass sets `image`, `seed`, `folder`, `labels` and `_partition` (fedsynth.data.partition.parse). Rows have the
     columns `name` (for messages, relative to the folder), `subject`, `label`, `site` (empty where none is known),
-    `problem` (empty for a good row), perhaps `split`, and others. With `_slices` a row is a volume, and its slices are
-    the images.
+    `problem` (empty for a good row), perhaps `split`, and others.
     """
 
-    image: Image
     seed: int
     folder: str
     labels: dict[str, str | None] | None
-    _partition: Partition
-    _slices: Slices | None = None
     at_most: int | None = None  # images of each class at each site
 
     @abstractmethod
@@ -49,13 +83,6 @@ class IndexedSource(Source):
     @abstractmethod
     def read(self, row: dict[str, Any], record: Record) -> None:
         """The row's channels into the record. Raises SetError naming the file."""
-
-    @abstractmethod
-    def files(self) -> Iterable[str]:
-        """All files that the records depend on, relative to the folder."""
-
-    def sites(self) -> list[str]:
-        return self._partition.names or list(dict.fromkeys(self._rows["site"]))
 
     def records(self, site: str) -> Iterator[Record]:
         for row in self._rows[self._rows["site"] == site].to_dict("records"):
@@ -68,17 +95,6 @@ class IndexedSource(Source):
                 except SetError as error:
                     record.problem = str(error)
             yield from self.parts(record)
-
-    def parts(self, read: Record) -> Iterator[Record]:
-        """The images of what was read: itself, or its slices."""
-        return iter([read]) if self._slices is None else self._slices.of(read, self.image)
-
-    def look(self) -> None:
-        _ = self._rows
-
-    def paths(self) -> set[Path]:
-        folder = self._folder.resolve()
-        return {folder / name for name in self.files()}
 
     def fingerprint(self) -> str:
         """Of every file's size and time of change, as `make` looks at files."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import codecs
 import csv
-import hashlib
 import io
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -16,9 +14,10 @@ from typing import Any
 import pandas as pd
 
 from fedsynth.data.manifest import SetError
-from fedsynth.data.planes import key
+from fedsynth.data.planes import key as channel_key
+from fedsynth.data.splits import place_of
 from fedsynth.params import ParamsError
-from fedsynth.params.names import quoted
+from fedsynth.params.names import normal, quoted
 from fedsynth.params.near import near
 
 SEPARATORS = (",", ";", "\t")
@@ -54,7 +53,7 @@ def text_table(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
 
 def text(value: object) -> str:
     """A cell, or what params.yaml says of one, as text to compare: numbers as they are written, null as nothing."""
-    return unicodedata.normalize("NFC", "" if value is None else str(value)).strip().strip("\ufeff")
+    return normal("" if value is None else str(value)).strip().strip("\ufeff")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -164,7 +163,7 @@ def renamed(rows: pd.DataFrame, labels: dict[Any, Any] | None) -> pd.DataFrame:
         found = meant(old, there)
         if good.any() and len(found) != 1:
             said = f"source.args.labels.{old}: {_unknown(old, there, found)}"
-            if found or isinstance(old, bool) or key(str(old)) in map(key, there):
+            if found or isinstance(old, bool) or channel_key(str(old)) in map(channel_key, there):
                 raise SetError(said)
             print(f"warning: {said}", flush=True)
         names |= dict.fromkeys(found, None if new is None else text(new))
@@ -201,13 +200,9 @@ def at_most(rows: pd.DataFrame, n: int | None, seed: int) -> pd.DataFrame:
         return rows
     images = rows.assign(key=rows["key"] if "key" in rows else range(len(rows)))
     first = images.drop_duplicates("key")
-    places = [_hash(subject, seed) for subject in first["subject"]]
+    places = [place_of(subject, f"at_most:{seed}") for subject in first["subject"]]
     kept = first.assign(order=places).sort_values("order", kind="stable").groupby(["site", "label"]).head(n)["key"]
     return rows[images["key"].isin(kept).to_numpy()]
-
-
-def _hash(subject: str, seed: int) -> str:
-    return hashlib.sha256(f"at_most:{seed}:{subject}".encode()).hexdigest()
 
 
 def check_at_most(n: object) -> None:

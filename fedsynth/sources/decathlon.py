@@ -92,6 +92,8 @@ class Decathlon(IndexedSource):
         _ = self._channels.numbers, self._values.wanted  # what dataset.json lacks is one mistake, not one of each image
         _ = self._renames if self._slices and self._rules else {}
         rows = self._from_table(rows) if self.table else self._by_mask(rows)
+        if not self.exclude:
+            return rows
         return rows.loc[chosen(self._said(rows), None, self.exclude, self._folder).index]
 
     def renamed(self, rows: pd.DataFrame) -> pd.DataFrame:

@@ -15,8 +15,8 @@ from fedsynth.data.masks import Values
 from fedsynth.data.partition import parse
 from fedsynth.data.planes import COLOURS, key
 from fedsynth.params import Image, ParamsError
-from fedsynth.sources import Record, Source, path_of
-from fedsynth.sources._indexed import check_names, dealt, put_images, put_masks, slices_of, stamps
+from fedsynth.sources import Record, path_of
+from fedsynth.sources._indexed import RowSource, check_names, dealt, put_images, put_masks, slices_of, stamps
 from fedsynth.sources._tables import at_most as first_of
 from fedsynth.sources._tables import check_at_most, chosen, once, renamed, splits_of, text_table
 
@@ -25,7 +25,7 @@ MASK = "mask"
 Rows = list[dict[str, Any]]
 
 
-class Table(Source):
+class Table(RowSource):
     """`folder`/manifest.csv with the columns image, mask, label, site, subject, modality; others may follow.
 
     Paths are relative to `folder` and stay in it. `${NAMES}` of environment variables in `folder` are filled in.
@@ -56,29 +56,18 @@ class Table(Source):
         self._dims = 3 if slices is not None else len(image.size)
         self._values = {name: _integers(name, values) for name, values in (masks or {}).items()}
 
-    def sites(self) -> list[str]:
-        return self._partition.names or list(dict.fromkeys(self._rows["site"]))
-
     def records(self, site: str) -> Iterator[Record]:
         here = self._rows[self._rows["site"] == site]
         for _, rows in here.groupby("key", sort=False):
-            record = self._record(rows.to_dict("records"))
-            yield from [record] if self._slices is None else self._slices.of(record, self.image)
-
-    def look(self) -> None:
-        _ = self._rows
-
-    def paths(self) -> set[Path]:
-        folder = self._folder.resolve()
-        return {folder / name for name in self._named()}
+            yield from self.parts(self._record(rows.to_dict("records")))
 
     def fingerprint(self) -> str:
         """Of the table and of every file's size and time of change, as `make` looks at files: the contents may be
         hundreds of gigabytes.
         """
-        return stamps(self._named(), lambda name: reading.find(self._inside(name)), self._path.read_bytes())
+        return stamps(self.files(), lambda name: reading.find(self._inside(name)), self._path.read_bytes())
 
-    def _named(self) -> list[str]:
+    def files(self) -> list[str]:
         """The files of images and masks in the table's rows, relative to the folder."""
         columns = ["image", *dict.fromkeys(self._columns.values())]
         return sorted({name for column in columns for name in self._rows[column] if name})

@@ -63,11 +63,10 @@ def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.D
     for number, record in enumerate(source.records(site)):
         name = f"{key}-{number:05d}"
         # before it is brought onto one grid
-        counts.append(histograms(record, params.image.images)[None])
-        values = _extremes(record, params.image.images)
+        bars, ends = histograms(record, params.image.images)
+        counts.append(bars[None])
         row, array = _row(params, record, name, limits)
-        row["values"] = values
-        rows.append(row | {"image_id": name, "site": site, "index": number})
+        rows.append(row | {"image_id": name, "site": site, "index": number, "values": _between(ends)})
         arrays.append(array[None])
     table = manifest.frame(rows)
     table["split"] = splits.assign(table, params.split, params.seed)
@@ -97,23 +96,22 @@ def _site_limits(params: Params, source: Source, site: str) -> dict[str, tuple[f
     return {c: limits_of(np.concatenate(parts[c]), ends) for c, ends in asked.items() if parts[c]}
 
 
-def histograms(record: Record, channels: list[str]) -> np.ndarray:
-    """(C, BINS) counts of each channel's finite values as read, between its least and its largest; 0 where it is not
-    there. Above `MANY` values evenly spaced ones are counted.
+def histograms(record: Record, channels: list[str]) -> tuple[np.ndarray, dict[str, tuple[float, float]]]:
+    """(C, BINS) counts of each channel's finite values as read, and the least and the largest between which they are
+    counted; 0, and no ends, where a channel is not there. Above `MANY` values evenly spaced ones are counted.
     """
-    found = np.zeros((len(channels), manifest.BINS), np.uint32)
+    found, ends = np.zeros((len(channels), manifest.BINS), np.uint32), {}
     for place, name in enumerate(channels):
         values = _finite(record, name)
         if values.size:
-            ends = values.min(), values.max()
-            found[place] = np.histogram(values[:: -(-values.size // MANY)], manifest.BINS, ends)[0]
-    return found
+            ends[name] = values.min(), values.max()
+            found[place] = np.histogram(values[:: -(-values.size // MANY)], manifest.BINS, ends[name])[0]
+    return found, ends
 
 
-def _extremes(record: Record, channels: list[str]) -> str:
+def _between(ends: dict[str, tuple[float, float]]) -> str:
     """ "t1 0..812, t2 0..1024" """
-    found = [(name, _finite(record, name)) for name in channels]
-    return ", ".join(f"{name} {values.min():.6g}..{values.max():.6g}" for name, values in found if values.size)
+    return ", ".join(f"{name} {low:.6g}..{high:.6g}" for name, (low, high) in ends.items())
 
 
 def _finite(record: Record, name: str) -> np.ndarray:
@@ -150,7 +148,7 @@ def _row(
         "source_shape": manifest.by(read[0].shape) if read else "",
         "mask_shape": manifest.by(record.mask_shape),
         "outside": fitted.outside if fitted else 0.0,
-        "scaled": ", ".join(f"{c} {a:.6g}..{b:.6g}" for c, (a, b) in fitted.limits.items()) if fitted else "",
+        "scaled": _between(fitted.limits) if fitted else "",
         "lacks": "+".join(c for c in image.sourced.channels if c not in record.channels) if fitted else "",
         "notes": "; ".join(dict.fromkeys(record.notes)),
         "warning": "; ".join(dict.fromkeys(record.warnings)),

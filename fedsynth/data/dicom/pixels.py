@@ -14,12 +14,10 @@ from fedsynth.data.dicom.decoding import decoded
 from fedsynth.data.dicom.files import reading
 from fedsynth.data.dicom.frames import find, first
 from fedsynth.data.images import touching
-from fedsynth.data.planes import COLOURS
+from fedsynth.data.planes import BITS8, COLOURS, HU
 
 INVERTED = "MONOCHROME1"
 NO_RANGE = ("MR", "NM", "PT")  # 8 bits of them are no brightness of a picture
-HU, BITS8 = (-1000.0, 1000.0), (0.0, 255.0)
-COMPUTED = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")  # CT images
 Ends = tuple[float, float]
 
 
