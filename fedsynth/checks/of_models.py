@@ -39,6 +39,7 @@ def of(params: Params, name: str, sizes: Sizes) -> list[Problem]:
     wrong = sound(f"{key}.family", "family", model.family, image.context())
     parts = {part: built(f"{key}.{part}", kind, block, {}) for part, kind, block in _parts(model)}
     found = [*_flip(f"{key}.training.flip", model.training.flip, image), *_encryption(key, model), *wrong]
+    found += _weights(key, model, params.split.train_only)
     found += [p for _, of_part in parts.values() for p in of_part]
     if wrong:
         return found
@@ -142,6 +143,13 @@ def _encryption(key: str, model: Model) -> Iterator[Problem]:
     if model.algorithm.args.get("weighting") == "validation":
         said = "the server sees the sites' sum alone, and `weighting: validation` needs each; take images or equal"
         yield Problem(f"{key}.encryption", model.encryption.class_path, said)
+
+
+def _weights(key: str, model: Model, train_only: list[str]) -> Iterator[Problem]:
+    """Yield a weight by validation images where a site has none."""
+    if train_only and model.algorithm.args.get("weighting") == "validation":
+        said = f"{', '.join(train_only)} has no validation images, being in split.train_only; take images or equal"
+        yield Problem(f"{key}.algorithm.args.weighting", "validation", said)
 
 
 def _compression(key: str, model: Model, algorithm: Any) -> Iterator[Problem]:

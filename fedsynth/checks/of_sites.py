@@ -28,7 +28,28 @@ def problems(params: Params, look: bool) -> tuple[list[Problem], Hospitals]:
         said = f"val and test are {both:g} together, so that nothing is left to train on; they must be below 1"
         found.append(Problem("split", [params.split.val, params.split.test], said))
     named = params.consortium.sites
+    found += _roles(params, theirs if named is None else named)
     return found, Hospitals(theirs if named is None else named, source if look else None)
+
+
+def _roles(params: Params, there: list[str] | None) -> Iterator[Problem]:
+    """Yield the problems of `split.train_only` and `split.test_only`; `there`: the sites, None if unknown."""
+    split = params.split
+    for key, others in {"train_only": [], "test_only": split.train_only}.items():
+        for site in getattr(split, key):
+            if there is not None and names.find(site, map(str, there)) is None:
+                said = f"there is no such site; there are {', '.join(map(str, there))}{near(site, map(str, there))}"
+                yield Problem(f"split.{key}", site, said)
+            elif names.find(site, others):
+                yield Problem(f"split.{key}", site, "is in split.train_only, too; take it out of one of them")
+    if not there:
+        return
+    if not split.testing(there):
+        yield Problem("split.train_only", split.train_only, "holds every site, so that none tests; take one out")
+    training = split.training(there)
+    if split.test_only and len(training) < (least := max(1, params.consortium.min_sites)):
+        said = f"leaves {len(training)} of {len(there)} sites to train, and consortium.min_sites is {least}"
+        yield Problem("split.test_only", split.test_only, said)
 
 
 def context(params: Params) -> Context:

@@ -6,20 +6,27 @@ import hashlib
 
 import pandas as pd
 
-from fedsynth.data.manifest import SPLITS
+from fedsynth.data.manifest import SPLITS, SetError
 from fedsynth.params import Split
 
 
-def assign(rows: pd.DataFrame, split: Split, seed: int) -> pd.Series:
+def assign(rows: pd.DataFrame, split: Split, seed: int, site: str = "") -> pd.Series:
     """The split of each row of a site's manifest (columns subject, label, split). A row that names one keeps it, as all
-    of its subject do.
+    of its subject do. A site in `split.train_only` or `split.test_only` has that split alone.
 
     Within each class subjects come in the order of a hash of their name, and each goes to the split that lacks most of
     its share of the class's images: so shares hold as well as whole subjects allow, two images of one patient never
     part, and the same subjects and seed give the same splits. A subject with images of several classes counts for the
     rarest of them.
+
+    Raises SetError where a row names a split that its site does not have.
     """
-    shares = {"train": 1 - split.val - split.test, "val": split.val, "test": split.test}
+    shares, only = split.shares(site), split.only(site)
+    if only and (others := sorted(set(rows["split"]) & set(SPLITS) - {only})):
+        raise SetError(
+            f"{site} is in split.{only}_only of params.yaml, but its source names the split {' and '.join(others)} for"
+            f" {int(rows['split'].isin(others).sum())} of its images; take it out of one of them"
+        )
     seed = seed if split.seed is None else split.seed
     rows = rows.reset_index(drop=True)
     frequent = rows["label"].value_counts()

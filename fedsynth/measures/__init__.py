@@ -133,6 +133,7 @@ class Measure(ABC):
     pooled: frozenset[str] = frozenset()  # numbers of all sites together, which no site has
     # whether its intervals are over each site's own images and not over the synthetic ones, which all sites share
     independent = True
+    audits_training = False  # whether it looks for traces of training images, and so is needed wherever there are some
 
     @property
     @abstractmethod

@@ -41,6 +41,7 @@ class Copies(Measure):
     """
 
     independent = False  # the intervals are over the synthetic images, which the sites share
+    audits_training = True
 
     def __init__(self, alpha: float = 1e-4, neighbours: int = 50):
         if not 0 < alpha < 0.5 or neighbours < 2:

@@ -48,6 +48,8 @@ class Membership(Measure):
     Raises ValueError if one of them is out of range.
     """
 
+    audits_training = True
+
     def __init__(self, draws: int = 16, fpr: float = 0.01, most: int = 400):
         if draws < 1 or not 0 < fpr < 1 or most < LEAST:
             raise ValueError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from fedsynth.params import gates
 from fedsynth.params.block import Block, Strict
-from fedsynth.params.names import Identifier, Name
+from fedsynth.params.names import Identifier, Name, find
 from fedsynth.params.problems import Once
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -32,11 +33,37 @@ class Consortium(Strict):
 
 
 class Split(Strict):
-    """Shares of each class's images at a site; subjects are not split, and the rest is `train`."""
+    """Shares of each class's images at a site; subjects are not split, and the rest is `train`.
+
+    A site that is too small for both may take part in one of them: all its subjects are then for training, or all are
+    for testing.
+    """
 
     val: float = Field(0.1, ge=0, lt=1)
     test: float = Field(0.25, gt=0, lt=1)
     seed: Seed | None = None  # default: the seed of the study
+    train_only: Once[Name] = Field(default_factory=list)  # sites where no model is tested
+    test_only: Once[Name] = Field(default_factory=list)  # sites on whose images no model is trained
+
+    def only(self, site: str) -> Literal["train", "test"] | None:
+        """Return what a site, named by its text or its key, takes part in alone; None if in both."""
+        if any(find(site, [name]) for name in self.train_only):
+            return "train"
+        return "test" if any(find(site, [name]) for name in self.test_only) else None
+
+    def shares(self, site: str) -> dict[str, float]:
+        """Return the shares of train, val and test at a site."""
+        if (only := self.only(site)) is not None:
+            return {"train": 0.0, "val": 0.0, "test": 0.0} | {only: 1.0}
+        return {"train": 1 - self.val - self.test, "val": self.val, "test": self.test}
+
+    def training(self, sites: Iterable[str]) -> list[str]:
+        """Return those of `sites` that train models."""
+        return [site for site in sites if self.only(site) != "test"]
+
+    def testing(self, sites: Iterable[str]) -> list[str]:
+        """Return those of `sites` that test models."""
+        return [site for site in sites if self.only(site) != "train"]
 
 
 class Expectations(Strict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedsynth.params import Split
 from fedsynth.report.use_tables import Summary, against_of
 from fedsynth.worth import worth
 from fedsynth.worth.wording import LOWER_IS_BETTER, is_number, label_of
@@ -76,7 +77,17 @@ def _site_cells(of: dict[str, Any], sites: list[str]) -> dict[str, dict[str, Any
     kept, closed = of.get("retained_by_site") or {}, of.get("gap_closed_by_site") or {}
     known = {s: kept[s] for s in sites if is_number(kept.get(s))}
     worst = min(known, key=lambda s: known[s]) if len(known) > 1 else None
-    return {s: {"retained": kept.get(s), "gap_closed": closed.get(s), "worst": s == worst} for s in sites}
+    own = {s: closed.get(s) if s in closed or not kept else worth.TESTS_ONLY for s in sites}
+    return {s: {"retained": kept.get(s), "gap_closed": own[s], "worst": s == worst} for s in sites}
+
+
+def roles(split: Split, sites: list[str]) -> dict[str, str]:
+    """Return site -> what it takes part in, of the sites that do not both train and test."""
+    said = {
+        "train": "trains only: it has no test images, and no table has a column for it",
+        "test": "tests only: no network is trained on its images, and gap closed is of the other sites",
+    }
+    return {site: said[only] for site in sites if (only := split.only(site)) is not None}
 
 
 def absent(validation: dict[str, Any], left_out: dict[str, dict[str, str]]) -> dict[str, str]:

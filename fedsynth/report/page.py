@@ -13,7 +13,7 @@ from fedsynth.data import pictures
 from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Image, Params
 from fedsynth.report import curves, tradeoff
-from fedsynth.report.by_site import absent, by_class, by_site
+from fedsynth.report.by_site import absent, by_class, by_site, roles
 from fedsynth.report.datasheet import block
 from fedsynth.report.definitions import definitions
 from fedsynth.report.measure_tables import measures
@@ -86,15 +86,17 @@ def page(
         breakable=breakable,
     )
     beside = side(params, real, "real") if real is not None else {}
-    sites, used = list(validation["sites"]), validation["used"]
+    sites, tested = list(validation["sites"]), params.split.testing(validation["used"])
     return environment.get_template("report.html.j2").render(
         params=params,
         validation=validation,
         sites=sites,
-        used=used,
-        left_out=[site for site in sites if site not in used],
+        trained=params.split.training(validation["used"]),
+        used=tested,
+        left_out=[site for site in sites if site not in validation["used"]],
         absent=absent(validation, silent or {}),
-        **judged(params, rows, settled(rows, facts, models, spread), used, models),
+        roles=roles(params.split, validation["used"]),
+        **judged(params, rows, settled(rows, facts, models, spread), tested, models),
         families=[family(params, name, trained, beside, sites) for name, trained in models.items()],
         failures={name: [misfit(params, one) for one in of] for name, of in (failures or {}).items()},
         pairs={name: paired(of) for name, of in (pairs or {}).items()},

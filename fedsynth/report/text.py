@@ -12,11 +12,18 @@ from fedsynth.worth.judgement import card, gate_table
 from fedsynth.worth.wording import Facts, epsilon_said, is_number
 
 
-def markdown(uses: list[dict[str, Any]], facts: Facts, sites: list[str], classes: list[dict[str, Any]] | None = None,
-             terms: Terms | None = None, absent: dict[str, str] | None = None) -> str:  # fmt: skip
+def markdown(
+    uses: list[dict[str, Any]],
+    facts: Facts,
+    sites: list[str],
+    classes: list[dict[str, Any]] | None = None,
+    terms: Terms | None = None,
+    absent: dict[str, str] | None = None,
+    roles: dict[str, str] | None = None,
+) -> str:
     """Return the report: verdict, sites left out, gates, tables of worth, measures, definitions.
 
-    `uses`: from use_table, `classes`: from by_class, `terms`: from definitions, `absent`: from by_site.absent.
+    `uses`: from use_table, `classes`: from by_class, `terms`: from definitions, `absent` and `roles`: from by_site.
     """
     parts = [
         "# May they be promoted?",
@@ -24,6 +31,7 @@ def markdown(uses: list[dict[str, Any]], facts: Facts, sites: list[str], classes
     ]
     models = list(facts)
     parts += ["\n".join(f"- Left out: {plain(site)}: {plain(why)}." for site, why in absent.items())] if absent else []
+    parts += ["\n".join(f"- {plain(site)} {plain(said)}." for site, said in roles.items())] if roles else []
     if lines := gate_table(facts):
         rows = [[_code(g["gate"]), g["kind"], *(_gate(g["cells"][m]) for m in models)] for g in lines]
         parts += ["## Gates", table(["gate", "kind", *models], rows)]

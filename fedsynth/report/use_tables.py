@@ -60,13 +60,15 @@ def against_of(found: dict[str, dict[str, Any]]) -> str:
 def _deviations(rows: worth.Rows, sites: list[str]) -> dict[tuple[str, str, str], float]:
     """Return (metric, name, model) -> standard deviation over the seeds (n - 1) of the mean over the sites.
 
-    NaN for a single seed or a missing site.
+    NaN for a single seed or a missing site. A site that tests only has no networks of its own, and none is missed.
     """
     means: dict[tuple[str, str, str], list[float]] = {}
     for seed in dict.fromkeys(r["seed"] for r in rows):
         scores = worth.table([r for r in rows if r["seed"] == seed])
         for key, part in scores.groupby(["metric", "name", "model"]):
-            means.setdefault(key, []).append(part.set_index("site")["value"].reindex(sites).mean(skipna=False))
+            counted = part[part["why"] != worth.TESTS_ONLY].set_index("site")["value"]
+            asked = [site for site in sites if site in counted.index or site not in set(part["site"])]
+            means.setdefault(key, []).append(counted.reindex(asked).mean(skipna=False))
     return {key: float(np.std(of, ddof=1)) if len(of) > 1 else math.nan for key, of in means.items()}
 
 
@@ -97,10 +99,14 @@ def line_of(table: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _line(scores: pd.DataFrame, name: str, model: str, sites: list[str]) -> dict[str, Any]:
     # None if a site did not answer or withheld the value; NaN stays "undefined"
-    values = {r.site: None if r.why else r.value for r in scores.itertuples()}
+    values = {
+        r.site: worth.TESTS_ONLY if r.why == worth.TESTS_ONLY else None if r.why else r.value
+        for r in scores.itertuples()
+    }
     deviations = scores.set_index("site")["std"].to_dict()
     cells: dict[str, Any] = {site: values.get(site) for site in sites}
-    mean = None if None in cells.values() else sum(cells.values()) / len(cells)
+    counted = [value for value in cells.values() if value != worth.TESTS_ONLY]
+    mean = None if None in counted or not counted else sum(counted) / len(counted)
     return {
         "name": name,
         "model": model,
@@ -220,7 +226,10 @@ def _moves(before: float | None, after: float, label: str) -> str:
     return f"{'raises' if after > before else 'lowers'} the {label} from {before:.2f} to {after:.2f}"
 
 
-def number(value: float | None) -> str:
+def number(value: float | str | None) -> str:
+    """Return a number as text; a word such as TESTS_ONLY is returned unchanged."""
+    if isinstance(value, str):
+        return value
     return "missing" if value is None else f"{value:.2f}" if is_number(value) else "undefined"
 
 

@@ -69,7 +69,7 @@ def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.D
         rows.append(row | {"image_id": name, "site": site, "index": number, "values": _between(ends)})
         arrays.append(array[None])
     table = manifest.frame(rows)
-    table["split"] = splits.assign(table, params.split, params.seed)
+    table["split"] = splits.assign(table, params.split, params.seed, site)
     manifest.write(Path(folder) / key, table, np.concatenate(arrays))
     np.save(Path(folder) / key / manifest.HISTOGRAMS, np.concatenate(counts))
     print(_line(site if key == site else f"{site} ({key})", table, params.image.labels), flush=True)
@@ -90,7 +90,8 @@ def _site_limits(params: Params, source: Source, site: str) -> dict[str, tuple[f
     for record in source.records(site):
         rows.append({"subject": record.subject, "label": record.label, "split": record.split})
         found.append({c: _sample(record.channels[c]) for c in asked if not record.problem and c in record.channels})
-    places = splits.assign(pd.DataFrame(rows, columns=["subject", "label", "split"]), params.split, params.seed)
+    frame = pd.DataFrame(rows, columns=["subject", "label", "split"])
+    places = splits.assign(frame, params.split, params.seed, site)
     train = [some for some, place in zip(found, places, strict=True) if place == "train"]
     parts = {c: [some[c] for some in train if c in some] for c in asked}
     return {c: limits_of(np.concatenate(parts[c]), ends) for c, ends in asked.items() if parts[c]}

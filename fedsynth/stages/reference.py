@@ -112,10 +112,10 @@ def fit_pooled(params: Params, sets: dict[str, ImageSet]) -> Networks:
 def at_site(params: Params, site: str, real: ImageSet, sent: dict[str, Networks], state: Path) -> Rows:
     """Return the rows of `local` and of the networks sent by the centre, on the site's test images.
 
-    The local networks are trained here and kept in the folder `state`.
+    The local networks are trained here and kept in the folder `state`; at a site that tests only there are none.
     """
     rows = []
-    own = fit_local(params, real, state)
+    own = {} if params.split.only(site) == "test" else fit_local(params, real, state)
     for name, use in uses(params).items():
         for kind, networks in {"local": own, **sent}.items():
             if name in networks:

@@ -9,7 +9,7 @@ from fedsynth.data import outputs, pictures
 from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.params import Params, names
 from fedsynth.report import comparison, curves, tradeoff
-from fedsynth.report.by_site import absent, by_class
+from fedsynth.report.by_site import absent, by_class, roles
 from fedsynth.report.definitions import definitions
 from fedsynth.report.measure_tables import measures
 from fedsynth.report.page import SHOWN, Trained, page, settled
@@ -80,13 +80,12 @@ def _numbers(
     validation: dict[str, Any],
     silent: dict[str, dict[str, str]],
 ) -> None:
-    summary, wanted, used = summary_of(facts), list(params.score.uses), validation["used"]
+    summary, wanted, used = summary_of(facts), list(params.score.uses), params.split.testing(validation["used"])
     uses = [use_table(use, rows, list(models), used, summary) for use in wanted]
     classes = [by_class(use, rows, list(models), used, params.consortium.min_cell) for use in wanted]
     terms = definitions(params, uses, measures(facts))
-    (out / "verdict.md").write_text(
-        markdown(uses, facts, used, classes, terms, absent(validation, silent)), encoding="utf-8"
-    )
+    said = absent(validation, silent), roles(params.split, validation["used"])
+    (out / "verdict.md").write_text(markdown(uses, facts, used, classes, terms, *said), encoding="utf-8")
     (out / "tradeoff.png").write_bytes(tradeoff.png(facts, wanted))
     worth.table(rows).to_csv(out / "worth.csv", index=False, lineterminator="\n")
     outputs.write(out.parent / "worth.json", comparison.metrics(summary, facts))

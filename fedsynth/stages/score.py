@@ -5,6 +5,7 @@ nvflare_jobs/score/ runs it with FLARE.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 TIMES = 300  # number of bootstrap resamplings of the test images
 COULD_NOT = "could not be computed"
+TESTS_ONLY = "tests only, so there are no training images to compare with"
+TRAINS_ONLY = "trains only, so there are no held-out images to compare with"
 
 
 def fit_synthetic(params: Params, synthetic: ImageSet) -> Networks:
@@ -41,15 +44,17 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
                  model: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
     """Return the rows `synthetic` and `augmented` of one site, and the covariance of all rows.
 
-    `synthetic`: networks sent by the centre; `augmented`: trained here on the site's own and the synthetic images.
+    `synthetic`: networks sent by the centre; `augmented`: trained here on the site's own and the synthetic images, none
+    at a site that tests only.
     `sent`: row -> networks: "synthetic", "federated" and, in simulation, "pooled".
     """
-    both = concatenate([training(real), synthetic])
+    both, rows, spread = concatenate([training(real), synthetic]), [], []
     weights = balance(both, len(training(real)), params.score.real_share)
-    own, rows, spread = reference.local(params, real, state), [], []
+    trains = params.split.only(site) != "test"
+    own = reference.local(params, real, state) if trains else {}
     for name, use in uses(params).items():
-        added: Networks = {name: {}}
-        for seed in params.score.seeds:
+        added: Networks = {name: {}} if trains else {}
+        for seed in params.score.seeds if trains else []:
             added[name][seed] = fit(use, params, both, seed, weights)
             print(f"{site}: {name} with seed {seed} trained on own and synthetic images", flush=True)  # resets stall_s
         networks = {"local": own, **sent, "augmented": added}
@@ -59,7 +64,7 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
             if name in of
         }
         for kind, on in (("synthetic", model), ("augmented", site)):
-            for seed, table in zip(params.score.seeds, judged[kind], strict=True):
+            for seed, table in zip(params.score.seeds, judged.get(kind, []), strict=kind in judged):
                 rows.append(reference.row(params, use, real, {}, name, kind, on, model, site, seed, table))
         spread.append(
             {"use": name, "model": model, "site": site, "metric": use.headline} | covariance(use, judged, params.seed)
@@ -158,31 +163,43 @@ def measured_at_site(params: Params, of: MeasureInputs) -> dict[str, dict[str, A
 
 
 def combined(
-    params: Params, centre: MeasureInputs, sites: dict[str, dict[str, Any]], left_out: dict[str, str]
+    params: Params,
+    centre: MeasureInputs,
+    sites: dict[str, dict[str, Any]],
+    left_out: dict[str, str],
+    trains_only: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Combine the numbers of all sites at the centre. Returns number name -> value, sites, definition and reason.
 
     `sites`: site -> what it sent; `left_out`: site -> why it did not answer. If a site did not answer, the number for
-    all sites is missing: a copy, for example, may exist at that site only.
+    all sites is missing: a copy, for example, may exist at that site only. `trains_only`: the sites that were not
+    asked, because they have no held-out images; an audit of training images is missing with them. A site that tests
+    only does not count for all sites, and has most numbers not itself: it has no training images to compare with.
     """
     out = {}
     for name, measure in measures(params).items():
         answers = {site: _answer(sent[name]) for site, sent in sites.items()}
-        for number, of_those in measure.combine(answers, centre).items():
+        both = {site: answer for site, answer in answers.items() if params.split.only(site) is None}
+        absent = {site: f"did not answer: {why}" for site, why in left_out.items()}
+        absent |= dict.fromkeys(trains_only if measure.audits_training else (), TRAINS_ONLY)
+        for number, of_those in measure.combine(both, centre).items():
             about, told = measure.about[number], {site: sent[name]["values"][number] for site, sent in sites.items()}
-            value = Value(None, of_those.n) if left_out else of_those
+            value = Value(None, of_those.n) if absent else of_those
             by_site = {site: plain(answers[site].values[number]) | {"n": of["n"]} for site, of in told.items()}
-            by_site |= {site: plain(Value(None)) for site in left_out}
+            by_site |= {site: plain(Value(None)) for site in absent}
             if value.value is None:
                 for site, of in by_site.items():
-                    of["why"] = f"did not answer: {left_out[site]}" if site in left_out else _why(told[site])
+                    of["why"] = absent[site] if site in absent else _why(told[site])
+            counted = {site: of for site, of in by_site.items() if site in both or site in absent}
+            for site in by_site.keys() - counted.keys():
+                by_site[site] |= {} if by_site[site]["value"] is not None else {"why": TESTS_ONLY}
             out[number] = {
                 "measure": name,
                 "better": about.better,
                 "title": about.title,
                 "text": about.text,
                 **plain(value),
-                "why": "" if value.value is not None else _where(by_site),
+                "why": "" if value.value is not None else _where(counted),
                 "sites": by_site,
             }
     return out

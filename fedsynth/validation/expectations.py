@@ -40,9 +40,8 @@ def validate(folder: Path, params: Params, site: str, docs: Path | None) -> Verd
     if rows is not None and len(rows):
         report.run("table", rows, rules.of_table())
         report.images(Path(folder), rows)
-        report.run(
-            "cells", columns.cells(count(_usable(rows), params.image.labels), *_least(params, rows)), rules.of_cells()
-        )
+        counts = count(_usable(rows), params.image.labels)
+        report.run("cells", columns.cells(counts, *_least(params, rows, site)), rules.of_cells())
     elif rows is not None:
         report.run("table", rows, rules.of_table()[:1])  # all else is true, or false, of nothing
     verdict = report.verdict(site, rows)
@@ -174,11 +173,12 @@ def _usable(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["problem"] == ""]
 
 
-def _least(params: Params, rows: pd.DataFrame) -> tuple[dict[str, int], list[str]]:
+def _least(params: Params, rows: pd.DataFrame, site: str) -> tuple[dict[str, int], list[str]]:
     """Least images by split, and the labels that they are asked of."""
     least = {str(split): n for split, n in params.expectations.min_images.items()}
     if (rows["origin"] != "synthetic").any():
-        there = set(rows["label"])
+        there, only = set(rows["label"]), params.split.only(site)
+        least = {split: n for split, n in least.items() if only in (None, split)}
         return least, [name for name in params.image.labels if params.expectations.every_class or name in there]
     balance = params.sample.balance
     asked = [name for name in params.image.labels if balance == "uniform" or balance.get(name, 0) > 0]

@@ -39,6 +39,7 @@ HINTS = {
     "usual mean intensity": "far brighter or darker than most images of the set: look at it",
     "enough images of each class and split": (
         "add images of this class, choose other shares in split, lower expectations.min_images, "
-        "or set expectations.every_class to false where a site may have none at all"
+        "set expectations.every_class to false where a site may have none at all, or name the site in split.train_only "
+        "or split.test_only where it is too small for both"
     ),
 }

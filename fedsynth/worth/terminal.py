@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Group
-from fedsynth.worth.worth import Rows, against, headline, summary, table
+from fedsynth.worth.worth import TESTS_ONLY, Rows, against, headline, summary, table
 
 
 def cells(rows: Rows, use: str) -> tuple[list[str], list[list[str]]]:
@@ -26,10 +26,11 @@ def cells(rows: Rows, use: str) -> tuple[list[str], list[list[str]]]:
     ]
     out = []
     for kind, model in lines:
-        values = scores[(scores.kind == kind) & (scores.model == model)].set_index("site")["value"]
-        if not len(values):
+        of_line = scores[(scores.kind == kind) & (scores.model == model)].set_index("site")
+        if not len(of_line):
             continue
-        numbers = [values.get(site, math.nan) for site in sites]
+        trained = [site for site in sites if site not in of_line.index or of_line["why"][site] != TESTS_ONLY]
+        numbers = of_line["value"].reindex(sites)
         own = worth.get(model, {}).get(use, {})
         share = (
             [own.get("retained"), None, None]
@@ -41,7 +42,8 @@ def cells(rows: Rows, use: str) -> tuple[list[str], list[list[str]]]:
             _percent(v, why[i]) if model and i in ({0} if kind == "synthetic" else {1, 2}) else ""
             for i, v in enumerate(share)
         ]
-        out.append([f"{kind} {model}".strip(), *map(_number, numbers), _number(sum(numbers) / len(numbers)), *measures])
+        mean = numbers[trained].mean(skipna=False)
+        out.append([f"{kind} {model}".strip(), *map(_number, numbers), _number(mean), *measures])
     shares = [f"retained of {together}", f"gap to {together} closed", "at the poorest site"]
     return [f"{use} ({metric.replace('_', ' ')})", *sites, "mean", *shares], out
 

@@ -5,7 +5,9 @@ A row is one network tested at one site, as in the files of reports/: `{"use", "
 sites. The first metric of a use is its headline metric.
 
 A value that was not computed, or was withheld because of too few images, is None, never 0; it never passes a gate. If a
-site did not answer, all values of its row are None and "left_out" has the reason. The reference on all sites' real
+site did not answer, all values of its row are None and "left_out" has the reason. A site that tests only
+(`split.test_only`) trains no network of its own: its rows `local` and `augmented` say "tests_only", and gap closed is
+of the other sites. A site that trains only has no row. The reference on all sites' real
 images is `pooled`, or `federated` where images cannot be pooled (docs/decisions/0007); `against` in every summary says
 which.
 """
@@ -23,6 +25,8 @@ from fedsynth.worth.intervals import intervals
 from fedsynth.worth.ratios import NAMES, SMALLEST_GAP, finite_or_none, gap_closed, retained
 
 Rows = list[dict[str, Any]]
+TESTS_ONLY = "tests only"  # why a site has no value of its own networks
+NO_SITE = "no site both trains and tests"
 
 
 def rows(root: Path, models: list[str] | None = None) -> Rows:
@@ -90,6 +94,8 @@ def _unknown(row: dict[str, Any], metric: str) -> str:
         return ""
     if "left_out" in row:
         return f"did not answer: {row['left_out']}"
+    if "tests_only" in row:
+        return TESTS_ONLY
     n = row["n"].get(metric)
     return (
         f"withheld: {n} test images"
@@ -119,8 +125,8 @@ def summary(rows: Rows, spread: Rows | None = None) -> dict[str, dict[str, dict[
     - `synthetic`, `augmented`: means over the sites; each site counts once, however many images it has.
     - `against`: the reference on all sites' real images: "pooled", or "federated" if there is no pooled row.
     - `retained`: mean synthetic / mean reference.
-    - `gap_closed`: (augmented - local) / (reference - local) of the means; in a mean of ratios, a site with hardly any
-      gap would dominate.
+    - `gap_closed`: (augmented - local) / (reference - local) of the means over the sites that train and test; in a mean
+      of ratios, a site with hardly any gap would dominate.
     - `retained_by_site`, `gap_closed_by_site`; `poorest_site`: the site with the lowest `local`, None if a site's
       `local` is missing; `gap_closed_poorest`: the gap closed there.
     - `headline`: the metric of all of these; it is not corrected for chance.
@@ -157,32 +163,37 @@ def _of(
     own = scores[scores["model"].isin(["", model])]
     by_site = own.pivot(index="site", columns="name", values="value").reindex(index=sites, columns=list(NAMES))
     unknown = own.pivot(index="site", columns="name", values="why").reindex(index=sites, columns=list(NAMES)).fillna("")
-    mean = by_site.mean(skipna=False)
+    own_networks = by_site[(unknown[["local", "augmented"]] != TESTS_ONLY).all(axis=1)]  # of sites that train and test
+    mean, mean_own = by_site.mean(skipna=False), own_networks.mean(skipna=False)
     kept = {s: retained(v["synthetic"], v[other]) for s, v in by_site.iterrows()}
-    gaps = {s: gap_closed(v["local"], v["augmented"], v[other]) for s, v in by_site.iterrows()}
+    gaps = {s: gap_closed(v["local"], v["augmented"], v[other]) for s, v in own_networks.iterrows()}
     # a site without `local` may be the poorest: a value is often withheld because the site has few images
-    poorest = str(by_site["local"].idxmin()) if by_site["local"].notna().all() else None
+    known = len(own_networks) and own_networks["local"].notna().all()
+    poorest = str(own_networks["local"].idxmin()) if known else None
     found = {
         "synthetic": mean["synthetic"],
-        "augmented": mean["augmented"],
+        "augmented": mean_own["augmented"],
         "retained": retained(mean["synthetic"], mean[other]),
-        "gap_closed": gap_closed(mean["local"], mean["augmented"], mean[other]),
+        "gap_closed": gap_closed(mean_own["local"], mean_own["augmented"], mean_own[other]),
         "gap_closed_poorest": gaps[poorest] if poorest is not None else math.nan,
     }
     why = {
         "retained": _why(by_site, unknown, "synthetic", other),
-        "gap_closed": _why(by_site, unknown, "augmented", other),
+        "gap_closed": _why(own_networks, unknown, "augmented", other),
     }
-    for site in sites:
-        why |= {f"retained@{site}": _why(by_site.loc[[site]], unknown, "synthetic", other),
-                f"gap_closed@{site}": _why(by_site.loc[[site]], unknown, "augmented", other)}  # fmt: skip
-    lacking = _missing(by_site, unknown, ["local"])
-    why["gap_closed_poorest"] = (
-        f"the poorest site is not known: {lacking}" if poorest is None else why[f"gap_closed@{poorest}"]
-    )
+    why |= {f"retained@{site}": _why(by_site.loc[[site]], unknown, "synthetic", other) for site in sites}
+    why |= {f"gap_closed@{site}": _why(own_networks.loc[[site]], unknown, "augmented", other) for site in gaps}
+    if poorest is not None:
+        why["gap_closed_poorest"] = why[f"gap_closed@{poorest}"]
+    else:
+        lacking = _missing(own_networks, unknown, ["local"]) or NO_SITE
+        why["gap_closed_poorest"] = f"the poorest site is not known: {lacking}"
     values = found | {f"retained@{s}": v for s, v in kept.items()} | {f"gap_closed@{s}": v for s, v in gaps.items()}
     return {k: finite_or_none(v) for k, v in found.items()} | {
-        "intervals": intervals(by_site, spread, found, poorest, other),
+        "intervals": {
+            "retained": intervals(by_site, spread, found, poorest, other)["retained"],
+            **{k: of for k, of in intervals(own_networks, spread, found, poorest, other).items() if k != "retained"},
+        },
         "retained_by_site": {s: finite_or_none(v) for s, v in kept.items()},
         "gap_closed_by_site": {s: finite_or_none(v) for s, v in gaps.items()},
         "poorest_site": poorest,
@@ -194,6 +205,8 @@ def _of(
 
 def _why(by_site: pd.DataFrame, unknown: pd.DataFrame, kind: str, other: str) -> str:
     """Return why `kind` has no retained or gap closed: missing values by site, a reference of 0, or no gap."""
+    if not len(by_site):
+        return NO_SITE
     if missing := _missing(
         by_site, unknown, [other, "synthetic"] if kind == "synthetic" else ["local", other, "augmented"]
     ):

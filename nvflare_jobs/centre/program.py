@@ -85,3 +85,9 @@ def validated(root: Path) -> dict[str, Any]:
     """Return the content of reports/validation.json. Raises UserError where validation has not run."""
     found: dict[str, Any] = outputs.read(root / "reports" / "validation.json", "validate")
     return found
+
+
+def validated_for_training(params: Params, root: Path) -> dict[str, Any]:
+    """Return the same, with those sites alone under "used" that train models."""
+    found = validated(root)
+    return found | {"used": params.split.training(found["used"])}

@@ -1,8 +1,9 @@
-"""Asks every validated site for rows of the table of worth."""
+"""Asks every site that tests for rows of the table of worth."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from nvflare_jobs.centre.program import public, validated
 
 def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict[str, Any], more: dict[str, Any],
          started: float) -> tuple[Path, dict[str, Any]]:  # fmt: skip
-    """Ask every site that passed for rows of the table of worth and write them to reports/, completed by `complete`.
+    """Ask every site that tests for rows of the table of worth and write them to reports/, completed by `complete`.
 
     The file also has `left_out`: site -> why it did not answer. Returns its path and the sites' answers. `kind`: whose
     client answers, "reference" or "score". `name`: the model, "" if none. `more`: further entries of the question.
@@ -24,7 +25,7 @@ def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict
     from fedsynth.worth.use_networks import uses
 
     validation = validated(settings.root)
-    sites, stage = validation["used"], f"{kind}@{name}" if name else kind
+    sites, stage = params.split.testing(validation["used"]), f"{kind}@{name}" if name else kind
     digests = {names.key(site): validation["sites"][site]["digest"] for site in sites}
     config = {"params": public(params), "name": name, "digests": digests, **more}
     folder = settings.root / ".work" / "jobs" / f"{stage.replace('@', '-')}-job"
@@ -38,29 +39,39 @@ def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict
     left_out = {site: found[site]["failed"] for site in sites if site not in answers}
     out = settings.root / "reports" / (f"{kind}/{name}.json" if name else f"{kind}.json")
     headlines = {use: of.headline for use, of in uses(params).items()}
-    written = complete([answer["rows"] for answer in answers.values()], left_out, headlines)
+    tests_only = [site for site in sites if params.split.only(site) == "test"]
+    written = complete([answer["rows"] for answer in answers.values()], left_out, headlines, tests_only)
     outputs.write(out, {"rows": written, "seconds": seconds, "left_out": left_out})
     print(f"{stage}: {len(answers)} of {len(sites)} sites answered", flush=True)
     return out, answers
 
 
 def complete(
-    answers: list[list[dict[str, Any]]], left_out: dict[str, str], headlines: dict[str, str]
-) -> list[dict[str, Any]]:
+    answers: list[list[dict[str, Any]]], left_out: dict[str, str], headlines: dict[str, str],
+    tests_only: Collection[str] = (),
+) -> list[dict[str, Any]]:  # fmt: skip
     """Return the rows of all sites, each with every metric of its use, the headline first, whatever a site withheld.
 
     A site that did not answer gets the rows that the others have, without values: a mean over the others would be
-    another quantity.
+    another quantity. So does a site that tests only, of networks trained on a site's own images; they say `tests_only`.
     """
     rows = [row for answer in answers for row in answer]
     metrics = {
         use: dict.fromkeys([first, *(m for r in rows if r["use"] == use for m in r["metrics"])])
         for use, first in headlines.items()
     }
-    absent = [_absent(row, site, why) for site, why in left_out.items() for row in answers[0]]
+    kinds = {(row["use"], row["name"], row["model"], row["seed"]): row for row in rows}.values()
+    own = [row for row in kinds if row["trained_on"] == row["site"]]
+    absent = [
+        _absent(row, site, {"left_out": why})
+        for site, why in left_out.items()
+        for row in kinds
+        if row not in own or site not in tests_only
+    ]
+    absent += [_absent(row, site, {"tests_only": True}) for site in tests_only for row in own]
     return [row | {"metrics": metrics[row["use"]] | row["metrics"]} for row in [*rows, *absent]]
 
 
-def _absent(row: dict[str, Any], site: str, why: str) -> dict[str, Any]:
+def _absent(row: dict[str, Any], site: str, why: dict[str, Any]) -> dict[str, Any]:
     on = site if row["trained_on"] == row["site"] else row["trained_on"]
-    return row | {"site": site, "trained_on": on, "metrics": {}, "n": {}, "left_out": why}
+    return row | {"site": site, "trained_on": on, "metrics": {}, "n": {}} | why

@@ -28,7 +28,7 @@ def stage(params: Params, settings: Settings) -> None:
     rounds, and of which: `federated` then does not quite cover all sites' images.
     """
     started = time.monotonic()
-    validation = program.validated(settings.root)
+    validation = program.validated_for_training(params, settings.root)
     trained, without = federated(params, settings, validation)
     sent = {"federated": use_networks.from_arrays(trained)}
     if settings.simulation:

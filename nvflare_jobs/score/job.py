@@ -41,7 +41,11 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     path, answers = rows.rows(params, settings, "score", name, payload, {"model": model}, started)
     written = outputs.read(path, "score")
     found = score.combined(
-        params, centre_seen, {site: answer["measures"] for site, answer in answers.items()}, written["left_out"]
+        params,
+        centre_seen,
+        {site: answer["measures"] for site, answer in answers.items()},
+        written["left_out"],
+        [site for site in program.validated(root)["used"] if params.split.only(site) == "train"],
     )
     spread = [of for answer in answers.values() for of in answer["spread"]]
     more = {

@@ -31,7 +31,7 @@ Arrays = dict[str, np.ndarray]
 def stage(params: Params, settings: Settings, name: str) -> None:
     if name not in params.models:
         raise program.StageError(f"params.yaml has no models.{name}; it has {', '.join(params.models)}")
-    validation = program.validated(settings.root)
+    validation = program.validated_for_training(params, settings.root)
     sites = validation["used"]
     digests = {names.key(site): validation["sites"][site]["digest"] for site in sites}
     config = question(params, name, digests, inputs.code_digest(settings.root, f"train@{name}"))

@@ -28,7 +28,10 @@ def stage(params: Params, settings: Settings) -> None:
     answers = jobs.ask("validate", job, sites, settings)
     verdicts = {site: answers[site].get("answer") or unanswered(answers[site]["failed"]) for site in sites}
     used = decide(params, verdicts, settings)
-    outputs.write(settings.root / "reports/validation.json", {"sites": verdicts, "used": used})
+    # with the sites that only train or only test: the stages after this one are stale when these change
+    only = {site: of for site in used if (of := params.split.only(site))}
+    found = {"sites": verdicts, "used": used} | ({"only": only} if only else {})
+    outputs.write(settings.root / "reports/validation.json", found)
 
 
 def unanswered(why: str) -> dict[str, Any]:
@@ -53,16 +56,25 @@ def decide(params: Params, verdicts: dict[str, dict[str, Any]], settings: Settin
             f"validation failed at {', '.join(failed)}\n{text}\nMend the data and ingest again, or set"
             " consortium.failed_site to leave_out."
         )
-    if len(used) < params.consortium.min_sites:
-        raise program.StageError(
-            f"only {len(used)} sites passed, consortium.min_sites is {params.consortium.min_sites}\n{text}"
-        )
+    _enough(params, used, text)
     if failed:
         for line in f"left out: {', '.join(failed)}\n{text}".splitlines():
             print(f"{show.WARNING}{line}", flush=True)
     for site in used:
         print(f"validate: {site} passed, {verdicts[site]['images']} images", flush=True)
     return used
+
+
+def _enough(params: Params, used: list[str], text: str) -> None:
+    """Raise StageError where too few sites passed, or too few of them train or test; `text`: what the others failed."""
+    asked, training, testing = params.consortium.min_sites, params.split.training(used), params.split.testing(used)
+    if len(used) < asked:
+        raise program.StageError(f"only {len(used)} sites passed, consortium.min_sites is {asked}\n{text}")
+    if len(training) < asked:
+        said = f"only {len(training)} of the sites that passed train models, consortium.min_sites is {asked}"
+        raise program.StageError(f"{said}: the others are in split.test_only\n{text}".rstrip())
+    if not testing:
+        raise program.StageError(f"no site that passed tests models: all are in split.train_only\n{text}".rstrip())
 
 
 def explain(site: str, verdict: dict[str, Any], settings: Settings) -> str:

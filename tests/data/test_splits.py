@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsynth.data.manifest import SPLITS
+from fedsynth.data.manifest import SPLITS, SetError
 from fedsynth.data.splits import assign
 from fedsynth.params import Split
+from fedsynth.params.names import key
 
 HALF = Split(val=0.2, test=0.3)
 
@@ -94,3 +95,22 @@ def test_a_subject_of_several_classes_counts_for_the_rarest():
     found = assign(table, HALF, 3)
     assert found[table["label"] == "rare"].value_counts().to_dict() == {"train": 5, "val": 2, "test": 3}
     assert np.isclose((found == "test").mean(), 0.3, atol=0.05)
+
+
+@pytest.mark.parametrize("only", ["train", "test"])
+def test_a_site_too_small_for_both_has_one_split_alone_and_the_others_have_all(only):
+    split = Split(val=0.2, test=0.3, **{f"{only}_only": ["St. Mary's"]})
+    table = many({"a": 6, "b": 4})
+    for name in ("St. Mary's", key("St. Mary's")):  # FLARE knows a site by its key
+        assert set(assign(table, split, 1, name)) == {only}
+    assert assign(table, split, 1, "north").equals(assign(table, HALF, 1, "north"))
+    assert split.training(["north", "St. Mary's"]) == (["north"] if only == "test" else ["north", "St. Mary's"])
+    assert split.testing(["north", "St. Mary's"]) == (["north"] if only == "train" else ["north", "St. Mary's"])
+
+
+def test_a_row_that_names_a_split_its_site_does_not_have_is_refused():
+    table = many({"a": 6})
+    table.loc[:1, "split"] = ["val", "test"]
+    said = "north is in split.train_only .* names the split test and val for 2 of its images; take it out"
+    with pytest.raises(SetError, match=said):
+        assign(table, Split(train_only=["north"]), 1, "north")

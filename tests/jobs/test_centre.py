@@ -7,10 +7,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from fedsynth.settings import Settings
 from fedsynth.worth import worth
-from nvflare_jobs.centre import build_question, build_rounds, jobs, rows
+from nvflare_jobs.centre import build_question, build_rounds, jobs, program, rows
 from nvflare_jobs.reference import job as reference
+from nvflare_jobs.validate import job as validate
 from tests.sets import tiny_params
 
 USES = {"c": {"class_path": "fedsynth.uses.classification.Classification"}}
@@ -89,3 +92,45 @@ def test_the_federated_reference_says_which_site_missed_which_of_its_rounds(tmp_
         {},
         {"south": "1 of 2 rounds (2): not connected"},
     )
+
+
+def test_a_site_that_tests_only_has_rows_of_no_own_networks_that_say_so():
+    north = [row("local", "north", 0.8), row("pooled", "north", 0.9)]
+    found = rows.complete(
+        [[row("pooled", "west", 0.7)], north], {"south": "gone", "east": "gone"}, {"c": "b"}, ["west", "east"]
+    )
+    assert [(r["name"], r["site"]) for r in found if r.get("tests_only")] == [("local", "west"), ("local", "east")]
+    missed = [(r["name"], r["site"]) for r in found if r.get("left_out")]
+    assert sorted(missed) == [("local", "south"), ("pooled", "east"), ("pooled", "south")]
+    table = worth.table(found).set_index(["metric", "name", "site"])["why"]
+    assert table["auroc", "local", "west"] == worth.TESTS_ONLY
+
+
+ROLES = tiny_params(score={"uses": USES}, split={"train_only": ["west"], "test_only": ["south"]})
+
+
+def verdict(passed: bool = True) -> dict:
+    return {"passed": passed, "digest": "d", "images": 9, "failed": [], "warnings": [], "counts": {}}
+
+
+def test_who_trains_and_who_tests_is_decided_with_who_takes_part(tmp_path):
+    sites = dict.fromkeys(("north", "east", "west", "south"), verdict())
+    assert validate.decide(ROLES, sites, settings(tmp_path)) == list(sites)
+    with pytest.raises(program.StageError, match=r"only 1 of the sites that passed train models.*split.test_only"):
+        validate.decide(ROLES, {site: sites[site] for site in ("north", "south")}, settings(tmp_path))
+    only_training = tiny_params(split={"train_only": ["west", "north"]})
+    with pytest.raises(program.StageError, match="no site that passed tests models"):
+        validate.decide(only_training, {site: sites[site] for site in ("north", "west")}, settings(tmp_path))
+
+
+def test_the_sites_that_train_are_those_of_a_training_and_the_others_are_asked_to_test(tmp_path, monkeypatch):
+    sites = {site: {"digest": "a"} for site in ("north", "west", "south")}
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "validation.json").write_text(json.dumps({"used": list(sites), "sites": sites}))
+    assert program.validated_for_training(ROLES, tmp_path)["used"] == ["north", "west"]
+    asked = []
+    monkeypatch.setattr(build_question, "ask", lambda *a, **__: asked.append(a[3]) or tmp_path)
+    answer = {"answer": {"rows": [row("pooled", "south", 0.8)], "seconds": 1.0}}
+    monkeypatch.setattr(jobs, "ask", lambda *_: {"north": answer, "south": answer})
+    rows.rows(ROLES, settings(tmp_path), "reference", "", {}, {}, 0.0)
+    assert asked == [["north", "south"]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fedsynth.report.by_site import absent
+from fedsynth.params import Split
+from fedsynth.report.by_site import absent, by_site, roles
+from fedsynth.worth import worth
 
 VALIDATION = {
     "used": ["north", "east"],
@@ -26,3 +28,17 @@ def test_a_site_is_absent_for_its_data_or_for_want_of_an_answer_to_the_validatio
 
 def test_where_all_answered_nobody_is_absent():
     assert absent({"used": ["north"], "sites": {"north": {}}}, {"reference": {}}) == {}
+
+
+def test_a_site_that_only_trains_or_only_tests_is_named_with_what_that_means():
+    split = Split(train_only=["west"], test_only=["south"])
+    found = roles(split, ["north", "west", "south"])
+    assert list(found) == ["west", "south"]
+    assert found["west"].startswith("trains only")
+    assert found["south"].startswith("tests only")
+
+
+def test_a_site_that_tests_only_has_no_gap_to_close_and_that_is_not_missing():
+    of = {"retained_by_site": {"north": 0.9, "south": 0.8}, "gap_closed_by_site": {"north": None}}
+    lines = by_site("c", {"vae": {"c": of}}, ["vae"], ["north", "south"])["lines"]
+    assert [line["cells"]["vae"]["gap_closed"] for line in lines] == [None, worth.TESTS_ONLY]

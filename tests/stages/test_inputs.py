@@ -38,6 +38,8 @@ USED_BY = {
     "source": {"ingest"},
     "image": EVERY,
     "split": {"ingest"},
+    "split.train_only": {"ingest", "validate"},
+    "split.test_only": {"ingest", "validate"},
     "expectations": {"validate", *of_models("sample")},
     "consortium": {"validate"},
     "consortium.min_cell": {"validate", "reference", *of_models("train", "score", "export"), "report"},

@@ -333,3 +333,55 @@ def test_where_one_site_has_no_number_there_is_none_for_all(sets, synthetic, sen
     one = score.Value(0.5, {"real": 10})
     assert score_mean({"north": one, "east": score.Value(None, {"real": 3})}).value is None
     assert score_mean({"north": one, "east": one}).value == pytest.approx(0.5)
+
+
+ROLES = tiny_params(
+    score={"uses": USES, "seeds": [1], "measures": MEASURES | {
+        "copies": {"class_path": "fedsynth.measures.copies.Copies"},
+        "membership": {"class_path": "fedsynth.measures.membership.Membership"},
+        "kid": {"class_path": "fedsynth.measures.kid.KID"},
+        "prdc": {"class_path": "fedsynth.measures.prdc.PRDC"},
+        "ms_ssim": {"class_path": "fedsynth.measures.ms_ssim.MSSSIM"},
+    }},
+    split={"test_only": ["east"], "train_only": ["west"]},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def all_tested(sets) -> ImageSet:
+    return ImageSet(sets["east"].manifest.assign(split="test"), sets["east"].images)
+
+
+def test_a_site_that_tests_only_trains_nothing_and_judges_what_it_is_sent(all_tested, synthetic, sent, tmp_path):
+    one = {row: {use: {1: of[1]} for use, of in networks.items()} for row, networks in sent.items()}
+    rows = reference.at_site(ROLES, "east", all_tested, {"pooled": one["pooled"]}, tmp_path)
+    more, spread = score.rows_at_site(ROLES, "east", all_tested, synthetic, one, tmp_path, "vae")
+    assert {r["name"] for r in rows} == {"pooled"}
+    assert {r["name"] for r in more} == {"synthetic"}
+    assert all(set(s["names"]) == {"synthetic", "federated", "pooled"} for s in spread)
+    assert not list(tmp_path.iterdir()), "a network was trained there"
+
+
+def test_what_has_no_training_images_is_no_part_of_a_measure_of_all_sites(sets, all_tested, synthetic, sent, tmp_path):
+    centre = score.seen(ROLES, synthetic, sent["federated"], tmp_path)
+    answers = {}
+    for site, real in (("north", sets["north"]), ("east", all_tested)):
+        of = score.seen(ROLES, synthetic, sent["federated"], tmp_path, real)
+        measured, known = score.measured_at_site(ROLES, of), outgoing.vocabulary("score", ROLES, site)
+        answers[site] = outgoing.leave("score", {"rows": [], "measures": measured}, known)["measures"]
+    both, alone = (
+        score.combined(ROLES, centre, {site: answers[site] for site in there}, {}, ["west"])
+        for there in (("north", "east"), ("north",))
+    )
+    for name, number in both.items():
+        assert {k: v for k, v in number.items() if k != "sites"} == {
+            k: v for k, v in alone[name].items() if k != "sites"
+        }, name
+    audits = [name for name in both if name.startswith(("copies", "nearest", "membership"))]
+    assert len(audits) == 8
+    for name in audits:
+        assert both[name]["value"] is None
+        assert f"west ({score.TRAINS_ONLY})" in both[name]["why"]
+    assert both["intensity_distance"]["value"] == both["intensity_distance"]["sites"]["north"]["value"] is not None
+    assert both["intensity_distance"]["sites"]["east"]["why"] == score.TESTS_ONLY
+    assert "west" not in both["intensity_distance"]["sites"]

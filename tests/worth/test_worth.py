@@ -314,3 +314,55 @@ def test_an_interval_of_what_could_not_be_computed_is_none():
     found = worth.summary(consortium(augmented=POOLED, pooled=LOCAL), [vary(s) for s in LOCAL])["vae"]["classification"]
     assert found["gap_closed"] is None
     assert found["intervals"]["gap_closed"] is None
+
+
+def with_a_site_that_tests_only():
+    rows = consortium(
+        synthetic={"north": 0.8, "south": 0.7, "west": 0.6},
+        augmented={"north": 0.85, "south": 0.7},
+        pooled=POOLED | {"west": 0.9},
+    )
+    own = (row("local", "west", None), row("augmented", "west", None, "vae"))
+    return rows + [r | {"metrics": {"balanced_accuracy": None, "auroc": None}, "tests_only": True} for r in own]
+
+
+def test_a_site_that_tests_only_counts_for_what_is_retained_and_not_for_the_gap():
+    found, without = of(with_a_site_that_tests_only()), of(consortium(augmented={"north": 0.85, "south": 0.7}))
+    assert found["retained"] == pytest.approx(0.7 / 0.9, abs=1e-4)
+    assert found["retained_by_site"].keys() == {"north", "south", "west"}
+    for key in ("gap_closed", "gap_closed_poorest", "poorest_site", "gap_closed_by_site"):
+        assert found[key] == without[key] is not None, key
+    assert found["why"] == {}
+
+
+def test_a_site_that_tests_only_and_one_that_did_not_answer_are_not_the_same():
+    rows = [{k: v for k, v in r.items() if k != "tests_only"} for r in with_a_site_that_tests_only()]
+    rows = [r | {"left_out": "not connected"} if None in r["metrics"].values() else r for r in rows]
+    assert of(rows)["gap_closed"] is None
+    assert "no local at west (did not answer: not connected)" in of(rows)["why"]["gap_closed"]
+
+
+def test_where_no_site_both_trains_and_tests_there_is_no_gap_and_the_reason_is_told():
+    rows = [r for r in with_a_site_that_tests_only() if r["site"] == "west"]
+    found = of(rows)
+    assert found["retained"] == pytest.approx(0.6 / 0.9, abs=1e-4)
+    assert found["gap_closed"] is None
+    assert found["why"]["gap_closed"] == "no site both trains and tests"
+    assert found["why"]["gap_closed_poorest"] == "the poorest site is not known: no site both trains and tests"
+
+
+def test_the_intervals_of_the_gap_are_those_of_the_other_sites():
+    names = ["local", "pooled", "synthetic", "augmented"]
+    spread = [
+        {"use": "classification", "model": "vae", "site": site, "metric": "balanced_accuracy", "n": 40,
+         "names": there, "covariance": [[0.001 * (i == j) for i in range(len(there))] for j in range(len(there))]}
+        for site, there in (("north", names), ("south", names), ("west", ["pooled", "synthetic"]))
+    ]  # fmt: skip
+    found = worth.summary(with_a_site_that_tests_only(), spread)["vae"]["classification"]["intervals"]
+    assert all(found[key] is not None for key in ("retained", "gap_closed", "gap_closed_poorest"))
+
+
+def test_the_terminal_shows_the_mean_over_the_sites_that_train():
+    _, lines = terminal.cells(with_a_site_that_tests_only(), "classification")
+    local = next(line for line in lines if line[0] == "local")
+    assert local[1:5] == ["0.800", "0.500", "–", "0.650"]
