@@ -14,6 +14,7 @@ import typer
 
 from fedsynth import __version__
 from fedsynth.errors import UserError
+from fedsynth.hospital import commands
 from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, quiet
 
@@ -26,6 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Federated generative models for medical images: a study's stages, its plan and its checks.",
 )
+
+
+app.add_typer(commands.policy, name="policy")
+app.command()(commands.audit)
 
 
 @app.command()

@@ -23,6 +23,10 @@ DESCRIBED = {
     "FEDSYNTH_EXTRACTORS": (
         "folder of the files that feature extractors read, at the centre and each site; default: <root>/extractors"
     ),
+    "FEDSYNTH_POLICY": (
+        "file of a site's policy, which the site's FLARE client reads and cannot write; default:"
+        " <FEDSYNTH_STATE>/<site>/policy.yaml"
+    ),
     "FEDSYNTH_MIN_CELL": (
         "a site's own: no smaller count of its images leaves, whatever consortium.min_cell is; default 5"
     ),
@@ -77,6 +81,7 @@ class Settings:
     code: str = "thin"
     extractors: Path = Path("extractors")
     min_cell: int = 5
+    policy: Path | None = None
 
     @classmethod
     def read(cls) -> Settings:
@@ -102,6 +107,7 @@ class Settings:
             code=_one_of("FEDSYNTH_CODE", CODES),
             extractors=Path(env.get("FEDSYNTH_EXTRACTORS") or root / "extractors").resolve(),
             min_cell=_images("FEDSYNTH_MIN_CELL", 5),
+            policy=Path(env["FEDSYNTH_POLICY"]).resolve() if env.get("FEDSYNTH_POLICY") else None,
         )
 
     @property

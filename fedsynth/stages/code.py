@@ -22,13 +22,13 @@ PACKAGES = ("fedsynth", "nvflare_jobs")
 PLUMBING = (
     *(f"fedsynth.{name}" for name in ("errors", "processes", "settings", "checks*")),
     *(f"fedsynth.params{name}" for name in ("", ".block", ".model", ".reading", ".study")),
-    *(f"fedsynth.hospital.{name}" for name in ("failures", "kit", "outgoing.door")),
+    *(f"fedsynth.hospital.{name}" for name in ("failures", "kit", "outgoing.door", "policy*", "record", "chain")),
     *(f"fedsynth.validation.{name}" for name in ("hints", "look*", "verdict_page")),
     *("fedsynth.data.outputs", "fedsynth.networks.monai_imports", "fedsynth.training.checkpoint"),
     *(f"fedsynth.stages.{name}" for name in ("code", "estimate", "inputs", "plan*")),
     *(f"nvflare_jobs.centre.{name}" for name in ("job_folder", "jobs", "program", "show")),
     *(f"nvflare_jobs.server.{name}" for name in ("round_log", "run", "saved", "traffic")),
-    *("nvflare_jobs.federation*", "nvflare_jobs.keys", "nvflare_jobs.site.installed"),
+    *("nvflare_jobs.federation*", "nvflare_jobs.keys", "nvflare_jobs.site.installed", "nvflare_jobs.site.submitter"),
 )
 # Modules that count only if the stage starts in them or params.yaml names a class in them (the key), and the further
 # modules that then count, too; for other stages they change nothing.

@@ -5,6 +5,7 @@ It returns gradients at the centre's images.
 
 from __future__ import annotations
 
+import hashlib
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,18 @@ class Called(Site):
     """A site that the centre calls, instead of one that polls for tasks: name and question come with the call."""
 
     def __init__(self, name: str, question: dict[str, Any]):
-        self.name, self.config = name, checked(question)
+        self.name, self.config, self.job, self._received = name, checked(question), "train", None
+
+
+class Sent:
+    """The gradients of one round that have left, for the site's record."""
+
+    def __init__(self) -> None:
+        self.steps, self.size, self.digest = 0, 0, hashlib.sha256()
+
+    def add(self, feedback: np.ndarray) -> None:
+        self.steps, self.size = self.steps + 1, self.size + feedback.nbytes
+        self.digest.update(np.ascontiguousarray(feedback).tobytes())
 
 
 class Exchange:
@@ -74,23 +86,27 @@ class Exchange:
             return outgoing.leave("failure", {"failure": failures.word(error)})
 
     def _begin(self, name: str, question: dict[str, Any]) -> dict[str, Any]:
-        self._site = Called(name, question)
-        self._half = half(self._site)
-        self._done = 0
+        site = Called(name, question)
+        site.admit()
+        self._half, self._site = half(site), site
+        self._feedback = Sent()
         return {}
 
     def _step(self, images: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
         site = self._begun()
+        site.gate.unpaused()
         fitting(site, images, asked)
         feedback = outgoing.leave_feedback(self._half.step(images, asked), images.shape)
-        self._done += 1
+        self._feedback.add(feedback)
         return {"feedback": feedback}
 
     def _end_round(self) -> dict[str, Any]:
-        site, steps = self._begun(), self._done
-        self._done = 0
-        facts = {"losses": self._half.means(), "steps": steps}
-        return outgoing.leave("exchange", facts, list(self._half.family.players()), cells=site.cells)
+        site, sent = self._begun(), self._feedback
+        self._feedback = Sent()
+        facts = {"losses": self._half.means(), "steps": sent.steps}
+        allowed = outgoing.leave("exchange", facts, list(self._half.family.players()), cells=site.cells)
+        site.gate.sent(numbers=allowed, arrays=sent.steps, bytes=sent.size, sha256=sent.digest.hexdigest())
+        return allowed
 
     def _begun(self) -> Called:
         if self._site is None:

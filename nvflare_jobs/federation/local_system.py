@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from fedsynth import processes
+from fedsynth.hospital.policy import simulated
 from nvflare_jobs.site.installed import EXCHANGE
 
 MARK = "FEDSYNTH_LOCAL"  # environment variable of every process of a system, by which all are found and ended
@@ -66,6 +67,9 @@ class LocalSystem:
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode != 0 or not self.kits.is_dir():
             raise LocalError(f"the federation could not be provisioned: {done.stdout}{done.stderr}")
+        for site in self.sites:
+            if state := self.places.get(site, {}).get("FEDSYNTH_STATE"):
+                simulated.write(Path(state), [site])
         for name in (SERVER, *self.sites):
             self._resources(name)
             if self.locked:

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from fedsynth import processes
+from fedsynth.hospital.policy import simulated
 from fedsynth.settings import Settings
 from nvflare_jobs.federation.interface import Event, Federation, FederationError, JobLost, reason
 from nvflare_jobs.federation.links import Links
@@ -98,6 +99,7 @@ class _Run:
         folder.mkdir(parents=True)
         mark = uuid.uuid4().hex
         threads = processes.threads(len(sites))
+        simulated.write(settings.state, sites)
         place = {MARK: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
         env = os.environ | place | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
         env["PYTHONIOENCODING"] = "utf-8:backslashreplace"

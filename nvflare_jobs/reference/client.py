@@ -40,4 +40,4 @@ def judge(site: Site) -> None:
 
 
 if __name__ == "__main__":
-    main(work)
+    main(work, "reference")

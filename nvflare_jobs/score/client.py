@@ -38,4 +38,4 @@ def score(site: Site, real: Any, arrays: Arrays) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(work)
+    main(work, "score")

@@ -23,12 +23,14 @@ from nvflare.fuel.f3.mpm import MainProcessMonitor as mpm
 from fedsynth.compression import Compression
 from fedsynth.data import manifest as table
 from fedsynth.data.dataset import ImageSet
-from fedsynth.hospital import failures, outgoing
+from fedsynth.hospital import failures, outgoing, policy
+from fedsynth.hospital.policy import Gate, Question
 from fedsynth.params import Block, Params, names
 from fedsynth.processes import printable
 from fedsynth.settings import Settings, SettingsError
 from nvflare_jobs import keys
 from nvflare_jobs.keys import ENCRYPTED, OPEN
+from nvflare_jobs.site.submitter import of_job
 
 Arrays = dict[str, np.ndarray]
 RUNNING, DEATHS = "running", 2
@@ -88,11 +90,12 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
 class Site:
     """What a job's client can access: the site's name, its folders and the job's question.
 
-    The folders come from the site's own environment, never from the job.
+    The folders come from the site's own environment, never from the job. `job`: its kind, as the policy names it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, job: str) -> None:
         flare.init()
+        self.job = job
         self.name: str = flare.get_site_name()
         self._received: FLModel | None = None
 
@@ -140,6 +143,25 @@ class Site:
             )
         return folder / names.key(self.name)
 
+    @cached_property
+    def gate(self) -> Gate:
+        """What the hospital says to this job, and its record of it."""
+        number, submitter = of_job()
+        about = {"id": number, "submitter": submitter, "name": str(self.config.get("name", ""))}
+        job = "look" if self.config.get("look") else self.job
+        return Gate(self.state, self.settings.policy or self.state / policy.FILE, job, about)
+
+    def admit(self) -> dict[str, Any] | None:
+        """Hold the job against the site's policy, before an image is read.
+
+        Returns the answer that was given to the same question before, or None. Raises PolicyError.
+        """
+        there = (self.data / table.FILE).is_file()
+        rows = table.read(self.data) if there else None
+        arrays = {k: np.asarray(a) for k, a in (self._received.params if self._received else {}).items()}
+        asked = Question(self.gate.job, self.config, self.gate.about["submitter"], rows, self.min_cell, arrays)
+        return self.gate.admit(asked, table.digest(rows) if rows is not None else "")
+
     def seed(self) -> int:
         """Return the site's own seed: sites must not draw the same noise."""
         return int.from_bytes(hashlib.sha256(f"{self.params.seed}:{self.name}".encode()).digest()[:4], "big")
@@ -163,6 +185,7 @@ class Site:
             self.state / RUNNING / hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16]
         )
         while self._received is not None:
+            self.gate.unpaused()
             if OPEN in (self._received.meta or {}):
                 self.open(self._received)
             else:
@@ -177,6 +200,12 @@ class Site:
         """
         known = outgoing.vocabulary(job, self.params, self.name, self.config.get("name", ""))
         allowed = outgoing.leave(job, answer, known, self.min_cell, self.cells)
+        self.gate.keep(allowed)
+        self.reply(allowed)
+
+    def reply(self, allowed: dict[str, Any]) -> None:
+        """Send an answer that has passed the door, now or before, and record it first."""
+        self.gate.sent(numbers=allowed)
         flare.send(FLModel(params=NOTHING, meta={"answer": allowed}))
 
     def update(
@@ -206,6 +235,7 @@ class Site:
         if encryption:
             secret = encryption.encrypt(arrays, 1.0 if equal else allowed["weight"], keys.read(keys.SECRET))
             arrays = {ENCRYPTED: np.frombuffer(secret, np.uint8)}
+        self.gate.sent(arrays, metrics, round=received_round(self._received), epsilon=allowed.get("epsilon"))
         flare.send(FLModel(params=arrays, params_type="DIFF", metrics=metrics, meta={"weight": allowed["weight"]}))
 
     def open(self, received: FLModel) -> None:
@@ -215,9 +245,14 @@ class Site:
             raise outgoing.LeakError("the server asks to open what one site has sent: that is no sum, and stays closed")
         model = self.config["model"]["encryption"]
         total = Block(**model).build().open(received.params[ENCRYPTED].tobytes(), keys.read(keys.SECRET))
-        flare.send(
-            FLModel(params=outgoing.leave_arrays({ENCRYPTED: total}, {ENCRYPTED: total.shape}), params_type="DIFF")
-        )
+        opened = outgoing.leave_arrays({ENCRYPTED: total}, {ENCRYPTED: total.shape})
+        self.gate.sent(opened, opened_of=sorted(set(sites)))
+        flare.send(FLModel(params=opened, params_type="DIFF"))
+
+    def repeat(self, kept: dict[str, Any]) -> None:
+        """Answer a question as it was answered before."""
+        for _ in self.tasks():
+            self.reply(kept)
 
     def failed(self, error: Exception) -> None:
         """Answer this task and all later ones with one word for the error.
@@ -226,6 +261,7 @@ class Site:
         for it.
         """
         allowed = outgoing.leave("failure", {"failure": failures.word(error)})
+        self.gate.sent(numbers=allowed)
         while flare.is_running():
             flare.receive()
             flare.send(FLModel(params=NOTHING, meta={"failed": allowed["failure"]}))
@@ -236,15 +272,22 @@ def arrays_of(received: Arrays, start: str) -> Arrays:
     return {name.removeprefix(start): array for name, array in received.items() if name.startswith(start)}
 
 
-def main(work: Callable[[Site], None]) -> None:
-    """Run a client.
+def received_round(received: FLModel | None) -> int | None:
+    return None if received is None else received.current_round
+
+
+def main(work: Callable[[Site], None], job: str) -> None:
+    """Run a client, once the site's policy has let the job in. `job`: its kind, as the policy names it.
 
     An error is one line in the site's log, with its reason; the centre gets one word of a closed list.
     """
     printable()
-    site = Site()
+    site = Site(job)
     try:
-        work(site)
+        if (kept := site.admit()) is None:
+            work(site)
+        else:
+            site.repeat(kept)
     except JobEnded as end:
         print(f"site {site.name}: {end}", flush=True)
     except Exception as error:

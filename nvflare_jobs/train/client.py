@@ -75,4 +75,4 @@ def tensors(images: ImageSet, image: Image) -> Batch:
 
 
 if __name__ == "__main__":
-    main(work)
+    main(work, "train")

@@ -23,4 +23,4 @@ def digest(site: Site) -> str:
 
 
 if __name__ == "__main__":
-    main(work)
+    main(work, "validate")

@@ -18,6 +18,7 @@ from fedsynth.data.dataset import ImageSet
 from fedsynth.errors import UserError
 from fedsynth.hospital import outgoing
 from fedsynth.hospital.failures import FAILURES
+from fedsynth.hospital.policy import simulated
 from fedsynth.params import Params, Training
 from fedsynth.settings import Settings
 from fedsynth.training import weights
@@ -65,6 +66,7 @@ def called_by(monkeypatch, tmp_path):
 
     monkeypatch.setenv("FEDSYNTH_DATA", str(tmp_path / "data" / "sites"))
     monkeypatch.setenv("FEDSYNTH_STATE", str(tmp_path / "state"))
+    simulated.write(tmp_path / "state", ["north"])
     call("server")
     yield call
     set_call_context(None)

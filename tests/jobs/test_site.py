@@ -19,6 +19,7 @@ def site(data, digest: str) -> Site:
     """A site as it is once FLARE has told it its name."""
     made = object.__new__(Site)
     made.name, made.params, made.config = "north", tiny_params(), {"digests": {"north": digest}}
+    made.job, made._received = "train", None
     made.settings = Settings("simulator", data, data, data / "state", 60, False)
     return made
 

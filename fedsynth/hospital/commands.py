@@ -1,0 +1,137 @@
+"""Commands of a hospital: `fedsynth policy` (init, show, pause, resume) and `fedsynth audit`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedsynth.errors import UserError
+from fedsynth.params import Params, names
+from fedsynth.settings import Settings
+
+policy = typer.Typer(no_args_is_help=True, help="What may be asked of this hospital: init, show, pause, resume.")
+SiteName = Annotated[str | None, typer.Option("--site", help="the site's name; default: the only one here")]
+
+
+@policy.command()
+def init(
+    params: Annotated[Path, typer.Argument(help="the params.yaml that the consortium has agreed on")] = Path(
+        "params.yaml"
+    ),
+    site: SiteName = None,
+    to: Annotated[Path | None, typer.Option(help="the file; default: FEDSYNTH_POLICY, or in the site's state")] = None,
+    submitter: Annotated[list[str] | None, typer.Option(help="who may submit jobs; may be repeated")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="require differential privacy, and cap epsilon a year")] = None,
+    force: Annotated[bool, typer.Option("--force", help="write over a policy that is there")] = False,
+) -> None:
+    """Write this hospital's policy from the params.yaml that the consortium has agreed on. Read it, then own it."""
+    from fedsynth.hospital.policy import study
+    from fedsynth.hospital.policy.model import Policy, Privacy, Study
+    from fedsynth.hospital.policy.words import text
+    from fedsynth.params import load
+
+    settings = Settings.read()
+    path = (to or _path(settings, site, there=False)).resolve()
+    if path.exists() and not force:
+        raise UserError(f"{path} is there already; read it with `fedsynth policy show`, or write over it with --force")
+    agreed: Params = load(params.resolve())
+    private = Privacy(require="dp", epsilon=epsilon) if epsilon is not None else Privacy()
+    made = Policy(study=Study(params=study.agreed(agreed)), submitters=submitter or [], privacy=private)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text(made, f"The policy of this hospital, made from {params.name}. No job can change it."), "utf-8")
+    path.chmod(0o644)
+    _show(path)
+    typer.echo(f"\n{path}: read it, give it to another owner than FLARE's user (chown root), then `fedsynth check`")
+
+
+@policy.command()
+def show(site: SiteName = None) -> None:
+    """Say in sentences what this hospital's policy allows, and whether jobs are paused."""
+    _show(_path(Settings.read(), site))
+
+
+@policy.command()
+def pause(reason: Annotated[str, typer.Argument(help="kept at this site")] = "", site: SiteName = None) -> None:
+    """Refuse all jobs from now on, also those that are running; rounds go on without this hospital by a quorum."""
+    from fedsynth.hospital.policy.model import PAUSED
+
+    mark = _path(Settings.read(), site).with_suffix(PAUSED)
+    mark.write_text(f"{reason}\n", encoding="utf-8")
+    typer.echo(f"all jobs are refused ({mark}); `fedsynth policy resume` lets them in again")
+
+
+@policy.command()
+def resume(site: SiteName = None) -> None:
+    """Let jobs in again."""
+    from fedsynth.hospital.policy.model import PAUSED
+
+    mark = _path(Settings.read(), site).with_suffix(PAUSED)
+    typer.echo("jobs are let in again" if mark.is_file() else "jobs were not paused")
+    mark.unlink(missing_ok=True)
+
+
+def audit(
+    site: SiteName = None,
+    days: Annotated[int | None, typer.Option(min=1, help="only the last days; default: all")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one line of JSON for each entry, for a SIEM")] = False,
+    page: Annotated[Path | None, typer.Option(help="write a page for the data-protection officer, too")] = None,
+) -> None:
+    """Show what was asked of this hospital, what it refused, and what has left, from its own record."""
+    from fedsynth.hospital import audit as of
+
+    settings = Settings.read()
+    folder = settings.state / _site(settings, site)
+    entries = of.entries(folder, days)
+    if page is not None:
+        page = page.resolve()
+        page.write_text(of.page(folder.name, entries), encoding="utf-8")
+    if as_json:
+        for entry in entries:
+            typer.echo(json.dumps(entry, sort_keys=True, ensure_ascii=False))
+    else:
+        of.show(folder.name, entries)
+        typer.echo(f"page: {page}" if page else "", nl=bool(page))
+
+
+def _show(path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedsynth.hospital.policy import load, paused
+    from fedsynth.hospital.policy.words import sentences
+
+    found, digest = load(path)
+    table = Table(box=None, show_header=False)
+    table.add_column("section", no_wrap=True)
+    table.add_column("meaning", overflow="fold")
+    for section, said in sentences(found):
+        table.add_row(section, said)
+    Console(highlight=False, markup=False).print(table)
+    why, writable = paused(path), os.access(path, os.W_OK)
+    typer.echo(f"{path} (digest {digest[:16]}){', which this user can write' if writable else ''}")
+    typer.echo(f"PAUSED, all jobs are refused: {why}" if why is not None else "jobs are let in")
+
+
+def _path(settings: Settings, site: str | None, there: bool = True) -> Path:
+    """Return the file of the policy: FEDSYNTH_POLICY, or in the state folder of the site."""
+    from fedsynth.hospital.policy import FILE, NoPolicy
+
+    path = settings.policy or settings.state / _site(settings, site) / FILE
+    if there and not path.is_file():
+        raise NoPolicy("the file", f"{path} is not there; make it with `fedsynth policy init`")
+    return path
+
+
+def _site(settings: Settings, site: str | None) -> str:
+    """Return the key of the site, by default of the only one that has a folder in the state."""
+    if site is not None:
+        return names.key(site)
+    there = sorted(p.name for p in settings.state.glob("*") if p.is_dir() and p.name not in names.RESERVED)
+    if len(there) != 1:
+        said = f"it holds those of {', '.join(there)}" if there else "it holds none yet"
+        raise UserError(f"--site is not given, and {settings.state} does not say which it is: {said}")
+    return there[0]

@@ -1,0 +1,20 @@
+"""The policies of simulated hospitals, written where real ones would lie, so that one can read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from fedsynth.hospital.policy.model import FILE, Policy
+from fedsynth.hospital.policy.words import text
+
+HEAD = "The policy of a simulated hospital: any study, with the seeds of params.yaml, so that a run can be repeated."
+
+
+def write(state: Path, keys: Iterable[str]) -> None:
+    """Write the policies that are missing. `state`: the folder of all sites' state; `keys`: of the sites."""
+    for key in keys:
+        path = Path(state) / key / FILE
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text(Policy(copies="numbers", randomness="seed"), HEAD), encoding="utf-8")

@@ -1,0 +1,88 @@
+"""The policy as a file with comments, and in sentences."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from fedsynth.hospital.policy.model import Floors, Policy, Privacy
+
+ABOUT = {
+    "version": "",
+    "study": """What is computed: the agreed params.yaml (without where images come from), and the keys that a job may
+        give another value. No params: any study.""",
+    "jobs": "Kinds of jobs that may be asked.",
+    "submitters": "Who may submit a job, as FLARE knows them; none: whom the federation lets in.",
+    "floors": """What must at least stand behind all that leaves, computed from what a job would do with the images
+        here: distinct images and subjects behind a difference, the share of the training images in a round, images a
+        step, the least norm of clipped gradients, learning rates, the share of an image that one unit of a first layer
+        sees, distinct images of a set that is to be scored, the largest number in networks that are to be tested.""",
+    "a_day": "Different questions of a kind about the same images in 24 hours; the same question gets the same answer.",
+    "privacy": "none, or dp: every training is differentially private; epsilon: the most over all of them in `days`.",
+    "copies": "How many synthetic images are copies leaves as none or some (words), or as a number.",
+    "randomness": "own: batches and noise from a secret of this site; seed: from the job's, which the centre knows.",
+}
+
+
+def text(policy: Policy, head: str) -> str:
+    """Return the file of a policy: every section with a comment that says what it means."""
+    raw = policy.model_dump(mode="json", by_alias=True)
+    parts = [_comment(head)]
+    for name, value in raw.items():
+        body = yaml.safe_dump({name: value}, sort_keys=False, allow_unicode=True, width=120)
+        parts.append((_comment(ABOUT[name]) + body) if ABOUT[name] else body)
+    return "\n".join(parts)
+
+
+def _comment(said: str) -> str:
+    return "".join(f"# {line}\n" for line in textwrap.wrap(" ".join(said.split()), 118))
+
+
+def sentences(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Yield (section, what it means) for a person who has to agree to it."""
+    yield "study", _study(policy)
+    yield "jobs", f"may be asked: {', '.join(policy.jobs) or 'nothing'}"
+    yield "submitters", f"only {', '.join(policy.submitters)}" if policy.submitters else "whom the federation lets in"
+    yield from (("floors", said) for said in _floors(policy.floors))
+    counts: dict[str, Any] = policy.a_day.model_dump(by_alias=True)
+    yield "a_day", ", ".join(f"{n} {job}" for job, n in counts.items()) + " (a repeated question is not counted)"
+    yield "privacy", _private(policy.privacy)
+    yield "copies", "none or some" if policy.copies == "words" else "their number leaves"
+    own = policy.randomness == "own"
+    yield "randomness", "from a secret of this site" if own else "from the job's seed, which the centre knows"
+
+
+def _study(policy: Policy) -> str:
+    if (params := policy.study.params) is None:
+        return "any study that the federation lets in: nothing is said of what is computed"
+    models, free = ", ".join(params.get("models", {})) or "none", ", ".join(policy.study.may_differ) or "nothing"
+    return f"the agreed params.yaml with the models {models}; a job may differ in: {free}"
+
+
+def _floors(floors: Floors) -> Iterator[str]:
+    yield (
+        f"behind all that leaves stand at least {floors.images} distinct images (more where the smallest cell is"
+        f" larger) of {floors.subjects} subjects; a round goes over {floors.share:.0%} of the training images,"
+        f" {floors.batch} or more a step"
+    )
+    low, high = floors.lr
+    yield (
+        f"gradients are not clipped below {floors.clip:g}; learning rates are {low:g} to {high:g}; no unit of a first"
+        f" layer sees more than {floors.first_layer:.0%} of an image"
+    )
+    yield (
+        f"a set that is to be scored holds {floors.set_images} distinct images or more; networks that are to be"
+        f" tested hold no number above {floors.weights:g}"
+    )
+
+
+def _private(of: Privacy) -> str:
+    if of.require == "none" and of.epsilon is None:
+        return "not required: what leaves may tell of single images what an attack finds (docs/threats.md)"
+    kind = "every training is differentially private" if of.require == "dp" else "trainings may be without it"
+    unit = f", for one {of.unit}" if of.unit else ""
+    cap = f"; epsilon at most {of.epsilon:g} over all trainings in {of.days} days" if of.epsilon is not None else ""
+    return f"{kind}{unit} (delta {of.delta:g}){cap}"
