@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,25 +65,18 @@ def draw(family: Family, params: Params, name: str, version: str, given: ImageSe
     image of the same label. A deterministic family uses each of these at most once, because it would generate the same
     image again. Raises SampleError if masks are still empty after TRIES.
     """
-    import torch
-
-    from fedsynth.training import sampling
-
     image = params.image
-    generator = torch.Generator().manual_seed(params.seed)
     places = labels(params)
     if given is not None and family.deterministic:
         places = places[first(places, given.labels(image))]
         print(f"{name} makes one image of each that is given: {len(places)} of {params.sample.images}", flush=True)
     known = None if given is None else of_labels(image, given, places)
-    planes = None if known is None else torch.from_numpy(known.channels(image, image.given))
     images = np.zeros((len(places), len(image.channels), *image.size), np.float32)
     todo = np.arange(len(places))
-    for _ in range(TRIES):
-        for part in np.array_split(todo, -(-len(todo) // params.sample.batch)):
-            y, g = torch.from_numpy(places[part]), None if planes is None else planes[part]
-            drawn = sampling.draw(family, image, y, g, generator).numpy()
-            images[part] = assemble(image, drawn, None if known is None else known.images[part])
+    for attempt in range(TRIES):
+        for number, part in enumerate(batches(params, todo)):
+            some = None if known is None else known.where(np.isin(np.arange(len(places)), part))
+            images[part] = draw_batch(family, params, places[part], some, attempt, number)
         todo = clean(image, images, places, todo)
         if not len(todo):
             return synthetic(params, images, places, name, version)
@@ -91,6 +85,30 @@ def draw(family: Family, params: Params, name: str, version: str, given: ImageSe
         f"{name} draws no lesion mask for {', '.join(short)} in {TRIES} tries ({len(todo)} images left); train it"
         " longer"
     )
+
+
+def batches(params: Params, todo: np.ndarray) -> list[np.ndarray]:
+    """Return the places `todo` of a set in the batches in which their images are drawn."""
+    return np.array_split(todo, -(-len(todo) // params.sample.batch))
+
+
+def draw_batch(
+    family: Family, params: Params, places: np.ndarray, known: ImageSet | None, attempt: int, number: int
+) -> np.ndarray:
+    """Return one batch of images (B, all channels, *S) of the labels `places` (B,).
+
+    Its random numbers follow from the study's seed, the attempt and the batch's number alone, so that a hospital can
+    draw one batch of a set again. `known`: the images with the given channels, None if none are given.
+    """
+    import torch
+
+    from fedsynth.training import sampling
+
+    seed = hashlib.sha256(f"{params.seed}/{attempt}/{number}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(seed[:7], "big"))
+    given = None if known is None else torch.from_numpy(known.channels(params.image, params.image.given))
+    drawn = sampling.draw(family, params.image, torch.from_numpy(places), given, generator).numpy()
+    return assemble(params.image, drawn, None if known is None else known.images)
 
 
 def labels(params: Params) -> np.ndarray:

@@ -3,21 +3,26 @@
 Only numbers are sent.
 """
 
+from __future__ import annotations
+
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nvflare_jobs.site.site import Arrays, Site, arrays_of, main
 
+if TYPE_CHECKING:
+    from fedsynth.data.dataset import ImageSet
+    from fedsynth.families import Family
+
 
 def work(site: Site) -> None:
-    real = site.validated_set()
     for received in site.tasks():
         started = time.monotonic()
-        found = score(site, real, received.params)
+        found = score(site, received.params)
         site.answer("score", found | {"seconds": round(time.monotonic() - started, 1)})
 
 
-def score(site: Site, real: Any, arrays: Arrays) -> dict[str, Any]:
+def score(site: Site, arrays: Arrays) -> dict[str, Any]:
     """Return rows of the table of worth, their covariance, and the measures.
 
     The nearest pairs stay in the site's state, audit/<model>.
@@ -30,11 +35,26 @@ def score(site: Site, real: Any, arrays: Arrays) -> dict[str, Any]:
     params, name, model = site.params, site.config["name"], site.config["model"]
     drawn = synthetic(params, arrays["set/images"], arrays["set/labels"], name, "job")
     sent = use_networks.by_row(arrays_of(arrays, "net/"))
-    rows, spread = score.rows_at_site(params, site.name, real, drawn, sent, site.state / "reference", name)
     family = weights.build_family(model | {"image": params.image.model_dump(mode="json")}, arrays_of(arrays, "model/"))
+    tied(site, family, drawn, arrays_of(arrays, "model/"))
+    real = site.validated_set()
+    rows, spread = score.rows_at_site(params, site.name, real, drawn, sent, site.state / "reference", name)
     flip, keep = tuple(model["training"]["flip"]), site.state / "audit" / name
     seen = score.seen(params, drawn, sent["federated"], site.settings.extractors, real, family, flip, keep)
     return {"rows": rows, "spread": spread, "measures": score.measured_at_site(params, seen)}
+
+
+def tied(site: Site, family: Family, drawn: ImageSet, model: Arrays) -> None:
+    """Raise PolicyError where the set or the model is of no training that this site took part in."""
+    from fedsynth.params import Block
+    from fedsynth.stages import tied
+
+    floors, name, algorithm = site.gate.policy.floors, site.config["name"], site.config["model"].get("algorithm")
+    central = algorithm is not None and Block(**algorithm).build().job == "exchange"  # its model is never at a site
+    with site.gate.recorded():
+        if site.params.split.only(site.name) != "test" and not central:
+            tied.trained(floors, site.state / "train", name, model)
+        tied.drawn(floors, site.params, family, drawn)
 
 
 if __name__ == "__main__":

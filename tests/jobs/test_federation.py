@@ -22,9 +22,11 @@ from fedsynth.params import Consortium
 from fedsynth.settings import Settings
 from fedsynth.training import weights
 from nvflare_jobs.centre import build_question, build_rounds, job_folder
+from nvflare_jobs.centre.program import public
 from nvflare_jobs.federation import interface, runner, simulator
 from nvflare_jobs.server.ask import ANSWERS
 from nvflare_jobs.server.saved import GLOBAL
+from tests.sets import tiny_params
 
 pytestmark = pytest.mark.flare
 
@@ -57,7 +59,7 @@ def training(
     **more: Any,
 ) -> Path:
     """A job of the given length in which a site misbehaves in round `at`."""
-    config = {"how": how, "at": at, "name": "misbehaving", "key": "k"} | more
+    config = {"params": public(tiny_params()), "how": how, "at": at, "name": "misbehaving", "key": "k"} | more
     algorithm = {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}
     consortium = Consortium(quorum=quorum, grace_s=grace_s)
     initial = initial or {"w": np.zeros((2, 3), np.float32)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +48,7 @@ class Gate:
         `data`: the digest of the site's images. Raises PolicyError; a refusal is recorded, too.
         """
         self.asked, self.question = asked, _digest(asked, data)
-        try:
+        with self.recorded(data=data):
             self.unpaused()
             policy = self.policy
             if (kept := self._kept()) is not None:
@@ -54,11 +56,17 @@ class Gate:
                 return kept
             hold(policy, asked)
             self._often(policy, data)
-        except PolicyError as error:
-            self._note("refused", rule=error.rule, data=data)
-            raise
         self._note("asked", data=data)
         return None
+
+    @contextmanager
+    def recorded(self, **more: Any) -> Iterator[None]:
+        """Record a refusal by a rule that is held inside."""
+        try:
+            yield
+        except PolicyError as error:
+            self._note("refused", rule=error.rule, **more)
+            raise
 
     def unpaused(self) -> None:
         """Raise Paused where the hospital has paused jobs; asked before every task."""

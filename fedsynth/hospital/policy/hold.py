@@ -15,6 +15,8 @@ def hold(policy: Policy, asked: Question) -> None:
         raise PolicyError("jobs", f"{asked.job} may not be asked; allowed are {', '.join(policy.jobs) or 'none'}")
     _submitter(policy.submitters, asked.submitter)
     config = asked.config
+    if not isinstance(config.get("params"), dict) or (asked.job == "train" and not config.get("model")):
+        raise PolicyError("study", "the job does not say what it computes")
     study.hold(policy.study, config["params"], config.get("name", ""), config.get("model"))
     if asked.job == "train" and policy.privacy.require == "dp" and not config["model"].get("privacy"):
         said = f"models.{config['name']} has no `privacy`, and every training here must have a mechanism"

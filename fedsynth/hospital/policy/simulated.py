@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from fedsynth.hospital.policy.model import FILE, Policy
+from fedsynth.hospital.policy.model import FILE, Floors, Policy
 from fedsynth.hospital.policy.words import text
 
 HEAD = "The policy of a simulated hospital: any study, with the seeds of params.yaml, so that a run can be repeated."
@@ -17,4 +17,6 @@ def write(state: Path, keys: Iterable[str]) -> None:
         path = Path(state) / key / FILE
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text(Policy(copies="numbers", randomness="seed"), HEAD), encoding="utf-8")
+            # trainings that DVC brings back from its cache leave no state at a simulated site
+            made = Policy(copies="numbers", randomness="seed", floors=Floors(trained=None))
+            path.write_text(text(made, HEAD), encoding="utf-8")

@@ -74,9 +74,12 @@ def _floors(floors: Floors) -> Iterator[str]:
         f" layer sees more than {floors.first_layer:.0%} of an image"
     )
     yield (
-        f"a set that is to be scored holds {floors.set_images} distinct images or more; networks that are to be"
+        f"a set that is to be scored holds {floors.set_images} distinct images or more"
+        f"{' and is drawn by its model with the seed of the study' if floors.drawn else ''}; networks that are to be"
         f" tested hold no number above {floors.weights:g}"
     )
+    if floors.trained is not None:
+        yield f"a model that is to be scored is within {floors.trained:.0%} of what a training at this site ended with"
 
 
 def _private(of: Privacy) -> str:

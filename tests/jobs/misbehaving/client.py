@@ -60,4 +60,4 @@ def work(site: Site) -> None:
 
 
 if __name__ == "__main__":
-    main(work)
+    main(work, "look")  # the policy lets it in: what such a site sends is what the tests are about
