@@ -9,6 +9,7 @@ from fedsynth.hospital.check_data import data
 from fedsynth.hospital.check_folders import place
 from fedsynth.hospital.check_installation import versions
 from fedsynth.hospital.check_kit import of_kit, startup_kit
+from fedsynth.hospital.check_policy import policy
 from fedsynth.hospital.findings import Finding, warns
 from fedsynth.hospital.kit import Kit, KitError
 from fedsynth.settings import Settings
@@ -30,6 +31,7 @@ def site(settings: Settings, name: str | None, kit: Path | None, timeout_s: floa
     for variable, folder in (("FEDSYNTH_DATA", settings.data), ("FEDSYNTH_STATE", settings.state)):
         yield from place(variable, folder)
     yield from data(settings, name)
+    yield from policy(settings, name)
     if isinstance(found, Kit):
         yield from startup_kit(found, name, timeout_s)
     else:

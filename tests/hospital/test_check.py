@@ -19,6 +19,10 @@ from fedsynth.__main__ import app
 from fedsynth.data.manifest import ARRAY
 from fedsynth.hospital import check, check_folders, check_installation, check_kit
 from fedsynth.hospital.findings import Finding
+from fedsynth.hospital.policy import Policy, study
+from fedsynth.hospital.policy.model import Study
+from fedsynth.hospital.policy.words import text
+from fedsynth.hospital.record import Record
 from fedsynth.params import names
 from fedsynth.settings import Settings
 from tests.kits import EXAMPLES, Authority, listening, make_kit, pem
@@ -52,8 +56,18 @@ def of(found: list[Finding], what: str) -> Finding:
     return rows[0]
 
 
+def agreed(hospital: Path) -> Path:
+    """A policy of the study, which this user may not write to."""
+    path = hospital / "state/north/policy.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text(Policy(study=Study(params=study.agreed(tiny_params()))), "of a test"))
+    path.chmod(0o444)
+    return path
+
+
 def test_a_site_that_is_ready_has_nothing_to_mend(hospital, authority):
     make_set(hospital / "data/north", tiny_params())
+    agreed(hospital)
     with listening(hospital / "server", authority) as port:
         found = look(name=None, kit=make_kit(hospital / "kit", authority, port))
     assert [row for row in found if row.verdict != "ok" or row.todo] == []
@@ -67,6 +81,36 @@ def test_a_site_that_is_ready_has_nothing_to_mend(hospital, authority):
         "certificate",
         "server takes this kit",
     } <= {row.what for row in found}
+
+
+# --- the policy
+
+
+def test_a_site_without_a_policy_is_told_that_every_job_is_refused(hospital):
+    row = of(look(), "policy")
+    assert (row.verdict, "policy init" in row.todo) == ("fails", True)
+
+
+def test_a_policy_that_cannot_be_read_is_named_with_the_key(hospital):
+    agreed(hospital).chmod(0o644)
+    agreed(hospital).chmod(0o644)
+    (hospital / "state/north/policy.yaml").write_text("floors: {imges: 3}")
+    row = of(look(), "policy")
+    assert (row.verdict, "floors.imges" in row.found) == ("fails", True)
+
+
+def test_a_pause_is_shown(hospital):
+    agreed(hospital).with_suffix(".paused").write_text("audit\n")
+    assert "audit" in of(look(), "policy").found
+
+
+def test_a_record_that_was_changed_is_found(hospital):
+    agreed(hospital)
+    record = Record(hospital / "state/north")
+    record.add({"what": "asked", "job": "train"})
+    assert of(look(), "record").found == "1 entries, whole"
+    record.chain.path.write_text("{}\n")
+    assert of(look(), "record").verdict == "fails"
 
 
 # --- the installation
@@ -379,6 +423,7 @@ def test_by_the_example_the_lead_alone_may_submit_and_nobody_may_look_around():
 
 def test_the_command_ends_with_1_only_where_something_fails(hospital, authority):
     make_set(hospital / "data/north", tiny_params(), n=30)
+    agreed(hospital)
     shown = CliRunner().invoke(app, ["check", "--site", "north"], env={"COLUMNS": "200"})
     assert (shown.exit_code, "30 images" in shown.stdout) == (0, True)
     shutil.rmtree(hospital / "data/north")

@@ -105,7 +105,9 @@ def test_a_job_runs_its_rounds_shows_each_site_live_and_brings_back_the_global_m
 
 
 def test_a_question_brings_back_one_answer_for_each_site(tmp_path):
-    job = build_question.ask(tmp_path / "job", CLIENT, "question", SITES, Consortium(), {"how": {}})
+    job = build_question.ask(
+        tmp_path / "job", CLIENT, "question", SITES, Consortium(), {"params": public(tiny_params()), "how": {}}
+    )
     with runner.connect(settings(tmp_path), tmp_path / "work") as connected:
         result = runner.run(connected, job, job_folder.token(job), SITES, tmp_path / "result", lambda event: None)
     assert json.loads((result / ANSWERS).read_text()) == {
