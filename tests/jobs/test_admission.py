@@ -1,4 +1,4 @@
-"""A job meets the hospital's policy before an image is read: what is sent, what is recorded; without FLARE's processes."""
+"""A job meets the hospital's policy before an image is read: what is sent and what is recorded, without FLARE."""
 
 from __future__ import annotations
 
