@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -54,6 +55,7 @@ def a_site(monkeypatch, meta=None):
     sent: list = []
     monkeypatch.setattr(site.flare, "send", sent.append)
     made = object.__new__(site.Site)
+    made.gate, made._received = SimpleNamespace(sent=lambda *of, **about: None), None
     made.settings, made.params = Settings.read(), tiny_params()
     made._received = FLModel(params={}, meta={"job": {"model": {"encryption": CKKS}}} | (meta or {}))
     return made, sent

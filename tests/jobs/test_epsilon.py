@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,6 +67,7 @@ def test_a_budget_that_makes_no_sense_stops_at_the_centre():
 
 def a_site():
     made = object.__new__(site.Site)
+    made.gate, made._received = SimpleNamespace(sent=lambda *of, **about: None), None
     made.settings, made.params = Settings.read(), tiny_params()
     return made
 

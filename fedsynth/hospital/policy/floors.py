@@ -14,7 +14,7 @@ from fedsynth.params import Training
 COMPARED, POINTS = 512, 2048  # images of a set, and values of each, that are compared for copies of each other
 # Images are one image if the root mean square of their difference is below the larger of these: values of [-1, 1], and
 # a share of the largest distance within the set.
-ALIKE, ALIKE_SHARE = 0.02, 0.05
+ALIKE, ALIKE_SHARE = 0.005, 0.02
 
 
 def hold(policy: Policy, asked: Question) -> None:

@@ -62,7 +62,7 @@ class Floors(Strict):
     clip: float = Field(1e-2, ge=0)  # least norm to which a training may shorten gradients
     lr: tuple[float, float] = (1e-6, 0.1)
     first_layer: float = Field(0.25, gt=0, le=1)  # most of the image's pixels that one unit of a first layer sees
-    set_images: int = Field(20, ge=1)  # distinct images of a synthetic set that is to be scored
+    set_images: int = Field(10, ge=1)  # distinct images of a synthetic set that is to be scored
     drawn: bool = True  # a batch of it is drawn again from its model with the study's seed
     # most that a model that is to be scored may be away from what a training here ended with, in shares of its norm
     trained: float | None = Field(0.5, gt=0)
