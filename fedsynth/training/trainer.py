@@ -98,6 +98,12 @@ class Trainer:
         self.rounds_done: int | None = None  # None: no round in this process yet
         self.view: tuple[Tensor, Tensor | None] | None = None  # what the phase's losses take instead of the images
 
+    @property
+    def movement(self) -> float:
+        """An upper bound of a round's movement (L2): AdamW moves a parameter by about its learning rate in a step."""
+        size = sum(p.numel() for p in self.family.parameters())
+        return max(self.rates.values()) * self.steps * math.sqrt(size)
+
     def round(self, incoming: dict[str, np.ndarray], number: int) -> Update:
         """Train round `number` (from 0) from the global parameters and return the difference to them."""
         if self.rounds_done is None and number > 0:

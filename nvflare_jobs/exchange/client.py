@@ -118,12 +118,16 @@ def half(site: Site) -> Discriminating:
     """Build the site's half of the training, on its own training images."""
     import torch
 
+    from fedsynth.families.first_layer import first_layer_share
+    from fedsynth.hospital.policy.floors import first_layer
     from fedsynth.params import Model
     from fedsynth.training.central_generator import Discriminating
 
     model, image = Model.model_validate(site.config["model"]), site.params.image
     torch.manual_seed(site.params.seed)
     family, algorithm = model.family.build(**image.context()), model.algorithm.build()
+    with site.gate.recorded():
+        first_layer(site.gate.policy.floors, first_layer_share(family, image), site.config["name"])
     algorithm.check(family, model.training.rounds, model.privacy is not None)
     real = site.validated_set().split("train")
     real = real.where(np.all([real.has(image, name) for name in image.generated], axis=0))  # all are compared whole

@@ -16,17 +16,24 @@ def work(site: Site) -> None:
     import torch
 
     from fedsynth.families import leave_out
+    from fedsynth.families.first_layer import first_layer_share
+    from fedsynth.hospital.policy.drift import Drift
+    from fedsynth.hospital.policy.floors import first_layer
     from fedsynth.params import Model
     from fedsynth.training.coding import Received
+    from fedsynth.training.initial import initial
     from fedsynth.training.trainer import Trainer
 
     model, image = Model.model_validate(site.config["model"]), site.params.image
+    torch.manual_seed(site.params.seed)
+    family = model.family.build(**image.context())
+    with site.gate.recorded():
+        first_layer(site.gate.policy.floors, first_layer_share(family, image), site.config["name"])
     real = site.validated_set()
     train, val = (real.split(name).with_given(image) for name in ("train", "val"))
-    torch.manual_seed(site.params.seed)
     algorithm, compression = model.algorithm.build(), model.compression
     trainer = Trainer(
-        leave_out(model.family.build(**image.context()), [*train.lacking(image), *val.lacking(image)]),
+        leave_out(family, [*train.lacking(image), *val.lacking(image)]),
         algorithm,
         model.training,
         *tensors(train, image),
@@ -37,12 +44,20 @@ def work(site: Site) -> None:
         subjects=torch.from_numpy(train.subjects()),
         compression=compression.up.build() if compression and compression.up else None,
     )
+    drift = Drift(
+        site.gate.policy.floors,
+        trainer.state.with_suffix(".global.safetensors"),
+        lambda: initial(model, image, site.params.seed),
+        trainer.movement,
+    )
     encryption = model.encryption.build() if model.encryption else None
     downlink = Received(compression.down.build()) if compression and compression.down else None
     for received in site.tasks():
         number, incoming = received.current_round, received.params
         if downlink is not None:
             incoming = downlink.decode(incoming, number, received.meta["coding"])
+        with site.gate.recorded():
+            drift.hold(incoming, number)
         update = trainer.round(incoming, number)
         facts = {
             "losses": update.losses,
@@ -51,6 +66,7 @@ def work(site: Site) -> None:
             "epsilon": update.epsilon,
             "score": update.score,
         }
+        drift.sent(incoming, update.difference, number)
         site.update(
             update.difference,
             incoming,

@@ -86,16 +86,12 @@ def begin(params: Params, name: str) -> Arrays:
 
     Raises StageError naming the keys of params.yaml that cannot be used.
     """
-    import torch
-
     from fedsynth.checks import of_models
+    from fedsynth.training.initial import initial
 
     if found := of_models.alone(params, name):
         raise program.StageError("\n".join(map(str, found)))
-    model = params.models[name]
-    torch.manual_seed(params.seed)
-    family, algorithm = model.family.build(**params.image.context()), model.algorithm.build()
-    return algorithm.prepare({n: p.detach().numpy() for n, p in algorithm.parameters(family).items()})
+    return initial(params.models[name], params.image, params.seed)
 
 
 def epsilon(model: Model, rounds: list[dict[str, Any]]) -> dict[str, Any] | None:

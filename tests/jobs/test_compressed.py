@@ -21,6 +21,7 @@ from nvflare_jobs.server.aggregator import Aggregate
 from nvflare_jobs.site.site import Site
 from nvflare_jobs.train import client
 from nvflare_jobs.train import job as training
+from tests.jobs.gates import gate
 from tests.sets import make_set, tiny_params
 
 FEDAVG = json.dumps({"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}})
@@ -76,7 +77,7 @@ def train(aggregator, tmp_path, monkeypatch, **compression) -> tuple[dict[str, n
         validated_set=lambda: real,
         seed=lambda: 1,
     )
-    site.gate, site._received = SimpleNamespace(sent=lambda *of, **about: None), None
+    site.gate, site._received = gate(), None
     site.update = lambda *what: Site.update(site, *what)
     client.work(site)
     return result, went

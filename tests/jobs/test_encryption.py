@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from nvflare_jobs import keys
 from nvflare_jobs.server import aggregator, run
 from nvflare_jobs.site import site
 from nvflare_jobs.train import job
+from tests.jobs.gates import gate
 from tests.sets import make_set, tiny_params
 
 pytest.importorskip("tenseal", reason="encryption needs the extra `he`: pip install -e '.[he]'")
@@ -55,7 +55,7 @@ def a_site(monkeypatch, meta=None):
     sent: list = []
     monkeypatch.setattr(site.flare, "send", sent.append)
     made = object.__new__(site.Site)
-    made.gate, made._received = SimpleNamespace(sent=lambda *of, **about: None), None
+    made.gate, made._received = gate(), None
     made.settings, made.params = Settings.read(), tiny_params()
     made._received = FLModel(params={}, meta={"job": {"model": {"encryption": CKKS}}} | (meta or {}))
     return made, sent

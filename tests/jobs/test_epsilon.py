@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from fedsynth.settings import Settings
 from nvflare_jobs.centre import show
 from nvflare_jobs.site import site
 from nvflare_jobs.train import job
+from tests.jobs.gates import gate
 from tests.sets import make_set, tiny_params
 
 DPSGD = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}
@@ -67,7 +67,7 @@ def test_a_budget_that_makes_no_sense_stops_at_the_centre():
 
 def a_site():
     made = object.__new__(site.Site)
-    made.gate, made._received = SimpleNamespace(sent=lambda *of, **about: None), None
+    made.gate, made._received = gate(), None
     made.settings, made.params = Settings.read(), tiny_params()
     return made
 

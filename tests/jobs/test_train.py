@@ -11,6 +11,7 @@ from fedsynth.data.dataset import ImageSet
 from fedsynth.privacy.dpsgd import DPSGD
 from nvflare_jobs.train import client
 from nvflare_jobs.train import job as training
+from tests.jobs.gates import gate
 from tests.sets import make_set, spoilt, tiny_params
 
 PARAMS = tiny_params()
@@ -25,6 +26,7 @@ def difference(real: ImageSet, folder, params=PARAMS) -> dict[str, np.ndarray]:
         config=config,
         params=params,
         state=folder,
+        gate=gate(),
         validated_set=lambda: real,
         seed=lambda: 1,
         tasks=lambda: [received],

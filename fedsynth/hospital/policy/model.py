@@ -55,12 +55,15 @@ class Study(Strict):
 class Floors(Strict):
     """What a job must at least do, computed from what it would really do at this site."""
 
-    images: int = Field(8, ge=1)  # distinct images behind each difference and each loss; never below the smallest cell
+    images: int = Field(10, ge=1)  # distinct images behind each difference and each loss; never below the smallest cell
     subjects: int = Field(5, ge=1)  # whose images these are
     share: float = Field(0.5, ge=0, le=1)  # of the training images, that a round goes over
     batch: int = Field(4, ge=1)  # images a step
     clip: float = Field(1e-2, ge=0)  # least norm to which a training may shorten gradients
     lr: tuple[float, float] = (1e-6, 0.1)
+    start: bool = True  # a training begins with the weights that the study's seed gives
+    # most that its weights may move between two rounds, in norms of the largest difference that this site has sent
+    moved: float | None = Field(10, gt=0)
     first_layer: float = Field(0.25, gt=0, le=1)  # most of the image's pixels that one unit of a first layer sees
     set_images: int = Field(10, ge=1)  # distinct images of a synthetic set that is to be scored
     drawn: bool = True  # a batch of it is drawn again from its model with the study's seed

@@ -68,6 +68,10 @@ def _floors(floors: Floors) -> Iterator[str]:
         f" larger) of {floors.subjects} subjects; a round goes over {floors.share:.0%} of the training images,"
         f" {floors.batch} or more a step"
     )
+    if floors.start:
+        yield "the first round of a training begins with the weights that the study's seed gives"
+    if floors.moved is not None:
+        yield f"between two rounds weights move by at most {floors.moved:g} times what this site has moved them by"
     low, high = floors.lr
     yield (
         f"gradients are not clipped below {floors.clip:g}; learning rates are {low:g} to {high:g}; no unit of a first"

@@ -131,7 +131,7 @@ ANY = Policy()
         ({"training.batch": 1}, "floors.batch"),
         ({"training.batch": 3}, "floors.batch"),
         ({"training.epochs": 0.01, "training.batch": 4}, "floors.images"),
-        ({"training.epochs": 0.01}, "floors.subjects"),
+        ({"training.epochs": 0.01}, "floors.images"),
         ({"training.epochs": 0.3}, "floors.share"),
         ({"training.clip": 1e-12}, "floors.clip"),
         ({"training.clip": 0.0}, "floors.clip"),
@@ -146,9 +146,9 @@ def test_what_would_rest_on_few_images_is_refused_whatever_the_study(rows, chang
 
 
 def test_a_huge_batch_at_a_small_site_counts_as_its_images(rows):
-    few = rows[rows["split"] == "train"].head(9)
+    few = rows[rows["split"] == "train"].head(12)
     hold(ANY, training(few, **{"training.batch": 4096}))
-    assert refused(ANY, training(few.head(7))).rule == "floors.images"
+    assert refused(ANY, training(few.head(9))).rule == "floors.images"
 
 
 def test_rows_that_are_not_trained_on_do_not_stand_behind_anything(rows):
