@@ -156,11 +156,11 @@ class Site:
 
         Returns the answer that was given to the same question before, or None. Raises PolicyError.
         """
-        there = (self.data / table.FILE).is_file()
-        rows = table.read(self.data) if there else None
+        gate = self.gate  # with it the first task is here
+        rows = table.read(self.data) if (self.data / table.FILE).is_file() else None
         arrays = {k: np.asarray(a) for k, a in (self._received.params if self._received else {}).items()}
-        asked = Question(self.gate.job, self.config, self.gate.about["submitter"], rows, self.min_cell, arrays)
-        return self.gate.admit(asked, table.digest(rows) if rows is not None else "")
+        asked = Question(gate.job, self.config, gate.about["submitter"], rows, self.min_cell, arrays)
+        return gate.admit(asked, table.digest(rows) if rows is not None else "")
 
     def seed(self) -> int:
         """Return the site's own seed: sites must not draw the same noise."""

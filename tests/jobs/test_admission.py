@@ -140,6 +140,22 @@ def test_a_question_that_was_answered_is_answered_again_without_an_image(place, 
     assert [what for what, _ in told(place)] == ["asked", "sent", "repeated", "sent"]
 
 
+def test_other_arrays_are_another_question(place, monkeypatch):
+    seen = []
+
+    def work(site: Any) -> None:
+        for _ in site.tasks():
+            seen.append(site.gate.question)
+            site.answer("look", {"digest": ""})
+
+    config = {"params": public(PARAMS), "name": ""}
+    for level in (0.0, 1.0, 1.0):
+        task = FLModel(params={"net/a": np.full(3, level)}, current_round=0, meta={"job": config})
+        run(monkeypatch, work, "reference", [task])
+    assert seen[0] != seen[1]
+    assert len(seen) == 2, "the third is the second again"
+
+
 def test_a_policy_of_the_environment_is_the_one_that_counts(place, monkeypatch):
     (place / "own.yaml").write_text(text(Policy(jobs=["look"]), "of a test"))
     monkeypatch.setenv("FEDSYNTH_POLICY", str(place / "own.yaml"))
