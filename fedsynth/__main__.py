@@ -65,11 +65,36 @@ def ingest(
         settings.data.mkdir(parents=True, exist_ok=True)
         typer.echo("ingest: in a federation each site ingests its own images, with `fedsynth ingest --site NAME`")
     elif site is None:
-        stage.ingest(params, settings.data)
+        stage.ingest(params, settings.data, settings.state)
     else:
         stage.ingest_site(
-            params, params.source.build(image=params.image.sourced, seed=params.seed), site, settings.data
+            params,
+            params.source.build(image=params.image.sourced, seed=params.seed),
+            site,
+            settings.data,
+            settings.state,
         )
+
+
+@app.command()
+def forget(
+    subjects: Annotated[list[str], typer.Argument(metavar="SUBJECT...", help="as in the table of the source")],
+    site: Annotated[str, typer.Option(help="the site's name, or its key")],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    show: Annotated[
+        bool, typer.Option("--list", help="show the names of similar subjects, where one is unknown")
+    ] = False,
+) -> None:
+    """At a hospital: take patients who withdraw out of the site's set and of all that was made from their images."""
+    from fedsynth.hospital import forget as withdrawal
+
+    settings = Settings.read()
+    found = withdrawal.plan(withdrawal.site_of(settings, site), subjects, show)
+    if not yes:
+        typer.echo(withdrawal.words(found, settings, done=False))
+        typer.confirm("Go on?", abort=True)
+    withdrawal.carry_out(found)
+    typer.echo(withdrawal.words(found, settings, done=True))
 
 
 @app.command()
@@ -188,6 +213,25 @@ def _study(path: Path, source: bool, given: bool) -> bool:
         return True
     typer.echo(checks.listed(path, problems) if problems or not params else f"{path.name}: no problem")
     return bool(problems)
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="a key of models in params.yaml")],
+    version: Annotated[int | None, typer.Option(help="default: the champion")] = None,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5001,
+    although: Annotated[
+        str, typer.Option(metavar="TEXT", help="why, where the version is stale or has no hashes")
+    ] = "",
+    by: Annotated[str, typer.Option(metavar="NAME", help="with --although: who decides; default: the user")] = "",
+) -> None:
+    """Serve a registered model, once the hashes of its files hold: labels in, images out, until Ctrl-C."""
+    import getpass
+
+    from fedsynth.registry import server
+
+    server.serve(Settings.read().root, model, version, host, port, by or getpass.getuser(), although)
 
 
 @app.command()

@@ -174,6 +174,10 @@ def _submit(run: Run, addresses: list[str], before: dict[str, PrefectFuture]) ->
 
 
 def _register(run: Run) -> None:
+    from fedsynth.registry import stale
+
+    for title in stale.mark(run.root):
+        get_run_logger().warning("%s is stale: %s", title, stale.WITHDRAWN)
     for model in run.params.models:
         run.terminal.start(f"register@{model}")
         register.with_options(task_run_name=f"register@{model}")(run, model)

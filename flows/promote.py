@@ -37,7 +37,7 @@ from prefect.states import Cancelled, Completed, State
 from pydantic import Field
 
 from fedsynth.errors import UserError
-from fedsynth.registry import aliases, promotion, versions
+from fedsynth.registry import aliases, loading, promotion, stale, versions
 from fedsynth.worth.judgement import required
 
 DAY_S = 24 * 60 * 60
@@ -79,11 +79,12 @@ def promote(
 
     The person approves by resuming this run, with name and reason. `approve` names who is responsible for promoting
     without a question, for a policy; `why` is the reason. `although` is the reason for promoting a version that is not
-    better than the champion on the same references, or of which nothing is required; a required gate that does not hold
-    cannot be overridden. A version that is already the champion stays the champion.
+    better than the champion on the same references, of which nothing is required, that is stale (a hospital has
+    withdrawn data of it) or has no hashes; a required gate that does not hold and an artifact that was changed cannot
+    be overridden. A version that is already the champion stays the champion.
 
-    Raises RegistryError where the version does not exist, promotion.Refused where it may not be promoted, and
-    PromotionError where nobody answered within `wait_s` seconds.
+    Raises RegistryError where the version does not exist, promotion.Refused where it may not be promoted, Swapped where
+    its artifact is not what was registered, and PromotionError where nobody answered within `wait_s` seconds.
     """
     root, although = Settings.read().root, " ".join(although.split())
     candidate = versions.version_of(root, model, version)
@@ -91,11 +92,14 @@ def promote(
     champion = versions.alias_of(root, model, aliases.CHAMPION)
     if champion == str(number):
         return Completed(name="Unchanged", message=f"{title} is the {aliases.CHAMPION} already")
+    stale.mark(root)
     facts = describe(root, model, number, champion, although)
     create_markdown_artifact(
         facts, key=f"promotion-{model}".lower().replace("_", "-"), description=f"what is known of {title}"
     )
     allowed(root, model, number, although)
+    with loading.admitted(root, candidate, although):  # before a person is asked; promoting looks again
+        pass
     decision = Decision(who=approve, why=why, approved=True) if approve else ask(title, facts, wait_s)
     if not decision.approved:
         return Cancelled(message=f"{title} was refused by {decision.who}: {decision.why}")
@@ -145,7 +149,9 @@ def describe(root: Path, model: str, number: int, champion: str | None, although
     if champion:
         there = brief(versions.scores_of(root, versions.version_of(root, model, int(champion))))
         columns.append(f"{aliases.CHAMPION} (version {champion})")
-    lines = [f"# {version.name} version {number}", "", *verdict(version.tags), ""]
+    title = f"{version.name} version {number}"
+    lines = [f"# {title}", "", *verdict(version.tags), ""]
+    lines += [f"**{said}.**", ""] if (said := stale.said(title, version.tags)) else []
     lines += [
         comparison(root, model, number, champion)[1] or f"There is no {aliases.CHAMPION} yet to compare it with.",
         "",
@@ -234,7 +240,7 @@ def _promote(words: list[str]) -> str:
     parser = argparse.ArgumentParser(
         prog="python -m flows.promote",
         description=(promote.__doc__ or "").partition("\n")[0],
-        epilog="also: `rollback MODEL`, `answer RUN`, each with --help",
+        epilog="also: `rollback MODEL`, `answer RUN`, `clear MODEL`, each with --help",
     )
     parser.add_argument("model", help="a key of models in params.yaml")
     parser.add_argument("--version", type=int, help="default: the newest")
@@ -244,7 +250,7 @@ def _promote(words: list[str]) -> str:
         "--although",
         default="",
         metavar="TEXT",
-        help="why, where it is no better than the champion or nothing is required",
+        help="why, where it is no better than the champion, nothing is required, it is stale or has no hashes",
     )
     parser.add_argument(
         "--wait", type=int, default=DAY_S, metavar="SECONDS", help="for a person's approval; default: a day"
@@ -270,7 +276,7 @@ def _rollback(words: list[str]) -> str:
     """Make the previous champion the champion again.
 
     Prefect is not used, because it may be what is broken. Gates are not checked, because a version that was in use must
-    be available to replace one that should not be.
+    be available to replace one that should not be. That it is what was registered, and not stale, is.
     """
     parser = argparse.ArgumentParser(
         prog="python -m flows.promote rollback", description="Make the previous champion the champion again."
@@ -278,12 +284,29 @@ def _rollback(words: list[str]) -> str:
     parser.add_argument("model", help="a key of models in params.yaml")
     parser.add_argument("--by", default=getpass.getuser(), metavar="NAME", help="who decides; default: the user")
     parser.add_argument("--why", default="rolled back", help="the reason")
+    parser.add_argument("--although", default="", metavar="TEXT", help="why, where it is stale or has no hashes")
     given = parser.parse_args(words)
-    left, back = aliases.rollback(Settings.read().root, given.model, given.by, given.why, "none, at the command line")
+    left, back = aliases.rollback(
+        Settings.read().root, given.model, given.by, given.why, "none, at the command line", given.although
+    )
     return (
         f"{versions.registered_name(given.model)} version {back} is the {aliases.CHAMPION} again, in place of version"
         f" {left}"
     )
+
+
+def _clear(words: list[str]) -> str:
+    """Take the mark `stale` off a version: a person decides that, with a reason."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.promote clear", description="Say that a version is not stale, with the reason."
+    )
+    parser.add_argument("model", help="a key of models in params.yaml")
+    parser.add_argument("--version", type=int, required=True)
+    parser.add_argument("--by", required=True, metavar="NAME", help="who decides")
+    parser.add_argument("--why", required=True, help="the reason")
+    given = parser.parse_args(words)
+    stale.clear(Settings.read().root, given.model, given.version, given.by, given.why)
+    return f"{versions.registered_name(given.model)} version {given.version} is no longer stale, by {given.by}"
 
 
 def _answer(words: list[str]) -> str:
@@ -298,7 +321,7 @@ def _answer(words: list[str]) -> str:
     return answer(given.run, Decision(who=given.by, why=given.why, approved=not given.refuse))
 
 
-COMMANDS: dict[str, Callable[[list[str]], str]] = {"rollback": _rollback, "answer": _answer}
+COMMANDS: dict[str, Callable[[list[str]], str]] = {"rollback": _rollback, "answer": _answer, "clear": _clear}
 
 
 def main(words: list[str]) -> int:

@@ -52,6 +52,18 @@ def summary(root: Path, params: Params) -> None:
                 [f"gates    {model}: {verdict['said']}", *(f"         {g['gate']}: {g['reason']}" for g in failed)]
             )
         )
+    for line in _stale(root):
+        print(f"stale    {line}")
     print(f"report   {root / 'reports/report/index.html'}")
     print(f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {masked(tracking_uri(root))}")
     print("flows    .venv/bin/prefect server start")
+
+
+def _stale(root: Path) -> list[str]:
+    """Return lines on versions in use that are stale; one that it is not known, where the registry does not answer."""
+    from fedsynth.registry import stale
+
+    try:
+        return stale.lines(root)
+    except Exception as error:  # of MLflow, SQLAlchemy or a driver: what was computed is summed up nevertheless
+        return [f"not known, the registry does not answer: {masked(str(error)).splitlines()[0]}"]

@@ -9,7 +9,8 @@ import yaml
 from typer.testing import CliRunner
 
 from fedsynth.__main__ import app
-from tests.sets import TINY
+from fedsynth.data import manifest
+from tests.sets import TINY, make_set, tiny_params
 
 
 @pytest.fixture
@@ -42,3 +43,69 @@ def test_a_file_that_is_not_there_is_said(project):
     code, said = checked("another.yaml")
     assert code == 1
     assert "another.yaml is not there" in said
+
+
+@pytest.fixture
+def hospital(project, monkeypatch) -> Path:
+    """A hospital's folders with a set of `north`, and no params.yaml: it needs none to forget a patient."""
+    (project / "params.yaml").unlink()
+    for variable, folder in (("FEDSYNTH_DATA", "data"), ("FEDSYNTH_STATE", "state")):
+        monkeypatch.setenv(variable, str(project / folder))
+    make_set(project / "data/north", tiny_params(), n=24)
+    (project / "state/north/look").mkdir(parents=True)
+    return project
+
+
+def forgot(*words: str, said: str | None = None) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["forget", *words], input=said)
+    return done.exit_code, done.output + str(done.exception or "")
+
+
+def of(hospital: Path) -> list[str]:
+    return list(manifest.read(hospital / "data/north")["subject"])
+
+
+def test_forgetting_shows_what_it_would_do_and_asks_first(hospital):
+    one = of(hospital)[0]
+    for said in ("n\n", None):
+        code, shown = forgot(one, "--site", "north", said=said)
+        assert code == 1
+        assert "will be removed:" in shown
+        assert "Go on?" in shown
+        assert one in of(hospital)
+        assert (hospital / "state/north/look").is_dir()
+    code, shown = forgot(one, "--site", "north", said="y\n")
+    assert code == 0
+    assert "images taken out of" in shown
+    assert one not in of(hospital)
+    assert not (hospital / "state/north/look").exists()
+
+
+def test_forgetting_several_needs_no_answer_with_yes_and_may_be_repeated(hospital):
+    one, other = sorted(set(of(hospital)))[:2]
+    for _ in range(2):
+        assert forgot(one, other, "--site", "north", "--yes")[0] == 0
+    assert not {one, other} & set(of(hospital))
+
+
+def test_an_unknown_patient_is_an_error_that_shows_others_only_where_asked(hospital):
+    one = of(hospital)[0]
+    code, shown = forgot(f"{one}0", "--site", "north", "--yes")
+    assert code == 1
+    assert "has no subject" in shown
+    assert not any(f" {name}" in shown or f"{name}," in shown for name in set(of(hospital)))
+    assert f"similar: {one}" in forgot(f"{one}0", "--site", "north", "--yes", "--list")[1]
+    assert one in of(hospital)
+
+
+def test_forgetting_needs_a_site_that_is_there(hospital):
+    assert forgot(of(hospital)[0], "--yes")[0] == 2
+    code, shown = forgot(of(hospital)[0], "--site", "south", "--yes")
+    assert code == 1
+    assert "there is no site 'south'" in shown
+
+
+def test_serving_where_there_is_no_registry_is_one_sentence(project):
+    done = CliRunner().invoke(app, ["serve", "vae"])
+    assert done.exit_code == 1
+    assert "there is no registry in this project yet" in str(done.exception)

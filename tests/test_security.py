@@ -102,7 +102,8 @@ def folder_of(root: Path) -> Path:
 
 def test_a_registered_model_holds_no_pickle(registry):
     files = [path for path in folder_of(registry).rglob("*") if path.is_file()]
-    assert {"weights.safetensors", "model.json", "serving.py"} <= {path.name for path in files}
+    assert {"weights.safetensors", "model.json", "hashes.json"} <= {path.name for path in files}
+    assert [path for path in files if path.suffix in (".py", ".pyc", ".so", ".whl")] == [], "nor code"
     for path in files:
         assert path.suffix not in (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib"), path
         assert not (

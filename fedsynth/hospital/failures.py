@@ -28,6 +28,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 WORDS = {
     "SetError": "data",
     "NotValidated": "not_validated",
+    "Withdrawn": "not_validated",
     "SettingsError": "settings",
     "EncryptionError": "settings",
     "PermissionError": "settings",

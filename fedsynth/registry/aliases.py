@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsynth.registry import promotion
-from fedsynth.registry.versions import HISTORY, RegistryError, alias_of, client_of, version_of
-from fedsynth.report.card import LONGEST
+from fedsynth.registry import history, loading, promotion
+from fedsynth.registry.versions import RegistryError, alias_of, client_of, version_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,13 +22,15 @@ def promote(
 
     `who`, `why`, the time, the flow run, the gates' verdict, `compared` (how it compares with the champion) and
     `although` (why it is promoted nevertheless) are written to the version. The gates are not checked here; call
-    check_gates in fedsynth/registry/promotion.py first. Returns the version that was replaced, None if there was none.
-    Raises RegistryError if the version already is the champion.
+    check_gates in fedsynth/registry/promotion.py first. Hashes are, and whether it is stale. Returns the version that
+    was replaced, None if there was none. Raises RegistryError if the version already is the champion, Swapped where its
+    artifact is not what was registered, and Refused where it is stale or has no hashes and there is no `although`.
     """
-    tags = _words(who, why) | ({"although": _line("although", although, 1000)} if although else {})
+    tags = history.words(who, why) | _although(although)
     version, former = version_of(root, model, number), alias_of(root, model, CHAMPION)
     if former == str(number):
         raise RegistryError(f"{version.name} version {number} is the {CHAMPION} already")
+    tags |= _overruled(root, version, although)
     client, replaced = client_of(root), f"version {former}" if former else "nothing"
     if former:  # before the champion changes, so that a second call works if this one is interrupted
         client.set_registered_model_alias(version.name, PREVIOUS, former)
@@ -40,13 +40,14 @@ def promote(
     return former
 
 
-def rollback(root: Path, model: str, who: str, why: str, flow_run_id: str) -> tuple[str, str]:
+def rollback(root: Path, model: str, who: str, why: str, flow_run_id: str, although: str = "") -> tuple[str, str]:
     """Make `previous` the champion again. Returns the versions (left, in use now).
 
     The alias `previous` is deleted: otherwise it would name the version just left, and a second rollback would restore
-    it. Raises RegistryError if there is no previous version.
+    it. Hashes are checked, and whether it is stale, as in `promote`. Raises RegistryError if there is no previous
+    version.
     """
-    tags = _words(who, why) | {"flow_run_id": flow_run_id}
+    tags = history.words(who, why) | {"flow_run_id": flow_run_id} | _although(although)
     newest = version_of(root, model)
     left, back = alias_of(root, model, CHAMPION), alias_of(root, model, PREVIOUS)
     if left is None or back is None or left == back:
@@ -54,7 +55,7 @@ def rollback(root: Path, model: str, who: str, why: str, flow_run_id: str) -> tu
         raise RegistryError(
             f"{newest.name} has no version to go back to: {now}; promote one of 1 to {newest.version} by its number"
         )
-    client = client_of(root)
+    client, overruled = client_of(root), _overruled(root, version_of(root, model, int(back)), although)
     client.set_registered_model_alias(newest.name, CHAMPION, back)
     client.delete_registered_model_alias(newest.name, PREVIOUS)
     _write(
@@ -64,48 +65,32 @@ def rollback(root: Path, model: str, who: str, why: str, flow_run_id: str) -> tu
         tags | {"to": f"version {back}"},
         f"Left for version {back}",
     )
-    tags |= {"replaced": f"version {left}"}
+    tags |= {"replaced": f"version {left}"} | overruled
     _write(client, version_of(root, model, int(back)), "promotion", tags, f"Champion again, in place of version {left}")
     return left, back
 
 
 def _write(client: MlflowClient, version: ModelVersion, event: str, tags: dict[str, str], what: str) -> None:
     """Record an event of a version: the latest one in its tags, all of them as lines at the end of its description."""
-    at = datetime.now(UTC).isoformat(timespec="seconds")
+    version = client.get_model_version(version.name, version.version)  # as it is now, with its mark and history
+    at = history.now()
     tags |= {"at": at, "gates": promotion.said(version.tags)} | (
         {"warnings": w} if (w := "; ".join(promotion.warnings(version.tags))) else {}
     )
-    for name in [n for n in version.tags if n.startswith(f"{event}.") and n.removeprefix(f"{event}.") not in tags]:
-        client.delete_model_version_tag(version.name, version.version, name)  # of an earlier event
-    for name, value in tags.items():
-        client.set_model_version_tag(version.name, version.version, f"{event}.{name}", value)
-    more = "".join(f"; {name}: {tags[name]}" for name in ("warnings", "compared", "although") if name in tags)
+    history.replace_tags(client, version, event, tags)
+    shown = ("warnings", "compared", "overruled", "although")
+    more = "".join(f"; {name}: {tags[name]}" for name in shown if name in tags)
     line = (
         f"- {at} {what}, by {tags['by']}: {tags['why']} (flow run: {tags['flow_run_id']}; gates: {tags['gates']}{more})"
     )
-    client.update_model_version(version.name, version.version, _with_line(version.description or "", line))
+    history.add(client, version, line)
 
 
-def _with_line(description: str, line: str) -> str:
-    """Add a line of history to a description within the length that MLflow's database allows.
-
-    The oldest lines are dropped first, then the end of the card.
-    """
-    about, _, history = description.partition(HISTORY)
-    lines = [*history.splitlines(), line]
-    while len(lines) > 1 and len("\n".join(lines)) > LONGEST // 2:
-        lines.pop(0)
-    end = HISTORY + "\n".join(lines)
-    return about[: LONGEST - len(end)] + end
+def _although(text: str) -> dict[str, str]:
+    return {"although": history.one_line("although", text)} if text else {}
 
 
-def _words(who: str, why: str) -> dict[str, str]:
-    return {"by": _line("by", who, 100), "why": _line("why", why, 1000)}
-
-
-def _line(name: str, text: str, longest: int) -> str:
-    """Return a person's text as one line. Raises RegistryError if it is empty or longer than `longest` characters."""
-    line = " ".join(text.split())
-    if not 0 < len(line) <= longest:
-        raise RegistryError(f"`{name}` has {len(line)} characters; say in 1 to {longest} who decides and why")
-    return line
+def _overruled(root: Path, version: ModelVersion, although: str) -> dict[str, str]:
+    """Return what `although` overrules, as a tag. Raises Swapped and Refused, see loading.admitted."""
+    with loading.admitted(root, version, although) as found:
+        return {"overruled": "; ".join(found.objections)[:1000]} if found.objections else {}

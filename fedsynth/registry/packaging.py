@@ -1,51 +1,59 @@
-"""The files of a registered version: what a process without fedsynth loads, and the MLflow signature."""
+"""The files of a registered version: weights, model.json, MLflow's description of them and its signature, no code."""
 
 from __future__ import annotations
 
-import threading
+import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedsynth.params import Image
+from fedsynth.registry.hashes import DATA
 from fedsynth.training import weights
 
 if TYPE_CHECKING:
-    from mlflow.entities import LoggedModel
-
-
-# imported by serving.py and the families
-NEEDED = ("torch", "monai", "einops", "numpy", "pandas", "safetensors", "pydantic", "pyyaml", "mlflow")
-_saving = threading.Lock()  # MLflow passes the model of a code file through a global variable
-
-
-def save(path: Path, folder: Path, about: dict[str, Any], run_id: str, logged: LoggedModel) -> None:
-    """Save the model as a folder that a process without fedsynth can load.
-
-    It holds the weights, model.json, the code of this package and pinned requirements.
-    """
     from mlflow.models import Model
+
+# imported by serving.py and the families. Not fedsynth itself: no index has it, and whoever put a package of that name
+# on one would be installed in its place.
+NEEDED = ("torch", "monai", "einops", "numpy", "pandas", "safetensors", "pydantic", "pyyaml", "mlflow")
+LOADER = "fedsynth.registry.serving"
+
+
+def save(path: Path, folder: Path, about: dict[str, Any], model: Model) -> None:
+    """Save the weights and model.json of `folder` as a model of MLflow that the installed fedsynth loads.
+
+    It holds pinned requirements, and neither code nor a pickle. `model`: of which run it is, for MLflow.
+    """
     from mlflow.pyfunc import save_model
 
-    package = Path(__file__).parents[1]
     signature, example = _signature(Image(**about["image"]))
-    with _saving:
+    with tempfile.TemporaryDirectory() as temporary:
+        data = Path(temporary) / Path(DATA[0]).name
+        data.mkdir()
+        for name in (weights.FILE, weights.ABOUT):
+            shutil.copyfile(folder / name, data / name)
         save_model(
             str(path),
-            python_model=str(Path(__file__).parent / "serving.py"),
-            artifacts={"weights": str(folder / weights.FILE), "about": str(folder / weights.ABOUT)},
-            code_paths=[str(package)],
+            loader_module=LOADER,
+            data_path=str(data),
             signature=signature,
             input_example=example,
             # without the local part: PyPI does not have "2.13.0+cpu"
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in NEEDED],
-            mlflow_model=Model(
-                artifact_path=logged.artifact_location,
-                run_id=run_id,
-                model_uuid=logged.model_id,
-                model_id=logged.model_id,
-            ),
+            mlflow_model=model,
         )
+
+
+def described(about: dict[str, Any]) -> Model:
+    """Return what MLflow wants to know of a model that is in memory: its signature, and who loads it."""
+    from mlflow.models import Model
+    from mlflow.pyfunc import add_to_model
+
+    model = Model(signature=_signature(Image(**about["image"]))[0])
+    add_to_model(model, loader_module=LOADER)
+    return model
 
 
 def _signature(image: Image) -> tuple[Any, Any]:

@@ -1,42 +1,42 @@
 """A registered model as MLflow serves it: labels (and given channels) in, images out.
 
-MLflow copies this file into the model.
+MLflow imports this module of the installed package by name (`loader_module`); no code lies in the model.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
 
 from fedsynth.params import Image
 from fedsynth.training import sampling, weights
 
 BATCH = 64  # images per batch: bounds the memory of a large request
+log = logging.getLogger(__name__)
 
 
-class Generator(PythonModel):
-    """The model behind MLflow's scoring server.
+class Generator:
+    """The model behind MLflow's scoring server, from a folder with weights and model.json.
 
     Input column `label`: names or indices of params.yaml's `image.labels`. Input column `given`, for models with given
     channels: nested lists (G, *S) in [-1, 1]. Parameter `seed`: the same seed and rows give the same images.
     """
 
-    def load_context(self, context: Any) -> None:
+    def __init__(self, folder: Path):
         import torch
 
-        with open(context.artifacts["about"], encoding="utf-8") as file:
-            about = json.load(file)
+        about = json.loads((folder / weights.ABOUT).read_text(encoding="utf-8"))
         self.image = Image(**about["image"])
-        family = weights.build_family(about, weights.load(context.artifacts["weights"]))
+        family = weights.build_family(about, weights.load(folder / weights.FILE))
         self.family = family.to("cuda" if torch.cuda.is_available() else "cpu")
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
         """Return images (N, C, *S) float32 in [-1, 1]; C: the generated channels in the order of params.yaml.
 
         Raises MlflowException naming row and value.
@@ -86,9 +86,56 @@ class Generator(PythonModel):
         return np.stack(rows) if rows else np.empty((0, *shape), np.float32)
 
 
+def _load_pyfunc(path: str) -> Generator:
+    """Load the model for MLflow, once its hashes hold. `path`: the folder with the data in the model's artifact.
+
+    A plain `mlflow.pyfunc.load_model` comes here only if the artifact's MLmodel says so, and it sees no tag unless the
+    model was named as a version: `fedsynth serve` and fedsynth/registry/loading.py look first.
+    """
+    from fedsynth.registry import hashes, stale
+
+    folder = Path(path).parents[1]
+    title, tags = _registered(folder)
+    kept = hashes.alone(title, folder) if tags is None else hashes.check(title, folder, tags)
+    if tags is None:
+        log.warning("%s was held against the hashes in it alone: it was not loaded as models:/NAME/VERSION", title)
+    elif said := stale.said(title, tags):
+        raise stale.Stale(f"{said}; to serve it nevertheless: `fedsynth serve MODEL --version N --although TEXT`")
+    warn_of_drift(title, kept, json.loads((Path(path) / weights.ABOUT).read_text(encoding="utf-8")))
+    return Generator(Path(path))
+
+
+def warn_of_drift(title: str, kept: dict[str, Any], about: dict[str, Any]) -> None:
+    """Warn where the installed code is not what it was at registration."""
+    from fedsynth.registry import hashes
+
+    if changed := hashes.drifted(kept, about["family"]["class_path"]):
+        log.warning(
+            "%s was registered with fedsynth %s, and %s has changed since: the same seed may give other images",
+            title, kept["code"]["fedsynth"], ", ".join(changed[:3]),
+        )  # fmt: skip
+
+
+def _registered(folder: Path) -> tuple[str, dict[str, str] | None]:
+    """Return title and tags of the version that MLflow has loaded, tags None where it was loaded by its path.
+
+    MLflow notes name and version in the folder that it downloads. No tracking server is asked where none is set: MLflow
+    would make a database in the working directory.
+    """
+    import mlflow
+    import yaml
+    from mlflow.tracking import is_tracking_uri_set
+
+    from fedsynth.registry import hashes
+
+    note = folder / hashes.MLFLOWS_OWN
+    if not note.is_file() or not is_tracking_uri_set():
+        return f"the model in {folder}", None
+    of = yaml.safe_load(note.read_text(encoding="utf-8"))
+    version = mlflow.MlflowClient().get_model_version(str(of["model_name"]), str(of["model_version"]))
+    return f"{version.name} version {version.version}", dict(version.tags)
+
+
 def _wrong(message: str) -> MlflowException:
     """Return the exception whose message the scoring server sends to the caller, with status 400."""
     return MlflowException.invalid_parameter_value(message)
-
-
-set_model(Generator())

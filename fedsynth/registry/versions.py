@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
 from fedsynth.params import Params, names
-from fedsynth.registry import packaging, promotion
+from fedsynth.registry import hashes, packaging, promotion
 from fedsynth.registry.lineage import key, lineage
 from fedsynth.report.card import FILE, LONGEST, card, model_card, papers
 from fedsynth.settings import quiet, tracking_uri
@@ -18,7 +18,9 @@ from fedsynth.training import weights
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import Model
 
 # these log about fifty lines at the first use of a database, and more for each model
 NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry", "mlflow.pyfunc")
@@ -38,7 +40,7 @@ def registered(root: Path, params: Params) -> bool:
     files = {model: root / "models" / model / weights.FILE for model in params.models}
     if not all(path.is_file() for path in files.values()):
         return False
-    if not _there(root):
+    if not there(root):
         return False
     client = client_of(root)
     return all(
@@ -61,7 +63,7 @@ def _judged(client: MlflowClient, root: Path, params: Params, model: str, number
     return all(tags.get(key(name)) == value for name, value in wanted.items())
 
 
-def _there(root: Path) -> bool:
+def there(root: Path) -> bool:
     """Whether the tracking store exists; MLflow would create a missing SQLite database."""
     uri = tracking_uri(root)
     return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
@@ -83,9 +85,12 @@ def client_of(root: Path) -> MlflowClient:
 
 
 def find(client: MlflowClient, model: str, digest: str) -> str | None:
-    """Return the newest version of `fedsynth-<model>` with weights of this SHA-256; None if there is none."""
+    """Return the newest version of `fedsynth-<model>` with weights of this SHA-256; None if there is none.
+
+    One without hashes is none: its weights are registered again, with hashes.
+    """
     found = client.search_model_versions(f"name='{registered_name(model)}' and tags.weights_sha256='{digest}'")
-    return str(max(int(v.version) for v in found)) if found else None
+    return str(max((int(v.version) for v in found if hashes.TAG in v.tags), default="")) or None
 
 
 def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None = None) -> str:
@@ -118,9 +123,13 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
     logged = client.create_logged_model(client.get_run(run_id).info.experiment_id, model, run_id, tags)
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            packaging.save(Path(temporary) / "model", folder, about, run_id, logged)
-            (Path(temporary) / "model" / FILE).write_text(model_card(about, facts), encoding="utf-8")
-            client.log_model_artifacts(logged.model_id, str(Path(temporary) / "model"))
+            made = Path(temporary) / "model"
+            packaging.save(made, folder, about, _described(run_id, logged))
+            tags[hashes.TAG] = hashes.write(made, about, tags["git.commit"])
+            papers_of = {FILE: model_card(about, facts)}
+            tags |= hashes.paper_tags(papers_of)
+            _write(made, papers_of)
+            client.log_model_artifacts(logged.model_id, str(made))
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
         raise
@@ -129,7 +138,7 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
     _name(client, model)
     # The artifact location instead of models:/<id>, which MLflow's SQL store resolves by the global tracking URI
     # instead of the client's.
-    made = client.create_model_version(
+    version = client.create_model_version(
         registered_name(model),
         logged.artifact_location,
         run_id,
@@ -137,7 +146,7 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
         description=card(about, facts),
         model_id=logged.model_id,
     )
-    return str(made.version)
+    return str(version.version)
 
 
 def judge(params: Params, root: Path, model: str, number: str, facts: dict[str, Any]) -> None:
@@ -151,7 +160,9 @@ def judge(params: Params, root: Path, model: str, number: str, facts: dict[str, 
         client.get_model_version(name, number),
         outputs.read(root / "models" / model / weights.ABOUT, f"train@{model}"),
     )
-    tags = {key(tag): value for tag, value in promotion.tags(facts).items()}
+    # the papers first, and their tags: a judgement that is cut short is then done again
+    tags = _file_papers(client, version, _papers(params, root, model, about, facts))
+    tags |= {key(tag): value for tag, value in promotion.tags(facts).items()}
     for tag in set(version.tags) - set(tags):
         if tag.startswith(promotion.PREFIXES):
             client.delete_model_version_tag(name, number, tag)
@@ -162,13 +173,30 @@ def judge(params: Params, root: Path, model: str, number: str, facts: dict[str, 
     text = card(about, facts)[: LONGEST - len(mark + history)] + mark + history
     if text != version.description:
         client.update_model_version(name, number, text)
-    texts = _papers(params, root, model, about, facts)
-    for made in _logged(client, version):
+
+
+def _file_papers(client: MlflowClient, version: ModelVersion, texts: dict[str, str]) -> dict[str, str]:
+    """Write papers into a version's folder, and return their tags; none where it was registered by hand."""
+    made = _logged(client, version)
+    for model_id in made:
         with tempfile.TemporaryDirectory() as temporary:
-            for paper, words in texts.items():
-                path = Path(temporary) / paper
-                path.write_text(words, encoding="utf-8")
-                client.log_model_artifact(made, str(path))
+            _write(Path(temporary), texts)
+            for name in texts:
+                client.log_model_artifact(model_id, str(Path(temporary) / name))
+    return hashes.paper_tags(texts) if made else {}
+
+
+def _write(folder: Path, texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        (folder / name).write_bytes(text.encode())
+
+
+def _described(run_id: str, logged: LoggedModel) -> Model:
+    from mlflow.models import Model
+
+    return Model(
+        artifact_path=logged.artifact_location, run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id
+    )
 
 
 def _papers(params: Params, root: Path, model: str, about: dict[str, Any], facts: dict[str, Any]) -> dict[str, str]:
@@ -196,7 +224,7 @@ def version_of(root: Path, model: str, number: int | None = None) -> ModelVersio
 
     Raises RegistryError naming the models or versions that exist.
     """
-    if not _there(root):
+    if not there(root):
         raise RegistryError(
             "there is no registry in this project yet; run the pipeline first, or set MLFLOW_TRACKING_URI"
         )

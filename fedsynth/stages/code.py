@@ -23,6 +23,8 @@ PLUMBING = (
     *(f"fedsynth.{name}" for name in ("errors", "processes", "settings", "checks*")),
     *(f"fedsynth.params{name}" for name in ("", ".block", ".model", ".reading", ".study")),
     *(f"fedsynth.hospital.{name}" for name in ("failures", "kit", "outgoing.door", "policy*", "record", "chain")),
+    # whom they leave out is in data/source.json
+    *(f"fedsynth.hospital.{name}" for name in ("pseudonyms", "trained", "withdrawals")),
     *(f"fedsynth.validation.{name}" for name in ("hints", "look*", "verdict_page")),
     *("fedsynth.data.outputs", "fedsynth.networks.monai_imports", "fedsynth.training.checkpoint"),
     *(f"fedsynth.stages.{name}" for name in ("code", "estimate", "inputs", "plan*")),

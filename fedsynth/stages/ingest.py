@@ -11,16 +11,29 @@ import pandas as pd
 
 from fedsynth.data import images, manifest, splits
 from fedsynth.data.record import MANY, limits_of
+from fedsynth.hospital import withdrawals
+from fedsynth.hospital.pseudonyms import Pseudonyms
 from fedsynth.params import Params, names
 from fedsynth.sources import Record, Source
 
+DEALT = ("subject", "label", "split")  # what splits are dealt out by
 SAMPLED = 4096  # values of each image from which percentiles over a site are computed
 
 
-def fingerprint(params: Params) -> dict[str, str]:
-    """Return the fingerprint of the source's files; DVC runs the stage again when it changes."""
+def fingerprint(params: Params, state: Path | None = None) -> dict[str, Any]:
+    """Return the fingerprint of the source's files; DVC runs the stage again when it changes.
+
+    With `state`, the folder of all sites' states, and where patients have withdrawn: `withdrawn`, site -> digests of
+    its earlier sets, and `forgotten`, site -> what changes with each withdrawal.
+    """
     source = params.source.build(image=params.image.sourced, seed=params.seed)
-    return {"source": params.source.class_path, "fingerprint": source.fingerprint()}
+    found: dict[str, Any] = {"source": params.source.class_path, "fingerprint": source.fingerprint()}
+    own = {site: state / key for site, key in names.keys(source.sites()).items()} if state else {}
+    if withdrawn := {site: told for site, path in own.items() if (told := withdrawals.told(path))}:
+        found["withdrawn"] = withdrawn
+    if forgotten := {site: stamp for site, path in own.items() if (stamp := withdrawals.stamp(path))}:
+        found["forgotten"] = forgotten
+    return found
 
 
 def fingerprint_given(params: Params) -> dict[str, str]:
@@ -36,20 +49,22 @@ def fingerprint_given(params: Params) -> dict[str, str]:
     return {"fingerprint": named.build(image=params.image.sourced, seed=params.seed).fingerprint()}
 
 
-def ingest(params: Params, folder: Path) -> dict[str, pd.DataFrame]:
+def ingest(params: Params, folder: Path, state: Path | None = None) -> dict[str, pd.DataFrame]:
     """Every site of the source into `folder`/<key of its name>, in place of the sets of an earlier source; the
-    manifests by site. A line for each site is printed.
+    manifests by site. A line for each site is printed. `state`: see `ingest_site`.
     """
     source = params.source.build(image=params.image.sourced, seed=params.seed)
     sites = names.keys(source.sites())
     for old in [p.parent for p in Path(folder).glob(f"*/{manifest.FILE}") if p.parent.name not in sites.values()]:
         shutil.rmtree(old)
-    return {site: ingest_site(params, source, site, folder) for site in sites}
+    return {site: ingest_site(params, source, site, folder, state) for site in sites}
 
 
-def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.DataFrame:
+def ingest_site(params: Params, source: Source, site: str, folder: Path, state: Path | None = None) -> pd.DataFrame:
     """One site's records into `folder`/<key>/manifest.csv and images.npy (fedsynth/params/names.py). A record that
-    cannot be used keeps a row that says why. `site`: the site's name, or its key.
+    cannot be used keeps a row that says why. `site`: the site's name, or its key. `state`: the folder of all sites'
+    states; patients whom `fedsynth forget` has noted there are left out. They still count where subjects are dealt out
+    to splits, so that nobody else moves from training to test because they went; no pixel of theirs does.
 
     Raises SetError for a site that the source does not name, and ParamsError for one that cannot have its name.
     """
@@ -57,28 +72,36 @@ def ingest_site(params: Params, source: Source, site: str, folder: Path) -> pd.D
     if (named := names.find(site, known)) is None:
         raise manifest.SetError(f"the source has no site {site!r}; it names {', '.join(known)}")
     site, key = named, known[named]
-    limits = _site_limits(params, source, site)
+    gone = withdrawals.forgotten(state / key) if state else Pseudonyms()
+    limits = _site_limits(params, source, site, gone)
+    left_out: list[dict[str, str]] = []
     rows, arrays = [], [np.zeros((0, len(params.image.channels), *params.image.size), np.float32)]
     counts = [np.zeros((0, len(params.image.images), manifest.BINS), np.uint32)]
     for number, record in enumerate(source.records(site)):
-        name = f"{key}-{number:05d}"
+        name, place = f"{key}-{number:05d}", len(arrays) - 1
+        if record.subject in gone:
+            left_out.append({"subject": record.subject, "label": record.label, "split": record.split})
+            continue
         # before it is brought onto one grid
         bars, ends = histograms(record, params.image.images)
         counts.append(bars[None])
         row, array = _row(params, record, name, limits)
-        rows.append(row | {"image_id": name, "site": site, "index": number, "values": _between(ends)})
+        rows.append(row | {"image_id": name, "site": site, "index": place, "values": _between(ends)})
         arrays.append(array[None])
     table = manifest.frame(rows)
-    table["split"] = splits.assign(table, params.split, params.seed, site)
+    dealt = pd.concat([table[list(DEALT)], pd.DataFrame(left_out, columns=DEALT, dtype=str)], ignore_index=True)
+    table["split"] = splits.assign(dealt, params.split, params.seed, site)[: len(table)]
     manifest.write(Path(folder) / key, table, np.concatenate(arrays))
     np.save(Path(folder) / key / manifest.HISTOGRAMS, np.concatenate(counts))
-    print(_line(site if key == site else f"{site} ({key})", table, params.image.labels), flush=True)
+    said = f" · {len(left_out)} of patients who have withdrawn left out" if left_out else ""
+    print(_line(site if key == site else f"{site} ({key})", table, params.image.labels) + said, flush=True)
     return table
 
 
-def _site_limits(params: Params, source: Source, site: str) -> dict[str, tuple[float, float]]:
+def _site_limits(params: Params, source: Source, site: str, gone: Pseudonyms) -> dict[str, tuple[float, float]]:
     """Percentiles over the training images of the site, of each channel whose scale asks for them. They are computed
-    here, in a first reading of the images, from evenly spaced values of each, and stay here.
+    here, in a first reading of the images, from evenly spaced values of each, and stay here. Images of patients in
+    `gone` do not count.
     """
     image = params.image.sourced
     asked = {
@@ -89,8 +112,9 @@ def _site_limits(params: Params, source: Source, site: str) -> dict[str, tuple[f
     rows, found = [], []
     for record in source.records(site):
         rows.append({"subject": record.subject, "label": record.label, "split": record.split})
-        found.append({c: _sample(record.channels[c]) for c in asked if not record.problem and c in record.channels})
-    frame = pd.DataFrame(rows, columns=["subject", "label", "split"])
+        used = not record.problem and record.subject not in gone
+        found.append({c: _sample(record.channels[c]) for c in asked if used and c in record.channels})
+    frame = pd.DataFrame(rows, columns=DEALT)
     places = splits.assign(frame, params.split, params.seed, site)
     train = [some for some, place in zip(found, places, strict=True) if place == "train"]
     parts = {c: [some[c] for some in train if c in some] for c in asked}

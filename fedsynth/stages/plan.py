@@ -193,7 +193,7 @@ def _outside(params: Params, settings: Settings) -> dict[str, str]:
 
     found = {"data/given.json": outputs.text(ingest.fingerprint_given(params))}
     if settings.simulation:
-        found["data/source.json"] = outputs.text(ingest.fingerprint(params))
+        found["data/source.json"] = outputs.text(ingest.fingerprint(params, settings.state))
     return found
 
 

@@ -11,6 +11,7 @@ from fedsynth.params import Params
 from fedsynth.settings import Settings
 from fedsynth.stages import estimate
 from fedsynth.stages.plan import AT_ONCE, Line, Plan, plan
+from fedsynth.worth import withdrawn
 
 LONGEST = len("about 10 min 33 s")
 
@@ -24,7 +25,8 @@ def words(root: Path, params: Params, settings: Settings) -> str:
         f"  {'▶' if line.runs else '·'} {line.stage:<{width}}  {_time(line):>{LONGEST}}  {_why(line)}"
         for line in made.lines
     ]
-    return "\n".join([_where(settings, images), "", *rows, "", *_sums(made, params, images)])
+    gone = withdrawn.lines(root, params.models)
+    return "\n".join([_where(settings, images), "", *rows, "", *gone, *_sums(made, params, images)])
 
 
 def as_json(root: Path, params: Params, settings: Settings) -> str:
@@ -37,6 +39,7 @@ def as_json(root: Path, params: Params, settings: Settings) -> str:
         "images": {site: n for site, (n, _) in images.items()},
         "stages": stages,
         "seconds": made.seconds(),
+        "withdrawn": withdrawn.lines(root, params.models),
         "bytes": estimate.disk(params, images) if images else None,
     }
     return json.dumps(found, indent=1)

@@ -12,7 +12,7 @@ from fedsynth.data import outputs
 from fedsynth.errors import UserError
 from fedsynth.params import Params
 from fedsynth.training.weights import ABOUT
-from fedsynth.worth import gates
+from fedsynth.worth import gates, withdrawn
 from fedsynth.worth.ratios import finite_or_none
 
 WORTH = ("retained", "gap_closed", "gap_closed_poorest")
@@ -37,6 +37,7 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     - `epsilon`: {epsilon, delta, unit}; None without differential privacy.
     - `numbers`, `floors`, `why` (why a number is missing): by flat name, which is `<use>/<metric>`, `<measure>` or
       `epsilon`, with `@<site>` for one site and `@worst_site` for the worst one.
+    - `withdrawn`: sites that have withdrawn data which it was trained with.
     - `left_out`: {job: {site: why it did not answer}}; for "federated", the rounds that the site missed.
 
     If one site has no value, the values for all sites and for the worst site are missing. Raises UserError if a file is
@@ -69,6 +70,7 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
         "extractor": score.get("extractor", ""),
         "epsilon": about.get("epsilon"),
         "left_out": left_out(reference, score),
+        "withdrawn": withdrawn.sites(about, withdrawn.known(root)),
         "reference_sha256": digest(reference["rows"]),
     }
     known |= _flat(known, list(params.score.uses))

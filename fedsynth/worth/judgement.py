@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedsynth.worth import withdrawn
 from fedsynth.worth.wording import LOWER_IS_BETTER, Facts, epsilon_said, is_number, label_of, measured
 
 STATES = {
@@ -43,11 +44,16 @@ def passed(of: dict[str, Any]) -> bool:
 
 
 def card(model: str, of: dict[str, Any]) -> dict[str, Any]:
-    """Return {"model", "passed", "said", "reasons", "warnings"}; without a verdict a model must not be promoted."""
-    asked, may = required(gates_of(of)), passed(of)
+    """Return {"model", "passed", "said", "reasons", "warnings"}; without a verdict a model must not be promoted, nor
+    where a hospital has withdrawn data that it was trained with.
+    """
+    asked, gone = required(gates_of(of)), of.get("withdrawn") or []
+    may = passed(of) and not gone
     broken = [g for g in asked if state(g) != "held"]
     warned = [g for g in gates_of(of) if g["kind"] != "require" and state(g) != "held"]
-    if not of.get("verdict"):
+    if gone:
+        said = f"must not be promoted: {withdrawn.sentence(gone)}"
+    elif not of.get("verdict"):
         said = "must not be promoted: it has not been judged"
     elif not asked:
         said = "must not be promoted: params.yaml requires nothing of it"

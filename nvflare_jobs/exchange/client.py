@@ -14,7 +14,7 @@ import numpy as np
 from nvflare.collab import collab
 from nvflare.fuel.utils.log_utils import get_obj_logger
 
-from fedsynth.hospital import failures, outgoing
+from fedsynth.hospital import failures, outgoing, trained
 from nvflare_jobs.site.site import Site, checked
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class Exchange:
     def _step(self, images: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
         site = self._begun()
         site.gate.unpaused()
+        site.still()
         fitting(site, images, asked)
         feedback = outgoing.leave_feedback(self._half.step(images, asked), images.shape)
         self._feedback.add(feedback)
@@ -129,7 +130,9 @@ def half(site: Site) -> Discriminating:
     with site.gate.recorded():
         first_layer(site.gate.policy.floors, first_layer_share(family, image), site.config["name"])
     algorithm.check(family, model.training.rounds, model.privacy is not None)
-    real = site.validated_set().split("train")
+    whole = site.validated_set()
+    trained.remember(site.state, site.config["name"], whole.manifest)
+    real = whole.split("train")
     real = real.where(np.all([real.has(image, name) for name in image.generated], axis=0))  # all are compared whole
     x, y = torch.from_numpy(real.channels(image, image.generated)), torch.from_numpy(real.condition_labels(image))
     return Discriminating(

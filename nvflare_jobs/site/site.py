@@ -23,7 +23,7 @@ from nvflare.fuel.f3.mpm import MainProcessMonitor as mpm
 from fedsynth.compression import Compression
 from fedsynth.data import manifest as table
 from fedsynth.data.dataset import ImageSet
-from fedsynth.hospital import failures, outgoing, policy
+from fedsynth.hospital import failures, outgoing, policy, withdrawals
 from fedsynth.hospital.policy import Gate, Question
 from fedsynth.params import Block, Params, names
 from fedsynth.processes import printable
@@ -99,6 +99,7 @@ class Site:
         self.name: str = flare.get_site_name()
         self._received: FLModel | None = None
 
+    began: str | None = None  # whom the site had forgotten when the images were read
     cells: outgoing.Shown = MappingProxyType({})  # counts that validation has shown of the images read here
 
     @cached_property
@@ -168,6 +169,7 @@ class Site:
 
     def validated_set(self) -> ImageSet:
         """Return the site's images. Raises NotValidated where their digest has not passed validation."""
+        self.began = withdrawals.stamp(self.state)
         real = ImageSet.load(self.data)
         if table.digest(real.manifest) != self.config["digests"].get(self.name):
             raise NotValidated(
@@ -175,6 +177,14 @@ class Site:
             )
         self.cells = outgoing.shown(real.manifest, self.params.image.labels, self.min_cell)
         return real
+
+    def still(self) -> None:
+        """Raise Withdrawn where a patient has withdrawn since the images were read: nothing made of them may leave.
+
+        What the job has written meanwhile is removed, as `fedsynth forget` has done with all that was there.
+        """
+        if self.began is not None:
+            withdrawals.unchanged(self.state, self.began)
 
     def tasks(self) -> Iterator[FLModel]:
         """Yield the centre's tasks until the job ends; tasks to open an encrypted sum are done here.
@@ -198,6 +208,7 @@ class Site:
 
         Only what the table of docs/architecture.md lists may leave; LeakError is raised for anything else.
         """
+        self.still()
         known = outgoing.vocabulary(job, self.params, self.name, self.config.get("name", ""))
         allowed = outgoing.leave(job, answer, known, self.min_cell, self.cells)
         self.gate.keep(allowed)
@@ -224,6 +235,7 @@ class Site:
         encrypted; the server can add but not read it. `coded`: the coded difference and its compression, where one is
         used.
         """
+        self.still()
         allowed = outgoing.leave("train", facts, players, self.min_cell, self.cells)
         shapes = {name: a.shape for name, a in received.items()}
         arrays = outgoing.leave_arrays(difference, shapes)

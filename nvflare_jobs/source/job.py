@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedsynth import checks
 from fedsynth.data import outputs
@@ -17,6 +17,7 @@ from fedsynth.errors import UserError
 from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, quiet
 from fedsynth.stages import ingest, inputs
+from fedsynth.worth import withdrawn
 
 if TYPE_CHECKING:
     from fedsynth.params import Params
@@ -29,7 +30,7 @@ def stage(params: Params, settings: Settings) -> None:
     inputs.write(settings.root, wanted)
     outputs.write(settings.root / "data" / "given.json", ingest.fingerprint_given(params))
     if settings.simulation:
-        outputs.write(path, ingest.fingerprint(params))
+        outputs.write(path, ingest.fingerprint(params, settings.state))
         return
     from nvflare_jobs.centre import build_question, jobs, program
 
@@ -37,9 +38,23 @@ def stage(params: Params, settings: Settings) -> None:
     job = build_question.ask(settings.root / ".work/jobs/source-job", "validate", "source", sites, params.consortium,
                     {"params": program.public(params), "look": True}, quorum=1, thin=settings.thin)  # fmt: skip
     found = jobs.ask("source", job, sites, settings)
-    outputs.write(
-        path, {"source": "sites", "digests": {s: found[s].get("answer", {}).get("digest") or "none" for s in sites}}
-    )
+    answers = {site: found[site].get("answer", {}) for site in sites}
+    digests = {site: answer.get("digest") or "none" for site, answer in answers.items()}
+    gone = told(withdrawn.known(settings.root), answers)
+    outputs.write(path, {"source": "sites", "digests": digests} | ({"withdrawn": gone} if gone else {}))
+
+
+def told(before: dict[str, list[str]], answers: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Return site -> digests of its withdrawn sets, those of earlier answers too.
+
+    A site that does not answer has taken nothing back, and one answer holds a bounded number of them.
+    """
+    found = {site: list(digests) for site, digests in before.items()}
+    for site, answer in answers.items():
+        had = found.get(site, [])
+        if more := [*had, *(digest for digest in answer.get("withdrawn", []) if digest not in had)]:
+            found[site] = more
+    return found
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedsynth.hospital import trained
 from nvflare_jobs.site.site import Site, main
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def work(site: Site) -> None:
     with site.gate.recorded():
         first_layer(site.gate.policy.floors, first_layer_share(family, image), site.config["name"])
     real = site.validated_set()
+    trained.remember(site.state, site.config["name"], real.manifest)
     train, val = (real.split(name).with_given(image) for name in ("train", "val"))
     algorithm, compression = model.algorithm.build(), model.compression
     trainer = Trainer(

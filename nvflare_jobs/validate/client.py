@@ -1,12 +1,14 @@
 """The site's half: validate the ingested set, or only return its digest. The detailed report stays at the site."""
 
+from fedsynth.hospital import withdrawals
 from nvflare_jobs.site.site import Site, main
 
 
 def work(site: Site) -> None:
     for _ in site.tasks():
         if site.config["look"]:
-            site.answer("look", {"digest": digest(site)})
+            gone = withdrawals.told(site.state)
+            site.answer("look", {"digest": digest(site)} | ({"withdrawn": gone} if gone else {}))
         else:
             from fedsynth.validation.expectations import validate
 

@@ -1,4 +1,4 @@
-"""A registered model makes images: in this process, in one that has no fedsynth, and behind MLflow's scoring server."""
+"""A registered model makes images: in this process, in one of its own, and behind MLflow's scoring server."""
 
 from __future__ import annotations
 
@@ -18,21 +18,15 @@ import pandas as pd
 import psutil
 import pytest
 
+import fedsynth
 from fedsynth.registry import tracking
 from tests.sets import tiny_params
 from tests.trained import trained
 
 LABELS = ["none", "extra_axial", "infiltrating", "none"]
 
-CLEAN = """
-import importlib.util, json, sys
-from pathlib import Path
-
-# an installed fedsynth, editable or not, must not help
-sys.meta_path = [f for f in sys.meta_path if "editable" not in f"{getattr(f, '__module__', '')}".lower()]
-sys.path = [p for p in sys.path if not (Path(p) / "fedsynth").is_dir()]
-assert importlib.util.find_spec("fedsynth") is None
-
+ALONE = """
+import json, sys
 import mlflow, pandas as pd
 model = mlflow.pyfunc.load_model("models:/fedsynth-vae/1")
 images = [model.predict(pd.DataFrame({"label": json.loads(sys.argv[1])}), params={"seed": seed}) for seed in (7, 7, 8)]
@@ -131,11 +125,13 @@ def test_no_label_makes_no_image(models):
     assert models["vae"].predict(rows()).shape == (0, 3, 16, 16)
 
 
-def test_it_loads_where_fedsynth_is_not_installed_and_makes_the_same_images(project, models, tmp_path):
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db", "MLFLOW_DISABLE_TELEMETRY": "true"}
+def test_mlflow_alone_loads_it_with_the_installed_package_and_makes_the_same_images(project, models, tmp_path):
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     done = subprocess.run(
-        [sys.executable, "-I", "-c", CLEAN, json.dumps(LABELS)],
+        [sys.executable, "-c", ALONE, json.dumps(LABELS)],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -145,7 +141,7 @@ def test_it_loads_where_fedsynth_is_not_installed_and_makes_the_same_images(proj
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert Path(said["file"]).is_relative_to(project / "mlartifacts"), "the code comes from the model"
+    assert Path(said["file"]) == Path(fedsynth.__file__), "no code comes from the model"
     assert said["dtype"] == "float32"
     first, again, other = (np.array(images, np.float32) for images in said["images"])
     np.testing.assert_array_equal(first, again)
@@ -161,30 +157,24 @@ def test_the_model_asks_for_what_it_needs_pinned_and_not_for_a_build_that_no_ind
     assert not list(folder.rglob("*.pkl")), "weights are read without pickle"
 
 
-@pytest.fixture
-def server(project, tmp_path):
-    """`mlflow models serve` on a free port of this machine; ended with all its processes."""
+FEDSYNTH = ["fedsynth", "serve", "vae", "--version", "1"]
+MLFLOW = ["mlflow", "models", "serve", "-m", "models:/fedsynth-vae/1", "--env-manager", "local", "--workers", "1"]
+
+
+@pytest.fixture(params=[FEDSYNTH, MLFLOW], ids=["fedsynth", "mlflow"])
+def server(project, tmp_path, request):
+    """The scoring server on a free port of this machine, as users start it; ended with all its processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "FEDSYNTH_ROOT": str(project),
     }
     # MLflow starts `uvicorn` by name
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        "models:/fedsynth-vae/1",
-        "--env-manager",
-        "local",
-    ]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", *request.param, "--host", "127.0.0.1", "--port", str(port)]
     with (
         (tmp_path / "log").open("wb") as log,
         subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log) as process,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsynth.registry import aliases, tracking, versions
+from fedsynth.registry import aliases, history, tracking, versions
 from fedsynth.report.card import LONGEST
 from tests.sets import make_set, tiny_params
 from tests.trained import trained
@@ -249,9 +249,9 @@ def test_the_datasheet_of_the_scored_set_lies_beside_the_card(root):
 def test_a_long_history_loses_its_oldest_lines_and_never_the_card():
     description = "card"
     for number in range(100):
-        description = aliases._with_line(description, f"- {number} " + "x" * 200)
+        description = history.with_line(description, f"- {number} " + "x" * 200)
     assert len(description) <= LONGEST
     assert description.startswith("card" + versions.HISTORY)
     assert "- 99 " in description
     assert "- 0 " not in description
-    assert len(aliases._with_line("c" * LONGEST, "- 1 " + "x" * 1000)) == LONGEST
+    assert len(history.with_line("c" * LONGEST, "- 1 " + "x" * 1000)) == LONGEST

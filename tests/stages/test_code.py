@@ -115,9 +115,10 @@ def test_no_module_is_forgotten():
     counted = {name for path in paths for name in code.digests([*stages, *jobs], [path])}
     left = {name_of(p) for p in sources() if not name_of(p).startswith("flows")} - counted
     left = {name for name in left if not any(code.fnmatchcase(name, of) for of in code.PLUMBING)}
-    no_stage = ("fedsynth.registry", "fedsynth.hospital.check", "fedsynth.hospital.findings", "fedsynth.worth.terminal",
+    no_stage = ("fedsynth.registry", "fedsynth.hospital.check", "fedsynth.hospital.findings",
+                "fedsynth.hospital.forget", "fedsynth.data.removal", "fedsynth.worth.terminal",
                 "fedsynth.__main__", "nvflare_jobs.source", "fedsynth.hospital.audit",
-                    "fedsynth.hospital.commands")  # fmt: skip
+                "fedsynth.hospital.commands")  # fmt: skip
     assert {name for name in left if not name.startswith(no_stage)} == {"fedsynth", "nvflare_jobs"}
 
 

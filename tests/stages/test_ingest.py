@@ -9,8 +9,9 @@ import pytest
 from fedsynth import params
 from fedsynth.data import manifest
 from fedsynth.data.dataset import ImageSet
+from fedsynth.hospital import forget
 from fedsynth.sources import Record, Source
-from fedsynth.stages.ingest import ingest, ingest_site
+from fedsynth.stages.ingest import fingerprint, ingest, ingest_site
 from tests.realdata import real
 from tests.sets import tiny_params
 from tests.tables import make_table, write_table
@@ -307,3 +308,49 @@ def test_the_default_phantoms_have_enough_images_of_each_class_and_split(tmp_pat
         counts = rows.groupby(["label", "split"]).size().unstack()
         for split, least in asked.expectations.min_images.items():
             assert counts[split].min() >= least
+
+
+def forgets(folder, *subjects):
+    """A site `north` of `folder` forgets these subjects; the digest that it then has."""
+    site = forget.Site("north", folder / "sets/north", folder / "state/north")
+    forget.carry_out(forget.plan(site, list(subjects)))
+    return manifest.digest(manifest.read(site.data))
+
+
+@pytest.mark.parametrize("scale", [{}, {"t1": {"percentiles": [1, 99], "of": "site"}}])
+def test_who_has_withdrawn_is_left_out_again_and_nobody_else_changes_place(tmp_path, capsys, scale):
+    asked = tiny_params(image={"scale": scale})
+    before = ingest(asked, tmp_path / "sets", tmp_path / "state")
+    north = before["north"]
+    gone = list(north.loc[north["split"] == "train", "subject"].unique()[:2])
+    digest = forgets(tmp_path, *gone)
+    capsys.readouterr()
+    after = ingest(asked, tmp_path / "sets", tmp_path / "state")
+    theirs = north["subject"].isin(gone)
+    assert f" · {theirs.sum()} of patients who have withdrawn left out" in capsys.readouterr().out
+    kept = north[~theirs].set_index("image_id")
+    again = ImageSet.load(tmp_path / "sets/north").manifest.set_index("image_id")
+    assert list(again.index) == list(kept.index)
+    for column in ("subject", "label", "split", "file"):
+        assert list(again[column]) == list(kept[column]), column
+    assert not any(name in (tmp_path / "sets/north/manifest.csv").read_text() for name in gone)
+    assert (manifest.digest(after["north"]) == digest) is not bool(scale), "but for a scale of the whole site"
+    pd.testing.assert_frame_equal(after["east"], before["east"])
+    bars = np.load(tmp_path / "sets/north" / manifest.HISTOGRAMS)
+    assert len(bars) == len(again)
+
+
+def test_the_fingerprint_changes_with_each_withdrawal_and_names_the_sets_alone(tmp_path):
+    asked = tiny_params()
+    north = ingest(asked, tmp_path / "sets", tmp_path / "state")["north"]
+    one, other = north["subject"].unique()[:2]
+    found = [fingerprint(asked, tmp_path / "state")]
+    assert found[0] == fingerprint(asked)
+    digest = manifest.digest(north)
+    for subject in (one, other):
+        forgets(tmp_path, subject)
+        found.append(fingerprint(asked, tmp_path / "state"))
+    assert found[1]["withdrawn"] == {"north": [digest]}
+    assert len(found[2]["withdrawn"]["north"]) == 2
+    assert found[1]["forgotten"] != found[2]["forgotten"]
+    assert not any(name in str(found) for name in (one, other))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from fedsynth.hospital.failures import FAILURES
 from fedsynth.hospital.outgoing.closed import Cell, Closed, Expectation, Few, Name, Sha256, refuse
@@ -39,9 +39,12 @@ class Validate(Closed):
 
 
 class Look(Closed):
-    """What a site's data look like now: their digest, nothing where there are none."""
+    """What a site's data look like now: their digest, nothing where there are none; and the digests of its earlier sets
+    that held a patient who has withdrawn since.
+    """
 
     digest: Sha256
+    withdrawn: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=list, max_length=64)
 
 
 class Failure(Closed):
