@@ -31,6 +31,7 @@ app = typer.Typer(
 
 app.add_typer(commands.policy, name="policy")
 app.command()(commands.audit)
+app.command()(commands.forget)
 
 
 @app.command()
@@ -74,27 +75,6 @@ def ingest(
             settings.data,
             settings.state,
         )
-
-
-@app.command()
-def forget(
-    subjects: Annotated[list[str], typer.Argument(metavar="SUBJECT...", help="as in the table of the source")],
-    site: Annotated[str, typer.Option(help="the site's name, or its key")],
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
-    show: Annotated[
-        bool, typer.Option("--list", help="show the names of similar subjects, where one is unknown")
-    ] = False,
-) -> None:
-    """At a hospital: take patients who withdraw out of the site's set and of all that was made from their images."""
-    from fedsynth.hospital import forget as withdrawal
-
-    settings = Settings.read()
-    found = withdrawal.plan(withdrawal.site_of(settings, site), subjects, show)
-    if not yes:
-        typer.echo(withdrawal.words(found, settings, done=False))
-        typer.confirm("Go on?", abort=True)
-    withdrawal.carry_out(found)
-    typer.echo(withdrawal.words(found, settings, done=True))
 
 
 @app.command()

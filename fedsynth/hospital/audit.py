@@ -35,7 +35,9 @@ def row(entry: Entry) -> tuple[str, ...]:
 
 
 def left(entry: Entry) -> str:
-    """Return in words what has left."""
+    """Return in words what has left, or what was withdrawn."""
+    if entry["what"] == "withdrawn":
+        return f"nothing; taken out: {entry['patients']} patients, {entry['images']} images"
     if entry["what"] != "sent":
         return "nothing"
     arrays = f"{entry['arrays']} arrays" if entry.get("arrays") else ""

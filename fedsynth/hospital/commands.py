@@ -1,4 +1,4 @@
-"""Commands of a hospital: `fedsynth policy` (init, show, pause, resume) and `fedsynth audit`."""
+"""Commands of a hospital: `fedsynth policy` (init, show, pause, resume), `fedsynth audit` and `fedsynth forget`."""
 
 from __future__ import annotations
 
@@ -95,6 +95,26 @@ def audit(
     else:
         of.show(folder.name, entries)
         typer.echo(f"page: {page}" if page else "", nl=bool(page))
+
+
+def forget(
+    subjects: Annotated[list[str], typer.Argument(metavar="SUBJECT...", help="as in the table of the source")],
+    site: Annotated[str, typer.Option(help="the site's name, or its key")],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    show: Annotated[
+        bool, typer.Option("--list", help="show the names of similar subjects, where one is unknown")
+    ] = False,
+) -> None:
+    """At a hospital: take patients who withdraw out of the site's set and of all that was made from their images."""
+    from fedsynth.hospital import forget as withdrawal
+
+    settings = Settings.read()
+    found = withdrawal.plan(withdrawal.site_of(settings, site), subjects, show)
+    if not yes:
+        typer.echo(withdrawal.words(found, settings, done=False))
+        typer.confirm("Go on?", abort=True)
+    withdrawal.carry_out(found)
+    typer.echo(withdrawal.words(found, settings, done=True))
 
 
 def _show(path: Path) -> None:

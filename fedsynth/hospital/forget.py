@@ -15,6 +15,8 @@ import pandas as pd
 from fedsynth.data import manifest, removal
 from fedsynth.errors import UserError
 from fedsynth.hospital import trained, withdrawals
+from fedsynth.hospital.chain import ChainError
+from fedsynth.hospital.record import Record
 from fedsynth.params import names
 from fedsynth.settings import Settings
 
@@ -24,11 +26,9 @@ KEPT = {
     trained.FOLDER: "which models were trained with which set; it holds no name, and not theirs any more",
     "lock": "keeps two of these commands apart",
     "secret": "the site's own, made from no image",
-    **dict.fromkeys(("policy.yaml", ".paused"), "what the hospital allows"),
-    **dict.fromkeys(
-        ("record.jsonl", "ledger.jsonl", "ledger.head", "ledger.lock"),
-        "what has left and what was spent: the proof of it, which a withdrawal does not undo",
-    ),
+    "policy": "what the hospital allows",
+    "record": "what has left: the proof of it, which a withdrawal does not undo",
+    "ledger": "what was spent of privacy, which a withdrawal does not give back",
 }
 UNKNOWN = "not known to this command: look whether it was made from their images"
 BEYOND = (
@@ -109,20 +109,31 @@ def carry_out(withdrawal: Withdrawal) -> None:
 
     Raises ForgetError where a folder cannot be written to.
     """
-    site, asked = withdrawal.site, withdrawal.subjects
     try:
-        _carry_out(site, asked, withdrawal.digests)
+        _carry_out(withdrawal)
     except OSError as error:
         raise ForgetError(f"not all is done: {error}; mend that and give the same command again") from error
 
 
-def _carry_out(site: Site, asked: list[str], digests: list[str]) -> None:
+def _carry_out(withdrawal: Withdrawal) -> None:
+    site, asked, digests = withdrawal.site, withdrawal.subjects, withdrawal.digests
     with _alone(site.state):
         withdrawals.record(site.state, asked, digests)
+        if digests:
+            _note(withdrawal)
         withdrawals.sweep(site.state)
         if (site.data / manifest.FILE).is_file():
             removal.take_out(site.data, lambda rows: _theirs(rows, asked))
         trained.drop(site.state, asked)
+
+
+def _note(withdrawal: Withdrawal) -> None:
+    """Write it into the site's record, without a name. A damaged record is said, and holds no withdrawal up."""
+    entry = {"what": "withdrawn", "job": "", "patients": len(withdrawal.subjects), "images": withdrawal.images}
+    try:
+        Record(withdrawal.site.state).add(entry | {"sets": withdrawal.digests})
+    except ChainError as error:
+        withdrawal.kept.append(f"the record, which this could not be written to: {error}")
 
 
 def words(withdrawal: Withdrawal, settings: Settings, done: bool) -> str:
@@ -195,7 +206,7 @@ def _models(site: Site, digests: list[str]) -> list[str]:
 def _kept(site: Site) -> Iterator[str]:
     for path in sorted(site.state.iterdir()) if site.state.is_dir() else []:
         if path.name not in withdrawals.MADE:
-            yield f"{path}: {KEPT.get(path.name, UNKNOWN)}"
+            yield f"{path}: {KEPT.get(path.name.partition('.')[0], UNKNOWN)}"
 
 
 @contextmanager

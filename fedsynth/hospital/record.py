@@ -15,9 +15,10 @@ Entry = dict[str, Any]
 class Record:
     """The record in a site's state folder, an append-only chain.
 
-    Entries: `at` (UTC), `what` ("asked", "repeated", "refused", "sent", "failed"), `job` (its kind), `id` and
-    `submitter` of the job, `name` (the model), `question`, `policy` and `data` (digests); of what was sent `arrays`,
-    `values`, `bytes` and `sha256`, `keys` of the answer, `epsilon`; of a refusal the `rule`.
+    Entries: `at` (UTC), `what` ("asked", "repeated", "refused", "sent", "failed", "withdrawn"), `job` (its kind), `id`
+    and `submitter` of the job, `name` (the model), `question`, `policy` and `data` (digests); of what was sent
+    `arrays`, `values`, `bytes` and `sha256`, `keys` of the answer, `epsilon`; of a refusal the `rule`; of a withdrawal
+    the number of `patients` and `images` and the digests of `sets` that held them.
     """
 
     def __init__(self, folder: Path):

@@ -13,7 +13,7 @@ import pytest
 
 from fedsynth.data import manifest
 from fedsynth.data.dataset import ImageSet
-from fedsynth.hospital import failures, forget, outgoing, pseudonyms, trained, withdrawals
+from fedsynth.hospital import audit, failures, forget, outgoing, pseudonyms, trained, withdrawals
 from fedsynth.settings import Settings
 from tests.sets import make_set, tiny_params
 
@@ -132,6 +132,19 @@ def test_the_set_that_held_them_is_withdrawn_with_those_that_models_were_trained
     assert told == ["vae", "gan"], "each once, and not the one that never saw them"
     assert third not in withdrawals.told(state)
     assert does(hospital, other).models, "another patient of the same sets"
+
+
+def test_the_record_has_a_line_for_it_without_a_name_and_a_damaged_one_holds_nothing_up(hospital):
+    one, other, *_ = subjects(hospital)
+    digest, found = manifest.digest(rows(hospital)), does(hospital, one)
+    (entry,) = audit.entries(hospital / "state/north")
+    assert (entry["what"], entry["sets"]) == ("withdrawn", [digest])
+    assert f"1 patients, {found.images} images" in audit.row(entry)[5]
+    assert one not in audit.page("north", [entry])
+    (hospital / "state/north/record.jsonl").write_text("{}\n")
+    found = does(hospital, other)
+    assert "the record, which this could not be written to" in found.kept[-1]
+    assert other not in subjects(hospital)
 
 
 def test_a_set_that_nobody_has_trained_with_is_withdrawn_too(hospital):
