@@ -25,6 +25,7 @@ from fedsynth.data import manifest as table
 from fedsynth.data.dataset import ImageSet
 from fedsynth.hospital import failures, outgoing, policy
 from fedsynth.hospital.policy import Gate, Question
+from fedsynth.hospital.secret import keyed
 from fedsynth.params import Block, Params, names
 from fedsynth.processes import printable
 from fedsynth.settings import Settings, SettingsError
@@ -169,7 +170,7 @@ class Site:
     def validated_set(self) -> ImageSet:
         """Return the site's images. Raises NotValidated where their digest has not passed validation."""
         real = ImageSet.load(self.data)
-        if table.digest(real.manifest) != self.config["digests"].get(self.name):
+        if keyed(self.state, table.digest(real.manifest)) != self.config["digests"].get(self.name):
             raise NotValidated(
                 f"{self.name}: the data at this site are not those that passed validation; run validate again"
             )

@@ -31,12 +31,12 @@ def stage(params: Params, settings: Settings) -> None:
     if settings.simulation:
         outputs.write(path, ingest.fingerprint(params))
         return
-    from nvflare_jobs.centre import build_question, jobs, program
+    from nvflare_jobs.centre import answers, build_question, jobs, program
 
     sites = program.expected(params, settings)
     job = build_question.ask(settings.root / ".work/jobs/source-job", "validate", "source", sites, params.consortium,
                     {"params": program.public(params), "look": True}, quorum=1, thin=settings.thin)  # fmt: skip
-    found = jobs.ask("source", job, sites, settings)
+    found = answers.held("source", jobs.ask("source", job, sites, settings), answers.look)
     outputs.write(
         path, {"source": "sites", "digests": {s: found[s].get("answer", {}).get("digest") or "none" for s in sites}}
     )

@@ -16,6 +16,7 @@ def work(site: Site) -> None:
     import torch
 
     from fedsynth.families import leave_out
+    from fedsynth.hospital import outgoing
     from fedsynth.params import Model
     from fedsynth.training.coding import Received
     from fedsynth.training.trainer import Trainer
@@ -36,6 +37,7 @@ def work(site: Site) -> None:
         held_out=tensors(val, image) if algorithm.weighting == "validation" else None,
         subjects=torch.from_numpy(train.subjects()),
         compression=compression.up.build() if compression and compression.up else None,
+        told=outgoing.told(len(train), site.cells, site.min_cell, "train"),
     )
     encryption = model.encryption.build() if model.encryption else None
     downlink = Received(compression.down.build()) if compression and compression.down else None
