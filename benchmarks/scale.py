@@ -28,6 +28,7 @@ from typing import Any
 import psutil
 
 from fedsynth.data import manifest
+from fedsynth.hospital import secret
 from fedsynth.params import Params
 from fedsynth.settings import Settings
 from fedsynth.stages.ingest import ingest
@@ -100,7 +101,9 @@ def measure(folder: Path, n: int, arguments: argparse.Namespace) -> str:
     params = small(n, arguments.rounds, arguments.images)
     settings = Settings("simulator", folder, folder / "data", folder / "state", stall_s=600, events=False)
     with redirect_stdout(None):
-        digests = {site: manifest.digest(table) for site, table in ingest(params, settings.data).items()}
+        os.environ[secret.SIMULATED] = "1"
+        rows = ingest(params, settings.data)
+        digests = {site: secret.keyed(settings.state / site, manifest.digest(of)) for site, of in rows.items()}
     sites, config = list(digests), training.question(params, "vae", digests)
     job = build_rounds.train(
         folder / "job",

@@ -84,11 +84,16 @@ def validate(
     docs: Annotated[Path | None, typer.Option(help="where to write the report; nothing is written without it")] = None,
 ) -> None:
     """Check one set, real or synthetic, with the expectations of the federation. Exit code 1 if it fails."""
+    from fedsynth.hospital import secret
+    from fedsynth.params import names
     from fedsynth.validation import expectations
 
-    _, params = _start()
+    settings, params = _start()
     verdict = expectations.validate(folder.resolve(), params, site or folder.name, docs)
     typer.echo(verdict.message())
+    own = settings.state / names.key(site or folder.name)
+    if verdict.digest and (own / secret.FILE).is_file():
+        typer.echo(f"  digest as the centre gets it: {secret.keyed(own, verdict.digest)}")
     raise typer.Exit(0 if verdict.passed else 1)
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fedsynth.data import manifest
 from fedsynth.data.dataset import ImageSet
+from fedsynth.hospital import secret
 from fedsynth.params import Image, Params
 
 TINY: dict[str, Any] = {
@@ -97,6 +99,14 @@ def rewrite(folder: Path, where: int | str, **cells: Any) -> None:
     for column, value in cells.items():
         table.loc[place, column] = value
     manifest.write(folder, table, np.load(folder / manifest.ARRAY))
+
+
+def passed(state: Path, real: ImageSet, simulated: bool = False) -> str:
+    """The digest with which a set has passed validation at the site whose state is in this folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        if simulated:
+            patch.setenv(secret.SIMULATED, "1")
+        return secret.keyed(state, manifest.digest(real.manifest))
 
 
 def _subjects(params: Params, n: int) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedsynth.data.manifest import SetError
 from fedsynth.hospital.pseudonyms import Pseudonyms, write_private
+from fedsynth.hospital.secret import keyed
 
 FORGOTTEN, WITHDRAWN = "forgotten", "withdrawn"  # files in <state>/<site>
 RUNNING = "running"
@@ -36,9 +37,9 @@ def withdrawn(state: Path) -> list[str]:
     return path.read_text(encoding="ascii").split() if path.is_file() else []
 
 
-def told(state: Path) -> list[str]:
-    """Return those of them that the centre is told: the newest that one answer may hold."""
-    return withdrawn(state)[-TOLD:]
+def told(state: Path, simulated: bool = False) -> list[str]:
+    """Return those of them that the centre is told, keyed as it knows them: the newest that one answer may hold."""
+    return [keyed(state, digest, simulated) for digest in withdrawn(state)[-TOLD:]]
 
 
 def record(state: Path, subjects: Collection[str], digests: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ images against real images.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -36,11 +37,18 @@ Better = Literal["lower", "higher", "floor"]  # "floor": better the nearer to th
 
 @dataclass(frozen=True)
 class About:
-    """Description of one number of a measure for the report: which direction is better, and a definition."""
+    """Description of one number of a measure for the report: which direction is better, and a definition.
+
+    `within` is its range: a site's answer beyond it is refused.
+    """
 
     better: Better
     title: str
     text: str
+    within: tuple[float, float] = (0.0, math.inf)
+
+
+SHARE = (0.0, 1.0)  # the range of a share
 
 
 @dataclass(frozen=True)

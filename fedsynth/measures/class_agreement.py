@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value
 from fedsynth.measures._needs import a_use
 from fedsynth.measures._statistics import bootstrap
 
@@ -33,6 +33,7 @@ class ClassAgreement(Measure):
             "class agreement",
             "Balanced accuracy on synthetic images of the classification network trained on real images; the floor is"
             " the same on held-out real images.",
+            SHARE,
         ),
     }
     independent = False

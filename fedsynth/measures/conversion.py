@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value
 from fedsynth.measures._needs import a_mask, a_use
 from fedsynth.measures._neighbours import by_patient
 from fedsynth.measures._statistics import bootstrap
@@ -17,6 +17,7 @@ from fedsynth.training import sampling
 
 KERNEL = 11  # window of SSIM in pixels; smaller for small images
 SHARPEST = 1e-10  # smallest mean squared error in PSNR, which limits it to 100 dB
+DECIBELS = (-100.0, 100.0)
 
 BASE = (
     "the floor is the baseline, without a model: of a derived channel what its operator estimates, else the mean"
@@ -55,14 +56,16 @@ class Conversion(Measure):
     @property
     def about(self) -> dict[str, About]:
         found = {
-            "psnr": About("higher", "PSNR", f"Peak signal-to-noise ratio in dB {PAIR}mean over the images; {BASE}."),
-            "ssim": About("higher", "SSIM", f"Structural similarity {PAIR}mean over the images; {BASE}."),
+            "psnr": About(
+                "higher", "PSNR", f"Peak signal-to-noise ratio in dB {PAIR}mean over the images; {BASE}.", DECIBELS
+            ),
+            "ssim": About("higher", "SSIM", f"Structural similarity {PAIR}mean over the images; {BASE}.", (-1.0, 1.0)),
             "mae": About("lower", "absolute error", f"Mean absolute error {PAIR}mean over the images; {BASE}."),
         }
         for name, title in self._uses().items():
             for images, what in (("converted", "model's"), ("baseline", "baseline's")):
                 text = f"{title} of the network trained on real images, {USE.format(what)}."
-                found[f"{images}_{name}"] = About("higher", f"{title}, {images} images", text)
+                found[f"{images}_{name}"] = About("higher", f"{title}, {images} images", text, SHARE)
         return found
 
     def _uses(self) -> dict[str, str]:

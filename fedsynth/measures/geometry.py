@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value
 from fedsynth.measures._needs import a_mask
 from fedsynth.measures._statistics import beside_floor
 
@@ -30,12 +30,14 @@ class Geometry(Measure):
             "lower",
             "mask area distance",
             "Wasserstein-1 distance between the areas of held-out real and of synthetic masks, as shares of the image.",
+            SHARE,
         ),
         "mask_position_distance": About(
             "lower",
             "mask position distance",
             "Wasserstein-1 distance between the masks' centres, as shares of the image's size, mean over the axes;"
             " without empty masks.",
+            SHARE,
         ),
         "mask_count_distance": About(
             "lower",

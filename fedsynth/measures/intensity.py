@@ -25,6 +25,7 @@ class Intensity(Measure):
             "intensity distance",
             "Wasserstein-1 distance between the pixel values of held-out real and of synthetic images, mean over the"
             " image channels, in units of the scale from -1 to 1.",
+            (0.0, 2.0),
         ),
     }
     independent = False

@@ -28,6 +28,7 @@ class KID(Measure):
             "Squared maximum mean discrepancy (cubic kernel) between the features of held-out real and of synthetic"
             " images of one class, mean over the classes; unbiased: 0 on average between samples of one distribution,"
             " so that it may be negative.",
+            (-math.inf, math.inf),
         ),
     }
     independent = False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value
 from fedsynth.measures._needs import a_mask, a_use
 from fedsynth.measures._statistics import bootstrap
 
@@ -31,6 +31,7 @@ class MaskAgreement(Measure):
             "mask agreement",
             "Mean Dice between the synthetic masks and what the segmentation network trained on real images finds in"
             " the synthetic images, over the images with a mask; the floor is the same on held-out real images.",
+            SHARE,
         ),
     }
     independent = False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet, concatenate
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value
 from fedsynth.measures._neighbours import by_patient, distances, spaces
 from fedsynth.measures._statistics import bootstrap
 
@@ -61,10 +61,10 @@ class Membership(Measure):
     def about(self) -> dict[str, About]:
         rate = TPR.format(100 * self.fpr)
         return {
-            "membership_distance_auc": About("lower", "Membership by distance, AUC", DISTANCE + AUC),
-            "membership_distance_tpr": About("lower", "Membership by distance, TPR", DISTANCE + rate),
-            "membership_loss_auc": About("lower", "Membership by loss, AUC", LOSS + AUC),
-            "membership_loss_tpr": About("lower", "Membership by loss, TPR", LOSS + rate),
+            "membership_distance_auc": About("lower", "Membership by distance, AUC", DISTANCE + AUC, SHARE),
+            "membership_distance_tpr": About("lower", "Membership by distance, TPR", DISTANCE + rate, SHARE),
+            "membership_loss_auc": About("lower", "Membership by loss, AUC", LOSS + AUC, SHARE),
+            "membership_loss_tpr": About("lower", "Membership by loss, TPR", LOSS + rate, SHARE),
         }
 
     def at_site(self, seen: MeasureInputs) -> Answer:

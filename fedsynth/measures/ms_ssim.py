@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value
 from fedsynth.measures._statistics import bootstrap
 
 WANG = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of the scales (Wang et al. 2003)
@@ -28,6 +28,7 @@ class MSSSIM(Measure):
             "MS-SSIM",
             "Mean multi-scale structural similarity of pairs of synthetic images of one class (1: all the same); the"
             " floor is that of pairs of the site's real training images. Above it: less variety than in real images.",
+            SHARE,
         ),
     }
     independent = False

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, MeasureInputs
+from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs
 from fedsynth.measures._statistics import beside_floor
 
 
@@ -23,12 +23,14 @@ class PRDC(Measure):
             "higher",
             "precision",
             "Share of the synthetic images that lie in the ball of a held-out real image: how many look real.",
+            SHARE,
         ),
         "recall": About(
             "higher",
             "recall",
             "Share of the held-out real images that lie in the ball of a synthetic image: how much of what is real is"
             " made.",
+            SHARE,
         ),
         "density": About(
             "higher",
@@ -41,6 +43,7 @@ class PRDC(Measure):
             "coverage",
             "Share of the held-out real images with a synthetic image in their ball: recall that outliers cannot"
             " spoil.",
+            SHARE,
         ),
     }
     independent = False

@@ -46,7 +46,7 @@ class Mechanism(ABC):
 
     @abstractmethod
     def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int,
-                subjects: Tensor | None = None) -> None:  # fmt: skip
+                subjects: Tensor | None = None, rate: float | None = None) -> None:  # fmt: skip
         """Set up the mechanism before the first round in a process.
 
         Args:
@@ -55,6 +55,8 @@ class Mechanism(ABC):
             n: number of training images.
             steps: steps per round.
             subjects: (n,) integers, equal for images of the same person; None if unknown.
+            rate: probability with which a unit is in the batch of a step; default: `training.batch` / n. Epsilon
+                depends on it and leaves the site, so the site chooses it by a number of images that the centre knows.
         """
 
     @abstractmethod

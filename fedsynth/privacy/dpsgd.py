@@ -82,7 +82,7 @@ class DPSGD(Mechanism):
             )
 
     def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int,
-                subjects: Tensor | None = None) -> None:  # fmt: skip
+                subjects: Tensor | None = None, rate: float | None = None) -> None:  # fmt: skip
         self.check(family)
         self.units = self._units(n, subjects)
         if self.delta * len(self.units) >= 1:
@@ -92,7 +92,8 @@ class DPSGD(Mechanism):
             )
         self.family, self.optimizers, self.training, self.n, self.steps = family, optimizers, training, n, steps
         self.private = family.private_players()
-        self.rate = min(1.0, training.batch / n)  # probability that a unit is in a batch: once per epoch on average
+        # probability that a unit is in a batch; by default once per epoch on average
+        self.rate = min(1.0, training.batch / n) if rate is None else rate
         self.random = np.random.default_rng()  # seeded by the operating system
         self.losses = _Loss(family)
         expected = self.rate * len(self.units)

@@ -48,7 +48,7 @@ class UpdateDP(Mechanism):
         possible(self.epsilon, self.delta, self.accountant)
 
     def protect(self, family: Family, optimizers: dict[str, Optimizer], training: Training, n: int, steps: int,
-                subjects: Tensor | None = None) -> None:  # fmt: skip
+                subjects: Tensor | None = None, rate: float | None = None) -> None:  # fmt: skip
         self.rounds = training.rounds
         self.random = np.random.default_rng()  # seeded by the operating system
 

@@ -29,7 +29,7 @@ def fingerprint(params: Params, state: Path | None = None) -> dict[str, Any]:
     source = params.source.build(image=params.image.sourced, seed=params.seed)
     found: dict[str, Any] = {"source": params.source.class_path, "fingerprint": source.fingerprint()}
     own = {site: state / key for site, key in names.keys(source.sites()).items()} if state else {}
-    if withdrawn := {site: told for site, path in own.items() if (told := withdrawals.told(path))}:
+    if withdrawn := {site: told for site, path in own.items() if (told := withdrawals.told(path, simulated=True))}:
         found["withdrawn"] = withdrawn
     if forgotten := {site: stamp for site, path in own.items() if (stamp := withdrawals.stamp(path))}:
         found["forgotten"] = forgotten

@@ -36,7 +36,7 @@ class Update:
         difference: change of the parameters by name.
         losses: mean loss by player; with a privacy mechanism only those that it releases.
         steps: optimiser steps of the round.
-        weight: number of training images.
+        weight: number of training images, as told.
         epsilon: with a privacy mechanism, what the training has spent so far.
         score: peak signal-to-noise ratio in dB.
         coded: with a compression, the encoded difference and the compression that was used.
@@ -59,6 +59,8 @@ class Trainer:
         state: path of the checkpoint file.
         held_out: x, y and given of the validation images.
         subjects: (N,) subject of each image, for a privacy mechanism with the subject as its unit.
+        told: number of images as the centre may know it, by which steps, weight and sampling rate are chosen: all of
+            them can be seen outside, and from N the size of a class with few images would follow. Default: N.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Trainer:
         held_out: Batch | None = None,
         subjects: Tensor | None = None,
         compression: Compression | None = None,
+        told: int | None = None,
     ):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.family = family.to(self.device)
@@ -91,9 +94,11 @@ class Trainer:
             for name, net in self.players.items()
         }
         self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
-        self.steps = max(1, math.ceil(training.epochs * len(x) / training.batch))  # per round
+        self.told = max(1, len(x) if told is None else told)
+        self.steps = max(1, math.ceil(training.epochs * self.told / training.batch))  # per round
         if privacy is not None:
-            privacy.protect(self.family, dict(self.optimizers), training, len(x), self.steps, subjects)
+            rate = min(1.0, training.batch / self.told)
+            privacy.protect(self.family, dict(self.optimizers), training, len(x), self.steps, subjects, rate)
         self.uplink = Uplink(compression) if compression is not None else None
         self.rounds_done: int | None = None  # None: no round in this process yet
         self.view: tuple[Tensor, Tensor | None] | None = None  # what the phase's losses take instead of the images
@@ -135,7 +140,7 @@ class Trainer:
             leaves,
             {k: float(np.mean(v)) for k, v in losses.items() if v},
             self.steps,
-            float(len(self.x)),
+            float(self.told),
             None if self.privacy is None else self.privacy.spent(),
             self._score(),
             coded,

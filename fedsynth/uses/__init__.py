@@ -30,6 +30,10 @@ class Use(ABC):
     lower: frozenset[str] = frozenset()  # metrics where lower is better
     budget: Budget  # the same for every row of the table
 
+    def within(self, metric: str) -> tuple[float, float]:
+        """Return the range of a metric: a site's answer beyond it is refused. By default it is a share."""
+        return 0.0, 1.0
+
     @abstractmethod
     def network(self, seed: int) -> nn.Module:
         """Return an untrained network; the same seed gives the same weights."""

@@ -56,6 +56,9 @@ class Segmentation(Use):
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("dice", "hd95", "false_positive_rate", *(f"dice.{name}" for _, name in self._classes()))
 
+    def within(self, metric: str) -> tuple[float, float]:
+        return (0.0, math.hypot(*self.size)) if metric == "hd95" else (0.0, 1.0)
+
     def _classes(self) -> list[tuple[int, str]]:
         """Return index and name of the classes that may have a mask."""
         return [(k, name) for k, name in enumerate(self.label_names) if name not in self.empty_labels]

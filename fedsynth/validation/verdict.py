@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fedsynth.data.manifest import SPLITS
 
 SHOWN = 10  # rows of a failed expectation that a message names
+WITHHELD = "withheld"  # a count that is not small itself, but another one would follow from it
 
 
 @dataclass
@@ -48,16 +49,23 @@ class Verdict:
         `min_cell`.
 
         `images` is the sum of the cells that are shown, not the number of rows: with the number of rows, one
-        subtraction would give away the only cell that is withheld. Labels are those of params.yaml alone, since an
+        subtraction would give away the only cell that is withheld. So would the count of an expectation that no image
+        meets: where a cell is withheld, no count of failures leaves. Labels are those of params.yaml alone, since an
         unknown one may be anything.
         """
-        shown = [n for splits in self.counts.values() for n in splits.values() if n >= min_cell]
+        cells = [n for splits in self.counts.values() for n in splits.values()]
+        shown = [n for n in cells if n >= min_cell]
+
+        def counted(failures: list[Failure]) -> list[dict[str, Any]]:
+            told = (WITHHELD if len(shown) < len(cells) else withhold(f.count, min_cell) for f in failures)
+            return [{"expectation": f.expectation, "count": n} for f, n in zip(failures, told, strict=True)]
+
         return {
             "passed": self.passed,
             "digest": self.digest,
             "images": withhold(sum(shown), min_cell),
-            "failed": [{"expectation": f.expectation, "count": withhold(f.count, min_cell)} for f in self.failures],
-            "warnings": [{"expectation": f.expectation, "count": withhold(f.count, min_cell)} for f in self.warnings],
+            "failed": counted(self.failures),
+            "warnings": counted(self.warnings),
             "counts": {
                 label: {split: withhold(n, min_cell) for split, n in splits.items()}
                 for label, splits in self.counts.items()

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Literal
 
 from fedsynth.data import outputs
 from fedsynth.params import Params, names
 from fedsynth.settings import Settings
 from nvflare_jobs.centre import build_question, jobs
+from nvflare_jobs.centre.answers import Answers, combined, held
+from nvflare_jobs.centre.asked import Asked
 from nvflare_jobs.centre.program import public, validated
 
 
-def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict[str, Any], more: dict[str, Any],
-         started: float) -> tuple[Path, dict[str, Any]]:  # fmt: skip
+def rows(params: Params, settings: Settings, kind: Literal["reference", "score"], name: str, payload: dict[str, Any],
+         more: dict[str, Any], started: float, combine: Callable[[Answers], dict[str, Any]]) -> None:  # fmt: skip
     """Ask every site that tests for rows of the table of worth and write them to reports/, completed by `complete`.
 
-    The file also has `left_out`: site -> why it did not answer. Returns its path and the sites' answers. `kind`: whose
-    client answers, "reference" or "score". `name`: the model, "" if none. `more`: further entries of the question.
-    `started`: time.monotonic() when the stage began.
+    The file also has `left_out`: site -> why it has no answer, and what `combine` makes of the answers. `kind`: whose
+    client answers. `name`: the model, "" if none. `more`: further entries of the question. `started`:
+    time.monotonic() when the stage began.
     """
     from fedsynth.worth.use_networks import uses
 
@@ -33,17 +34,22 @@ def rows(params: Params, settings: Settings, kind: str, name: str, payload: dict
     job = build_question.ask(
         folder, kind, stage.replace("@", "_"), sites, params.consortium, config, payload, thin=settings.thin
     )
-    found = jobs.ask(stage, job, sites, settings)
+    shown = {site: validation["sites"][site]["counts"] for site in sites}
+    sent = {key.split("/")[1] for key in payload if key.startswith("net/")} - {"synthetic"}
+    asked = Asked(kind, params, name, frozenset(sent), shown)
+    quorum = params.consortium.enough(sites)
+    found = held(stage, jobs.ask(stage, job, sites, settings), asked.hold, quorum)
+    found, beside = combined(stage, found, combine, quorum)
     answers = {site: found[site]["answer"] for site in sites if "answer" in found[site]}
-    seconds = {"centre": round(fitted, 1)} | {site: answer["seconds"] for site, answer in answers.items()}
+    seconds = {"centre": round(fitted, 1)}
+    seconds |= {site: told for site, of in answers.items() if (told := of.get("seconds")) is not None}
     left_out = {site: found[site]["failed"] for site in sites if site not in answers}
     out = settings.root / "reports" / (f"{kind}/{name}.json" if name else f"{kind}.json")
     headlines = {use: of.headline for use, of in uses(params).items()}
     tests_only = [site for site in sites if params.split.only(site) == "test"]
     written = complete([answer["rows"] for answer in answers.values()], left_out, headlines, tests_only)
-    outputs.write(out, {"rows": written, "seconds": seconds, "left_out": left_out})
+    outputs.write(out, {"rows": written, "seconds": seconds, "left_out": left_out} | beside)
     print(f"{stage}: {len(answers)} of {len(sites)} sites answered", flush=True)
-    return out, answers
 
 
 def complete(

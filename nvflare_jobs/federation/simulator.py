@@ -19,6 +19,7 @@ import psutil
 
 from fedsynth import processes
 from fedsynth.hospital.policy import simulated
+from fedsynth.hospital.secret import SIMULATED
 from fedsynth.settings import Settings
 from nvflare_jobs.federation.interface import Event, Federation, FederationError, JobLost, reason
 from nvflare_jobs.federation.links import Links
@@ -100,7 +101,7 @@ class _Run:
         mark = uuid.uuid4().hex
         threads = processes.threads(len(sites))
         simulated.write(settings.state, sites)
-        place = {MARK: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state)}
+        place = {MARK: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state), SIMULATED: "1"}
         env = os.environ | place | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
         env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
         module = "nvflare.private.fed.app.simulator.simulator"

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fedsynth.data import outputs
 from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Params, names
 from fedsynth.settings import Settings
@@ -37,10 +36,8 @@ def stage(params: Params, settings: Settings) -> None:
         )
     arrays = {name: a for row, of in sent.items() for name, a in use_networks.to_arrays(of, row).items()}
     weights.save(settings.root / "data" / "reference" / use_networks.FILE, arrays)
-    path, _ = rows.rows(
-        params, settings, "reference", "", {f"net/{name}": a for name, a in arrays.items()}, {}, started
-    )
-    outputs.write(path, outputs.read(path, "reference") | {"federated_without": without})
+    payload = {f"net/{name}": a for name, a in arrays.items()}
+    rows.rows(params, settings, "reference", "", payload, {}, started, lambda _: {"federated_without": without})
 
 
 def federated(

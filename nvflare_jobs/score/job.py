@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from fedsynth.stages import score
 from fedsynth.training import weights
 from fedsynth.worth import use_networks
 from nvflare_jobs.centre import program, rows
+from nvflare_jobs.centre.answers import Answers
 
 Arrays = dict[str, np.ndarray]
 
@@ -38,23 +40,20 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     payload |= {f"model/{key}": a for key, a in weights.load(folder / weights.FILE).items()}
     payload |= {"set/images": np.asarray(synthetic.images), "set/labels": synthetic.labels(params.image)}
     model = {key: about[key] for key in ("name", "family", "algorithm", "training", "mixture") if key in about}
-    path, answers = rows.rows(params, settings, "score", name, payload, {"model": model}, started)
-    written = outputs.read(path, "score")
-    found = score.combined(
-        params,
-        centre_seen,
-        {site: answer["measures"] for site, answer in answers.items()},
-        written["left_out"],
-        [site for site in program.validated(root)["used"] if params.split.only(site) == "train"],
-    )
-    spread = [of for answer in answers.values() for of in answer["spread"]]
-    more = {
-        "spread": spread,
-        "measures": found,
-        "extractor": centre_seen.extractor.title,
-        "weights_sha256": about["weights_sha256"],
-    }
-    outputs.write(path, written | more)
+    trains_only = [site for site in program.validated(root)["used"] if params.split.only(site) == "train"]
+
+    def combine(found: Answers) -> dict[str, Any]:
+        answers = {site: of["answer"] for site, of in found.items() if "answer" in of}
+        left_out = {site: of["failed"] for site, of in found.items() if "failed" in of}
+        measured = {site: answer["measures"] for site, answer in answers.items()}
+        return {
+            "spread": [of for answer in answers.values() for of in answer["spread"]],
+            "measures": score.combined(params, centre_seen, measured, left_out, trains_only),
+            "extractor": centre_seen.extractor.title,
+            "weights_sha256": about["weights_sha256"],
+        }
+
+    rows.rows(params, settings, "score", name, payload, {"model": model}, started, combine)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from nvflare_jobs.server import round_log
 from nvflare_jobs.server.run import Progress, config_dir, present, question, refuse, run_dir
 
 ANSWERS = "answers.json"
+LARGEST, DEEPEST = 64 * 2**20, 16  # characters of an answer, and levels of tables in tables
 
 
 class Ask(Progress, ModelController):
@@ -60,8 +61,29 @@ class Ask(Progress, ModelController):
 
     def _take(self, result: FLModel) -> None:
         site, failure = result.meta["client_name"], result.meta.get("failed")
-        words = {"failed": FAILURES.get(failure, FAILURES["error"])} if failure else {"answer": result.meta["answer"]}
-        self.answers[site] = words
+        if failure is not None:
+            self.answers[site] = {"failed": FAILURES.get(str(failure), FAILURES["error"])}
+            return
+        try:
+            self.answers[site] = {"answer": plain(result.meta.get("answer"))}
+        except (TypeError, ValueError, RecursionError):
+            self.answers[site] = {"failed": "it has sent what is no answer; does it run the same version?"}
 
     def progress(self) -> dict[str, Any]:
         return {"answered": sorted(self.answers)}
+
+
+def plain(answer: Any) -> Any:
+    """An answer as JSON has it. Raises ValueError, TypeError or RecursionError for what JSON does not hold, numbers
+    that are not finite, and more of it than an answer can have: read again at the centre, that would end the stage.
+    """
+    text = json.dumps(answer, allow_nan=False)
+    if len(text) > LARGEST:
+        raise ValueError("the answer is too large")
+    found, level = json.loads(text), [answer]
+    for _ in range(DEEPEST):
+        level = [of for table in level for of in (table.values() if isinstance(table, dict) else table)
+                 if isinstance(of, dict | list | tuple)]  # fmt: skip
+        if not level:
+            return found
+    raise ValueError("the answer is too deep")

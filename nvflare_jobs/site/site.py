@@ -23,7 +23,7 @@ from nvflare.fuel.f3.mpm import MainProcessMonitor as mpm
 from fedsynth.compression import Compression
 from fedsynth.data import manifest as table
 from fedsynth.data.dataset import ImageSet
-from fedsynth.hospital import failures, outgoing, policy, withdrawals
+from fedsynth.hospital import failures, outgoing, policy, secret, withdrawals
 from fedsynth.hospital.policy import Gate, Question
 from fedsynth.params import Block, Params, names
 from fedsynth.processes import printable
@@ -164,14 +164,14 @@ class Site:
         return gate.admit(asked, table.digest(rows) if rows is not None else "")
 
     def seed(self) -> int:
-        """Return the site's own seed: sites must not draw the same noise."""
-        return int.from_bytes(hashlib.sha256(f"{self.params.seed}:{self.name}".encode()).digest()[:4], "big")
+        """Return the site's own seed: sites must not draw the same noise, and the centre must not know it."""
+        return secret.number(self.state, f"training with the seed {self.params.seed}")
 
     def validated_set(self) -> ImageSet:
         """Return the site's images. Raises NotValidated where their digest has not passed validation."""
         self.began = withdrawals.stamp(self.state)
         real = ImageSet.load(self.data)
-        if table.digest(real.manifest) != self.config["digests"].get(self.name):
+        if secret.keyed(self.state, table.digest(real.manifest)) != self.config["digests"].get(self.name):
             raise NotValidated(
                 f"{self.name}: the data at this site are not those that passed validation; run validate again"
             )
@@ -245,8 +245,8 @@ class Site:
         metrics |= {"steps": float(allowed["steps"]), "weight": allowed["weight"]}
         metrics |= {name: allowed[name] for name in ("epsilon", "score") if allowed.get(name) is not None}
         if encryption:
-            secret = encryption.encrypt(arrays, 1.0 if equal else allowed["weight"], keys.read(keys.SECRET))
-            arrays = {ENCRYPTED: np.frombuffer(secret, np.uint8)}
+            hidden = encryption.encrypt(arrays, 1.0 if equal else allowed["weight"], keys.read(keys.SECRET))
+            arrays = {ENCRYPTED: np.frombuffer(hidden, np.uint8)}
         self.gate.sent(arrays, metrics, round=received_round(self._received), epsilon=allowed.get("epsilon"))
         flare.send(FLModel(params=arrays, params_type="DIFF", metrics=metrics, meta={"weight": allowed["weight"]}))
 

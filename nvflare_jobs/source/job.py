@@ -32,15 +32,15 @@ def stage(params: Params, settings: Settings) -> None:
     if settings.simulation:
         outputs.write(path, ingest.fingerprint(params, settings.state))
         return
-    from nvflare_jobs.centre import build_question, jobs, program
+    from nvflare_jobs.centre import answers, build_question, jobs, program
 
     sites = program.expected(params, settings)
     job = build_question.ask(settings.root / ".work/jobs/source-job", "validate", "source", sites, params.consortium,
                     {"params": program.public(params), "look": True}, quorum=1, thin=settings.thin)  # fmt: skip
-    found = jobs.ask("source", job, sites, settings)
-    answers = {site: found[site].get("answer", {}) for site in sites}
-    digests = {site: answer.get("digest") or "none" for site, answer in answers.items()}
-    gone = told(withdrawn.known(settings.root), answers)
+    found = answers.held("source", jobs.ask("source", job, sites, settings), answers.look)
+    said = {site: found[site].get("answer", {}) for site in sites}
+    digests = {site: answer.get("digest") or "none" for site, answer in said.items()}
+    gone = told(withdrawn.known(settings.root), said)
     outputs.write(path, {"source": "sites", "digests": digests} | ({"withdrawn": gone} if gone else {}))
 
 

@@ -18,6 +18,7 @@ def work(site: Site) -> None:
 
     from fedsynth.families import leave_out
     from fedsynth.families.first_layer import first_layer_share
+    from fedsynth.hospital import outgoing
     from fedsynth.hospital.policy.drift import Drift
     from fedsynth.hospital.policy.floors import first_layer
     from fedsynth.params import Model
@@ -45,6 +46,7 @@ def work(site: Site) -> None:
         held_out=tensors(val, image) if algorithm.weighting == "validation" else None,
         subjects=torch.from_numpy(train.subjects()),
         compression=compression.up.build() if compression and compression.up else None,
+        told=outgoing.told(len(train), site.cells, site.min_cell, "train"),
     )
     drift = Drift(
         site.gate.policy.floors,

@@ -1,6 +1,6 @@
 """The site's half: validate the ingested set, or only return its digest. The detailed report stays at the site."""
 
-from fedsynth.hospital import withdrawals
+from fedsynth.hospital import secret, withdrawals
 from nvflare_jobs.site.site import Site, main
 
 
@@ -14,14 +14,16 @@ def work(site: Site) -> None:
 
             verdict = validate(site.data, site.params, site.name, site.state / "validation")
             print(verdict.message(), flush=True)
-            site.answer("validate", verdict.outgoing(site.min_cell))
+            left = verdict.outgoing(site.min_cell)
+            site.answer("validate", left | {"digest": secret.keyed(site.state, verdict.digest)})
 
 
 def digest(site: Site) -> str:
-    """Return the digest of the manifest, "" where there is none yet."""
+    """Return the keyed digest of the manifest, "" where there is none yet."""
     from fedsynth.data import manifest
 
-    return manifest.digest(manifest.read(site.data)) if (site.data / manifest.FILE).is_file() else ""
+    there = (site.data / manifest.FILE).is_file()
+    return secret.keyed(site.state, manifest.digest(manifest.read(site.data))) if there else ""
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from fedsynth.data import outputs
 from fedsynth.params import Params, names
 from fedsynth.settings import Settings
 from nvflare_jobs.centre import build_question, jobs, program, show
+from nvflare_jobs.centre.answers import held, verdict
 from nvflare_jobs.federation import interface
 
 
@@ -25,7 +27,7 @@ def stage(params: Params, settings: Settings) -> None:
         quorum=enough,
         thin=settings.thin,
     )
-    answers = jobs.ask("validate", job, sites, settings)
+    answers = held("validate", jobs.ask("validate", job, sites, settings), partial(verdict, params))
     verdicts = {site: answers[site].get("answer") or unanswered(answers[site]["failed"]) for site in sites}
     used = decide(params, verdicts, settings)
     # with the sites that only train or only test: the stages after this one are stale when these change

@@ -31,13 +31,14 @@ def build(kind: type[Measure], seen: MeasureInputs) -> Measure:
 
 
 def whole(values: dict[str, Value], about: Any) -> bool:
-    """Only known names; counts of real images; finite or None; an interval has two ends."""
+    """Only known names; counts of real images; finite or None, and within their range; an interval has two ends."""
     assert values.keys() == about.keys()
-    for value in values.values():
+    for name, value in values.items():
         assert isinstance(value.n.get("real"), int)
         assert all(isinstance(n, int) and n >= 0 for n in value.n.values())
         numbers = [v for v in (value.value, value.floor, value.low, value.high) if v is not None]
         assert all(type(v) is float and math.isfinite(v) for v in numbers)
+        assert all(about[name].within[0] - 1e-6 <= v <= about[name].within[1] + 1e-6 for v in numbers)
         assert (value.low is None) == (value.high is None)
         assert value.low is None or value.low <= value.high  # type: ignore[operator]
         json.dumps(plain(value), allow_nan=False)

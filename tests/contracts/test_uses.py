@@ -78,10 +78,7 @@ def test_it_learns_what_is_easy(path: str, data: tuple[Image, Tensor, Tensor, Te
     assert metrics[use.headline] > untrained[use.headline] + 0.15
     assert metrics.keys() == n.keys() == set(use.metrics)
     assert use.lower <= set(use.metrics)
-    assert all(
-        math.isfinite(v) and 0 <= v <= (math.dist(image.size, [0] * len(image.size)) if k == "hd95" else 1)
-        for k, v in metrics.items()
-    )
+    assert all(math.isfinite(v) and use.within(k)[0] <= v <= use.within(k)[1] for k, v in metrics.items())
     assert all(0 < count <= 20 for count in n.values())
 
 

@@ -24,6 +24,10 @@ def settings(root: Path) -> Settings:
     return Settings("simulator", root, root / "data", root / "state", 60, False)
 
 
+COUNTS = {label: {"train": 20, "val": 8, "test": 14} for label in PARAMS.image.labels}
+SENT = {"net/pooled/c/1/x": None}  # the networks of a question, by their names
+
+
 def row(name: str, site: str, value: float | None, **metrics: float) -> dict:
     found = {"balanced_accuracy": value, "auroc": 0.9} | metrics
     return {
@@ -65,7 +69,7 @@ def test_a_metric_that_one_site_withheld_is_none_and_the_headline_stays_first():
 
 
 def test_the_file_says_who_did_not_answer_and_has_its_rows(tmp_path, monkeypatch):
-    sites = {"north": {"digest": "a"}, "south": {"digest": "b"}}
+    sites = {"north": {"digest": "a", "counts": COUNTS}, "south": {"digest": "b", "counts": COUNTS}}
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "validation.json").write_text(json.dumps({"used": list(sites), "sites": sites}))
     monkeypatch.setattr(build_question, "ask", lambda *_, **__: tmp_path)
@@ -74,11 +78,12 @@ def test_the_file_says_who_did_not_answer_and_has_its_rows(tmp_path, monkeypatch
         "south": {"failed": "not connected"},
     }
     monkeypatch.setattr(jobs, "ask", lambda *_: said)
-    path, answers = rows.rows(PARAMS, settings(tmp_path), "reference", "", {}, {}, 0.0)
-    found = json.loads(path.read_text())
+    one_is_enough = PARAMS.model_copy(update={"consortium": PARAMS.consortium.model_copy(update={"quorum": 1})})
+    rows.rows(one_is_enough, settings(tmp_path), "reference", "", {}, {}, 0.0, lambda found: {"asked": list(found)})
+    found = json.loads((tmp_path / "reports" / "reference.json").read_text())
+    assert found["asked"] == ["north", "south"]
     assert found["left_out"] == {"south": "not connected"}
     assert [(r["site"], r["metrics"]["balanced_accuracy"]) for r in found["rows"]] == [("north", 0.8), ("south", None)]
-    assert list(answers) == ["north"]
 
 
 def test_the_federated_reference_says_which_site_missed_which_of_its_rounds(tmp_path, monkeypatch):
@@ -124,13 +129,16 @@ def test_who_trains_and_who_tests_is_decided_with_who_takes_part(tmp_path):
 
 
 def test_the_sites_that_train_are_those_of_a_training_and_the_others_are_asked_to_test(tmp_path, monkeypatch):
-    sites = {site: {"digest": "a"} for site in ("north", "west", "south")}
+    sites = {site: {"digest": "a", "counts": COUNTS} for site in ("north", "west", "south")}
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "validation.json").write_text(json.dumps({"used": list(sites), "sites": sites}))
     assert program.validated_for_training(ROLES, tmp_path)["used"] == ["north", "west"]
     asked = []
     monkeypatch.setattr(build_question, "ask", lambda *a, **__: asked.append(a[3]) or tmp_path)
-    answer = {"answer": {"rows": [row("pooled", "south", 0.8)], "seconds": 1.0}}
-    monkeypatch.setattr(jobs, "ask", lambda *_: {"north": answer, "south": answer})
-    rows.rows(ROLES, settings(tmp_path), "reference", "", {}, {}, 0.0)
+    said = {
+        "north": {"answer": {"rows": [row("local", "north", 0.8), row("pooled", "north", 0.8)], "seconds": 1.0}},
+        "south": {"answer": {"rows": [row("pooled", "south", 0.8)], "seconds": 1.0}},
+    }
+    monkeypatch.setattr(jobs, "ask", lambda *_: said)
+    rows.rows(ROLES, settings(tmp_path), "reference", "", SENT, {}, 0.0, lambda _: {})
     assert asked == [["north", "south"]]

@@ -10,7 +10,6 @@ import pytest
 from nvflare.client import FLModel
 
 from fedsynth.algorithms.fedavg import FedAvg
-from fedsynth.data import manifest as table
 from fedsynth.data import outputs
 from fedsynth.hospital.outgoing import LeakError
 from fedsynth.params import Model
@@ -22,7 +21,7 @@ from nvflare_jobs.server import aggregator, run
 from nvflare_jobs.site import site
 from nvflare_jobs.train import job
 from tests.jobs.gates import gate
-from tests.sets import make_set, tiny_params
+from tests.sets import make_set, passed, tiny_params
 
 pytest.importorskip("tenseal", reason="encryption needs the extra `he`: pip install -e '.[he]'")
 
@@ -38,7 +37,10 @@ def trained(folder: Path, encryption, mode="simulator") -> Path:
     sets = {
         name: make_set(folder / "data" / "sites" / name, params, name, n=n) for name, n in (("east", 30), ("north", 60))
     }
-    sites = {name: {"digest": table.digest(real.manifest), "images": 60} for name, real in sets.items()}
+    sites = {
+        name: {"digest": passed(folder / "state" / name, real, simulated=True), "images": 60}
+        for name, real in sets.items()
+    }
     outputs.write(folder / "reports" / "validation.json", {"used": sorted(sites), "sites": sites})
     job.stage(params, Settings(mode, folder, folder / "data" / "sites", folder / "state", 120, False), "vae")
     return folder / "models" / "vae"

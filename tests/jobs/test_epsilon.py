@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from fedsynth.data import manifest as table
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
 from fedsynth.hospital.outgoing import LeakError
@@ -17,7 +16,7 @@ from nvflare_jobs.centre import show
 from nvflare_jobs.site import site
 from nvflare_jobs.train import job
 from tests.jobs.gates import gate
-from tests.sets import make_set, tiny_params
+from tests.sets import make_set, passed, tiny_params
 
 DPSGD = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}
 
@@ -103,7 +102,10 @@ def test_a_private_training_ends_with_the_epsilon_that_was_asked_for(tmp_path):
         params.models["vae"].model_dump() | {"privacy": DPSGD, "training": {"rounds": 2, "batch": 8, "epochs": 1}}
     )
     sets = {name: make_set(tmp_path / "data" / "sites" / name, params, name) for name in ("east", "north")}
-    sites = {name: {"digest": table.digest(real.manifest), "images": 60} for name, real in sets.items()}
+    sites = {
+        name: {"digest": passed(tmp_path / "state" / name, real, simulated=True), "images": 60}
+        for name, real in sets.items()
+    }
     outputs.write(tmp_path / "reports" / "validation.json", {"used": sorted(sites), "sites": sites})
     settings = Settings("simulator", tmp_path, tmp_path / "data" / "sites", tmp_path / "state", 120, False)
     job.stage(params, settings, "vae")

@@ -28,7 +28,7 @@ from nvflare_jobs.exchange.client import Exchange
 from nvflare_jobs.exchange.server import Centre
 from nvflare_jobs.server import round_log
 from nvflare_jobs.train import job as training
-from tests.sets import make_set, spoilt, tiny_params
+from tests.sets import make_set, passed, spoilt, tiny_params
 
 GAN = {"class_path": "fedsynth.families.gan.GAN", "args": {"channels": [4, 8], "width": 4, "depth": 1}}
 SITES = ["east", "north"]
@@ -49,7 +49,7 @@ def validation(root, made: Params = PARAMS, n: int = 40) -> dict[str, Any]:
     for site in SITES:
         real = make_set(root / "data" / "sites" / site, made, site, n=n)
         counts = outgoing.shown(real.manifest, made.image.labels, 5)
-        verdicts[site] = {"digest": table.digest(real.manifest), "images": n, "counts": counts}
+        verdicts[site] = {"digest": passed(root / "state" / site, real, simulated=True), "images": n, "counts": counts}
     return {"sites": verdicts, "used": SITES}
 
 
@@ -80,7 +80,7 @@ def batch(n: int = 4, made: Params = PARAMS) -> tuple[np.ndarray, np.ndarray]:
 def begun(tmp_path) -> Exchange:
     real = make_set(tmp_path / "data" / "sites" / "north", PARAMS, "north", n=40)
     site = Exchange()
-    assert site.begin(asked(table.digest(real.manifest))) == {}
+    assert site.begin(asked(passed(tmp_path / "state" / "north", real))) == {}
     return site
 
 
@@ -121,7 +121,7 @@ def test_the_discriminator_sees_the_training_images_and_no_others(tmp_path, call
         monkeypatch.setattr(
             ImageSet, "load", lambda folder, real=real, spoil=spoil: spoilt(real, split) if spoil else real
         )
-        assert site.begin(asked(table.digest(real.manifest))) == {}
+        assert site.begin(asked(passed(tmp_path / "state" / "north", real))) == {}
         answers.append(site.step(*batch()))
     if split == "train":
         assert answers[1] == {"failure": "diverged"}  # NaN of the poison: it would be seen

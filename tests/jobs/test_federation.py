@@ -21,7 +21,7 @@ from fedsynth import processes
 from fedsynth.params import Consortium
 from fedsynth.settings import Settings
 from fedsynth.training import weights
-from nvflare_jobs.centre import build_question, build_rounds, job_folder
+from nvflare_jobs.centre import answers, build_question, build_rounds, job_folder, jobs
 from nvflare_jobs.centre.program import public
 from nvflare_jobs.federation import interface, runner, simulator
 from nvflare_jobs.server.ask import ANSWERS
@@ -114,6 +114,21 @@ def test_a_question_brings_back_one_answer_for_each_site(tmp_path):
         "east": {"answer": {"site": "east"}},
         "north": {"answer": {"site": "north"}},
     }
+
+
+def test_hostile_answers_leave_their_sites_out_and_the_job_ends_with_the_others(tmp_path, capsys):
+    """Over FLARE: what no door at the site has let out, as a site sends it that has none."""
+    kinds = ["nan", "deep", "array", "bytes", "another site's", "none"]
+    hostile = {f"site-{i}": kind for i, kind in enumerate(kinds)}
+    sites = [*SITES, *hostile]
+    config = {"params": public(tiny_params()), "how": {}, "answers": hostile}
+    job = build_question.ask(tmp_path / "job", CLIENT, "question", sites, Consortium(quorum=2), config)
+    found = answers.held("source", jobs.ask("source", job, sites, settings(tmp_path)), answers.look, quorum=2)
+    assert {site for site, of in found.items() if "answer" in of} == set(SITES)
+    printed = capsys.readouterr().out
+    assert all(
+        f"source: no answer from {site}" in printed or f"source: {site} is left out" in printed for site in hostile
+    )
 
 
 @pytest.mark.parametrize(

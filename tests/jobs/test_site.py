@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from fedsynth.data import manifest as table
+from fedsynth.data.dataset import ImageSet
 from fedsynth.hospital import failures
 from fedsynth.hospital.outgoing import Diverged, LeakError, leave
 from fedsynth.settings import Settings, SettingsError
 from nvflare_jobs.site.site import CrashCounter, ProcessDied, Site, checked
-from tests.sets import make_set, tiny_params
+from tests.sets import make_set, passed, tiny_params
 
 
 def site(data, digest: str) -> Site:
@@ -40,7 +41,7 @@ def test_a_site_whose_environment_names_no_folder_is_told_which(tmp_path, monkey
 
 def test_data_that_passed_are_loaded(tmp_path):
     real = make_set(tmp_path / "north", tiny_params())
-    assert len(site(tmp_path, table.digest(real.manifest)).validated_set()) == len(real)
+    assert len(site(tmp_path, passed(tmp_path / "state" / "north", real)).validated_set()) == len(real)
 
 
 def test_data_that_have_not_passed_are_refused(tmp_path):
@@ -55,7 +56,7 @@ def test_pixels_that_were_changed_after_validation_are_refused(tmp_path):
     images[3] *= 0.5
     np.save(tmp_path / "north" / table.ARRAY, images)
     with pytest.raises(table.SetError, match=str(real.manifest["image_id"][3])):
-        site(tmp_path, table.digest(real.manifest)).validated_set()
+        site(tmp_path, passed(tmp_path / "state" / "north", real)).validated_set()
 
 
 @pytest.mark.parametrize(("consortium", "own", "least"), [(1, 5, 5), (5, 5, 5), (10, 5, 10), (5, 20, 20), (1, 1, 1)])
@@ -69,7 +70,7 @@ def test_the_larger_of_the_centres_and_the_sites_smallest_cell_holds(tmp_path, m
 def test_what_a_site_answers_is_cut_at_its_own_smallest_cell_whatever_the_centre_asks_for(tmp_path, monkeypatch):
     real, sent = make_set(tmp_path / "north", tiny_params(), n=60), []
     monkeypatch.setattr("nvflare_jobs.site.site.flare.send", sent.append)
-    made = site(tmp_path, table.digest(real.manifest))
+    made = site(tmp_path, passed(tmp_path / "state" / "north", real))
     made.params = tiny_params(consortium={"min_cell": 1})
     n = len(real.split("test"))
     row = {
@@ -96,7 +97,7 @@ def test_the_weight_of_a_site_with_few_training_images_of_a_class_is_of_the_othe
     changed = real.manifest.copy()
     changed.loc[rare[3:], "label"] = "infiltrating"
     table.write(tmp_path / "north", changed, real.images)
-    made = site(tmp_path, table.digest(table.read(tmp_path / "north")))
+    made = site(tmp_path, passed(tmp_path / "state" / "north", ImageSet.load(tmp_path / "north")))
     weight = float(len(made.validated_set().split("train")))
     made.update({}, {}, {"losses": {}, "steps": 3, "weight": weight}, [])
     assert sent[-1].meta["weight"] == weight - 3

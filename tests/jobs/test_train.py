@@ -27,6 +27,8 @@ def difference(real: ImageSet, folder, params=PARAMS) -> dict[str, np.ndarray]:
         params=params,
         state=folder,
         gate=gate(),
+        cells={},
+        min_cell=5,
         validated_set=lambda: real,
         seed=lambda: 1,
         tasks=lambda: [received],
@@ -58,7 +60,7 @@ def test_a_mechanism_learns_whose_the_training_images_are(tmp_path, monkeypatch)
     protect = DPSGD.protect
 
     def watched(self, *given):
-        seen.append(given[-1])
+        seen.append(given[5])
         protect(self, *given)
 
     monkeypatch.setattr(DPSGD, "protect", watched)

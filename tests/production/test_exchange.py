@@ -19,7 +19,7 @@ from nvflare_jobs.server.saved import GLOBAL
 from nvflare_jobs.train import job as training
 from tests.jobs.test_exchange import params
 from tests.production.conftest import Trial, Watch, started
-from tests.sets import make_set
+from tests.sets import make_set, passed
 
 pytestmark = pytest.mark.production
 
@@ -32,7 +32,7 @@ def job(trial: Trial, rounds: int) -> Path:
     for site in SITES:
         real = make_set(Path(trial.system.places[site]["FEDSYNTH_DATA"]) / site, made, site, n=40)
         counts = outgoing.shown(real.manifest, made.image.labels, 5)
-        shown["sites"][site] = {"digest": table.digest(real.manifest), "counts": counts}
+        shown["sites"][site] = {"digest": passed(trial.state(site) / site, real), "counts": counts}
     config = training.question(made, "mdgan", {site: shown["sites"][site]["digest"] for site in SITES})
     initial = training.begin(made, "mdgan")
     return exchange.prepare(trial.root / "job", made, "mdgan", config, initial, training.shares(made, shown), thin=True)

@@ -8,9 +8,10 @@ fedsynth/validation/verdict.py): a function of what is known, which can tell not
 """
 
 from fedsynth.hospital.outgoing.arrays import leave_arrays, leave_coded, leave_feedback
-from fedsynth.hospital.outgoing.cells import COUNTED, MIN_CELL, WITHHELD, Shown, shown
+from fedsynth.hospital.outgoing.cells import COUNTED, MIN_CELL, Shown, shown, told
 from fedsynth.hospital.outgoing.closed import Diverged, LeakError
-from fedsynth.hospital.outgoing.door import JOBS, leave, vocabulary
+from fedsynth.hospital.outgoing.door import JOBS, arrive, leave, vocabulary
+from fedsynth.validation.verdict import WITHHELD
 
 __all__ = [
     "COUNTED",
@@ -20,10 +21,12 @@ __all__ = [
     "Diverged",
     "LeakError",
     "Shown",
+    "arrive",
     "leave",
     "leave_arrays",
     "leave_coded",
     "leave_feedback",
     "shown",
+    "told",
     "vocabulary",
 ]

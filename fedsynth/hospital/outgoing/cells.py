@@ -8,7 +8,6 @@ from typing import Any
 from fedsynth.validation.verdict import count, withhold
 
 MIN_CELL = 5
-WITHHELD = "withheld"  # a count that is not small itself, but another one would follow from it
 COUNTED = ("real", "train", "synthetic", "members", "non_members")  # images that a measure may say it rests on
 Shown = Mapping[str, Mapping[str, int | str]]  # class -> split -> images, as validation shows them
 
@@ -29,3 +28,13 @@ def any_hidden(cells: Shown, *splits: str) -> bool:
 def total_shown(cells: Shown, *splits: str) -> int:
     """Images in these splits, of the cells that are shown."""
     return sum(n for of in cells.values() for split in splits if isinstance(n := of[split], int))
+
+
+def told(n: int, cells: Shown, min_cell: int, *splits: str) -> int:
+    """A number of images of these splits, as the centre may know it.
+
+    Where a cell is hidden, those that are shown. Where all but a few images count (whose masks are unknown, say), all
+    of them: their number would say how few do not.
+    """
+    total = total_shown(cells, *splits)
+    return total if any_hidden(cells, *splits) or 0 < total - n < min_cell else n

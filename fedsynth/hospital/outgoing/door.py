@@ -24,6 +24,7 @@ JOBS: dict[str, type[Closed]] = {
     "reference": Reference,
     "failure": Failure,
 }
+SAID = 5  # problems that one message names; a hostile answer may have thousands
 
 
 def leave(job: str, answer: dict[str, Any], known: Collection[str] | None = None, min_cell: int = MIN_CELL,
@@ -36,20 +37,47 @@ def leave(job: str, answer: dict[str, Any], known: Collection[str] | None = None
     real images gives them. A metric that rests on fewer than `min_cell` images becomes None and its n "< 5"; one that
     could not be computed is None, not NaN.
     """
+    return _through(job, answer, known, min_cell, cells, "the answer may not leave the site")
+
+
+def _through(job: str, answer: Any, known: Collection[str] | None, min_cell: int, cells: Shown | None,
+             refusal: str) -> dict[str, Any]:  # fmt: skip
+    """The answer as the closed model of the job lets it through. Raises LeakError with the refusal."""
     if job not in JOBS:
         raise LeakError(f"nothing is known to leave for a job of this kind; known are {', '.join(JOBS)}")
     context = {"known": None if known is None else frozenset(known), "min_cell": min_cell}
     try:
         checked = JOBS[job].model_validate(answer, context=context)
     except ValidationError as error:
-        problems = "; ".join(
-            sorted({f"{_key(e['loc'])}: {_why(e)}" for e in error.errors(include_input=False, include_url=False)})
+        problems = sorted(
+            {f"{_key(e['loc'])}: {_why(e)}" for e in error.errors(include_input=False, include_url=False)}
         )
         # its cause would show the values
-        raise LeakError(f"{job}: the answer may not leave the site: {problems}") from None
+        raise LeakError(f"{job}: {refusal}: {'; '.join(problems[:SAID])}") from None
     if isinstance(checked, Train | Reference):
         checked.withheld(min_cell, cells or {})
     return checked.model_dump(exclude_unset=True)
+
+
+def arrive(job: str, answer: Any, known: Collection[str], min_cell: int, cells: Shown | None = None) -> dict[str, Any]:
+    """An answer at the centre, if it has come through `leave` at the site: the same door changes nothing of it again.
+
+    `cells` are those that the site's validation has shown: every count, withheld cell and rounding in the answer must
+    follow from them. Raises LeakError naming the key where the answer is no such answer.
+    """
+    passed = _through(job, answer, known, min_cell, cells, "no such answer leaves a site")
+    if found := _differs(answer, passed):
+        raise LeakError(f"{job}: {_key(found)}: does not follow from the counts that validation has shown")
+    return passed
+
+
+def _differs(one: Any, other: Any, place: tuple[int | str, ...] = ()) -> tuple[int | str, ...]:
+    """The place of the first difference, () where there is none. Both have passed the closed models."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return next((at for key in one if (at := _differs(one[key], other[key], (*place, key)))), ())
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return next((at for i in range(len(one)) if (at := _differs(one[i], other[i], (*place, i)))), ())
+    return () if one == other else place or ("answer",)
 
 
 def vocabulary(job: str, params: Params, *more: str) -> frozenset[str]:

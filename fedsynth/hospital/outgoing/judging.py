@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from fedsynth.hospital.outgoing.cells import WITHHELD, Shown, any_hidden, total_shown
+from fedsynth.hospital.outgoing.cells import Shown, any_hidden, total_shown
 from fedsynth.hospital.outgoing.closed import Cell, Closed, Count, Counted, Few, Kind, Name, Number
-from fedsynth.validation.verdict import withhold
+from fedsynth.hospital.outgoing.digits import of_covariance, of_measure, of_use
+from fedsynth.validation.verdict import WITHHELD, withhold
 
 
 class Row(Counted):
@@ -32,10 +33,15 @@ class Row(Counted):
     def withheld(self, min_cell: int) -> None:
         """A metric of few images says too much of each: with n below the smallest cell neither it nor its n leaves."""
         for name, n in self.n.items():
-            if isinstance(n, str) or n < min_cell:
+            if n != WITHHELD and (isinstance(n, str) or n < min_cell):
                 self.n[name] = n if isinstance(n, str) else withhold(n, min_cell)
                 if name in self.metrics:
                     self.metrics[name] = None
+
+    def rounded(self) -> None:
+        """With as many digits as the images support."""
+        known = {name: n for name, n in self.n.items() if isinstance(n, int)}
+        self.metrics = {k: of_use(v, known[k]) if k in known else v for k, v in self.metrics.items()}
 
     def alone(self) -> None:
         """Of test images with a small cell: the headline, which is the first metric, and no count.
@@ -79,6 +85,10 @@ class Spread(Counted):
         if isinstance(self.n, str) or self.n < min_cell:
             self.n, self.covariance = self.n if isinstance(self.n, str) else withhold(self.n, min_cell), None
 
+    def rounded(self) -> None:
+        if self.covariance is not None and isinstance(self.n, int):
+            self.covariance = of_covariance(self.covariance, self.n)
+
     def alone(self) -> None:
         """Of test images with a small cell: nothing, because the variance is mostly that of the smallest class, s (1 -
         s) / n.
@@ -103,6 +113,13 @@ class Measured(Counted):
         if "members" not in self.n and isinstance(real, int) and 0 < held_out - real < min_cell:
             self.n = self.n | {"real": held_out}
 
+    def rounded(self) -> None:
+        """With as many digits as the fewest of its real images support."""
+        if real := [n for kind, n in self.n.items() if kind != "synthetic" and isinstance(n, int) and n]:
+            self.value, self.floor, self.low, self.high = (
+                of_measure(v, min(real)) for v in (self.value, self.floor, self.low, self.high)
+            )
+
     def withheld(self, min_cell: int) -> None:
         """A number that rests on few images says too much of each."""
         if any(isinstance(n, str) or 0 < n < min_cell for n in self.n.values()):
@@ -118,9 +135,9 @@ class Measured(Counted):
         if self.floor is not None and 0 < self.floor < min_cell:
             self.floor = None
 
-    def public(self, cells: Shown, counts_images: bool) -> None:
-        """At a site with a small cell: by counts that the centre knows, and three digits, so that a share does not say
-        of how many.
+    def public(self, cells: Shown, min_cell: int, counts_images: bool) -> None:
+        """At a site with a small cell: by counts that the centre knows, and at most three digits, so that a share does
+        not say of how many. Of no image that is shown, nothing.
 
         Every set is told as the whole of its splits, also where a measure looks at some classes only: the difference
         would say how many are of the others. A number of synthetic images may have been drawn in the shares of the real
@@ -133,6 +150,9 @@ class Measured(Counted):
         if "members" in self.n:  # which takes both for its real images
             totals["real"] = train + held_out
         self.n = {kind: n if isinstance(n, str) else totals[kind] for kind, n in self.n.items() if kind in totals}
+        if nothing := [kind for kind in ("real", "members", "non_members") if self.n.get(kind) == 0]:
+            self.n |= dict.fromkeys(nothing, withhold(0, min_cell))
+            self.value = self.floor = self.low = self.high = None
         if not counts_images:
             self.value, self.floor, self.low, self.high = (
                 _three_digits(v) for v in (self.value, self.floor, self.low, self.high)
@@ -173,31 +193,35 @@ class Measures(Closed):
             if counts_images:
                 value.hide_floor(min_cell)
             if hides:
-                value.public(cells, counts_images)
+                value.public(cells, min_cell, counts_images)
+            if not counts_images:
+                value.rounded()
         if hides:
             totals = {"held_out": total_shown(cells, "val", "test"), "train": total_shown(cells, "train")}
-            self.moments = {k: m.model_copy(update={"n": totals[k]}) for k, m in self.moments.items() if totals[k]}
+            told = {k: m.model_copy(update={"n": totals[k]}) for k, m in self.moments.items()}
+            self.moments = {k: m for k, m in told.items() if m.n >= max(len(m.mean), min_cell)}
 
 
 class Reference(Closed):
     """The references' rows."""
 
     rows: list[Row] = Field(max_length=2000)
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    seconds: Annotated[float, Field(ge=0, le=10**7)] | None = None
 
     def withheld(self, min_cell: int, cells: Shown) -> None:
         alone = self.hides(min_cell, cells)
         for part in self.of_test_images():
             part.withheld(min_cell)
-            if alone:
-                part.alone()
+            part.alone() if alone else part.rounded()
+        if alone or any_hidden(cells, "train", "val", "test"):
+            self.seconds = None  # a use's time grows with its images
 
     def hides(self, min_cell: int, cells: Shown) -> bool:
         """Whether a cell of the test images is small; a row's own small count (of images without a mask, say) is one,
         too.
         """
         own = [n for row in self.rows for n in row.n.values()]
-        return any_hidden(cells, "test") or any(isinstance(n, str) or 0 < n < min_cell for n in own)
+        return any_hidden(cells, "test") or any(n == WITHHELD or (isinstance(n, int) and 0 < n < min_cell) for n in own)
 
     def of_test_images(self) -> list[Row | Spread]:
         return [*self.rows]

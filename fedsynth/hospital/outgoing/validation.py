@@ -12,7 +12,7 @@ from fedsynth.hospital.outgoing.closed import Cell, Closed, Expectation, Few, Na
 
 class Failed(Closed):
     expectation: Expectation
-    count: Cell
+    count: Cell | Literal["withheld"]
 
 
 class Validate(Closed):

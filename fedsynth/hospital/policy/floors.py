@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fedsynth.hospital.outgoing import shown, told
 from fedsynth.hospital.policy.model import Floors, Policy, PolicyError
 from fedsynth.hospital.policy.question import Question
 from fedsynth.params import Training
@@ -49,7 +50,9 @@ def _training(floors: Floors, training: Training, asked: Question) -> None:
     """Hold one round of a training: its distinct images, the share of the set, the subjects that they are of."""
     rows, key = _trained(asked), f"models.{asked.config['name']}.training"
     n, batch = len(rows), min(training.batch, len(rows))
-    steps = max(1, math.ceil(training.epochs * n / training.batch))  # as fedsynth/training/trainer.py takes them
+    cells = shown(asked.rows, asked.config["params"]["image"]["labels"], asked.min_cell)
+    # as fedsynth/training/trainer.py takes them, of as many images as the centre may know of
+    steps = max(1, math.ceil(training.epochs * told(n, cells, asked.min_cell, "train") / training.batch))
     seen = min(n, steps * batch)
     if batch < floors.batch:
         said = f"{key}.batch is {training.batch}: a step would rest on {batch} of the {n} training images here"

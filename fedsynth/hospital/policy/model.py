@@ -108,7 +108,6 @@ class Policy(Strict):
     a_day: Often = Often()
     privacy: Privacy = Privacy()
     copies: Literal["words", "numbers"] = "words"  # how many synthetic images are copies leaves as "none" or "some"
-    randomness: Literal["own", "seed"] = "own"  # batches and noise from a secret of this site, or from the job's seed
 
 
 def load(path: Path) -> tuple[Policy, str]:

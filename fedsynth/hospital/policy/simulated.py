@@ -8,7 +8,7 @@ from pathlib import Path
 from fedsynth.hospital.policy.model import FILE, Floors, Policy
 from fedsynth.hospital.policy.words import text
 
-HEAD = "The policy of a simulated hospital: any study, with the seeds of params.yaml, so that a run can be repeated."
+HEAD = "The policy of a simulated hospital: any study."
 
 
 def write(state: Path, keys: Iterable[str]) -> None:
@@ -18,5 +18,5 @@ def write(state: Path, keys: Iterable[str]) -> None:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             # trainings that DVC brings back from its cache leave no state at a simulated site
-            made = Policy(copies="numbers", randomness="seed", floors=Floors(trained=None))
+            made = Policy(copies="numbers", floors=Floors(trained=None))
             path.write_text(text(made, HEAD), encoding="utf-8")

@@ -23,7 +23,6 @@ ABOUT = {
     "a_day": "Different questions of a kind about the same images in 24 hours; the same question gets the same answer.",
     "privacy": "none, or dp: every training is differentially private; epsilon: the most over all of them in `days`.",
     "copies": "How many synthetic images are copies leaves as none or some (words), or as a number.",
-    "randomness": "own: batches and noise from a secret of this site; seed: from the job's, which the centre knows.",
 }
 
 
@@ -51,8 +50,6 @@ def sentences(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "a_day", ", ".join(f"{n} {job}" for job, n in counts.items()) + " (a repeated question is not counted)"
     yield "privacy", _private(policy.privacy)
     yield "copies", "none or some" if policy.copies == "words" else "their number leaves"
-    own = policy.randomness == "own"
-    yield "randomness", "from a secret of this site" if own else "from the job's seed, which the centre knows"
 
 
 def _study(policy: Policy) -> str:

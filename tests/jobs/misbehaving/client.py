@@ -20,6 +20,20 @@ BAD = {
 }
 
 
+def nested(levels: int) -> list:
+    return [nested(levels - 1)] if levels else []
+
+
+ANSWERS = {
+    "nan": {"rows": [float("nan")]},
+    "deep": nested(300),
+    "array": {"rows": np.ones(3)},
+    "bytes": b"not an answer",
+    "another site's": {"digest": "a" * 64, "site": "north"},
+    "none": None,
+}
+
+
 def first(site: Site) -> bool:
     """Whether this has not happened yet: the next process must not do it again."""
     mark = Path(site.config["marks"]) / f"died_{site.name}"
@@ -48,13 +62,14 @@ def work(site: Site) -> None:
             difference = {f"other.{name}": a for name, a in difference.items()}
         elif how in BAD:
             difference = {name: BAD[how](a) for name, a in difference.items()}
+        honest = {"digest": "b" * 64} if "answers" in site.config else {"site": site.name}
         metrics = {"loss/net": float(len(site.name) + number), "weight": 1.0}
         send(
             FLModel(
                 params=difference,
                 params_type="DIFF",
                 metrics=metrics,
-                meta={"weight": 1.0, "answer": {"site": site.name}},
+                meta={"weight": 1.0, "answer": ANSWERS.get(site.config.get("answers", {}).get(site.name), honest)},
             )
         )
 
