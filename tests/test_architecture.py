@@ -38,7 +38,7 @@ FLOORS = [
     ["fedsynth.sources", "fedsynth.families", "fedsynth.exporters"],
     ["fedsynth.privacy"],
     ["fedsynth.algorithms"],
-    ["fedsynth.training", "fedsynth.validation"],
+    ["fedsynth.training", "fedsynth.validation", "fedsynth.robust"],
     ["fedsynth.hospital", "fedsynth.uses"],
     ["fedsynth.features"],
     ["fedsynth.measures"],

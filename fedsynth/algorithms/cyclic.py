@@ -16,6 +16,7 @@ class Cyclic(FedAvg):
     """
 
     always = False  # not every site trains in each round
+    unprotected = "one site trains in each round, and there is nothing to compare its update with"
 
     def sites_of_round(self, sites: list[str], number: int) -> list[str]:
         return [sorted(sites)[number % len(sites)]] if sites else []

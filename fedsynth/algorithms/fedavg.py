@@ -42,12 +42,15 @@ class FedAvg:
 
     job = "train"  # the kind of FLARE job: fedsynth/algorithms/__init__.py
     always = True  # every available site trains in each round
+    unprotected = ""  # why a robust rule cannot protect this algorithm, if it cannot
+    rule: Any = None  # a rule of fedsynth/robust, which the server sets
 
     def __init__(self, shared: str | list[str] = "*", weighting: str = "images", local: list[str] | None = None):
         self.shared, self.weighting, self.local = shared, weighting, local
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, not {weighting!r}")
         self._scores: dict[str, float | None] = {}
+        self.said: dict[str, list[str]] = {}  # by site, what the rule said of its update in this round
 
     def check(self, family: Any, rounds: int, private: bool) -> None:
         """Raise UserError if a training of `family` for `rounds` rounds is not possible; called at the centre.
@@ -150,7 +153,7 @@ class FedAvg:
         `family` builds the family, `sent` are the arrays that the sites received, `scores` are the sites' validation
         scores in dB, None where not known.
         """
-        self._scores = scores
+        self._scores, self.said = scores, {}
 
     def aggregate(self, updates: list[Update]) -> Arrays:
         """Returns the change of the global parameters: sum of n_k / n times the difference of site k.
@@ -158,7 +161,19 @@ class FedAvg:
         This is the last line of algorithm 1; with another `weighting`, n_k is the site's weight. Sites are added in
         alphabetical order and in float64, so that the same updates give bitwise the same result.
         """
-        return weighted_mean([(site, self.weight(site, w), d) for site, w, d in updates])
+        return self.combine([(site, self.weight(site, w), d) for site, w, d in updates])
+
+    def combine(self, updates: list[Update], of: str = "") -> Arrays:
+        """Returns the weighted mean of the updates, or what the robust rule makes of them.
+
+        `of`: what the arrays are, where an algorithm combines others than the parameters.
+        """
+        if self.rule is None:
+            return weighted_mean(updates)
+        change, said = self.rule.combine(updates)
+        for site, why in said.items():
+            self.said.setdefault(site, []).append(f"{of}: {why}" if of else why)
+        return dict(change)
 
     def weight(self, site: str, images: float) -> float:
         if self.weighting == "images":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update, weighted_mean
+from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update
 from fedsynth.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,19 +66,31 @@ class FedCAR(FedAvg):
     def aggregate(self, updates: list[Update]) -> Arrays:
         base = {site: self.weight(site, w) for site, w, _ in updates}
         near = self.nearness(updates)
-        return weighted_mean([(site, base[site] * near[site], d) for site, _, d in updates])
+        return self.combine([(site, base[site] * near[site], d) for site, _, d in updates])
 
     def nearness(self, updates: list[Update]) -> dict[str, float]:
-        """Returns exp(-sharpness d_k / mean d) by site; 1 if no images can be generated or all are the same."""
+        """Returns exp(-sharpness d_k / mean d) by site; 1 if no images can be generated or all are the same.
+
+        A site whose model draws no finite images has 0, and does not count for the others.
+        """
         if self._family is None or self.sharpness == 0:
             return {site: 1.0 for site, _, _ in updates}
-        fakes = {site: self._draw(difference) for site, _, difference in sorted(updates, key=lambda u: u[0])}
+        drawn = {site: self._draw(difference) for site, _, difference in sorted(updates, key=lambda u: u[0])}
+        fakes = {site: x for site, x in drawn.items() if x is not None}
+        if not fakes:
+            return dict.fromkeys(drawn, 1.0)
         far = {a: np.mean([distance(x, y) for b, y in fakes.items() if b != a] or [0.0]) for a, x in fakes.items()}
         middle = float(np.mean(list(far.values())))
-        return {site: math.exp(-self.sharpness * d / middle) if middle > 0 else 1.0 for site, d in far.items()}
+        near = {site: math.exp(-self.sharpness * d / middle) if middle > 0 else 1.0 for site, d in far.items()}
+        for site in drawn.keys() - near.keys():
+            self.said.setdefault(site, []).append("its model draws no finite images, and its update was left out")
+        return dict.fromkeys(drawn, 0.0) | near
 
-    def _draw(self, difference: Arrays) -> torch.Tensor:
-        """Generate images with the site's model; returns them downsampled, as (images, features)."""
+    def _draw(self, difference: Arrays) -> torch.Tensor | None:
+        """Generate images with the site's model; returns them downsampled, as (images, features).
+
+        None if they are not finite, or cannot be drawn: a model of enormous parameters may have no distribution.
+        """
         import torch
         import torch.nn.functional as F
 
@@ -88,9 +100,14 @@ class FedCAR(FedAvg):
             if ":" not in name
         }
         self._family.load_state_dict(state, strict=False)
-        drawn = self._family.eval().sample(
-            torch.arange(self.images) % self._family.labels, None, torch.Generator().manual_seed(0)
-        )
+        try:
+            drawn = self._family.eval().sample(
+                torch.arange(self.images) % self._family.labels, None, torch.Generator().manual_seed(0)
+            )
+        except (RuntimeError, ValueError):
+            return None
+        if not torch.isfinite(drawn).all():
+            return None
         pool: Any = F.adaptive_avg_pool3d if drawn.ndim == 5 else F.adaptive_avg_pool2d
         coarse: torch.Tensor = pool(drawn, [min(COARSE, n) for n in drawn.shape[2:]])
         return coarse.flatten(1).double()

@@ -39,6 +39,7 @@ class MDGAN:
     """
 
     job = "exchange"
+    unprotected = "its sites send gradients at images that each got for itself, which cannot be compared"
 
     def __init__(self, weighting: str = "images", discriminator_steps: int = 1, call_s: float = 60.0):
         self.weighting, self.discriminator_steps, self.call_s = weighting, discriminator_steps, call_s

@@ -19,6 +19,8 @@ class OneShot(FedAvg):
     families.Mixture samples from them.
     """
 
+    unprotected = "the centre draws from each site's own model, whatever their mean is"
+
     def check(self, family: Any, rounds: int, private: bool) -> None:
         super().check(family, rounds, private)
         if rounds != 1:

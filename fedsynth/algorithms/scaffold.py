@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update, weighted_mean
+from fedsynth.algorithms.fedavg import Arrays, FedAvg, Update
 
 PREFIX = "control:"
 
@@ -71,4 +71,4 @@ class Scaffold(FedAvg):
         """
         equal = [(site, 1.0, {n: a for n, a in d.items() if n.startswith(PREFIX)}) for site, _, d in updates]
         plain = [(site, w, {n: a for n, a in d.items() if not n.startswith(PREFIX)}) for site, w, d in updates]
-        return super().aggregate(plain) | weighted_mean(equal)
+        return super().aggregate(plain) | self.combine(equal, "control variate")

@@ -16,7 +16,7 @@ from fedsynth.params import Block, Image, Params, ParamsError, load
 from fedsynth.params.problems import Problem
 from fedsynth.params.reading import raw
 
-__all__ = ["Problem", "check", "listed", "load_or_list", "of_counts", "of_file", "problems"]
+__all__ = ["Problem", "check", "listed", "load_or_list", "of_counts", "of_file", "of_sites_that_train", "problems"]
 
 # The blocks of the file and their kinds; * stands for names that the user chooses.
 PLACES = {
@@ -26,6 +26,7 @@ PLACES = {
     "models.*.algorithm": "algorithm",
     "models.*.privacy": "privacy",
     "models.*.encryption": "encryption",
+    "models.*.robust": "robust",
     "models.*.compression.up": "compression",
     "models.*.compression.down": "compression",
     "sample.given": "source",
@@ -43,12 +44,13 @@ def problems(params: Params, source: bool = True, given: bool = True) -> list[Pr
     check them, and the sites are those that are connected. `given`: whether the images of `sample.given` should be on
     this machine, as they are at the centre.
     """
-    from fedsynth.checks import of_models, of_sample, of_score, of_sites
+    from fedsynth.checks import of_models, of_robust, of_sample, of_score, of_sites
     from fedsynth.checks.sizes import Sizes
 
     sizes = Sizes(params.image.size)
     found, hospitals = of_sites.problems(params, source)
     found += of_models.problems(params, sizes)
+    found += of_robust.problems(params, hospitals.sites)
     found += of_sample.problems(params, sizes, hospitals, given)
     found += of_score.problems(params, sizes, hospitals.sites)
     return _in_order([*found, *sizes.problems()])
@@ -126,6 +128,13 @@ def check(path: Path, source: bool = True, given: bool = True) -> Params:
 def listed(path: Path, found: list[Problem]) -> str:
     """Return the problems as text: a line with their number, then one line each."""
     return "\n".join([f"{Path(path).name} has {len(found)} problem{'s' * (len(found) > 1)}:", *map(str, found)])
+
+
+def of_sites_that_train(params: Params, model: str, sites: int) -> Iterator[Problem]:
+    """Yield the problems of a model with the number of sites that passed validation and train."""
+    from fedsynth.checks import of_robust
+
+    yield from of_robust.enough(params, model, sites)
 
 
 def of_counts(params: Params, model: str, images: dict[str, int]) -> list[Problem]:

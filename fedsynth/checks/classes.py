@@ -27,6 +27,7 @@ KINDS = {
     "privacy": Kind("privacy", "mechanism of privacy", ("protect", "spent", "load_state")),
     "encryption": Kind("privacy", "encryption", ("encrypt", "add", "shaped")),
     "compression": Kind("compression", "coding", ("form", "encode", "decode")),
+    "robust": Kind("robust", "robust rule", ("combine", "least", "weighs", "by_entry")),
     "exporter": Kind("exporters", "exporter", ("write", "layout")),
     "use": Kind("uses", "use", ("network", "judge", "summarise")),
     "features": Kind("features", "extractor of features", ("open", "features")),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from fedsynth.algorithms.fedavg import travels
+from fedsynth.checks import of_robust
 from fedsynth.checks.blocks import built, refused, sound
 from fedsynth.checks.sizes import Size, Sizes, Trial, tried
 from fedsynth.families import Family
@@ -56,7 +57,7 @@ def of(params: Params, name: str, sizes: Sizes) -> list[Problem]:
 def _parts(model: Model) -> Iterator[tuple[str, str, Block]]:
     """Yield the other blocks of a model: key, kind, block."""
     yield "algorithm", "algorithm", model.algorithm
-    for kind in ("privacy", "encryption"):
+    for kind in ("privacy", "encryption", "robust"):
         if block := getattr(model, kind):
             yield kind, kind, block
     for way in ("up", "down"):
@@ -111,6 +112,7 @@ def _rates(key: str, rates: dict[str, float], players: list[str]) -> Iterator[Pr
 def _together(key: str, model: Model, family: Family, parts: dict[str, Any]) -> Iterator[Problem]:
     """Yield the problems of valid parts with each other; a part is None if it is invalid."""
     algorithm, mechanism = parts["algorithm"], parts.get("privacy")
+    yield from of_robust.together(key, model, algorithm, parts.get("robust"))
     if algorithm is not None:
         yield from _compression(key, model, algorithm)
         names = [name for name, _ in family.named_parameters()]

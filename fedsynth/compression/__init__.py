@@ -26,7 +26,12 @@ class CodingError(UserError):
 
 
 class Compression(ABC):
-    """A coding of vectors x (n,) of float32, n = sum(sizes): the parameters, of lengths `sizes`, concatenated."""
+    """A coding of vectors x (n,) of float32, n = sum(sizes): the parameters, of lengths `sizes`, concatenated.
+
+    `sparse`: whether most entries are decoded as 0, other ones at each site.
+    """
+
+    sparse = False
 
     @abstractmethod
     def form(self, sizes: Sequence[int]) -> Form:

@@ -20,6 +20,8 @@ class TopK(Compression):
     with larger ones. Raises ValueError if `share` is not in (0, 1].
     """
 
+    sparse = True
+
     def __init__(self, share: float = 1 / 16):
         self.share = share
         if not 0 < share <= 1:

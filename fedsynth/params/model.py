@@ -1,4 +1,4 @@
-"""`models` of params.yaml: family, algorithm, training, privacy, compression and encryption."""
+"""`models` of params.yaml: family, algorithm, training, privacy, compression, encryption and robust rule."""
 
 from __future__ import annotations
 
@@ -42,3 +42,4 @@ class Model(Strict):
     compression: Compression | None = None
     # of the sites' updates (fedsynth/privacy/he.py): the server sees only their sum
     encryption: Block | None = None
+    robust: Block | None = None  # how updates are combined (fedsynth/robust); None: their weighted mean

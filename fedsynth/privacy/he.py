@@ -46,6 +46,15 @@ class CKKS:
         with quiet():
             return bytes(ts.ckks_vector(key(secret), (weight * flat(arrays)).tolist(), SCALE).serialize())
 
+    def length(self, encrypted: bytes, public: bytes) -> int:
+        """Returns of how many numbers an encrypted vector is.
+
+        TenSEAL raises ValueError, RuntimeError or TypeError for other bytes.
+        """
+        ts = library()
+        with quiet():
+            return int(ts.ckks_vector_from(key(public), encrypted).size())
+
     def add(self, encrypted: list[bytes], public: bytes) -> bytes:
         """Returns the encrypted sum of encrypted vectors, computed without decrypting them."""
         ts, context = library(), key(public)

@@ -20,7 +20,7 @@ from fedsynth.registry.tracked_values import flatten, round_metrics, score_metri
 from fedsynth.registry.versions import client_of, find, judge, register, registered, registered_name
 from fedsynth.settings import home, masked, tracking_uri
 from fedsynth.training import weights
-from fedsynth.training.history import left_out, resumed
+from fedsynth.training.history import bounded, left_out, resumed
 from fedsynth.worth.facts import facts
 
 __all__ = ["Tracker", "register", "registered"]
@@ -111,7 +111,9 @@ class Tracker:
     def history(self, model: str, history: dict[str, Any]) -> None:
         """Log the job's id and all rounds of models/<model>/history.json that were not logged live."""
         tags = {"flare.job_id": str(history["job_id"])} | {
-            f"left_out.{names.key(site)}": why for site, why in left_out(history).items()
+            f"{what}.{names.key(site)}": why
+            for what, of in (("left_out", left_out(history)), ("bounded", bounded(history)))
+            for site, why in of.items()
         }
         self.stage("train", model, tags | ({"resumed": goes_on} if (goes_on := resumed(history)) else {}))
         self._rounds(model, history["rounds"])

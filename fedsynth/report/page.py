@@ -19,7 +19,7 @@ from fedsynth.report.definitions import definitions
 from fedsynth.report.measure_tables import measures
 from fedsynth.report.use_tables import ends, headline, number, percent, summary_of, use_table
 from fedsynth.report.worst_masks import Failure
-from fedsynth.training.history import left_out, resumed, sized, traffic
+from fedsynth.training.history import bounded, left_out, resumed, sized, traffic
 from fedsynth.worth import ratios, worth
 from fedsynth.worth.judgement import card, gate_table, readers
 from fedsynth.worth.wording import Facts, epsilon_said, is_number
@@ -194,11 +194,13 @@ def family(
             "algorithm": block(model["algorithm"]),
             "training": f"{rounds} rounds of {training['epochs']:g} local epochs, batches of {training['batch']}",
             **({"compression": coded} if (coded := compression(model)) else {}),
+            **({"robust": block(rule)} if (rule := model.get("robust")) else {}),
             "time": duration(history["seconds"]),
             "synthetic images": str(len(trained.synthetic)),
             "FLARE job": model["job_id"],
             **({"resumed": goes_on} if (goes_on := resumed(history)) else {}),
             **{f"{site} left out": f"of {why}" for site, why in left_out(history).items()},
+            **{f"{site} bounded": f"in {why}" for site, why in bounded(history).items()},
             "weights, SHA-256": model["weights_sha256"],
             "fedsynth": model["fedsynth"],
         },

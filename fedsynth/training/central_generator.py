@@ -92,9 +92,12 @@ class Generating(_Half):
 
         The gradient of sum_n w_n L_n is, by the chain rule, L_n's gradient F_n at site n's images times the derivative
         of these images with respect to the generator's parameters (Hardy et al. 2019, algorithm 1, where every w_n is 1
-        / N).
+        / N). Sites without feedback do not count in this step.
         """
-        slope = np.concatenate([w * feedback[site] for w, site in zip(self.weights, self.sites, strict=True)])
+        there = {site: w for site, w in zip(self.sites, self.weights, strict=True) if site in feedback}
+        total = 1.0 if len(there) == len(self.sites) else sum(there.values())
+        nothing = np.zeros((self.training.batch, *self.drawn.shape[1:]), np.float32)
+        slope = np.concatenate([there[s] / total * feedback[s] if s in there else nothing for s in self.sites])
         self.optimizer.zero_grad(set_to_none=True)
         self.drawn.backward(
             torch.from_numpy(slope.astype(np.float32)).to(self.device), inputs=list(self.net.parameters())

@@ -1,4 +1,4 @@
-"""Reads a training's history (models/<model>/history.json): skipped sites, resumed rounds, bytes sent."""
+"""Reads a training's history (models/<model>/history.json): sites left out or bounded, resumed rounds, bytes sent."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ def left_out(history: dict[str, Any]) -> dict[str, str]:
 
     Example: {"north": "2 of 12 rounds (3, 4): no update within the time of grace"}.
     """
+    return _named(history, "left_out")
+
+
+def bounded(history: dict[str, Any]) -> dict[str, str]:
+    """Returns the same for each site whose update or weight was bounded, with what was done to it last."""
+    return _named(history, "bounded")
+
+
+def _named(history: dict[str, Any], key: str) -> dict[str, str]:
     rounds: dict[str, list[int]] = {}
     reasons: dict[str, str] = {}
     for record in history["rounds"]:
-        for site, why in record.get("left_out", {}).items():
+        for site, why in record.get(key, {}).items():
             rounds.setdefault(site, []).append(record["round"] + 1)
             reasons[site] = why
     total = len(history["rounds"])

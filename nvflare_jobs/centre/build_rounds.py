@@ -27,20 +27,26 @@ def train(
     thin: bool = True,
     kind: str = "train",
     compression: dict[str, Any] | None = None,
+    images: dict[str, int] | None = None,
 ) -> Path:
     """Write a job of `rounds` rounds and return its folder.
 
-    `initial`: global parameters that a new training starts from.
+    `initial`: global parameters that a new training starts from. `images`: training images by site, as far as
+    validation has shown them; no site counts as more.
     """
+    known = {names.key(site): n for site, n in (images or {}).items()}
     sites = list(names.keys(sites).values())
     quorum = consortium.enough(sites)
     job = new_job(name, quorum)
     persistor_id = job.to_server(
         Arrays(key=f"{config['name']}-{config['key']}" if "key" in config else ""), id="persistor"
     )
-    encryption = config.get("model", {}).get("encryption")
+    model = config.get("model", {})
+    encryption, robust = (json.dumps(block) if (block := model.get(part)) else "" for part in ("encryption", "robust"))
     coding = json.dumps(compression) if compression and any(compression.values()) else ""
-    aggregator = Aggregate(json.dumps(algorithm), sites, quorum, json.dumps(encryption) if encryption else "", coding)
+    aggregator = Aggregate(
+        json.dumps(algorithm), sites, quorum, encryption, coding, robust, json.dumps(known) if known else ""
+    )
     controller = Rounds(
         sites=sites,
         quorum=quorum,

@@ -50,13 +50,18 @@ class EventPrinter:
             )
         for site, why in event.left_out.items():
             print(f"{WARNING}{self.stage}: round {event.round + 1} without {site}: {why}", flush=True)
+        for site, why in event.bounded.items():
+            print(f"{WARNING}{self.stage}: round {event.round + 1}, update of {site}: {why}", flush=True)
         seconds, self.last = event.seconds or now - self.last, now
         self.seen += 1
         self.first_round = self.first_round or now
         left = (now - self.first_round) / (self.seen - 1) * (self.rounds - event.round - 1) if self.seen > 1 else None
         numbers = {"round": event.round, "rounds": self.rounds, "seconds": round(seconds, 2), "left": left}
         self.event(
-            {"kind": "round"} | numbers | {"sites": event.sites, "left_out": event.left_out, "traffic": event.traffic}
+            {"kind": "round"}
+            | numbers
+            | {"sites": event.sites, "left_out": event.left_out, "bounded": event.bounded}
+            | {"traffic": event.traffic}
         )
         if not self.events:
             ahead = f"  {left:.0f} s left" if left is not None else ""

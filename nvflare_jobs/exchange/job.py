@@ -49,7 +49,8 @@ def build(folder: Path, name: str, sites: list[str], consortium: Consortium, con
     from nvflare_jobs.exchange.client import Exchange
     from nvflare_jobs.exchange.server import Centre
 
-    centre = Centre(sites=sites, call_s=call_s, begin_s=max(call_s, consortium.grace_s))
+    quorum = consortium.enough(sites)
+    centre = Centre(sites=sites, call_s=call_s, begin_s=max(call_s, consortium.grace_s), quorum=quorum)
     job = CollabRecipe(name, server=centre, client=Exchange(), min_clients=len(sites)).finalize()
     job.to_server(FAST_SERVER | INLINE)
     job.to_clients(FAST_CLIENT | INLINE)

@@ -39,6 +39,7 @@ class Event:
     round: int = -1
     sites: dict[str, dict[str, float]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)  # site -> why its update is not in this round
+    bounded: dict[str, str] = field(default_factory=dict)  # site -> what was done to its update in this round
     seconds: float = 0.0
     # site -> bytes of this round by kind (nvflare_jobs/server/traffic.py)
     traffic: dict[str, dict[str, int]] = field(default_factory=dict)

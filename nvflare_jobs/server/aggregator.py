@@ -13,56 +13,52 @@ from safetensors.numpy import save_file
 
 from fedsynth.compression import Arrays as Coded
 from fedsynth.compression import Compression
-from fedsynth.hospital.failures import FAILURES
 from fedsynth.params import Block, Image
 from fedsynth.training.coding import WHOLE, Downlink
-from nvflare_jobs import keys
-from nvflare_jobs.keys import ENCRYPTED
-from nvflare_jobs.server import round_log
+from nvflare_jobs.server import round_log, updates
 from nvflare_jobs.server.run import refuse, run_dir
 from nvflare_jobs.server.saved import BESIDE
+from nvflare_jobs.server.sums import Sums
 from nvflare_jobs.server.traffic import Wire
-from nvflare_jobs.server.updates import check
+from nvflare_jobs.server.updates import Answer, Arrays, Update
 
 
 class Aggregate(ModelAggregator):
     """Runs the server half of an algorithm (fedsynth/algorithms) as a FLARE aggregator.
 
-    Updates that are not finite or do not fit the global parameters are left out. A round fails with fewer usable
-    updates than `quorum`: while FLARE ends a job after a failure it keeps aggregating, and an incomplete round would
-    become the global model.
+    A site whose answer cannot be used is left out of the round, with the reason in the round's record; what it sends
+    ends no job. A round fails with fewer usable updates than `quorum`: while FLARE ends a job after a failure it keeps
+    aggregating, and an incomplete round would become the global model.
 
     `algorithm`: the block of params.yaml as JSON text; FLARE would instantiate a mapping with a class_path itself.
-    `encryption`: the block as JSON text, or ""; with it `total` and `opened` replace each site's update by the mean.
-    `compression`: models.<name>.compression as JSON text, or "".
+    `encryption`, `compression`, `robust`: those of models.<name> as JSON text, or "". With encryption `total` and
+    `opened` replace each site's update by the mean. `images`: training images by site as JSON text, as validation has
+    shown them; no site weighs more than it has.
     """
 
-    def __init__(self, algorithm: str, sites: list[str], quorum: int, encryption: str = "", compression: str = ""):
+    def __init__(self, algorithm: str, sites: list[str], quorum: int, encryption: str = "", compression: str = "",
+                 robust: str = "", images: str = ""):  # fmt: skip
         super().__init__()
-        self.algorithm, self.sites, self.quorum, self.encryption, self.compression = (
-            algorithm,
-            sites,
-            quorum,
-            encryption,
-            compression,
-        )
+        self.algorithm, self.sites, self.quorum = algorithm, sites, quorum
+        self.encryption, self.compression, self.robust, self.images = encryption, compression, robust, images
         self._answered: set[str] = set()  # sites that answered the previous round, so they hold its parameters
         self._downlink: Downlink | None = None
         self.records: list[dict[str, Any]] = []
         self.wire = Wire()
         self._built: Any = None
-        self._updates: list[FLModel] = []
         self._resumed = 0
         self._began = time.monotonic()
-        self._sent: dict[str, np.ndarray] = {}
+        self._sent: Arrays = {}
         self._targets: list[str] = []
         self._job: dict[str, Any] = {}
         self._round, self._last = 0, False
+        self.reset_stats()
 
     @property
     def built(self) -> Any:
         if self._built is None:
             self._built = Block(**json.loads(self.algorithm)).build()
+            self._built.rule = Block(**json.loads(self.robust)).build() if self.robust else None
         return self._built
 
     def _by(self, way: str) -> Compression | None:
@@ -94,106 +90,139 @@ class Aggregate(ModelAggregator):
         self._resumed, self.records = done, round_log.read(run_dir(self.fl_ctx) / round_log.ROUNDS)
 
     def accept_model(self, model: FLModel) -> None:
-        self._updates.append(model)
+        self._models.append(model)
+
+    def unreadable(self, site: str) -> None:
+        """Record that a site answered with what FLARE cannot read."""
+        self._bad[site] = "sent what is no update; does it run the same version?"
+
+    @property
+    def heard(self) -> set[str]:
+        """The sites that have answered in this round, whatever they said."""
+        return {model.meta["client_name"] for model in self._models} | self._bad.keys()
 
     def total(self) -> tuple[list[str], bytes]:
         """Return the sites whose encrypted differences can be added, and the encrypted sum.
 
         Raises RuntimeError where there are fewer than `quorum`, or fewer than two.
         """
-        found = {
-            m.meta["client_name"]: m.params[ENCRYPTED].tobytes()
-            for m in self._updates
-            if ENCRYPTED in m.params and _weight(m) > 0
-        }
-        enough = max(self.quorum, 2)
-        if len(found) < enough:
-            words = {
-                m.meta["client_name"]: FAILURES.get(m.meta["failed"], FAILURES["error"])
-                for m in self._updates
-                if "failed" in m.meta
-            }
-            reasons = "".join(f"; site {site}: {why}" for site, why in sorted(words.items()))
-            refuse(
-                self.fl_ctx,
-                f"{len(found)} of {len(self.sites)} sites have an encrypted update, {enough} are needed for a"
-                f" sum{reasons}",
-            )
-        return sorted(found), self._cipher().add([found[site] for site in sorted(found)], keys.read(keys.PUBLIC))
+        sums, answers = Sums(self.encryption), self._answers()
+        secrets: dict[str, bytes] = {}
+        for answer in answers:
+            try:
+                if answer.weight > (most := self._most(answer.site)):  # the weight is in what was sent: no taking back
+                    raise updates.Unusable(
+                        f"sent the weight {answer.weight:g}, and validation has shown {most:g} images"
+                    )
+                secrets[answer.site] = sums.fitting(answer, self._shapes)
+            except updates.Unusable as error:
+                self._bad[answer.site] = str(error)
+        self._enough(list(secrets), max(self.quorum, 2), "an encrypted update", " for a sum")
+        return sorted(secrets), sums.add([secrets[site] for site in sorted(secrets)])
 
-    def opened(self, sites: list[str], total: np.ndarray) -> None:
-        """Replace the update of each of these sites by their mean, computed from the decrypted sum `total`.
+    def opened(self, sites: list[str], total: Any) -> None:
+        """Take the mean of the sum that a site has decrypted, `total`, for the update of each of `sites`.
 
-        Any weighted mean of these equal updates is again that mean.
+        Any weighted mean of these equal updates is again that mean. Raises Unusable where it can be no sum.
         """
         equal = self.built.weighting == "equal"
-        of = [m for m in self._updates if m.meta["client_name"] in sites]
-        weight = sum(1.0 if equal else _weight(m) for m in of)
-        mean = self._cipher().shaped(total / weight, {name: np.shape(a) for name, a in self._sent.items()})
-        for model in of:
-            model.params = mean
+        weights = [1.0 if equal else answer.weight for answer in self._answers() if answer.site in sites]
+        mean = Sums(self.encryption).mean(total, sum(weights), self._shapes)
+        self._mean = dict.fromkeys(sites, mean)
 
-    def _cipher(self) -> Any:
-        return Block(**json.loads(self.encryption)).build()
+    def misled(self, site: str, why: str) -> None:
+        """Record that a site has opened a sum to what can be none; another one is asked."""
+        self._bounded.setdefault(site, []).append(f"{why}, and another site was asked")
 
     def aggregate_model(self) -> FLModel:
-        expected = set(self._targets) | set(self.built.sites_of_round(self.sites, self._round))
-        left_out = {
-            site: round_log.LATE if site in self._targets else round_log.ABSENT
-            for site in self.sites
-            if site in expected
-        }
-        answers = []
-        for model in sorted(self._updates, key=lambda m: m.meta["client_name"]):
-            site = model.meta["client_name"]
-            left_out.pop(site, None)
-            if failure := model.meta.get("failed"):
-                left_out[site] = f"failed: {FAILURES.get(failure, FAILURES['error'])}"
-            else:
-                answers.append(model)
-        self._answered = {model.meta["client_name"] for model in self._updates}
-        updates = [(m.meta["client_name"], float(m.meta.get("weight", "nan")), m.params) for m in answers]
-        by = self._by("up")
-        good, bad = check(
-            updates, {name: np.shape(a) for name, a in self._sent.items()}, WHOLE if by and self._last else by
-        )
-        left_out |= bad
-        needed = min(self.quorum, len(self._targets))
-        if len(good) < needed:
-            reasons = "; ".join(f"site {site}: {why}" for site, why in sorted(left_out.items()))
-            refuse(
-                self.fl_ctx,
-                f"{len(good)} of {len(self.sites)} sites have a usable update, {needed} are needed: {reasons}",
-            )
-        self.built.before_aggregate(
-            self._family, self._sent, {m.meta["client_name"]: (m.metrics or {}).get("score") for m in answers}
-        )
+        answers = self._answers()
+        self._answered = self.heard
+        good = self._usable(answers)
+        least = self.built.rule.least if self.built.rule else 1
+        self._enough([site for site, _, _ in good], max(min(self.quorum, len(self._targets)), least), "a usable update")
+        used = {site: weight for site, weight, _ in good}
+        numbers = {answer.site: answer.numbers for answer in answers if answer.site in used}
+        self.built.before_aggregate(self._family, self._sent, {site: of.get("score") for site, of in numbers.items()})
         difference = self.built.aggregate(good)
+        self._finite(difference, good)
         if self._last and (beside := self.built.extra_arrays(self._sent, good)):
             save_file({name: np.ascontiguousarray(a) for name, a in beside.items()}, run_dir(self.fl_ctx) / BESIDE)
-        self._write_round(
-            {u.meta["client_name"]: u.metrics for u in answers if u.meta["client_name"] not in bad}, left_out
-        )
+        self._write_round({site: of | {"weight": used[site]} for site, of in numbers.items()})
         return FLModel(params=difference, params_type=ParamsType.DIFF, meta={})
+
+    def _answers(self) -> list[Answer]:
+        """Return the answers that can be read; the other sites are in `_bad`, with the reason."""
+        answers, bad = updates.read(self._models, self._targets)
+        self._bad |= bad
+        return [answer for answer in answers if answer.site not in self._bad]
+
+    def _usable(self, answers: list[Answer]) -> list[Update]:
+        by = self._by("up")
+        found = []
+        for answer in answers:
+            weight, most = answer.weight, self._most(answer.site)
+            if weight > most:
+                self._bounded.setdefault(answer.site, []).append(
+                    f"sent the weight {weight:g}, which counts as the {most:g} images that validation has shown"
+                )
+            found.append((answer.site, min(weight, most), self._mean.get(answer.site, answer.arrays)))
+        good, bad = updates.check(found, self._shapes, WHOLE if by and self._last else by)
+        self._bad |= bad
+        return good
+
+    def _most(self, site: str) -> float:
+        """Return the largest weight that a site can have."""
+        return float(max(1, json.loads(self.images or "{}").get(site, updates.MOST_IMAGES)))
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: np.shape(a) for name, a in self._sent.items()}
+
+    def _left_out(self) -> dict[str, str]:
+        """Return why sites are not in this round: what was wrong with their answer, or that there was none."""
+        expected = {*self._targets, *self.built.sites_of_round(self.sites, self._round)} - self.heard
+        silent = {site: round_log.LATE if site in self._targets else round_log.ABSENT for site in expected}
+        return dict(sorted((silent | self._bad).items()))
+
+    def _enough(self, sites: list[str], needed: int, what: str, why: str = "") -> None:
+        """End the job where fewer than `needed` sites have `what`. Raises RuntimeError with each site's reason."""
+        if len(sites) < needed:
+            reasons = "; ".join(f"site {site}: {why}" for site, why in self._left_out().items())
+            have = f"{len(sites)} of {len(self.sites)} sites have {what}, {needed} are needed{why}"
+            refuse(self.fl_ctx, f"{have}: {reasons}" if reasons else have)
+
+    def _finite(self, difference: Arrays, good: list[Update]) -> None:
+        """End the job where the round would make the global parameters infinite. Raises RuntimeError.
+
+        No update can do that alone (updates.LARGEST); a server's optimizer or very many rounds could.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            bad = [name for name, a in difference.items() if not np.isfinite(self._sent.get(name, 0) + a).all()]
+        if bad:
+            largest = {site: max(float(np.abs(a).max(initial=0)) for a in d.values()) for site, _, d in good}
+            sizes = ", ".join(f"{site} {n:.2g}" for site, n in sorted(largest.items()))
+            refuse(self.fl_ctx, f"the round makes {bad[0]} infinite; the largest number of each site's update: {sizes}")
 
     def _family(self) -> Any:
         """Build the trained model, for algorithms whose server half needs it. Imports MONAI."""
         return Block(**self._job["model"]["family"]).build(**Image(**self._job["params"]["image"]).context())
 
-    def _write_round(self, sites: dict[str, Any], left_out: dict[str, str]) -> None:
+    def _write_round(self, sites: dict[str, Any]) -> None:
         """Append a round to the round log. FLARE's own metrics file has no sites unless the aggregator is FLARE's."""
         seconds = round(time.monotonic() - self._began, 2)
         traffic = {site: counts for site, counts in self.wire.take().items() if site in self.sites}
         record = {"round": self._round, "sites": sites, "seconds": seconds, "traffic": traffic}
-        record |= {"left_out": left_out} if left_out else {}
+        said = [*self._bounded.items(), *self.built.said.items()]
+        bounded = {
+            site: "; ".join(why for of, words in said if of == site for why in words) for site, _ in sorted(said)
+        }
+        record |= {name: of for name, of in (("left_out", self._left_out()), ("bounded", bounded)) if of}
         record |= {"resumed": True} if self._resumed == record["round"] and self._resumed else {}
         self.records.append(record)
         round_log.append(run_dir(self.fl_ctx) / round_log.ROUNDS, record)
 
     def reset_stats(self) -> None:
-        self._updates = []
-
-
-def _weight(model: FLModel) -> float:
-    weight = float(model.meta.get("weight", "nan"))
-    return weight if np.isfinite(weight) else 0.0
+        self._models: list[FLModel] = []
+        self._bad: dict[str, str] = {}  # site -> why it is not in this round although it answered
+        self._bounded: dict[str, list[str]] = {}  # site -> what was done to its update
+        self._mean: dict[str, Arrays] = {}

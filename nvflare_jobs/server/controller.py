@@ -8,12 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from nvflare.apis.controller_spec import ClientTask
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.workflows.fedavg import FedAvg
 
 from nvflare_jobs.keys import ENCRYPTED, OPEN
 from nvflare_jobs.server import round_log
 from nvflare_jobs.server.run import SHOWN, Progress, present, question, refuse, run_dir
+from nvflare_jobs.server.updates import Unusable
 
 
 class Rounds(Progress, FedAvg):
@@ -27,6 +31,7 @@ class Rounds(Progress, FedAvg):
     def __init__(self, sites: list[str], quorum: int, grace_s: int, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.sites, self.quorum, self.grace_s = sites, quorum, grace_s
+        self._in_round = False  # whether answers are updates; otherwise they are opened sums
 
     def run(self) -> None:
         self.aggregator.wire.watch(self.engine)
@@ -56,10 +61,33 @@ class Rounds(Progress, FedAvg):
         # a site that has the previous message also has the question
         out.meta = (data.meta or {}) | about | ({} if "since" in about.get("coding", {}) else {"job": job})
         self.aggregator.begin(data.current_round, have, targets, job, last)
+        self._in_round = True
         self.broadcast_model(out, task_name, targets, min_responses=min(self.quorum, len(targets)), timeout=timeout,
                              wait_time_after_min_received=self.grace_s, blocking=False, callback=callback)  # fmt: skip
 
+    def _process_result(self, client_task: ClientTask, fl_ctx: FLContext) -> None:
+        """Give an answer to the aggregator.
+
+        FLARE drops an answer that it cannot convert, so that the site would seem not to have answered, and ends the
+        task of all sites where it fails otherwise.
+        """
+        site, whole = client_task.client.name, True
+        try:
+            whole = client_task.result.get_return_code() == ReturnCode.OK
+            super()._process_result(client_task, fl_ctx)
+        except Exception as error:
+            self.error(f"site {site}: its answer cannot be read: {type(error).__name__}")
+        if whole and self._in_round and site not in self.aggregator.heard:
+            self.aggregator.unreadable(site)
+
+    def _aggregate_one_result(self, result: FLModel) -> bool:
+        """Take an update as it is. FLARE looks into it, and skips what it does not like."""
+        self.aggregator.accept_model(result)
+        self._received_count += 1
+        return True
+
     def _get_aggregated_result(self) -> FLModel:
+        self._in_round = False
         if self.aggregator.encryption:
             self._open()
         return super()._get_aggregated_result()
@@ -67,7 +95,7 @@ class Rounds(Progress, FedAvg):
     def _open(self) -> None:
         """Add the encrypted updates and have a site decrypt the sum; the sites are asked in turn until one does.
 
-        Raises RuntimeError where none does.
+        Raises RuntimeError where none does. What a site opens is taken on trust, as it alone has the key.
         """
         sites, total = self.aggregator.total()
         for site in sites:
@@ -85,8 +113,12 @@ class Rounds(Progress, FedAvg):
             )
             while self.get_num_standing_tasks() and not self.abort_signal.triggered:
                 time.sleep(self._task_check_period)
-            if opened and ENCRYPTED in opened[0].params:
-                return self.aggregator.opened(sites, np.asarray(opened[0].params[ENCRYPTED], np.float64))
+            for answer in opened[:1]:
+                try:
+                    found = answer.params.get(ENCRYPTED) if isinstance(answer.params, dict) else None
+                    return self.aggregator.opened(sites, found)
+                except Unusable as error:
+                    self.aggregator.misled(site, str(error))
         refuse(self.fl_ctx, f"no site has opened the sum of round {self.current_round + 1}; their logs have the reason")
 
     def progress(self) -> dict[str, Any]:

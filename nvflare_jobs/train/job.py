@@ -37,7 +37,8 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     config = question(params, name, digests, inputs.code_digest(settings.root, f"train@{name}"))
     folder, rounds = settings.root / ".work" / "train" / name, params.models[name].training.rounds
     counted = {site: sum(of) for site, of in training_images(params, validation).items()}
-    if counted and (found := checks.of_counts(params, name, counted)):
+    found = [*checks.of_sites_that_train(params, name, len(sites))]
+    if found := [*found, *(checks.of_counts(params, name, counted) if counted else [])]:
         raise program.StageError("\n".join(map(str, found)))
     initial = begin(params, name)
     if params.models[name].algorithm.build().job == "exchange":
@@ -54,6 +55,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
             rounds,
             thin=settings.thin,
             compression=config["model"]["compression"],
+            images=counted,
         )
     if params.models[name].encryption and settings.federation == "simulator":
         keys.simulate(settings.state)

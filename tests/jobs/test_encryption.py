@@ -112,13 +112,14 @@ def test_what_one_site_has_sent_is_never_opened(tmp_path, monkeypatch):
             made.open(FLModel(params=sent.params, meta={"open": sites}))
     alone = aggregate(
         {"east": sent, "north": FLModel(params=site.NOTHING, meta={"failed": "disk"})},
-        {},
+        {"class_path": "fedsynth.algorithms.fedavg.FedAvg"},
         tmp_path,
         monkeypatch,
         quorum=1,
     )
     with pytest.raises(
-        RuntimeError, match=r"1 of 2 sites have an encrypted update, 2 are needed for a sum; site north: its disk"
+        RuntimeError,
+        match=r"1 of 2 sites have an encrypted update, 2 are needed for a sum: site north: failed: its disk",
     ):
         alone.total()
 
