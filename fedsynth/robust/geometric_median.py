@@ -10,7 +10,8 @@ import numpy as np
 from fedsynth.algorithms.fedavg import Arrays, Update
 from fedsynth.robust import NAMED, Robust, weighted
 
-TOLERANCE = 1e-6  # relative change of the sites' shares at which the iteration ends
+TOLERANCE = 1e-7  # change of the sites' shares at which the iteration ends
+FAR = 100.0  # times the median norm: what is farther pulls no harder, and would drown the others' digits
 
 
 class GeometricMedian(Robust):
@@ -18,11 +19,11 @@ class GeometricMedian(Robust):
 
     Each step of Weiszfeld's iteration replaces v by the mean of the updates with weights 1 / max(`smoothing` m,
     |v - d_k|), m the median of the norms. v is always a weighted mean of the updates, so that the iteration needs
-    their inner products alone. (The paper weighs by n_k, too; here every site counts alike.) Raises ValueError if
-    `smoothing` is not in (0, 1) or `steps` is below 1.
+    their inner products alone. Updates longer than FAR m are shortened to it. (The paper weighs by n_k, too; here every
+    site counts alike.) Raises ValueError if `smoothing` is not in (0, 1) or `steps` is below 1.
     """
 
-    def __init__(self, smoothing: float = 1e-6, steps: int = 200):
+    def __init__(self, smoothing: float = 1e-6, steps: int = 300):
         self.smoothing, self.steps = smoothing, steps
         if not 0 < smoothing < 1:
             raise ValueError(f"smoothing must be above 0 and below 1, not {smoothing}")
@@ -31,7 +32,11 @@ class GeometricMedian(Robust):
 
     def combine(self, updates: list[Update]) -> tuple[Arrays, dict[str, str]]:
         updates = sorted(updates, key=lambda u: u[0])
-        shares = self.shares(products([d for _, _, d in updates]))
+        gram = products([d for _, _, d in updates])
+        sizes = np.sqrt(np.diag(gram))
+        most = FAR * float(np.median(sizes))
+        factors = np.where(sizes > most, most / np.where(sizes > 0, sizes, 1), 1.0)
+        shares = self.shares(gram * factors[:, None] * factors) * factors
         said = {
             site: f"its update counts {share * len(updates):.2g} times as much as in a mean"
             for (site, _, _), share in zip(updates, shares, strict=True)
@@ -41,13 +46,11 @@ class GeometricMedian(Robust):
 
     def shares(self, gram: np.ndarray) -> np.ndarray:
         """Returns the weights (K,) of the updates in the geometric median, from their inner products (K, K)."""
-        k = len(gram)
-        floor = self.smoothing * float(np.sqrt(np.median(np.diag(gram)))) or 1.0
-        squares = np.diag(gram)[:, None] + np.diag(gram)[None] - 2 * gram
-        # from the update that is nearest to the others, as a mean would begin far off
-        shares = np.eye(k)[np.sqrt(np.maximum(squares, 0)).sum(1).argmin()] * 0.5 + 0.5 / k
+        norms, shares = np.sqrt(np.diag(gram)), np.full(len(gram), 1 / len(gram))
+        floor = self.smoothing * float(np.median(norms)) or 1.0
+        squares = np.maximum(norms[:, None] ** 2 + norms**2 - 2 * gram, 0)  # |d_j - d_k|^2
         for _ in range(self.steps):
-            # |v - d_k|^2 for v = sum_j s_j d_j and sum_j s_j = 1
+            # |v - d_k|^2 for v = sum_j s_j d_j, where sum_j s_j = 1
             off = squares @ shares - 0.5 * shares @ squares @ shares
             near = 1 / np.maximum(floor, np.sqrt(np.maximum(off, 0)))
             before, shares = shares, near / near.sum()

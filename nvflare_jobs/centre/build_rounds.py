@@ -45,7 +45,13 @@ def train(
     encryption, robust = (json.dumps(block) if (block := model.get(part)) else "" for part in ("encryption", "robust"))
     coding = json.dumps(compression) if compression and any(compression.values()) else ""
     aggregator = Aggregate(
-        json.dumps(algorithm), sites, quorum, encryption, coding, robust, json.dumps(known) if known else ""
+        json.dumps(algorithm),
+        sites,
+        quorum,
+        encryption,
+        coding,
+        robust,
+        json.dumps(list(known.items())) if known else "",
     )
     controller = Rounds(
         sites=sites,

@@ -32,8 +32,8 @@ class Aggregate(ModelAggregator):
 
     `algorithm`: the block of params.yaml as JSON text; FLARE would instantiate a mapping with a class_path itself.
     `encryption`, `compression`, `robust`: those of models.<name> as JSON text, or "". With encryption `total` and
-    `opened` replace each site's update by the mean. `images`: training images by site as JSON text, as validation has
-    shown them; no site weighs more than it has.
+    `opened` replace each site's update by the mean. `images`: [site, number] of training images as JSON text, as
+    validation has shown them; no site weighs more than it has. (FLARE takes a text with braces for an expression.)
     """
 
     def __init__(self, algorithm: str, sites: list[str], quorum: int, encryption: str = "", compression: str = "",
@@ -172,7 +172,7 @@ class Aggregate(ModelAggregator):
 
     def _most(self, site: str) -> float:
         """Return the largest weight that a site can have."""
-        return float(max(1, json.loads(self.images or "{}").get(site, updates.MOST_IMAGES)))
+        return float(max(1, dict(json.loads(self.images or "[]")).get(site, updates.MOST_IMAGES)))
 
     @property
     def _shapes(self) -> dict[str, tuple[int, ...]]:

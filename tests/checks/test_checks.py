@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from fedsynth.checks import Problem, check, of_counts, of_file, of_models, problems
+from fedsynth.checks import Problem, check, of_counts, of_file, of_models, of_sites_that_train, problems
 from fedsynth.checks.mending import mended
 from fedsynth.checks.sizes import Sizes, Trial, multiples
 from fedsynth.families.vae import VAE
@@ -846,3 +846,57 @@ def test_a_file_that_is_not_utf_8_or_empty_is_said(tmp_path):
         of_file(path)
     path.write_text("")
     assert "is empty" in of_file(path)[1][0].said
+
+
+MEDIAN, CLIP = of("robust.median.Median"), of("robust.median_clip.MedianClip")
+FIVE = {"source.args.sites": {name: {"images": 24} for name in ("east", "north", "south", "west", "middle")}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "said"),
+    [
+        ({"models.vae.robust": of("robust.median.Medain")}, "models.vae.robust.class_path", "did you mean"),
+        ({"models.vae.robust": of("robust.median_clip.MedianClip", {"bound": 0})}, "models.vae.robust.args.bound",
+         "must be above 0"),
+        ({"models.vae.robust": CLIP, "models.vae.encryption": of("privacy.he.CKKS")}, "models.vae.robust",
+         "the sum of the updates alone"),
+        ({"models.vae.robust": CLIP, "models.vae.algorithm": of("algorithms.cyclic.Cyclic")}, "models.vae.robust",
+         "does not go with Cyclic: one site trains in each round"),
+        ({"models.vae.robust": CLIP, "models.vae.algorithm": of("algorithms.oneshot.OneShot"),
+          "models.vae.training.rounds": 1}, "models.vae.robust", "draws from each site's own model"),
+        ({"models.vae.robust": CLIP, "models.vae.family": of("families.gan.GAN"),
+          "models.vae.algorithm": of("algorithms.mdgan.MDGAN")}, "models.vae.robust", "does not go with MDGAN"),
+        ({"models.vae.robust": MEDIAN, "models.vae.algorithm": of("algorithms.fedcar.FedCAR")}, "models.vae.robust",
+         "FedCAR's weights would change nothing"),
+        ({"models.vae.robust": MEDIAN, "models.vae.algorithm": of("algorithms.fedavg.FedAvg",
+                                                                    {"weighting": "validation"})},
+         "models.vae.robust", "`weighting: validation` would change nothing"),
+        ({"models.vae.robust": MEDIAN, "models.vae.compression": {"up": of("compression.topk.TopK")}},
+         "models.vae.robust", "with TopK each site sends others"),
+        ({"models.vae.robust": MEDIAN, "consortium.quorum": 2}, "consortium.quorum", "needs 3 sites in every round"),
+        ({"models.vae.robust": MEDIAN, "source.args.sites": TINY["source"]["args"]["sites"]}, "models.vae.robust",
+         "Median needs 3 sites to tell which is the odd one, and 2 train"),
+        ({"models.vae.robust": MEDIAN, "split.test_only": ["east", "north", "west"]}, "models.vae.robust",
+         "and 2 train"),
+    ],
+)  # fmt: skip
+def test_a_robust_rule_that_cannot_work_is_refused_with_its_key(tmp_path, changes, key, said):
+    (problem,) = found(tmp_path, **FIVE | changes)
+    assert (problem.key, said in problem.said) == (key, True)
+
+
+@pytest.mark.parametrize("rule", ["median.Median", "median_clip.MedianClip", "trimmed_mean.TrimmedMean",
+                                  "geometric_median.GeometricMedian"])  # fmt: skip
+@pytest.mark.parametrize("algorithm", ["fedavg.FedAvg", "fedprox.FedProx", "fedopt.FedOpt", "scaffold.Scaffold",
+                                       "fedbn.FedBN"])  # fmt: skip
+def test_every_rule_goes_with_every_algorithm_that_combines_updates(tmp_path, rule, algorithm):
+    local = {"local": []} if algorithm == "fedbn.FedBN" else {}
+    assert found(tmp_path, **FIVE, **{"models.vae.robust": of(f"robust.{rule}"),
+                                      "models.vae.algorithm": of(f"algorithms.{algorithm}", local)}) == []  # fmt: skip
+
+
+def test_a_rule_is_refused_again_where_too_few_sites_have_passed_validation():
+    block = tiny_params().models["vae"].model_dump() | {"robust": MEDIAN}
+    params = tiny_params(models={"vae": block})
+    assert not [*of_sites_that_train(params, "vae", 3)]
+    assert [p.key for p in of_sites_that_train(params, "vae", 2)] == ["models.vae.robust"]

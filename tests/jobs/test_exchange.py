@@ -307,6 +307,73 @@ def test_a_site_that_fails_ends_the_job_with_the_reason(tmp_path, monkeypatch, n
     assert not round_log.is_complete(tmp_path)
 
 
+HOSTILE_STEPS = {
+    "a text": lambda images, classes: "gradient",
+    "nothing": lambda images, classes: None,
+    "a list": lambda images, classes: [images],
+    "another key": lambda images, classes: {"weights": images},
+    "a list of numbers": lambda images, classes: {"feedback": images.tolist()},
+    "integers": lambda images, classes: {"feedback": images.astype(np.int64)},
+    "longer numbers": lambda images, classes: {"feedback": images.astype(np.float64)},
+    "objects": lambda images, classes: {"feedback": images.astype(object)},
+    "Inf": lambda images, classes: {"feedback": images * np.inf},
+    "1e38": lambda images, classes: {"feedback": np.full_like(images, 1e38)},
+    "a failure that is no text": lambda images, classes: {"failure": ["data"]},
+    "no time": raises(CollabCallError("north", "step", TimeoutError("after 5 seconds"))),
+    "another error": raises(ValueError("what is this")),
+}
+
+
+@pytest.mark.parametrize("how", HOSTILE_STEPS)
+def test_with_a_quorum_a_site_whose_answers_cannot_be_used_is_left_out_and_named(tmp_path, monkeypatch, how):
+    asked = []
+
+    def hostile(*sent):
+        asked.append(1)
+        return HOSTILE_STEPS[how](*sent)
+
+    server = centre(tmp_path, monkeypatch, step=hostile)
+    server.quorum = 1
+    server.run()
+    written = round_log.read(tmp_path / round_log.ROUNDS)
+    assert [sorted(record["sites"]) for record in written] == [["east"], ["east"]]
+    assert [list(record["left_out"]) for record in written] == [["north"], ["north"]]
+    assert written[0]["left_out"]["north"].startswith(("sent", "failed", "no answer"))
+    assert len(asked) == 2  # once a round: a slow site must not cost its time at every step
+    assert round_log.is_complete(tmp_path)
+    assert all(np.isfinite(a).all() for a in weights.load(tmp_path / "global.safetensors").values())
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "losses", {}, {"losses": {"generator": "0.5"}, "steps": 2}, {"losses": {"generator": float("nan")}, "steps": 2},
+        {"losses": {"Subject-4711": 0.5}, "steps": 2}, {"losses": {}, "steps": 1e300}, {"losses": [], "steps": True},
+    ],
+)  # fmt: skip
+def test_numbers_of_a_round_that_cannot_be_used_leave_the_site_out_of_its_record(tmp_path, monkeypatch, told):
+    server = centre(tmp_path, monkeypatch, end_round=lambda: told)
+    server.quorum = 1
+    server.run()
+    written = round_log.read(tmp_path / round_log.ROUNDS)
+    assert [sorted(record["sites"]) for record in written] == [["east"], ["east"]]
+    assert "4711" not in json.dumps(written)
+
+
+def test_a_site_that_did_not_begin_is_left_out_of_every_round(tmp_path, monkeypatch):
+    server = centre(tmp_path, monkeypatch, begin=lambda question: {"failure": "disk"}, step=raises(AssertionError()))
+    server.quorum = 1
+    server.run()
+    written = round_log.read(tmp_path / round_log.ROUNDS)
+    assert [record["left_out"] for record in written] == [{"north": f"failed: {FAILURES['disk']}"}] * 2
+
+
+def test_a_job_has_the_consortiums_quorum(tmp_path):
+    made = job(tmp_path, made=tiny_params(models=PARAMS.model_dump()["models"], consortium={"quorum": 1}))
+    assert json.loads((made / "app_server/config/config_fed_server.json").read_text())["workflows"]
+    assert '"quorum": 1' in (made / "app_server/config/config_fed_server.json").read_text()
+
+
 def test_a_site_that_is_not_there_is_named(tmp_path, monkeypatch):
     server = centre(tmp_path, monkeypatch)
     server.sites = [*SITES, "south"]

@@ -56,6 +56,7 @@ def training(
     quorum: int | None = None,
     grace_s: int = 5,
     initial: dict[str, np.ndarray] | None = None,
+    images: dict[str, int] | None = None,
     **more: Any,
 ) -> Path:
     """A job of the given length in which a site misbehaves in round `at`."""
@@ -64,7 +65,18 @@ def training(
     consortium = Consortium(quorum=quorum, grace_s=grace_s)
     initial = initial or {"w": np.zeros((2, 3), np.float32)}
     return build_rounds.train(
-        tmp_path / "job", "misbehaving", sites, consortium, config, algorithm, initial, rounds, thin, kind=CLIENT
+        tmp_path / "job",
+        "misbehaving",
+        sites,
+        consortium,
+        config,
+        algorithm,
+        initial,
+        rounds,
+        thin,
+        CLIENT,
+        None,
+        images,
     )
 
 
@@ -172,6 +184,47 @@ def test_with_a_quorum_a_site_that_dies_in_each_job_is_left_out_and_the_rounds_g
     assert "its process died twice" in rounds[1].left_out["north"]
     assert len([e for e in events if e.status.startswith(interface.LOST)]) == 2
     np.testing.assert_array_equal(weights.load(result / GLOBAL)["w"], np.full((2, 3), 3.0, np.float32))
+    assert left(tmp_path) == []
+
+
+# What is said of the site in each round of tests/jobs/misbehaving: HOSTILE.
+SAID = [
+    "sent a str as weight instead of a number",
+    "sent the weight 1e+300",
+    "sent a bool as weight instead of a number",
+    "sent NaN or Inf in w",
+    "sent numbers as large as 3e+38 in w",
+    "sent other parameters or shapes",
+    "sent w as complex128",
+    "sent w as a list instead of an array",
+    "sent other parameters or shapes",
+    "sent a str as loss/net instead of a number",
+    "sent no losses with its update",
+    "failed: an error",
+    "sent ",
+]
+
+
+def named_in_each_round(rounds: list[interface.Event], result: Path, sites: list[str]) -> None:
+    """Every round has its good sites, the hostile one is named with what it sent, and the model is the good sites'."""
+    for event, said in zip(rounds, SAID, strict=False):
+        assert event.left_out["north"].startswith(said), (event.round, event.left_out)
+        assert sorted(event.sites) == [site for site in sites if site != "north"]
+    assert "north" in rounds[-1].sites
+    assert rounds[-1].bounded == {
+        "north": "sent the weight 500, which counts as the 1 images that validation has shown"
+    }
+    assert [event.round for event in rounds] == list(range(len(SAID) + 1))
+    np.testing.assert_array_equal(weights.load(result / GLOBAL)["w"], np.full((2, 3), len(rounds), np.float32))
+
+
+def test_a_hostile_site_sends_something_else_in_each_round_and_is_left_out_and_named_in_each(tmp_path):
+    hostile = {"north": "hostile always"}
+    job = training(tmp_path, hostile, len(SAID) + 1, quorum=1, images=dict.fromkeys(SITES, 1))
+    events = []
+    with runner.connect(settings(tmp_path), tmp_path / "work") as connected:
+        result = runner.run(connected, job, job_folder.token(job), SITES, tmp_path / "result", events.append)
+    named_in_each_round([e for e in events if e.kind == "round"], result, SITES)
     assert left(tmp_path) == []
 
 

@@ -35,7 +35,7 @@ def aggregate(folder: Path, algorithm: str = "fedavg.FedAvg", rule: str = "", im
     made = Aggregate(
         json.dumps({"class_path": f"fedsynth.algorithms.{algorithm}"}), SITES, more.pop("quorum", 3),
         robust=json.dumps({"class_path": f"fedsynth.robust.{rule}"}) if rule else "",
-        images=json.dumps(images) if images else "", **more,
+        images=json.dumps(list(images.items())) if images else "", **more,
     )  # fmt: skip
     made.fl_ctx = SimpleNamespace(
         get_engine=lambda: SimpleNamespace(get_workspace=lambda: SimpleNamespace(get_run_dir=lambda _: str(folder))),

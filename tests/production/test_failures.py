@@ -19,7 +19,7 @@ from fedsynth.training import weights
 from nvflare_jobs.centre import job_folder
 from nvflare_jobs.federation import interface, local_system, runner
 from nvflare_jobs.server.saved import GLOBAL
-from tests.jobs.test_federation import training
+from tests.jobs.test_federation import SAID, named_in_each_round, training
 from tests.production.conftest import SITES, Trial, Watch, started
 
 pytestmark = pytest.mark.production
@@ -74,6 +74,15 @@ def test_an_update_that_cannot_be_used_is_left_out_with_its_site(tmp_path, how, 
         ones(trial.run(job), 2)
         assert said in trial.rounds()[0].left_out["north"]
         assert sorted(trial.rounds()[1].sites) == SITES  # it comes back
+
+
+def test_a_hostile_site_is_left_out_of_each_round_and_named_and_the_training_ends_well(trial: Trial, measured):
+    job = training(trial.root, {"north": "hostile always"}, sites=SITES, rounds=len(SAID) + 1, quorum=2,
+                   images=dict.fromkeys(SITES, 1))  # fmt: skip
+    watch = Watch(after(0), lambda: None)
+    result = trial.run(job, watch)
+    named_in_each_round(trial.rounds(), result, SITES)
+    measured("a site sends hostile things", trial.rounds()[1].left_out["north"], watch.seconds())
 
 
 def test_a_slow_site_is_left_out_of_a_round_and_comes_back(trial: Trial, measured):

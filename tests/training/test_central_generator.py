@@ -60,6 +60,19 @@ def test_with_one_site_a_step_of_the_generator_is_that_of_the_gan_in_one_place_t
         assert np.array_equal(half.arrays()[name], p.detach().numpy())
 
 
+def test_a_site_without_feedback_does_not_count_in_a_step():
+    halves = [centre({"a": 3.0, "b": 1.0}), centre({"a": 3.0, "b": 1.0})]
+    drawn, _ = [half.draw() for half in halves]
+    feedback = site(seed=1).step(*drawn["a"])
+    slopes = []
+    for half, sent in zip(halves, ({"a": feedback}, {"a": feedback, "b": np.zeros_like(feedback)}), strict=True):
+        half.drawn.register_hook(lambda slope: slopes.append(slope.numpy().copy()))
+        half.learn(sent)
+    np.testing.assert_allclose(slopes[0][:4], feedback)  # as if it were the only site
+    np.testing.assert_allclose(slopes[1][:4], 0.75 * feedback, rtol=1e-6)
+    assert not slopes[0][4:].any()
+
+
 def test_the_sites_feedback_by_weight_is_the_gradient_of_their_weighted_mean_loss():
     half, sites = centre({"a": 3.0, "b": 1.0}), {"a": site(seed=1), "b": site(seed=2, n=20)}
     half.learn({name: sites[name].step(*batch) for name, batch in half.draw().items()})

@@ -26,6 +26,12 @@ def test_a_site_that_was_left_out_is_named_with_its_rounds_and_the_last_reason()
     }
 
 
+def test_a_site_that_was_bounded_is_named_with_its_rounds_and_what_was_done_to_it_last():
+    rounds = [record(0), record(1) | {"bounded": {"north": "norm 3 times"}}, record(2) | {"bounded": {"north": "12"}}]
+    assert history.bounded({"rounds": rounds}) == {"north": "2 of 3 rounds (2-3): 12"}
+    assert history.bounded({"rounds": [record(0)]}) == {}
+
+
 def test_where_all_took_part_nothing_is_said():
     assert history.left_out({"rounds": [record(0), record(1)]}) == {}
     assert history.resumed({"rounds": []}) == ""

@@ -1,5 +1,5 @@
 """A client that does what its job says at each site and round: answers, raises, dies hard, hangs, is slow, or sends
-what cannot be used.
+what cannot be used. A hostile one sends another such thing in each round, past all that FLARE's client looks at.
 """
 
 import os
@@ -18,6 +18,24 @@ BAD = {
     "shape": lambda a: a[:1],
     "ints": lambda a: a.astype(np.int64),
 }
+
+# What a hostile site changes of its message in each round; tests/jobs/test_federation.py has what is said of it.
+HOSTILE = [
+    lambda model: model.meta.update(weight="many"),
+    lambda model: model.meta.update(weight=1e300),
+    lambda model: model.meta.update(weight=True),
+    lambda model: model.params.update(w=np.full((2, 3), np.inf, np.float32)),
+    lambda model: model.params.update(w=np.full((2, 3), 3e38, np.float32)),
+    lambda model: model.params.update(w=np.zeros((3, 2), np.float32)),
+    lambda model: model.params.update(w=np.zeros((2, 3), complex)),
+    lambda model: model.params.update(w=[[1.0, 2.0, 3.0], [4.0, 5.0, "6"]]),
+    lambda model: model.params.update(v=np.zeros((2, 3), np.float32)),
+    lambda model: model.metrics.update({"loss/net": "low"}),
+    lambda model: setattr(model, "metrics", None),
+    lambda model: model.meta.update(failed=["data"]),
+    lambda model: setattr(model, "params", {}),
+    lambda model: model.meta.update(weight=500.0),
+]
 
 
 def nested(levels: int) -> list:
@@ -64,14 +82,15 @@ def work(site: Site) -> None:
             difference = {name: BAD[how](a) for name, a in difference.items()}
         honest = {"digest": "b" * 64} if "answers" in site.config else {"site": site.name}
         metrics = {"loss/net": float(len(site.name) + number), "weight": 1.0}
-        send(
-            FLModel(
-                params=difference,
-                params_type="DIFF",
-                metrics=metrics,
-                meta={"weight": 1.0, "answer": ANSWERS.get(site.config.get("answers", {}).get(site.name), honest)},
-            )
+        model = FLModel(
+            params=difference,
+            params_type="DIFF",
+            metrics=metrics,
+            meta={"weight": 1.0, "answer": ANSWERS.get(site.config.get("answers", {}).get(site.name), honest)},
         )
+        if how == "hostile always":
+            HOSTILE[number](model)
+        send(model)
 
 
 if __name__ == "__main__":
