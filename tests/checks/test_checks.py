@@ -849,7 +849,7 @@ def test_a_file_that_is_not_utf_8_or_empty_is_said(tmp_path):
 
 
 MEDIAN, CLIP = of("robust.median.Median"), of("robust.median_clip.MedianClip")
-FIVE = {"source.args.sites": {name: {"images": 24} for name in ("east", "north", "south", "west", "middle")}}
+OF_FIVE = {"source.args.sites": {name: {"images": 24} for name in ("east", "north", "south", "west", "middle")}}
 
 
 @pytest.mark.parametrize(
@@ -881,7 +881,7 @@ FIVE = {"source.args.sites": {name: {"images": 24} for name in ("east", "north",
     ],
 )  # fmt: skip
 def test_a_robust_rule_that_cannot_work_is_refused_with_its_key(tmp_path, changes, key, said):
-    (problem,) = found(tmp_path, **FIVE | changes)
+    (problem,) = found(tmp_path, **OF_FIVE | changes)
     assert (problem.key, said in problem.said) == (key, True)
 
 
@@ -891,7 +891,7 @@ def test_a_robust_rule_that_cannot_work_is_refused_with_its_key(tmp_path, change
                                        "fedbn.FedBN"])  # fmt: skip
 def test_every_rule_goes_with_every_algorithm_that_combines_updates(tmp_path, rule, algorithm):
     local = {"local": []} if algorithm == "fedbn.FedBN" else {}
-    assert found(tmp_path, **FIVE, **{"models.vae.robust": of(f"robust.{rule}"),
+    assert found(tmp_path, **OF_FIVE, **{"models.vae.robust": of(f"robust.{rule}"),
                                       "models.vae.algorithm": of(f"algorithms.{algorithm}", local)}) == []  # fmt: skip
 
 

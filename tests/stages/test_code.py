@@ -102,6 +102,7 @@ def test_no_module_is_forgotten():
         "algorithms",
         "privacy",
         "compression",
+        "robust",
         "operators",
         "uses",
         "features",
