@@ -28,11 +28,12 @@ def train(
     kind: str = "train",
     compression: dict[str, Any] | None = None,
     images: dict[str, int] | None = None,
+    players: list[str] | None = None,
 ) -> Path:
     """Write a job of `rounds` rounds and return its folder.
 
     `initial`: global parameters that a new training starts from. `images`: training images by site, as far as
-    validation has shown them; no site counts as more.
+    validation has shown them; no site counts as more. `players`: whose losses sites may send; None: any plain name.
     """
     known = {names.key(site): n for site, n in (images or {}).items()}
     sites = list(names.keys(sites).values())
@@ -52,6 +53,7 @@ def train(
         coding,
         robust,
         json.dumps(list(known.items())) if known else "",
+        players,
     )
     controller = Rounds(
         sites=sites,

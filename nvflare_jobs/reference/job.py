@@ -66,6 +66,7 @@ def federated(
         rounds,
         settings.thin,
         "reference",
+        players=list(params.score.uses),
     )
     result = jobs.run("reference", job, sites, settings, rounds)
     without = left_out({"rounds": written.read(result.folder / written.ROUNDS)})

@@ -34,13 +34,15 @@ class Aggregate(ModelAggregator):
     `encryption`, `compression`, `robust`: those of models.<name> as JSON text, or "". With encryption `total` and
     `opened` replace each site's update by the mean. `images`: [site, number] of training images as JSON text, as
     validation has shown them; no site weighs more than it has. (FLARE takes a text with braces for an expression.)
+    `players`: whose losses a site may send; None: any plain name.
     """
 
     def __init__(self, algorithm: str, sites: list[str], quorum: int, encryption: str = "", compression: str = "",
-                 robust: str = "", images: str = ""):  # fmt: skip
+                 robust: str = "", images: str = "", players: list[str] | None = None):  # fmt: skip
         super().__init__()
         self.algorithm, self.sites, self.quorum = algorithm, sites, quorum
         self.encryption, self.compression, self.robust, self.images = encryption, compression, robust, images
+        self.players = players
         self._answered: set[str] = set()  # sites that answered the previous round, so they hold its parameters
         self._downlink: Downlink | None = None
         self.records: list[dict[str, Any]] = []
@@ -152,7 +154,7 @@ class Aggregate(ModelAggregator):
 
     def _answers(self) -> list[Answer]:
         """Return the answers that can be read; the other sites are in `_bad`, with the reason."""
-        answers, bad = updates.read(self._models, self._targets)
+        answers, bad = updates.read(self._models, self._targets, self.players)
         self._bad |= bad
         return [answer for answer in answers if answer.site not in self._bad]
 

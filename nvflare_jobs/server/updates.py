@@ -46,11 +46,13 @@ class Answer:
     numbers: dict[str, float]
 
 
-def read(models: Iterable[Any], asked: Collection[str]) -> tuple[list[Answer], dict[str, str]]:
+def read(
+    models: Iterable[Any], asked: Collection[str], players: Collection[str] | None = None
+) -> tuple[list[Answer], dict[str, str]]:
     """Return the answers by site in the order of their names, and for each other site why it has none.
 
     `models`: FLModels with the sender as `client_name`, which FLARE knows from the connection. `asked`: the sites that
-    were asked in this round.
+    were asked in this round. `players`: whose losses may come with an update; None: any plain name.
     """
     models = sorted(models, key=lambda m: m.meta["client_name"])
     sent = Counter(model.meta["client_name"] for model in models)
@@ -61,7 +63,7 @@ def read(models: Iterable[Any], asked: Collection[str]) -> tuple[list[Answer], d
             bad[site] = "answered without being asked"
         elif sent[site] > 1:
             bad[site] = f"answered {sent[site]} times in one round"
-        elif (found := _tried(site, lambda model=model: _answer(model), bad)) is not None:
+        elif (found := _tried(site, lambda model=model: _answer(model, players), bad)) is not None:
             good.append(found)
     return good, bad
 
@@ -108,10 +110,13 @@ def _tried(site: str, make: Callable[[], Made], bad: dict[str, str]) -> Made | N
     return None
 
 
-def _answer(model: Any) -> Answer:
+def _answer(model: Any, players: Collection[str] | None) -> Answer:
     if "failed" in model.meta:
         raise Unusable(failure(model.meta["failed"]))
-    return Answer(model.meta["client_name"], weight(model.meta.get("weight")), model.params, numbers(model.metrics))
+    found = numbers(model.metrics)
+    if players is not None and not {name for name in found if name not in NUMBERS} <= {f"loss/{p}" for p in players}:
+        raise Unusable("sent losses of other players than the model has; does it run the same version?")
+    return Answer(model.meta["client_name"], weight(model.meta.get("weight")), model.params, found)
 
 
 def numbers(metrics: Any) -> dict[str, float]:

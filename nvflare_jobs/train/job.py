@@ -56,6 +56,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
             thin=settings.thin,
             compression=config["model"]["compression"],
             images=counted,
+            players=players(params, name),
         )
     if params.models[name].encryption and settings.federation == "simulator":
         keys.simulate(settings.state)
@@ -94,6 +95,14 @@ def begin(params: Params, name: str) -> Arrays:
     if found := of_models.alone(params, name):
         raise program.StageError("\n".join(map(str, found)))
     return initial(params.models[name], params.image, params.seed)
+
+
+def players(params: Params, name: str) -> list[str]:
+    """Return the names of a model's players: the losses that sites may send."""
+    import torch
+
+    with torch.device("meta"):
+        return list(params.models[name].family.build(**params.image.context()).players())
 
 
 def epsilon(model: Model, rounds: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -306,6 +306,15 @@ class TestTheControllerOfTheRounds:
         assert rounds.aggregator.records[0]["left_out"][BAD] == round_log.LATE
 
 
+def test_losses_of_other_players_than_the_model_has_leave_a_site_out():
+    """Else every round could bring new names into the history and MLflow."""
+    hostile = model(BAD, arrays(9), metrics={"loss/net": 0.5, "loss/other": 0.5})
+    assert BAD in round_of([hostile])[1]["sites"]
+    _, record = round_of([hostile], players=["net", "rests"])
+    assert record["left_out"][BAD].startswith("sent losses of other players than the model has")
+    assert sorted(record["sites"]) == GOOD
+
+
 def test_the_mean_is_that_of_the_algorithm():
     expected = FedAvg().aggregate([(m.meta["client_name"], m.meta["weight"], m.params) for m in honest()])
     found, _ = round_of([])

@@ -48,6 +48,16 @@ def test_a_generative_model_sees_no_image_that_it_is_judged_on(tmp_path, split):
     assert any(np.abs(array).max() > 0 for array in clean.values())
 
 
+def test_the_losses_that_sites_may_send_are_those_of_the_models_players():
+    gan = {"class_path": "fedsynth.families.gan.GAN"}
+    made = tiny_params(models={"gan": {"family": gan, "training": {"rounds": 1}}})
+    assert training.players(made, "gan") == ["discriminator", "generator"] or training.players(made, "gan") == [
+        "generator",
+        "discriminator",
+    ]
+    assert training.players(PARAMS, "vae") == ["autoencoder"]
+
+
 def test_the_poison_would_be_seen(tmp_path):
     real = make_set(tmp_path / "north", PARAMS, "north", n=40)
     assert not all(np.isfinite(array).all() for array in difference(spoilt(real, "train"), tmp_path / "b").values())
