@@ -228,6 +228,20 @@ def test_a_hostile_site_sends_something_else_in_each_round_and_is_left_out_and_n
     assert left(tmp_path) == []
 
 
+def test_a_site_that_sends_a_thousand_times_its_update_is_bounded_and_named_with_a_robust_rule(tmp_path):
+    sites = [*SITES, "west"]
+    clip = {"class_path": "fedsynth.robust.median_clip.MedianClip", "args": {"bound": 1.0}}
+    job = training(tmp_path, {"north": "thousandfold"}, 2, sites=sites, model={"robust": clip})
+    events = []
+    with runner.connect(settings(tmp_path), tmp_path / "work") as connected:
+        result = runner.run(connected, job, job_folder.token(job), sites, tmp_path / "result", events.append)
+    rounds = [e for e in events if e.kind == "round"]
+    said = "the norm of its update is 1e+03 times the median, and was scaled down to 1 times"
+    assert [e.bounded for e in rounds] == [{}, {"north": said}]
+    assert [sorted(e.sites) for e in rounds] == [sites] * 2
+    np.testing.assert_allclose(weights.load(result / GLOBAL)["w"], np.full((2, 3), 2.0, np.float32), rtol=1e-6)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, "its flow is killed"])
 def test_a_signal_ends_the_run_at_once_and_leaves_no_process(tmp_path, number):
     job = training(tmp_path, {"north": "hang"}, at=0)

@@ -33,7 +33,8 @@ def ran(monkeypatch, answer=None, error=None):
 
     def run(federation, job, token, sites, dest, on_event):
         assert sites == KEYS
-        on_event(Event("round", round=0, sites={KEYS[0]: {"loss/x": 1.0}}, left_out={KEYS[1]: "not connected"}))
+        on_event(Event("round", round=0, sites={KEYS[0]: {"loss/x": 1.0}}, left_out={KEYS[1]: "not connected"},
+                       bounded={KEYS[0]: "norm 12 times the median"}))  # fmt: skip
         if error:
             raise error
         dest.mkdir(parents=True)
@@ -59,7 +60,9 @@ def test_answers_rounds_and_lines_at_the_terminal_have_the_names(tmp_path, setti
     assert found[SITES[0]]["answer"]["rows"] == [{"site": SITES[0], "trained_on": SITES[0]}]
     (record,) = round_log.read(settings.root / ".work/jobs/validate/result" / round_log.ROUNDS)
     assert list(record["sites"]) == SITES
-    assert "round 1 without server: not connected" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "round 1 without server: not connected" in out
+    assert f"round 1, update of {SITES[0]}: norm 12 times the median" in out
 
 
 def test_the_reason_of_a_failure_has_the_name(tmp_path, settings, monkeypatch):

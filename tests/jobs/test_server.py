@@ -108,6 +108,24 @@ def test_only_the_clients_of_this_package_can_be_named():
         Installed("../../somewhere")
 
 
+def test_what_the_server_must_know_of_the_sites_is_in_the_job_and_what_flare_would_take_for_an_expression_is_not(
+    tmp_path,
+):
+    robust = {"class_path": "fedsynth.robust.median_clip.MedianClip", "args": {"bound": 2.0}}
+    made = build_rounds.train(
+        tmp_path, "train_x", ["north", "St. Mary"], Consortium(), {"name": "x", "model": {"robust": robust}},
+        {"class_path": "fedsynth.algorithms.fedavg.FedAvg", "args": {}}, {"w": GOOD}, rounds=3,
+        images={"north": 30, "St. Mary": 4}, players=["net"],
+    )  # fmt: skip
+    config = json.loads((made / "app_server/config/config_fed_server.json").read_text())
+    (args,) = (of["args"]["aggregator"]["args"] for of in config["workflows"])
+    keys = args["sites"]
+    assert (keys[0], args["players"]) == ("north", ["net"])
+    assert json.loads(args["robust"]) == robust
+    assert json.loads(args["images"]) == [["north", 30], [keys[1], 4]]
+    assert "{" not in args["images"]
+
+
 @pytest.mark.parametrize(("quorum", "needed"), [(None, 2), (1, 1), (2, 2), (5, 2)])
 def test_a_quorum_is_never_more_than_the_sites_that_there_are(tmp_path, quorum, needed):
     made = job(tmp_path / "one", {}, quorum=quorum)

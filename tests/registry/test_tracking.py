@@ -109,6 +109,15 @@ def test_rounds_of_two_models_arrive_from_two_threads(root):
             assert history(tracker, tracker.stage("train", model), "loss/net") == [(i, float(i)) for i in range(20)]
 
 
+def test_sites_that_were_left_out_or_bounded_are_tags_of_the_training(root):
+    odd = [ROUNDS[0] | {"left_out": {"west": "sent no arrays"}}, ROUNDS[1] | {"bounded": {"east": "norm 9 times"}}]
+    with tracking.Tracker(root, PARAMS) as tracker:
+        tracker.history("vae", {"job_id": "j1", "rounds": odd})
+        tags = tracker.client.get_run(tracker.stage("train", "vae")).data.tags
+    assert tags["left_out.west"] == "1 of 2 rounds (1): sent no arrays"
+    assert tags["bounded.east"] == "1 of 2 rounds (2): norm 9 times"
+
+
 def test_a_round_that_did_not_reach_the_server_ends_nothing_and_is_made_up_for(root, monkeypatch, caplog):
     from mlflow.exceptions import MlflowException
 

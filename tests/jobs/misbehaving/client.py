@@ -16,6 +16,7 @@ BAD = {
     "nan": lambda a: a * np.nan,
     "inf": lambda a: a * np.inf,
     "shape": lambda a: a[:1],
+    "thousandfold": lambda a: 1000 * a,
     "ints": lambda a: a.astype(np.int64),
 }
 
