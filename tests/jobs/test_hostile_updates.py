@@ -19,7 +19,6 @@ from fedsynth.compression.quantize import Quantize
 from fedsynth.training.coding import encode
 from nvflare_jobs.server import round_log
 from nvflare_jobs.server.aggregator import Aggregate
-from nvflare_jobs.server.ask import taken
 from nvflare_jobs.server.controller import Rounds
 
 SENT = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32), "none": np.zeros((0, 4), np.float32)}
@@ -254,13 +253,6 @@ def test_a_model_that_draws_no_images_does_not_spoil_the_weights_of_fedcar():
         change = algorithm.aggregate([*updates, (BAD, 1.0, {"w": np.float32([hostile])})])
         np.testing.assert_allclose(change["w"], [0.1])
         assert list(algorithm.said) == [BAD]
-
-
-@given(meta=st.dictionaries(st.sampled_from(["answer", "failed", "client_name"]), junk))
-def test_an_answer_to_a_question_is_taken_or_the_site_has_failed(meta):
-    found = taken(meta)
-    assert found.keys() in ({"answer"}, {"failed"})
-    json.dumps(found, allow_nan=False)
 
 
 class TestTheControllerOfTheRounds:
