@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nvflare_jobs.site.site import Site, main
 
 if TYPE_CHECKING:
     from fedsynth.data.dataset import ImageSet
-    from fedsynth.params import Image
+    from fedsynth.hospital.ledger.account import TrainingAccount
+    from fedsynth.params import Image, Model
     from fedsynth.training.trainer import Batch
 
 
@@ -43,6 +46,7 @@ def work(site: Site) -> None:
         held_out=tensors(val, image) if algorithm.weighting == "validation" else None,
         subjects=torch.from_numpy(train.subjects()),
         compression=compression.up.build() if compression and compression.up else None,
+        account=account_of(site, model, train) if model.privacy else None,
     )
     drift = Drift(
         site.gate.policy.floors,
@@ -64,6 +68,7 @@ def work(site: Site) -> None:
             "steps": update.steps,
             "weight": update.weight,
             "epsilon": update.epsilon,
+            "epsilon_total": update.epsilon_total,
             "score": update.score,
         }
         drift.sent(incoming, update.difference, number)
@@ -76,6 +81,16 @@ def work(site: Site) -> None:
             algorithm.weighting == "equal",
             update.coded,
         )
+
+
+def account_of(site: Site, model: Model, train: ImageSet) -> TrainingAccount:
+    """Return this training's account in the site's ledger. Raises PrivacyError where the ledger cannot be trusted."""
+    from fedsynth.hospital.ledger import Ledger
+    from fedsynth.hospital.ledger.account import TrainingAccount
+
+    _, images = np.unique(train.subjects(), return_counts=True)
+    name, key, digest = site.config["name"], site.config["key"], site.config["digests"][site.name]
+    return TrainingAccount(Ledger(site.state), key, name, model.training.rounds, digest, images.tolist())
 
 
 def tensors(images: ImageSet, image: Image) -> Batch:
