@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedsynth.hospital.ledger.chain import FILE, HEAD, Chain
+from fedsynth.hospital.chain import Chain, ChainError, Place
 from fedsynth.hospital.ledger.entry import Entry
 from fedsynth.privacy import PrivacyError
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fedsynth.privacy.subject import Spent
 
 __all__ = ["Entry", "Ledger"]
+
+FILE = "ledger.jsonl"
 
 
 class Ledger:
@@ -36,23 +38,30 @@ class Ledger:
     """
 
     def __init__(self, folder: Path):
-        self.folder, self.chain = folder, Chain(folder)
+        self.folder, self.chain = folder, Chain(folder / FILE)
         self.entries: list[Entry] = []
+        self._place = Place()  # up to which the file was read
         self._total: np.ndarray | float = 0.0  # divergences of the first `_summed` entries, at ORDERS
         self._summed = 0
         self.read()
 
     def read(self) -> None:
         """Take in what other processes have written."""
-        self._take(self.chain.read())
-        if not self.chain.head.is_file():
+        try:
+            lines, self._place = self.chain.follow(self._place)
+        except ChainError as error:
+            raise _untrusted(error) from error
+        self.entries += map(self._entry, lines)
+        if not self.chain.end.is_file():
             self._refuse_older_states()
 
     def add(self, entry: Entry) -> None:
         """Append a line, on disk when this returns."""
-        self._take(
-            self.chain.append(lambda last: entry.model_copy(update={"previous": last}).model_dump_json().encode())
-        )
+        try:
+            self.chain.add(entry.model_dump(mode="json"))
+        except ChainError as error:
+            raise _untrusted(error) from error
+        self.read()
 
     def epsilon(self, delta: float, since: datetime | None = None, more: Iterable[Spent] = ()) -> float:
         """Returns what was spent since then at `delta`, for the worst subject; `more`: and what is planned."""
@@ -94,16 +103,14 @@ class Ledger:
             runs.append(runs[-1] + (before.last and after.round == 0))
         return [[e for e, _ in of] for _, of in groupby(zip(own, runs, strict=False), key=lambda pair: pair[1])]
 
-    def _take(self, lines: Iterable[bytes]) -> None:
-        for line in lines:
-            try:
-                entry = Entry.model_validate_json(line)
-            except ValueError as error:
-                raise PrivacyError(
-                    f"line {len(self.entries) + 1} of {self.chain.path} is none of this version of fedsynth; install"
-                    f" the version that wrote it, or a newer one ({type(error).__name__})"
-                ) from None
-            self.entries.append(entry)
+    def _entry(self, line: dict[str, Any]) -> Entry:
+        try:
+            return Entry.model_validate(line)
+        except ValueError as error:
+            raise PrivacyError(
+                f"a line of {self.chain.path} is none of this version of fedsynth ({type(error).__name__}); install the"
+                " version that wrote it, or a newer one"
+            ) from None
 
     def _refuse_older_states(self) -> None:
         """Raise PrivacyError if trainings have spent here and there is no ledger: it was lost, or is newer."""
@@ -112,10 +119,17 @@ class Ledger:
 
             if _spent(checkpoint.load(path)):
                 raise PrivacyError(
-                    f"there is no ledger in {self.folder}, and {path} says that a training has spent. Put {FILE} and"
-                    f" {HEAD} back from a backup. If there never was one (fedsynth kept none before), write down what"
-                    f" was spent, move {path} away, and the ledger begins with the next training"
+                    f"there is no ledger in {self.folder}, and {path} says that a training has spent. Bring {FILE} and"
+                    f" {self.chain.end.name} back from a backup. If there never was one (fedsynth kept none before),"
+                    f" write down what was spent, move {path} away, and the ledger begins with the next training"
                 )
+
+
+def _untrusted(error: ChainError) -> PrivacyError:
+    return PrivacyError(
+        f"the ledger cannot be trusted, so nobody knows what the images of this site have spent: {error} that is not"
+        " older than the last training. Until then none with a privacy mechanism starts here (docs/privacy.md)"
+    )
 
 
 def _spent(state: dict[str, Any] | None) -> bool:

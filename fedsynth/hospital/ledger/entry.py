@@ -29,7 +29,6 @@ class Entry(Strict):
         losses: whether losses left as well.
         rdp: Rényi divergences of all steps together at noise.ORDERS, for one subject more or less, so that they need
             not be computed anew at every start.
-        previous: SHA-256 of the line before.
     """
 
     at: AwareDatetime
@@ -46,7 +45,6 @@ class Entry(Strict):
     digest: str
     losses: bool
     rdp: list[float]
-    previous: str = ""
 
     @property
     def last(self) -> bool:
