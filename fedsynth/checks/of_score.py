@@ -18,12 +18,13 @@ from fedsynth.uses import Use
 from fedsynth.uses.classification import Classification
 from fedsynth.worth.facts import BY_SITE, WORTH
 
+EPSILONS = ("epsilon", "epsilon_total")  # of this training, and of all at a site
 MOST_NUMBERS = 64  # in an answer of a hospital (fedsynth/hospital/outgoing/closed.py)
 
 
 @dataclass
 class Numbers:
-    """The numbers that gates may name: metrics by use, None if the use is invalid; numbers of measures; epsilon."""
+    """The numbers that gates may name: metrics by use, None if the use is invalid; numbers of measures; EPSILONS."""
 
     uses: dict[str, list[str] | None] = field(default_factory=dict)
     measures: list[str] = field(default_factory=list)
@@ -35,7 +36,7 @@ class Numbers:
     @property
     def known(self) -> list[str]:
         of_uses = [f"{use}/{metric}" for use, metrics in self.uses.items() for metric in metrics or ()]
-        return [*of_uses, *self.measures, "epsilon"]
+        return [*of_uses, *self.measures, *EPSILONS]
 
 
 def problems(params: Params, sizes: Sizes, sites: list[str] | None) -> list[Problem]:
@@ -128,7 +129,7 @@ def _gate(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
 def _site(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
     """Return what is wrong with the site of a gate, "" if it is right."""
     metric, places = gate.name.partition("/")[2], [*(sites or []), WORST]
-    if gate.name in ("epsilon", *numbers.pooled) or (metric in WORTH and metric not in BY_SITE):
+    if gate.name in (*EPSILONS, *numbers.pooled) or (metric in WORTH and metric not in BY_SITE):
         return f"{gate.name} is one number for all sites; take @{gate.site} out"
     if sites is not None and find(gate.site, places) is None:
         return f"there is no site {gate.site!r}; known are {', '.join(places)}{near(gate.site, places)}"
@@ -140,4 +141,4 @@ def _known(numbers: Numbers, use: str, metric: str) -> str:
         return f"{use} has {', '.join(of_use)}"
     if metric:
         return f"score.uses has {', '.join(numbers.uses) or 'none'}"
-    return f"score.measures gives {', '.join(numbers.measures) or 'none'}, and there is epsilon"
+    return f"score.measures gives {', '.join(numbers.measures) or 'none'}, and there are {' and '.join(EPSILONS)}"

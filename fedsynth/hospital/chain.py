@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedsynth.errors import UserError
 
@@ -17,6 +17,14 @@ LONGEST = 1 << 20  # bytes of a line
 
 class ChainError(UserError):
     """A line was changed, or lines are lost; the message names the file and the line."""
+
+
+class Place(NamedTuple):
+    """A place between two lines: the bytes and lines before it, and the hash of the last of them."""
+
+    size: int = 0
+    last: str = START
+    lines: int = 0
 
 
 class Chain:
@@ -32,11 +40,14 @@ class Chain:
     def add(self, entry: dict[str, Any]) -> dict[str, Any]:
         """Append an entry and write it to the disk before returning it. Raises ChainError if the end is not as left."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
+        with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # two processes of one site, or a command beside a job
             size, last = self._last(file)
-            file.truncate(size)
+            if not size:
+                self._mark(0, START)  # so that a first line without a mark is a loss
             line = json.dumps({"previous": last, **entry}, sort_keys=True, ensure_ascii=False).encode()
+            file.truncate(size)
+            file.seek(size)
             file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -45,21 +56,37 @@ class Chain:
 
     def read(self) -> list[dict[str, Any]]:
         """Return all entries, oldest first. Raises ChainError naming the first line that does not follow."""
-        whole = self.path.read_bytes() if self.path.is_file() else b""
-        size, end = self._marked()
-        last, found, at = START, [], 0
-        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
-            entry = _following(line, last)
+        return self.follow(Place())[0]
+
+    def follow(self, place: Place) -> tuple[list[dict[str, Any]], Place]:
+        """Return the entries after a place up to which the file was read, and the place after them."""
+        after, size, end = self._after(place)
+        at, found = place, []
+        marked = (size, end) in {(0, START), (place.size, place.last)} or size < place.size
+        for line in after.split(b"\n")[:-1]:
+            entry = _following(line, at.last)
             if entry is None:
                 said = "it does not follow the line before; it was changed, or lines are lost"
-                raise ChainError(f"{self.path}, line {number}: {said}. Bring the file back from a backup")
-            last, at = _hash(line), at + len(line) + 1
+                raise ChainError(f"{self.path}, line {at.lines + 1}: {said}. Bring the file back from a backup")
+            at = Place(at.size + len(line) + 1, _hash(line), at.lines + 1)
             found.append(entry)
-            if at == size and last != end:
-                raise self._lost()
-        if at < size or (whole and not size):
+            marked = marked or (at.size, at.last) == (size, end)
+        if not marked or (at.size and not self.end.is_file()):
             raise self._lost()
-        return found
+        return found, at
+
+    def _after(self, place: Place) -> tuple[bytes, int, str]:
+        """Return what follows a place, and the mark, while nobody writes."""
+        if not self.path.is_file():
+            if place.size:
+                raise self._lost()
+            return b"", *self._marked()
+        with self.path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if file.seek(0, os.SEEK_END) < place.size:
+                raise self._lost()
+            file.seek(place.size)
+            return file.read(), *self._marked()
 
     def _last(self, file: Any) -> tuple[int, str]:
         """Return the length and the hash of the last line. Only the end is read, so that a long file costs nothing."""
@@ -67,7 +94,8 @@ class Chain:
         start = max(0, size - LONGEST)
         file.seek(start)
         before, after = file.read(size - start), file.read()
-        if there < size or (there and not size) or (size and _hash(before[:-1].split(b"\n")[-1]) != last):
+        unmarked = there and not self.end.is_file()
+        if there < size or unmarked or (size and _hash(before[:-1].split(b"\n")[-1]) != last):
             raise self._lost()
         for line in after.split(b"\n")[:-1]:
             if _following(line, last) is None:
@@ -84,13 +112,22 @@ class Chain:
     def _marked(self) -> tuple[int, str]:
         if not self.end.is_file():
             return 0, START
-        size, last = self.end.read_text(encoding="utf-8").split()
-        return int(size), last
+        try:
+            size, last = self.end.read_text(encoding="utf-8").split()
+            return int(size), last
+        except ValueError:
+            raise self._lost() from None
 
     def _mark(self, size: int, last: str) -> None:
         part = self.end.with_name(f"{self.end.name}.part")
-        part.write_text(f"{size} {last}\n", encoding="utf-8")
+        with part.open("w", encoding="utf-8") as file:
+            file.write(f"{size} {last}\n")
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(self.end)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        os.fsync(folder)  # the names of both files, too
+        os.close(folder)
 
 
 def _following(line: bytes, last: str) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import Field
@@ -25,6 +26,10 @@ class Training(Strict):
     ema: Decay | None = None  # decay per step of the averaged weights
     flip: Once[int] = Field(default_factory=list)  # spatial axes along which images may be mirrored
     bf16: bool = False  # autocast; faster only on processors with bfloat16 instructions: docs/decisions/0002
+
+    def steps(self, n: int) -> int:
+        """Returns the steps of one round at a site with `n` training images."""
+        return max(1, math.ceil(self.epochs * n / self.batch))
 
 
 class Compression(Strict):

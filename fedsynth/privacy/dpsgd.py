@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,18 @@ from torch.optim import Optimizer
 from fedsynth.families import Family
 from fedsynth.params import Training
 from fedsynth.privacy import Mechanism, PrivacyError
-from fedsynth.privacy.noise import ACCOUNTANTS, NoisyOptimizer, Spending, kept, one_of, positive, possible, probability
+from fedsynth.privacy.noise import (
+    ACCOUNTANTS,
+    NoisyOptimizer,
+    Spending,
+    Step,
+    fitting,
+    kept,
+    one_of,
+    positive,
+    possible,
+    probability,
+)
 
 Named = dict[str, Tensor]
 Parameters = dict[str, nn.Parameter]
@@ -32,8 +43,10 @@ class DPSGD(Mechanism):
     with k times the squared sensitivity, so each gets sqrt(k) times the noise (k counts the players of the current
     phase). The other players use no real image, label or batch size.
 
-    With the unit "subject", subjects are sampled, and the mean gradient of a subject's images is clipped (Charles et
-    al. 2024, arXiv:2407.07737, DP-SGD-ULS). If each subject has one image, both units are the same.
+    With the unit "subject", the default, subjects are sampled, and the mean gradient of a subject's images is clipped
+    (Charles et al. 2024, arXiv:2407.07737, DP-SGD-ULS). If each subject has one image, both units are the same. With
+    the unit "image", a subject with k images is protected less (fedsynth/privacy/subject.py computes how much).
+    Epsilon compares a set with and without one unit; the number of images is public (docs/privacy.md).
 
     `delta` is the same at every site, so that one number describes a model. 1e-5 is far below 1 / n for any hospital
     (at 1 / n, publishing one image entirely would count as private); 1 / n^1.1, which is also used, is 0.02 at a site
@@ -44,7 +57,7 @@ class DPSGD(Mechanism):
 
     Args:
         accountant: Opacus' "rdp" or the tighter "prv" (see noise.Spending).
-        unit: "image", or "subject" with all of their images at the site.
+        unit: "subject" with all of their images at the site, or "image".
         images_per_subject: with the unit "subject", the largest number of a subject's images per step; subjects with
             more get a new random choice at each step.
         at_once: number of images whose gradients are in memory at the same time.
@@ -52,8 +65,10 @@ class DPSGD(Mechanism):
     Raises PrivacyError for invalid arguments.
     """
 
+    relation = "add_remove"
+
     def __init__(self, epsilon: float | None = None, delta: float = 1e-5, max_grad_norm: float = 1.0, at_once: int = 32,
-                 accountant: str = "rdp", unit: str = "image", images_per_subject: int | None = None):  # fmt: skip
+                 accountant: str = "rdp", unit: str = "subject", images_per_subject: int | None = None):  # fmt: skip
         self.epsilon = positive("epsilon", epsilon, "args: {epsilon: 8}, and less for more privacy")
         self.delta = probability(delta)
         self.max_grad_norm = positive("max_grad_norm", max_grad_norm, "1.0 for one")
@@ -92,8 +107,7 @@ class DPSGD(Mechanism):
             )
         self.family, self.optimizers, self.training, self.n, self.steps = family, optimizers, training, n, steps
         self.private = family.private_players()
-        # probability that a unit is in a batch; by default once per epoch on average
-        self.rate = min(1.0, training.batch / n) if rate is None else rate
+        self.rate = self._rate(training, n) if rate is None else rate
         self.random = np.random.default_rng()  # seeded by the operating system
         self.losses = _Loss(family)
         expected = self.rate * len(self.units)
@@ -104,12 +118,23 @@ class DPSGD(Mechanism):
             for name in self.private
         }
 
+    def _rate(self, training: Training, n: int) -> float:
+        """Returns the probability that a unit is in a batch: once per epoch on average."""
+        return min(1.0, training.batch / n)
+
+    def plan(self, training: Training, n: int, number: int = 0, spent: Sequence[Step] = ()) -> Step:
+        rate, steps = self._rate(training, n), max(training.rounds - number, 1) * training.steps(n)
+        return fitting(Spending(spent, self.accountant), rate, steps, self.epsilon, self.delta), rate, steps
+
     def _units(self, n: int, subjects: Tensor | None) -> list[np.ndarray]:
         """Returns the indices of each unit's images."""
         if self.unit == "image":
             return list(np.arange(n).reshape(n, 1))
         if subjects is None or len(subjects) != n:
-            raise PrivacyError("`unit: subject` needs to know whose the images are, and nobody has said")
+            raise PrivacyError(
+                "`unit: subject` needs to know whose the images are, and nobody has said; give the trainer `subjects`,"
+                " or take `unit: image`"
+            )
         _, sizes = np.unique(subjects.numpy(), return_counts=True)
         return np.split(np.argsort(subjects.numpy(), kind="stable"), np.cumsum(sizes)[:-1])
 

@@ -53,13 +53,14 @@ class Spending:
 
     def __init__(self, history: Sequence[Sequence[Any]] = (), accountant: str = "rdp"):
         self.history: list[Step] = [(float(noise), float(rate), int(steps)) for noise, rate, steps in history]
+        self.unwritten: list[Step] = []  # what was added and is in no account yet
         self.accountant = accountant
 
     def add(self, noise: float, rate: float, steps: int = 1) -> None:
         """Count steps; consecutive steps with equal noise and rate are merged into one entry."""
-        if self.history and self.history[-1][:2] == (noise, rate):
-            steps += self.history.pop()[2]
-        self.history.append((noise, rate, steps))
+        for steps_of in (self.history, self.unwritten):
+            before = steps_of.pop()[2] if steps_of and steps_of[-1][:2] == (noise, rate) else 0
+            steps_of.append((noise, rate, before + steps))
 
     def epsilon(self, delta: float) -> float:
         bound = _rdp(self.history, delta)
@@ -89,11 +90,15 @@ def _merged(history: list[Step]) -> tuple[Step, ...]:
 
 def _rdp(history: list[Step], delta: float) -> float:
     """Epsilon as RDPAccountant.get_epsilon computes it."""
-    if not history:
+    return bound(np.sum([steps * divergence(noise, rate) for noise, rate, steps in history], 0), delta)
+
+
+def bound(divergence: np.ndarray, delta: float) -> float:
+    """Epsilon at `delta` from the Rényi divergences at ORDERS; 0 if nothing was done."""
+    if not np.any(divergence):
         return 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # another order might give a smaller epsilon, but this one is valid
-        divergence = np.sum([steps * _divergence(noise, rate) for noise, rate, steps in history], 0)
         return float(rdp.get_privacy_spent(orders=ORDERS, rdp=divergence, delta=delta)[0])
 
 
@@ -112,7 +117,7 @@ def _prv(history: tuple[Step, ...], delta: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def _divergence(noise: float, rate: float) -> np.ndarray:
+def divergence(noise: float, rate: float) -> np.ndarray:
     """RDP of one step at each of ORDERS; cached because it is slow, and additive over equal steps."""
     return np.asarray(rdp.compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=ORDERS))
 

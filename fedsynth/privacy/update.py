@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.optim import Optimizer
 from fedsynth.families import Family
 from fedsynth.params import Training
 from fedsynth.privacy import Mechanism, PrivacyError
-from fedsynth.privacy.noise import ACCOUNTANTS, Spending, kept, one_of, positive, possible, probability
+from fedsynth.privacy.noise import ACCOUNTANTS, Spending, Step, fitting, kept, one_of, positive, possible, probability
 
 Arrays = dict[str, np.ndarray]
 
@@ -31,7 +32,7 @@ class UpdateDP(Mechanism):
     arguments.
     """
 
-    unit, at_steps = "site", False
+    unit, relation, at_steps = "site", "replace", False
 
     def __init__(
         self, epsilon: float | None = None, delta: float = 1e-5, clip: float | None = None, accountant: str = "rdp"
@@ -51,6 +52,10 @@ class UpdateDP(Mechanism):
                 subjects: Tensor | None = None, rate: float | None = None) -> None:  # fmt: skip
         self.rounds = training.rounds
         self.random = np.random.default_rng()  # seeded by the operating system
+
+    def plan(self, training: Training, n: int, number: int = 0, spent: Sequence[Step] = ()) -> Step:
+        rounds = max(training.rounds - number, 1)
+        return fitting(Spending(spent, self.accountant), 1.0, rounds, self.epsilon, self.delta), 1.0, rounds
 
     def begin(self, number: int) -> None:
         """Keep the noise if the remaining rounds fit the budget with it; refit it if a round is repeated.

@@ -35,7 +35,8 @@ def tags(facts: dict[str, Any]) -> dict[str, str]:
     - worth.<use>.<share>; worth.<use>.against: what the shares are relative to
     - measure.<name>
     - worst_site.<use>: among the sites with a known value
-    - epsilon ("none" without differential privacy), epsilon.delta, epsilon.unit
+    - epsilon ("none" without differential privacy), epsilon.delta, epsilon.unit, epsilon.relation; epsilon.total, of
+      all trainings at a site, for one subject
     - reference.sha256: the digest of the reference rows that it was judged against
     """
     found = {"gates": facts["verdict"]["said"], "reference.sha256": facts["reference_sha256"]}
@@ -51,7 +52,12 @@ def tags(facts: dict[str, Any]) -> dict[str, str]:
     spent = facts["epsilon"]
     if spent is None:
         return found | {"epsilon": "none"}
-    of = {"epsilon.delta": _number(spent.get("delta"), "g"), "epsilon.unit": spent.get("unit", "image")}
+    of = {
+        "epsilon.delta": _number(spent.get("delta"), "g"),
+        "epsilon.unit": spent.get("unit", "image"),
+        "epsilon.relation": spent.get("relation", "add_remove"),
+        "epsilon.total": _number(spent.get("total"), ".6g"),
+    }
     return found | {"epsilon": _number(spent.get("epsilon"), ".6g")} | of
 
 
@@ -59,7 +65,7 @@ def metrics(facts: dict[str, Any]) -> dict[str, float]:
     """Return the numbers for MLflow's compare view; a number that was not computed has no key.
 
     `<use>/<share>`, `<use>/<share>/low` and `/high`, `<use>/worst_site/<metric>`, `measure/<name>` with `/floor`,
-    `/low`, `/high` and `/<site>`, `epsilon`, `gates/failed`, `gates/warnings`.
+    `/low`, `/high` and `/<site>`, `epsilon`, `epsilon_total`, `gates/failed`, `gates/warnings`.
     """
     found: dict[str, float | None] = {}
     for use, of in facts["uses"].items():
@@ -77,7 +83,7 @@ def metrics(facts: dict[str, Any]) -> dict[str, float]:
         }
     broken = [g["kind"] for g in facts["verdict"]["gates"] if not g["held"]]
     found |= {
-        "epsilon": facts["numbers"].get("epsilon"),
+        **{name: facts["numbers"].get(name) for name in ("epsilon", "epsilon_total")},
         "gates/failed": broken.count("require"),
         "gates/warnings": broken.count("warn"),
     }

@@ -73,8 +73,9 @@ def _judged(facts: dict[str, Any]) -> list[str]:
     worth = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     worth += [f"| {line['use']} | {' | '.join(line[name] for name in WORTH)} |" for line in t["worth"]]
     audit = [f"{m['title']} {m['value']}" for m in t["audit"] if not m["value"].startswith(NOT_COMPUTED)] + [
-        f"epsilon {t['epsilon'][0]}"
+        f"epsilon {t['epsilon'][0]}",
     ]
+    audit += [f"of all trainings so far {t['epsilon_total'][0]}"] if t["epsilon"][0] != "none" else []
     missing = [m["title"] for m in t["audit"] if m["value"].startswith(NOT_COMPUTED)]
     audit += [f"{NOT_COMPUTED}: {', '.join(missing)}"] if missing else []
     parts = ["\n".join([f"**{said}.**", *(["", *(f"- {line}" for line in broken)] if broken else [])])]

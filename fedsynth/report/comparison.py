@@ -32,7 +32,8 @@ def _metrics(uses: dict[str, dict[str, Any]], of: dict[str, Any]) -> dict[str, A
     values = {name: (number or {}).get("value") for name, number in (of.get("measures") or {}).items()}
     found["measures"] = {name: value for name, value in values.items() if is_number(value)}
     if spent := of.get("epsilon"):
-        found["measures"] |= {"epsilon": spent["epsilon"]} if is_number(spent.get("epsilon")) else {}
+        said = {"epsilon": spent.get("epsilon"), "epsilon_total": spent.get("total")}
+        found["measures"] |= {name: value for name, value in said.items() if is_number(value)}
     if of.get("verdict"):
         states = [state(g) for g in required(gates_of(of))]
         found["gates"] = {"passed": passed(of), **{name: states.count(name) for name in ("failed", "missing")}}

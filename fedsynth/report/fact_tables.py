@@ -9,7 +9,7 @@ from fedsynth.report.use_tables import ends
 from fedsynth.worth.facts import WORTH, share_of
 from fedsynth.worth.judgement import card as judgement
 from fedsynth.worth.judgement import gates_of, sentence
-from fedsynth.worth.wording import epsilon_said, is_number, label_of
+from fedsynth.worth.wording import epsilon_said, is_number, label_of, total_said
 
 NOT_COMPUTED = "not computed"
 AGAINST = {
@@ -29,7 +29,7 @@ def tables(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of a model as text.
 
     Keys: said (the verdict's sentence), gates, worth, against (what the shares are relative to), left_out, measures,
-    audit, missing, extractor, epsilon (word, meaning), worst.
+    audit, missing, extractor, epsilon and epsilon_total (word, meaning), worst.
     """
     found = measures({facts["model"]: facts})
     return {
@@ -58,6 +58,7 @@ def tables(facts: dict[str, Any]) -> dict[str, Any]:
         "missing": found["missing"],
         "extractor": facts["extractor"] or "not recorded",
         "epsilon": epsilon_said(facts),
+        "epsilon_total": total_said(facts),
         "worst": worst(facts),
     }
 

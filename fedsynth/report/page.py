@@ -22,7 +22,7 @@ from fedsynth.report.worst_masks import Failure
 from fedsynth.training.history import bounded, left_out, resumed, sized, traffic
 from fedsynth.worth import ratios, worth
 from fedsynth.worth.judgement import card, gate_table, readers
-from fedsynth.worth.wording import Facts, epsilon_said, is_number
+from fedsynth.worth.wording import Facts, epsilon_said, is_number, total_said
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -137,6 +137,7 @@ def judged(
         "by_site": [by_site(use, summary, names, used) for use in wanted],
         "measures": measured,
         "epsilons": {name: epsilon_said(of) for name, of in facts.items()},
+        "totals": {name: total_said(of) for name, of in facts.items()},
         "plot": tradeoff.svg(facts, wanted),
         "smallest_gap": ratios.SMALLEST_GAP,
         "not_plotted": tradeoff.missing(tradeoff.points(facts, wanted)),

@@ -9,7 +9,7 @@ from fedsynth.report.definitions import Terms
 from fedsynth.report.measure_tables import measures
 from fedsynth.report.use_tables import ends, number, percent, summary_of
 from fedsynth.worth.judgement import card, gate_table
-from fedsynth.worth.wording import Facts, epsilon_said, is_number
+from fedsynth.worth.wording import Facts, epsilon_said, is_number, total_said
 
 
 def markdown(
@@ -51,6 +51,7 @@ def markdown(
     parts += [f"Features: {plain('; '.join(dict.fromkeys(found['extractors'].values())) or 'no extractor is named')}."]
     audit = [_measured(line, models) for line in found["audit"]]
     audit.append(["epsilon", *(epsilon_said(facts[m])[0] for m in models), ""])
+    audit.append(["epsilon of all trainings so far", *(total_said(facts[m])[0] for m in models), ""])
     parts += ["# What they give away", table(["measure", *models, "N"], audit)]
     how = "\n".join(f"- **{plain(term)}**: {plain(said)}." for term, said in terms or [])
     return "\n\n".join([*parts, *(["# How each number was made", how] if how else [])]) + "\n"

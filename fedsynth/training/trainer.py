@@ -20,7 +20,7 @@ from fedsynth.data.dataset import batches
 from fedsynth.families import Family, Phase
 from fedsynth.networks.optimizer import LeanAdamW
 from fedsynth.params import Training
-from fedsynth.privacy import Mechanism
+from fedsynth.privacy import Account, Mechanism
 from fedsynth.training import checkpoint
 from fedsynth.training.coding import Uplink
 from fedsynth.training.schedules import averaging, decay, mirror, rates
@@ -37,7 +37,8 @@ class Update:
         losses: mean loss by player; with a privacy mechanism only those that it releases.
         steps: optimiser steps of the round.
         weight: number of training images, as told.
-        epsilon: with a privacy mechanism, what the training has spent so far.
+        epsilon: with a privacy mechanism, what the training has spent so far, for the mechanism's unit.
+        epsilon_total: with an account, what all trainings at this site have spent so far, for one subject.
         score: peak signal-to-noise ratio in dB.
         coded: with a compression, the encoded difference and the compression that was used.
     """
@@ -47,6 +48,7 @@ class Update:
     steps: int
     weight: float
     epsilon: float | None = None
+    epsilon_total: float | None = None
     score: float | None = None  # on validation images, if the algorithm uses it as weight
     coded: tuple[dict[str, np.ndarray], Compression] | None = None
 
@@ -61,6 +63,7 @@ class Trainer:
         subjects: (N,) subject of each image, for a privacy mechanism with the subject as its unit.
         told: number of images as the centre may know it, by which steps, weight and sampling rate are chosen: all of
             them can be seen outside, and from N the size of a class with few images would follow. Default: N.
+        account: where what the mechanism spends is written before it leaves; without one only the checkpoint knows it.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Trainer:
         subjects: Tensor | None = None,
         compression: Compression | None = None,
         told: int | None = None,
+        account: Account | None = None,
     ):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.family = family.to(self.device)
@@ -95,8 +99,9 @@ class Trainer:
         }
         self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
         self.told = max(1, len(x) if told is None else told)
-        self.steps = max(1, math.ceil(training.epochs * self.told / training.batch))  # per round
+        self.steps = training.steps(self.told)  # per round
         if privacy is not None:
+            privacy.account = account
             rate = min(1.0, training.batch / self.told)
             privacy.protect(self.family, dict(self.optimizers), training, len(x), self.steps, subjects, rate)
         self.uplink = Uplink(compression) if compression is not None else None
@@ -111,7 +116,7 @@ class Trainer:
 
     def round(self, incoming: dict[str, np.ndarray], number: int) -> Update:
         """Train round `number` (from 0) from the global parameters and return the difference to them."""
-        if self.rounds_done is None and number > 0:
+        if self.rounds_done is None:
             self._restore(number)
         received = {name: torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for name, a in incoming.items()}
         self.algorithm.begin(self.family, received)
@@ -134,14 +139,18 @@ class Trainer:
                 {name: a for name, a in leaves.items() if name.rpartition(":")[2] not in resting}
             )
         coded = self._coded(leaves, last=number == self.training.rounds - 1)
+        means = {k: float(np.mean(v)) for k, v in losses.items() if v}
+        if self.privacy is not None:
+            self.privacy.settle(number, losses=bool(means))  # nothing has left the site yet
         self.rounds_done = number + 1
-        self._keep()  # saves the spent budget before anything leaves the site
+        self._keep()  # after the account, which must never know less than the checkpoint
         return Update(
             leaves,
-            {k: float(np.mean(v)) for k, v in losses.items() if v},
+            means,
             self.steps,
             float(self.told),
             None if self.privacy is None else self.privacy.spent(),
+            None if self.privacy is None else self.privacy.total(),
             self._score(),
             coded,
         )
@@ -284,10 +293,15 @@ class Trainer:
         checkpoint.save(self.state, state)
 
     def _restore(self, number: int) -> None:
-        """Load the state of an earlier process. The first round of a training never does: it starts from scratch."""
-        state = checkpoint.load(self.state) if self.state else None
+        """Load the state of an earlier process; the first round of a training starts from scratch.
+
+        What was spent counts in the first round, too, if there is an account.
+        """
+        state = checkpoint.load(self.state) if self.state and (number or self.privacy) else None
         if self.privacy is not None:
-            self.privacy.load_state(state and state["privacy"], number)
+            self.privacy.resume(state and state["privacy"], number)
+        if not number:
+            return
         # a site that does not train in each round may hold the same round of an older training
         most = number + 1 if self.algorithm.always else number
         if state is None or state["rounds_done"] > most:  # no state, or one of an older training that got further

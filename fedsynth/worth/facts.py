@@ -14,6 +14,7 @@ from fedsynth.params import Params
 from fedsynth.training.weights import ABOUT
 from fedsynth.worth import gates, withdrawn
 from fedsynth.worth.ratios import finite_or_none
+from fedsynth.worth.wording import compared
 
 WORTH = ("retained", "gap_closed", "gap_closed_poorest")
 BY_SITE = {"retained": "retained_by_site", "gap_closed": "gap_closed_by_site"}
@@ -34,9 +35,9 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     - `scores`: {use: {metric: {mean, sites, worst_site}}} of the networks trained on synthetic images alone.
     - `by_class`: {use: {metric.label: {mean, sites}}} of the same networks.
     - `worst`: {use: {site, class}}.
-    - `epsilon`: {epsilon, delta, unit}; None without differential privacy.
-    - `numbers`, `floors`, `why` (why a number is missing): by flat name, which is `<use>/<metric>`, `<measure>` or
-      `epsilon`, with `@<site>` for one site and `@worst_site` for the worst one.
+    - `epsilon`: {epsilon, total, delta, unit, relation}; None without differential privacy.
+    - `numbers`, `floors`, `why` (why a number is missing): by flat name, which is `<use>/<metric>`, `<measure>`,
+      `epsilon` or `epsilon_total`, with `@<site>` for one site and `@worst_site` for the worst one.
     - `withdrawn`: sites that have withdrawn data which it was trained with.
     - `left_out`: {job: {site: why it did not answer}}; for "federated", the rounds that the site missed.
 
@@ -83,7 +84,8 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     of = {
         f"{use}/{name}": said for use, one in known["uses"].items() for name, said in share_of(one["against"]).items()
     }
-    of |= {"epsilon": f"for one {known['epsilon'].get('unit', 'image')}"} if known["epsilon"] else {}
+    if known["epsilon"]:
+        of |= {"epsilon": f"for {compared(known['epsilon'])}", "epsilon_total": "for one subject more or less"}
     return known | {
         "verdict": gates.evaluate(params.gates.model_dump(), known["numbers"], known["floors"], known["why"], of)
     }
@@ -232,8 +234,9 @@ def _flat(known: dict[str, Any], uses: list[str]) -> dict[str, dict[str, Any]]:
             {name: number["why"]} if number.get("why") else {}
         )
     spent = known["epsilon"]
-    numbers["epsilon"] = None if spent is None else _value(spent.get("epsilon"))
-    why |= {"epsilon": NO_EPSILON} if spent is None else {}
+    for name, key in {"epsilon": "epsilon", "epsilon_total": "total"}.items():
+        numbers[name] = None if spent is None else _value(spent.get(key))
+        why |= {name: NO_EPSILON} if spent is None else {}
     return {"numbers": numbers, "floors": floors, "why": why}
 
 

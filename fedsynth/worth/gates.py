@@ -26,8 +26,8 @@ def evaluate(gates: Mapping[str, list[str]], numbers: Mapping[str, float | None]
     gates hold; `said`: the verdict in short, such as "passed", "failed: 2 of 9" or "none set".
 
     `numbers`, `floors` and `why` (why a number is missing) are by name, for a site `name@site`. `of`: by name, what a
-    share is relative to or what epsilon counts, for the reason ("of pooled", "for one subject"). A gate on a missing
-    number does not hold.
+    share is relative to or what epsilon compares, for the reason ("of pooled", "for one image more or less"). A gate on
+    a missing number does not hold.
     """
     found = [
         _judge(parse(text), kind, numbers, floors, why or {}, of or {})

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from fedsynth.worth import withdrawn
-from fedsynth.worth.wording import LOWER_IS_BETTER, Facts, epsilon_said, is_number, label_of, measured
+from fedsynth.worth.wording import (
+    LOWER_IS_BETTER,
+    Facts,
+    compared,
+    epsilon_said,
+    is_number,
+    label_of,
+    measured,
+    total_said,
+)
 
 STATES = {
     "held": "✓ holds",
@@ -150,9 +159,9 @@ def _protection(of: dict[str, Any]) -> str:
     known = [v for v in aucs if is_number(v)]
     attack = f"membership AUC {measured(max(known))} at most (0.5 is guessing)" if known else "membership AUC missing"
     partly = ", of one attack only" if len(known) == 1 else ""
-    spent, _ = epsilon_said(of)
+    spent, total = epsilon_said(of)[0], total_said(of)[0]
     bound = {"none": "no differential privacy, so nothing is proven", "missing": "epsilon missing"}.get(
-        spent, f"epsilon {spent}"
+        spent, f"epsilon {spent} for {compared(of.get('epsilon') or {})}, {total} of all trainings for one subject"
     )
     return f"Copies {copies}; {attack}{partly}; {bound}."
 

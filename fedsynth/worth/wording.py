@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, TypeGuard
 
+from fedsynth.privacy import RELATIONS
+
 Facts = dict[str, dict[str, Any]]  # model -> its facts (fedsynth/worth/facts.py)
 # metric -> its name in text and its definition; other metrics are shown under their own names
 METRICS = {
@@ -90,11 +92,31 @@ def epsilon_said(of: dict[str, Any]) -> tuple[str, str]:
             "none",
             "trained without differential privacy: no bound holds for one who tries harder than these attacks",
         )
-    unit, delta = spent.get("unit", "image"), spent.get("delta")
     return (
         measured(spent["epsilon"]),
         (
-            f"with delta = {delta:g}: whatever is done with the weights, one {unit} more or less in the training"
+            f"this training, with delta = {spent.get('delta'):g}: whatever is done with the weights, {compared(spent)}"
             f" changes the odds of any outcome by at most a factor of e to the {measured(spent['epsilon'])}"
+        ),
+    )
+
+
+def compared(spent: dict[str, Any]) -> str:
+    """Return which two training sets an epsilon compares, such as "one image more or less"."""
+    return RELATIONS[spent.get("relation", "add_remove")].format(unit=spent.get("unit", "image"))
+
+
+def total_said(of: dict[str, Any]) -> tuple[str, str]:
+    """Return epsilon of all trainings at a site as a number or a word, and a sentence that explains it."""
+    spent = of.get("epsilon")
+    if spent is None:
+        return epsilon_said(of)[0], "no training with differential privacy, or not judged"
+    if not is_number(spent.get("total")):
+        return "missing", "a site has not told what all of its trainings have spent"
+    return (
+        measured(spent["total"]),
+        (
+            f"all private trainings so far at the site that has spent most, with delta = {spent.get('delta'):g}: for"
+            " one subject more or less, with all of their images"
         ),
     )

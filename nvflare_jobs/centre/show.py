@@ -77,15 +77,15 @@ class EventPrinter:
 
 
 def losses(sites: dict[str, dict[str, float]]) -> str:
-    """Format each player's loss, the sites' weighted mean, and the largest epsilon, if any.
+    """Format each player's loss, the sites' weighted mean, and the largest epsilons, of this and of all trainings.
 
     For instance "generator 0.710"; entries are separated by two blanks.
     """
     total = sum(s.get("weight", 1.0) for s in sites.values()) or 1.0
     players = sorted({k for s in sites.values() for k in s if k.startswith("loss/")})
     mean = {p: sum(s.get("weight", 1.0) * s.get(p, 0.0) for s in sites.values()) / total for p in players}
-    spent = [s["epsilon"] for s in sites.values() if "epsilon" in s]
-    words = [f"{p.removeprefix('loss/')} {v:.3f}" for p, v in mean.items()] + (
-        [f"epsilon {max(spent):.2f}"] if spent else []
-    )
+    words = [f"{p.removeprefix('loss/')} {v:.3f}" for p, v in mean.items()]
+    for name, said in {"epsilon": "epsilon", "epsilon_total": "of all trainings"}.items():
+        spent = [s[name] for s in sites.values() if name in s]
+        words += [f"{said} {max(spent):.2f}"] if spent else []
     return "  ".join(words)

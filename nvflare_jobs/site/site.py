@@ -243,7 +243,9 @@ class Site:
             arrays = outgoing.leave_coded(*coded, shapes)
         metrics = {f"loss/{player}": loss for player, loss in allowed["losses"].items()}
         metrics |= {"steps": float(allowed["steps"]), "weight": allowed["weight"]}
-        metrics |= {name: allowed[name] for name in ("epsilon", "score") if allowed.get(name) is not None}
+        metrics |= {
+            name: allowed[name] for name in ("epsilon", "epsilon_total", "score") if allowed.get(name) is not None
+        }
         if encryption:
             hidden = encryption.encrypt(arrays, 1.0 if equal else allowed["weight"], keys.read(keys.SECRET))
             arrays = {ENCRYPTED: np.frombuffer(hidden, np.uint8)}

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fedsynth.hospital import trained
 from nvflare_jobs.site.site import Site, main
 
 if TYPE_CHECKING:
     from fedsynth.data.dataset import ImageSet
-    from fedsynth.params import Image
+    from fedsynth.hospital.ledger.account import TrainingAccount
+    from fedsynth.hospital.policy.model import Privacy
+    from fedsynth.params import Image, Model, Training
+    from fedsynth.privacy import Mechanism
     from fedsynth.training.trainer import Batch
 
 
@@ -35,6 +40,8 @@ def work(site: Site) -> None:
     trained.remember(site.state, site.config["name"], real.manifest)
     train, val = (real.split(name).with_given(image) for name in ("train", "val"))
     algorithm, compression = model.algorithm.build(), model.compression
+    mechanism = model.privacy.build() if model.privacy else None
+    account = account_of(site, model, train) if mechanism else None
     trainer = Trainer(
         leave_out(family, [*train.lacking(image), *val.lacking(image)]),
         algorithm,
@@ -42,11 +49,12 @@ def work(site: Site) -> None:
         *tensors(train, image),
         seed=site.seed(),
         state=site.state / "train" / f"{site.config['name']}-{site.config['key']}.pt",
-        privacy=model.privacy.build() if model.privacy else None,
+        privacy=mechanism,
         held_out=tensors(val, image) if algorithm.weighting == "validation" else None,
         subjects=torch.from_numpy(train.subjects()),
         compression=compression.up.build() if compression and compression.up else None,
         told=outgoing.told(len(train), site.cells, site.min_cell, "train"),
+        account=account,
     )
     drift = Drift(
         site.gate.policy.floors,
@@ -62,12 +70,15 @@ def work(site: Site) -> None:
             incoming = downlink.decode(incoming, number, received.meta["coding"])
         with site.gate.recorded():
             drift.hold(incoming, number)
+            if account and mechanism and trainer.rounds_done is None:
+                hold_cap(site.gate.policy.privacy, account, mechanism, model.training, trainer.told, number)
         update = trainer.round(incoming, number)
         facts = {
             "losses": update.losses,
             "steps": update.steps,
             "weight": update.weight,
             "epsilon": update.epsilon,
+            "epsilon_total": update.epsilon_total,
             "score": update.score,
         }
         drift.sent(incoming, update.difference, number)
@@ -80,6 +91,31 @@ def work(site: Site) -> None:
             algorithm.weighting == "equal",
             update.coded,
         )
+
+
+def account_of(site: Site, model: Model, train: ImageSet) -> TrainingAccount:
+    """Return this training's account in the site's ledger. Raises PrivacyError where the ledger cannot be trusted."""
+    from fedsynth.hospital.ledger import Ledger
+    from fedsynth.hospital.ledger.account import TrainingAccount
+
+    _, images = np.unique(train.subjects(), return_counts=True)
+    name, key, digest = site.config["name"], site.config["key"], site.config["digests"][site.name]
+    return TrainingAccount(Ledger(site.state), key, name, model.training.rounds, digest, images.tolist())
+
+
+def hold_cap(cap: Privacy, account: TrainingAccount, mechanism: Mechanism, training: Training, n: int,
+             number: int) -> None:  # fmt: skip
+    """Raise PolicyError where the training, from round `number` on, exceeds what all of them may spend."""
+    from fedsynth.hospital.policy.model import PolicyError
+    from fedsynth.privacy import PrivacyError
+
+    if cap.epsilon is None:
+        return
+    planned = account.plan(mechanism, training, n, number)
+    try:
+        account.ledger.allow(planned, cap.epsilon, cap.days, cap.delta)
+    except PrivacyError as error:
+        raise PolicyError("privacy.epsilon", str(error)) from error
 
 
 def tensors(images: ImageSet, image: Image) -> Batch:

@@ -106,21 +106,26 @@ def players(params: Params, name: str) -> list[str]:
 
 
 def epsilon(model: Model, rounds: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return epsilon, delta and unit of the training; None without a privacy mechanism.
+    """Return epsilon, delta, unit and relation of the training; None without a privacy mechanism.
 
-    Epsilon is the largest over the sites, because an image is at one site only. It is None (unknown) where a site that
-    took part has not reported its own.
+    `total` is what all trainings have spent at a site, for one subject more or less. Both are the largest over the
+    sites, because a subject is taken to be at one site only, and None (unknown) where a site that took part has not
+    reported its own.
     """
     if model.privacy is None:
         return None
-    mechanism, spent = (
-        model.privacy.build(),
-        [numbers.get("epsilon") for record in rounds for numbers in record["sites"].values()],
-    )
+    mechanism = model.privacy.build()
+
+    def largest(name: str) -> float | None:
+        spent = [numbers.get(name) for record in rounds for numbers in record["sites"].values()]
+        return None if not spent or None in spent else max(spent)
+
     return {
-        "epsilon": None if not spent or None in spent else max(spent),
+        "epsilon": largest("epsilon"),
+        "total": largest("epsilon_total"),
         "delta": mechanism.delta,
         "unit": mechanism.unit,
+        "relation": mechanism.relation,
     }
 
 

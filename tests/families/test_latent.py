@@ -151,7 +151,7 @@ def test_the_second_phase_is_diffusion_and_no_other_family():
 
 
 def test_dp_sgd_protects_both_phases_with_the_noise_of_the_one_player_that_steps():
-    family, mechanism, (x, y) = make(), DPSGD(8), striped(6)
+    family, mechanism, (x, y) = make(), DPSGD(8, unit="image"), striped(6)
     optimizers = {name: torch.optim.SGD(p.parameters(), lr=0.1) for name, p in family.players().items()}
     mechanism.protect(family, optimizers, training(rounds=5), 100, 3)
     for number, player in ((0, "autoencoder"), (4, "unet")):

@@ -65,7 +65,7 @@ def test_half_of_what_is_judged_comes_from_the_prior():
 
 
 def test_every_player_is_private_since_the_autoencoder_sees_images():
-    family, mechanism = make(), DPSGD(8)
+    family, mechanism = make(), DPSGD(8, unit="image")
     optimizers = {name: torch.optim.SGD(p.parameters(), lr=0.1) for name, p in family.players().items()}
     mechanism.protect(family, optimizers, training(rounds=1), 100, 1)
     assert set(mechanism.noisy) == {"autoencoder", "discriminator"}

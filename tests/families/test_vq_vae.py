@@ -124,7 +124,7 @@ def test_it_learns_the_classes():
 
 
 def test_dp_sgd_protects_both_phases():
-    family, mechanism, (x, y) = make(), DPSGD(8), striped(3)
+    family, mechanism, (x, y) = make(), DPSGD(8, unit="image"), striped(3)
     optimizers = {name: torch.optim.SGD(p.parameters(), lr=0.1) for name, p in family.players().items()}
     mechanism.protect(family, optimizers, training(rounds=4), 100, 3)
     for number, player in ((0, "autoencoder"), (3, "prior")):

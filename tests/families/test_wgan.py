@@ -105,7 +105,7 @@ def test_it_learns_the_classes():
 
 def test_dp_sgd_takes_the_penalty_image_by_image():
     """Each image's gradient is that of a batch of it alone; the generator sees no real image."""
-    family, mechanism = make(), DPSGD(8)
+    family, mechanism = make(), DPSGD(8, unit="image")
     family.draw = lambda z, y, given: DRAWN[: len(y)] * 0.5
     optimizers = {name: torch.optim.SGD(p.parameters(), lr=0.1) for name, p in family.players().items()}
     mechanism.protect(family, optimizers, training(rounds=1), 100, 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsynth.hospital.chain import Chain, ChainError
+from fedsynth.hospital.chain import Chain, ChainError, Place
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def lines(chain: Chain) -> list[bytes]:
     [
         lambda of: [of[0].replace(b'"n": 0', b'"n": 7'), *of[1:]],
         lambda of: [*of[:4], of[4].replace(b'"n": 4', b'"n": 7')],
+        lambda of: [*of[:4], of[4].replace(b'"n": 4', b'"n": 74')],
         lambda of: of[1:],
         lambda of: of[:-1],
         lambda of: [*of[:2], *of[3:]],
@@ -100,3 +101,36 @@ def test_two_processes_at_once_lose_nothing(tmp_path):
     for process in processes:
         process.join()
     assert len(Chain(path).read()) == 60
+
+
+def test_what_was_written_since_is_read_from_there(chain):
+    _, place = chain.follow(Place())
+    assert chain.follow(place) == ([], place)
+    chain.add({"n": 5})
+    found, after = chain.follow(place)
+    assert [entry["n"] for entry in found] == [5]
+    assert after.lines == 6
+    chain.path.write_bytes(b"".join(lines(chain)[:5]))
+    with pytest.raises(ChainError, match="does not end as it was left"):
+        chain.follow(after)
+    chain.path.unlink()
+    with pytest.raises(ChainError, match="does not end as it was left"):
+        chain.follow(after)
+
+
+@pytest.mark.parametrize("text", ["", "x y", "1 2 3", "99"])
+def test_a_mark_that_cannot_be_read_is_a_lost_one(chain, text):
+    chain.end.write_text(text)
+    for ask in (chain.read, lambda: chain.add({"n": 5})):
+        with pytest.raises(ChainError, match="does not end as it was left"):
+            ask()
+
+
+def test_a_process_that_dies_after_its_first_line_leaves_a_line(tmp_path, monkeypatch):
+    chain, mark = Chain(tmp_path / "record.jsonl"), Chain._mark
+    monkeypatch.setattr(Chain, "_mark", lambda self, size, last: None if size else mark(self, size, last))
+    chain.add({"n": 0})
+    monkeypatch.undo()
+    assert chain.read() == [{"n": 0}]
+    chain.add({"n": 1})
+    assert len(chain.read()) == 2

@@ -9,6 +9,7 @@ import pytest
 
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
+from fedsynth.hospital.ledger import Ledger
 from fedsynth.hospital.outgoing import LeakError
 from fedsynth.params import Model
 from fedsynth.settings import Settings
@@ -27,7 +28,10 @@ def model(privacy):
 
 def rounds(*spent):
     return [
-        {"round": i, "sites": {s: {} if e is None else {"epsilon": e} for s, e in sites.items()}}
+        {
+            "round": i,
+            "sites": {s: {} if e is None else {"epsilon": e, "epsilon_total": 2 * e} for s, e in sites.items()},
+        }
         for i, sites in enumerate(spent)
     ]
 
@@ -35,22 +39,27 @@ def rounds(*spent):
 def test_a_model_has_the_epsilon_of_the_site_that_spent_most():
     # east was left out of the last round
     found = job.epsilon(model(DPSGD), rounds({"north": 2.0, "east": 3.0}, {"north": 2.5}))
-    assert found == {"epsilon": 3.0, "delta": 1e-5, "unit": "image"}
+    assert found == {"epsilon": 3.0, "total": 6.0, "delta": 1e-5, "unit": "subject", "relation": "add_remove"}
 
 
 UPDATE = {"class_path": "fedsynth.privacy.update.UpdateDP", "args": {"epsilon": 8, "clip": 0.1}}
 
 
 @pytest.mark.parametrize(
-    ("mechanism", "unit"),
-    [(DPSGD, "image"), (DPSGD | {"args": {"epsilon": 8, "unit": "subject"}}, "subject"), (UPDATE, "site")],
-)
-def test_a_model_says_the_unit_that_its_epsilon_counts(mechanism, unit):
-    assert job.epsilon(model(mechanism), rounds({"north": 2.0})) == {"epsilon": 2.0, "delta": 1e-5, "unit": unit}
+    ("mechanism", "unit", "relation"),
+    [(DPSGD, "subject", "add_remove"), (DPSGD | {"args": {"epsilon": 8, "unit": "image"}}, "image", "add_remove"),
+     (UPDATE, "site", "replace")],
+)  # fmt: skip
+def test_a_model_says_what_its_epsilon_compares(mechanism, unit, relation):
+    found = job.epsilon(model(mechanism), rounds({"north": 2.0}))
+    assert found == {"epsilon": 2.0, "total": 4.0, "delta": 1e-5, "unit": unit, "relation": relation}
 
 
 def test_a_site_that_does_not_say_what_it_spent_makes_the_models_epsilon_unknown():
-    assert job.epsilon(model(DPSGD), rounds({"north": 2.0, "east": None}))["epsilon"] is None
+    found = job.epsilon(model(DPSGD), rounds({"north": 2.0, "east": None}))
+    assert (found["epsilon"], found["total"]) == (None, None)
+    only_own = [{"round": 0, "sites": {"north": {"epsilon": 2.0}}}]  # of a site without a ledger
+    assert job.epsilon(model(DPSGD), only_own)["total"] is None
 
 
 def test_without_a_mechanism_there_is_no_epsilon():
@@ -71,24 +80,27 @@ def a_site():
     return made
 
 
-@pytest.mark.parametrize(("spent", "arrives"), [(1.5, {"epsilon": 1.5}), (None, {})])
+@pytest.mark.parametrize(("spent", "arrives"), [(1.5, {"epsilon": 1.5, "epsilon_total": 3.0}), (None, {})])
 def test_a_site_sends_what_it_has_spent_with_the_round(monkeypatch, spent, arrives):
     sent = []
     monkeypatch.setattr(site.flare, "send", sent.append)
-    facts = {"losses": {}, "steps": 3, "weight": 10.0, "epsilon": spent}
+    facts = {"losses": {}, "steps": 3, "weight": 10.0, "epsilon": spent, "epsilon_total": spent and 2 * spent}
     a_site().update({"w": np.zeros(2, np.float32)}, {"w": np.zeros(2, np.float32)}, facts, ["unet"])
     assert sent[0].metrics == {"steps": 3.0, "weight": 10.0} | arrives
 
 
-def test_an_epsilon_that_is_no_number_does_not_leave(monkeypatch):
+@pytest.mark.parametrize("name", ["epsilon", "epsilon_total"])
+def test_an_epsilon_that_is_no_number_does_not_leave(monkeypatch, name):
     monkeypatch.setattr(site.flare, "send", lambda _: pytest.fail("something left"))
-    facts = {"losses": {}, "steps": 3, "weight": 10.0, "epsilon": float("inf")}
-    with pytest.raises(LeakError, match="epsilon"):
+    facts = {"losses": {}, "steps": 3, "weight": 10.0, name: float("inf")}
+    with pytest.raises(LeakError, match=name):
         a_site().update({}, {}, facts, ["unet"])
 
 
 def test_the_line_of_a_round_says_the_greatest_epsilon():
     assert show.losses({"a": {"epsilon": 1.0, "weight": 3.0}, "b": {"epsilon": 2.345, "weight": 1.0}}) == "epsilon 2.35"
+    both = {"epsilon": 1.0, "epsilon_total": 9.0, "weight": 3.0}
+    assert show.losses({"a": both}) == "epsilon 1.00  of all trainings 9.00"
     assert show.losses({"a": {"loss/g": 1.0, "weight": 3.0}}) == "g 1.000"
 
 
@@ -112,7 +124,17 @@ def test_a_private_training_ends_with_the_epsilon_that_was_asked_for(tmp_path):
     about, history = (
         json.loads((tmp_path / "models" / "vae" / name).read_text()) for name in ("model.json", "history.json")
     )
-    assert about["epsilon"] == {"epsilon": pytest.approx(8, abs=0.1), "delta": 1e-5, "unit": "image"}
-    assert about["epsilon"]["epsilon"] <= 8
+    about = about["epsilon"]
+    assert about["epsilon"] == pytest.approx(8, abs=0.1)
+    assert about["total"] == about["epsilon"] <= 8  # nothing else was trained here
+    assert (about["delta"], about["unit"], about["relation"]) == (1e-5, "subject", "add_remove")
     for record in history["rounds"]:
-        assert {name for numbers in record["sites"].values() for name in numbers} == {"steps", "weight", "epsilon"}
+        assert {name for numbers in record["sites"].values() for name in numbers} == {
+            "steps",
+            "weight",
+            "epsilon",
+            "epsilon_total",
+        }
+    for name in sites:
+        entries = Ledger(settings.state / name).entries
+        assert [(e.round, e.digest) for e in entries] == [(i, sites[name]["digest"]) for i in range(2)]

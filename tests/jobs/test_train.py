@@ -3,11 +3,16 @@ judged on the rest.
 """
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fedsynth.data.dataset import ImageSet
+from fedsynth.hospital.failures import word
+from fedsynth.hospital.ledger import Ledger
+from fedsynth.hospital.policy.model import Policy, PolicyError
+from fedsynth.privacy import PrivacyError
 from fedsynth.privacy.dpsgd import DPSGD
 from nvflare_jobs.train import client
 from nvflare_jobs.train import job as training
@@ -19,20 +24,25 @@ DIGESTS = {"north": "0" * 64}
 
 
 def difference(real: ImageSet, folder, params=PARAMS) -> dict[str, np.ndarray]:
-    """What one round of a site with this set sends."""
+    return round_of(real, folder, params)[0]
+
+
+def round_of(real: ImageSet, folder, params=PARAMS, **privacy: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The difference and the facts that one round of a site with this set sends."""
     config, sent = training.question(params, "vae", DIGESTS), []
     received = SimpleNamespace(params=training.begin(params, "vae"), current_round=0)
     site = SimpleNamespace(
+        name="north",
         config=config,
         params=params,
         state=folder,
-        gate=gate(),
+        gate=gate(Policy(privacy=privacy)),
         cells={},
         min_cell=5,
         validated_set=lambda: real,
         seed=lambda: 1,
         tasks=lambda: [received],
-        update=lambda difference, *rest: sent.append(difference),
+        update=lambda difference, received, facts, *rest: sent.append((difference, facts)),
     )
     client.work(site)
     return sent[0]
@@ -78,3 +88,39 @@ def test_a_mechanism_learns_whose_the_training_images_are(tmp_path, monkeypatch)
     whose = real.split("train").manifest["subject"]
     assert len(set(whose)) < len(whose)
     assert seen[0].tolist() == [list(dict.fromkeys(whose)).index(subject) for subject in whose]
+
+
+def test_what_is_spent_is_written_at_the_site_and_what_all_trainings_spent_is_sent(tmp_path):
+    dp = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8, "unit": "image"}}
+    private = tiny_params(models={"vae": PARAMS.models["vae"].model_dump() | {"privacy": dp}})
+    real = make_set(tmp_path / "north", PARAMS, "north", n=40)
+    facts = [round_of(real, tmp_path / "state", private)[1] for _ in range(2)]
+    first, second = Ledger(tmp_path / "state").entries
+    assert (first.model, first.unit, first.digest, first.losses) == ("vae", "image", DIGESTS["north"], False)
+    assert first.group == 2  # images of one subject, of the training set alone
+    assert facts[1]["epsilon"] == facts[0]["epsilon"]  # each is a whole training of one round
+    assert 8 < facts[0]["epsilon_total"] < facts[1]["epsilon_total"]
+    assert second.at > first.at
+
+
+def test_a_ledger_that_is_lost_ends_the_training_before_a_round(tmp_path):
+    dp = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}
+    private = tiny_params(models={"vae": PARAMS.models["vae"].model_dump() | {"privacy": dp}})
+    real = make_set(tmp_path / "north", PARAMS, "north", n=40)
+    difference(real, tmp_path / "state", private)
+    (tmp_path / "state" / "ledger.jsonl").unlink()
+    with pytest.raises(PrivacyError, match="lines are lost") as caught:
+        difference(real, tmp_path / "state", private)
+    assert word(caught.value) == "privacy"
+    assert difference(real, tmp_path / "state")  # plain training is none of the ledger's business
+
+
+def test_a_training_beyond_the_cap_of_the_hospital_is_refused_before_a_round(tmp_path):
+    dp = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}
+    private = tiny_params(models={"vae": PARAMS.models["vae"].model_dump() | {"privacy": dp}})
+    real = make_set(tmp_path / "north", PARAMS, "north", n=40)
+    round_of(real, tmp_path / "state", private, epsilon=8)
+    with pytest.raises(PolicyError, match=r"privacy\.epsilon: with this training.* at most 8 is allowed here"):
+        round_of(real, tmp_path / "state", private, epsilon=8)
+    assert len(Ledger(tmp_path / "state").entries) == 1
+    round_of(real, tmp_path / "state", private, epsilon=13)

@@ -1,6 +1,7 @@
 """DP-SGD: what its guarantee rests on, and that it still learns."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,12 +14,12 @@ from fedsynth.algorithms.scaffold import Scaffold
 from fedsynth.families.diffusion import Diffusion
 from fedsynth.families.gan import GAN
 from fedsynth.families.vae import VAE
-from fedsynth.privacy import PrivacyError
-from fedsynth.privacy.dpsgd import DPSGD
+from fedsynth.privacy import PrivacyError, dpsgd
 from fedsynth.privacy.noise import Spending, fitting
 from fedsynth.training.trainer import Trainer
 from tests import toys
 
+DPSGD = partial(dpsgd.DPSGD, unit="image")  # test_subjects.py has the other unit
 SMALL = {"generated": 2, "labels": 3, "size": (16, 16), "channels": (8, 16)}
 MAKE = {
     "vae": lambda given=0: VAE(**SMALL, given=given, latent=4),

@@ -60,7 +60,7 @@ def test_a_subjects_gradient_is_the_mean_of_its_images_however_many_fit_into_mem
 
 
 def test_where_each_subject_has_one_image_it_is_the_unit_image_to_the_last_bit():
-    def difference(**unit):
+    def difference(unit):
         t = Trainer(
             toys.Toy(),
             FedAvg(),
@@ -68,7 +68,7 @@ def test_where_each_subject_has_one_image_it_is_the_unit_image_to_the_last_bit()
             *toys.images(0, 20),
             None,
             1,
-            privacy=DPSGD(3, **unit),
+            privacy=DPSGD(3, unit=unit),
             subjects=torch.arange(20),
         )
         t.privacy.random = np.random.default_rng(4)
@@ -76,7 +76,7 @@ def test_where_each_subject_has_one_image_it_is_the_unit_image_to_the_last_bit()
             optimizer.random = t.privacy.random
         return t.round(initial(t.family), 0).difference
 
-    by_image, by_subject = difference(), difference(unit="subject")
+    by_image, by_subject = difference("image"), difference("subject")
     assert all((by_image[name] == by_subject[name]).all() for name in by_image)
 
 

@@ -46,11 +46,13 @@ def test_the_tags_hold_the_verdict_the_worth_and_the_measures():
 @pytest.mark.parametrize("unit", ["image", "subject", "site"])
 def test_the_tags_say_of_what_unit_and_at_which_delta_an_epsilon_is(unit):
     of = {"verdict": evaluate({}, {}, {}), "reference_sha256": "", "uses": {}, "measures": {}, "worst": {}}
-    found = tags(of | {"epsilon": {"epsilon": 3.5, "delta": 1e-5, "unit": unit}})
+    found = tags(of | {"epsilon": {"epsilon": 3.5, "total": 9.25, "delta": 1e-5, "unit": unit, "relation": "replace"}})
     assert {k: v for k, v in found.items() if k.startswith("epsilon")} == {
         "epsilon": "3.5",
         "epsilon.delta": "1e-05",
         "epsilon.unit": unit,
+        "epsilon.relation": "replace",
+        "epsilon.total": "9.25",
     }
 
 

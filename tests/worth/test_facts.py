@@ -194,15 +194,27 @@ def test_a_use_that_was_not_scored_is_missing_and_not_absent(root):
     assert found["classification/retained"] is None
 
 
+@pytest.mark.parametrize("told", [{}, {"total": None}])
+def test_what_all_trainings_spent_is_missing_where_a_site_does_not_say(root, told):
+    judged(root, rows=rows("synthetic", "vae"))
+    path = root / "models" / "vae" / "model.json"
+    spent = {"epsilon": 3.5, "delta": 1e-5, "unit": "subject"} | told
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"epsilon": spent}))
+    (gate,) = facts(tiny_params(gates={"require": ["epsilon_total <= 8"]}), root, "vae")["verdict"]["gates"]
+    assert (gate["held"], gate["reason"]) == (False, "missing: not computed")
+
+
 @pytest.mark.parametrize("unit", ["image", "subject"])
 def test_epsilon_is_what_the_training_says_it_spent_and_a_gate_says_for_what(root, unit):
     judged(root, rows=rows("synthetic", "vae"))
     path = root / "models" / "vae" / "model.json"
-    spent = {"epsilon": 3.5, "delta": 1e-5, "unit": unit}
+    spent = {"epsilon": 3.5, "total": 9.5, "delta": 1e-5, "unit": unit, "relation": "add_remove"}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"epsilon": spent}))
-    found = facts(tiny_params(gates={"require": ["epsilon <= 8"]}), root, "vae")
-    assert found["verdict"]["gates"][0]["reason"] == f"3.5 for one {unit} is at most 8"
+    found = facts(tiny_params(gates={"require": ["epsilon <= 8", "epsilon_total <= 8"]}), root, "vae")
+    assert found["verdict"]["gates"][0]["reason"] == f"3.5 for one {unit} more or less is at most 8"
+    assert found["verdict"]["gates"][1]["reason"] == "9.5 for one subject more or less is above 8"
     assert (found["epsilon"], found["numbers"]["epsilon"]) == (spent, 3.5)
+    assert found["numbers"]["epsilon_total"] == 9.5
     assert "epsilon" not in found["why"]
 
 

@@ -16,6 +16,7 @@ class Train(Closed):
     steps: Count
     weight: Number
     epsilon: Number | None = None
+    epsilon_total: Number | None = None  # of all trainings at the site, for one subject
     score: Number | None = None  # one number of all validation images together
 
     def withheld(self, min_cell: int, cells: Shown) -> None:
