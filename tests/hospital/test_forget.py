@@ -13,7 +13,7 @@ import pytest
 
 from fedsynth.data import manifest
 from fedsynth.data.dataset import ImageSet
-from fedsynth.hospital import audit, failures, forget, outgoing, pseudonyms, trained, withdrawals
+from fedsynth.hospital import audit, failures, forget, outgoing, pseudonyms, secret, trained, withdrawals
 from fedsynth.settings import Settings
 from tests.sets import make_set, tiny_params
 
@@ -127,10 +127,10 @@ def test_the_set_that_held_them_is_withdrawn_with_those_that_models_were_trained
     third = manifest.digest(rows(hospital))
     found = does(hospital, one)
     assert (found.images, found.digests) == (0, sorted([first, second]))
-    assert sorted(withdrawals.told(state)) == sorted([first, second])
+    assert sorted(withdrawals.withdrawn(state)) == sorted([first, second])
     told = [line.partition(" (")[0] for line in found.models]
     assert told == ["vae", "gan"], "each once, and not the one that never saw them"
-    assert third not in withdrawals.told(state)
+    assert third not in withdrawals.withdrawn(state)
     assert does(hospital, other).models, "another patient of the same sets"
 
 
@@ -150,7 +150,7 @@ def test_the_record_has_a_line_for_it_without_a_name_and_a_damaged_one_holds_not
 def test_a_set_that_nobody_has_trained_with_is_withdrawn_too(hospital):
     digest = manifest.digest(rows(hospital))
     does(hospital, subjects(hospital)[0])
-    assert withdrawals.told(hospital / "state/north") == [digest]
+    assert withdrawals.withdrawn(hospital / "state/north") == [digest]
 
 
 def test_an_unknown_subject_is_an_error_that_names_nobody_else_and_changes_nothing(hospital):
@@ -216,7 +216,7 @@ def test_an_interrupted_call_is_completed_by_a_second_one(hospital, monkeypatch,
     does(hospital, one)
     assert one not in subjects(hospital)
     assert withdrawals.made(hospital / "state/north") == []
-    assert withdrawals.told(hospital / "state/north") == [digest]
+    assert withdrawals.withdrawn(hospital / "state/north") == [digest]
     assert one in withdrawals.forgotten(hospital / "state/north")
     assert not trained.knows(hospital / "state/north", one)
     ImageSet.load(hospital / "data/north")
@@ -310,9 +310,10 @@ def test_what_a_job_that_runs_meanwhile_has_written_is_removed_and_nothing_of_it
 
 
 def test_the_centre_is_told_digests_and_nothing_else(hospital):
-    one, digest = subjects(hospital)[0], manifest.digest(rows(hospital))
+    one, state = subjects(hospital)[0], hospital / "state/north"
+    digest = secret.keyed(state, manifest.digest(rows(hospital)))  # as the centre knows the set
     does(hospital, one)
-    gone = withdrawals.told(hospital / "state/north")
+    gone = withdrawals.told(state)
     assert outgoing.leave("look", {"digest": digest, "withdrawn": gone}, ["none"]) == {
         "digest": digest,
         "withdrawn": [digest],
@@ -328,7 +329,7 @@ def test_no_more_digests_leave_at_once_than_an_answer_may_hold_and_a_person_is_t
     state = hospital / "state/north"
     many = [f"{i:064x}" for i in range(70)]
     withdrawals.record(state, ["p"], many)
-    assert withdrawals.told(state) == many[6:]
+    assert withdrawals.told(state) == [secret.keyed(state, digest) for digest in many[6:]]
     outgoing.leave("look", {"digest": "", "withdrawn": withdrawals.told(state)})
     found = forget.plan(north(hospital), subjects(hospital)[:1])
     found.digests = many

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from fedsynth.data import manifest
-from fedsynth.hospital import forget, trained, withdrawals
+from fedsynth.hospital import forget, secret, trained, withdrawals
 from fedsynth.settings import Settings
 from nvflare_jobs.exchange.client import Exchange
 from nvflare_jobs.site.site import Site
@@ -27,10 +27,11 @@ class Here(Site):
 
     def __init__(self, folder, rounds: int = 2):
         self.real = make_set(folder / "data/north", PARAMS, n=60)
-        self.digest = manifest.digest(self.real.manifest)
-        self.name, self.params, self.sent = "north", PARAMS, []
-        self.config = training.question(PARAMS, "vae", {"north": self.digest}) | {"look": True}
         self.settings = Settings("simulator", folder, folder / "data", folder / "state", 60, False)
+        self.name, self.params, self.sent = "north", PARAMS, []
+        self.plain = manifest.digest(self.real.manifest)
+        self.digest = secret.keyed(self.state, self.plain)  # as the centre knows the set
+        self.config = training.question(PARAMS, "vae", {"north": self.digest}) | {"look": True}
         self.rounds, self.gate = rounds, gate()
         self.gate.keep, self._received = lambda allowed: None, None
 
@@ -79,7 +80,7 @@ def test_a_training_sends_nothing_once_a_patient_has_withdrawn_and_leaves_no_sta
 def test_a_training_notes_its_model_and_set_and_goes_on_where_nobody_has_withdrawn(site):
     train.work(site)
     assert len(site.sent) == 2
-    assert [line.split(" ")[0] for line in trained.models_of(site.state, [site.digest])] == ["vae"]
+    assert [line.split(" ")[0] for line in trained.models_of(site.state, [site.plain])] == ["vae"]
 
 
 def test_an_answer_is_not_sent_once_a_patient_has_withdrawn_since_the_images_were_read(site):
