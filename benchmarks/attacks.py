@@ -24,7 +24,7 @@ import torch
 
 from fedsynth.params import Params
 from tests.attacks import division, oracle, recovery, trap
-from tests.attacks.hospital import Hospital, hospital, study, with_model
+from tests.attacks.hospital import Hospital, floors_only, hospital, study, with_model
 from tests.attacks.recovery import Recovered
 from tests.attacks.trap import GENTLE, PATIENT, Force
 
@@ -59,6 +59,7 @@ CRAFTED: dict[str, dict[str, Any]] = {
     "numbers up to 110, clip null": {"force": GENTLE, "clip": None},
     "numbers up to 40": {"force": GENTLE._replace(limit=30.0, anchor=8.0)},
     "numbers up to 20": {"force": GENTLE._replace(limit=11.0, anchor=4.0)},
+    "patient, against the default policy, 14 rounds": {"rounds": 14, "patient": True},
     **{f"DP-SGD, epsilon {e:g}": {"epsilon": e, "batch": 64, "force": PATIENT} for e in (1e6, 100, 8)},
 }
 
@@ -120,9 +121,10 @@ def opened(params: Params, changes: dict[str, Any], seed: int) -> Recovered:
     asked = HONEST | changes
     imprint, force, epsilon = asked.pop("imprint", True), asked.pop("force", Force()), asked.pop("epsilon", None)
     privacy = {"class_path": DPSGD, "args": {"epsilon": epsilon}} if epsilon else None
-    with hospital(params) as at:
-        model = with_model(params, "vae.VAE", {"sigma": 0.2, "latent": 16}, privacy, **asked)
-        found = trap.attack(at, model, imprint, seed, force)
+    patient = asked.pop("patient", False)
+    model = with_model(params, "vae.VAE", {"sigma": 0.2, "latent": 16}, privacy, **asked)
+    with hospital(params, floors_only() if patient else None) as at:
+        found = trap.patient(at, model, seed) if patient else trap.attack(at, model, imprint, seed, force)
         return recovery.compare(found, at.train_images[:, :1], at.public.images[:, :1], flip=True)
 
 

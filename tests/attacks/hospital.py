@@ -6,7 +6,8 @@ import contextlib
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from fedsynth.data import manifest
 from fedsynth.data.dataset import ImageSet
-from fedsynth.hospital import policy
+from fedsynth.hospital import policy, secret
 from fedsynth.hospital.policy import Policy, words
 from fedsynth.hospital.policy.model import Floors, Often, Study
 from fedsynth.hospital.policy.study import agreed
@@ -61,7 +62,7 @@ def with_model(params: Params, family: str, args: dict[str, Any], privacy: Any =
 
 def no_policy() -> Policy:
     """What a job's client asks of the policy refuses nothing: as a hospital was before there were policies."""
-    return Policy(floors=Floors(drawn=False, trained=None), copies="numbers", randomness="seed")
+    return Policy(floors=Floors(start=False, moved=None, drawn=False, trained=None, first_layer=1.0), copies="numbers")
 
 
 def floors_only() -> Policy:
@@ -93,14 +94,16 @@ class Hospital(Site):
             self.gate.unpaused()
             yield task
 
-    def ask(self, work: Any, job: str, params: Params, config: dict[str, Any], tasks: list[Any]) -> list[Any]:
+    def ask(self, work: Any, job: str, params: Params, config: dict[str, Any], tasks: Iterable[Any]) -> list[Any]:
         """Run a job as `main` of nvflare_jobs/site/site.py does: returns the messages (FLModel) that left for it.
 
         Raises PolicyError where the hospital refuses; main would send one word for it.
         """
         for known in ("config", "gate"):
             self.__dict__.pop(known, None)
-        self.__dict__ |= {"job": job, "config": config, "params": params, "asked": tasks, "_received": tasks[0]}
+        asked = iter(tasks)
+        first = next(asked)
+        self.__dict__ |= {"job": job, "config": config, "params": params, "asked": chain([first], asked), "_received": first}
         places = {"FEDSYNTH_DATA": str(self.folder / "data"), "FEDSYNTH_STATE": str(self.folder / "state")}
         before = len(self.sent)
         with mock.patch.dict(os.environ, places), mock.patch("nvflare_jobs.site.site.flare.send", self.sent.append):
@@ -108,13 +111,17 @@ class Hospital(Site):
             work(self) if kept is None else self.repeat(kept)
         return self.sent[before:]
 
-    def train(self, params: Params, sent: list[Arrays]) -> list[Arrays]:
-        """Returns what the site answers to each round's arrays."""
-        digests = {NAME: manifest.digest(self.real.manifest)}
-        config = training.question(params, "attacked", digests)
-        tasks = [SimpleNamespace(current_round=n, params=arrays, meta={}) for n, arrays in enumerate(sent)]
+    def train(self, params: Params, sent: Iterable[Arrays]) -> list[Arrays]:
+        """Returns what the site answers to each round's arrays, which may depend on the answers before."""
+        config = training.question(params, "attacked", self.digests)
+        tasks = (SimpleNamespace(current_round=n, params=arrays, meta={}) for n, arrays in enumerate(sent))
         with contextlib.redirect_stdout(io.StringIO()):
             return [message.params for message in self.ask(client.work, "train", params, config, tasks)]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What validation has told the centre."""
+        return {NAME: secret.keyed(self.folder / "state" / NAME, manifest.digest(self.real.manifest))}
 
     @property
     def train_images(self) -> np.ndarray:

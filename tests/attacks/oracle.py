@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedsynth.data import manifest
 from fedsynth.params import Params
 from fedsynth.worth import use_networks
 from nvflare_jobs.score import client
 from nvflare_jobs.train import job as training
-from tests.attacks.hospital import NAME, Arrays, Hospital, study
+from tests.attacks.hospital import Arrays, Hospital, study
 
 SHARP, LINEAR = 100.0, 30.0  # slope of a gate; a shift at which SiLU is the identity
 COPIES = 5
@@ -44,7 +43,7 @@ def score(hospital: Hospital, params: Params, images: np.ndarray, labels: np.nda
     for row in ("federated", "synthetic"):
         arrays |= {f"net/{name}": array for name, array in use_networks.to_arrays(of_use, row).items()}
     arrays |= {f"model/{name}": array for name, array in training.begin(params, "attacked").items()}
-    config = training.question(params, "attacked", {NAME: manifest.digest(hospital.real.manifest)})
+    config = training.question(params, "attacked", hospital.digests)
     tasks = [SimpleNamespace(current_round=0, params=arrays, meta={})]
     with contextlib.redirect_stdout(io.StringIO()):
         (message,) = hospital.ask(client.work, "score", params, config, tasks)

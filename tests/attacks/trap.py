@@ -15,6 +15,7 @@ Legend: L latent · J features of one position, K positions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedsynth.data.dataset import ImageSet
 from fedsynth.families.vae import VAE
+from fedsynth.hospital.policy.drift import norm
 from fedsynth.params import Params
 from nvflare_jobs.train import job as training
-from tests.attacks.hospital import Arrays, Hospital
+from tests.attacks.hospital import Arrays, Hospital, no_policy
 
 LAST_ANCHOR, SHIFT = 2.0, 3.0
 ROWS = "autoencoder.encoder.out.weight"
@@ -45,6 +46,7 @@ class Force(NamedTuple):
 
 GENTLE = Force(1.0, 0.0, 1e-4, 100.0)  # no number above 100, and no clip is needed
 PATIENT = Force(1e4, 0.0, 1.0)  # against DP-SGD: nothing but the opened rows has a gradient
+DRIFTING = Force(1.0, 0.0, 1.0, 30.0, 8.0)  # near to the weights that a study begins with
 
 
 @dataclass
@@ -181,12 +183,16 @@ def _bin(number: int, row: int, rounds: int, count: int, imprint: bool) -> list[
     return [place / (rounds * count), (place + 1) / (rounds * count)]
 
 
-def reconstructions(family: VAE, layout: Layout, difference: Arrays) -> np.ndarray:
-    """Returns the first channel (R, 1, H, W) as each row of the log-variances has it; NaN where it saw no image."""
+def reconstructions(family: VAE, layout: Layout, difference: Arrays, per: np.ndarray | float = 1.0) -> np.ndarray:
+    """Returns the first channel (R, 1, H, W) as each row of the log-variances has it; NaN where it saw no image.
+
+    `per` (L, J, K): by how much more than in proportion to its feature each number of the rows moves.
+    """
     rows = difference[ROWS].astype(np.float64)[family.latent :]
     rows = rows.reshape(len(rows), family.channels[-1], -1)
-    pixels, plus, minus = (rows[:, of] for of in (layout.pixels, layout.plus, layout.minus))
     with np.errstate(all="ignore"):
+        rows = rows / per
+        pixels, plus, minus = (rows[:, of] for of in (layout.pixels, layout.plus, layout.minus))
         x = 2 * LAST_ANCHOR * (pixels - minus) / (plus - minus) - LAST_ANCHOR
     base = [s // (family.patch * 2 ** (len(family.channels) - 1)) for s in family.size]
     return unfolded(x.reshape(len(rows), -1, *base), family.patch, len(family.channels) - 1)
@@ -201,18 +207,77 @@ def unfolded(x: np.ndarray, patch: int, halvings: int) -> np.ndarray:
     return x.reshape(r, patch, patch, h, w).transpose(0, 3, 1, 4, 2).reshape(r, 1, h * patch, w * patch)
 
 
-def attack(hospital: Hospital, params: Params, imprint: bool, seed: int = 0, force: Force = Force()) -> np.ndarray:
+def attack(
+    hospital: Hospital, params: Params, imprint: bool = True, seed: int = 0, force: Force = Force()
+) -> np.ndarray:
     """Returns reconstructions (R, 1, H, W) of the first channel, for each row of each round."""
-    model, image = params.models["attacked"], params.image
-    family: VAE = model.family.build(**image.context())
-    layout = crafted(family, torch.Generator().manual_seed(seed), force)
-    own = hospital.public
-    x, y = torch.from_numpy(own.channels(image, image.generated)), torch.from_numpy(own.condition_labels(image))
-    both = torch.cat([x, x.flip(3)]), torch.cat([y, y])
-    sent = []
-    for number in range(model.training.rounds):
-        gates(family, layout, *both, number, model.training.rounds, imprint, seed, force)
-        sent.append({n: p.detach().numpy().copy() for n, p in family.named_parameters()})
-    answers = hospital.train(params, sent)
-    assert set(training.begin(params, "attacked")) == set(sent[0])
-    return np.concatenate([reconstructions(family, layout, answer) for answer in answers])
+    asked = Asked(hospital, params, seed, force)
+    rounds = params.models["attacked"].training.rounds
+    answers = hospital.train(params, (asked.opened(number, rounds, imprint) for number in range(rounds)))
+    return np.concatenate([reconstructions(asked.family, asked.layout, answer) for answer in answers])
+
+
+def patient(hospital: Hospital, params: Params, seed: int = 0, force: Force = DRIFTING, lead: int = 6) -> np.ndarray:
+    """As `attack` by imprint, of a hospital that holds how weights begin and move (fedsynth/hospital/policy/drift.py).
+
+    The first `lead` rounds lead from the weights of the study's seed to the crafted ones, and let what the optimiser
+    remembers fade. AdamW then divides each number's gradient by what it has seen of it in these rounds. The next round
+    opens all rows for all images: the difference over the features' mean, which the centre's own images give, is that
+    divisor.
+    """
+    asked, rounds = Asked(hospital, params, seed, force), params.models["attacked"].training.rounds
+    floors = (hospital.held or no_policy()).floors
+
+    def weights() -> Iterator[Arrays]:
+        now = training.begin(params, "attacked")
+        yield now
+        for number in range(1, rounds):
+            wanted = asked.all_open() if number <= lead else asked.opened(number - lead - 1, rounds - lead - 1, True)
+            largest = max(norm(message.params) for message in hospital.sent)
+            now = _towards(now, wanted, float("inf") if floors.moved is None else 0.999 * floors.moved * largest)
+            yield now
+
+    answers = hospital.train(params, weights())
+    per = answers[lead][ROWS].astype(np.float64)[asked.family.latent :] / asked.mean().flatten()
+    per = per.reshape(asked.family.latent, asked.family.channels[-1], -1)
+    return np.concatenate([reconstructions(asked.family, asked.layout, a, per) for a in answers[lead + 1 :]])
+
+
+class Asked:
+    """The crafted family, and the centre's own images by which its gates are set."""
+
+    def __init__(self, hospital: Hospital, params: Params, seed: int, force: Force):
+        self.family: VAE = params.models["attacked"].family.build(**params.image.context())
+        self.layout, self.seed, self.force = (
+            crafted(self.family, torch.Generator().manual_seed(seed), force),
+            seed,
+            force,
+        )
+        own, image = hospital.public, params.image
+        x, y = torch.from_numpy(own.channels(image, image.generated)), torch.from_numpy(own.condition_labels(image))
+        self.x, self.y = torch.cat([x, x.flip(3)]), torch.cat([y, y])
+
+    def opened(self, number: int, rounds: int, imprint: bool) -> Arrays:
+        gates(self.family, self.layout, self.x, self.y, number, rounds, imprint, self.seed, self.force)
+        return self._arrays()
+
+    def all_open(self) -> Arrays:
+        out = self.family.autoencoder["encoder"].out
+        with torch.no_grad():
+            out.weight.zero_()
+            out.bias[self.family.latent :] = LOW / 3
+        return self._arrays()
+
+    def mean(self) -> np.ndarray:
+        """Returns the mean features (J, K) of the centre's own images."""
+        return features(self.family, self.x, self.y).double().mean(0).numpy()
+
+    def _arrays(self) -> Arrays:
+        return {name: p.detach().numpy().copy() for name, p in self.family.named_parameters()}
+
+
+def _towards(now: Arrays, wanted: Arrays, most: float) -> Arrays:
+    """Returns weights on the way from `now` to `wanted`, at most `most` from `now` (L2)."""
+    step = {name: wanted[name].astype(np.float64) - now[name] for name in wanted}
+    share = min(1.0, most / max(norm(step), 1e-12))
+    return wanted if share == 1 else {n: (now[n] + share * of).astype(np.float32) for n, of in step.items()}
