@@ -29,10 +29,10 @@ def first_layer_share(family: Family, image: Image) -> float:
 
     Directly: not through another layer with weights. The share is of the values of all generated and given channels; a
     convolution's unit sees those in its window (kernel x patch pixels on a side), a linear layer's unit its whole
-    input. Every player's loss is computed on two images with the same random numbers: what differs in the input of a
-    layer is the image. The family and torch's random state are left as they were; O(two losses of one image) of time.
+    input. Every player's loss is computed twice, on other images and with the same random numbers: what differs in the input
+    of a layer is the image. The family and torch's random state are left as they were; It takes the time of four losses of an image.
     """
-    one, other = (_inputs(family, image, bright) for bright in (-0.5, 0.5))
+    one, other = (_inputs(family, image, seed) for seed in (0, 1))
     values = len(image.generated) + len(image.given)
     for side in image.size:
         values *= side
@@ -40,7 +40,7 @@ def first_layer_share(family: Family, image: Image) -> float:
     return min(1.0, max(seen, default=0.0) / values)
 
 
-def _inputs(family: Family, image: Image, bright: float) -> Inputs:
+def _inputs(family: Family, image: Image, seed: int) -> Inputs:
     """Returns the inputs of all layers with weights, whose outputs are 0, so that nothing of the image passes them."""
     found: Inputs = []
 
@@ -50,12 +50,16 @@ def _inputs(family: Family, image: Image, bright: float) -> Inputs:
 
     hooks = [layer.register_forward_hook(silence) for layer in family.modules() if _weighs(layer)]
     device = next(family.parameters()).device
-    x, given = (torch.full((1, len(of), *image.size), bright, device=device) for of in (image.generated, image.given))
+    pixels = torch.Generator().manual_seed(seed)
+    x, given = (  # two images, because norms refuse a single value
+        (torch.rand((2, len(of), *image.size), generator=pixels) * 2 - 1).to(device)
+        for of in (image.generated, image.given)
+    )
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             for player in family.players():
                 torch.manual_seed(0)
-                family.loss(player, x, torch.zeros(1, dtype=torch.long, device=device), given if image.given else None)
+                family.loss(player, x, torch.zeros(2, dtype=torch.long, device=device), given if image.given else None)
     finally:
         for hook in hooks:
             hook.remove()
@@ -73,5 +77,5 @@ def _most(layer: nn.Module, of_image: Tensor) -> float:
     if convolve is None:  # a linear layer sees the last axis; of any other, all is counted
         return float(of_image.sum(-1).max() if isinstance(layer, nn.Linear) else of_image.sum())
     one = of_image.sum(1, keepdim=True)
-    kernel = torch.ones((1, 1, *layer.kernel_size), device=one.device)  # type: ignore[misc, arg-type]
+    kernel = torch.ones((1, 1, *layer.kernel_size), device=one.device)  # type: ignore[arg-type]
     return float(convolve(one, kernel, None, layer.stride, layer.padding, layer.dilation).max())

@@ -1,0 +1,131 @@
+"""The score job as an oracle: a set and networks of the centre's choice, whose numbers say something of one patient.
+
+`member`: five copies of one image as the synthetic set; images that were trained on count as copied. `read`: a network
+whose features open for one image alone (a gate); the moments of the features, which leave for FID, are then that
+image's. The network has the weights that the job may choose and the shape that the study has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedsynth.params import Params
+from fedsynth.worth import use_networks
+from nvflare_jobs.score import client
+from nvflare_jobs.train import job as training
+from tests.attacks.hospital import Arrays, Hospital, study
+
+SHARP, LINEAR = 100.0, 30.0  # slope of a gate; a shift at which SiLU is the identity
+COPIES = 5
+
+
+def asking(seed: int = 1, images: int = 160, **measures: Any) -> Params:
+    """A study whose score is cheap: a classifier of one step, 16 pixels."""
+    use = {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 1}}
+    asked = {name: {"class_path": f"fedsynth.measures.{path}"} for name, path in measures.items()}
+    score = {"seeds": [1], "uses": {"classification": use}, "measures": asked}
+    model = {"family": {"class_path": "fedsynth.families.vae.VAE"}, "training": {"rounds": 1}}
+    return study(seed, images, 16, score=score, models={"attacked": model})
+
+
+def score(hospital: Hospital, params: Params, images: np.ndarray, labels: np.ndarray, net: Any = None) -> dict[str, Any]:
+    """Returns the answer of the hospital's score job for a set of images (N, C, H, W) and a `federated` network."""
+    use = use_networks.uses(params)["classification"]
+    of_use = {"classification": {1: use_networks.state_of(net or use.network(1))}}
+    arrays: Arrays = {"set/images": images.astype(np.float32), "set/labels": labels}
+    for row in ("federated", "synthetic"):
+        arrays |= {f"net/{name}": array for name, array in use_networks.to_arrays(of_use, row).items()}
+    arrays |= {f"model/{name}": array for name, array in training.begin(params, "attacked").items()}
+    config = training.question(params, "attacked", hospital.digests)
+    tasks = [SimpleNamespace(current_round=0, params=arrays, meta={})]
+    with contextlib.redirect_stdout(io.StringIO()):
+        (message,) = hospital.ask(client.work, "score", params, config, tasks)
+    return message.meta["answer"]
+
+
+def member(hospital: Hospital, params: Params, image: np.ndarray, label: int) -> bool:
+    """Returns whether the hospital trained on an image (C, H, W), as its number of copies tells."""
+    answer = score(hospital, params, np.stack([image] * COPIES), np.full(COPIES, label))
+    told = answer["measures"]["copies"]["values"]["copies_pixel"]["value"]
+    return told not in (None, "none", 0, 0.0)
+
+
+class Read(NamedTuple):
+    """Features (M,) of one image that the moments gave, and how many jobs it took."""
+
+    features: np.ndarray
+    net: nn.Module
+    jobs: int
+
+
+def read(hospital: Hospital, params: Params, images: np.ndarray, labels: np.ndarray, most: int = 12) -> Read | None:
+    """Returns features of the one training image that a gate opens for, None if no gate was found.
+
+    Each job tries as many thresholds as the network has features; that exactly one image has passed shows in
+    sum g² = (sum g)². The last job has one gate and reads the other features there: sum g f / sum g.
+    """
+    use = use_networks.uses(params)["classification"]
+    net, m = use.network(1), use.features
+    pooled = _pooled(net, torch.from_numpy(hospital.public.channels(params.image, params.image.originals)))
+    towards = pooled.std(0).argmax()
+    low, high = float(pooled[:, towards].median()), float(pooled[:, towards].max() + pooled[:, towards].std())
+    for job in range(1, most):
+        thresholds = np.linspace(low, high, m)
+        _set(net, int(towards), thresholds, 0)
+        first, second = _sums(score(hospital, params, images, labels, net))
+        alone = np.diag(second) / np.maximum(first**2, 1e-300)
+        found = [k for k in range(m) if first[k] > 0.05 and alone[k] > 1 - 1e-4]
+        if found:
+            _set(net, int(towards), thresholds[found[:1]], m - 1)
+            first, second = _sums(score(hospital, params, images, labels, net))
+            return Read(second[0, 1:] / first[0] - LINEAR, net, job + 1)
+        open_ = int((first > 0.05).sum())
+        low, high = thresholds[max(open_ - 1, 0)], thresholds[min(open_, m - 1)] + 1e-6
+    return None
+
+
+def patient(hospital: Hospital, params: Params) -> dict[str, float]:
+    """What `read` gets: its jobs, its largest error, and how far the next patient is from it; nothing if it fails.
+
+    A set of the centre's own images goes along, because a set has to.
+    """
+    public = hospital.public
+    found = read(hospital, params, np.asarray(public.images[:40]), public.labels(params.image)[:40])
+    if found is None:
+        return {}
+    train = hospital.real.split("train").channels(params.image, params.image.originals)
+    truth = _pooled(found.net, torch.from_numpy(train))[:, : len(found.features)].numpy()
+    apart = np.sort(np.abs(truth - found.features).max(1))
+    return {"jobs": found.jobs, "features": len(found.features), "error": float(apart[0]), "next": float(apart[1])}
+
+
+def _pooled(net: Any, x: torch.Tensor) -> torch.Tensor:
+    """Returns the inputs (N, 8 w) of the network's layer of features."""
+    with torch.no_grad():
+        h = net.features(net.standardise(x))
+        return torch.cat([net.mean(h), net.max(h)], 1).flatten(1)
+
+
+def _set(net: Any, towards: int, thresholds: np.ndarray, reading: int) -> None:
+    """Gates SiLU(SHARP (p - threshold)) on one pooled value p, and `reading` features that are pooled values."""
+    with torch.no_grad():
+        net.last.weight.zero_()
+        net.last.weight[: len(thresholds), towards] = SHARP
+        net.last.bias[: len(thresholds)] = torch.from_numpy(-SHARP * thresholds).float()
+        for k in range(reading):
+            net.last.weight[len(thresholds) + k, k] = 1.0
+            net.last.bias[len(thresholds) + k] = LINEAR
+
+
+def _sums(answer: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns sum f (F,) and sum f f^T (F, F) over the training images, from the moments that have left."""
+    moments = answer["measures"]["fid"]["moments"]["train"]
+    n, mean, covariance = moments["n"], np.array(moments["mean"]), np.array(moments["covariance"])
+    return n * mean, (n - 1) * covariance + n * np.outer(mean, mean)
