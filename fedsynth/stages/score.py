@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TIMES = 300  # number of bootstrap resamplings of the test images
 COULD_NOT = "could not be computed"
+SOME = "some; the hospital does not say how many"
 TESTS_ONLY = "tests only, so there are no training images to compare with"
 TRAINS_ONLY = "trains only, so there are no held-out images to compare with"
 
@@ -210,6 +211,8 @@ def _why(sent: dict[str, Any]) -> str:
 
     Possible causes: too few images, a model that diverged, a use that does not exist.
     """
+    if sent.get("some"):
+        return SOME
     few = [f"{kind} {n}" for kind, n in sent["n"].items() if isinstance(n, str) and n.startswith("<")]
     return "" if sent["value"] is not None else f"too few images: {', '.join(few)}" if few else COULD_NOT
 

@@ -119,7 +119,7 @@ def half(site: Site) -> Discriminating:
     """Build the site's half of the training, on its own training images."""
     import torch
 
-    from fedsynth.families.first_layer import first_layer_share
+    from fedsynth.families._first_layer import first_layer_share
     from fedsynth.hospital.policy.floors import first_layer
     from fedsynth.params import Model
     from fedsynth.training.central_generator import Discriminating

@@ -210,6 +210,8 @@ class Site:
         """
         self.still()
         known = outgoing.vocabulary(job, self.params, self.name, self.config.get("name", ""))
+        if "measures" in answer and self.gate.policy.copies == "words":
+            outgoing.in_words(answer["measures"])
         allowed = outgoing.leave(job, answer, known, self.min_cell, self.cells)
         self.gate.keep(allowed)
         self.reply(allowed)

@@ -22,7 +22,7 @@ def work(site: Site) -> None:
     import torch
 
     from fedsynth.families import leave_out
-    from fedsynth.families.first_layer import first_layer_share
+    from fedsynth.families._first_layer import first_layer_share
     from fedsynth.hospital import outgoing
     from fedsynth.hospital.policy.drift import Drift
     from fedsynth.hospital.policy.floors import first_layer

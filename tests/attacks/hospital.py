@@ -29,7 +29,10 @@ from nvflare_jobs.train import client
 from nvflare_jobs.train import job as training
 
 Arrays = dict[str, np.ndarray]
-NAME, FLAT = "north", {"percentiles": [0, 100], "of": "image"}  # of each image: -1 is its darkest value, 1 its brightest
+NAME, FLAT = (
+    "north",
+    {"percentiles": [0, 100], "of": "image"},
+)  # of each image: -1 is its darkest value, 1 its brightest
 
 
 def study(seed: int = 1, images: int = 160, size: int = 32, **changes: Any) -> Params:
@@ -103,7 +106,13 @@ class Hospital(Site):
             self.__dict__.pop(known, None)
         asked = iter(tasks)
         first = next(asked)
-        self.__dict__ |= {"job": job, "config": config, "params": params, "asked": chain([first], asked), "_received": first}
+        self.__dict__ |= {
+            "job": job,
+            "config": config,
+            "params": params,
+            "asked": chain([first], asked),
+            "_received": first,
+        }
         places = {"FEDSYNTH_DATA": str(self.folder / "data"), "FEDSYNTH_STATE": str(self.folder / "state")}
         before = len(self.sent)
         with mock.patch.dict(os.environ, places), mock.patch("nvflare_jobs.site.site.flare.send", self.sent.append):

@@ -31,6 +31,10 @@ def test_the_weight_does_not_tell_a_withheld_cell():
     assert numbers(2)["weight"] == numbers(4)["weight"]
 
 
-@pytest.mark.xfail(raises=AssertionError, strict=True, reason="steps = ceil(epochs n / batch) leave exactly; n is to be of the shown cells")
+@pytest.mark.xfail(
+    raises=AssertionError,
+    strict=True,
+    reason="steps = ceil(epochs n / batch) leave exactly; n is to be of the shown cells",
+)
 def test_no_number_tells_a_withheld_cell():
     assert numbers(2) == numbers(4)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fedsynth.families import Family
-from fedsynth.families.first_layer import first_layer_share
+from fedsynth.families._first_layer import first_layer_share
 from fedsynth.families.gan import GAN
 from fedsynth.families.regression import Regression
 from fedsynth.families.vae import VAE

@@ -385,3 +385,33 @@ def test_what_has_no_training_images_is_no_part_of_a_measure_of_all_sites(sets, 
     assert both["intensity_distance"]["value"] == both["intensity_distance"]["sites"]["north"]["value"] is not None
     assert both["intensity_distance"]["sites"]["east"]["why"] == score.TESTS_ONLY
     assert "west" not in both["intensity_distance"]["sites"]
+
+
+def test_copies_leave_as_none_or_some_where_the_hospital_says_so(sets, synthetic, sent, tmp_path):
+    params = ROLES.model_copy(update={"split": MEASURED.split})
+    of = score.seen(params, synthetic, sent["federated"], tmp_path, sets["north"])
+    measured, known = score.measured_at_site(params, of), outgoing.vocabulary("score", params, "north")
+    values = measured["copies"]["values"]
+    values["copies_pixel"] |= {
+        "value": 3.0,
+        "floor": 1.0,
+        "low": 1.0,
+        "high": 8.0,
+        "n": {"real": 12, "train": 18, "synthetic": 24},
+    }
+    values["copies_feature"] |= {"value": 0.0, "floor": 2.0, "n": {"real": 12, "train": 18, "synthetic": 24}}
+    outgoing.in_words(measured)
+    left = outgoing.leave("score", {"rows": [], "measures": measured}, known)["measures"]
+    assert left["copies"]["values"]["copies_pixel"] == {
+        "value": None, "floor": None, "low": None, "high": None, "n": {"real": 12, "train": 18, "synthetic": 24}, "some": True,
+    }  # fmt: skip
+    assert left["copies"]["values"]["copies_feature"]["value"] == 0
+    assert left["copies"]["values"]["copies_feature"]["floor"] is None
+    centre = score.seen(params, synthetic, sent["federated"], tmp_path)
+    found = score.combined(params, centre, {"north": left}, {})
+    assert found["copies_pixel"]["value"] is None
+    assert found["copies_pixel"]["why"] == f"could not be computed at north ({score.SOME})"
+    assert found["copies_feature"]["value"] == 0
+    with pytest.raises(outgoing.LeakError):
+        bad = {"values": {"copies_pixel": left["copies"]["values"]["copies_pixel"] | {"value": 3.0}}, "moments": {}}
+        outgoing.leave("score", {"rows": [], "measures": {"copies": bad}}, known)

@@ -11,6 +11,7 @@ from fedsynth.hospital.outgoing.arrays import leave_arrays, leave_coded, leave_f
 from fedsynth.hospital.outgoing.cells import COUNTED, MIN_CELL, Shown, shown, told
 from fedsynth.hospital.outgoing.closed import Diverged, LeakError
 from fedsynth.hospital.outgoing.door import JOBS, arrive, leave, vocabulary
+from fedsynth.hospital.outgoing.judging import in_words
 from fedsynth.validation.verdict import WITHHELD
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "LeakError",
     "Shown",
     "arrive",
+    "in_words",
     "leave",
     "leave_arrays",
     "leave_coded",

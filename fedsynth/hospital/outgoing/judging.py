@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -10,6 +10,8 @@ from fedsynth.hospital.outgoing.cells import Shown, any_hidden, total_shown
 from fedsynth.hospital.outgoing.closed import Cell, Closed, Count, Counted, Few, Kind, Name, Number
 from fedsynth.hospital.outgoing.digits import of_covariance, of_measure, of_use
 from fedsynth.validation.verdict import WITHHELD, withhold
+
+COUNTS_IMAGES = "copies_"  # how the names of numbers begin that count synthetic images
 
 
 class Row(Counted):
@@ -104,6 +106,13 @@ class Measured(Counted):
     low: Number | None
     high: Number | None
     n: Annotated[dict[Name, Cell], Field(max_length=8)]
+    some: Literal[True] | None = None  # a number of copies that is not 0 and is not told
+
+    @model_validator(mode="after")
+    def _untold(self) -> Measured:
+        if self.some and self.value is not None:
+            raise ValueError("tells a number and says that it does not")
+        return self
 
     def of_some(self, min_cell: int, held_out: int) -> None:
         """Where all but a few of the held-out images have a value, their number would say how few have none: it is told
@@ -181,13 +190,23 @@ class Moments(Closed):
         return self
 
 
+def in_words(measures: dict[str, Any]) -> None:
+    """Replace the numbers of copies by 0 or "some", in place: the next larger number would count one patient."""
+    for measure in measures.values():
+        for name, of in measure["values"].items():
+            if name.startswith(COUNTS_IMAGES) and of["value"]:
+                of |= {"value": None, "floor": None, "low": None, "high": None, "some": True}
+            elif name.startswith(COUNTS_IMAGES):
+                of |= {"floor": None}
+
+
 class Measures(Closed):
     values: Annotated[dict[Name, Measured], Few]
     moments: dict[Literal["held_out", "train"], Moments]
 
     def withheld(self, min_cell: int, cells: Shown, hides: bool) -> None:
         for name, value in self.values.items():
-            counts_images = name.startswith("copies_")
+            counts_images = name.startswith(COUNTS_IMAGES)
             value.of_some(min_cell, total_shown(cells, "val", "test") if not hides else 0)
             value.withheld(min_cell)
             if counts_images:

@@ -90,7 +90,7 @@ def fewest_subjects(subjects: Any, images: int) -> int:
 
 
 def first_layer(floors: Floors, share: float, family: str) -> None:
-    """Hold the largest share of an image that one unit of a layer sees; `share`: families/first_layer.py."""
+    """Hold the largest share of an image that one unit of a layer sees; `share`: families/_first_layer.py."""
     if share > floors.first_layer:
         said = (
             f"one unit of a first layer of {family} sees {share:.0%} of an image, allowed is {floors.first_layer:.0%}"
