@@ -9,6 +9,7 @@ import pytest
 from nvflare.client import FLModel
 
 from fedsynth.data import manifest as table
+from fedsynth.data.dataset import ImageSet
 from fedsynth.hospital.policy import Policy, simulated
 from fedsynth.hospital.policy.words import text
 from fedsynth.hospital.record import Record
@@ -18,7 +19,7 @@ from nvflare_jobs.site import site as module
 from nvflare_jobs.train import client as train
 from nvflare_jobs.train import job as training
 from nvflare_jobs.validate import client as validate
-from tests.sets import make_set, tiny_params
+from tests.sets import make_set, passed, tiny_params
 
 PARAMS = tiny_params(consortium={"min_cell": 1})
 
@@ -63,7 +64,7 @@ def run(monkeypatch, work: Any, job: str, tasks: list[FLModel]) -> list[FLModel]
 
 
 def digests(place) -> dict[str, str]:
-    return {"north": table.digest(table.read(place / "data" / "north"))}
+    return {"north": passed(place / "state" / "north", ImageSet.load(place / "data" / "north"))}
 
 
 def rounds(place, n: int = 1, **changes: Any) -> list[FLModel]:
