@@ -16,6 +16,8 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,9 @@ from fedsynth.params import Params
 from tests.attacks import division, oracle, recovery, trap
 from tests.attacks.hospital import Hospital, floors_only, hospital, study, with_model
 from tests.attacks.recovery import Recovered
-from tests.attacks.trap import GENTLE, PATIENT, Force
+from tests.attacks.trap import GENTLE, PATIENT
 
+OPEN = ExitStack()
 DPSGD = "fedsynth.privacy.dpsgd.DPSGD"
 TRAINED = {"batch": 1, "lr": 1.0}  # of several steps: a learning rate that does not move the weights at this clip
 DIVISION: dict[str, dict[str, Any]] = {
@@ -72,15 +75,16 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="what was measured, as JSON lines: kept, and not measured again")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for attack in arguments.attacks:
-        if attack == "score":
-            scored(arguments.seeds)
-        else:
-            table(attack, arguments.seeds, arguments.only, arguments.rows)
+    with OPEN:
+        for attack in arguments.attacks:
+            if attack == "score":
+                scored(arguments.seeds)
+            else:
+                table(attack, arguments.seeds, arguments.only, arguments.rows)
 
 
 def table(attack: str, seeds: list[int], only: str, kept: Path | None) -> None:
-    rows, run, size = {"division": (DIVISION, divided, 16), "crafted": (CRAFTED, opened, 32)}[attack]
+    rows, run = {"division": (DIVISION, divided), "crafted": (CRAFTED, opened)}[attack]
     print("| setting | shown of n (range) | exact | best | median of shown | r (guess) |\n|" + "---|" * 6)
     lines = kept.read_text().splitlines() if kept and kept.is_file() else []
     known = {(row["attack"], row["name"], row["seed"]): Recovered(**row["found"]) for row in map(json.loads, lines)}
@@ -89,7 +93,7 @@ def table(attack: str, seeds: list[int], only: str, kept: Path | None) -> None:
             continue
         for seed in seeds:
             if (attack, name, seed) not in known:
-                found = known[attack, name, seed] = run(study(seed, size=size), changes, seed)
+                found = known[attack, name, seed] = run(seed, changes)
                 if kept:
                     row = {"attack": attack, "name": name, "seed": seed, "found": dataclasses.asdict(found)}
                     with kept.open("a") as file:
@@ -108,24 +112,37 @@ def line(found: list[Recovered]) -> str:
     )
 
 
-def divided(params: Params, changes: dict[str, Any], _: int) -> Recovered:
-    with hospital(params) as at:
-        asked = dict(changes)
-        if steps := asked.pop("steps", 0):
-            asked["epochs"] = steps * asked["batch"] / len(at.train_images)
-        found = division.attack(at, division.job(params, **({"rounds": 20} | asked)), units=8)
-        return recovery.compare(found, at.train_images, at.public.images)
+@cache
+def unprotected(seed: int, size: int) -> Hospital:
+    """A hospital without a policy; its folder is removed at the end of the process."""
+    return OPEN.enter_context(hospital(study(seed, size=size)))
 
 
-def opened(params: Params, changes: dict[str, Any], seed: int) -> Recovered:
-    asked = HONEST | changes
-    imprint, force, epsilon = asked.pop("imprint", True), asked.pop("force", Force()), asked.pop("epsilon", None)
-    privacy = {"class_path": DPSGD, "args": {"epsilon": epsilon}} if epsilon else None
-    patient = asked.pop("patient", False)
+def divided(seed: int, changes: dict[str, Any]) -> Recovered:
+    at, asked = unprotected(seed, 16), {"rounds": 20} | changes
+    if steps := asked.pop("steps", 0):
+        asked["epochs"] = steps * asked["batch"] / len(at.train_images)
+    found = division.attack(at, division.job(study(seed, size=16), **asked), units=8)
+    return recovery.compare(found, at.train_images, at.public.images)
+
+
+def opened(seed: int, changes: dict[str, Any]) -> Recovered:
+    asked, params = HONEST | changes, study(seed, size=32)
+    imprint, force, epsilon = asked.pop("imprint", True), asked.pop("force", trap.STRONG), asked.pop("epsilon", None)
+    privacy, patient = (
+        {"class_path": DPSGD, "args": {"epsilon": epsilon}} if epsilon else None,
+        asked.pop("patient", False),
+    )
     model = with_model(params, "vae.VAE", {"sigma": 0.2, "latent": 16}, privacy, **asked)
-    with hospital(params, floors_only() if patient else None) as at:
-        found = trap.patient(at, model, seed) if patient else trap.attack(at, model, imprint, seed, force)
-        return recovery.compare(found, at.train_images[:, :1], at.public.images[:, :1], flip=True)
+    if patient:
+        with hospital(params, floors_only()) as at:
+            return judged(at, trap.patient(at, model, seed))
+    at = unprotected(seed, 32)
+    return judged(at, trap.attack(at, model, imprint, seed, force))
+
+
+def judged(at: Hospital, found: np.ndarray) -> Recovered:
+    return recovery.compare(found, at.train_images[:, :1], at.public.images[:, :1], flip=True)
 
 
 def scored(seeds: list[int], each: int = 6) -> None:

@@ -24,7 +24,16 @@ FIRST = "autoencoder.encoder.blocks.0.conv"
 def job(params: Params, rounds: int = 40, patch: int = 0, width: int = 64, **changes: Any) -> Params:
     """The study with the attacker's model: one optimiser step on one image in a round."""
     size = params.image.size[0]
-    asked = {"rounds": rounds, "batch": 1, "epochs": 1e-9, "clip": 1e-12, "lr": 1e6, "betas": [0.0, 0.0], "flip": [], "ema": None}
+    asked = {
+        "rounds": rounds,
+        "batch": 1,
+        "epochs": 1e-9,
+        "clip": 1e-12,
+        "lr": 1e6,
+        "betas": [0.0, 0.0],
+        "flip": [],
+        "ema": None,
+    }
     return with_model(params, "vae.VAE", {"patch": patch or size, "channels": [width]}, **(asked | changes))
 
 

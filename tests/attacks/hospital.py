@@ -7,7 +7,7 @@ import io
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +29,10 @@ from nvflare_jobs.train import client
 from nvflare_jobs.train import job as training
 
 Arrays = dict[str, np.ndarray]
-NAME, FLAT = "north", {"percentiles": [0, 100], "of": "image"}  # of each image: -1 is its darkest value, 1 its brightest
+NAME, FLAT = (
+    "north",
+    {"percentiles": [0, 100], "of": "image"},
+)  # of each image: -1 is its darkest value, 1 its brightest
 
 
 def study(seed: int = 1, images: int = 160, size: int = 32, **changes: Any) -> Params:
@@ -103,7 +106,13 @@ class Hospital(Site):
             self.__dict__.pop(known, None)
         asked = iter(tasks)
         first = next(asked)
-        self.__dict__ |= {"job": job, "config": config, "params": params, "asked": chain([first], asked), "_received": first}
+        self.__dict__ |= {
+            "job": job,
+            "config": config,
+            "params": params,
+            "asked": chain([first], asked),
+            "_received": first,
+        }
         places = {"FEDSYNTH_DATA": str(self.folder / "data"), "FEDSYNTH_STATE": str(self.folder / "state")}
         before = len(self.sent)
         with mock.patch.dict(os.environ, places), mock.patch("nvflare_jobs.site.site.flare.send", self.sent.append):
@@ -111,10 +120,16 @@ class Hospital(Site):
             work(self) if kept is None else self.repeat(kept)
         return self.sent[before:]
 
-    def train(self, params: Params, sent: Iterable[Arrays]) -> list[Arrays]:
-        """Returns what the site answers to each round's arrays, which may depend on the answers before."""
+    def train(self, params: Params, sent: Iterable[Arrays], numbers: Iterable[int] | None = None) -> list[Arrays]:
+        """Returns what the site answers to each round's arrays, which may depend on the answers before.
+
+        `numbers`: of the rounds, as the centre says them; 0, 1, … if there are none.
+        """
         config = training.question(params, "attacked", self.digests)
-        tasks = (SimpleNamespace(current_round=n, params=arrays, meta={}) for n, arrays in enumerate(sent))
+        tasks = (
+            SimpleNamespace(current_round=n, params=arrays, meta={})
+            for n, arrays in zip(numbers or count(), sent, strict=False)
+        )
         with contextlib.redirect_stdout(io.StringIO()):
             return [message.params for message in self.ask(client.work, "train", params, config, tasks)]
 

@@ -35,7 +35,9 @@ def asking(seed: int = 1, images: int = 160, **measures: Any) -> Params:
     return study(seed, images, 16, score=score, models={"attacked": model})
 
 
-def score(hospital: Hospital, params: Params, images: np.ndarray, labels: np.ndarray, net: Any = None) -> dict[str, Any]:
+def score(
+    hospital: Hospital, params: Params, images: np.ndarray, labels: np.ndarray, net: Any = None
+) -> dict[str, Any]:
     """Returns the answer of the hospital's score job for a set of images (N, C, H, W) and a `federated` network."""
     use = use_networks.uses(params)["classification"]
     of_use = {"classification": {1: use_networks.state_of(net or use.network(1))}}

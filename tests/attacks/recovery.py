@@ -45,9 +45,9 @@ def compare(found: np.ndarray, train: np.ndarray, others: np.ndarray, flip: bool
     x = x[np.isfinite(x).all(1)].clip(-1, 1)
     guesses = np.concatenate([t, o, o.mean(0, keepdims=True)])
     apart = distances(t, guesses)
-    apart[np.arange(len(t))[:, None] % n == np.where(np.arange(len(guesses)) < len(t), np.arange(len(guesses)) % n, -1)] = (
-        np.inf
-    )
+    apart[
+        np.arange(len(t))[:, None] % n == np.where(np.arange(len(guesses)) < len(t), np.arange(len(guesses)) % n, -1)
+    ] = np.inf
     if not len(x):
         return Recovered(0, 0, 1.0, 1.0, 0.0, 0.0, n)
     quotient = distances(x, t) / apart.min(1)

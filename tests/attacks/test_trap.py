@@ -1,5 +1,7 @@
 """Crafted weights: images out of an honest training whose weights the centre has chosen, and what stops that."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ def model(privacy=None, **changes):
     return with_model(PARAMS, "vae.VAE", {"sigma": 0.2, "latent": 16}, privacy, **(honest | changes))
 
 
-def got(at, asked, force=trap.Force(), imprint=True):
+def got(at, asked, force=trap.STRONG, imprint=True):
     found = trap.attack(at, asked, imprint, 0, force)
     return compare(found, at.train_images[:, :1], at.public.images[:, :1], flip=True)
 
@@ -32,7 +34,7 @@ def unprotected():
 
 def test_the_crafted_convolutions_hand_on_the_image(unprotected):
     family = model().models["attacked"].family.build(**PARAMS.image.context())
-    layout = trap.crafted(family, torch.Generator().manual_seed(0), trap.Force())
+    layout = trap.crafted(family, torch.Generator().manual_seed(0), trap.STRONG)
     x = torch.from_numpy(np.array(unprotected.train_images[:4]))
     seen = trap.features(family, x, torch.zeros(4, dtype=torch.long)).numpy().astype(float)
     rows = np.concatenate([np.zeros((16, *seen.shape[1:])), seen]).reshape(20, -1)
@@ -51,7 +53,7 @@ def test_numbers_of_ordinary_size_do_it_too(unprotected):
     assert got(unprotected, model(), trap.GENTLE).shown >= 3
 
 
-@pytest.mark.parametrize("force", [trap.Force(), trap.PATIENT], ids=["strong", "patient"])
+@pytest.mark.parametrize("force", [trap.STRONG, trap.PATIENT], ids=["strong", "patient"])
 def test_differential_privacy_leaves_less_than_a_guess(unprotected, force):
     found = got(unprotected, model(DP, batch=64, rounds=1), force)
     assert found.shown == 0
@@ -68,11 +70,22 @@ def test_a_policy_refuses_crafted_weights_in_the_first_round(policy):
 
 
 def test_a_policy_refuses_crafted_weights_in_a_later_round():
-    with hospital(PARAMS, floors_only()) as at, pytest.raises(PolicyError) as refusal:
-        begin = training.begin(model(), "attacked")
-        at.train(model(), [begin, trap.Asked(at, model(), 0, trap.GENTLE).opened(0, 1, True)])
+    with hospital(PARAMS, floors_only()) as at:
+        crafted = trap.Asked(at, model(), 0, trap.GENTLE).opened(0, 1, True)
+        with pytest.raises(PolicyError) as refusal:
+            at.train(model(), [training.begin(model(), "attacked"), crafted])
     assert refusal.value.rule == "floors.moved"
     assert len(at.sent) == 1
+
+
+@pytest.mark.xfail(raises=AssertionError, strict=True, reason="drift.py believes the centre's number of the round")
+@pytest.mark.parametrize("policy", [floors_only, lambda: of_study(model())], ids=["floors", "study"])
+def test_the_centre_cannot_name_a_late_round_to_send_crafted_weights(policy):
+    with hospital(PARAMS, policy()) as at:
+        asked = trap.Asked(at, model(), 0, trap.GENTLE)
+        with contextlib.suppress(PolicyError):
+            at.train(model(), [asked.opened(n, 2, True) for n in range(2)], numbers=[100, 200])
+        assert at.sent == []
 
 
 def test_weights_that_drift_as_far_as_a_policy_allows_show_no_image():

@@ -44,6 +44,7 @@ class Force(NamedTuple):
     anchor: float = 30.0  # of the constants that fix a norm's statistics, in values of an image
 
 
+STRONG = Force()
 GENTLE = Force(1.0, 0.0, 1e-4, 100.0)  # no number above 100, and no clip is needed
 PATIENT = Force(1e4, 0.0, 1.0)  # against DP-SGD: nothing but the opened rows has a gradient
 DRIFTING = Force(1.0, 0.0, 1.0, 30.0, 8.0)  # near to the weights that a study begins with
@@ -66,7 +67,9 @@ def crafted(family: VAE, generator: torch.Generator, force: Force) -> Layout:
         for name, parameter in family.named_parameters():
             if "decoder" in name:
                 parameter.zero_()
-        family.autoencoder["decoder"].out.conv.bias.fill_(min(20.0, force.limit))  # tanh' is 0: no gradient reaches the decoder
+        family.autoencoder["decoder"].out.conv.bias.fill_(
+            min(20.0, force.limit)
+        )  # tanh' is 0: no gradient reaches the decoder
         encoder = family.autoencoder["encoder"]
         encoder.out.weight.zero_()
         encoder.out.bias.zero_()
@@ -103,7 +106,10 @@ def _pairs(block: nn.Module, carried: list, stride: int, force: Force) -> list[t
     if len(wanted) > len(room):
         raise ValueError(f"{len(wanted)} pixels of a position do not fit into {weight.shape[0]} channels")
     for g in range(norm.num_groups):
-        bias[g * each], bias[g * each + 1] = force.strong * carried[0][1] * force.anchor, -force.strong * carried[0][1] * force.anchor
+        bias[g * each], bias[g * each + 1] = (
+            force.strong * carried[0][1] * force.anchor,
+            -force.strong * carried[0][1] * force.anchor,
+        )
     for (place, i, j, _, shift), (channel, _) in zip(wanted, room, strict=False):
         for sign, at in ((1, channel), (-1, channel + 1)):
             weight[at, place, i, j] = sign * force.strong
@@ -114,7 +120,9 @@ def _pairs(block: nn.Module, carried: list, stride: int, force: Force) -> list[t
     return out
 
 
-def _last(block: nn.Module, carried: list, stride: int, layout: Layout, generator: torch.Generator, force: Force) -> None:
+def _last(
+    block: nn.Module, carried: list, stride: int, layout: Layout, generator: torch.Generator, force: Force
+) -> None:
     """Each group holds pixels, two anchors by which its mean and deviation are solved for, and gates' features."""
     weight, bias, norm = _cleared(block)
     each, wanted = weight.shape[0] // norm.num_groups, _folded(carried, stride)
@@ -125,7 +133,10 @@ def _last(block: nn.Module, carried: list, stride: int, layout: Layout, generato
     norm.bias.fill_(5 * force.strong * force.pixels)
     for g in range(norm.num_groups):
         plus, minus = g * each, g * each + 1
-        bias[plus], bias[minus] = force.strong * carried[0][1] * LAST_ANCHOR, -force.strong * carried[0][1] * LAST_ANCHOR
+        bias[plus], bias[minus] = (
+            force.strong * carried[0][1] * LAST_ANCHOR,
+            -force.strong * carried[0][1] * LAST_ANCHOR,
+        )
         for k, (place, i, j, _, shift) in enumerate(wanted[g * per : (g + 1) * per]):
             at = g * each + 2 + k
             weight[at, place, i, j], bias[at] = force.strong, -force.strong * shift
@@ -151,7 +162,17 @@ def features(family: VAE, x: Tensor, y: Tensor) -> Tensor:
     return seen[0].unflatten(1, (family.channels[-1], -1))
 
 
-def gates(family: VAE, layout: Layout, public: Tensor, y: Tensor, number: int, rounds: int, imprint: bool, seed: int, force: Force) -> None:
+def gates(
+    family: VAE,
+    layout: Layout,
+    public: Tensor,
+    y: Tensor,
+    number: int,
+    rounds: int,
+    imprint: bool,
+    seed: int,
+    force: Force,
+) -> None:
     """Set the rows of the log-variances for one round, by quantiles of the centre's own images `public` (N, C, H, W).
 
     Trap: each row opens for the largest values of a random direction. Imprint: each for one bin of a common direction;
@@ -208,7 +229,7 @@ def unfolded(x: np.ndarray, patch: int, halvings: int) -> np.ndarray:
 
 
 def attack(
-    hospital: Hospital, params: Params, imprint: bool = True, seed: int = 0, force: Force = Force()
+    hospital: Hospital, params: Params, imprint: bool = True, seed: int = 0, force: Force = STRONG
 ) -> np.ndarray:
     """Returns reconstructions (R, 1, H, W) of the first channel, for each row of each round."""
     asked = Asked(hospital, params, seed, force)
