@@ -29,8 +29,9 @@ def first_layer_share(family: Family, image: Image) -> float:
 
     Directly: not through another layer with weights. The share is of the values of all generated and given channels; a
     convolution's unit sees those in its window (kernel x patch pixels on a side), a linear layer's unit its whole
-    input. Every player's loss is computed twice, on other images and with the same random numbers: what differs in the input
-    of a layer is the image. The family and torch's random state are left as they were; It takes the time of four losses of an image.
+    input. Every player's loss is computed twice, on other images and with the same random numbers: what differs in the
+    input of a layer is the image. The family and torch's random state are left as they were. Takes as long as four
+    losses of an image.
     """
     one, other = (_inputs(family, image, seed) for seed in (0, 1))
     values = len(image.generated) + len(image.given)
