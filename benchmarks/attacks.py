@@ -3,11 +3,11 @@
     PYTHONPATH=. python benchmarks/attacks.py division crafted score --seeds 1 2 3
 
 All runs on the hospital's own functions in process (tests/attacks/hospital.py), with phantoms: 160 images at the
-hospital, of which about 96 are trained on, and 120 others that the centre has itself. "shown": training images of which a
-reconstruction is nearer than half the distance of the best guess, "exact": of which every pixel is right to 1e-2 (of
+hospital, of which about 96 are trained on, and 120 others that the centre has itself. "shown": training images of which
+a reconstruction is nearer than half the distance of the best guess; "exact": of which every pixel is right to 1e-2 (of
 -1 to 1); "best": distance over that of the best guess (1: no better than guessing); "r": correlation of the best
-reconstruction with its image beyond the mean, "guess": the same of the best guess (tests/attacks/recovery.py). Means over
-the seeds, shown also as its range.
+reconstruction with its image beyond the mean, in brackets that of the best guess (tests/attacks/recovery.py). Means
+over the seeds, of "shown" also the range.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,9 @@ from fedsynth.params import Params
 from tests.attacks import division, oracle, recovery, trap
 from tests.attacks.hospital import Hospital, floors_only, hospital, study, with_model
 from tests.attacks.recovery import Recovered
-from tests.attacks.trap import GENTLE, PATIENT, Force
+from tests.attacks.trap import GENTLE, PATIENT
 
+OPEN = ExitStack()
 DPSGD = "fedsynth.privacy.dpsgd.DPSGD"
 TRAINED = {"batch": 1, "lr": 1.0}  # of several steps: a learning rate that does not move the weights at this clip
 DIVISION: dict[str, dict[str, Any]] = {
@@ -45,8 +48,6 @@ DIVISION: dict[str, dict[str, Any]] = {
 }
 HONEST = {"rounds": 4, "epochs": 4, "batch": 8, "lr": 2e-3, "ema": 0.99, "flip": [1]}  # of params.yaml's vae
 CRAFTED: dict[str, dict[str, Any]] = {
-    "imprint, 10 rounds of 8 epochs": {"rounds": 10, "epochs": 8},
-    "trap weights, 10 rounds of 8 epochs": {"rounds": 10, "epochs": 8, "imprint": False},
     "imprint, 4 rounds of 4 epochs": {},
     **{f"batch {n}": {"batch": n} for n in (1, 32, 96)},
     "clip 1e-2": {"clip": 1e-2},
@@ -61,6 +62,8 @@ CRAFTED: dict[str, dict[str, Any]] = {
     "numbers up to 20": {"force": GENTLE._replace(limit=11.0, anchor=4.0)},
     "patient, against the default policy, 14 rounds": {"rounds": 14, "patient": True},
     **{f"DP-SGD, epsilon {e:g}": {"epsilon": e, "batch": 64, "force": PATIENT} for e in (1e6, 100, 8)},
+    "imprint, 10 rounds of 8 epochs": {"rounds": 10, "epochs": 8},
+    "trap weights, 10 rounds of 8 epochs": {"rounds": 10, "epochs": 8, "imprint": False},
 }
 
 
@@ -72,15 +75,16 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="what was measured, as JSON lines: kept, and not measured again")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for attack in arguments.attacks:
-        if attack == "score":
-            scored(arguments.seeds)
-        else:
-            table(attack, arguments.seeds, arguments.only, arguments.rows)
+    with OPEN:
+        for attack in arguments.attacks:
+            if attack == "score":
+                scored(arguments.seeds)
+            else:
+                table(attack, arguments.seeds, arguments.only, arguments.rows)
 
 
 def table(attack: str, seeds: list[int], only: str, kept: Path | None) -> None:
-    rows, run, size = {"division": (DIVISION, divided, 16), "crafted": (CRAFTED, opened, 32)}[attack]
+    rows, run = {"division": (DIVISION, divided), "crafted": (CRAFTED, opened)}[attack]
     print("| setting | shown of n (range) | exact | best | median of shown | r (guess) |\n|" + "---|" * 6)
     lines = kept.read_text().splitlines() if kept and kept.is_file() else []
     known = {(row["attack"], row["name"], row["seed"]): Recovered(**row["found"]) for row in map(json.loads, lines)}
@@ -89,7 +93,7 @@ def table(attack: str, seeds: list[int], only: str, kept: Path | None) -> None:
             continue
         for seed in seeds:
             if (attack, name, seed) not in known:
-                found = known[attack, name, seed] = run(study(seed, size=size), changes, seed)
+                found = known[attack, name, seed] = run(seed, changes)
                 if kept:
                     row = {"attack": attack, "name": name, "seed": seed, "found": dataclasses.asdict(found)}
                     with kept.open("a") as file:
@@ -103,29 +107,42 @@ def line(found: list[Recovered]) -> str:
 
     shown = [one.shown for one in found]
     return (
-        f"{mean('shown'):.1f} of {mean('of'):.0f} ({min(shown)}-{max(shown)}) | {mean('exact'):.1f} | {mean('best'):.2g} |"
-        f" {mean('median'):.2g} | {mean('correlation'):.3f} ({mean('guessed'):.2f})"
+        f"{mean('shown'):.1f} of {mean('of'):.0f} ({min(shown)}-{max(shown)}) | {mean('exact'):.1f}"
+        f" | {mean('best'):.2g} | {mean('median'):.2g} | {mean('correlation'):.3f} ({mean('guessed'):.2f})"
     )
 
 
-def divided(params: Params, changes: dict[str, Any], _: int) -> Recovered:
-    with hospital(params) as at:
-        asked = dict(changes)
-        if steps := asked.pop("steps", 0):
-            asked["epochs"] = steps * asked["batch"] / len(at.train_images)
-        found = division.attack(at, division.job(params, **({"rounds": 20} | asked)), units=8)
-        return recovery.compare(found, at.train_images, at.public.images)
+@cache
+def unprotected(seed: int, size: int) -> Hospital:
+    """A hospital without a policy; its folder is removed at the end of the process."""
+    return OPEN.enter_context(hospital(study(seed, size=size)))
 
 
-def opened(params: Params, changes: dict[str, Any], seed: int) -> Recovered:
-    asked = HONEST | changes
-    imprint, force, epsilon = asked.pop("imprint", True), asked.pop("force", Force()), asked.pop("epsilon", None)
-    privacy = {"class_path": DPSGD, "args": {"epsilon": epsilon}} if epsilon else None
-    patient = asked.pop("patient", False)
+def divided(seed: int, changes: dict[str, Any]) -> Recovered:
+    at, asked = unprotected(seed, 16), {"rounds": 20} | changes
+    if steps := asked.pop("steps", 0):
+        asked["epochs"] = steps * asked["batch"] / len(at.train_images)
+    found = division.attack(at, division.job(study(seed, size=16), **asked), units=8)
+    return recovery.compare(found, at.train_images, at.public.images)
+
+
+def opened(seed: int, changes: dict[str, Any]) -> Recovered:
+    asked, params = HONEST | changes, study(seed, size=32)
+    imprint, force, epsilon = asked.pop("imprint", True), asked.pop("force", trap.STRONG), asked.pop("epsilon", None)
+    privacy, patient = (
+        {"class_path": DPSGD, "args": {"epsilon": epsilon}} if epsilon else None,
+        asked.pop("patient", False),
+    )
     model = with_model(params, "vae.VAE", {"sigma": 0.2, "latent": 16}, privacy, **asked)
-    with hospital(params, floors_only() if patient else None) as at:
-        found = trap.patient(at, model, seed) if patient else trap.attack(at, model, imprint, seed, force)
-        return recovery.compare(found, at.train_images[:, :1], at.public.images[:, :1], flip=True)
+    if patient:
+        with hospital(params, floors_only()) as at:
+            return judged(at, trap.patient(at, model, seed))
+    at = unprotected(seed, 32)
+    return judged(at, trap.attack(at, model, imprint, seed, force))
+
+
+def judged(at: Hospital, found: np.ndarray) -> Recovered:
+    return recovery.compare(found, at.train_images[:, :1], at.public.images[:, :1], flip=True)
 
 
 def scored(seeds: list[int], each: int = 6) -> None:

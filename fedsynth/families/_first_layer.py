@@ -29,8 +29,9 @@ def first_layer_share(family: Family, image: Image) -> float:
 
     Directly: not through another layer with weights. The share is of the values of all generated and given channels; a
     convolution's unit sees those in its window (kernel x patch pixels on a side), a linear layer's unit its whole
-    input. Every player's loss is computed twice, on other images and with the same random numbers: what differs in the input
-    of a layer is the image. The family and torch's random state are left as they were; It takes the time of four losses of an image.
+    input. Every player's loss is computed twice, on other images and with the same random numbers: what differs in the
+    input of a layer is the image. The family and torch's random state are left as they were. Takes as long as four
+    losses of an image.
     """
     one, other = (_inputs(family, image, seed) for seed in (0, 1))
     values = len(image.generated) + len(image.given)
@@ -77,5 +78,10 @@ def _most(layer: nn.Module, of_image: Tensor) -> float:
     if convolve is None:  # a linear layer sees the last axis; of any other, all is counted
         return float(of_image.sum(-1).max() if isinstance(layer, nn.Linear) else of_image.sum())
     one = of_image.sum(1, keepdim=True)
+<<<<<<< HEAD:fedsynth/families/_first_layer.py
     kernel = torch.ones((1, 1, *layer.kernel_size), device=one.device)  # type: ignore[arg-type, misc]
+=======
+    size: tuple[int, ...] = layer.kernel_size  # type: ignore[assignment]
+    kernel = torch.ones((1, 1, *size), device=one.device)
+>>>>>>> h-attacks:fedsynth/families/_first_layer.py
     return float(convolve(one, kernel, None, layer.stride, layer.padding, layer.dilation).max())

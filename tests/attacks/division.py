@@ -38,12 +38,12 @@ def job(params: Params, rounds: int = 40, patch: int = 0, width: int = 64, **cha
 
 
 def attack(hospital: Hospital, params: Params, units: int = 1) -> np.ndarray:
-    """Returns reconstructions (R, C, H, W): of each round, the quotients of the units with the largest bias gradient."""
-    training_of = params.models["attacked"].training
-    answers = hospital.train(params, [training.begin(params, "attacked")] * training_of.rounds)
-    rates = [float(training_of.lr) * decay(training_of, n / training_of.rounds) for n in range(training_of.rounds)]  # type: ignore[arg-type]
+    """Returns images (R, C, H, W): of each round, the quotients of the units with the largest bias gradient."""
+    of = params.models["attacked"].training
+    answers = hospital.train(params, [training.begin(params, "attacked")] * of.rounds)
+    rates = [float(of.lr) * decay(of, number / of.rounds) for number in range(of.rounds)]  # type: ignore[arg-type]
     gradients = [gradient(answer, rate) for answer, rate in zip(answers, rates, strict=True)]
-    return np.concatenate([quotients(params.image, *of, units) for of in gradients])
+    return np.concatenate([quotients(params.image, *both, units) for both in gradients])
 
 
 def gradient(difference: Arrays, lr: float) -> tuple[np.ndarray, np.ndarray]:

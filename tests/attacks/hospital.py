@@ -7,7 +7,7 @@ import io
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -120,10 +120,16 @@ class Hospital(Site):
             work(self) if kept is None else self.repeat(kept)
         return self.sent[before:]
 
-    def train(self, params: Params, sent: Iterable[Arrays]) -> list[Arrays]:
-        """Returns what the site answers to each round's arrays, which may depend on the answers before."""
+    def train(self, params: Params, sent: Iterable[Arrays], numbers: Iterable[int] | None = None) -> list[Arrays]:
+        """Returns what the site answers to each round's arrays, which may depend on the answers before.
+
+        `numbers`: of the rounds, as the centre says them; 0, 1, … if there are none.
+        """
         config = training.question(params, "attacked", self.digests)
-        tasks = (SimpleNamespace(current_round=n, params=arrays, meta={}) for n, arrays in enumerate(sent))
+        tasks = (
+            SimpleNamespace(current_round=n, params=arrays, meta={})
+            for n, arrays in zip(numbers or count(), sent, strict=False)
+        )
         with contextlib.redirect_stdout(io.StringIO()):
             return [message.params for message in self.ask(client.work, "train", params, config, tasks)]
 

@@ -37,8 +37,8 @@ class Recovered:
 def compare(found: np.ndarray, train: np.ndarray, others: np.ndarray, flip: bool = False) -> Recovered:
     """Hold reconstructions (R, C, H, W) against the training images (N, C, H, W), mirrored too where training mirrored.
 
-    The best guess at an image is the nearest to it of all other training images, of `others` (M, C, H, W), which are the
-    attacker's own, and of their mean. Distances are root mean squares. A reconstruction with NaN or Inf is none.
+    The best guess at an image is the nearest to it of all other training images, of `others` (M, C, H, W), which are
+    the attacker's own, and of their mean. Distances are root mean squares. A reconstruction with NaN or Inf is none.
     """
     n = len(train)
     x, t, o = (_flat(a) for a in (found, np.concatenate([train, train[..., ::-1]]) if flip else train, others))

@@ -66,8 +66,15 @@ def test_a_hospital_without_a_study_refuses_one_image_a_step_and_few_images_a_ro
         assert at.sent == []
 
 
+def test_a_model_within_the_other_floors_is_refused_by_its_first_layer():
+    with hospital(PARAMS, floors_only()) as at, pytest.raises(PolicyError) as refusal:
+        got(at, **ALLOWED)
+    assert refusal.value.rule == "floors.first_layer"
+    assert at.sent == []
+
+
 @pytest.mark.parametrize("lr", [1e-6, 0.1])
-def test_what_the_floors_leave_shows_no_image(lr):
+def test_what_the_other_floors_leave_shows_no_image(lr):
     held = floors_only()
     held = held.model_copy(update={"floors": held.floors.model_copy(update={"first_layer": 1.0})})
     with hospital(PARAMS, held) as at:

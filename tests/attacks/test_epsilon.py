@@ -37,9 +37,6 @@ def test_the_steps_of_one_job_are_counted(spent):
         assert 7 < said(at.sent[-1]) <= 8
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, strict=True, reason="waits for the site's ledger (fedsynth/hospital/ledger.py)"
-)
 def test_a_first_round_that_is_done_again_in_a_new_job_is_not_forgotten(spent):
     begin = training.begin(PARAMS, "attacked")
     with hospital(PARAMS) as at:
@@ -51,9 +48,6 @@ def test_a_first_round_that_is_done_again_in_a_new_job_is_not_forgotten(spent):
         assert said(at.sent[-1]) >= spent.epsilon(1e-5) - 1e-6
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, strict=True, reason="waits for the site's ledger (fedsynth/hospital/ledger.py)"
-)
 def test_another_training_on_the_same_images_adds_to_it(spent):
     other = PARAMS.model_copy(update={"seed": 2})
     with hospital(PARAMS) as at:

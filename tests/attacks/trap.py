@@ -44,6 +44,7 @@ class Force(NamedTuple):
     anchor: float = 30.0  # of the constants that fix a norm's statistics, in values of an image
 
 
+STRONG = Force()
 GENTLE = Force(1.0, 0.0, 1e-4, 100.0)  # no number above 100, and no clip is needed
 PATIENT = Force(1e4, 0.0, 1.0)  # against DP-SGD: nothing but the opened rows has a gradient
 DRIFTING = Force(1.0, 0.0, 1.0, 30.0, 8.0)  # near to the weights that a study begins with
@@ -228,7 +229,7 @@ def unfolded(x: np.ndarray, patch: int, halvings: int) -> np.ndarray:
 
 
 def attack(
-    hospital: Hospital, params: Params, imprint: bool = True, seed: int = 0, force: Force = Force()
+    hospital: Hospital, params: Params, imprint: bool = True, seed: int = 0, force: Force = STRONG
 ) -> np.ndarray:
     """Returns reconstructions (R, 1, H, W) of the first channel, for each row of each round."""
     asked = Asked(hospital, params, seed, force)
