@@ -78,10 +78,6 @@ def _most(layer: nn.Module, of_image: Tensor) -> float:
     if convolve is None:  # a linear layer sees the last axis; of any other, all is counted
         return float(of_image.sum(-1).max() if isinstance(layer, nn.Linear) else of_image.sum())
     one = of_image.sum(1, keepdim=True)
-<<<<<<< HEAD:fedsynth/families/_first_layer.py
-    kernel = torch.ones((1, 1, *layer.kernel_size), device=one.device)  # type: ignore[arg-type, misc]
-=======
     size: tuple[int, ...] = layer.kernel_size  # type: ignore[assignment]
     kernel = torch.ones((1, 1, *size), device=one.device)
->>>>>>> h-attacks:fedsynth/families/_first_layer.py
     return float(convolve(one, kernel, None, layer.stride, layer.padding, layer.dilation).max())
