@@ -54,6 +54,10 @@ class Federated:
             for seed in params.score.seeds
         }
         self.done: int | None = None  # number of rounds done in this process
+        # an upper bound of a round's movement (L2): AdamW moves a parameter by about its learning rate in a step
+        size = sum(p.numel() for of in self.trainings.values() for p in of.net.parameters())
+        most = max((of.budget.lr * of.budget.steps for of in self.trainings.values()), default=0.0)
+        self.movement = float(most / params.score.rounds * np.sqrt(size))
 
     def round(self, incoming: State, number: int) -> tuple[State, dict[str, float], int]:
         """Train one round from the global networks.

@@ -14,12 +14,19 @@ def work(site: Site) -> None:
 
 def train(site: Site) -> None:
     """Train the `federated` reference. Parameter differences and mean losses leave the site."""
-    from fedsynth.stages.reference import Federated
+    from fedsynth.hospital.policy.drift import Drift
+    from fedsynth.stages.reference import Federated, begin
 
-    federated = Federated(site.params, site.validated_set(), site.state / "reference" / f"{site.config['key']}.pt")
+    state = site.state / "reference" / f"{site.config['key']}.pt"
+    federated = Federated(site.params, site.validated_set(), state)
+    kept = state.with_suffix(".global.safetensors")
+    drift = Drift(site.gate.policy.floors, kept, lambda: begin(site.params), federated.movement)
     for received in site.tasks():
+        with site.gate.recorded():
+            drift.hold(received.params, received.current_round)
         difference, losses, steps = federated.round(received.params, received.current_round)
         facts = {"losses": losses, "steps": steps, "weight": float(len(federated.images))}
+        drift.sent(received.params, difference, received.current_round)
         site.update(difference, received.params, facts, site.params.score.uses)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from fedsynth.hospital.policy import floors, study
-from fedsynth.hospital.policy.model import Policy, PolicyError
+from fedsynth.hospital.policy.model import UNITS, Policy, PolicyError, Privacy
 from fedsynth.hospital.policy.question import Question
+from fedsynth.params import Block
 
 
 def hold(policy: Policy, asked: Question) -> None:
@@ -18,9 +20,8 @@ def hold(policy: Policy, asked: Question) -> None:
     if not isinstance(config.get("params"), dict) or (asked.job == "train" and not config.get("model")):
         raise PolicyError("study", "the job does not say what it computes")
     study.hold(policy.study, config["params"], config.get("name", ""), config.get("model"))
-    if asked.job == "train" and policy.privacy.require == "dp" and not config["model"].get("privacy"):
-        said = f"models.{config['name']} has no `privacy`, and every training here must have a mechanism"
-        raise PolicyError("privacy.require", said)
+    if asked.job == "train":
+        _private(policy.privacy, config["name"], config["model"].get("privacy"))
     floors.hold(policy, asked)
 
 
@@ -28,3 +29,16 @@ def _submitter(allowed: Collection[str], who: str) -> None:
     if allowed and who not in allowed:
         said = f"the job is from {who or 'nobody that FLARE names'}; only {', '.join(allowed)} may ask"
         raise PolicyError("submitters", said)
+
+
+def _private(asked: Privacy, name: str, block: dict[str, Any] | None) -> None:
+    """Hold the model's privacy mechanism: that there is one, and whom it protects."""
+    if block is None:
+        if asked.require == "dp":
+            said = f"models.{name} has no `privacy`, and every training here must have a mechanism"
+            raise PolicyError("privacy.require", said)
+        return
+    unit = Block.model_validate(block).build().unit
+    if asked.unit is not None and UNITS.index(unit) < UNITS.index(asked.unit):
+        said = f"models.{name}.privacy protects one {unit}, and one {asked.unit} is asked for; set its `unit`"
+        raise PolicyError("privacy.unit", said)

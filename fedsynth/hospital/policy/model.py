@@ -16,6 +16,7 @@ from fedsynth.params.reading import raw
 
 Job = Literal["look", "validate", "train", "reference", "score"]
 FILE, PAUSED = "policy.yaml", ".paused"
+UNITS = ["image", "subject", "site"]  # of privacy, from the weakest to the strongest
 MAY_DIFFER = [
     "seed",
     "gates",

@@ -176,6 +176,18 @@ def test_privacy_that_is_required_must_be_there(rows):
     hold(policy, training(rows, privacy={"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}))
 
 
+def test_a_mechanism_must_protect_as_much_as_is_asked_for(rows):
+    def private(**args: Any) -> Question:
+        dpsgd = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8, **args}}
+        return training(rows, privacy=dpsgd)
+
+    for asked in ("image", "subject"):
+        hold(Policy(privacy=Privacy(unit=asked)), private(unit="subject"))
+    hold(Policy(privacy=Privacy(unit="subject")), training(rows))  # no mechanism is required
+    assert refused(Policy(privacy=Privacy(unit="subject")), private(unit="image")).rule == "privacy.unit"
+    assert refused(Policy(privacy=Privacy(unit="site")), private(unit="subject")).rule == "privacy.unit"
+
+
 @pytest.mark.parametrize(
     ("n", "of", "found"), [(60, 60, 60), (60, 1, 1), (60, 5, 5), (1, 1, 1), (2000, 2000, 2000), (2000, 1, 1)]
 )
