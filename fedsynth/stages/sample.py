@@ -71,6 +71,15 @@ def draw(family: Family, params: Params, name: str, version: str, given: ImageSe
         places = places[first(places, given.labels(image))]
         print(f"{name} makes one image of each that is given: {len(places)} of {params.sample.images}", flush=True)
     known = None if given is None else of_labels(image, given, places)
+    return synthetic(params, draw_images(family, params, name, places, known), places, name, version)
+
+
+def draw_images(family: Family, params: Params, name: str, places: np.ndarray, known: ImageSet | None) -> np.ndarray:
+    """Return the images (N, all channels, *S) of a set with the labels `places` (N,). Raises SampleError as `draw`.
+
+    `known`: N images with the given channels, None if none are given.
+    """
+    image = params.image
     images = np.zeros((len(places), len(image.channels), *image.size), np.float32)
     todo = np.arange(len(places))
     for attempt in range(TRIES):
@@ -79,7 +88,7 @@ def draw(family: Family, params: Params, name: str, version: str, given: ImageSe
             images[part] = draw_batch(family, params, places[part], some, attempt, number)
         todo = clean(image, images, places, todo)
         if not len(todo):
-            return synthetic(params, images, places, name, version)
+            return images
     short = sorted({image.labels[k] for k in places[todo]})
     raise SampleError(
         f"{name} draws no lesion mask for {', '.join(short)} in {TRIES} tries ({len(todo)} images left); train it"

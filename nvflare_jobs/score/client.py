@@ -36,7 +36,7 @@ def score(site: Site, arrays: Arrays) -> dict[str, Any]:
     drawn = synthetic(params, arrays["set/images"], arrays["set/labels"], name, "job")
     sent = use_networks.by_row(arrays_of(arrays, "net/"))
     family = weights.build_family(model | {"image": params.image.model_dump(mode="json")}, arrays_of(arrays, "model/"))
-    tied(site, family, drawn, arrays_of(arrays, "model/"))
+    tied(site, family, drawn, arrays_of(arrays, "model/"), arrays_of(arrays, "net/federated/"))
     real = site.validated_set()
     rows, spread = score.rows_at_site(params, site.name, real, drawn, sent, site.state / "reference", name)
     flip, keep = tuple(model["training"]["flip"]), site.state / "audit" / name
@@ -44,17 +44,19 @@ def score(site: Site, arrays: Arrays) -> dict[str, Any]:
     return {"rows": rows, "spread": spread, "measures": score.measured_at_site(params, seen)}
 
 
-def tied(site: Site, family: Family, drawn: ImageSet, model: Arrays) -> None:
-    """Raise PolicyError where the set or the model is of no training that this site took part in."""
+def tied(site: Site, family: Family, drawn: ImageSet, model: Arrays, federated: Arrays) -> None:
+    """Raise PolicyError where the set, the model or the reference's networks are of no training at this site."""
     from fedsynth.params import Block
     from fedsynth.stages import tied
 
     floors, name, algorithm = site.gate.policy.floors, site.config["name"], site.config["model"].get("algorithm")
     central = algorithm is not None and Block(**algorithm).build().job == "exchange"  # its model is never at a site
     with site.gate.recorded():
-        if site.params.split.only(site.name) != "test" and not central:
-            tied.trained(floors, site.state / "train", name, model)
-        tied.drawn(floors, site.params, family, drawn)
+        if site.params.split.only(site.name) != "test":
+            tied.trained(floors, site.state / "reference", "", federated)
+            if not central:
+                tied.trained(floors, site.state / "train", f"{name}-", model)
+        tied.drawn(floors, site.params, family, drawn, name)
 
 
 if __name__ == "__main__":

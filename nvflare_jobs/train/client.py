@@ -69,6 +69,7 @@ def work(site: Site) -> None:
         if downlink is not None:
             incoming = downlink.decode(incoming, number, received.meta["coding"])
         with site.gate.recorded():
+            planned(number, model.training)
             drift.hold(incoming, number)
             if account and mechanism and trainer.rounds_done is None:
                 hold_cap(site.gate.policy.privacy, account, mechanism, model.training, trainer.told, number)
@@ -91,6 +92,15 @@ def work(site: Site) -> None:
             algorithm.weighting == "equal",
             update.coded,
         )
+
+
+def planned(number: int, training: Training) -> None:
+    """Raise PolicyError for a round that the training does not have; `number` is the centre's, from 0."""
+    from fedsynth.hospital.policy.model import PolicyError
+
+    if not 0 <= number < training.rounds:
+        said = f"round {number + 1} is none of the {training.rounds} of this training"
+        raise PolicyError("floors.rounds", said)
 
 
 def account_of(site: Site, model: Model, train: ImageSet) -> TrainingAccount:

@@ -8,9 +8,9 @@ import torch
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.hospital.policy import PolicyError
+from fedsynth.hospital.policy.drift import Drift
 from fedsynth.hospital.policy.model import Floors
 from fedsynth.stages import sample, tied
-from fedsynth.training import checkpoint
 from tests.sets import make_set, tiny_params
 
 PARAMS = tiny_params(sample={"images": 24, "batch": 8}, image={"empty_labels": ["none", "infiltrating", "extra_axial"]})
@@ -33,8 +33,9 @@ def changed(of: ImageSet, place: int, value: float) -> ImageSet:
 
 
 def test_a_set_that_its_model_draws_is_let_in(drawn):
+    tied.drawn(Floors(), PARAMS, model(), drawn)
     for _ in range(6):  # another batch each time
-        tied.drawn(Floors(), PARAMS, model(), drawn)
+        tied.drawn(Floors(drawn="one batch"), PARAMS, model(), drawn)
 
 
 def test_a_batch_is_drawn_as_it_was_within_the_set(drawn):
@@ -50,7 +51,13 @@ def test_another_image_in_any_batch_is_found_by_chance_of_its_batch(drawn, monke
     for batch in range(3):
         monkeypatch.setattr(tied.secrets, "randbelow", lambda n, batch=batch: batch)
         with pytest.raises(PolicyError, match="1 of 8 images of the set are not those"):
-            tied.drawn(Floors(), PARAMS, model(), changed(drawn, 8 * batch + 3, 0.3))
+            tied.drawn(Floors(drawn="one batch"), PARAMS, model(), changed(drawn, 8 * batch + 3, 0.3))
+
+
+@pytest.mark.parametrize("place", range(0, 24, 5))
+def test_another_image_anywhere_is_found_where_all_are_drawn_again(drawn, place):
+    with pytest.raises(PolicyError, match="1 of 24 images of the set are not those"):
+        tied.drawn(Floors(), PARAMS, model(), changed(drawn, place, 0.3))
 
 
 @pytest.mark.parametrize("how", ["other weights", "other seed", "five copies"])
@@ -65,7 +72,7 @@ def test_a_set_of_another_model_or_seed_is_refused(drawn, how):
     with pytest.raises(PolicyError) as error:
         tied.drawn(Floors(), params, family, sent)
     assert error.value.rule == "floors.drawn"
-    tied.drawn(Floors(drawn=False), params, family, sent)
+    tied.drawn(Floors(drawn="no"), params, family, sent)
 
 
 def test_a_little_rounding_of_another_processor_is_no_difference(drawn):
@@ -87,29 +94,37 @@ def test_given_channels_come_with_the_set(tmp_path):
 
 
 def kept(folder, family) -> dict[str, np.ndarray]:
-    checkpoint.save(folder / "vae-abc.pt", {"family": family.state_dict()})
-    return {name: p.detach().numpy() for name, p in family.named_parameters()}
+    """A training whose last round has moved every number by a tenth of their mean."""
+    arrays = {name: p.detach().numpy() for name, p in family.named_parameters()}
+    moved = {name: np.full_like(a, 0.1 * np.abs(a).mean() + 1e-3) for name, a in arrays.items()}
+    Drift(Floors(), folder / "vae-abc.global.safetensors", dict, 0.0).sent(arrays, moved, 4)
+    return arrays
 
 
 def test_a_model_that_was_trained_here_is_near(tmp_path):
     arrays = kept(tmp_path, model())
-    tied.trained(Floors(), tmp_path, "vae", arrays)
-    near = {name: a + 0.1 * np.abs(a).mean() for name, a in arrays.items()}
-    tied.trained(Floors(), tmp_path, "vae", near)
+    tied.trained(Floors(), tmp_path, "vae-", arrays)
+    tied.trained(Floors(), tmp_path, "vae-", {name: a + 0.1 * np.abs(a).mean() for name, a in arrays.items()})
+    own = {f"north/{name}": np.zeros(3, np.float32) for name in ("a", "b")}
+    tied.trained(Floors(), tmp_path, "vae-", arrays | own)  # and each site's own parameters
 
 
-@pytest.mark.parametrize("harm", ["other", "scaled", "absent", "other network"])
+@pytest.mark.parametrize("harm", ["other", "scaled", "absent", "other network", "one number"])
 def test_a_model_that_was_not_trained_here_is_refused(tmp_path, harm):
     arrays = kept(tmp_path, model())
     if harm == "other":
-        arrays = {name: p.detach().numpy() for name, p in model(1).named_parameters()}
+        arrays = {name: 9 * p.detach().numpy() for name, p in model(1).named_parameters()}
     elif harm == "scaled":
-        arrays = {name: 3 * a for name, a in arrays.items()}
+        arrays = {name: 30 * a for name, a in arrays.items()}
     elif harm == "other network":
         arrays = {f"x.{name}": a for name, a in arrays.items()}
+    elif harm == "one number":
+        name = next(iter(arrays))
+        arrays[name] = arrays[name].copy()
+        arrays[name].flat[0] = 1e6
     else:
-        (tmp_path / "vae-abc.pt").unlink()
+        (tmp_path / "vae-abc.global.safetensors").unlink()
     with pytest.raises(PolicyError) as error:
-        tied.trained(Floors(), tmp_path, "vae", arrays)
+        tied.trained(Floors(), tmp_path, "vae-", arrays)
     assert error.value.rule == "floors.trained"
-    tied.trained(Floors(trained=None), tmp_path, "vae", arrays)
+    tied.trained(Floors(trained=False), tmp_path, "vae-", arrays)

@@ -16,6 +16,7 @@ from fedsynth.hospital.policy.model import Floors, PolicyError
 
 Arrays = dict[str, np.ndarray]
 CLOSE = 2e-3  # relative to the norm: the first message of a coded download is in 16 bits
+MISSED = 3  # rounds that may have been missed
 LARGEST = "largest"  # metadata of the kept file: the norm of the largest difference that this site has sent
 
 
@@ -28,26 +29,40 @@ class Drift:
 
     def __init__(self, floors: Floors, path: Path, initial: Callable[[], Arrays], step: float):
         self.floors, self.path, self.initial, self.step = floors, Path(path), initial, step
+        self.previous: int | None = None  # the last round of this job
 
     def hold(self, incoming: Arrays, number: int) -> None:
-        """Raise PolicyError where the global weights of round `number` (from 0) are not as they can be."""
+        """Raise PolicyError where the global weights of round `number` (from 0) are not as they can be.
+
+        The number is the centre's: it may not make the bound wider than a few missed rounds do.
+        """
+        if self.previous is not None and number <= self.previous:
+            said = f"round {number + 1} comes after round {self.previous + 1}: one job asks each round once"
+            raise PolicyError("floors.moved", said)
+        self.previous = number
         if number == 0:
             if self.floors.start:
                 self._start(incoming)
-            return
-        if self.floors.moved is None:
-            return
-        seen, largest, rounds = self._seen(number)
-        apart, allowed = distance(incoming, seen), self.floors.moved * largest * rounds + CLOSE * norm(seen)
-        if not apart <= allowed:  # also for NaN
-            said = f"round {number + 1}: the global weights moved by {apart:.3g}, at most {allowed:.3g} is allowed"
-            raise PolicyError("floors.moved", f"{said} ({self.floors.moved:g} times what this site moved them by)")
+        elif self.floors.moved is not None:
+            self.near(incoming, number)
+
+    def near(self, incoming: Arrays, number: int | None = None) -> None:
+        """Raise PolicyError where weights are farther from the last seen than trainings move them.
+
+        `number`: of their round; default: the one after the last seen, as of a finished model.
+        """
+        assert self.floors.moved is not None
+        seen, allowed = self._bound(number)
+        apart = distance(incoming, seen)
+        if not apart <= allowed + CLOSE * norm(seen):  # also for NaN
+            said = f"weights are {apart:.3g} from the last that this site has seen, at most {allowed:.3g} is allowed"
+            raise PolicyError("floors.moved", said)
 
     def sent(self, incoming: Arrays, difference: Arrays, number: int) -> None:
         """Remember the weights of a round and the norm of the difference that is about to leave."""
         from safetensors.numpy import save_file
 
-        before, largest, _ = self._seen(number) if number and self.path.is_file() else ({}, 0.0, 1)
+        before, largest, _ = self._kept() if number and self.path.is_file() else ({}, 0.0, 0)
         known = max(norm(difference), largest)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(f"{self.path.name}.part")
@@ -55,21 +70,36 @@ class Drift:
         save_file(arrays, part, metadata={LARGEST: str(known), "round": str(number)})
         part.replace(self.path)
 
+    def shared(self, arrays: Arrays) -> Arrays:
+        """Return those of `arrays` that the training exchanged, if they are most of them; else all.
+
+        A finished model may also hold each site's own parameters.
+        """
+        kept, _, _ = self._kept()
+        both = {name: array for name, array in arrays.items() if name in kept}
+        return both if 2 * sum(a.size for a in both.values()) > sum(a.size for a in arrays.values()) else arrays
+
     def _start(self, incoming: Arrays) -> None:
         ours = self.initial()
         if not distance(incoming, ours) <= CLOSE * max(norm(ours), 1.0):
             said = "the first round does not begin with the weights that the study's seed gives"
             raise PolicyError("floors.start", f"{said}; does the centre run the same version?")
 
-    def _seen(self, number: int) -> tuple[Arrays, float, int]:
-        """Return the last weights that were seen, the largest own difference, and how many rounds ago that was."""
+    def _bound(self, number: int | None) -> tuple[Arrays, float]:
+        """Return the last weights that were seen, and how far others may be from them."""
+        if not self.path.is_file():  # this site was not there in the earlier rounds
+            return self.initial(), self.step * min(number or 1, MISSED)
+        arrays, largest, last = self._kept()
+        gap = 1 if number is None else min(max(1, number - last), MISSED)
+        return arrays, (self.floors.moved or 0.0) * largest * gap
+
+    def _kept(self) -> tuple[Arrays, float, int]:
+        """Return the last weights, the norm of the largest own difference, and the round."""
         from safetensors import safe_open
 
-        if not self.path.is_file():  # this site was not there in the earlier rounds
-            return self.initial(), self.step, number
         with safe_open(self.path, "np") as file:
             about, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return arrays, float(about[LARGEST]), max(1, number - int(about["round"]))
+        return arrays, float(about[LARGEST]), int(about["round"])
 
 
 def norm(arrays: Arrays) -> float:

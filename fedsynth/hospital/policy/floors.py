@@ -77,6 +77,8 @@ def _ranges(floors: Floors, training: Training, key: str) -> None:
     if training.clip is not None and training.clip < floors.clip:
         said = f"{key}.clip is {training.clip:g}, at least {floors.clip:g} is asked for: shorter gradients add up"
         raise PolicyError("floors.clip", said)
+    if training.rounds > floors.rounds:
+        raise PolicyError("floors.rounds", f"{key}.rounds is {training.rounds}, at most {floors.rounds} are allowed")
     low, high = floors.lr
     for rate in training.lr.values() if isinstance(training.lr, dict) else [training.lr]:
         if rate and not low <= rate <= high:

@@ -62,14 +62,14 @@ class Floors(Strict):
     batch: int = Field(4, ge=1)  # images a step
     clip: float = Field(1e-2, ge=0)  # least norm to which a training may shorten gradients
     lr: tuple[float, float] = (1e-6, 0.1)
+    rounds: int = Field(200, ge=1)  # most rounds of a training
     start: bool = True  # a training begins with the weights that the study's seed gives
     # most that its weights may move between two rounds, in norms of the largest difference that this site has sent
     moved: float | None = Field(10, gt=0)
     first_layer: float = Field(0.25, gt=0, le=1)  # most of the image's pixels that one unit of a first layer sees
     set_images: int = Field(10, ge=1)  # distinct images of a synthetic set that is to be scored
-    drawn: bool = True  # a batch of it is drawn again from its model with the study's seed
-    # most that a model that is to be scored may be away from what a training here ended with, in shares of its norm
-    trained: float | None = Field(0.5, gt=0)
+    drawn: Literal["all", "one batch", "no"] = "all"  # of it is drawn again by its model with the study's seed
+    trained: bool = True  # its model, and the `federated` networks, are near to what trainings at this site ended with
     weights: float = Field(100, gt=0)  # largest absolute value in networks that are sent to be tested
 
 

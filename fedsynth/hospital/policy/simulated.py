@@ -17,6 +17,6 @@ def write(state: Path, keys: Iterable[str]) -> None:
         path = Path(state) / key / FILE
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # trainings that DVC brings back from its cache leave no state at a simulated site
-            made = Policy(copies="numbers", floors=Floors(trained=None))
+            # trainings that DVC brings back from its cache leave no state at a simulated site; a batch is cheaper
+            made = Policy(copies="numbers", floors=Floors(trained=False, drawn="one batch"))
             path.write_text(text(made, HEAD), encoding="utf-8")

@@ -26,6 +26,13 @@ ABOUT = {
 }
 
 
+DRAWN = {
+    "all": ", and its model draws it again here with the study's seed",
+    "one batch": ", and its model draws one batch of it again here with the study's seed",
+    "no": "",
+}
+
+
 def text(policy: Policy, head: str) -> str:
     """Return the file of a policy: every section with a comment that says what it means."""
     raw = policy.model_dump(mode="json", by_alias=True)
@@ -71,16 +78,17 @@ def _floors(floors: Floors) -> Iterator[str]:
         yield f"between two rounds weights move by at most {floors.moved:g} times what this site has moved them by"
     low, high = floors.lr
     yield (
-        f"gradients are not clipped below {floors.clip:g}; learning rates are {low:g} to {high:g}; no unit of a first"
+        f"a training has {floors.rounds} rounds at most; gradients are not clipped below {floors.clip:g}; learning"
+        f" rates are {low:g} to {high:g}; no unit of a first"
         f" layer sees more than {floors.first_layer:.0%} of an image"
     )
     yield (
         f"a set that is to be scored holds {floors.set_images} distinct images or more"
-        f"{' and is drawn by its model with the seed of the study' if floors.drawn else ''}; networks that are to be"
+        f"{DRAWN[floors.drawn]}; networks that are to be"
         f" tested hold no number above {floors.weights:g}"
     )
-    if floors.trained is not None:
-        yield f"a model that is to be scored is within {floors.trained:.0%} of what a training at this site ended with"
+    if floors.trained:
+        yield "a model that is to be scored, and networks, are near to what trainings at this site ended with"
 
 
 def _private(of: Privacy) -> str:

@@ -22,6 +22,11 @@ def drift(tmp_path) -> Drift:
     return Drift(Floors(), tmp_path / "train" / "k.global.safetensors", lambda: W, 0.5)
 
 
+def again(drift: Drift) -> Drift:
+    """The same training in another job."""
+    return Drift(drift.floors, drift.path, drift.initial, drift.step)
+
+
 def refused(drift: Drift, incoming, number: int) -> str:
     with pytest.raises(PolicyError) as error:
         drift.hold(incoming, number)
@@ -30,8 +35,8 @@ def refused(drift: Drift, incoming, number: int) -> str:
 
 def test_the_first_round_begins_with_the_weights_of_the_seed(drift):
     drift.hold(W, 0)
-    drift.hold({name: a.astype(np.float16).astype(np.float32) for name, a in W.items()}, 0)
-    drift.hold({"a": W["a"]}, 0)  # FedBN sends some
+    again(drift).hold({name: a.astype(np.float16).astype(np.float32) for name, a in W.items()}, 0)
+    again(drift).hold({"a": W["a"]}, 0)  # FedBN sends some
 
 
 @pytest.mark.parametrize("harm", ["scaled", "one number", "another name", "another shape", "nan"])
@@ -53,10 +58,27 @@ def test_crafted_weights_are_refused_in_the_first_round(drift, harm):
 def test_weights_move_as_trainings_move_them(drift):
     drift.sent(W, STEP, 0)
     for times in (0.5, 1, 5, 9):
-        drift.hold(moved(times), 1)
-    assert refused(drift, moved(11), 1) == "floors.moved"
-    assert refused(drift, {name: a * np.nan for name, a in W.items()}, 1) == "floors.moved"
-    drift.hold(moved(19), 2)  # a round was missed: twice as far
+        again(drift).hold(moved(times), 1)
+    assert refused(again(drift), moved(11), 1) == "floors.moved"
+    assert refused(again(drift), {name: a * np.nan for name, a in W.items()}, 1) == "floors.moved"
+    again(drift).hold(moved(19), 2)  # a round was missed: twice as far
+
+
+@pytest.mark.parametrize("number", [5, 100, 10**6])
+def test_a_round_number_of_the_centre_widens_the_bound_by_a_few_rounds_at_most(drift, number):
+    assert refused(again(drift), {name: a + 1 for name, a in W.items()}, number) == "floors.moved"
+    drift.sent(W, STEP, 0)
+    again(drift).hold(moved(29), number)
+    assert refused(again(drift), moved(31), number) == "floors.moved"
+
+
+def test_one_job_asks_each_round_once_and_forward(drift):
+    drift.hold(W, 0)
+    drift.sent(W, STEP, 0)
+    drift.hold(moved(1), 1)
+    for number in (0, 1):
+        assert refused(drift, W, number) == "floors.moved"
+    again(drift).hold(W, 0)  # the next job may begin anew
 
 
 def test_what_was_seen_outlives_the_job(drift, tmp_path):
@@ -64,12 +86,12 @@ def test_what_was_seen_outlives_the_job(drift, tmp_path):
     drift.sent(moved(1), {name: 0.01 * a for name, a in STEP.items()}, 1)
     later = Drift(Floors(), drift.path, lambda: pytest.fail("not needed"), 0.5)
     later.hold(moved(10), 2)  # the largest difference counts, not the last
-    assert refused(later, moved(13), 2) == "floors.moved"
+    assert refused(again(later), moved(13), 2) == "floors.moved"
 
 
 def test_a_site_that_joins_late_bounds_by_what_rounds_can_move(drift):
     drift.hold(moved(1), 1)
-    assert refused(drift, {name: a + 100 for name, a in W.items()}, 1) == "floors.moved"
+    assert refused(again(drift), {name: a + 100 for name, a in W.items()}, 1) == "floors.moved"
 
 
 def test_a_training_that_begins_anew_forgets_the_one_before(drift):
