@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -78,9 +77,9 @@ def _mixture(noise: float, rate: float, group: int, order: float) -> float:
     return max(float(found), 0.0)
 
 
-def largest_group(sizes: Sequence[int]) -> int:
+def rounded_up(images: int) -> int:
     """Returns the largest number of images of one subject, rounded up to a power of 2.
 
     What is computed from it leaves the site, and the exact number is one of a single subject.
     """
-    return 1 << (max(sizes, default=1) - 1).bit_length()
+    return 1 << (images - 1).bit_length()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fedsynth.hospital import trained
 from nvflare_jobs.site.site import Site, main
 
@@ -105,12 +103,13 @@ def planned(number: int, training: Training) -> None:
 
 def account_of(site: Site, model: Model, train: ImageSet) -> TrainingAccount:
     """Return this training's account in the site's ledger. Raises PrivacyError where the ledger cannot be trusted."""
+    from fedsynth.hospital import outgoing
     from fedsynth.hospital.ledger import Ledger
     from fedsynth.hospital.ledger.account import TrainingAccount
 
-    _, images = np.unique(train.subjects(), return_counts=True)
+    images = outgoing.most_told(train.subjects(), train.manifest["label"], site.cells, site.min_cell, "train")
     name, key, digest = site.config["name"], site.config["key"], site.config["digests"][site.name]
-    return TrainingAccount(Ledger(site.state), key, name, model.training.rounds, digest, images.tolist())
+    return TrainingAccount(Ledger(site.state), key, name, model.training.rounds, digest, images)
 
 
 def hold_cap(cap: Privacy, account: TrainingAccount, mechanism: Mechanism, training: Training, n: int,

@@ -30,11 +30,11 @@ DELTA = 1e-5
 STEPS = (2.0, 0.1, 40)
 
 
-def account(folder, key="k", rounds=3, images=(1, 1)):
-    return TrainingAccount(Ledger(folder), key, "vae", rounds, "d" * 64, list(images))
+def account(folder, key="k", rounds=3, images=1):
+    return TrainingAccount(Ledger(folder), key, "vae", rounds, "d" * 64, images)
 
 
-def written(folder, *steps, key="k", number=0, rounds=3, images=(1, 1), mechanism=None):
+def written(folder, *steps, key="k", number=0, rounds=3, images=1, mechanism=None):
     account(folder, key, rounds, images).write(mechanism or DPSGD(8), steps or [STEPS], number, False)
     return folder / "ledger.jsonl"
 
@@ -46,7 +46,7 @@ def make(privacy):
 def trainer(folder, privacy="dpsgd", key="k", rounds=4, n=40, subjects=None, batch=4, epochs=1):
     training = toys.training(rounds=rounds, batch=batch, epochs=epochs)
     subjects = torch.arange(n) if subjects is None else subjects
-    held = account(folder, key, rounds, np.bincount(subjects).tolist())
+    held = account(folder, key, rounds, int(np.bincount(subjects).max()))
     return Trainer(
         toys.Toy(), FedAvg(), training, *toys.images(0, n), None, 1, folder / "train" / f"vae-{key}.pt",
         make(privacy) if isinstance(privacy, str) else privacy, subjects=subjects, account=held,
@@ -77,7 +77,7 @@ def test_each_round_is_a_line_that_says_what_left(tmp_path):
 
 
 def test_what_a_line_holds_is_what_its_steps_cost(tmp_path):
-    written(tmp_path, (2.0, 0.1, 40), (3.0, 0.2, 5), images=(3, 1), mechanism=DPSGD(8, unit="image"))
+    written(tmp_path, (2.0, 0.1, 40), (3.0, 0.2, 5), images=3, mechanism=DPSGD(8, unit="image"))
     (entry,) = Ledger(tmp_path).entries
     assert entry.group == 4
     np.testing.assert_array_equal(entry.divergences, Spent(((2.0, 0.1, 40), (3.0, 0.2, 5)), 4).divergences())
@@ -429,7 +429,7 @@ def test_a_cap_that_makes_no_sense_allows_nothing(tmp_path, cap, days, delta):
 
 def test_with_a_thousand_lines_a_round_takes_a_fraction_of_a_second(tmp_path):
     ledger = Ledger(tmp_path)
-    held, lines = TrainingAccount(ledger, "old", "vae", 1000, "d", [1]), []
+    held, lines = TrainingAccount(ledger, "old", "vae", 1000, "d", 1), []
     held.write(DPSGD(8), [STEPS], 0, False)
     first = ledger.entries[0]
 
@@ -443,7 +443,7 @@ def test_with_a_thousand_lines_a_round_takes_a_fraction_of_a_second(tmp_path):
     again = Ledger(tmp_path)
     assert len(again.entries) == 1000
     again.epsilon(DELTA)
-    t, mechanism = TrainingAccount(again, "new", "vae", 5, "d", [1]), DPSGD(8)
+    t, mechanism = TrainingAccount(again, "new", "vae", 5, "d", 1), DPSGD(8)
     took = []
     for number in range(5):
         began = time.process_time()

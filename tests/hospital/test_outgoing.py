@@ -582,3 +582,13 @@ def test_a_score_of_few_validation_images_stays(val, leaves):
     cells = {label: {"train": 20, "val": n, "test": 20} for label, n in val.items()}
     out = leave("train", TRAIN | {"score": 21.5}, cells=cells)
     assert out["score"] == (21.5 if leaves else None)
+
+
+@pytest.mark.parametrize(("labels", "most"), [("aaaaaabb", 4 + 4), ("aaaaaaab", 4 + 4), ("aaaaaaaa", 5 + 4)])
+def test_how_many_images_one_subject_has_depends_on_no_hidden_cell(labels, most):
+    """Subject 1 has five images; of class b there are too few to be shown, none in the last case."""
+    cells = {"a": {"train": 6}, "b": {"train": "< 5"}}
+    subjects = [1, 1, 1, 1, 2, 2, 1, 2] if labels != "aaaaaaab" else [1, 1, 1, 1, 2, 2, 2, 1]
+    assert outgoing.most_told(subjects, list(labels), cells, 5, "train") == most
+    assert outgoing.most_told(subjects, list(labels), {"a": {"train": 8}}, 5, "train") == 5
+    assert outgoing.most_told([], [], {}, 5, "train") == 1

@@ -31,7 +31,7 @@ VAE = {"class_path": "fedsynth.families.vae.VAE", "args": {"channels": [8, 8], "
 GAN = {"class_path": "fedsynth.families.gan.GAN", "args": {"channels": [4, 8], "width": 4, "depth": 1}}
 MODELS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "private": {"privacy": {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}},
+    "private": {"privacy": {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8, "unit": "image"}}},
     "by_subject": {
         "privacy": {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8, "unit": "subject"}}
     },

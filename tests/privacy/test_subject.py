@@ -9,7 +9,7 @@ from scipy.stats import binom, norm
 
 from fedsynth.privacy.noise import ORDERS, Spending, bound, fitting
 from fedsynth.privacy.noise import divergence as of_one
-from fedsynth.privacy.subject import Spent, divergence, group_of, largest_group
+from fedsynth.privacy.subject import Spent, divergence, group_of, rounded_up
 
 DELTA = 1e-5
 
@@ -110,6 +110,6 @@ def test_what_cannot_be_converted_is_not_guessed(unit, relation):
         group_of(unit, relation, 4)
 
 
-@pytest.mark.parametrize(("sizes", "group"), [([], 1), ([1, 1], 1), ([2], 2), ([1, 3], 4), ([4], 4), ([5, 2], 8)])
-def test_the_largest_number_of_images_is_told_as_a_power_of_two(sizes, group):
-    assert largest_group(sizes) == group
+@pytest.mark.parametrize(("images", "group"), [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8)])
+def test_the_largest_number_of_images_is_told_as_a_power_of_two(images, group):
+    assert rounded_up(images) == group

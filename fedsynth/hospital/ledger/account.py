@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fedsynth.hospital.ledger import Entry, Ledger
 from fedsynth.privacy import Mechanism, PrivacyError
 from fedsynth.privacy.noise import Step
-from fedsynth.privacy.subject import Spent, group_of, largest_group
+from fedsynth.privacy.subject import Spent, group_of, rounded_up
 
 if TYPE_CHECKING:
     from fedsynth.params import Training
@@ -21,12 +21,12 @@ class TrainingAccount:
     Args:
         key, model, rounds: the training (job.question), its model and the number of its rounds.
         digest: of the site's data.
-        images: number of training images of each subject.
+        images: the largest number of training images of one subject.
     """
 
-    def __init__(self, ledger: Ledger, key: str, model: str, rounds: int, digest: str, images: Sequence[int]):
+    def __init__(self, ledger: Ledger, key: str, model: str, rounds: int, digest: str, images: int = 1):
         self.ledger, self.key, self.model, self.rounds, self.digest = ledger, key, model, rounds, digest
-        self.images = largest_group(images)
+        self.images = rounded_up(images)
 
     def spent(self, number: int) -> list[Step] | None:
         """Returns what this training has spent before round `number`; None if nothing was ever written at this site.

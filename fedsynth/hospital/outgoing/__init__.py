@@ -8,7 +8,7 @@ fedsynth/validation/verdict.py): a function of what is known, which can tell not
 """
 
 from fedsynth.hospital.outgoing.arrays import leave_arrays, leave_coded, leave_feedback
-from fedsynth.hospital.outgoing.cells import COUNTED, MIN_CELL, Shown, shown, told
+from fedsynth.hospital.outgoing.cells import COUNTED, MIN_CELL, Shown, most_told, shown, told
 from fedsynth.hospital.outgoing.closed import Diverged, LeakError
 from fedsynth.hospital.outgoing.door import JOBS, arrive, leave, vocabulary
 from fedsynth.hospital.outgoing.judging import in_words
@@ -28,6 +28,7 @@ __all__ = [
     "leave_arrays",
     "leave_coded",
     "leave_feedback",
+    "most_told",
     "shown",
     "told",
     "vocabulary",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,16 @@ def any_hidden(cells: Shown, *splits: str) -> bool:
 def total_shown(cells: Shown, *splits: str) -> int:
     """Images in these splits, of the cells that are shown."""
     return sum(n for of in cells.values() for split in splits if isinstance(n := of[split], int))
+
+
+def most_told(subjects: Any, labels: Any, cells: Shown, min_cell: int, split: str) -> int:
+    """A number of images that no subject has more of in this split, as the centre may know it.
+
+    `subjects` and `labels` are those of each image. In each hidden cell a subject may have all but one of `min_cell`.
+    """
+    hidden = [label for label, of in cells.items() if isinstance(of[split], str)]
+    of_shown = [subject for subject, label in zip(subjects, labels, strict=True) if label not in hidden]
+    return max(1, max(Counter(of_shown).values(), default=0) + len(hidden) * (min_cell - 1))
 
 
 def told(n: int, cells: Shown, min_cell: int, *splits: str) -> int:
