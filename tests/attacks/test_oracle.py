@@ -1,6 +1,7 @@
 """The score job as an oracle: whether a patient was trained on, and features of one patient."""
 
-import numpy as np
+import contextlib
+
 import pytest
 
 from fedsynth.hospital.policy import PolicyError
@@ -34,16 +35,35 @@ def test_a_policy_refuses_a_set_of_copies(policy):
     assert at.sent == []
 
 
-def test_a_policy_refuses_an_image_among_others_that_no_model_has_drawn():
-    with hospital(COPIES, floors_only()) as at, pytest.raises(PolicyError) as refusal:
-        images = np.concatenate([at.train_images[:1], np.asarray(at.public.images[:40])])
-        oracle.score(at, COPIES, images, np.zeros(len(images), int))
-    assert refusal.value.rule.startswith("floors.")
-    assert at.sent == []
+def test_a_policy_lets_an_honest_set_be_scored():
+    with hospital(COPIES, floors_only()) as at:
+        assert oracle.score(at, COPIES, oracle.drawn(at, COPIES))["rows"]
 
 
-def test_a_policy_refuses_the_gated_network():
-    with hospital(FID, floors_only()) as at, pytest.raises(PolicyError) as refusal:
-        oracle.patient(at, FID)
-    assert refusal.value.rule.startswith("floors.")
-    assert at.sent == []
+@pytest.mark.xfail(raises=AssertionError, strict=True, reason="policy.yaml's `copies: words` is not held at the door")
+def test_under_a_policy_copies_leave_as_a_word():
+    with hospital(COPIES, floors_only()) as at:
+        answer = oracle.score(at, COPIES, oracle.drawn(at, COPIES))
+    assert answer["measures"]["copies"]["values"]["copies_pixel"]["value"] in ("none", "some")
+
+
+@pytest.mark.xfail(raises=AssertionError, strict=True, reason="fedsynth/stages/tied.py draws one batch of a set again")
+def test_a_policy_refuses_an_image_in_a_set_that_its_model_has_not_drawn():
+    with hospital(COPIES, floors_only()) as at:
+        honest = oracle.drawn(at, COPIES, 250)  # in three batches
+        before = len(at.sent)
+        for place in range(0, 240, 30):
+            images = honest.images.copy()
+            images[place] = at.train_images[0]
+            with contextlib.suppress(PolicyError):
+                oracle.score(at, COPIES, honest._replace(images=images))
+        assert len(at.sent) == before
+
+
+@pytest.mark.xfail(raises=AssertionError, strict=True, reason="no rule ties the networks that are sent to a training")
+def test_a_policy_leaves_nothing_to_read_for_a_gated_network():
+    with hospital(FID, floors_only()) as at:
+        honest = oracle.drawn(at, FID)
+        with contextlib.suppress(PolicyError):
+            found = oracle.patient(at, FID, honest)
+            assert not found or found["error"] > found["next"] / 2
