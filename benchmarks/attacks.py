@@ -35,13 +35,11 @@ DPSGD = "fedsynth.privacy.dpsgd.DPSGD"
 TRAINED = {"batch": 1, "lr": 1.0}  # of several steps: a learning rate that does not move the weights at this clip
 DIVISION: dict[str, dict[str, Any]] = {
     "40 rounds of one image": {"rounds": 40},
-    "20 rounds of one image": {},
     "clip 1e-2": {"clip": 1e-2},
     "clip null, lr 0.1": {"clip": None, "lr": 0.1},
     "clip null, lr 1e-3": {"clip": None, "lr": 1e-3},
-    "clip null, lr 1e-6": {"clip": None, "lr": 1e-6},
     **{f"batch {n}": {"batch": n} for n in (2, 4, 8, 16, 32)},
-    **{f"{n} steps of one image": TRAINED | {"steps": n} for n in (2, 4, 8, 20, 48)},
+    **{f"{n} steps of one image": TRAINED | {"steps": n} for n in (2, 8, 20)},
     "5 steps of 4 images": {"batch": 4, "lr": 1.0, "steps": 5},
     "patch half of the image": {"patch": 8},
     "patch a quarter of the image": {"patch": 4},
@@ -49,19 +47,16 @@ DIVISION: dict[str, dict[str, Any]] = {
 HONEST = {"rounds": 4, "epochs": 4, "batch": 8, "lr": 2e-3, "ema": 0.99, "flip": [1]}  # of params.yaml's vae
 CRAFTED: dict[str, dict[str, Any]] = {
     "imprint, 4 rounds of 4 epochs": {},
-    **{f"batch {n}": {"batch": n} for n in (1, 32, 96)},
+    **{f"batch {n}": {"batch": n} for n in (32, 96)},
     "clip 1e-2": {"clip": 1e-2},
     "lr 0.1": {"lr": 0.1},
-    "lr 1e-6": {"lr": 1e-6},
-    "1 epoch": {"epochs": 1},
     "half an epoch": {"epochs": 0.5},
-    "numbers up to 1000": {"force": GENTLE._replace(limit=1000.0)},
     "numbers up to 110": {"force": GENTLE},
     "numbers up to 110, clip null": {"force": GENTLE, "clip": None},
     "numbers up to 40": {"force": GENTLE._replace(limit=30.0, anchor=8.0)},
     "numbers up to 20": {"force": GENTLE._replace(limit=11.0, anchor=4.0)},
     "patient, against the default policy, 14 rounds": {"rounds": 14, "patient": True},
-    **{f"DP-SGD, epsilon {e:g}": {"epsilon": e, "batch": 64, "force": PATIENT} for e in (1e6, 100, 8)},
+    **{f"DP-SGD, epsilon {e:g}": {"epsilon": e, "batch": 64, "force": PATIENT} for e in (1e6, 8)},
     "imprint, 10 rounds of 8 epochs": {"rounds": 10, "epochs": 8},
     "trap weights, 10 rounds of 8 epochs": {"rounds": 10, "epochs": 8, "imprint": False},
 }

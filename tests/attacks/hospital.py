@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import tempfile
@@ -89,6 +90,8 @@ class Hospital(Site):
         self.real, self.public = (ImageSet.load(folder / "data" / site) for site in (NAME, "public"))
         path = folder / "state" / NAME / policy.FILE
         path.parent.mkdir(parents=True)
+        known = hashlib.sha256(b"%d" % params.seed).digest()  # so that a run can be repeated; the attacks do not use it
+        path.with_name(secret.FILE).write_bytes(known)
         path.write_text(words.text(held or no_policy(), "under attack"), encoding="utf-8")
 
     def tasks(self) -> Iterator[Any]:
