@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import tempfile
@@ -23,7 +24,10 @@ from fedsynth.hospital.policy.model import Floors, Often, Study
 from fedsynth.hospital.policy.study import agreed
 from fedsynth.params import Params
 from fedsynth.settings import Settings
+from fedsynth.stages import reference
 from fedsynth.stages.ingest import ingest
+from nvflare_jobs.reference import client as reference_client
+from nvflare_jobs.reference import job as referring
 from nvflare_jobs.site.site import Site
 from nvflare_jobs.train import client
 from nvflare_jobs.train import job as training
@@ -65,7 +69,7 @@ def with_model(params: Params, family: str, args: dict[str, Any], privacy: Any =
 
 def no_policy() -> Policy:
     """What a job's client asks of the policy refuses nothing: as a hospital was before there were policies."""
-    return Policy(floors=Floors(start=False, moved=None, drawn=False, trained=None, first_layer=1.0), copies="numbers")
+    return Policy(floors=Floors(start=False, moved=None, drawn="no", trained=False, first_layer=1.0), copies="numbers")
 
 
 def floors_only() -> Policy:
@@ -89,6 +93,8 @@ class Hospital(Site):
         self.real, self.public = (ImageSet.load(folder / "data" / site) for site in (NAME, "public"))
         path = folder / "state" / NAME / policy.FILE
         path.parent.mkdir(parents=True)
+        known = hashlib.sha256(b"%d" % params.seed).digest()  # so that a run can be repeated; the attacks do not use it
+        path.with_name(secret.FILE).write_bytes(known)
         path.write_text(words.text(held or no_policy(), "under attack"), encoding="utf-8")
 
     def tasks(self) -> Iterator[Any]:
@@ -132,6 +138,15 @@ class Hospital(Site):
         )
         with contextlib.redirect_stdout(io.StringIO()):
             return [message.params for message in self.ask(client.work, "train", params, config, tasks)]
+
+    def refer(self, params: Params) -> Arrays:
+        """Returns the `federated` networks after an honest round of the reference, by use, seed and parameter."""
+        begin = reference.begin(params)
+        config = referring.question(params, self.digests)
+        task = SimpleNamespace(current_round=0, params=begin, meta={})
+        with contextlib.redirect_stdout(io.StringIO()):
+            (message,) = self.ask(reference_client.work, "reference", params, config, [task])
+        return {name: begin[name] + message.params[name] for name in begin}
 
     @property
     def digests(self) -> dict[str, str]:

@@ -17,12 +17,14 @@ import torch
 from torch import nn
 
 from fedsynth.params import Params
+from fedsynth.stages import sample
+from fedsynth.training.weights import build_family
 from fedsynth.worth import use_networks
 from nvflare_jobs.score import client
 from nvflare_jobs.train import job as training
 from tests.attacks.hospital import Arrays, Hospital, study
 
-SHARP, LINEAR = 100.0, 30.0  # slope of a gate; a shift at which SiLU is the identity
+LARGEST, LINEAR = 100.0, 30.0  # number in the network; a shift at which SiLU is the identity
 COPIES = 5
 
 
@@ -31,20 +33,40 @@ def asking(seed: int = 1, images: int = 160, **measures: Any) -> Params:
     use = {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 1}}
     asked = {name: {"class_path": f"fedsynth.measures.{path}"} for name, path in measures.items()}
     score = {"seeds": [1], "uses": {"classification": use}, "measures": asked}
-    model = {"family": {"class_path": "fedsynth.families.vae.VAE"}, "training": {"rounds": 1}}
+    model = {"family": {"class_path": "fedsynth.families.vae.VAE"}, "training": {"rounds": 1, "batch": 8}}
     return study(seed, images, 16, score=score, models={"attacked": model})
 
 
-def score(
-    hospital: Hospital, params: Params, images: np.ndarray, labels: np.ndarray, net: Any = None
-) -> dict[str, Any]:
-    """Returns the answer of the hospital's score job for a set of images (N, C, H, W) and a `federated` network."""
+class Judged(NamedTuple):
+    """What a score job is about: a set of images (N, C, H, W) of classes (N,), and the weights of a model."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    weights: Arrays | None = None  # None: those that a training begins with
+    federated: Arrays | None = None  # None: an untrained network
+
+
+def drawn(hospital: Hospital, params: Params, n: int = 40) -> Judged:
+    """Returns a set of the class `none` that an honest model has drawn, after a round of training at the hospital."""
+    begin = training.begin(params, "attacked")
+    (difference,) = hospital.train(params, [begin])
+    weights = {name: begin[name] + of for name, of in difference.items()}
+    about = params.models["attacked"].model_dump(mode="json") | {"image": params.image.model_dump(mode="json")}
+    family, labels = build_family(about, weights), np.zeros(n, np.int64)
+    images = sample.draw_images(family, params, "attacked", labels, None)
+    return Judged(images, labels, weights, hospital.refer(params))
+
+
+def score(hospital: Hospital, params: Params, of: Judged, net: Any = None) -> dict[str, Any]:
+    """Returns the answer of the hospital's score job, with the features of a `federated` network."""
     use = use_networks.uses(params)["classification"]
     of_use = {"classification": {1: use_networks.state_of(net or use.network(1))}}
-    arrays: Arrays = {"set/images": images.astype(np.float32), "set/labels": labels}
+    arrays: Arrays = {"set/images": of.images.astype(np.float32), "set/labels": of.labels}
     for row in ("federated", "synthetic"):
         arrays |= {f"net/{name}": array for name, array in use_networks.to_arrays(of_use, row).items()}
-    arrays |= {f"model/{name}": array for name, array in training.begin(params, "attacked").items()}
+    if of.federated is not None and net is None:
+        arrays |= {f"net/federated/{name}": array for name, array in of.federated.items()}
+    arrays |= {f"model/{name}": array for name, array in (of.weights or training.begin(params, "attacked")).items()}
     config = training.question(params, "attacked", hospital.digests)
     tasks = [SimpleNamespace(current_round=0, params=arrays, meta={})]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -54,7 +76,12 @@ def score(
 
 def member(hospital: Hospital, params: Params, image: np.ndarray, label: int) -> bool:
     """Returns whether the hospital trained on an image (C, H, W), as its number of copies tells."""
-    answer = score(hospital, params, np.stack([image] * COPIES), np.full(COPIES, label))
+    answer = score(hospital, params, Judged(np.stack([image] * COPIES), np.full(COPIES, label)))
+    return counted(answer)
+
+
+def counted(answer: dict[str, Any]) -> bool:
+    """Returns whether an answer says that the set holds copies of training images."""
     told = answer["measures"]["copies"]["values"]["copies_pixel"]["value"]
     return told not in (None, "none", 0, 0.0)
 
@@ -67,7 +94,7 @@ class Read(NamedTuple):
     jobs: int
 
 
-def read(hospital: Hospital, params: Params, images: np.ndarray, labels: np.ndarray, most: int = 12) -> Read | None:
+def read(hospital: Hospital, params: Params, of: Judged, most: int = 12) -> Read | None:
     """Returns features of the one training image that a gate opens for, None if no gate was found.
 
     Each job tries as many thresholds as the network has features; that exactly one image has passed shows in
@@ -81,25 +108,25 @@ def read(hospital: Hospital, params: Params, images: np.ndarray, labels: np.ndar
     for job in range(1, most):
         thresholds = np.linspace(low, high, m)
         _set(net, int(towards), thresholds, 0)
-        first, second = _sums(score(hospital, params, images, labels, net))
+        first, second = _sums(score(hospital, params, of, net))
         alone = np.diag(second) / np.maximum(first**2, 1e-300)
         found = [k for k in range(m) if first[k] > 0.05 and alone[k] > 1 - 1e-4]
         if found:
             _set(net, int(towards), thresholds[found[:1]], m - 1)
-            first, second = _sums(score(hospital, params, images, labels, net))
+            first, second = _sums(score(hospital, params, of, net))
             return Read(second[0, 1:] / first[0] - LINEAR, net, job + 1)
         open_ = int((first > 0.05).sum())
         low, high = thresholds[max(open_ - 1, 0)], thresholds[min(open_, m - 1)] + 1e-6
     return None
 
 
-def patient(hospital: Hospital, params: Params) -> dict[str, float]:
+def patient(hospital: Hospital, params: Params, of: Judged | None = None) -> dict[str, float]:
     """What `read` gets: its jobs, its largest error, and how far the next patient is from it; nothing if it fails.
 
-    A set of the centre's own images goes along, because a set has to.
+    Without a set, the centre's own images go along, because a set has to.
     """
     public = hospital.public
-    found = read(hospital, params, np.asarray(public.images[:40]), public.labels(params.image)[:40])
+    found = read(hospital, params, of or Judged(np.asarray(public.images[:40]), public.labels(params.image)[:40]))
     if found is None:
         return {}
     train = hospital.real.split("train").channels(params.image, params.image.originals)
@@ -116,11 +143,18 @@ def _pooled(net: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _set(net: Any, towards: int, thresholds: np.ndarray, reading: int) -> None:
-    """Gates SiLU(SHARP (p - threshold)) on one pooled value p, and `reading` features that are pooled values."""
+    """Gates SiLU(slope (p - threshold)) on one pooled value p, and `reading` features that are pooled values.
+
+    No number is above LARGEST, as a policy asks: thresholds are weights of a pooled value that is LARGEST always.
+    """
+    constant = len(net.features[-1].adn.N.weight) - 1
     with torch.no_grad():
+        net.features[-1].adn.N.weight[constant], net.features[-1].adn.N.bias[constant] = 0.0, LARGEST
         net.last.weight.zero_()
-        net.last.weight[: len(thresholds), towards] = SHARP
-        net.last.bias[: len(thresholds)] = torch.from_numpy(-SHARP * thresholds).float()
+        net.last.bias.zero_()
+        slope = min(LARGEST, LARGEST**2 / max(1.0, float(np.abs(thresholds).max())))
+        net.last.weight[: len(thresholds), towards] = slope
+        net.last.weight[: len(thresholds), constant] = torch.from_numpy(-slope * thresholds / LARGEST).float()
         for k in range(reading):
             net.last.weight[len(thresholds) + k, k] = 1.0
             net.last.bias[len(thresholds) + k] = LINEAR

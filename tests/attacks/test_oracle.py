@@ -1,5 +1,7 @@
 """The score job as an oracle: whether a patient was trained on, and features of one patient."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -37,14 +39,39 @@ def test_a_policy_refuses_a_set_of_copies(policy):
 def test_a_policy_refuses_an_image_among_others_that_no_model_has_drawn():
     with hospital(COPIES, floors_only()) as at:
         images = np.concatenate([at.train_images[:1], np.asarray(at.public.images[:40])])
+        before = oracle.drawn(at, COPIES)
         with pytest.raises(PolicyError) as refusal:
-            oracle.score(at, COPIES, images, np.zeros(len(images), int))
-    assert refusal.value.rule.startswith("floors.")
-    assert at.sent == []
+            oracle.score(at, COPIES, before._replace(images=images, labels=np.zeros(len(images), np.int64)))
+    assert refusal.value.rule == "floors.drawn"
 
 
-def test_a_policy_refuses_the_gated_network():
-    with hospital(FID, floors_only()) as at, pytest.raises(PolicyError) as refusal:
-        oracle.patient(at, FID)
-    assert refusal.value.rule.startswith("floors.")
-    assert at.sent == []
+def test_a_policy_lets_an_honest_set_be_scored():
+    with hospital(COPIES, floors_only()) as at:
+        assert oracle.score(at, COPIES, oracle.drawn(at, COPIES))["rows"]
+
+
+def test_under_a_policy_copies_leave_as_a_word():
+    with hospital(COPIES, floors_only()) as at:
+        answer = oracle.score(at, COPIES, oracle.drawn(at, COPIES))
+    said = answer["measures"]["copies"]["values"]["copies_pixel"]
+    assert said["value"] == 0 or (said["value"] is None and said["some"])
+
+
+def test_a_policy_refuses_an_image_in_a_set_that_its_model_has_not_drawn():
+    with hospital(COPIES, floors_only()) as at:
+        honest = oracle.drawn(at, COPIES, 250)  # in three batches
+        before = len(at.sent)
+        for place in range(0, 240, 30):
+            images = honest.images.copy()
+            images[place] = at.train_images[0]
+            with contextlib.suppress(PolicyError):
+                oracle.score(at, COPIES, honest._replace(images=images))
+        assert len(at.sent) == before
+
+
+def test_a_policy_leaves_nothing_to_read_for_a_gated_network():
+    with hospital(FID, floors_only()) as at:
+        honest = oracle.drawn(at, FID)
+        with contextlib.suppress(PolicyError):
+            found = oracle.patient(at, FID, honest)
+            assert not found or found["error"] > found["next"] / 2

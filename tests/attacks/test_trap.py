@@ -78,7 +78,6 @@ def test_a_policy_refuses_crafted_weights_in_a_later_round():
     assert len(at.sent) == 1
 
 
-@pytest.mark.xfail(raises=AssertionError, strict=True, reason="drift.py believes the centre's number of the round")
 @pytest.mark.parametrize("policy", [floors_only, lambda: of_study(model())], ids=["floors", "study"])
 def test_the_centre_cannot_name_a_late_round_to_send_crafted_weights(policy):
     with hospital(PARAMS, policy()) as at:

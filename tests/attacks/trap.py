@@ -182,6 +182,7 @@ def gates(
     random = np.random.default_rng([seed, 0 if imprint else number])
     count, out = family.latent, family.autoencoder["encoder"].out
     towards = random.standard_normal((1 if imprint else count, opened.shape[1])) / opened.shape[1] ** 0.5
+    towards -= towards.mean(1, keepdims=True)  # the features share a large constant
     value = opened.numpy() @ towards.T  # (N, 1 or L)
     with torch.no_grad():
         weight = torch.zeros(2 * count, family.channels[-1], features(family, public[:1], y[:1]).shape[2])
@@ -189,8 +190,8 @@ def gates(
             h = value[:, 0 if imprint else row]
             edges = np.quantile(h, _bin(number, row, rounds, count, imprint))
             low, high = edges if imprint else (edges[0], edges[0] + 2 * (h.max() - edges[0]) + 1e-6)
-            most = force.limit / max(np.abs(towards).max() / force.strong, abs(low) + 1e-9)
-            scale = min((HIGH - LOW) / max(high - low, 1e-9), most - abs(LOW))
+            largest = max(float(np.abs(towards).max()) / force.strong, abs(low))
+            scale = min((HIGH - LOW) / max(high - low, 1e-9), (force.limit + LOW) / max(largest, 1e-9))
             direction = torch.from_numpy(towards[0 if imprint else row]).reshape(len(layout.gate), -1)
             weight[count + row, layout.gate] = (scale * direction / force.strong).float()
             out.bias[count + row] = LOW - scale * low
