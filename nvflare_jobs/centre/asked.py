@@ -12,6 +12,7 @@ import numpy as np
 
 from fedsynth.hospital import outgoing
 from fedsynth.hospital.outgoing.cells import total_shown
+from fedsynth.hospital.outgoing.judging import COUNTS_IMAGES
 from fedsynth.params import Params
 from nvflare_jobs.centre.answers import demand
 
@@ -109,6 +110,7 @@ class Asked:
                 self._counts(site, of["n"])
                 for end in ("value", "floor", "low", "high"):
                     _within(of[end], about[number].within, f"measures.values.{end}")
+                demand(not of.get("some") or number.startswith(COUNTS_IMAGES), "measures.values.some: is of no count")
                 if None not in (of["low"], of["high"]):
                     demand(of["low"] <= of["high"], "measures.values.low: is above high")
             for which, moments in measures[name]["moments"].items():

@@ -11,5 +11,9 @@ from fedsynth.hospital.policy import Policy
 
 def gate(policy: Policy | None = None) -> Any:
     return SimpleNamespace(
-        policy=policy or Policy(), recorded=nullcontext, sent=lambda *of, **about: None, unpaused=lambda: None
+        policy=policy or Policy(),
+        recorded=nullcontext,
+        sent=lambda *of, **about: None,
+        keep=lambda answer: None,
+        unpaused=lambda: None,
     )

@@ -267,6 +267,7 @@ def test_a_row_that_was_not_asked_of_the_site_or_cannot_be_is_refused_by_its_pla
         (lambda a: change(a, *TRAIN, "covariance", to=[[1.0, 2.0], [2.0, 1.0]]), "not positive semi"),
         (lambda a: change(a, *TRAIN, "covariance", to=[[1.0, 0.4], [0.5, 2.0]]), "is no covariance"),
         (lambda a: change(a, *TRAIN, "mean", 0, to=1e300), "moments.mean: is out of range"),
+        (lambda a: change(a, "measures", "fid", "values", "pooled_fid", "some", to=True), "some: is of no count"),
         (lambda a: change(a, "measures", to={}), "measures: are not those that were asked for"),
         (lambda a: change(a, "measures", "fid", "values", to={}), "measures.values: are not the measure's"),
     ],

@@ -89,7 +89,7 @@ def test_the_file_says_who_did_not_answer_and_has_its_rows(tmp_path, monkeypatch
 def test_the_federated_reference_says_which_site_missed_which_of_its_rounds(tmp_path, monkeypatch):
     rounds = [{"round": 0, "sites": {}}, {"round": 1, "sites": {}, "left_out": {"south": "not connected"}}]
     (tmp_path / "rounds.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rounds))
-    monkeypatch.setattr(build_rounds, "train", lambda *_: tmp_path)
+    monkeypatch.setattr(build_rounds, "train", lambda *_, **__: tmp_path)
     monkeypatch.setattr(jobs, "run", lambda *_: jobs.Result(tmp_path, "job"))
     monkeypatch.setattr(reference.weights, "load", lambda _: {})
     validation = {"used": ["north"], "sites": {"north": {"digest": "a"}}}

@@ -13,6 +13,7 @@ import pytest
 from fedsynth.data import manifest as table
 from fedsynth.data.dataset import ImageSet, synthetic
 from fedsynth.hospital import outgoing
+from fedsynth.hospital.secret import SIMULATED
 from fedsynth.params import Params
 from fedsynth.stages import reference as references
 from fedsynth.stages import score as scoring
@@ -25,6 +26,7 @@ from nvflare_jobs.score import client as score
 from nvflare_jobs.train import client as train
 from nvflare_jobs.train import job as training
 from tests.jobs import test_site
+from tests.jobs.gates import gate
 from tests.sets import make_set, passed, tiny_params
 
 VAE = {"class_path": "fedsynth.families.vae.VAE", "args": {"channels": [8, 8], "latent": 2}}
@@ -74,7 +76,7 @@ def answers(tmp_path, monkeypatch, of: Params, config: dict[str, Any], client: A
     made = test_site.site(folder, "")
     digest = passed(made.state, ImageSet.load(folder / "north"))
     made.params, made.config = of, config | {"digests": {"north": digest}}
-    made.tasks = lambda: received
+    made.tasks, made.gate = lambda: received, gate()
     monkeypatch.setattr("nvflare_jobs.site.site.flare.send", sent.append)
     client(made)
     return sent
@@ -97,6 +99,7 @@ def facts(sent: list[Any]) -> list[Any]:
 def places(monkeypatch):
     monkeypatch.setenv("FEDSYNTH_DATA", "set")
     monkeypatch.setenv("FEDSYNTH_STATE", "set")
+    monkeypatch.setenv(SIMULATED, "1")  # both sites draw the same random numbers
 
 
 def trained(tmp_path, monkeypatch, name: str, change: tuple[str, int], of: Params | None = None,
