@@ -18,7 +18,8 @@ from nvflare_jobs.validate import client as validate
 from tests.jobs.gates import gate
 from tests.sets import make_set, tiny_params
 
-PARAMS = tiny_params()
+VAE = {"family": {"class_path": "fedsynth.families.vae.VAE"}, "training": {"rounds": 2, "batch": 8}}
+PARAMS = tiny_params(models={"vae": VAE})
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 
 
