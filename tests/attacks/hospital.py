@@ -126,12 +126,16 @@ class Hospital(Site):
             work(self) if kept is None else self.repeat(kept)
         return self.sent[before:]
 
-    def train(self, params: Params, sent: Iterable[Arrays], numbers: Iterable[int] | None = None) -> list[Arrays]:
+    def train(
+        self, params: Params, sent: Iterable[Arrays], numbers: Iterable[int] | None = None, key: str = ""
+    ) -> list[Arrays]:
         """Returns what the site answers to each round's arrays, which may depend on the answers before.
 
-        `numbers`: of the rounds, as the centre says them; 0, 1, … if there are none.
+        `numbers`: of the rounds, and `key`: of the training, as the centre says them; 0, 1, … and the training's own if
+        there are none.
         """
         config = training.question(params, "attacked", self.digests)
+        config |= {"key": key} if key else {}
         tasks = (
             SimpleNamespace(current_round=n, params=arrays, meta={})
             for n, arrays in zip(numbers or count(), sent, strict=False)

@@ -87,6 +87,17 @@ def test_the_centre_cannot_name_a_late_round_to_send_crafted_weights(policy):
         assert at.sent == []
 
 
+@pytest.mark.xfail(raises=AssertionError, strict=True, reason="a site without state bounds by lr x steps x sqrt(size)")
+def test_a_new_job_cannot_begin_in_a_late_round():
+    """Six such jobs, each with a key of its own and one message, showed 2 of 98 images."""
+    asked = model(rounds=10, epochs=8)
+    with hospital(PARAMS, of_study(asked)) as at:
+        crafted = trap.Asked(at, asked, 0, trap.GENTLE._replace(limit=45.0, anchor=15.0)).opened(0, 6, True)
+        with contextlib.suppress(PolicyError):
+            at.train(asked, [crafted], numbers=[3], key="another")
+        assert at.sent == []
+
+
 def test_weights_that_drift_as_far_as_a_policy_allows_show_no_image():
     """The attack that we know: docs/threats.md says what it still gets, and that a better one may get more."""
     asked = model(rounds=6, epochs=0.5)
