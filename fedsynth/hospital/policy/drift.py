@@ -88,6 +88,9 @@ class Drift:
     def _bound(self, number: int | None) -> tuple[Arrays, float]:
         """Return the last weights that were seen, and how far others may be from them."""
         if not self.path.is_file():  # this site was not there in the earlier rounds
+            if not self.floors.late:
+                said = f"round {(number or 0) + 1} is the first that this site sees of this training"
+                raise PolicyError("floors.late", f"{said}: nothing is known of what its weights should be")
             return self.initial(), self.step * min(number or 1, MISSED)
         arrays, largest, last = self._kept()
         gap = 1 if number is None else min(max(1, number - last), MISSED)

@@ -56,7 +56,7 @@ class Study(Strict):
 class Floors(Strict):
     """What a job must at least do, computed from what it would really do at this site."""
 
-    images: int = Field(10, ge=1)  # distinct images behind each difference and each loss; never below the smallest cell
+    images: int = Field(20, ge=1)  # distinct images behind each difference and each loss; never below the smallest cell
     subjects: int = Field(5, ge=1)  # whose images these are
     share: float = Field(0.5, ge=0, le=1)  # of the training images, that a round goes over
     batch: int = Field(4, ge=1)  # images a step
@@ -66,6 +66,7 @@ class Floors(Strict):
     start: bool = True  # a training begins with the weights that the study's seed gives
     # most that its weights may move between two rounds, in norms of the largest difference that this site has sent
     moved: float | None = Field(10, gt=0)
+    late: bool = False  # whether a training may begin here in a later round, of whose weights this site knows nothing
     first_layer: float = Field(0.25, gt=0, le=1)  # most of the image's pixels that one unit of a first layer sees
     set_images: int = Field(10, ge=1)  # distinct images of a synthetic set that is to be scored
     drawn: Literal["all", "one batch", "no"] = "all"  # of it is drawn again by its model with the study's seed

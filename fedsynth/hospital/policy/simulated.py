@@ -8,6 +8,9 @@ from pathlib import Path
 from fedsynth.hospital.policy.model import FILE, Floors, Policy
 from fedsynth.hospital.policy.words import text
 
+# Small sites are there to be tried; trainings that DVC brings back from its cache leave no state at a simulated site;
+# to draw one batch again is cheaper than the whole set.
+LESS = Floors(images=10, trained=False, drawn="one batch", late=True)
 HEAD = "The policy of a simulated hospital: any study."
 
 
@@ -17,6 +20,4 @@ def write(state: Path, keys: Iterable[str]) -> None:
         path = Path(state) / key / FILE
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # trainings that DVC brings back from its cache leave no state at a simulated site; a batch is cheaper
-            made = Policy(copies="numbers", floors=Floors(trained=False, drawn="one batch"))
-            path.write_text(text(made, HEAD), encoding="utf-8")
+            path.write_text(text(Policy(copies="numbers", floors=LESS), HEAD), encoding="utf-8")

@@ -76,6 +76,8 @@ def _floors(floors: Floors) -> Iterator[str]:
         yield "the first round of a training begins with the weights that the study's seed gives"
     if floors.moved is not None:
         yield f"between two rounds weights move by at most {floors.moved:g} times what this site has moved them by"
+    if not floors.late:
+        yield "a training that this site has not seen from its first round is refused"
     low, high = floors.lr
     yield (
         f"a training has {floors.rounds} rounds at most; gradients are not clipped below {floors.clip:g}; learning"

@@ -66,7 +66,7 @@ def test_weights_move_as_trainings_move_them(drift):
 
 @pytest.mark.parametrize("number", [5, 100, 10**6])
 def test_a_round_number_of_the_centre_widens_the_bound_by_a_few_rounds_at_most(drift, number):
-    assert refused(again(drift), {name: a + 1 for name, a in W.items()}, number) == "floors.moved"
+    assert refused(again(drift), {name: a + 1 for name, a in W.items()}, number) == "floors.late"
     drift.sent(W, STEP, 0)
     again(drift).hold(moved(29), number)
     assert refused(again(drift), moved(31), number) == "floors.moved"
@@ -89,7 +89,12 @@ def test_what_was_seen_outlives_the_job(drift, tmp_path):
     assert refused(again(later), moved(13), 2) == "floors.moved"
 
 
-def test_a_site_that_joins_late_bounds_by_what_rounds_can_move(drift):
+def test_a_site_that_joins_late_knows_nothing_of_the_weights_and_refuses(drift):
+    assert refused(drift, moved(1), 1) == "floors.late"
+
+
+def test_where_a_hospital_lets_it_join_late_the_bound_is_what_rounds_can_move(drift):
+    drift.floors = Floors(late=True)
     drift.hold(moved(1), 1)
     assert refused(again(drift), {name: a + 100 for name, a in W.items()}, 1) == "floors.moved"
 

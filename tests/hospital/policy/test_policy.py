@@ -13,7 +13,7 @@ import yaml
 from fedsynth.data import manifest
 from fedsynth.hospital import failures
 from fedsynth.hospital.policy import Gate, NoPolicy, Paused, Policy, PolicyError, Question, floors, hold, load, study
-from fedsynth.hospital.policy.model import Privacy, Study
+from fedsynth.hospital.policy.model import Floors, Privacy, Study
 from fedsynth.hospital.policy.words import sentences, text
 from nvflare_jobs.centre.program import public
 from tests.sets import make_set, tiny_params
@@ -132,7 +132,7 @@ ANY = Policy()
         ({"training.batch": 3}, "floors.batch"),
         ({"training.epochs": 0.01, "training.batch": 4}, "floors.images"),
         ({"training.epochs": 0.01}, "floors.images"),
-        ({"training.epochs": 0.3}, "floors.share"),
+        ({"training.rounds": 10**6}, "floors.rounds"),
         ({"training.clip": 1e-12}, "floors.clip"),
         ({"training.clip": 0.0}, "floors.clip"),
         ({"training.lr": 1e3}, "floors.lr"),
@@ -145,10 +145,16 @@ def test_what_would_rest_on_few_images_is_refused_whatever_the_study(rows, chang
     assert refused(ANY, training(rows, **changes)).rule == rule
 
 
+def test_a_round_over_a_small_part_of_the_set_is_refused(rows):
+    policy = Policy(floors=Floors(images=5))
+    hold(policy, training(rows, **{"training.epochs": 0.7}))
+    assert refused(policy, training(rows, **{"training.epochs": 0.3})).rule == "floors.share"
+
+
 def test_a_huge_batch_at_a_small_site_counts_as_its_images(rows):
-    few = rows[rows["split"] == "train"].head(12)
+    few = rows[rows["split"] == "train"].head(22)
     hold(ANY, training(few, **{"training.batch": 4096}))
-    assert refused(ANY, training(few.head(9))).rule == "floors.images"
+    assert refused(ANY, training(few.head(19))).rule == "floors.images"
 
 
 def test_rows_that_are_not_trained_on_do_not_stand_behind_anything(rows):
