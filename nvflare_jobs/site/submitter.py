@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import sys
 from pathlib import Path
 
+import psutil
 from nvflare.apis.job_def import JobMetaKey
 
 
@@ -13,9 +14,11 @@ def of_job() -> tuple[str, str]:
     """Return the job's id and its submitter, both "" in the simulator, where there is none.
 
     FLARE starts a site's process of a job with the workspace (-m) and the id (-n), and keeps the job's meta data, as
-    the server has sent them, in its folder.
+    the server has sent them, in its folder. (sys.argv is the client's while it runs.)
     """
-    found = {flag: value for flag, value in zip(sys.argv, sys.argv[1:], strict=False) if flag in ("-m", "-n")}
+    words = psutil.Process().cmdline()
+    # python's own -m comes first, and the later one counts
+    found = {flag: value for flag, value in itertools.pairwise(words) if flag in ("-m", "-n")}
     if len(found) < 2:
         return "", ""
     path = Path(found["-m"]) / found["-n"] / "meta.json"

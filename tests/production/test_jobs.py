@@ -258,7 +258,7 @@ def test_a_sigterm_to_the_stage_aborts_its_job_and_leaves_no_process(walk):
     }
     path = trial.root / "centre" / "params.yaml"
     raw = yaml.safe_load(path.read_text())
-    raw["models"]["vae"]["training"] |= {"rounds": 500, "epochs": 30}
+    raw["models"]["vae"]["training"] |= {"rounds": 150, "epochs": 30}
     path.write_text(yaml.safe_dump(raw))
     process = subprocess.Popen(
         [sys.executable, "-m", "nvflare_jobs.train.job", "vae"],
