@@ -27,7 +27,13 @@ MOST_IMAGES = 10**9  # as fedsynth/hospital/outgoing has it
 LARGEST = float(np.sqrt(np.finfo(np.float32).max))  # 1.8e19: sums and squares of such numbers are finite in float32
 # The numbers that come with an update, and the range of each; `score` is a peak signal-to-noise ratio in dB, at most
 # that of the smallest error that fedsynth/training/trainer.py counts.
-NUMBERS = {"steps": (0.0, 1e9), "weight": (0.0, 1e9), "epsilon": (0.0, 1e9), "score": (-1000.0, 107.0)}
+NUMBERS = {
+    "steps": (0.0, 1e9),
+    "weight": (0.0, 1e9),
+    "epsilon": (0.0, 1e9),
+    "epsilon_total": (0.0, 1e9),
+    "score": (-1000.0, 107.0),
+}
 LOSS = re.compile(r"loss/[A-Za-z0-9_.-]{1,80}")
 MOST_LOSSES = 64
 

@@ -214,7 +214,7 @@ def test_ending_the_flow_ends_its_federation_and_its_server(tmp_path, project, f
     copy(tmp_path)
     # what has been computed already is not again
     shutil.copytree(project / ".dvc" / "cache", tmp_path / ".dvc" / "cache")
-    change(tmp_path, lambda raw: raw["models"]["diffusion"]["training"].update(rounds=500))
+    change(tmp_path, lambda raw: raw["models"]["diffusion"]["training"].update(rounds=150))
     # a session of its own: a terminal's Ctrl-C goes to the whole group, and so does the test's
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.pipeline"],
