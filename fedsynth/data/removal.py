@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fedsynth.data.disk import sync_folder
 from fedsynth.data.manifest import ARRAY, FILE, HISTOGRAMS, SetError
 
 ORDER = (ARRAY, HISTOGRAMS, FILE)  # in which they are replaced: the manifest last, since it names what is done
@@ -56,7 +57,7 @@ def complete(folder: Path) -> None:
         for name in ORDER:
             if (part := folder / f"{name}.{mark}.part").is_file():
                 os.replace(part, folder / name)
-                _sync_folder(folder)
+                sync_folder(folder)
     for path in folder.glob("*"):
         if PART.fullmatch(path.name):
             path.unlink()
@@ -83,11 +84,3 @@ def _write_rows(folder: Path, name: str, mark: str, order: np.ndarray) -> None:
 def _mark(folder: Path) -> str:
     """Return what parts of this set are named by, so that those of a set that was ingested anew are told apart."""
     return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()[:16]
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

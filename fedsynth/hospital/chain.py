@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedsynth.data.disk import sync_folder
 from fedsynth.errors import UserError
 
 START = "0" * 64  # what the first line follows
@@ -125,9 +126,7 @@ class Chain:
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.end)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        os.fsync(folder)  # the names of both files, too
-        os.close(folder)
+        sync_folder(self.path.parent)  # the names of both files, too
 
 
 def _following(line: bytes, last: str) -> dict[str, Any] | None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from fedsynth.hospital.chain import ChainError
 from fedsynth.hospital.findings import Finding, fails, warns
-from fedsynth.hospital.policy import FILE, PolicyError, load, paused
+from fedsynth.hospital.policy import PolicyError, load, paused
+from fedsynth.hospital.policy.model import place
 from fedsynth.hospital.record import Record
 from fedsynth.params import names
 from fedsynth.settings import Settings
@@ -16,7 +17,7 @@ from fedsynth.settings import Settings
 def policy(settings: Settings, name: str) -> Iterator[Finding]:
     """Check the policy that the site's jobs are held against, and the record of what has left."""
     folder = settings.state / names.key(name) if name else settings.state
-    path = settings.policy or folder / FILE
+    path = place(settings, folder)
     try:
         found, digest = load(path)
     except PolicyError as error:

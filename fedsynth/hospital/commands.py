@@ -57,9 +57,9 @@ def show(site: SiteName = None) -> None:
 @policy.command()
 def pause(reason: Annotated[str, typer.Argument(help="kept at this site")] = "", site: SiteName = None) -> None:
     """Refuse all jobs from now on, also those that are running; rounds go on without this hospital by a quorum."""
-    from fedsynth.hospital.policy.model import PAUSED
+    from fedsynth.hospital.policy.model import pause_mark
 
-    mark = _path(Settings.read(), site).with_suffix(PAUSED)
+    mark = pause_mark(_path(Settings.read(), site))
     mark.write_text(f"{reason}\n", encoding="utf-8")
     typer.echo(f"all jobs are refused ({mark}); `fedsynth policy resume` lets them in again")
 
@@ -67,9 +67,9 @@ def pause(reason: Annotated[str, typer.Argument(help="kept at this site")] = "",
 @policy.command()
 def resume(site: SiteName = None) -> None:
     """Let jobs in again."""
-    from fedsynth.hospital.policy.model import PAUSED
+    from fedsynth.hospital.policy.model import pause_mark
 
-    mark = _path(Settings.read(), site).with_suffix(PAUSED)
+    mark = pause_mark(_path(Settings.read(), site))
     typer.echo("jobs are let in again" if mark.is_file() else "jobs were not paused")
     mark.unlink(missing_ok=True)
 
@@ -138,9 +138,10 @@ def _show(path: Path) -> None:
 
 def _path(settings: Settings, site: str | None, there: bool = True) -> Path:
     """Return the file of the policy: FEDSYNTH_POLICY, or in the state folder of the site."""
-    from fedsynth.hospital.policy import FILE, NoPolicy
+    from fedsynth.hospital.policy import NoPolicy
+    from fedsynth.hospital.policy.model import place
 
-    path = settings.policy or settings.state / _site(settings, site) / FILE
+    path = settings.policy or place(settings, settings.state / _site(settings, site))  # the former needs no site
     if there and not path.is_file():
         raise NoPolicy("the file", f"{path} is not there; make it with `fedsynth policy init`")
     return path

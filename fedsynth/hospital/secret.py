@@ -10,6 +10,7 @@ import os
 import secrets
 from pathlib import Path
 
+from fedsynth.data.disk import sync_folder
 from fedsynth.settings import SettingsError
 
 FILE, BYTES = "secret", 32
@@ -63,12 +64,4 @@ def _make(folder: Path) -> None:
         pass  # another process was faster
     finally:
         part.unlink()
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    """Write the folder's entries to disk; Windows cannot."""
-    if os.name == "posix":
-        place = os.open(folder, os.O_RDONLY)
-        os.fsync(place)
-        os.close(place)
+    sync_folder(folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from inspect import unwrap
 
 import torch
@@ -20,3 +22,11 @@ class LeanAdamW(AdamW):
     state_dict = unwrap(Optimizer.state_dict)
     load_state_dict = unwrap(Optimizer.load_state_dict)
     step = torch.no_grad()(unwrap(AdamW.step))
+
+
+def reach(parameters: Iterable[torch.Tensor], rates: float) -> float:
+    """Returns an upper bound (L2) of how far steps move parameters; `rates`: the sum of the steps' learning rates.
+
+    A step of AdamW moves a parameter by about its learning rate.
+    """
+    return rates * math.sqrt(sum(p.numel() for p in parameters))

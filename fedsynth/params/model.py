@@ -31,6 +31,10 @@ class Training(Strict):
         """Returns the steps of one round at a site with `n` training images."""
         return max(1, math.ceil(self.epochs * n / self.batch))
 
+    def rate(self, n: int) -> float:
+        """Returns the probability (Poisson sampling) that one of `n` is in a batch: once per epoch on average."""
+        return min(1.0, self.batch / n)
+
 
 class Compression(Strict):
     """Codings of the arrays that are sent (fedsynth/compression); None: arrays are sent as they are."""

@@ -47,9 +47,10 @@ class Split(Strict):
 
     def only(self, site: str) -> Literal["train", "test"] | None:
         """Return what a site, named by its text or its key, takes part in alone; None if in both."""
-        if any(find(site, [name]) for name in self.train_only):
+        site = str(site)  # in a source that is being checked, YAML may have made a number of a name
+        if find(site, self.train_only) is not None:
             return "train"
-        return "test" if any(find(site, [name]) for name in self.test_only) else None
+        return "test" if find(site, self.test_only) is not None else None
 
     def shares(self, site: str) -> dict[str, float]:
         """Return the shares of train, val and test at a site."""

@@ -107,7 +107,7 @@ class DPSGD(Mechanism):
             )
         self.family, self.optimizers, self.training, self.n, self.steps = family, optimizers, training, n, steps
         self.private = family.private_players()
-        self.rate = self._rate(training, n) if rate is None else rate
+        self.rate = training.rate(n) if rate is None else rate
         self.random = np.random.default_rng()  # seeded by the operating system
         self.losses = _Loss(family)
         expected = self.rate * len(self.units)
@@ -118,12 +118,8 @@ class DPSGD(Mechanism):
             for name in self.private
         }
 
-    def _rate(self, training: Training, n: int) -> float:
-        """Returns the probability that a unit is in a batch: once per epoch on average."""
-        return min(1.0, training.batch / n)
-
     def plan(self, training: Training, n: int, number: int = 0, spent: Sequence[Step] = ()) -> Step:
-        rate, steps = self._rate(training, n), max(training.rounds - number, 1) * training.steps(n)
+        rate, steps = training.rate(n), max(training.rounds - number, 1) * training.steps(n)
         return fitting(Spending(spent, self.accountant), rate, steps, self.epsilon, self.delta), rate, steps
 
     def _units(self, n: int, subjects: Tensor | None) -> list[np.ndarray]:

@@ -45,6 +45,8 @@ class Federated:
     """
 
     def __init__(self, params: Params, real: ImageSet, state: Path):
+        from fedsynth.networks.optimizer import reach  # imports torch
+
         self.params, self.state = params, state
         self.images = training(real)
         shown, often = with_modality_dropout(self.images, params.image)
@@ -54,10 +56,9 @@ class Federated:
             for seed in params.score.seeds
         }
         self.done: int | None = None  # number of rounds done in this process
-        # an upper bound of a round's movement (L2): AdamW moves a parameter by about its learning rate in a step
-        size = sum(p.numel() for of in self.trainings.values() for p in of.net.parameters())
+        parameters = [p for of in self.trainings.values() for p in of.net.parameters()]
         most = max((of.budget.lr * of.budget.steps for of in self.trainings.values()), default=0.0)
-        self.movement = float(most / params.score.rounds * np.sqrt(size))
+        self.movement = reach(parameters, most / params.score.rounds)  # an upper bound, of a round
 
     def round(self, incoming: State, number: int) -> tuple[State, dict[str, float], int]:
         """Train one round from the global networks.

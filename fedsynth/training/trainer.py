@@ -18,7 +18,7 @@ from fedsynth.algorithms import Algorithm
 from fedsynth.compression import Compression
 from fedsynth.data.dataset import batches
 from fedsynth.families import Family, Phase
-from fedsynth.networks.optimizer import LeanAdamW
+from fedsynth.networks.optimizer import LeanAdamW, reach
 from fedsynth.params import Training
 from fedsynth.privacy import Account, Mechanism
 from fedsynth.training import checkpoint
@@ -102,7 +102,7 @@ class Trainer:
         self.steps = training.steps(self.told)  # per round
         if privacy is not None:
             privacy.account = account
-            rate = min(1.0, training.batch / self.told)
+            rate = training.rate(self.told)
             privacy.protect(self.family, dict(self.optimizers), training, len(x), self.steps, subjects, rate)
         self.uplink = Uplink(compression) if compression is not None else None
         self.rounds_done: int | None = None  # None: no round in this process yet
@@ -110,9 +110,8 @@ class Trainer:
 
     @property
     def movement(self) -> float:
-        """An upper bound of a round's movement (L2): AdamW moves a parameter by about its learning rate in a step."""
-        size = sum(p.numel() for p in self.family.parameters())
-        return max(self.rates.values()) * self.steps * math.sqrt(size)
+        """An upper bound of how far a round moves the parameters (L2)."""
+        return reach(self.family.parameters(), max(self.rates.values()) * self.steps)
 
     def round(self, incoming: dict[str, np.ndarray], number: int) -> Update:
         """Train round `number` (from 0) from the global parameters and return the difference to them."""

@@ -188,12 +188,12 @@ def _of(
     else:
         lacking = _missing(own_networks, unknown, ["local"]) or NO_SITE
         why["gap_closed_poorest"] = f"the poorest site is not known: {lacking}"
+    all_intervals = gap_intervals = intervals(by_site, spread, found, poorest, other)
+    if len(own_networks) < len(by_site):
+        gap_intervals = intervals(own_networks, spread, found, poorest, other)
     values = found | {f"retained@{s}": v for s, v in kept.items()} | {f"gap_closed@{s}": v for s, v in gaps.items()}
     return {k: finite_or_none(v) for k, v in found.items()} | {
-        "intervals": {
-            "retained": intervals(by_site, spread, found, poorest, other)["retained"],
-            **{k: of for k, of in intervals(own_networks, spread, found, poorest, other).items() if k != "retained"},
-        },
+        "intervals": gap_intervals | {"retained": all_intervals["retained"]},
         "retained_by_site": {s: finite_or_none(v) for s, v in kept.items()},
         "gap_closed_by_site": {s: finite_or_none(v) for s, v in gaps.items()},
         "poorest_site": poorest,

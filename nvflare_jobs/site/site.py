@@ -23,8 +23,9 @@ from nvflare.fuel.f3.mpm import MainProcessMonitor as mpm
 from fedsynth.compression import Compression
 from fedsynth.data import manifest as table
 from fedsynth.data.dataset import ImageSet
-from fedsynth.hospital import failures, outgoing, policy, secret, withdrawals
+from fedsynth.hospital import failures, outgoing, secret, withdrawals
 from fedsynth.hospital.policy import Gate, Question
+from fedsynth.hospital.policy.model import place
 from fedsynth.params import Block, Params, names
 from fedsynth.processes import printable
 from fedsynth.settings import Settings, SettingsError
@@ -150,7 +151,7 @@ class Site:
         number, submitter = of_job()
         about = {"id": number, "submitter": submitter, "name": str(self.config.get("name", ""))}
         job = "look" if self.config.get("look") else self.job
-        return Gate(self.state, self.settings.policy or self.state / policy.FILE, job, about)
+        return Gate(self.state, place(self.settings, self.state), job, about)
 
     def admit(self) -> dict[str, Any] | None:
         """Hold the job against the site's policy, before an image is read.

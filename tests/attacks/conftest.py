@@ -1,12 +1,7 @@
 """Small trainings are faster on one thread."""
 
 import pytest
-import torch
 
+from tests import threads
 
-@pytest.fixture(scope="package", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+one_thread = pytest.fixture(scope="package", autouse=True)(threads.one_thread)

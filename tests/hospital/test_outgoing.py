@@ -2,7 +2,6 @@
 was.
 """
 
-import copy
 import itertools
 import json
 from collections import Counter
@@ -19,6 +18,7 @@ from fedsynth.hospital.outgoing import LeakError, leave, leave_arrays
 from fedsynth.uses.classification import Classification
 from fedsynth.uses.segmentation import Segmentation
 from fedsynth.validation.verdict import Failure, Verdict
+from tests.nested import at, places, put
 from tests.sets import tiny_params
 
 VALIDATE = {
@@ -78,25 +78,6 @@ CANARIES = {
 }
 
 
-def places(answer, path=()):
-    """Paths of everything in nested dicts and lists, the containers too."""
-    yield path
-    for key, value in (
-        answer.items() if isinstance(answer, dict) else enumerate(answer) if isinstance(answer, list) else ()
-    ):
-        yield from places(value, (*path, key))
-
-
-def put(answer, path, value):
-    """The answer with `value` at `path`."""
-    answer = copy.deepcopy(answer)
-    at = answer
-    for key in path[:-1]:
-        at = at[key]
-    at[path[-1]] = value
-    return answer
-
-
 def refuses(job, answer):
     with pytest.raises(LeakError) as error:
         leave(job, answer, KNOWN)
@@ -123,7 +104,7 @@ def test_a_canary_in_any_place_is_refused(job, canary):
 
 @pytest.mark.parametrize("job", ANSWERS)
 def test_a_canary_under_a_key_of_its_own_is_refused_at_any_depth(job):
-    tables = [p for p in places(ANSWERS[job]) if isinstance(_at(ANSWERS[job], p), dict)]
+    tables = [p for p in places(ANSWERS[job]) if isinstance(at(ANSWERS[job], p), dict)]
     for path in tables:
         for key, value in (
             ("subjects", ["Subject-4711"]),
@@ -132,12 +113,6 @@ def test_a_canary_under_a_key_of_its_own_is_refused_at_any_depth(job):
             ("file", "x.png"),
         ):
             refuses(job, put(ANSWERS[job], (*path, key), value))
-
-
-def _at(answer, path):
-    for key in path:
-        answer = answer[key]
-    return answer
 
 
 SENT = (4, 2, 8, 8)  # the batch that the centre sent
@@ -217,7 +192,7 @@ def test_a_metric_of_a_label_of_any_text_leaves():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_a_count_below_the_smallest_cell_is_refused_wherever_it_is(n):
-    numbers = [p for p in places(VALIDATE) if type(_at(VALIDATE, p)) is int]
+    numbers = [p for p in places(VALIDATE) if type(at(VALIDATE, p)) is int]
     assert len(numbers) == 4
     for path in numbers:
         assert "below 5" in refuses("validate", put(VALIDATE, path, n))
@@ -394,7 +369,7 @@ def outside(counts, right=(30, 20, 2)):
 def counts_in(answer):
     """Every count in it, and every weight, that is a number."""
     return {float(v) for p in places(answer) if p and ({"n", "counts"} & set(p) or p[-1] in ("images", "weight"))
-            and isinstance(v := _at(answer, p), int | float)}  # fmt: skip
+            and isinstance(v := at(answer, p), int | float)}  # fmt: skip
 
 
 SMALL = [

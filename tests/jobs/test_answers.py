@@ -4,7 +4,6 @@ nothing.
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 from contextlib import redirect_stdout
@@ -27,6 +26,7 @@ from nvflare_jobs.centre.answers import Refused, held, look, verdict
 from nvflare_jobs.centre.asked import Asked
 from nvflare_jobs.server.ask import Ask, plain
 from nvflare_jobs.validate import job as validate
+from tests.nested import at, places, put
 from tests.sets import tiny_params
 
 SITES = ("north", "east", "south")
@@ -132,28 +132,6 @@ HOSTILE = st.sampled_from(
      "Subject-4711", "pooled", "east", "\ud800", "\x1b[31m", {"a": {"b": {"c": 1}}}, [[[[1]]]], [0.5] * 10**5,
      {str(i): i for i in range(1000)}, lambda: 0, 1 + 2j, np.float64("nan"), np.zeros(3), ()]
 )  # fmt: skip
-
-
-def places(told: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    below = told.items() if isinstance(told, dict) else enumerate(told) if isinstance(told, list) else ()
-    return [path, *(place for key, value in below for place in places(value, (*path, key)))]
-
-
-def put(told: Any, path: tuple[Any, ...], value: Any) -> Any:
-    if not path:
-        return value
-    told = copy.deepcopy(told)
-    at = told
-    for key in path[:-1]:
-        at = at[key]
-    at[path[-1]] = value
-    return told
-
-
-def at(told: Any, path: tuple[Any, ...]) -> Any:
-    for key in path:
-        told = told[key]
-    return told
 
 
 @st.composite

@@ -17,6 +17,7 @@ from fedsynth.params import Training, load
 from fedsynth.stages.sample import assemble
 from fedsynth.training.trainer import Trainer
 from fedsynth.worth.gates import evaluate, parse
+from tests import threads
 from tests.measures.phantoms import PARAMS, halves, phantoms, site
 
 REQUIRED = load(Path(__file__).parents[2] / "params.yaml").gates.require
@@ -28,12 +29,7 @@ def real(tmp_path_factory):
     return phantoms(tmp_path_factory.mktemp("real"), 200)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+one_thread = pytest.fixture(scope="module", autouse=True)(threads.one_thread)
 
 
 def audit(real, family, of_train=None, **training):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fedsynth.hospital.policy.model import Floors, PolicyError
+from fedsynth.training import weights
 
 Arrays = dict[str, np.ndarray]
 CLOSE = 2e-3  # relative to the norm: the first message of a coded download is in 16 bits
@@ -30,6 +31,7 @@ class Drift:
     def __init__(self, floors: Floors, path: Path, initial: Callable[[], Arrays], step: float):
         self.floors, self.path, self.initial, self.step = floors, Path(path), initial, step
         self.previous: int | None = None  # the last round of this job
+        self._known: tuple[Arrays, float, int] | None = None  # what the file holds, once it was read or written
 
     def hold(self, incoming: Arrays, number: int) -> None:
         """Raise PolicyError where the global weights of round `number` (from 0) are not as they can be.
@@ -60,23 +62,18 @@ class Drift:
 
     def sent(self, incoming: Arrays, difference: Arrays, number: int) -> None:
         """Remember the weights of a round and the norm of the difference that is about to leave."""
-        from safetensors.numpy import save_file
-
-        before, largest, _ = self._kept() if number and self.path.is_file() else ({}, 0.0, 0)
-        known = max(norm(difference), largest)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f"{self.path.name}.part")
-        arrays = {name: np.ascontiguousarray(a) for name, a in {**before, **incoming}.items()}
-        save_file(arrays, part, metadata={LARGEST: str(known), "round": str(number)})
-        part.replace(self.path)
+        before, largest, _ = (self._kept() if number else None) or ({}, 0.0, 0)
+        self._known = before | incoming, max(norm(difference), largest), number
+        arrays, largest, _ = self._known
+        weights.save(self.path, arrays, {LARGEST: str(largest), "round": str(number)})
 
     def shared(self, arrays: Arrays) -> Arrays:
         """Return those of `arrays` that the training exchanged, if they are most of them; else all.
 
         A finished model may also hold each site's own parameters.
         """
-        kept, _, _ = self._kept()
-        both = {name: array for name, array in arrays.items() if name in kept}
+        kept = self._kept()
+        both = {name: array for name, array in arrays.items() if kept and name in kept[0]}
         return both if 2 * sum(a.size for a in both.values()) > sum(a.size for a in arrays.values()) else arrays
 
     def _start(self, incoming: Arrays) -> None:
@@ -87,22 +84,24 @@ class Drift:
 
     def _bound(self, number: int | None) -> tuple[Arrays, float]:
         """Return the last weights that were seen, and how far others may be from them."""
-        if not self.path.is_file():  # this site was not there in the earlier rounds
+        if (kept := self._kept()) is None:  # this site was not there in the earlier rounds
             if not self.floors.late:
                 said = f"round {(number or 0) + 1} is the first that this site sees of this training"
                 raise PolicyError("floors.late", f"{said}: nothing is known of what its weights should be")
             return self.initial(), self.step * min(number or 1, MISSED)
-        arrays, largest, last = self._kept()
+        arrays, largest, last = kept
         gap = 1 if number is None else min(max(1, number - last), MISSED)
         return arrays, (self.floors.moved or 0.0) * largest * gap
 
-    def _kept(self) -> tuple[Arrays, float, int]:
-        """Return the last weights, the norm of the largest own difference, and the round."""
+    def _kept(self) -> tuple[Arrays, float, int] | None:
+        """Return the last weights, the norm of the largest own difference, and the round; None before the first."""
         from safetensors import safe_open
 
-        with safe_open(self.path, "np") as file:
-            about, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return arrays, float(about[LARGEST]), int(about["round"])
+        if self._known is None and self.path.is_file():
+            with safe_open(self.path, "np") as file:
+                about = file.metadata()
+            self._known = weights.load(self.path), float(about[LARGEST]), int(about["round"])
+        return self._known
 
 
 def norm(arrays: Arrays) -> float:

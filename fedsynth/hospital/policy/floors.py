@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -51,8 +50,7 @@ def _training(floors: Floors, training: Training, asked: Question) -> None:
     rows, key = _trained(asked), f"models.{asked.config['name']}.training"
     n, batch = len(rows), min(training.batch, len(rows))
     cells = shown(asked.rows, asked.config["params"]["image"]["labels"], asked.min_cell)
-    # as fedsynth/training/trainer.py takes them, of as many images as the centre may know of
-    steps = max(1, math.ceil(training.epochs * told(n, cells, asked.min_cell, "train") / training.batch))
+    steps = training.steps(told(n, cells, asked.min_cell, "train"))  # of as many images as the centre may know of
     seen = min(n, steps * batch)
     if batch < floors.batch:
         said = f"{key}.batch is {training.batch}: a step would rest on {batch} of the {n} training images here"

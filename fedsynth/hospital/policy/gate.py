@@ -75,8 +75,7 @@ class Gate:
 
     def keep(self, answer: dict[str, Any]) -> None:
         """Keep an answer as it leaves, for the same question."""
-        if self.job in KEPT and "rounds" not in (self.asked.config if self.asked else {}):
-            path = self.folder / ANSWERS / f"{self.question}.json"
+        if (path := self._answer()) is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f"{path.name}.{os.getpid()}.part")
             part.write_text(json.dumps(answer), encoding="utf-8")
@@ -91,9 +90,13 @@ class Gate:
         self.record.add({"what": what, "job": self.job, **self.about, "question": self.question[:16],
                          "policy": self.digest[:16], **more})  # fmt: skip
 
+    def _answer(self) -> Path | None:
+        """Return the file of the answer to this question; None of a training, and of kinds that are not kept."""
+        kept = self.job in KEPT and self.asked is not None and "rounds" not in self.asked.config
+        return self.folder / ANSWERS / f"{self.question}.json" if kept else None
+
     def _kept(self) -> dict[str, Any] | None:
-        path = self.folder / ANSWERS / f"{self.question}.json"
-        if self.job not in KEPT or not path.is_file():
+        if (path := self._answer()) is None or not path.is_file():
             return None
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found

@@ -13,6 +13,7 @@ from fedsynth.params import Params, ParamsError
 from fedsynth.params.block import Strict
 from fedsynth.params.problems import Once, parsed
 from fedsynth.params.reading import raw
+from fedsynth.settings import Settings
 
 Job = Literal["look", "validate", "train", "reference", "score"]
 FILE, PAUSED = "policy.yaml", ".paused"
@@ -112,6 +113,11 @@ class Policy(Strict):
     copies: Literal["words", "numbers"] = "words"  # how many synthetic images are copies leaves as "none" or "some"
 
 
+def place(settings: Settings, state: Path) -> Path:
+    """Return the file of a site's policy: FEDSYNTH_POLICY, or in the site's own folder `state`."""
+    return settings.policy or state / FILE
+
+
 def load(path: Path) -> tuple[Policy, str]:
     """Return the policy of a file, and its digest. Raises NoPolicy where there is none or it cannot be used."""
     if not path.is_file():
@@ -132,7 +138,12 @@ def load(path: Path) -> tuple[Policy, str]:
     return policy, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def pause_mark(path: Path) -> Path:
+    """Return the file that pauses all jobs while it is there, beside the policy `path`."""
+    return path.with_suffix(PAUSED)
+
+
 def paused(path: Path) -> str | None:
     """Return why the hospital has paused all jobs, None if it has not. `path`: of the policy."""
-    mark = path.with_suffix(PAUSED)
+    mark = pause_mark(path)
     return mark.read_text(encoding="utf-8").strip() or "no reason is given" if mark.is_file() else None
