@@ -122,9 +122,10 @@ class Asked:
     def _counts(self, site: str, n: dict[str, Any]) -> None:
         train, held_out = (total_shown(self.cells[site], *s) for s in (("train",), ("val", "test")))
         real = held_out + train if "members" in n else max(held_out, train)  # of a diversity, the training images
-        most = {"real": real, "train": train, "members": train, "non_members": held_out, "synthetic": LARGEST}
+        drawn = self.params.sample.images
+        most = {"real": real, "train": train, "members": train, "non_members": held_out, "synthetic": drawn}
         fits = all(k in most and (isinstance(of, str) or of <= most[k]) for k, of in n.items())
-        demand(fits, "measures.values.n: is more than the site's images")
+        demand(fits, "measures.values.n: is more than the site's images, or the set's")
 
 
 def _below(cell: str) -> int:

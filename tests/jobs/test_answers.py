@@ -32,6 +32,7 @@ from tests.sets import tiny_params
 SITES = ("north", "east", "south")
 PARAMS = tiny_params(
     consortium={"quorum": 2, "failed_site": "leave_out"},
+    sample={"images": 64},
     score={
         "uses": {
             "c": {"class_path": "fedsynth.uses.classification.Classification"},

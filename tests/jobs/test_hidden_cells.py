@@ -203,6 +203,7 @@ def test_what_is_scored_has_the_same_form_and_counts_and_passes_the_same_door_at
 ):
     monkeypatch.setattr(score, "tied", lambda *_: None)  # whether the set is of a training: tests/stages/test_tied.py
     whole = params(uses=USES, measures=MEASURES)
+    whole = whole.model_copy(update={"sample": whole.sample.model_copy(update={"images": 40})})
     drawn = make_set(tmp_path / "drawn", whole, "drawn", n=40)
     made = synthetic(whole, drawn.images, drawn.labels(whole.image), "plain", "1")
     nets = {f"net/federated/{key}": a for key, a in references.begin(whole).items()}
