@@ -9,7 +9,7 @@ from typing import Any
 
 from fedsynth.hospital.record import Entry, Record
 
-COLUMNS = ("when (UTC)", "what", "job", "model", "by", "left", "bytes", "epsilon", "digest", "rule")
+COLUMNS = ("when (UTC)", "what", "study", "job", "model", "by", "left", "bytes", "epsilon", "digest", "rule")
 
 
 def entries(folder: Path, days: int | None = None) -> list[Entry]:
@@ -23,6 +23,7 @@ def row(entry: Entry) -> tuple[str, ...]:
     return (
         entry["at"][:19].replace("T", " "),
         entry["what"],
+        entry.get("study", ""),
         entry["job"],
         entry.get("name", ""),
         entry.get("submitter", "") or "–",

@@ -28,10 +28,12 @@ def policy(settings: Settings, name: str) -> Iterator[Finding]:
         return
     if os.geteuid() != 0 and os.access(path, os.W_OK):  # root may write to everything
         yield warns("policy", f"{path} can be written to by this user", f"chown root {path} && chmod 644 {path}")
-    elif found.study.params is None:
-        yield warns("policy", f"{path} allows any study", "fedsynth policy init params.yaml --force, of the agreed one")
+    elif any(study.params is None for study in found.studies.values()):
+        yield warns("policy", f"{path} allows any study", "fedsynth policy init params.yaml, of the agreed one")
     elif (why := paused(path)) is not None:
         yield warns("policy", f"all jobs are paused: {why}", "fedsynth policy resume")
+    elif off := [name for name in found.studies if paused(path, name) is not None]:
+        yield warns("policy", f"paused: {', '.join(off)}", f"fedsynth policy resume --study {off[0]}")
     else:
         yield Finding("policy", f"{path} (digest {digest[:16]})")
     yield _record(Record(folder))

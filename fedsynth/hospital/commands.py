@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from fedsynth.errors import UserError
-from fedsynth.params import Params, names
+from fedsynth.params import names
 from fedsynth.settings import Settings
 
 policy = typer.Typer(no_args_is_help=True, help="What may be asked of this hospital: init, show, pause, resume.")
+StudyName = Annotated[str, typer.Option("--study", help="only this study; default: all jobs")]
 SiteName = Annotated[str | None, typer.Option("--site", help="the site's name; default: the only one here")]
 
 
@@ -22,28 +23,29 @@ def init(
     params: Annotated[Path, typer.Argument(help="the params.yaml that the consortium has agreed on")] = Path(
         "params.yaml"
     ),
+    study: Annotated[str, typer.Option(help="your name for it; a policy may hold several studies")] = "study",
     site: SiteName = None,
     to: Annotated[Path | None, typer.Option(help="the file; default: FEDSYNTH_POLICY, or in the site's state")] = None,
     submitter: Annotated[list[str] | None, typer.Option(help="who may submit jobs; may be repeated")] = None,
     epsilon: Annotated[float | None, typer.Option(help="require differential privacy, and cap epsilon a year")] = None,
-    force: Annotated[bool, typer.Option("--force", help="write over a policy that is there")] = False,
+    force: Annotated[bool, typer.Option("--force", help="put another params.yaml in the place of the study's")] = False,
 ) -> None:
-    """Write this hospital's policy from the params.yaml that the consortium has agreed on. Read it, then own it."""
-    from fedsynth.hospital.policy import study
-    from fedsynth.hospital.policy.model import Policy, Privacy, Study
-    from fedsynth.hospital.policy.words import text
-    from fedsynth.params import load
+    """Write this hospital's policy from the params.yaml that the consortium has agreed on. Read it, then own it.
+
+    What a policy that is there says of other studies and in other sections stays as it is.
+    """
+    from fedsynth.hospital.policy import agree, load
+    from fedsynth.params import load as read
 
     settings = Settings.read()
     path = (to or _path(settings, site, there=False)).resolve()
-    if path.exists() and not force:
-        raise UserError(f"{path} is there already; read it with `fedsynth policy show`, or write over it with --force")
-    agreed: Params = load(params.resolve())
-    private = Privacy(require="dp", epsilon=epsilon) if epsilon is not None else Privacy()
-    made = Policy(study=Study(params=study.agreed(agreed)), submitters=submitter or [], privacy=private)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text(made, f"The policy of this hospital, made from {params.name}. No job can change it."), "utf-8")
-    path.chmod(0o644)
+    before = load(path)[0] if path.exists() else None
+    if before is not None and before.studies.get(study, agree.ANY).params is not None and not force:
+        raise UserError(
+            f"{path} is there already, with the study {study}; read it with `fedsynth policy show`. Another study:"
+            " --study NAME; another params.yaml of this one: --force"
+        )
+    agree.write(path, agree.agreed_to(before, study, read(params.resolve()), submitter, epsilon))
     _show(path)
     typer.echo(f"\n{path}: read it, give it to another owner than FLARE's user (chown root), then `fedsynth check`")
 
@@ -55,23 +57,36 @@ def show(site: SiteName = None) -> None:
 
 
 @policy.command()
-def pause(reason: Annotated[str, typer.Argument(help="kept at this site")] = "", site: SiteName = None) -> None:
-    """Refuse all jobs from now on, also those that are running; rounds go on without this hospital by a quorum."""
-    from fedsynth.hospital.policy.model import pause_mark
-
-    mark = pause_mark(_path(Settings.read(), site))
+def pause(
+    reason: Annotated[str, typer.Argument(help="kept at this site")] = "",
+    study: StudyName = "",
+    site: SiteName = None,
+) -> None:
+    """Refuse jobs from now on, also those that are running; rounds go on without this hospital by a quorum."""
+    mark = _mark(site, study)
     mark.write_text(f"{reason}\n", encoding="utf-8")
-    typer.echo(f"all jobs are refused ({mark}); `fedsynth policy resume` lets them in again")
+    which, again = (f"jobs of the study {study}", f" --study {study}") if study else ("all jobs", "")
+    typer.echo(f"{which} are refused ({mark}); `fedsynth policy resume{again}` lets them in again")
 
 
 @policy.command()
-def resume(site: SiteName = None) -> None:
+def resume(study: StudyName = "", site: SiteName = None) -> None:
     """Let jobs in again."""
-    from fedsynth.hospital.policy.model import pause_mark
-
-    mark = pause_mark(_path(Settings.read(), site))
+    mark = _mark(site, study)
     typer.echo("jobs are let in again" if mark.is_file() else "jobs were not paused")
     mark.unlink(missing_ok=True)
+
+
+def _mark(site: str | None, study: str) -> Path:
+    """Return the file that pauses a study, or all jobs. Raises UserError where the policy has no such study."""
+    from fedsynth.hospital.policy import load
+    from fedsynth.hospital.policy.model import pause_mark
+    from fedsynth.params.near import near
+
+    path = _path(Settings.read(), site)
+    if study and study not in (there := list(load(path)[0].studies)):
+        raise UserError(f"{path} has no study {study}; it has {', '.join(there)}{near(study, there)}")
+    return pause_mark(path, study)
 
 
 def audit(
@@ -131,6 +146,9 @@ def _show(path: Path) -> None:
     for section, said in sentences(found):
         table.add_row(section, said)
     Console(highlight=False, markup=False).print(table)
+    for name in found.studies:
+        if (why := paused(path, name)) is not None:
+            typer.echo(f"PAUSED, jobs of the study {name} are refused: {why}")
     why, writable = paused(path), os.access(path, os.W_OK)
     typer.echo(f"{path} (digest {digest[:16]}){', which this user can write' if writable else ''}")
     typer.echo(f"PAUSED, all jobs are refused: {why}" if why is not None else "jobs are let in")

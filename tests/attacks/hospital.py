@@ -79,7 +79,7 @@ def floors_only() -> Policy:
 
 def of_study(params: Params) -> Policy:
     """The default policy of a hospital that has agreed to a study, as `fedsynth policy init` makes it."""
-    return Policy(study=Study(params=agreed(params)), a_day=Often(train=10**6, score=10**6))
+    return Policy(studies={"study": Study(params=agreed(params))}, a_day=Often(train=10**6, score=10**6))
 
 
 class Hospital(Site):

@@ -47,7 +47,7 @@ def test_of_twenty_images_behind_a_difference_none_is_shown_even_without_the_oth
 def test_a_hospital_that_has_agreed_to_a_study_refuses_the_model():
     with hospital(PARAMS, of_study(PARAMS)) as at, pytest.raises(PolicyError) as refusal:
         got(at)
-    assert refusal.value.rule.startswith("study.params.models")
+    assert refusal.value.rule.startswith("studies.study.params.models")
     assert at.sent == []
 
 

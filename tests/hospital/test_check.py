@@ -60,7 +60,7 @@ def agreed(hospital: Path) -> Path:
     """A policy of the study, which this user may not write to."""
     path = hospital / "state/north/policy.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text(Policy(study=Study(params=study.agreed(tiny_params()))), "of a test"))
+    path.write_text(text(Policy(studies={"study": Study(params=study.agreed(tiny_params()))}), "of a test"))
     path.chmod(0o444)
     return path
 

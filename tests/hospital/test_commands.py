@@ -46,7 +46,7 @@ def test_a_policy_is_made_shown_paused_and_resumed(site):
 
 def test_where_images_come_from_is_not_in_the_policy(site):
     said("policy", "init", "--site", "north")
-    assert load(site / "state/north/policy.yaml")[0].study.params["source"]["args"] == {}
+    assert load(site / "state/north/policy.yaml")[0].studies["study"].params["source"]["args"] == {}
 
 
 def test_a_policy_that_is_there_is_not_written_over_by_mistake(site):
@@ -56,6 +56,31 @@ def test_a_policy_that_is_there_is_not_written_over_by_mistake(site):
     said("policy", "init", "--site", "north", "--force", "--epsilon", "8")
     found = load(site / "state/north/policy.yaml")[0]
     assert (found.privacy.require, found.privacy.epsilon) == ("dp", 8)
+
+
+def test_a_second_study_and_a_new_params_yaml_leave_the_hospitals_own_rules_as_they_are(site):
+    said("policy", "init", "--site", "north", "--submitter", "lead@centre.org")
+    path = site / "state/north/policy.yaml"
+    path.write_text(path.read_text().replace("images: 20", "images: 33").replace("- gates\n", ""))
+    (site / "other.yaml").write_text(yaml.safe_dump(TINY | {"seed": 7}, sort_keys=False))
+    assert "other: the agreed params.yaml" in said("policy", "init", "other.yaml", "--study", "other")
+    assert "only lead@centre.org" in said("policy", "init", "other.yaml", "--force", "--epsilon", "8")
+    found = load(path)[0]
+    assert {name: study.params["seed"] for name, study in found.studies.items()} == {"study": 7, "other": 7}
+    assert ("gates" in found.studies["study"].may_differ, "gates" in found.studies["other"].may_differ) == (False, True)
+    assert (found.floors.images, found.privacy.epsilon) == (33, 8)
+
+
+def test_one_study_is_paused_and_resumed(site):
+    said("policy", "init", "--site", "north")
+    said("policy", "init", "--site", "north", "--study", "other")
+    assert "jobs of the study other are refused" in said("policy", "pause", "no consent", "--study", "other")
+    text = said("policy", "show")
+    assert "PAUSED, jobs of the study other are refused: no consent" in text
+    assert "jobs are let in" in text
+    assert "let in again" in said("policy", "resume", "--study", "other")
+    done = CliRunner().invoke(app, ["policy", "pause", "--study", "othr"])
+    assert "did you mean 'other'?" in str(done.exception)
 
 
 def test_the_environment_names_the_file_and_no_site_is_needed(site, monkeypatch):
@@ -94,7 +119,7 @@ def test_the_audit_is_a_table_a_page_and_lines_for_programs(recorded, site):
     text = said("audit", "--page", "audit.html")
     assert "asked" in text
     assert "1 arrays of 1000 numbers" in text
-    assert "study.params.models.vae.training.epochs" in text
+    assert "studies.study.params.models.vae.training.epochs" in text
     page = (site / "audit.html").read_text()
     assert "What has left north" in page
     assert "4.0 KB" in page

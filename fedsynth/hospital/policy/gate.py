@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fedsynth.hospital.policy.hold import hold
+from fedsynth.hospital.policy.hold import hold_numbers, study_of
 from fedsynth.hospital.policy.model import Paused, Policy, PolicyError, load, paused
 from fedsynth.hospital.policy.question import Question
 from fedsynth.hospital.record import Record
@@ -33,7 +33,7 @@ class Gate:
     def __init__(self, folder: Path, path: Path, job: str, about: dict[str, str]):
         self.folder, self.path, self.job, self.about = Path(folder), Path(path), job, about
         self.record = Record(self.folder)
-        self.digest = ""  # of the policy, "" until it is read
+        self.digest, self.study = "", ""  # of the policy, and which of its studies: "" until it is read
         self.asked: Question | None = None
         self.question = ""
 
@@ -51,10 +51,12 @@ class Gate:
         with self.recorded(data=data):
             self.unpaused()
             policy = self.policy
+            self.study = study_of(policy, asked)
+            self.unpaused()
             if (kept := self._kept()) is not None:
                 self._note("repeated", data=data)
                 return kept
-            hold(policy, asked)
+            hold_numbers(policy, asked)
             self._often(policy, data)
         self._note("asked", data=data)
         return None
@@ -69,9 +71,12 @@ class Gate:
             raise
 
     def unpaused(self) -> None:
-        """Raise Paused where the hospital has paused jobs; asked before every task."""
+        """Raise Paused where the hospital has paused all jobs, or those of this study; asked before every task."""
         if (why := paused(self.path)) is not None:
             raise Paused("paused", f"this hospital has paused all jobs: {why}; `fedsynth policy resume` lets them in")
+        if self.study and (why := paused(self.path, self.study)) is not None:
+            said = f"this hospital has paused the study {self.study}: {why}"
+            raise Paused("paused", f"{said}; `fedsynth policy resume --study {self.study}` lets it in")
 
     def keep(self, answer: dict[str, Any]) -> None:
         """Keep an answer as it leaves, for the same question."""
@@ -88,7 +93,7 @@ class Gate:
 
     def _note(self, what: str, **more: Any) -> None:
         self.record.add({"what": what, "job": self.job, **self.about, "question": self.question[:16],
-                         "policy": self.digest[:16], **more})  # fmt: skip
+                         "policy": self.digest[:16], "study": self.study, **more})  # fmt: skip
 
     def _answer(self) -> Path | None:
         """Return the file of the answer to this question; None of a training, and of kinds that are not kept."""

@@ -11,18 +11,32 @@ from fedsynth.hospital.policy.question import Question
 from fedsynth.params import Block
 
 
-def hold(policy: Policy, asked: Question) -> None:
-    """Raise PolicyError naming the rule that the job breaks."""
+def hold(policy: Policy, asked: Question) -> str:
+    """Return the name of the study that the job belongs to. Raises PolicyError naming the rule that the job breaks."""
+    found = study_of(policy, asked)
+    hold_numbers(policy, asked)
+    return found
+
+
+def hold_numbers(policy: Policy, asked: Question) -> None:
+    """Raise PolicyError where a job of an agreed study breaks a rule on privacy or a floor."""
+    if asked.job == "train":
+        _private(policy.privacy, asked.config["name"], asked.config["model"].get("privacy"))
+    floors.hold(policy, asked)
+
+
+def study_of(policy: Policy, asked: Question) -> str:
+    """Return the name of the study that the job belongs to.
+
+    Raises PolicyError where it is none's, or of a kind or by somebody that is not let in.
+    """
     if asked.job not in policy.jobs:
         raise PolicyError("jobs", f"{asked.job} may not be asked; allowed are {', '.join(policy.jobs) or 'none'}")
     _submitter(policy.submitters, asked.submitter)
     config = asked.config
     if not isinstance(config.get("params"), dict) or (asked.job == "train" and not config.get("model")):
-        raise PolicyError("study", "the job does not say what it computes")
-    study.hold(policy.study, config["params"], config.get("name", ""), config.get("model"))
-    if asked.job == "train":
-        _private(policy.privacy, config["name"], config["model"].get("privacy"))
-    floors.hold(policy, asked)
+        raise PolicyError("studies", "the job does not say what it computes")
+    return study.of(policy.studies, config["params"], config.get("name", ""), config.get("model"))
 
 
 def _submitter(allowed: Collection[str], who: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
@@ -47,7 +47,10 @@ class NoPolicy(PolicyError):
 
 
 class Study(Strict):
-    """`params`: the agreed params.yaml, without where images come from; None: any study, as in a simulation."""
+    """One study that the hospital has agreed to.
+
+    `params`: the agreed params.yaml, without where images come from; None: any study, as in a simulation.
+    """
 
     params: dict[str, Any] | None = None
     # keys that a job may give another value; * is any text
@@ -104,7 +107,8 @@ class Policy(Strict):
     """The file, one section for each subject."""
 
     version: Literal[1] = 1
-    study: Study = Study()
+    # by a name of the hospital's own; a job must be as one of them
+    studies: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], Study] = Field({"any": Study()}, min_length=1)
     jobs: Once[Job] = Field(default=list(get_args(Job)))
     submitters: Once[str] = Field(default_factory=list)  # who may ask, as FLARE knows them; empty: whom FLARE lets in
     floors: Floors = Floors()
@@ -128,8 +132,9 @@ def load(path: Path) -> tuple[Policy, str]:
         )
     try:
         policy, wrong = parsed(Policy, raw(path) or {}, "")
-        if policy is not None and policy.study.params is not None:
-            _, wrong = parsed(Params, policy.study.params, "study.params")
+        for name, study in policy.studies.items() if policy is not None else ():
+            if study.params is not None:
+                wrong = [*wrong, *parsed(Params, study.params, f"studies.{name}.params")[1]]
     except ParamsError as error:
         raise NoPolicy("the file", " ".join(str(error).split())) from error
     if policy is None or wrong:
@@ -138,12 +143,15 @@ def load(path: Path) -> tuple[Policy, str]:
     return policy, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def pause_mark(path: Path) -> Path:
-    """Return the file that pauses all jobs while it is there, beside the policy `path`."""
-    return path.with_suffix(PAUSED)
+def pause_mark(path: Path, study: str = "") -> Path:
+    """Return the file that pauses jobs while it is there, beside the policy `path`: of one study, default: all."""
+    return path.with_suffix(f".{study}{PAUSED}" if study else PAUSED)
 
 
-def paused(path: Path) -> str | None:
-    """Return why the hospital has paused all jobs, None if it has not. `path`: of the policy."""
-    mark = pause_mark(path)
+def paused(path: Path, study: str = "") -> str | None:
+    """Return why the hospital has paused the jobs of one study, default: all jobs; None if it has not.
+
+    `path`: of the policy.
+    """
+    mark = pause_mark(path, study)
     return mark.read_text(encoding="utf-8").strip() or "no reason is given" if mark.is_file() else None

@@ -1,4 +1,4 @@
-"""Compares what a job would compute with the study that the hospital has agreed to, key by key."""
+"""Compares what a job would compute with the studies that the hospital has agreed to, key by key."""
 
 from __future__ import annotations
 
@@ -19,28 +19,42 @@ def agreed(params: Params) -> dict[str, Any]:
     return raw | {"source": {"class_path": params.source.class_path, "args": {}}}
 
 
-def hold(study: Study, asked: dict[str, Any], name: str = "", model: dict[str, Any] | None = None) -> None:
-    """Raise PolicyError naming the first key of a job's params that is not as agreed.
+def of(studies: dict[str, Study], asked: dict[str, Any], name: str = "", model: dict[str, Any] | None = None) -> str:
+    """Return the name of the study that a job belongs to.
 
-    `asked`: the job's params without models; `model`: of the job, under `models.<name>`, None where it has none.
+    `asked`: the job's params without models; `model`: of the job, under `models.<name>`, None where it has none. Raises
+    PolicyError where it is as none of them: the first key that differs from the study that it is nearest to.
     """
+    nearest: list[PolicyError] = []
+    for key, study in studies.items():
+        found = list(_problems(f"studies.{key}.params", study, asked, name, model))
+        if not found:
+            return key
+        nearest = min(nearest or found, found, key=len)
+    raise nearest[0]
+
+
+def _problems(key: str, study: Study, asked: dict[str, Any], name: str, model: dict[str, Any] | None,
+              ) -> Iterator[PolicyError]:  # fmt: skip
+    """Yield the keys of a job that are not as agreed, as errors. `key`: of the study's params in the policy."""
     if study.params is None:
         return
     ours = agreed(Params.model_validate(study.params))
     if model is not None and name not in ours["models"]:
         there = list(ours["models"])
-        raise PolicyError("study.params.models", f"the model {name} is not agreed; there are {', '.join(there)}"
-                                                 f"{near(name, there)}")  # fmt: skip
+        said = f"the model {name} is not agreed; there are {', '.join(there)}{near(name, there)}"
+        yield PolicyError(f"{key}.models", said)
+        model = None
     known = {key: value for key, value in ours.items() if key not in (*LEFT_OUT, "models")}
     theirs = {key: value for key, value in asked.items() if key not in (*LEFT_OUT, "models")}
     if model is not None:
         known |= {"models": {name: ours["models"][name]}}
         theirs |= {"models": {name: _like(model, ours["models"][name])}}
     free = [_pattern(key) for key in study.may_differ]
-    for key, value, other in _differences(known, theirs, ""):
-        if not any(of.match(f"{key}.") for of in free):
+    for part, value, other in _differences(known, theirs, ""):
+        if not any(pattern.match(f"{part}.") for pattern in free):
             said = f"the job says {_short(value)}, agreed is {_short(other)}; ask the centre, or agree to it here"
-            raise PolicyError(f"study.params.{key}", said)
+            yield PolicyError(f"{key}.{part}", said)
 
 
 def _like(model: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from fedsynth.hospital.policy.model import Floors, Policy, Privacy
+from fedsynth.hospital.policy.model import Floors, Policy, Privacy, Study
 
 ABOUT = {
     "version": "",
-    "study": """What is computed: the agreed params.yaml (without where images come from), and the keys that a job may
-        give another value. No params: any study.""",
+    "studies": """What is computed, by a name of your own for each study: the agreed params.yaml (without where images
+        come from), and the keys that a job may give another value. No params: any study.""",
     "jobs": "Kinds of jobs that may be asked.",
     "submitters": "Who may submit a job, as FLARE knows them; none: whom the federation lets in.",
     "floors": """What must at least stand behind all that leaves, computed from what a job would do with the images
@@ -49,7 +49,7 @@ def _comment(said: str) -> str:
 
 def sentences(policy: Policy) -> Iterator[tuple[str, str]]:
     """Yield (section, what it means) for a person who has to agree to it."""
-    yield "study", _study(policy)
+    yield from (("studies", f"{name}: {_study(study)}") for name, study in policy.studies.items())
     yield "jobs", f"may be asked: {', '.join(policy.jobs) or 'nothing'}"
     yield "submitters", f"only {', '.join(policy.submitters)}" if policy.submitters else "whom the federation lets in"
     yield from (("floors", said) for said in _floors(policy.floors))
@@ -59,10 +59,10 @@ def sentences(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "copies", "none or some" if policy.copies == "words" else "their number leaves"
 
 
-def _study(policy: Policy) -> str:
-    if (params := policy.study.params) is None:
+def _study(study: Study) -> str:
+    if (params := study.params) is None:
         return "any study that the federation lets in: nothing is said of what is computed"
-    models, free = ", ".join(params.get("models", {})) or "none", ", ".join(policy.study.may_differ) or "nothing"
+    models, free = ", ".join(params.get("models", {})) or "none", ", ".join(study.may_differ) or "nothing"
     return f"the agreed params.yaml with the models {models}; a job may differ in: {free}"
 
 

@@ -21,7 +21,7 @@ from tests.sets import make_set, tiny_params
 PARAMS = tiny_params(models={
     "vae": {"family": {"class_path": "fedsynth.families.vae.VAE"}, "training": {"rounds": 4, "batch": 8}},
 })  # fmt: skip
-AGREED = Policy(study=Study(params=study.agreed(PARAMS)))
+AGREED = Policy(studies={"study": Study(params=study.agreed(PARAMS))})
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_the_agreed_study_is_let_in(rows):
 def test_another_study_is_refused_with_the_key_and_both_values(rows, key, value):
     error = refused(AGREED, training(rows, **{key: value}))
     section = key if key.split(".")[0] in public(PARAMS) else f"models.vae.{key}"
-    assert error.rule.startswith(f"study.params.{section}")
+    assert error.rule.startswith(f"studies.study.params.{section}")
     assert "agreed is" in str(error)
 
 
@@ -90,8 +90,51 @@ def test_what_may_differ_may(rows, key, value):
 
 
 def test_what_may_differ_is_the_hospitals_to_say(rows):
-    strict = Policy(study=Study(params=study.agreed(PARAMS), may_differ=[]))
-    assert refused(strict, training(rows, **{"training.rounds": 40})).rule == "study.params.models.vae.training.rounds"
+    strict = Policy(studies={"study": Study(params=study.agreed(PARAMS), may_differ=[])})
+    error = refused(strict, training(rows, **{"training.rounds": 40}))
+    assert error.rule == "studies.study.params.models.vae.training.rounds"
+
+
+def two_studies(rows):
+    """The agreed study and one of 32 pixels, as a policy; a job of each."""
+    other = tiny_params(image=PARAMS.image.model_dump() | {"size": [32, 32]}, models=PARAMS.models)
+    both = {"small": AGREED.studies["study"], "large": Study(params=study.agreed(other))}
+    return Policy(studies=both), training(rows), training(rows, **{"image.size": [32, 32]})
+
+
+def test_a_job_of_any_of_several_studies_is_let_in_and_named(rows):
+    policy, small, large = two_studies(rows)
+    assert hold(policy, small) == "small"
+    assert hold(policy, large) == "large"
+
+
+def test_a_job_of_no_study_is_held_against_the_nearest(rows):
+    policy, *_ = two_studies(rows)
+    asked = training(rows, **{"image.size": [32, 32], "training.batch": 9})
+    assert refused(policy, asked).rule == "studies.large.params.models.vae.training.batch"
+
+
+def test_consent_is_withdrawn_from_one_study_alone(tmp_path, rows):
+    policy, small, large = two_studies(rows)
+    running = gate(tmp_path, policy)
+    running.admit(large, "d")
+    (tmp_path / "policy.large.paused").write_text("not any more\n")
+    with pytest.raises(Paused, match="the study large: not any more"):
+        running.unpaused()
+    with pytest.raises(Paused):
+        gate(tmp_path, policy).admit(large, "d")
+    gate(tmp_path, policy).admit(small, "d")
+    assert [(e["what"], e["study"]) for e in running.record.read()] == [
+        ("asked", "large"), ("refused", "large"), ("asked", "small")]  # fmt: skip
+
+
+def test_who_may_not_ask_gets_no_kept_answer_either(tmp_path, rows):
+    images = np.random.default_rng(0).uniform(-1, 1, (40, 3, 8, 8)).astype(np.float32)
+    first = gate(tmp_path, job="score")
+    first.admit(scoring(rows, images), "d")
+    first.keep({"rows": [1]})
+    with pytest.raises(PolicyError, match="submitters"):
+        gate(tmp_path, Policy(submitters=["another"]), job="score").admit(scoring(rows, images), "d")
 
 
 def test_a_model_that_is_not_agreed_is_refused(rows):
@@ -103,10 +146,10 @@ def test_a_model_that_is_not_agreed_is_refused(rows):
 def test_a_key_that_is_missing_or_new_is_a_difference(rows):
     asked = training(rows)
     del asked.config["params"]["image"]["labels"]
-    assert refused(AGREED, asked).rule == "study.params.image.labels"
+    assert refused(AGREED, asked).rule == "studies.study.params.image.labels"
     asked = training(rows)
     asked.config["params"]["more"] = {"a": 1}
-    assert refused(AGREED, asked).rule == "study.params.more"
+    assert refused(AGREED, asked).rule == "studies.study.params.more"
 
 
 @pytest.mark.parametrize(("job", "allowed"), [("train", ["look", "validate"]), ("train", [])])
@@ -245,7 +288,9 @@ UNREADABLE = [
     "[1]",
     "a: b: c",
     "jobs: [train]\njobs: []",
-    "study: {params: {seed: 1}}",
+    "studies: {a: {params: {seed: 1}}}",
+    "studies: {}",
+    "studies: {'a b': {}}",
     "version: 2",
     "floors: {lr: [1]}",
 ]
@@ -261,7 +306,7 @@ def test_a_policy_that_cannot_be_read_lets_nothing_in(tmp_path, content):
 def test_a_policy_is_read_as_it_was_written(tmp_path):
     (tmp_path / "policy.yaml").write_text(text(AGREED, "head"))
     assert load(tmp_path / "policy.yaml")[0] == AGREED
-    assert yaml.safe_load(text(AGREED, "head"))["study"]["params"]["image"]["size"] == [16, 16]
+    assert yaml.safe_load(text(AGREED, "head"))["studies"]["study"]["params"]["image"]["size"] == [16, 16]
 
 
 def test_every_section_is_said_in_words():
