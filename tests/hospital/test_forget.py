@@ -139,7 +139,7 @@ def test_the_record_has_a_line_for_it_without_a_name_and_a_damaged_one_holds_not
     digest, found = manifest.digest(rows(hospital)), does(hospital, one)
     (entry,) = audit.entries(hospital / "state/north")
     assert (entry["what"], entry["sets"]) == ("withdrawn", [digest])
-    assert f"1 patients, {found.images} images" in audit.row(entry)[5]
+    assert f"1 patients, {found.images} images" in audit.row(entry)[audit.COLUMNS.index("left")]
     assert one not in audit.page("north", [entry])
     (hospital / "state/north/record.jsonl").write_text("{}\n")
     found = does(hospital, other)
