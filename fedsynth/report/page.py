@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedsynth.data import pictures
-from fedsynth.data.dataset import ImageSet
+from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.params import Image, Params
 from fedsynth.report import curves, tradeoff
 from fedsynth.report.by_site import absent, by_class, by_site, roles
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 SHOWN = 6  # images of each class and side
+AT_HEAD = 3  # of each class and side at the head of the page
 
 
 @dataclass
@@ -87,6 +88,8 @@ def page(
     )
     beside = side(params, real, "real") if real is not None else {}
     sites, tested = list(validation["sites"]), params.split.testing(validation["used"])
+    settled_facts = settled(rows, facts, models, spread)
+    found = judged(params, rows, settled_facts, tested, models)
     return environment.get_template("report.html.j2").render(
         params=params,
         validation=validation,
@@ -96,7 +99,8 @@ def page(
         left_out=[site for site in sites if site not in validation["used"]],
         absent=absent(validation, silent or {}),
         roles=roles(params.split, validation["used"]),
-        **judged(params, rows, settled(rows, facts, models, spread), tested, models),
+        **found,
+        look=look(params, real, models, best(found["cards"], settled_facts)),
         families=[family(params, name, trained, beside, sites) for name, trained in models.items()],
         failures={name: [misfit(params, one) for one in of] for name, of in (failures or {}).items()},
         pairs={name: paired(of) for name, of in (pairs or {}).items()},
@@ -141,6 +145,47 @@ def judged(
         "plot": tradeoff.svg(facts, wanted),
         "smallest_gap": ratios.SMALLEST_GAP,
         "not_plotted": tradeoff.missing(tradeoff.points(facts, wanted)),
+    }
+
+
+def best(cards: list[dict[str, Any]], facts: Facts) -> str:
+    """Return the model to look at first, "" if there is none.
+
+    One that may be promoted comes before others, then the one whose set retains most, as the mean over the uses.
+    """
+    passed = {card["model"]: bool(card["passed"]) for card in cards}
+
+    def rank(model: str) -> tuple[bool, float]:
+        told = [of["retained"] for of in (facts[model].get("uses") or {}).values()]
+        return passed.get(model, False), sum(told) / len(told) if told and all(map(is_number, told)) else -1.0
+
+    return max(facts, key=rank, default="")
+
+
+def look(params: Params, real: ImageSet | None, models: dict[str, Trained], model: str) -> dict[str, Any] | None:
+    """Return the pictures at the head of the page: images of each class, real above synthetic ones of the model."""
+    if model not in models:
+        return None
+    sides = {"real": real, "synthetic": models[model].synthetic}
+    drawn = {
+        what: concatenate([pictures.draw(of, label, AT_HEAD, params.seed) for label in params.image.labels])
+        for what, of in sides.items()
+        if of is not None
+    }
+    classes = " · ".join(params.image.labels)
+    return {
+        "model": model,
+        "classes": params.image.labels,
+        "each": AT_HEAD,
+        "sides": [
+            {
+                "what": what,
+                "src": data_uri(pictures.png(pictures.sheet(of, params.image))),
+                "alt": f"{len(of)} {what} images, from the left {classes}; {rows_said(params.image)}",
+            }
+            for what, of in drawn.items()
+            if len(of)
+        ],
     }
 
 

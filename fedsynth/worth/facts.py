@@ -11,6 +11,7 @@ from typing import Any
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
 from fedsynth.params import Params
+from fedsynth.params.gates import parse
 from fedsynth.training.weights import ABOUT
 from fedsynth.worth import gates, withdrawn
 from fedsynth.worth.ratios import finite_or_none
@@ -18,6 +19,7 @@ from fedsynth.worth.wording import compared
 
 WORTH = ("retained", "gap_closed", "gap_closed_poorest")
 BY_SITE = {"retained": "retained_by_site", "gap_closed": "gap_closed_by_site"}
+EPSILONS = ("epsilon", "epsilon_total")
 NO_EPSILON = "no differential privacy was used, so there is no epsilon"
 
 
@@ -86,9 +88,10 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     }
     if known["epsilon"]:
         of |= {"epsilon": f"for {compared(known['epsilon'])}", "epsilon_total": "for one subject more or less"}
-    return known | {
-        "verdict": gates.evaluate(params.gates.model_dump(), known["numbers"], known["floors"], known["why"], of)
-    }
+    asked = params.gates.model_dump()
+    if not known["epsilon"]:  # a warning about an epsilon that nobody asked for would say nothing; a requirement does
+        asked["warn"] = [text for text in asked["warn"] if parse(text).name not in EPSILONS]
+    return known | {"verdict": gates.evaluate(asked, known["numbers"], known["floors"], known["why"], of)}
 
 
 def left_out(reference: dict[str, Any], score: dict[str, Any]) -> dict[str, dict[str, str]]:

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.production
 SITES = ["east", "north"]
 
 
-def job(trial: Trial, rounds: int) -> Path:
-    made = params(training={"rounds": rounds, "epochs": 2, "batch": 4, "lr": 1e-3})
+def job(trial: Trial, rounds: int, epochs: float = 2) -> Path:
+    made = params(training={"rounds": rounds, "epochs": epochs, "batch": 4, "lr": 1e-3})
     shown = {"sites": {}, "used": SITES}
     for site in SITES:
         real = make_set(Path(trial.system.places[site]["FEDSYNTH_DATA"]) / site, made, site, n=40)
@@ -63,7 +63,7 @@ def test_a_training_ends_with_the_generator_and_nothing_that_the_server_received
 def test_a_site_that_is_killed_ends_the_training_with_the_reason(tmp_path, measured):
     with started(tmp_path, SITES, heart_beat_s=15) as trial:
         watch = Watch(lambda event: event.kind == "round", lambda: trial.system.kill("north"))
-        said = trial.fails(job(trial, rounds=2000), watch)
+        said = trial.fails(job(trial, rounds=200, epochs=20), watch)
         measured("a site is killed while the generator is at the centre", said, watch.seconds())
         assert "north" in said
         assert watch.seconds() < 120

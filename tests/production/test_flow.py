@@ -93,7 +93,7 @@ def wait(what: str, holds, limit_s: float) -> None:
 
 def test_a_flow_that_was_killed_is_started_again_and_finds_its_job(consortium, measured):
     trial, centre = consortium
-    change(centre, lambda raw: raw["models"]["gan"]["training"].update(rounds=16))
+    change(centre, lambda raw: raw["models"]["gan"]["training"].update(rounds=16, epochs=8))
     env = environment(centre) | place(trial)
     flow = subprocess.Popen(
         [sys.executable, "-m", "flows.pipeline"],
@@ -152,7 +152,7 @@ def test_a_flow_that_was_killed_is_started_again_and_finds_its_job(consortium, m
 
 def test_prefects_cancel_aborts_the_job_and_the_next_run_goes_on_from_its_last_round(consortium, measured, tmp_path):
     trial, centre = consortium
-    change(centre, lambda raw: raw["models"]["gan"]["training"].update(rounds=400))
+    change(centre, lambda raw: raw["models"]["gan"]["training"].update(rounds=200, epochs=4))
     with prefect_server(tmp_path) as api:
         server = Server(centre, api)
         server.cli("work-pool", "create", "local-process", "--type", "process")

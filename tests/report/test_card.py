@@ -11,7 +11,7 @@ from tests.sets import tiny_params
 from tests.trained import trained
 
 PARAMS = tiny_params(
-    gates={"require": ["classification/retained >= 0.8", "fid <= 1.5 * floor"], "warn": ["epsilon <= 8"]}
+    gates={"require": ["classification/retained >= 0.8", "fid <= 1.5 * floor"], "warn": ["kid <= 0.1"]}
 )
 
 
@@ -51,7 +51,7 @@ def test_the_verdict_stands_first_with_every_gate_that_does_not_hold(about, know
     assert lines[0] == "**Must not be promoted: 1 of 2 required gates does not hold.**"
     assert lines[2:4] == [
         "- required: fid <= 1.5 * floor: 2 is above 1.5, 1.5 times the floor of 1",
-        "- warning: epsilon <= 8: missing: no differential privacy was used, so there is no epsilon",
+        "- warning: kid <= 0.1: missing: not computed, there is no number of this name; did you mean `fid`?",
     ]
     assert model_card(about, known).splitlines()[2].startswith(lines[0])
 

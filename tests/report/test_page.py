@@ -18,7 +18,7 @@ from fedsynth.errors import UserError
 from fedsynth.params import Params
 from fedsynth.params.names import key
 from fedsynth.report.measure_tables import GIVES_AWAY
-from fedsynth.report.page import Trained, duration, listed, page
+from fedsynth.report.page import Trained, best, duration, listed, page
 from fedsynth.report.use_tables import number, percent
 from fedsynth.stages.report import report
 from tests.report.test_curves import history
@@ -142,11 +142,26 @@ def test_it_asks_nothing_of_the_network(text):
 
 def test_every_picture_is_in_the_page_and_has_words_for_those_who_do_not_see_it(text):
     pictures = re.findall(r"<img [^>]*>", text)
-    assert len(pictures) == len(NAMES) * len(params().image.labels) * 2
+    assert len(pictures) == 2 + len(NAMES) * len(params().image.labels) * 2  # two at the head
     assert all(
-        'src="data:image/png;base64,' in p and re.search(r'alt="\d+ (real|synthetic) images of the class', p)
+        'src="data:image/png;base64,' in p and re.search(r'alt="\d+ (real|synthetic) images(, from the left| of the class)', p)
         for p in pictures
     )
+
+
+def test_at_the_head_stand_images_of_the_best_model_that_may_be_promoted():
+    facts = {
+        name: {"uses": {"a": {"retained": retained}}}
+        for name, retained in {"one": 0.9, "two": 0.8, "three": None, "four": 0.7}.items()
+    }
+
+    def cards(*passed):
+        return [{"model": name, "passed": name in passed} for name in facts]
+
+    assert best(cards("two", "four"), facts) == "two"
+    assert best(cards(), facts) == "one"
+    assert best(cards("three"), facts) == "three"
+    assert best([], {}) == ""
 
 
 def test_the_pictures_table_and_numbers_are_written_beside_the_page(root, text):
@@ -190,7 +205,7 @@ def test_an_audit_that_was_not_made_is_missing_in_every_line_and_said_to_be(text
 def test_real_images_are_absent_outside_of_a_simulation(root, tmp_path):
     text = written(shutil.copytree(root, tmp_path / "p", ignore=shutil.ignore_patterns("sites")), simulation=False)
     assert not re.search(r'alt="\d+ real images', text)
-    assert len(re.findall(r'alt="\d+ synthetic images', text)) == len(NAMES) * 3
+    assert len(re.findall(r'alt="\d+ synthetic images', text)) == 1 + len(NAMES) * 3
     with pytest.raises(ValueError, match="simulation only"):
         page(
             params(),

@@ -204,6 +204,20 @@ def test_what_all_trainings_spent_is_missing_where_a_site_does_not_say(root, tol
     assert (gate["held"], gate["reason"]) == (False, "missing: not computed")
 
 
+def test_nobody_is_warned_of_an_epsilon_that_was_not_asked_for(root):
+    judged(root, rows=rows("synthetic", "vae"))
+    asked = ["epsilon <= 8", "fid <= 1", "epsilon_total <= 8"]
+    found = facts(tiny_params(gates={"warn": asked}), root, "vae")["verdict"]["gates"]
+    assert [gate["gate"] for gate in found] == ["fid <= 1"]
+    found = facts(tiny_params(gates={"require": asked}), root, "vae")["verdict"]["gates"]
+    assert [gate["gate"] for gate in found] == asked
+    path = root / "models" / "vae" / "model.json"
+    spent = {"epsilon": 3.5, "total": 3.5, "delta": 1e-5, "unit": "subject", "relation": "add_remove"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"epsilon": spent}))
+    found = facts(tiny_params(gates={"warn": asked}), root, "vae")["verdict"]["gates"]
+    assert [gate["gate"] for gate in found] == asked
+
+
 @pytest.mark.parametrize("unit", ["image", "subject"])
 def test_epsilon_is_what_the_training_says_it_spent_and_a_gate_says_for_what(root, unit):
     judged(root, rows=rows("synthetic", "vae"))
