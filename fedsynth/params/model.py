@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedsynth.params.block import Block, Strict
 from fedsynth.params.problems import Once
@@ -17,6 +17,8 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class Training(Strict):
     rounds: int = Field(ge=1)
     epochs: float = Field(1, gt=0)  # local epochs in a round; 0.5 is half of the site's images
+    # optimiser steps in a round, the same at every site; in the place of `epochs`, with which small sites take few
+    local_steps: int | None = Field(None, ge=1)
     batch: int = Field(16, ge=1)
     lr: Rate | dict[str, Rate] = 2e-3  # for all players, or for each by name
     lr_end: float = Field(0.1, ge=0, le=1)  # share of the learning rate at the end of its cosine schedule
@@ -27,9 +29,15 @@ class Training(Strict):
     flip: Once[int] = Field(default_factory=list)  # spatial axes along which images may be mirrored
     bf16: bool = False  # autocast; faster only on processors with bfloat16 instructions: docs/decisions/0002
 
-    def steps(self, n: int) -> int:
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.local_steps is not None and "epochs" in self.model_fields_set and self.epochs != 1:
+            raise ValueError("epochs and local_steps both say how long a site trains in a round; keep one of them")
+        return self
+
+    def steps(self, n: float) -> int:
         """Returns the steps of one round at a site with `n` training images."""
-        return max(1, math.ceil(self.epochs * n / self.batch))
+        return self.local_steps or max(1, math.ceil(self.epochs * n / self.batch))
 
     def rate(self, n: int) -> float:
         """Returns the probability (Poisson sampling) that one of `n` is in a batch: once per epoch on average."""

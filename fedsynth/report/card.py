@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fedsynth.worth.wording import local_work
+
 if TYPE_CHECKING:
     from fedsynth.data.dataset import ImageSet
     from fedsynth.params import Params
@@ -30,7 +32,7 @@ def card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:
         ),
         (
             f"**{model['name']}**: {_last(model['family'])}, trained by {_last(model['algorithm'])} over"
-            f" {len(model['sites'])} sites; {training['rounds']} rounds of {training['epochs']:g} local epochs; FLARE"
+            f" {len(model['sites'])} sites; {training['rounds']} rounds of {local_work(training)}; FLARE"
             f" job `{model['job_id']}`; fedsynth {model['fedsynth']}."
         ),
         f"Sites: {sites}.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fedsynth.data.images import PERCENTILES
 from fedsynth.data.planes import BITS8, HU
 from fedsynth.params import Params, Scale
+from fedsynth.worth.wording import local_work
 
 if TYPE_CHECKING:
     from fedsynth.data.dataset import ImageSet
@@ -77,7 +78,9 @@ def render(template: str, **known: Any) -> str:
         undefined=StrictUndefined,
         autoescape=False,
     )
-    environment.filters.update(cell=cell, short=block)  # markdown, not HTML: cells are escaped by name
+    environment.filters.update(
+        cell=cell, short=block, local_work=local_work
+    )  # markdown, not HTML: cells are escaped by name
     return environment.get_template(template).render(**known)
 
 

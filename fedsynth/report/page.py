@@ -22,7 +22,7 @@ from fedsynth.report.worst_masks import Failure
 from fedsynth.training.history import bounded, left_out, resumed, sized, traffic
 from fedsynth.worth import ratios, worth
 from fedsynth.worth.judgement import card, gate_table, readers
-from fedsynth.worth.wording import Facts, epsilon_said, is_number, total_said
+from fedsynth.worth.wording import Facts, epsilon_said, is_number, local_work, total_said
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -238,7 +238,7 @@ def family(
         "kind": block(model["family"]),
         "facts": {
             "algorithm": block(model["algorithm"]),
-            "training": f"{rounds} rounds of {training['epochs']:g} local epochs, batches of {training['batch']}",
+            "training": f"{rounds} rounds of {local_work(training)}, batches of {training['batch']}",
             **({"compression": coded} if (coded := compression(model)) else {}),
             **({"robust": block(rule)} if (rule := model.get("robust")) else {}),
             "time": duration(history["seconds"]),

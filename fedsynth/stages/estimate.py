@@ -70,10 +70,7 @@ def _seconds(params: Params, images: Images) -> dict[str, float]:
     found["reference"] = 2 * JOB_S + one_each * (2 * len(images) / cores + 1)
     for name, model in params.models.items():
         step, image = _model_seconds(params, name)
-        steps = (
-            sum(math.ceil(model.training.epochs * n / model.training.batch) for _, n in images.values())
-            * model.training.rounds
-        )
+        steps = sum(model.training.steps(n) for _, n in images.values()) * model.training.rounds
         found[f"sample@{name}"] = SMALL_S + image * params.sample.images
         if model.privacy is None:  # private steps take several times as long and are not timed
             found[f"train@{name}"] = JOB_S + step * steps / cores

@@ -120,3 +120,10 @@ def total_said(of: dict[str, Any]) -> tuple[str, str]:
             " one subject more or less, with all of their images"
         ),
     )
+
+
+def local_work(training: dict[str, Any]) -> str:
+    """Return what a site does in a round, from a model's `training`: "6 local epochs" or "40 local steps"."""
+    steps = training.get("local_steps")
+    n, of = (steps, "step") if steps else (training["epochs"], "epoch")
+    return f"{n:g} local {of}{'' if n == 1 else 's'}"

@@ -5,7 +5,6 @@ What the stage `train` does before and after is the same as for all other algori
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,8 @@ def prepare(folder: Path, params: Params, name: str, config: dict[str, Any], ini
 
 
 def steps(training: Training, images: list[float]) -> int:
-    """Return the number of steps of a round: `epochs` passes over the mean number of images of a site."""
-    return max(1, math.ceil(training.epochs * sum(images) / len(images) / training.batch))
+    """Return the number of steps of a round: those of a site with the mean number of images."""
+    return training.steps(sum(images) / len(images))
 
 
 def build(folder: Path, name: str, sites: list[str], consortium: Consortium, config: dict[str, Any], call_s: float,

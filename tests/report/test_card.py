@@ -28,7 +28,7 @@ def known(about, tmp_path):
 
 def test_it_names_sites_rounds_algorithm_and_job(about):
     text = card(about, None)
-    assert "**vae**: VAE, trained by FedAvg over 2 sites; 1 rounds of 1 local epochs; FLARE job `job-0`" in text
+    assert "**vae**: VAE, trained by FedAvg over 2 sites; 1 rounds of 1 local epoch; FLARE job `job-0`" in text
     assert "Sites: east (< 5 images), north (24 images)." in text
     assert "Makes t1 + t2 + lesion of size 16x16 for the labels none, infiltrating, extra_axial" in text
 

@@ -28,6 +28,8 @@ SITES = ("north", "east", "west")
 NAMES = ("vae", "gan")
 ODD = "St. <b>Ann & 'Co' \"$x$\""
 
+WORDS = r'alt="\d+ (real|synthetic) images(, from the left| of the class)'
+
 
 def params() -> Params:
     block = tiny_params().models["vae"].model_dump(mode="json")
@@ -143,10 +145,7 @@ def test_it_asks_nothing_of_the_network(text):
 def test_every_picture_is_in_the_page_and_has_words_for_those_who_do_not_see_it(text):
     pictures = re.findall(r"<img [^>]*>", text)
     assert len(pictures) == 2 + len(NAMES) * len(params().image.labels) * 2  # two at the head
-    assert all(
-        'src="data:image/png;base64,' in p and re.search(r'alt="\d+ (real|synthetic) images(, from the left| of the class)', p)
-        for p in pictures
-    )
+    assert all('src="data:image/png;base64,' in p and re.search(WORDS, p) for p in pictures)
 
 
 def test_at_the_head_stand_images_of_the_best_model_that_may_be_promoted():

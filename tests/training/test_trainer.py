@@ -9,6 +9,7 @@ from fedsynth.algorithms.fedopt import FedOpt
 from fedsynth.algorithms.scaffold import Scaffold
 from fedsynth.errors import UserError
 from fedsynth.families import Phase
+from fedsynth.params import Training
 from fedsynth.privacy.update import UpdateDP
 from fedsynth.training.schedules import averaging, decay
 from fedsynth.training.trainer import Trainer
@@ -144,6 +145,16 @@ def test_a_flip_mirrors_every_channel_and_what_is_given_alike(axis):
 def test_the_weight_of_a_site_is_its_number_of_images_and_steps_fill_the_epochs():
     update = trainer(FedAvg(), epochs=2, batch=4).round(initial(trainer(FedAvg())), 0)
     assert (update.weight, update.steps) == (10.0, 5)
+
+
+def test_local_steps_are_the_same_whatever_the_number_of_images():
+    assert trainer(FedAvg(), local_steps=7, batch=4).round(initial(trainer(FedAvg())), 0).steps == 7
+    assert {Training(rounds=1, local_steps=7, batch=64).steps(n) for n in (1, 16, 1000)} == {7}
+
+
+def test_epochs_beside_local_steps_are_an_error():
+    with pytest.raises(ValueError, match="keep one of them"):
+        Training(rounds=1, epochs=2, local_steps=7)
 
 
 def test_sites_send_the_difference_to_what_they_received():

@@ -65,7 +65,8 @@ def _training(floors: Floors, training: Training, asked: Question) -> None:
         )
         raise PolicyError("floors.subjects", said)
     if seen < floors.share * n:
-        said = f"{key}.epochs is {training.epochs:g}: a round would go over {seen} of {n} images, {floors.share:.0%}"
+        which = f"local_steps is {training.local_steps}" if training.local_steps else f"epochs is {training.epochs:g}"
+        said = f"{key}.{which}: a round would go over {seen} of {n} images, {floors.share:.0%}"
         raise PolicyError("floors.share", f"{said} are asked for")
     _ranges(floors, training, key)
 
