@@ -7,7 +7,7 @@ STAMP := $(VENV)/.complete
 .PHONY: run test test-production lint clean
 
 run: $(STAMP)
-	@$(BIN)/python -m flows.pipeline
+	@$(BIN)/python -m flows
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest

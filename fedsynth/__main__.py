@@ -36,8 +36,8 @@ app.command()(commands.forget)
 
 @app.command()
 def run() -> None:
-    """Run the pipeline: all stale stages, then the registry, as a Prefect flow. Same as python -m flows.pipeline."""
-    os.execv(sys.executable, [sys.executable, "-m", "flows.pipeline"])
+    """Run the pipeline: all stale stages, then the registry, as a Prefect flow. Same as python -m flows."""
+    os.execv(sys.executable, [sys.executable, "-m", "flows"])
 
 
 @app.command()

@@ -69,19 +69,26 @@ def graph(root: Path) -> dict[str, list[str]]:
         }
 
 
-def stale(root: Path, stages: dict[str, list[str]]) -> tuple[set[str], set[str]]:
-    """Return the stale stage instances, and those of `always_changed`.
+def status(root: Path) -> tuple[set[str], set[str]]:
+    """Return the stage instances whose inputs, outputs or command differ from dvc.lock, and those of `always_changed`.
 
-    A stage is stale where its inputs, outputs or command differ from dvc.lock, or where it follows from a stale one.
-    Stages of `always_changed` look at what is outside the project; what follows from them is known only after they have
-    run.
+    The latter look at what is outside the project.
     """
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
-        status = repo.status()
-    outward = {stage for stage, why in status.items() if why == ["always changed"]}
-    changed = set(status) - outward
+        found = repo.status()
+    outward = {stage for stage, why in found.items() if why == ["always changed"]}
+    return set(found) - outward, outward
+
+
+def stale(root: Path, stages: dict[str, list[str]]) -> tuple[set[str], set[str]]:
+    """Return the stale stage instances, and those of `always_changed`.
+
+    A stage is stale where it has changed (`status`), or where it follows from a stale one. What follows from stages of
+    `always_changed` is known only after they have run.
+    """
+    changed, outward = status(root)
     for stage, upstream in stages.items():
         if changed & set(upstream):
             changed.add(stage)

@@ -1,28 +1,21 @@
 """The main job: every stage of dvc.yaml as a Prefect task, then the registry.
 
-Run by `python -m flows.pipeline`, or as a deployment.
+Run by `python -m flows` (flows/__main__.py), or as a deployment.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fedsynth.processes import in_utf8
-from fedsynth.settings import Settings, masked, quiet
+from fedsynth.settings import Settings, quiet
 
-quiet()
-if __name__ == "__main__":
-    in_utf8()
-    # The terminal shows our own lines, Prefect's go to its server. Set before the import, which reads it.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+quiet()  # Prefect reads the environment when it is imported
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
@@ -33,13 +26,10 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from fedsynth import checks
 from fedsynth import params as configuration
-from fedsynth.errors import UserError
 from flows import dvcx
 from flows.listener import Listener
 from flows.run import Run
-from flows.summary import summary, up_to_date
 from flows.terminal import Terminal
 
 
@@ -212,41 +202,5 @@ def serve() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def main() -> int:
-    started = time.monotonic()
-    # Prefect passes SIGTERM on to the previous handler. The default one ends the process at once and leaves its server
-    # behind.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        settings = Settings.read()
-        os.chdir(settings.root)
-        if said := dvcx.allow_no_git(settings.root):
-            print(said, flush=True)
-        params = checks.load_or_list(settings.root / "params.yaml", settings.simulation)
-        if up_to_date(settings.root, params, settings):
-            print("Nothing has changed since the last run.")
-        else:
-            print(
-                f"fedsynth: {', '.join(params.models)} over {settings.federation}; Ctrl-C ends the run and its"
-                " federation",
-                flush=True,
-            )
-            serve()
-            pipeline()
-    except KeyboardInterrupt:
-        print("interrupted; what was computed is kept", file=sys.stderr)
-        return 130
-    except (UserError, RuntimeError) as error:  # a failed stage has printed the reason above
-        print(masked(f"error: {error}"), file=sys.stderr)
-        return 1
-    except Exception as error:
-        print(masked(traceback.format_exc()), file=sys.stderr)
-        print(masked(f"error: {type(error).__name__}: {error}"), file=sys.stderr)
-        return 1
-    summary(settings.root, params)
-    print(f"{time.monotonic() - started:.0f} s")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit("error: a run is started with `python -m flows`")

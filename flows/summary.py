@@ -1,69 +1,123 @@
-"""The summary at the end of a run, and the check whether anything must run."""
+"""The summary at the end of a run, and the check whether anything must run.
+
+The summary is kept with a digest of all that it is made of. So a run that finds nothing to do imports neither MLflow
+nor pandas, which takes seconds: it shows the kept one where that digest is still the same.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from fedsynth.params import Params
+from fedsynth.registry import place
 from fedsynth.settings import Settings, masked, tracking_uri
+from fedsynth.stages import code, inputs, outside
+from fedsynth.stages.plan import SOURCE
 from flows import dvcx
 
+Summary = dict[str, Any]  # {"of": digest of what it is made of, "tables": of worth, "lines": below them}
+KEPT = Path(".work") / "summary.json"
+MAKERS = ("fedsynth.registry.tracking", "fedsynth.registry.stale", "fedsynth.worth.terminal", "fedsynth.worth.gained")
 
-def up_to_date(root: Path, params: Params, settings: Settings) -> bool:
-    """Return whether DVC has nothing to do and the registry has every model's weights.
 
-    This takes a few seconds, a flow run fifteen. Raises ParamsError with all problems of params.yaml before anything is
-    started.
+def unchanged(root: Path, params: Params, settings: Settings) -> Summary | None:
+    """Return the summary where DVC has nothing to do and the registry has every model's weights and verdict, else None.
+
+    This takes a second or two, a flow run fifteen; in a federation the sites are asked, too. Raises ParamsError with
+    all problems of params.yaml before anything is started.
     """
-    from fedsynth.stages import inputs
-
     wanted = inputs.texts(root, params, settings)
-    if inputs.changed(root, wanted):
-        inputs.checked(root, wanted, settings)
-        return False
-    stages = dvcx.graph(root)
-    stale, outward = dvcx.stale(root, stages)
-    if stale:
-        return False
-    for stage in outward:
-        dvcx.Runner(root).repro(stage, lambda line: None)
-    if dvcx.stale(root, stages)[0]:
-        return False
+    inputs.checked(root, wanted, settings)
+    if inputs.changed(root, wanted | outside.texts(params, settings)) or dvcx.status(root)[0]:
+        return None
+    if not settings.simulation:
+        dvcx.Runner(root).repro(SOURCE, lambda line: None)
+        if dvcx.status(root)[0]:
+            return None
+    made_of = _made_of(root)
+    if made_of and (kept := _kept(root)).get("of") == made_of:
+        return kept
     from fedsynth.registry import tracking
 
-    return tracking.registered(root, params)
+    return summary(root, params) if tracking.registered(root, params) else None
 
 
-def summary(root: Path, params: Params) -> None:
-    """Print the table of worth, the verdicts, and where to find the report, the runs and the flows."""
+def summary(root: Path, params: Params) -> Summary:
+    """Return the table of worth, verdicts, what was gained, and where to find report, runs and flows.
+
+    It is kept for the next run, where the registry has all that belongs there.
+    """
+    from fedsynth.worth import terminal, worth
+    from fedsynth.worth.gained import gained
+
+    made_of = _made_of(root)  # before the registry is asked, so that a change meanwhile is seen by the next run
+    rows = worth.rows(root, list(params.models))
+    stale, registered = _registry(root, params)
+    lines = [*_verdicts(root), *(f"stale    {line}" for line in stale), *(f"gained   {said}" for said in gained(rows))]
+    lines += [
+        f"report   {root / 'reports/report/index.html'}",
+        f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {masked(tracking_uri(root))}",
+        "flows    .venv/bin/prefect server start",
+    ]
+    made: Summary = {"of": made_of, "tables": terminal.tables(rows), "lines": lines}
+    if made_of and registered:
+        (root / KEPT).parent.mkdir(parents=True, exist_ok=True)
+        (root / KEPT).write_text(json.dumps(made), encoding="utf-8")
+    return made
+
+
+def show(made: Summary) -> None:
+    """Print a summary."""
     from rich.console import Console
 
-    from fedsynth.worth import terminal, worth
+    from fedsynth.worth import terminal
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140  # a log has no width, and the table must not be cut
-    console.print(terminal.text(worth.rows(root, list(params.models))))
+    console.print(terminal.text(made["tables"]))
+    print("\n".join(made["lines"]))
+
+
+def _made_of(root: Path) -> str:
+    """Return a digest of all that the summary follows from where DVC has nothing to do.
+
+    dvc.lock holds the digests of all outputs and inputs. "" if the registry is a server, which must be asked each time.
+    """
+    if not (registry := place.stamp(root)):
+        return ""
+    made_by = json.dumps(code.digests(MAKERS, (), root)) + Path(__file__).read_text(encoding="utf-8")
+    parts = [str(root), registry, made_by, (root / "dvc.lock").read_text(encoding="utf-8")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _kept(root: Path) -> Summary:
+    try:
+        return dict(json.loads((root / KEPT).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):  # it only saves time
+        return {}
+
+
+def _verdicts(root: Path) -> list[str]:
+    lines = []
     for model, verdict in json.loads((root / "reports" / "verdict.json").read_text(encoding="utf-8")).items():
+        lines.append(f"gates    {model}: {verdict['said']}")
         failed = [g for g in verdict["gates"] if not g["held"] and g["kind"] == "require"]
-        print(
-            "\n".join(
-                [f"gates    {model}: {verdict['said']}", *(f"         {g['gate']}: {g['reason']}" for g in failed)]
-            )
-        )
-    for line in _stale(root):
-        print(f"stale    {line}")
-    print(f"report   {root / 'reports/report/index.html'}")
-    print(f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {masked(tracking_uri(root))}")
-    print("flows    .venv/bin/prefect server start")
+        lines += [f"         {g['gate']}: {g['reason']}" for g in failed]
+    return lines
 
 
-def _stale(root: Path) -> list[str]:
-    """Return lines on versions in use that are stale; one that it is not known, where the registry does not answer."""
-    from fedsynth.registry import stale
+def _registry(root: Path, params: Params) -> tuple[list[str], bool]:
+    """Return lines on versions in use that are stale, and whether the registry has all weights and verdicts.
+
+    Where it does not answer, a line says that it is not known.
+    """
+    from fedsynth.registry import stale, tracking
 
     try:
-        return stale.lines(root)
+        return stale.lines(root), tracking.registered(root, params)
     except Exception as error:  # of MLflow, SQLAlchemy or a driver: what was computed is summed up nevertheless
-        return [f"not known, the registry does not answer: {masked(str(error)).splitlines()[0]}"]
+        return [f"not known, the registry does not answer: {masked(str(error)).splitlines()[0]}"], False

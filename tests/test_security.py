@@ -310,16 +310,16 @@ def test_a_job_holds_no_value_of_an_environment_variable_and_nothing_of_where_im
 
 def test_the_summary_of_a_run_shows_no_password(tmp_path, monkeypatch, capsys):
     from fedsynth.worth import terminal, worth
-    from flows.pipeline import summary
+    from flows import summary
 
     for name in SECRETS:
         monkeypatch.setenv(name, f"{SECRET}-{name}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", URI)
     monkeypatch.setattr(worth, "rows", lambda root, models: [])
-    monkeypatch.setattr(terminal, "text", lambda rows: "")
+    monkeypatch.setattr(terminal, "text", lambda tables: "")
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/verdict.json").write_text('{"vae": {"said": "every gate holds", "gates": []}}')
-    summary(tmp_path, tiny_params())
+    summary.show(summary.summary(tmp_path, tiny_params()))
     shown = capsys.readouterr().out
     assert "postgresql://user:***@127.0.0.1:1/mlflow" in shown
     assert SECRET not in shown

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from fedsynth.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE, ARRAY = "manifest.csv", "images.npy"
 HISTOGRAMS, BINS = "histograms.npy", 32  # of the values as read, for a person at the site
@@ -101,6 +103,8 @@ def by(numbers: tuple[float, ...] | None) -> str:
 
 def frame(rows: list[dict]) -> pd.DataFrame:
     """Rows (dicts with every key of COLUMNS) as a table with the right types, also when there are none."""
+    import pandas as pd
+
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
@@ -113,6 +117,8 @@ def write(folder: Path, manifest: pd.DataFrame, images: np.ndarray) -> None:
 
 def read(folder: Path) -> pd.DataFrame:
     """The manifest of a set. Raises SetError where the file or a column is missing."""
+    import pandas as pd
+
     path = Path(folder) / FILE
     if not path.is_file():
         raise SetError(f"{path} is not there; run `fedsynth ingest` for this site first")

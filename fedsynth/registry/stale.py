@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from fedsynth.params import names
 from fedsynth.registry import history
 from fedsynth.registry.lineage import key
+from fedsynth.registry.place import there
 from fedsynth.registry.promotion import Refused
-from fedsynth.registry.versions import RegistryError, client_of, registered_name, there, version_of
+from fedsynth.registry.versions import RegistryError, client_of, registered_name, version_of
 from fedsynth.worth import withdrawn
 
 if TYPE_CHECKING:

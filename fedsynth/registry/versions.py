@@ -12,6 +12,7 @@ from fedsynth.errors import UserError
 from fedsynth.params import Params, names
 from fedsynth.registry import hashes, packaging, promotion
 from fedsynth.registry.lineage import key, lineage
+from fedsynth.registry.place import there
 from fedsynth.report.card import FILE, LONGEST, card, model_card, papers
 from fedsynth.settings import quiet, tracking_uri
 from fedsynth.training import weights
@@ -61,12 +62,6 @@ def _judged(client: MlflowClient, root: Path, params: Params, model: str, number
         client.get_model_version(registered_name(model), number).tags,
     )
     return all(tags.get(key(name)) == value for name, value in wanted.items())
-
-
-def there(root: Path) -> bool:
-    """Whether the tracking store exists; MLflow would create a missing SQLite database."""
-    uri = tracking_uri(root)
-    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
 
 
 def client_of(root: Path) -> MlflowClient:

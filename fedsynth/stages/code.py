@@ -1,19 +1,25 @@
 """Digests of the code that a stage depends on: its entry points and all modules that they import, transitively.
 
 A digest covers the code that Python runs, without comments, docstrings and layout, so that editing these makes no stage
-stale. Modules are parsed, not imported; this works for an installed package and for a checkout.
+stale. Modules are parsed, not imported; this works for an installed package and for a checkout. To parse them all takes
+more than a second, so that a run keeps what it has read of each file until the file's content changes.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
+import os
 import re
-from collections.abc import Iterable
-from fnmatch import fnmatchcase
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase, translate
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("fedsynth", "nvflare_jobs")
 
@@ -45,14 +51,34 @@ BROUGHT = {
     "nvflare_jobs.score*": ("fedsynth.hospital.outgoing.judging",),
 }
 CLASS = re.compile(r"fedsynth(\.\w+){2,}\.[A-Z]\w*")  # a class path in a string, from which a module builds an object
+DATA_FILE = re.compile(r"[\w-]+(\.[\w-]+)+")  # a string that may be the name of a data file
+KEPT = Path(".work") / "code.json"  # {module: what its file says}
 
 
-def digests(start: Iterable[str], classes: Iterable[str] = ()) -> dict[str, str]:
+@dataclass(frozen=True)
+class Read:
+    """What a file of this project says, which follows from its content alone.
+
+    `content`: digest of file and reader; `code`: digest of the code; `names`: modules and names in modules that it
+    imports or names by class path; `imported`: name that it imports at the top -> the module; `texts`: strings that may
+    be names of data files.
+    """
+
+    content: str
+    code: str
+    names: tuple[str, ...]
+    imported: dict[str, str]
+    texts: tuple[str, ...]
+
+
+def digests(start: Iterable[str], classes: Iterable[str] = (), root: Path | None = None) -> dict[str, str]:
     """Return module or template -> digest, for the modules `start`, those of `classes`, and all that these import.
 
-    `start`: modules or packages (all of their modules). `classes`: class paths named in params.yaml. Raises
-    ModuleNotFoundError if a module does not exist.
+    `start`: modules or packages (all of their modules). `classes`: class paths named in params.yaml. `root`:
+    the project's folder, where what was read is kept. Raises ModuleNotFoundError if a module does not exist.
     """
+    if root is not None:
+        _recall(root)
     named = {path.rpartition(".")[0] for path in classes}
     begun = {*start, *named}
     brings = {of: more for of, more in BROUGHT.items() if any(fnmatchcase(name, of) for name in begun)}
@@ -61,15 +87,17 @@ def digests(start: Iterable[str], classes: Iterable[str] = ()) -> dict[str, str]
     others = {module for more in idle.values() for module in more} - {
         module for more in brings.values() for module in more
     }
-    skipped = (*PLUMBING, *idle, *(f"{module}*" for module in others))
+    skipped = re.compile("|".join(map(translate, (*PLUMBING, *idle, *(f"{module}*" for module in others)))))
     wanted, found = set(todo), dict[str, str]()
     while todo:
         module = todo.pop()
         if module in found:
             continue
-        found[module] = _digest(module)
+        found[module] = _read(module).code
         found |= {template: _bytes(template) for template in _templates(module)}
-        todo += [m for m in _imports(module) if m in wanted or not any(fnmatchcase(m, of) for of in skipped)]
+        todo += [m for m in _imports(module) if m in wanted or not skipped.match(m)]
+    if root is not None and _new:
+        _keep(root)
     return dict(sorted(found.items()))
 
 
@@ -109,11 +137,67 @@ def _file(name: str) -> Path | None:
 
 
 @cache
-def _tree(name: str) -> ast.Module:
-    """Return the syntax tree of a module without docstrings and without imports for type checkers."""
+def _read(name: str) -> Read:
+    """Return what a module's file says; it is parsed where that is not known from an earlier run."""
     path = _file(name)
     assert path is not None, name
-    return _Run().visit(ast.parse(path.read_text(encoding="utf-8")))
+    raw = path.read_bytes()
+    content = hashlib.sha256(_reader() + raw).hexdigest()
+    known = _known.get(name, {})
+    if known.get("content") == content:
+        return Read(**known)
+    tree = _Run().visit(ast.parse(raw.decode("utf-8")))
+    names, texts = set[str](), set[str]()
+    for node in ast.walk(tree):
+        names |= set(_named(node))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and DATA_FILE.fullmatch(node.value):
+            texts.add(node.value)
+    top = [(node.module, alias.name) for node in tree.body if isinstance(node, ast.ImportFrom) and node.module
+           for alias in node.names]  # fmt: skip
+    code = hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+    made = Read(content, code, tuple(sorted(names)), {of: module for module, of in reversed(top)}, tuple(sorted(texts)))
+    _known[name] = asdict(made)
+    _new.add(name)
+    return made
+
+
+_known: dict[str, dict[str, Any]] = {}  # what earlier runs and this process have read
+_new: set[str] = set()  # what of it is not kept yet
+
+
+@cache
+def _recall(root: Path) -> None:
+    try:
+        _known.update(json.loads((root / KEPT).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):  # it only saves time
+        return
+
+
+def _keep(root: Path) -> None:
+    path = root / KEPT
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")  # stages that run at the same time keep what they have read, too
+    part.write_text(json.dumps(_known), encoding="utf-8")
+    part.replace(path)
+    _new.clear()
+
+
+@cache
+def _reader() -> bytes:
+    """Return what, beside a file, decides what is read in it: Python's version and this module."""
+    return sys.version.encode() + Path(__file__).read_bytes()
+
+
+def _named(node: ast.AST) -> Iterator[str]:
+    """Yield the modules of this project, and names in them, that a node imports or names by class path."""
+    found: list[str] = []
+    if isinstance(node, ast.Import):
+        found = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and CLASS.fullmatch(node.value):
+        found = [node.value.rpartition(".")[0]]
+    yield from (name for name in found if name.split(".")[0] in PACKAGES and name not in PACKAGES)
 
 
 class _Run(ast.NodeTransformer):
@@ -133,36 +217,19 @@ class _Run(ast.NodeTransformer):
 
 
 @cache
-def _digest(name: str) -> str:
-    return hashlib.sha256(ast.dump(_tree(name)).encode()).hexdigest()[:16]
-
-
-@cache
 def _imports(name: str) -> tuple[str, ...]:
     """Return this project's modules that a module imports anywhere or names by class path, with their packages."""
-    found: set[str] = set()
-    for node in ast.walk(_tree(name)):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            names += [home for alias in node.names if (home := _home(node.module, alias.name))]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and CLASS.fullmatch(node.value):
-            names = [node.value.rpartition(".")[0]]
-        for module in names:
-            if module.split(".")[0] in PACKAGES and module not in PACKAGES and _file(module):
-                found |= {module, *_packages(module)}
-    return tuple(sorted(found))
+    named = _read(name).names
+    found = {*named, *filter(None, (_home(of) for of in named))}
+    return tuple(sorted({of for module in found if _file(module) for of in (module, *_packages(module))}))
 
 
 @cache
-def _home(package: str, name: str) -> str:
-    """Return the module from which a package re-exports a name; empty if it does not."""
-    if package.split(".", maxsplit=1)[0] not in PACKAGES or _file(package) is None:
-        return ""
-    handed = (node for node in _tree(package).body if isinstance(node, ast.ImportFrom) and node.module)
-    return next((node.module or "" for node in handed if name in [alias.name for alias in node.names]), "")
+def _home(named: str) -> str:
+    """Return the module from which a package re-exports a name, "package.name"; empty if it does not."""
+    package, _, name = named.rpartition(".")
+    module = _read(package).imported.get(name, "") if _file(package) else ""
+    return module if module.split(".")[0] in PACKAGES and module not in PACKAGES else ""
 
 
 @cache
@@ -173,9 +240,7 @@ def _templates(module: str) -> tuple[str, ...]:
     """
     path = _file(module)
     assert path is not None
-    said = {
-        node.value for node in ast.walk(_tree(module)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+    said = _read(module).texts
     there = {p.name: p for folder in (path.parent, path.parent / "templates") for p in _data_files(folder)}
     todo, seen = [name for name in there if name in said], set[str]()
     while todo:

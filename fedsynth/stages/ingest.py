@@ -20,35 +20,6 @@ DEALT = ("subject", "label", "split")  # what splits are dealt out by
 SAMPLED = 4096  # values of each image from which percentiles over a site are computed
 
 
-def fingerprint(params: Params, state: Path | None = None) -> dict[str, Any]:
-    """Return the fingerprint of the source's files; DVC runs the stage again when it changes.
-
-    With `state`, the folder of all sites' states, and where patients have withdrawn: `withdrawn`, site -> digests of
-    its earlier sets, and `forgotten`, site -> what changes with each withdrawal.
-    """
-    source = params.source.build(image=params.image.sourced, seed=params.seed)
-    found: dict[str, Any] = {"source": params.source.class_path, "fingerprint": source.fingerprint()}
-    own = {site: state / key for site, key in names.keys(source.sites()).items()} if state else {}
-    if withdrawn := {site: told for site, path in own.items() if (told := withdrawals.told(path, simulated=True))}:
-        found["withdrawn"] = withdrawn
-    if forgotten := {site: stamp for site, path in own.items() if (stamp := withdrawals.stamp(path))}:
-        found["forgotten"] = forgotten
-    return found
-
-
-def fingerprint_given(params: Params) -> dict[str, str]:
-    """Return the fingerprint of the set named by `sample.given`, at the centre.
-
-    DVC draws the synthetic sets again when it changes.
-    """
-    named = params.sample.given
-    if named is None:
-        return {"fingerprint": ""}
-    if isinstance(named, str):
-        return {"fingerprint": manifest.digest(manifest.read(Path(named)))}
-    return {"fingerprint": named.build(image=params.image.sourced, seed=params.seed).fingerprint()}
-
-
 def ingest(params: Params, folder: Path, state: Path | None = None) -> dict[str, pd.DataFrame]:
     """Every site of the source into `folder`/<key of its name>, in place of the sets of an earlier source; the
     manifests by site. A line for each site is printed. `state`: see `ingest_site`.

@@ -118,7 +118,7 @@ def of_stage(stage: Stage, raw: dict[str, Any], settings: Settings) -> dict[str,
     """
     values = {key: _plain(_value(raw, key, stage.address)) for key in stage.keys}
     where = settings.federation if stage.is_job else "simulation" if settings.simulation else "production"
-    content = {"code": code.digests(stage.entry, class_paths(values)), "params": values, "where": where}
+    content = {"code": code.digests(stage.entry, class_paths(values), settings.root), "params": values, "where": where}
     # the smallest cell of a hospital is known in simulation only
     return content | ({"min_cell": settings.min_cell} if stage.is_job and settings.simulation else {})
 
@@ -184,7 +184,7 @@ def checked(root: Path, wanted: dict[Path, str], settings: Settings) -> None:
     The check imports torch, so it is skipped if it has succeeded with the same inputs of stages and the same code.
     """
     digest = hashlib.sha256(
-        "".join([*wanted.values(), *code.digests(["fedsynth.checks"]).values()]).encode()
+        "".join([*wanted.values(), *code.digests(["fedsynth.checks"], (), root).values()]).encode()
     ).hexdigest()
     mark = root / CHECKED
     if mark.is_file() and mark.read_text(encoding="utf-8") == digest:

@@ -13,7 +13,7 @@ import yaml
 
 from fedsynth.params import Params
 from fedsynth.settings import Settings
-from fedsynth.stages import inputs
+from fedsynth.stages import inputs, outside
 
 # Maximum number of stages that the flow runs at the same time: two jobs of three sites each fill two cores. A limit on
 # Prefect's threads would not do, because its threads also wait for upstream stages and would block ready ones.
@@ -85,7 +85,7 @@ def plan(root: Path, params: Params, settings: Settings, estimates: dict[str, fl
     """
     stages, raw = inputs.stages(root, params.models), params.model_dump(mode="json")
     lock, times = _lock(root), times_of(root)
-    files = _outside(params, settings)
+    files = {path.as_posix(): text for path, text in outside.texts(params, settings).items()}
     lines = {SOURCE: _always(SOURCE, times)}
     waits_for = {stage.address: [SOURCE, *(u.address for u in stages if u.feeds(stage))] for stage in stages}
     for stage in stages:
@@ -184,17 +184,6 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _said(values: dict[str, Any], key: str) -> str:
     return json.dumps(values[key]) if key in values else "(missing)"
-
-
-def _outside(params: Params, settings: Settings) -> dict[str, str]:
-    """Return what the stage `source` would write into its files now, for those that can be computed here."""
-    from fedsynth.data import outputs
-    from fedsynth.stages import ingest
-
-    found = {"data/given.json": outputs.text(ingest.fingerprint_given(params))}
-    if settings.simulation:
-        found["data/source.json"] = outputs.text(ingest.fingerprint(params, settings.state))
-    return found
 
 
 def _lock(root: Path) -> dict[str, Any]:

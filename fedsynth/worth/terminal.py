@@ -1,4 +1,4 @@
-"""The table of worth for the terminal."""
+"""The table of worth for the terminal. Nothing heavy is needed to show it, so that a run keeps it as cells."""
 
 from __future__ import annotations
 
@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Group
-from fedsynth.worth.worth import TESTS_ONLY, Rows, against, headline, summary, table
+
+    from fedsynth.worth.worth import Rows
+
+Cells = tuple[list[str], list[list[str]]]  # a table's head, and its rows
 
 
-def cells(rows: Rows, use: str) -> tuple[list[str], list[list[str]]]:
-    """Return the table of one use as text: head, and rows.
+def tables(rows: Rows) -> list[Cells]:
+    """Return the table of each use."""
+    return [cells(rows, use) for use in dict.fromkeys(r["use"] for r in rows)]
+
+
+def cells(rows: Rows, use: str) -> Cells:
+    """Return the table of one use as text.
 
     There is a row for each reference, and for each model a `synthetic` and an `augmented` row.
     """
+    from fedsynth.worth.worth import TESTS_ONLY, against, headline, summary, table
+
     scores, metric, worth = table(rows).rename(columns={"name": "kind"}), headline(rows, use), summary(rows)
     scores = scores[(scores.use == use) & (scores.metric == metric)]
     sites, together = list(dict.fromkeys(r["site"] for r in rows if r["use"] == use)), against(rows, use)
@@ -56,15 +66,14 @@ def _percent(value: float | None, why: str) -> str:
     return f"{100 * value:.0f} %" if value is not None else "no gap" if why.startswith("no gap") else "missing"
 
 
-def text(rows: Rows) -> Group:
+def text(tables: list[Cells]) -> Group:
     """Return the tables of all uses for the terminal."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
 
-    tables: list[Any] = []
-    for use in dict.fromkeys(r["use"] for r in rows):
-        head, lines = cells(rows, use)
+    parts: list[Any] = []
+    for head, lines in tables:
         shown = Table(box=None, pad_edge=False, title_justify="left")
         for i, name in enumerate(head):
             shown.add_column(
@@ -72,5 +81,5 @@ def text(rows: Rows) -> Group:
             )
         for line in lines:
             shown.add_row(*line, style="dim" if line[0] in ("local", "federated", "pooled") else "")
-        tables += [shown, ""]
-    return Group(*tables)
+        parts += [shown, ""]
+    return Group(*parts)

@@ -16,7 +16,7 @@ from fedsynth.data import outputs
 from fedsynth.errors import UserError
 from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, quiet
-from fedsynth.stages import ingest, inputs
+from fedsynth.stages import inputs, outside
 from fedsynth.worth import withdrawn
 
 if TYPE_CHECKING:
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 
 
 def stage(params: Params, settings: Settings) -> None:
-    path = settings.root / "data" / "source.json"
     wanted = inputs.texts(settings.root, params, settings)
     inputs.checked(settings.root, wanted, settings)
     inputs.write(settings.root, wanted)
-    outputs.write(settings.root / "data" / "given.json", ingest.fingerprint_given(params))
+    for path, text in outside.texts(params, settings).items():
+        (settings.root / path).write_text(text, encoding="utf-8")
     if settings.simulation:
-        outputs.write(path, ingest.fingerprint(params, settings.state))
         return
     from nvflare_jobs.centre import answers, build_question, jobs, program
 
@@ -41,7 +40,8 @@ def stage(params: Params, settings: Settings) -> None:
     said = {site: found[site].get("answer", {}) for site in sites}
     digests = {site: answer.get("digest") or "none" for site, answer in said.items()}
     gone = told(withdrawn.known(settings.root), said)
-    outputs.write(path, {"source": "sites", "digests": digests} | ({"withdrawn": gone} if gone else {}))
+    content = {"source": "sites", "digests": digests} | ({"withdrawn": gone} if gone else {})
+    outputs.write(settings.root / withdrawn.SOURCE, content)
 
 
 def told(before: dict[str, list[str]], answers: dict[str, dict[str, Any]]) -> dict[str, list[str]]:

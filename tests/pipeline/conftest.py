@@ -81,7 +81,7 @@ def git(*words: str, cwd: Path) -> str:
 
 
 def run(project: Path, **env: str) -> subprocess.CompletedProcess:
-    return command(sys.executable, "-m", "flows.pipeline", cwd=project, **env)
+    return command(sys.executable, "-m", "flows", cwd=project, **env)
 
 
 def change(project: Path, edit) -> None:

@@ -92,6 +92,33 @@ def test_a_second_run_with_nothing_changed_does_no_work(project, first):
     assert "Nothing has changed" in again.stdout
     assert list((project / "fedsynth").rglob("*.pyc"))  # bytecode is written, and makes nothing stale
     assert time.monotonic() - started < 60  # a guard against work being done; the time itself is in the benchmarks
+    shown = first.stdout[first.stdout.index("classification (balanced accuracy)") : first.stdout.index("flows    ")]
+    assert shown in again.stdout
+
+
+def test_where_nothing_has_changed_nothing_heavy_is_imported(project, first):
+    done = command(sys.executable, "-X", "importtime", "-m", "flows", cwd=project)
+    assert "Nothing has changed" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stdout.splitlines() if line.startswith("import time:")}
+    assert "dvc.repo" in imported
+    assert {"prefect", "mlflow", "torch", "pandas", "networkx"}.isdisjoint(imported)
+
+
+def test_a_version_that_is_gone_from_the_registry_is_registered_again(project, first):
+    script = """
+from pathlib import Path
+from fedsynth.registry.versions import client_of
+c = client_of(Path.cwd())
+for version in c.search_model_versions("name='fedsynth-gan'"):
+    c.delete_model_version(version.name, version.version)
+"""
+    assert command(sys.executable, "-c", script, cwd=project).returncode == 0
+    again = run(project)
+    assert again.returncode == 0, again.stdout[-4000:]
+    assert "Nothing has changed" not in again.stdout
+    assert set(outcomes(again.stdout).values()) <= {"ran", "unchanged"}
+    assert {stage for stage, outcome in outcomes(again.stdout).items() if outcome == "ran"} == {"source"}
+    assert "Nothing has changed" in run(project).stdout
 
 
 def test_the_plan_of_the_next_run_is_what_it_does(project, first):
@@ -118,7 +145,7 @@ def test_all_that_is_wrong_in_params_yaml_is_said_at_once_and_before_anything_is
         raw["consortium"]["min_cel"] = 5
 
     change(tmp_path, edit)
-    for words in ([sys.executable, "-m", "flows.pipeline"], ["fedsynth", "check"], ["dvc", "repro", "ingest"]):
+    for words in ([sys.executable, "-m", "flows"], ["fedsynth", "check"], ["dvc", "repro", "ingest"]):
         done = command(*words, cwd=tmp_path)
         assert done.returncode != 0, words
         assert "params.yaml has 5 problems:" in done.stdout, (words, done.stdout)
@@ -217,7 +244,7 @@ def test_ending_the_flow_ends_its_federation_and_its_server(tmp_path, project, f
     change(tmp_path, lambda raw: raw["models"]["diffusion"]["training"].update(rounds=150))
     # a session of its own: a terminal's Ctrl-C goes to the whole group, and so does the test's
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.pipeline"],
+        [sys.executable, "-m", "flows"],
         cwd=tmp_path,
         env=environment(tmp_path),
         text=True,

@@ -96,7 +96,7 @@ def test_a_flow_that_was_killed_is_started_again_and_finds_its_job(consortium, m
     change(centre, lambda raw: raw["models"]["gan"]["training"].update(rounds=16, epochs=8))
     env = environment(centre) | place(trial)
     flow = subprocess.Popen(
-        [sys.executable, "-m", "flows.pipeline"],
+        [sys.executable, "-m", "flows"],
         cwd=centre,
         env=env,
         text=True,
@@ -118,7 +118,7 @@ def test_a_flow_that_was_killed_is_started_again_and_finds_its_job(consortium, m
         if process.is_running():
             process.kill()
     again = subprocess.run(
-        [sys.executable, "-m", "flows.pipeline"],
+        [sys.executable, "-m", "flows"],
         cwd=centre,
         env=env,
         text=True,
@@ -138,7 +138,7 @@ def test_a_flow_that_was_killed_is_started_again_and_finds_its_job(consortium, m
     assert "simulation" not in (centre / "reports/report/index.html").read_text().split("pooled")[0]
 
     third = subprocess.run(
-        [sys.executable, "-m", "flows.pipeline"],
+        [sys.executable, "-m", "flows"],
         cwd=centre,
         env=env,
         text=True,

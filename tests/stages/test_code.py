@@ -118,6 +118,7 @@ def test_no_module_is_forgotten():
     left = {name for name in left if not any(code.fnmatchcase(name, of) for of in code.PLUMBING)}
     no_stage = ("fedsynth.registry", "fedsynth.hospital.check", "fedsynth.hospital.findings",
                 "fedsynth.hospital.forget", "fedsynth.data.removal", "fedsynth.worth.terminal",
+                "fedsynth.worth.gained", "fedsynth.stages.outside",
                 "fedsynth.__main__", "nvflare_jobs.source", "fedsynth.hospital.audit",
                 "fedsynth.hospital.commands")  # fmt: skip
     assert {name for name in left if not name.startswith(no_stage)} == {"fedsynth", "nvflare_jobs"}
@@ -160,6 +161,30 @@ def test_what_python_runs_counts_and_how_it_is_written_does_not(copied, edit, ch
     finally:
         path.write_text(text)
     assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} == changed
+
+
+def kept_digests(folder: Path, parse: str = "pass") -> dict[str, str]:
+    """The digests by a process that keeps what it reads in `folder`. `parse`: a statement that it runs before."""
+    script = (
+        f"import json; from pathlib import Path; from fedsynth.stages import code; {parse};"
+        f" print(json.dumps(code.digests({TRAIN}, [{VAE!r}], Path('.'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_what_was_read_of_a_file_is_kept_until_the_file_changes(copied):
+    path, never = copied / "fedsynth" / "families" / "vae.py", "code.ast.parse = None"
+    fresh, text = digests_of(copied), path.read_text()
+    assert kept_digests(copied) == fresh
+    assert kept_digests(copied, never) == fresh
+    path.write_text(text + "\n\nfrom fedsynth.families import gan\n")
+    try:
+        assert kept_digests(copied) == kept_digests(copied, never) == digests_of(copied) != fresh
+    finally:
+        path.write_text(text)
+    (copied / code.KEPT).write_text('{"fedsynth.families.vae": ')
+    assert kept_digests(copied) == fresh
 
 
 def test_a_new_file_of_a_kind_and_bytecode_change_nothing(copied):

@@ -9,9 +9,9 @@ import pytest
 from fedsynth import params
 from fedsynth.data import manifest
 from fedsynth.data.dataset import ImageSet
-from fedsynth.hospital import forget, secret
+from fedsynth.hospital import forget
 from fedsynth.sources import Record, Source
-from fedsynth.stages.ingest import fingerprint, ingest, ingest_site
+from fedsynth.stages.ingest import ingest, ingest_site
 from tests.realdata import real
 from tests.sets import tiny_params
 from tests.tables import make_table, write_table
@@ -338,19 +338,3 @@ def test_who_has_withdrawn_is_left_out_again_and_nobody_else_changes_place(tmp_p
     pd.testing.assert_frame_equal(after["east"], before["east"])
     bars = np.load(tmp_path / "sets/north" / manifest.HISTOGRAMS)
     assert len(bars) == len(again)
-
-
-def test_the_fingerprint_changes_with_each_withdrawal_and_names_the_sets_alone(tmp_path):
-    asked = tiny_params()
-    north = ingest(asked, tmp_path / "sets", tmp_path / "state")["north"]
-    one, other = north["subject"].unique()[:2]
-    found = [fingerprint(asked, tmp_path / "state")]
-    assert found[0] == fingerprint(asked)
-    digest = secret.keyed(tmp_path / "state/north", manifest.digest(north), simulated=True)  # as its jobs tell it
-    for subject in (one, other):
-        forgets(tmp_path, subject)
-        found.append(fingerprint(asked, tmp_path / "state"))
-    assert found[1]["withdrawn"] == {"north": [digest]}
-    assert len(found[2]["withdrawn"]["north"]) == 2
-    assert found[1]["forgotten"] != found[2]["forgotten"]
-    assert not any(name in str(found) for name in (one, other))

@@ -12,8 +12,9 @@ import yaml
 
 from fedsynth.params import Params
 from fedsynth.settings import Settings
-from fedsynth.stages import estimate, plan, plan_text
+from fedsynth.stages import estimate, outside, plan, plan_text
 from fedsynth.stages.inputs import DagError
+from fedsynth.worth import withdrawn
 from tests.stages.test_inputs import EVERY, MODELS, RAW, STAGES, Study, downstream
 from tests.test_architecture import ROOT
 
@@ -35,7 +36,7 @@ def planned(study: Study, raw: dict) -> dict[str, list[str]]:
 
 @pytest.fixture(autouse=True)
 def same_source(monkeypatch):
-    monkeypatch.setattr(plan, "_outside", lambda *_: {})
+    monkeypatch.setattr(outside, "texts", lambda *_: {})
     for name in ("FEDSYNTH_FEDERATION", "FEDSYNTH_ROOT"):
         monkeypatch.delenv(name, raising=False)
 
@@ -76,7 +77,7 @@ def test_the_stages_of_every_run_are_the_first_and_the_last(study):
 
 
 def test_files_of_the_source_that_have_changed_are_said(study, monkeypatch):
-    monkeypatch.setattr(plan, "_outside", lambda *_: {"data/source.json": "{another}"})
+    monkeypatch.setattr(outside, "texts", lambda *_: {withdrawn.SOURCE: "{another}"})
     found = planned(study, RAW)
     assert found["ingest"] == ["the source's files have changed"]
     assert set(found) == EVERY

@@ -8,7 +8,7 @@ import torch
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.families import Family
-from fedsynth.stages import ingest, sample
+from fedsynth.stages import sample
 from tests.sets import make_set, tiny_params
 from tests.trained import trained
 
@@ -214,12 +214,3 @@ def test_the_stage_draws_a_set_from_given_images_that_passes_what_real_data_must
     assert set(images.manifest["label"]) == set(params.image.labels)
     assert set(np.unique(images.channels(params.image, ["lesion"]))) == {-1.0, 1.0}
     assert (images.manifest.loc[images.manifest["label"] != "none", "mask_area"] > 0).all()
-
-
-def test_a_change_of_the_set_that_is_given_is_seen(tmp_path):
-    params, seen = tiny_params(image=MASK_TO_IMAGE, sample={"given": str(tmp_path / "other")}), []
-    for n in (12, 12, 14):
-        make_set(tmp_path / "other", params, "other", n=n)
-        seen.append(ingest.fingerprint_given(params))
-    assert seen[0] == seen[1] != seen[2]
-    assert ingest.fingerprint_given(tiny_params()) == {"fingerprint": ""}

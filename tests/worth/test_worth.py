@@ -248,7 +248,7 @@ def test_rows_come_from_the_reports_folder(tmp_path):
 
 def shown(rows):
     console = Console(file=io.StringIO(), width=200)
-    console.print(terminal.text(rows))
+    console.print(terminal.text(terminal.tables(rows)))
     return console.file.getvalue()
 
 

@@ -1,0 +1,121 @@
+"""Whether anything must run, and the summary that is kept for a run in which nothing must."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fedsynth.settings import Settings
+from fedsynth.stages import inputs, outside
+from flows import dvcx, summary
+from tests.sets import tiny_params
+from tests.worth.test_worth import POOLED, consortium
+
+PARAMS = tiny_params()
+
+
+class Project:
+    """A project in which nothing must run, and how often its registry was asked."""
+
+    def __init__(self, root, monkeypatch):
+        from fedsynth.registry import stale, tracking
+        from fedsynth.worth import worth
+
+        self.root, self.asked, self.registered, self.texts = root, 0, True, {}
+        (root / "reports").mkdir()
+        (root / "reports/verdict.json").write_text(json.dumps({"vae": {"said": "may be promoted", "gates": []}}))
+        (root / "dvc.lock").write_text("stages: {}\n")
+        (root / "mlflow.db").write_text("versions")
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setattr(worth, "rows", lambda *_: consortium(augmented=POOLED))
+        monkeypatch.setattr(tracking, "registered", self.ask)
+        monkeypatch.setattr(stale, "lines", lambda *_: [])
+        monkeypatch.setattr(inputs, "texts", lambda *_: {})
+        monkeypatch.setattr(inputs, "checked", lambda *_: None)
+        monkeypatch.setattr(outside, "texts", lambda *_: self.texts)
+        monkeypatch.setattr(dvcx, "status", lambda *_: (set(), {"source"}))
+
+    def ask(self, *_):
+        self.asked += 1
+        return self.registered
+
+    def run(self):
+        return summary.summary(self.root, PARAMS)
+
+    def unchanged(self):
+        self.asked = 0
+        return summary.unchanged(self.root, PARAMS, Settings.read())
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    return Project(tmp_path, monkeypatch)
+
+
+def test_what_a_run_has_kept_is_shown_again_without_asking_the_registry(project, capsys):
+    summary.show(project.run())
+    first = capsys.readouterr().out
+    assert "gained   With vae's images south reaches balanced accuracy 0.900" in first
+    summary.show(project.unchanged())
+    assert capsys.readouterr().out == first
+    assert project.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("mlflow.db", "another version"), ("mlflow.db-wal", "a version"), ("dvc.lock", "stages: {report: {}}\n")],
+)
+def test_a_change_of_the_registry_or_of_what_stages_made_is_seen(project, name, content):
+    project.run()
+    (project.root / name).write_text(content)
+    assert project.unchanged() is not None
+    assert project.asked > 0
+    assert project.unchanged() is not None
+    assert project.asked == 0, "what was found is kept again"
+    project.registered = False
+    (project.root / name).write_text(f"{content} and more")
+    assert project.unchanged() is None, "a version is missing"
+
+
+def test_a_registry_that_is_gone_is_seen(project):
+    project.run()
+    project.registered = False
+    (project.root / "mlflow.db").unlink()
+    assert project.unchanged() is None
+
+
+def test_a_server_is_asked_each_time(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    project.run()
+    assert project.unchanged() is not None
+    assert project.asked > 0
+
+
+def test_other_code_makes_the_summary_anew(project, monkeypatch):
+    project.run()
+    monkeypatch.setattr(summary.code, "digests", lambda *_: {"fedsynth.worth.gained": "another"})
+    project.unchanged()
+    assert project.asked > 0
+
+
+def test_what_lacks_a_version_or_an_answer_of_the_registry_is_not_kept(project, monkeypatch):
+    from fedsynth.registry import stale
+
+    project.registered = False
+    project.run()
+    assert not (project.root / summary.KEPT).exists()
+    project.registered = True
+    monkeypatch.setattr(stale, "lines", lambda *_: 1 / 0)
+    assert "stale    not known, the registry does not answer: division by zero" in project.run()["lines"]
+    assert not (project.root / summary.KEPT).exists()
+
+
+def test_where_inputs_files_outside_or_a_stage_have_changed_something_must_run(project, monkeypatch):
+    project.run()
+    monkeypatch.setattr(dvcx, "status", lambda *_: ({"report"}, {"source"}))
+    assert project.unchanged() is None
+    monkeypatch.setattr(dvcx, "status", lambda *_: (set(), {"source"}))
+    assert project.unchanged() is not None
+    project.texts = {outside.GIVEN: "another"}
+    assert project.unchanged() is None
