@@ -27,6 +27,7 @@ from prefect.states import Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from fedsynth import params as configuration
+from fedsynth.stages import estimate
 from flows import dvcx
 from flows.listener import Listener
 from flows.run import Run
@@ -107,7 +108,8 @@ def pipeline() -> None:
     dvcx.allow_no_git(settings.root)
     params = configuration.load()
     stages = dvcx.graph(settings.root)
-    with Terminal(len(stages) + len(params.models)) as terminal:
+    plan = estimate.planned(settings.root, params, settings, estimate.images_of(settings.root, params, settings))
+    with Terminal(len(stages) + len(params.models), plan) as terminal:
         run = Run(settings.root, params, stages, terminal)
         run.tracker.open(flow_run.name or "pipeline", {"prefect.flow_run_id": str(flow_run.id)})
         status = "FAILED"

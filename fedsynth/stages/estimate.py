@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsynth.params import Params
 from fedsynth.settings import Settings
-from fedsynth.stages.plan import AT_ONCE
+from fedsynth.stages.plan import AT_ONCE, Plan, plan
 from fedsynth.worth.use_networks import uses
 
 if TYPE_CHECKING:
@@ -48,33 +48,54 @@ def images_of(root: Path, params: Params, settings: Settings) -> Images:
     return found
 
 
-def seconds(params: Params, images: Images) -> dict[str, float]:
-    """Return {stage: seconds} of stages whose work depends on the number of images; none if that is unknown."""
+def planned(root: Path, params: Params, settings: Settings, images: Images) -> Plan:
+    """Return the plan; steps are timed only for stale stages that have not run with these values, which takes seconds.
+
+    `images`: as from `images_of`.
+    """
+    made = plan(root, params, settings)
+    if new := {line.stage for line in made.stale if not line.from_last_time}:
+        return plan(root, params, settings, seconds(params, images, new))
+    return made
+
+
+def seconds(params: Params, images: Images, stages: set[str]) -> dict[str, float]:
+    """Return {stage: seconds} of those of `stages` whose work can be estimated.
+
+    None if the numbers of images are unknown, and none of networks where there is a GPU: a step on the CPU says nothing
+    of it.
+    """
     if not images:
         return {}
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _seconds(params, images)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _seconds(params: Params, images: Images) -> dict[str, float]:
-    """Return {stage: seconds}. Sites, and stages that run at the same time, share the cores."""
-    cores = max(1.0, min(os.cpu_count() or 1, AT_ONCE * len(images)) / AT_ONCE)
-    one_each = sum(_use_seconds(params).values()) * len(params.score.seeds)
     found = {"ingest": SMALL_S + 0.01 * sum(n for n, _ in images.values()), "validate": JOB_S, "report": SMALL_S}
-    found["reference"] = 2 * JOB_S + one_each * (2 * len(images) / cores + 1)
+    found |= {f"export@{name}": SMALL_S for name in params.models}
+    if stages - found.keys():
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            found |= {} if torch.cuda.is_available() else _of_networks(params, images, stages)
+        finally:
+            torch.set_num_threads(threads)
+    return {stage: found[stage] for stage in stages & found.keys()}
+
+
+def _of_networks(params: Params, images: Images, stages: set[str]) -> dict[str, float]:
+    """Return {stage: seconds}. Sites, and stages that run at the same time, share the cores."""
+    cores, found = max(1.0, min(os.cpu_count() or 1, AT_ONCE * len(images)) / AT_ONCE), dict[str, float]()
+    if any(stage.startswith(("reference", "score@")) for stage in stages):
+        one_each = sum(_use_seconds(params).values()) * len(params.score.seeds)
+        found["reference"] = 2 * JOB_S + one_each * (2 * len(images) / cores + 1)
+        found |= {f"score@{name}": JOB_S + one_each * (1 + len(images) / cores) + SMALL_S for name in params.models}
     for name, model in params.models.items():
+        if not stages & {f"train@{name}", f"sample@{name}"}:
+            continue
         step, image = _model_seconds(params, name)
         steps = sum(model.training.steps(n) for _, n in images.values()) * model.training.rounds
         found[f"sample@{name}"] = SMALL_S + image * params.sample.images
         if model.privacy is None:  # private steps take several times as long and are not timed
             found[f"train@{name}"] = JOB_S + step * steps / cores
-        found |= {f"score@{name}": JOB_S + one_each * (1 + len(images) / cores) + SMALL_S, f"export@{name}": SMALL_S}
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,16 +64,22 @@ class Plan:
         """The stages that would run because something has changed."""
         return [line for line in self.running if not line.always]
 
-    def seconds(self) -> float | None:
-        """Return the duration of the whole run with AT_ONCE stages at the same time; None if one is unknown."""
+    def seconds(self, ended: Collection[str] = (), left: Mapping[str, float | None] | None = None) -> float | None:
+        """Return the seconds until the end of the run with AT_ONCE stages at the same time; None if one is unknown.
+
+        `ended`: stages that are done; `left`: stage -> seconds left of each that runs, None if unknown.
+        """
+        begun = left or {}
+        lines = sorted((line for line in self.running if line.stage not in ended), key=lambda of: of.stage not in begun)
         ends: dict[str, float] = {}
         free = [0.0] * AT_ONCE
-        for line in self.running:
-            if line.seconds is None:
+        for line in lines:
+            seconds = begun.get(line.stage, line.seconds)
+            if seconds is None:
                 return None
             ready = max((ends.get(stage, 0.0) for stage in self.waits_for[line.stage]), default=0.0)
             slot = min(range(AT_ONCE), key=lambda n: free[n])
-            ends[line.stage] = free[slot] = max(ready, free[slot]) + line.seconds
+            ends[line.stage] = free[slot] = max(ready, free[slot]) + seconds
         return max(ends.values(), default=0.0)
 
 

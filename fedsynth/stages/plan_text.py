@@ -10,7 +10,7 @@ from typing import Any
 from fedsynth.params import Params
 from fedsynth.settings import Settings
 from fedsynth.stages import estimate
-from fedsynth.stages.plan import AT_ONCE, Line, Plan, plan
+from fedsynth.stages.plan import AT_ONCE, Line, Plan
 from fedsynth.worth import withdrawn
 
 LONGEST = len("about 10 min 33 s")
@@ -19,7 +19,7 @@ LONGEST = len("about 10 min 33 s")
 def words(root: Path, params: Params, settings: Settings) -> str:
     """Return the table of stages, and a summary."""
     images = estimate.images_of(root, params, settings)
-    made = _plan(root, params, settings, images)
+    made = estimate.planned(root, params, settings, images)
     width = max(len(line.stage) for line in made.lines)
     rows = [
         f"  {'▶' if line.runs else '·'} {line.stage:<{width}}  {_time(line):>{LONGEST}}  {_why(line)}"
@@ -32,7 +32,7 @@ def words(root: Path, params: Params, settings: Settings) -> str:
 def as_json(root: Path, params: Params, settings: Settings) -> str:
     """Return the same as JSON."""
     images = estimate.images_of(root, params, settings)
-    made = _plan(root, params, settings, images)
+    made = estimate.planned(root, params, settings, images)
     stages = [{"stage": line.stage, "runs": line.runs, "why": line.why, "seconds": line.seconds} for line in made.lines]
     found: dict[str, Any] = {
         "federation": settings.federation,
@@ -43,14 +43,6 @@ def as_json(root: Path, params: Params, settings: Settings) -> str:
         "bytes": estimate.disk(params, images) if images else None,
     }
     return json.dumps(found, indent=1)
-
-
-def _plan(root: Path, params: Params, settings: Settings, images: estimate.Images) -> Plan:
-    """Return the plan; steps are timed only if a stale stage has not run before, because that takes seconds."""
-    made = plan(root, params, settings)
-    if all(line.from_last_time for line in made.stale):
-        return made
-    return plan(root, params, settings, estimate.seconds(params, images))
 
 
 def _where(settings: Settings, images: estimate.Images) -> str:
@@ -77,13 +69,17 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def how_long(made: Plan) -> str:
+    total = made.seconds()
+    return "the time is not known yet" if total is None else f"in about {duration(total)}"
+
+
 def _sums(made: Plan, params: Params, images: estimate.Images) -> list[str]:
     if not made.stale:
         return ["All other stages are up to date, unless `source` finds that files have changed."]
-    total = made.seconds()
-    long = "the time is not known yet" if total is None else f"in about {duration(total)}"
     lines = [
-        f"{len(made.running)} of {len(made.lines)} stages would run, at most {AT_ONCE} at the same time: {long}.",
+        f"{len(made.running)} of {len(made.lines)} stages would run, at most {AT_ONCE} at the same time:"
+        f" {how_long(made)}.",
         "A stage that has run with the same inputs before is restored from DVC's cache instead, in about a second.",
     ]
     if images:

@@ -149,6 +149,14 @@ def test_two_stages_run_beside_each_other():
     assert plan.Plan([*lines, plan.Line("e", ["x"])], {name: [] for name in "abcde"}).seconds() is None
 
 
+def test_of_a_run_that_has_begun_what_runs_and_what_waits_is_left():
+    made = plan.Plan([plan.Line(name, ["x"], 10.0) for name in "abcd"], {"a": [], "b": [], "c": ["a"], "d": ["b"]})
+    assert made.seconds({"a"}, {"b": 4.0}) == 14
+    assert made.seconds({"a", "b", "c"}, {"d": 3.0}) == 3
+    assert made.seconds({"a", "b"}, {"c": None}) is None
+    assert made.seconds("abcd") == 0
+
+
 def test_what_ran_before_takes_as_long_again(tmp_path):
     plan.keep_time(tmp_path, "train@vae", 12.34)
     plan.keep_time(tmp_path, "report", 3.0)
@@ -161,14 +169,34 @@ def test_a_first_run_is_estimated_from_steps_that_are_measured(tmp_path):
     params = Params.model_validate(raw)
     images = estimate.images_of(tmp_path, params, Settings.read())
     assert images["south"] == (48, 19)
-    found = estimate.seconds(params, images)
-    assert found.keys() == {s.address for s in STAGES if "@" not in s.address or s.address.endswith("@vae")}
+    every = {s.address for s in STAGES if "@" not in s.address or s.address.endswith("@vae")}
+    found = estimate.seconds(params, images, every)
+    assert found.keys() == every
     assert all(seconds > 0 for seconds in found.values())
     raw["models"]["vae"]["training"]["rounds"] *= 4
-    assert estimate.seconds(Params.model_validate(raw), images)["train@vae"] > 1.5 * found["train@vae"]
+    assert estimate.seconds(Params.model_validate(raw), images, {"train@vae"})["train@vae"] > 1.5 * found["train@vae"]
     raw["models"]["vae"]["privacy"] = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}
-    assert "train@vae" not in estimate.seconds(Params.model_validate(raw), images), "a private step is not measured"
+    assert not estimate.seconds(Params.model_validate(raw), images, {"train@vae"}), "a private step is not measured"
     assert estimate.disk(params, images) > 4 * 3 * 32 * 32 * (928 + 300)
+
+
+def test_steps_are_timed_only_of_stages_that_have_not_run(study, monkeypatch):
+    raw, asked = copy.deepcopy(RAW), []
+    monkeypatch.setattr(estimate, "_use_seconds", lambda params: asked.append("uses") or {})
+    monkeypatch.setattr(estimate, "_model_seconds", lambda params, name: asked.append(name) or (1.0, 1.0))
+    for stage in EVERY:
+        plan.keep_time(study.folder, stage, 60.0)
+
+    def planned():
+        params = Params.model_validate(raw)
+        return estimate.planned(study.folder, params, Settings.read(), {"north": (10, 5)}).seconds()
+
+    raw["gates"]["require"] = ["classification/retained >= 0.1"]
+    assert planned() > 0
+    assert asked == [], "neither export nor report trains"
+    raw["models"]["vae"]["training"]["lr"] = 0.001
+    assert planned() > 0
+    assert asked == ["vae"]
 
 
 def test_the_words_and_the_json_say_the_same(study, monkeypatch):
