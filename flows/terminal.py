@@ -78,7 +78,7 @@ class Terminal:
             whole = self._whole_left()
         self.progress.update(self._tasks[stage], total=event["rounds"], completed=event["round"] + 1, note=note)
         if not self.console.is_terminal:
-            self.console.print(f"    {stage}: {note}{f'  (run: {whole})' if whole else ''}")
+            self.console.print(f"    {stage}: {note}{f'  (run: {whole})' if whole else ''}", soft_wrap=True)
 
     def _whole_left(self) -> str:
         words = self._left.words()
