@@ -119,3 +119,17 @@ def test_where_inputs_files_outside_or_a_stage_have_changed_something_must_run(p
     assert project.unchanged() is not None
     project.texts = {outside.GIVEN: "another"}
     assert project.unchanged() is None
+
+
+def test_in_a_federation_the_sites_are_asked_whether_their_data_have_changed(project, monkeypatch, tmp_path):
+    monkeypatch.setenv("FEDSYNTH_FEDERATION", "production")
+    monkeypatch.setenv("FEDSYNTH_KIT", str(tmp_path))
+    project.run()
+    ran, stale = [], set()
+    monkeypatch.setattr(dvcx.Runner, "repro", lambda self, stage, on_line: ran.append(stage) or stale.add("validate"))
+    assert project.unchanged() is not None
+    assert ran == ["source"]
+    monkeypatch.setattr(dvcx, "status", lambda *_: (set(stale), {"source"}))
+    stale.clear()
+    assert project.unchanged() is None, "a site's answer has changed"
+    assert ran == ["source", "source"]
