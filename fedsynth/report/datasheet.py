@@ -68,7 +68,7 @@ def _same(layouts: dict[str, dict[str, str]]) -> list[tuple[list[str], dict[str,
 
 
 def render(template: str, **known: Any) -> str:
-    """Render a Markdown template of this folder; the filters `cell` and `short` are the functions below."""
+    """Render a Markdown template of this folder; its filters are functions of these names."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -78,9 +78,8 @@ def render(template: str, **known: Any) -> str:
         undefined=StrictUndefined,
         autoescape=False,
     )
-    environment.filters.update(
-        cell=cell, short=block, local_work=local_work
-    )  # markdown, not HTML: cells are escaped by name
+    # Markdown, not HTML: cells are escaped by name
+    environment.filters.update(cell=cell, short=block, local_work=local_work)
     return environment.get_template(template).render(**known)
 
 

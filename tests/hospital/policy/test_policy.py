@@ -175,6 +175,8 @@ ANY = Policy()
         ({"training.batch": 3}, "floors.batch"),
         ({"training.epochs": 0.01, "training.batch": 4}, "floors.images"),
         ({"training.epochs": 0.01}, "floors.images"),
+        ({"training.local_steps": 1}, "floors.images"),
+        ({"training.local_steps": 1, "training.batch": 4}, "floors.images"),
         ({"training.rounds": 10**6}, "floors.rounds"),
         ({"training.clip": 1e-12}, "floors.clip"),
         ({"training.clip": 0.0}, "floors.clip"),
