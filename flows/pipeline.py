@@ -1,9 +1,14 @@
 """The main job: every stage of dvc.yaml as a Prefect task, then the registry.
 
-Run by `python -m flows` (flows/__main__.py), or as a deployment.
+Run by `python -m flows` (flows/__main__.py) or `python -m flows.pipeline`, or as a deployment.
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":  # `python -m flows.pipeline` is `python -m flows`, which imports Prefect only where it must
+    import runpy
+
+    runpy.run_module("flows", run_name="__main__")
 
 import os
 import signal
@@ -202,7 +207,3 @@ def serve() -> None:
             pass
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-if __name__ == "__main__":
-    raise SystemExit("error: a run is started with `python -m flows`")

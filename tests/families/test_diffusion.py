@@ -1,5 +1,6 @@
 """Identities of the rectified flow."""
 
+import pytest
 import torch
 
 from fedsynth.families.diffusion import Diffusion
@@ -52,3 +53,27 @@ def test_a_new_network_loses_the_square_of_the_velocity():
     family = Diffusion(generated=1, given=0, labels=2, size=(16, 16), channels=(16, 32))
     loss = family.loss("unet", torch.zeros(64, 1, 16, 16), torch.zeros(64, dtype=torch.long), None)
     assert abs(float(loss.detach()) - 1) < 0.05  # its last layer is 0, and so E ||0 - (x - noise)||^2 / n = 1 for x = 0
+
+
+@pytest.mark.parametrize(("solver", "evaluations"), [("euler", 4), ("heun", 7)])
+def test_the_solver_takes_its_order_and_number_of_evaluations(solver, evaluations):
+    """Along the velocity v = x an image grows by e; four steps of Euler give (1 + h)^4, Heun's (1 + h + h^2 / 2)^3."""
+    family, asked = make(steps=4, solver=solver, guidance=1.0), []
+    family.bounded = False
+
+    def velocity(x, time, y, given):
+        asked.append(time)
+        return x
+
+    family.guided = velocity
+    noise = torch.randn((2, family.generated, *family.size), generator=torch.Generator().manual_seed(1))
+    found = family.sample(torch.zeros(2, dtype=torch.long), generator=torch.Generator().manual_seed(1))
+    h = 0.25
+    grown = (1 + h) ** 4 if solver == "euler" else (1 + h + h**2 / 2) ** 3 * (1 + h)
+    assert torch.allclose(found, noise * grown, rtol=1e-3)
+    assert len(asked) == evaluations
+
+
+def test_an_unknown_solver_is_refused():
+    with pytest.raises(ValueError, match="euler or heun"):
+        make(solver="rk4")

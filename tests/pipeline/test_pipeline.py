@@ -96,8 +96,9 @@ def test_a_second_run_with_nothing_changed_does_no_work(project, first):
     assert shown in again.stdout
 
 
-def test_where_nothing_has_changed_nothing_heavy_is_imported(project, first):
-    done = command(sys.executable, "-X", "importtime", "-m", "flows", cwd=project)
+@pytest.mark.parametrize("module", ["flows", "flows.pipeline"])
+def test_where_nothing_has_changed_nothing_heavy_is_imported(project, first, module):
+    done = command(sys.executable, "-X", "importtime", "-m", module, cwd=project)
     assert "Nothing has changed" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stdout.splitlines() if line.startswith("import time:")}
     assert "dvc.repo" in imported
