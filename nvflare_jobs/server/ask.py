@@ -12,13 +12,13 @@ from safetensors.numpy import load_file
 
 from fedsynth.hospital.failures import FAILURES
 from nvflare_jobs.server import round_log
-from nvflare_jobs.server.run import Progress, config_dir, present, question, refuse, run_dir
+from nvflare_jobs.server.run import NoTensors, Progress, config_dir, present, question, refuse, run_dir
 
 ANSWERS = "answers.json"
 LARGEST, DEEPEST = 64 * 2**20, 16  # characters of an answer, and levels of tables in tables
 
 
-class Ask(Progress, ModelController):
+class Ask(Progress, NoTensors, ModelController):
     """Ask every site one question and keep the answers: one task, with the arrays of the file `payload` as its data.
 
     Once `quorum` sites have answered, the others have at most `grace_s` seconds.

@@ -16,11 +16,11 @@ from nvflare.app_common.workflows.fedavg import FedAvg
 
 from nvflare_jobs.keys import ENCRYPTED, OPEN
 from nvflare_jobs.server import round_log
-from nvflare_jobs.server.run import SHOWN, Progress, present, question, refuse, run_dir
+from nvflare_jobs.server.run import SHOWN, NoTensors, Progress, present, question, refuse, run_dir
 from nvflare_jobs.server.updates import Unusable
 
 
-class Rounds(Progress, FedAvg):
+class Rounds(Progress, NoTensors, FedAvg):
     """FLARE's FedAvg controller with a quorum: after `quorum` of `sites` the others have at most `grace_s` seconds.
 
     The signature has both *args and **kwargs because only then does FLARE's job export look for the base class's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,19 @@ class Progress:
             collector = fl_ctx.get_prop(InfoCollector.CTX_KEY_STATS_COLLECTOR, None)
             if collector is not None:
                 collector.set_info(PROGRESS, self.progress())
+
+
+class NoTensors:
+    """A controller of jobs that send NumPy arrays alone: the server ends them without importing torch.
+
+    After `stop_controller` FLARE's `WFCommServer.finalize_run` (nvflare 2.9, apis/impl/wf_comm_server.py) imports
+    `nvflare.app_opt.pt.tensor_downloader`, and with it torch, to remove tensors that are still being downloaded. It
+    does without where that module cannot be imported.
+    """
+
+    def stop_controller(self, fl_ctx: FLContext) -> None:
+        super().stop_controller(fl_ctx)  # type: ignore[misc]
+        sys.modules.setdefault("nvflare.app_opt.pt.tensor_downloader", None)  # type: ignore[arg-type]
 
 
 def present(controller: Any, sites: list[str], quorum: int) -> list[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,7 +98,14 @@ def left(folder: Path) -> list[list[str]]:
     return found
 
 
-def test_a_job_runs_its_rounds_shows_each_site_live_and_brings_back_the_global_model(tmp_path):
+def imported(folder: Path) -> set[str]:
+    """Modules that the server and the sites of the runs in `folder` have imported, with PYTHONPROFILEIMPORTTIME."""
+    logs = "\n".join(path.read_text(errors="replace") for path in folder.glob("*/log.txt"))
+    return set(re.findall(r"^import time: .*\| +(\S+)$", logs, re.MULTILINE))
+
+
+def test_a_job_runs_its_rounds_shows_each_site_live_and_brings_back_the_global_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     initial = {"w": np.zeros((2, 3), np.float32), "large": np.zeros((600, 500), np.float32)}
     job = training(tmp_path, {}, initial=initial)
     events = []
@@ -114,9 +122,12 @@ def test_a_job_runs_its_rounds_shows_each_site_live_and_brings_back_the_global_m
     # three rounds of a mean of ones
     np.testing.assert_array_equal(weights.load(result / GLOBAL)["w"], np.full((2, 3), 3.0, np.float32))
     assert left(tmp_path) == []
+    assert "nvflare_jobs.server.run" in imported(tmp_path / "work")
+    assert "torch" not in imported(tmp_path / "work")  # neither by the server nor for what a site does in every job
 
 
-def test_a_question_brings_back_one_answer_for_each_site(tmp_path):
+def test_a_question_brings_back_one_answer_for_each_site(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     job = build_question.ask(
         tmp_path / "job", CLIENT, "question", SITES, Consortium(), {"params": public(tiny_params()), "how": {}}
     )
@@ -126,6 +137,9 @@ def test_a_question_brings_back_one_answer_for_each_site(tmp_path):
         "east": {"answer": {"site": "east"}},
         "north": {"answer": {"site": "north"}},
     }
+    assert left(tmp_path) == []
+    assert "nvflare_jobs.server.run" in imported(tmp_path / "work")
+    assert "torch" not in imported(tmp_path / "work")
 
 
 def test_hostile_answers_leave_their_sites_out_and_the_job_ends_with_the_others(tmp_path, capsys):
