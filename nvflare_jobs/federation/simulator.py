@@ -27,6 +27,8 @@ from nvflare_jobs.server import round_log
 
 LOOK_S = 2.0  # seconds between two checks of the sites' processes
 RUNNING = "running"  # folder in a site's state, see nvflare_jobs/site/site.py
+PROGRAM = "nvflare_jobs.federation.simulation"
+ENDED = "End the Simulator run"  # nvflare 2.9, private/fed/app/simulator/simulator_worker.py
 MARK = "FEDSYNTH_RUN"  # environment variable of every process of a run, by which all are found and ended
 
 
@@ -57,10 +59,9 @@ class Simulator(Federation):
         try:
             yield Event("status", "RUNNING")
             yield from run.watch(self.settings.stall_s)
-            yield Event("status", "FINISHED:COMPLETED")
-        except BaseException:
+        finally:
             run.kill()
-            raise
+        yield Event("status", "FINISHED:COMPLETED")
 
     def collect(self, job_id: str, dest: Path) -> Path:
         source = self._runs[job_id].server
@@ -104,18 +105,13 @@ class _Run:
         place = {MARK: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state), SIMULATED: "1"}
         env = os.environ | place | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
         env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
-        module = "nvflare.private.fed.app.simulator.simulator"
         command = [
             links.python(sys.executable, sys.prefix),
             "-m",
-            module,
+            PROGRAM,
             str(links.plain(job.absolute())),
-            "-w",
             str(links.plain(folder) / "workspace"),
-            "-c",
             ",".join(sites),
-            "-t",
-            str(len(sites)),
         ]
         with (folder / "log.txt").open("wb") as log:
             process = subprocess.Popen(
@@ -140,7 +136,7 @@ class _Run:
             grown = sum(p.stat().st_size for p in self._logs())
             if events or grown != size:
                 size, last = grown, time.monotonic()
-            if code is not None:
+            if code is not None or self._is_over():
                 break
             # listing processes reads all of /proc, so it is done rarely: it takes the sites' CPU time
             if time.monotonic() - looked > LOOK_S and (looked := time.monotonic()) and (dead := self._dead_site()):
@@ -156,6 +152,16 @@ class _Run:
         if not round_log.is_complete(self.server):
             raise FederationError(f"{self._raised() or f'the simulator ended with exit code {code}'} ({self.log})")
 
+    def _is_over(self) -> bool:
+        """Return whether the result is complete and every site has ended its part of the job.
+
+        FLARE asks the sites to end when the server's controller has ended, and a site writes ENDED once its script and
+        all components have. From then on FLARE only waits: some 4 s until its last process is gone.
+        """
+        return round_log.is_complete(self.server) and all(
+            any(ENDED in line for line in _tail(self.workspace / site / "log.txt")) for site in self.sites
+        )
+
     def _logs(self) -> list[Path]:
         return [self.log, *self.workspace.glob("*/log.txt"), *self.workspace.glob("*/*/log.txt")]
 
@@ -167,7 +173,7 @@ class _Run:
         for child in psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []:
             if child.pid not in {w.pid for w in self._workers.values()}:
                 self._note(child)
-        done = any("END_RUN" in line or "End the Simulator run" in line for line in _tail(self.log))
+        done = any("END_RUN" in line or ENDED in line for line in _tail(self.log))
         for site, worker in self._workers.items():
             gone = not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
             since = self._missed.setdefault(site, time.monotonic()) if gone else time.monotonic()
@@ -202,6 +208,8 @@ class _Run:
 
 
 def _tail(path: Path, size: int = 4000) -> list[str]:
+    if not path.is_file():
+        return []
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - size))
         return file.read().decode(errors="replace").splitlines()
