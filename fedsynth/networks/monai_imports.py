@@ -1,6 +1,6 @@
 """Import MONAI without the optional packages that it looks for.
 
-This takes 0.6 instead of 2.6 CPU-seconds and 93 instead of 250 MiB in every process.
+This takes 0.5 instead of 3.8 CPU-seconds and 25 instead of 210 MiB (beside torch) in every process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from contextlib import contextmanager
 # MONAI's handlers, plots, readers and transforms import these packages if they are installed; nothing here uses them.
 # A `None` in sys.modules makes the import fail (see Python's documentation of the import statement). Only packages that
 # are not loaded yet are hidden, and only while MONAI is imported.
-HIDDEN = ("mlflow", "matplotlib", "tensorboard", "ignite", "scipy", "sklearn", "nibabel", "requests")
+HIDDEN = ("mlflow", "matplotlib", "tensorboard", "ignite", "scipy", "sklearn", "nibabel", "requests",
+          "pydicom", "huggingface_hub", "jsonschema")  # fmt: skip
 
 
 @contextmanager
