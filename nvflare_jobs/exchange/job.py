@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fedsynth.params import Consortium, Params, Training, names
-from nvflare_jobs.centre.job_folder import FAST_CLIENT, FAST_SERVER, INLINE, write
+from nvflare_jobs.centre.job_folder import INLINE, POLLED, write
 
 
 def prepare(folder: Path, params: Params, name: str, config: dict[str, Any], initial: dict[str, np.ndarray],
@@ -51,6 +51,6 @@ def build(folder: Path, name: str, sites: list[str], consortium: Consortium, con
     quorum = consortium.enough(sites)
     centre = Centre(sites=sites, call_s=call_s, begin_s=max(call_s, consortium.grace_s), quorum=quorum)
     job = CollabRecipe(name, server=centre, client=Exchange(), min_clients=len(sites)).finalize()
-    job.to_server(FAST_SERVER | INLINE)
-    job.to_clients(FAST_CLIENT | INLINE)
+    job.to_server(POLLED | INLINE)
+    job.to_clients(INLINE)
     return write(job, folder, sites, "exchange", config, {"initial.safetensors": initial}, thin)

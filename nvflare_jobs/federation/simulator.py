@@ -129,14 +129,14 @@ class _Run:
     def watch(self, stall_s: float) -> Iterator[Event]:
         seen, size, last, looked = 0, 0, time.monotonic(), 0.0
         while True:
-            code = self.process.poll()
+            code, over = self.process.poll(), self._is_over()  # before the rounds are read, so that none is missed
             events = self._rounds(seen)
             yield from events
             seen += len(events)
             grown = sum(p.stat().st_size for p in self._logs())
             if events or grown != size:
                 size, last = grown, time.monotonic()
-            if code is not None or self._is_over():
+            if code is not None or over:
                 break
             # listing processes reads all of /proc, so it is done rarely: it takes the sites' CPU time
             if time.monotonic() - looked > LOOK_S and (looked := time.monotonic()) and (dead := self._dead_site()):
