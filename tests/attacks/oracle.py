@@ -107,12 +107,12 @@ def read(hospital: Hospital, params: Params, of: Judged, most: int = 12) -> Read
     low, high = float(pooled[:, towards].median()), float(pooled[:, towards].max() + pooled[:, towards].std())
     for job in range(1, most):
         thresholds = np.linspace(low, high, m)
-        _set(net, int(towards), thresholds, 0)
+        gate(net, int(towards), thresholds, 0)
         first, second = _sums(score(hospital, params, of, net))
         alone = np.diag(second) / np.maximum(first**2, 1e-300)
         found = [k for k in range(m) if first[k] > 0.05 and alone[k] > 1 - 1e-4]
         if found:
-            _set(net, int(towards), thresholds[found[:1]], m - 1)
+            gate(net, int(towards), thresholds[found[:1]], m - 1)
             first, second = _sums(score(hospital, params, of, net))
             return Read(second[0, 1:] / first[0] - LINEAR, net, job + 1)
         open_ = int((first > 0.05).sum())
@@ -142,7 +142,7 @@ def _pooled(net: Any, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([net.mean(h), net.max(h)], 1).flatten(1)
 
 
-def _set(net: Any, towards: int, thresholds: np.ndarray, reading: int) -> None:
+def gate(net: Any, towards: int, thresholds: np.ndarray, reading: int) -> None:
     """Gates SiLU(slope (p - threshold)) on one pooled value p, and `reading` features that are pooled values.
 
     No number is above LARGEST, as a policy asks: thresholds are weights of a pooled value that is LARGEST always.

@@ -138,8 +138,9 @@ def test_the_score_job_is_no_oracle(centre):
     assert centre.refused(centre.scoring(STUDY, np.repeat(image, 5, 0), model)) == "floors.set_images"
     among = np.concatenate([image, np.asarray(centre.public.images[:40])])
     assert centre.refused(centre.scoring(STUDY, among, model)) in ("floors.drawn", "floors.trained")
-    net = use_networks.uses(STUDY)["classification"].network(1)
-    oracle._set(net, 0, np.linspace(0, 1e4, net.features), 0)
+    use: Any = use_networks.uses(STUDY)["classification"]
+    net = use.network(1)
+    oracle.gate(net, 0, np.linspace(0, 1e4, use.features), 0)
     assert centre.refused(centre.scoring(STUDY, among, model, net)).startswith("floors.")
 
 
