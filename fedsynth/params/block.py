@@ -6,6 +6,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -24,11 +25,9 @@ class Strict(BaseModel):
     @classmethod
     def _no_truths(cls, said: Any) -> Any:
         """Refuse true and false for numbers, because pydantic converts them to 1 and 0."""
-        fields = cls.model_fields if isinstance(said, dict) else {}
-        numbers = [name for name, of in fields.items() if _mentions(of.annotation, int, float)]
-        strange = [name for name in numbers if name in said and _has_truth(said[name])]
-        if wrong := [((n,), said[n], "must be a number") for n in strange if not _mentions(fields[n].annotation, bool)]:
-            raise invalid(cls.__name__, wrong)
+        given = said if isinstance(said, dict) else {}
+        if strange := [name for name in _numbers_only(cls) if name in given and _has_truth(given[name])]:
+            raise invalid(cls.__name__, [((name,), given[name], "must be a number") for name in strange])
         return said
 
 
@@ -79,6 +78,13 @@ class Block(Strict):
                     f"{self.class_path} has no argument {name!r}{near(name, known)} (it has: {', '.join(known)})"
                 )
         return cls(**{k: v for k, v in context.items() if k in known}, **self.args)
+
+
+@cache
+def _numbers_only(cls: type[BaseModel]) -> list[str]:
+    """Return the fields that hold numbers and no true or false."""
+    annotations = {name: of.annotation for name, of in cls.model_fields.items()}
+    return [name for name, of in annotations.items() if _mentions(of, int, float) and not _mentions(of, bool)]
 
 
 def _mentions(annotation: Any, *types: type) -> bool:
