@@ -10,7 +10,7 @@ run: $(STAMP)
 	@$(BIN)/python -m flows
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --durations=25
 
 # Failures of a federation, each tested on a real one on loopback: about half an hour. Prints the table of
 # docs/production.md.

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsynth import robust
@@ -68,7 +68,7 @@ def test_nothing_comes_of_nothing(rule):
     assert said == {}
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(order=st.permutations(range(5)))
 @pytest.mark.parametrize("cls", RULES)
 def test_the_order_in_which_updates_arrive_changes_no_bit(cls, order):
@@ -112,7 +112,7 @@ def test_a_site_that_says_it_has_a_billion_images_does_not_own_the_result(rule):
                           rule.combine([*honest(), (site, 1.0, arrays)])[0]["w"]) != rule.weighs  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     scales=st.lists(st.floats(-1.8e19, 1.8e19), min_size=3, max_size=7),
     weights=st.lists(st.floats(1, 1e9), min_size=7, max_size=7),

@@ -36,7 +36,7 @@ def cells(folder, *left_out):
 
 
 @given(gone=st.sets(st.integers(0, 6)))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_images_and_histograms_of_the_others_are_as_they_were(tmp_path_factory, gone):
     folder = tmp_path_factory.mktemp("set")
     made = filled(folder)

@@ -27,7 +27,7 @@ def many(classes, images=1):
 @given(
     st.lists(st.tuples(st.integers(0, 15), st.sampled_from("abc"), st.integers(1, 4)), min_size=1), st.integers(0, 99)
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_two_images_of_one_patient_never_part(subjects, seed):
     table = rows(*[(f"s{number}", label, n) for number, label, n in subjects])
     found = assign(table, HALF, seed)

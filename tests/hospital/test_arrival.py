@@ -52,7 +52,7 @@ def told(draw: Any, counts: dict[str, dict[str, int]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data(), counts=COUNTS, own=st.sampled_from([1, 5, 7, 20]), consortium=st.sampled_from([1, 5, 10]))
 def test_what_a_site_lets_out_passes_unchanged_where_it_arrives(data, counts, own, consortium):
     least = max(own, consortium)
@@ -62,7 +62,7 @@ def test_what_a_site_lets_out_passes_unchanged_where_it_arrives(data, counts, ow
     assert arrive("score", there, KNOWN, consortium, cells) == there
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     data=st.data(), counts=COUNTS, other=st.integers(0, 4), label=st.sampled_from(LABELS), split=st.sampled_from(SPLITS)
 )

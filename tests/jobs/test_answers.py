@@ -157,7 +157,7 @@ def hostile(draw: Any, job: str) -> Any:
 
 
 @pytest.mark.parametrize("job", JOBS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_hostile_answer_leaves_its_site_out_with_its_name_and_a_reason_that_quotes_nothing(job, data):
     told = data.draw(hostile(job))
@@ -174,7 +174,7 @@ def test_a_hostile_answer_leaves_its_site_out_with_its_name_and_a_reason_that_qu
     assert not any(secret in reason for secret in ("4711", "xxxx", "\x1b", "\ud800"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(told=st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
        lambda of: st.lists(of) | st.dictionaries(st.text() | st.integers(), of) | st.tuples(of, of)))  # fmt: skip
 def test_whatever_a_site_sends_the_server_can_write_it_down_or_says_that_it_is_no_answer(told):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsynth.algorithms.fedavg import FedAvg
@@ -114,7 +114,7 @@ hostile_messages = st.one_of(
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("rule", RULES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(hostile=hostile_messages)
 def test_whatever_a_site_sends_it_is_left_out_and_the_round_is_that_of_the_good_sites(hostile, rule, algorithm):
     change, record = round_of([hostile], algorithm=algorithm, rule=rule)
@@ -127,7 +127,7 @@ def test_whatever_a_site_sends_it_is_left_out_and_the_round_is_that_of_the_good_
     assert len(record["left_out"][BAD]) < 300
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(hostile=hostile_messages)
 def test_a_coded_update_is_held_to_the_same(hostile):
     def coded(message: Any) -> Any:
@@ -142,7 +142,7 @@ def test_a_coded_update_is_held_to_the_same(hostile):
         assert list(made.records[0]["left_out"]) == [BAD]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(
     scale=st.floats(min_value=1e-30, max_value=1e19),
     weights=st.lists(st.floats(min_value=1, max_value=1e9), min_size=4, max_size=4),

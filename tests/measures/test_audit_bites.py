@@ -17,7 +17,6 @@ from fedsynth.params import Training, load
 from fedsynth.stages.sample import assemble
 from fedsynth.training.trainer import Trainer
 from fedsynth.worth.gates import evaluate, parse
-from tests import threads
 from tests.measures.phantoms import PARAMS, halves, phantoms, site
 
 REQUIRED = load(Path(__file__).parents[2] / "params.yaml").gates.require
@@ -27,9 +26,6 @@ PRIVACY = [gate for gate in REQUIRED if parse(gate).name.startswith(("copies", "
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     return phantoms(tmp_path_factory.mktemp("real"), 200)
-
-
-one_thread = pytest.fixture(scope="module", autouse=True)(threads.one_thread)
 
 
 def audit(real, family, of_train=None, **training):

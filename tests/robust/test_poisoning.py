@@ -68,14 +68,6 @@ def named(records: Records) -> set[str]:
     return {site for record in records for site in record.get("bounded", {})}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("attack", LOUD)
 def test_a_mean_is_destroyed_by_one_site_of_five(attack):
     honest, _, _ = trained("", "mean")
