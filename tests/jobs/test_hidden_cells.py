@@ -4,6 +4,7 @@ runs each job's client, through the real trainer and the real door.
 
 from __future__ import annotations
 
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,6 +61,12 @@ def params(**score: Any) -> Params:
 PARAMS = params()
 
 
+@cache
+def begun(name: str) -> dict[str, np.ndarray]:
+    """With which a training of PARAMS begins."""
+    return training.begin(PARAMS, name)
+
+
 def few(real: ImageSet, split: str, k: int, label: str = "none") -> ImageSet:
     """The set with k images of a class in a split."""
     of_cell = ((real.manifest["label"] == label) & (real.manifest["split"] == split)).to_numpy()
@@ -104,8 +111,8 @@ def places(monkeypatch):
 
 def trained(tmp_path, monkeypatch, name: str, change: tuple[str, int], of: Params | None = None,
             **more: Any) -> list[Any]:  # fmt: skip
-    of = of or PARAMS
-    received = SimpleNamespace(params=training.begin(of, name), current_round=0, meta={})
+    current = training.begin(of, name) if of else begun(name)
+    of, received = of or PARAMS, SimpleNamespace(params=current, current_round=0, meta={})
     config = training.question(of, name, {})
     return answers(tmp_path, monkeypatch, of, config, train.work, [received], change, **more)
 
@@ -197,22 +204,28 @@ USES = {
 }
 
 
-@pytest.mark.parametrize(("split", "k"), [("train", 3), ("val", 2), ("test", 2), ("test", 3)])
-def test_what_is_scored_has_the_same_form_and_counts_and_passes_the_same_door_at_the_centre(
-    tmp_path, monkeypatch, split, k
-):
-    monkeypatch.setattr(score, "tied", lambda *_: None)  # whether the set is of a training: tests/stages/test_tied.py
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory) -> tuple[Params, dict[str, np.ndarray]]:
+    """Params with all uses and measures, and the arrays that a score job of `plain` sends to a site."""
     whole = params(uses=USES, measures=MEASURES)
     whole = whole.model_copy(update={"sample": whole.sample.model_copy(update={"images": 40})})
-    drawn = make_set(tmp_path / "drawn", whole, "drawn", n=40)
+    drawn = make_set(tmp_path_factory.mktemp("drawn"), whole, "drawn", n=40)
     made = synthetic(whole, drawn.images, drawn.labels(whole.image), "plain", "1")
     nets = {f"net/federated/{key}": a for key, a in references.begin(whole).items()}
     nets |= {
         f"net/{key}": a for key, a in use_networks.to_arrays(scoring.fit_synthetic(whole, made), "synthetic").items()
     }
+    sent = {f"model/{key}": a for key, a in begun("plain").items()}
+    return whole, nets | sent | {"set/images": made.images, "set/labels": made.labels(whole.image)}
+
+
+@pytest.mark.parametrize(("split", "k"), [("train", 3), ("val", 2), ("test", 2), ("test", 3)])
+def test_what_is_scored_has_the_same_form_and_counts_and_passes_the_same_door_at_the_centre(
+    tmp_path, monkeypatch, scored, split, k
+):
+    monkeypatch.setattr(score, "tied", lambda *_: None)  # whether the set is of a training: tests/stages/test_tied.py
+    whole, task = scored[0], SimpleNamespace(params=scored[1])
     model = {"name": "plain"} | whole.models["plain"].model_dump(mode="json")
-    sent = {f"model/{key}": a for key, a in training.begin(whole, "plain").items()}
-    task = SimpleNamespace(params=nets | sent | {"set/images": made.images, "set/labels": made.labels(whole.image)})
     config = {"params": {}, "name": "plain", "model": model}
     found = [
         answers(tmp_path, monkeypatch, whole, config, score.work, [task], (split, few_), n=90)[0].meta["answer"]
