@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from tests.kits import Authority
 
 BUDGET_S = 30  # of the tests of one file that do not wait, together: CONTRIBUTING.md
-WAITING = ("flare", "pipeline")  # markers of tests that wait for other processes
+WAITING = ("pipeline", "flare")  # markers of tests that wait for other processes, the longest first
 
 # an example takes longer beside other work
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -19,8 +19,8 @@ settings.load_profile("busy")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with tests that wait come first."""
-    files = {item.path for item in items if any(map(item.get_closest_marker, WAITING))}
-    items.sort(key=lambda item: item.path not in files)
+    waiting = {marker: {item.path for item in items if item.get_closest_marker(marker)} for marker in WAITING}
+    items.sort(key=lambda item: [item.path not in waiting[marker] for marker in WAITING])
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,10 +4,12 @@ has it.
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -72,6 +74,23 @@ def promote(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess:
     return command(*PROMOTE, *words, cwd=root, PYTHONPATH=str(ROOT), **env)
 
 
+def promoted(root: Path, api: str, *words: str) -> SimpleNamespace:
+    """The same in this process, because to load Prefect and MLflow takes seconds."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.promote import main
+
+    said = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        temporary_settings({PREFECT_API_URL: api}),
+        redirect_stdout(said),
+        redirect_stderr(said),
+    ):
+        patch.chdir(root)
+        return SimpleNamespace(returncode=main(list(words)), stdout=said.getvalue())
+
+
 def waiting(root: Path, api: str, *words: str) -> tuple[subprocess.Popen, str]:
     """A promotion that waits for its answer, and the id of its flow run."""
     process = subprocess.Popen(
@@ -113,14 +132,14 @@ def test_a_person_approves_and_the_version_says_who_why_and_in_which_flow_run(ro
         "epsilon <= 8",
     )
     assert tags["promotion.compared"].endswith("better on the same references")
-    again = promote(root, "answer", run, "--by", "Ada", "--why", "twice", PREFECT_API_URL=api)
+    again = promoted(root, api, "answer", run, "--by", "Ada", "--why", "twice")
     assert again.returncode == 1
     assert "waits for no answer" in again.stdout
 
 
 def test_what_is_refused_is_not_promoted(root, api):
     process, run = waiting(root, api, "vae", "--version", "5")
-    promote(root, "answer", run, "--by", "Grace", "--why", "masks look wrong", "--refuse", PREFECT_API_URL=api)
+    promoted(root, api, "answer", run, "--by", "Grace", "--why", "masks look wrong", "--refuse")
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "error: fedsynth-vae version 5 was refused by Grace: masks look wrong" in said
@@ -144,7 +163,7 @@ def test_a_named_policy_promotes_without_a_question_and_rollback_needs_no_server
     assert done.returncode == 0, done.stdout
     assert champion(root) == "5"
     assert versions.version_of(root, "vae", 5).tags["promotion.by"] == "nightly policy"
-    again = promote(root, "vae", "--approve", "nightly policy", "--why", "newest", PREFECT_API_URL=api)
+    again = promoted(root, api, "vae", "--approve", "nightly policy", "--why", "newest")
     assert (again.returncode, again.stdout) == (0, "fedsynth-vae version 5 is the champion already\n")
     back = promote(root, "rollback", "vae", "--by", "Ada", PREFECT_API_URL="http://127.0.0.1:9/api")
     assert (back.returncode, back.stdout) == (
@@ -159,7 +178,7 @@ def test_what_is_not_there_is_one_line_that_says_what_is(root, api):
         (("gan",), "error: the registry has no version of a model 'gan'; models that have one: vae\n"),
         (("vae", "--version", "7"), "error: fedsynth-vae has no version 7; there are 1, 2, 3, 4, 5\n"),
     ):
-        done = promote(root, *words, PREFECT_API_URL=api)
+        done = promoted(root, api, *words)
         assert (done.returncode, done.stdout) == (1, line)
 
 
@@ -171,12 +190,12 @@ def test_without_a_server_nobody_is_asked_in_vain(root):
 
 def test_a_version_whose_gates_do_not_hold_is_refused_whoever_approves_and_whatever_is_said(root, api):
     words = ("--approve", "nightly policy", "--why", "newest", "--although", "we need it")
-    done = promote(root, "vae", "--version", "2", *words, PREFECT_API_URL=api)
+    done = promoted(root, api, "vae", "--version", "2", *words)
     assert done.returncode == 1
     assert "error: fedsynth-vae version 2 must not be promoted, gates failed: 1 of 1:\n" in done.stdout
     assert "  classification/retained >= 0.5: 0.333 of pooled is below 0.5\n" in done.stdout
     assert "change `gates` in params.yaml and run the pipeline" in done.stdout
-    done = promote(root, "vae", "--version", "3", *words, PREFECT_API_URL=api)
+    done = promoted(root, api, "vae", "--version", "3", *words)
     assert done.returncode == 1
     assert "error: fedsynth-vae version 3 has no verdict" in done.stdout
     assert champion(root) == "1"
@@ -184,7 +203,7 @@ def test_a_version_whose_gates_do_not_hold_is_refused_whoever_approves_and_whate
 
 def test_a_version_that_is_no_better_than_the_champion_needs_a_reason_that_is_kept(root, api):
     words = ("vae", "--version", "4", "--approve", "Ada", "--why", "asked to")
-    done = promote(root, *words, PREFECT_API_URL=api)
+    done = promoted(root, api, *words)
     assert done.returncode == 1
     assert (
         "version 4 retains 0.6667 (classification 0.6667, segmentation 0.6667) of pooled, version 1, the champion,"
@@ -192,7 +211,7 @@ def test_a_version_that_is_no_better_than_the_champion_needs_a_reason_that_is_ke
     )
     assert "worse on the same references; to promote it nevertheless say why: --although TEXT" in done.stdout
     assert champion(root) == "1"
-    done = promote(root, *words, "--although", "its copies were found", PREFECT_API_URL=api)
+    done = promoted(root, api, *words, "--although", "its copies were found")
     assert done.returncode == 0, done.stdout
     assert champion(root) == "4"
     version = versions.version_of(root, "vae", 4)
@@ -206,7 +225,7 @@ def test_a_verdict_that_changes_while_the_question_waits_counts(root, api):
     before = versions.version_of(root, "vae", 5).tags
     try:
         client.set_model_version_tag("fedsynth-vae", "5", "gates", "failed: 1 of 1")
-        promote(root, "answer", run, "--by", "Ada", "--why", "looked fine in the morning", PREFECT_API_URL=api)
+        promoted(root, api, "answer", run, "--by", "Ada", "--why", "looked fine in the morning")
         said, _ = process.communicate(timeout=60)
     finally:
         client.set_model_version_tag("fedsynth-vae", "5", "gates", before["gates"])
