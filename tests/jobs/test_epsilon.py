@@ -19,6 +19,7 @@ from nvflare_jobs.train import job
 from tests.jobs.gates import gate
 from tests.sets import make_set, passed, tiny_params
 
+SMALL = {"class_path": "fedsynth.families.vae.VAE", "args": {"channels": [8, 16], "latent": 4}}
 DPSGD = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}
 
 
@@ -111,7 +112,8 @@ def test_a_private_training_ends_with_the_epsilon_that_was_asked_for(tmp_path):
     """
     params = tiny_params()
     params.models["vae"] = Model.model_validate(
-        params.models["vae"].model_dump() | {"privacy": DPSGD, "training": {"rounds": 2, "batch": 8, "epochs": 1}}
+        params.models["vae"].model_dump()
+        | {"family": SMALL, "privacy": DPSGD, "training": {"rounds": 2, "batch": 8, "epochs": 1}}
     )
     sets = {name: make_set(tmp_path / "data" / "sites" / name, params, name) for name in ("east", "north")}
     sites = {
