@@ -24,7 +24,7 @@ from tests.tables import make_table
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.glob("params*.yaml"))
-OUT = object()  # a change that takes a key out
+OUT = ...  # a change that takes a key out
 
 
 def changed(base: dict[str, Any] = TINY, **changes: Any) -> dict[str, Any]:
