@@ -23,7 +23,7 @@ PARAMS = tiny_params()
 SITES = ["east", "middle", "north", "south", HOSTILE]
 FEDAVG = {"class_path": "fedsynth.algorithms.fedavg.FedAvg"}
 VAE = {"class_path": "fedsynth.families.vae.VAE", "args": {"latent": 8, "channels": [16, 32]}}
-PLAN = Training(rounds=5, epochs=2, batch=8, lr=4e-3)
+PLAN = Training(rounds=5, epochs=2, batch=12, lr=5e-3)
 ROBUST = [rule for rule in RULES if rule != "mean"]
 LOUD = ["sign x 10", "scaled x 1000", "constant"]  # attacks that destroy what a mean makes
 
