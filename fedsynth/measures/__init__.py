@@ -105,6 +105,7 @@ class MeasureInputs:
     flip: tuple[int, ...] = ()  # spatial axes along which its training images were mirrored
     seed: int = 0
     keep: Path | None = None  # a folder at the site for files that stay there
+    moments_noise: float = 0.0  # on moments that leave, in units of one image's influence: the site's policy
 
     def __post_init__(self) -> None:
         self._features: dict[str, np.ndarray] = {}

@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from fedsynth.measures import About, Answer, Measure, MeasureInputs, Moments, Value
 from fedsynth.measures._statistics import KEPT, PARTS, around, beside_floor
+
+CLIP = 5.0  # times the root mean square distance of the synthetic features from their mean
+
+
+@dataclass(frozen=True)
+class Ball:
+    """Where features may lie, so that one image's influence on the moments that leave is bounded.
+
+    It follows from the synthetic set alone, which the centre knows: that of the real images would tell of them.
+    """
+
+    centre: np.ndarray
+    radius: float
+
+    @classmethod
+    def around(cls, features: np.ndarray) -> Ball:
+        """`features` (N, F): of the synthetic set."""
+        centre = features.mean(0)
+        return cls(centre, CLIP * float(np.sqrt(np.square(features - centre).sum(1).mean())))
+
+    def clip(self, features: np.ndarray) -> np.ndarray:
+        """Move features (N, F) that lie outside straight towards the centre, onto the surface."""
+        apart = features - self.centre
+        lengths = np.linalg.norm(apart, axis=1, keepdims=True)
+        return self.centre + apart * np.minimum(1.0, self.radius / np.maximum(lengths, 1e-300))
+
+
+def noisy(moments: Moments, radius: float, multiplier: float) -> Moments:
+    """Add Gaussian noise of `multiplier` times what one of the n images can change, with all in a ball of `radius`.
+
+    The mean moves by at most 2 radius / n (L2), the covariance by about 4 radius^2 / n (Frobenius). The noise is drawn
+    from the operating system's randomness; negative eigenvalues of the noisy covariance become 0.
+    """
+    if not multiplier:
+        return moments
+    rng, one = np.random.default_rng(), 2 * radius / moments.n
+    mean = moments.mean + rng.normal(0, multiplier * one, moments.mean.shape)
+    noise = np.triu(rng.normal(0, multiplier * 2 * radius * one, moments.covariance.shape))
+    values, vectors = np.linalg.eigh(moments.covariance + noise + np.triu(noise, 1).T)
+    return Moments(moments.n, mean, (vectors * np.maximum(values, 0)) @ vectors.T)
 
 
 class FID(Measure):
@@ -32,7 +73,9 @@ class FID(Measure):
             "FID of all sites' held-out images together against the whole synthetic set, exact from the sites' means"
             " and covariances; its floor is all training images in the place of the synthetic ones, its interval comes"
             " from random parts of the synthetic set and from normal features with the sites' means and covariances. A"
-            " mix of classes or channels that is not the sites' counts as a distance.",
+            " mix of classes or channels that is not the sites' counts as a distance. So that no image counts for more"
+            f" than others, features farther than {CLIP:g} times the synthetic ones' spread from their mean are drawn"
+            " in to there; a hospital's policy may ask for noise beside it.",
         ),
     }
     independent = False
@@ -45,7 +88,12 @@ class FID(Measure):
         few = min(values["fid"].n.values()) < sets["synthetic"].shape[-1]
         values = {"fid": Value(None, values["fid"].n)} if few else values
         counts = {"real": len(sets["held_out"]), "train": len(sets["train"]), "synthetic": len(sets["synthetic"])}
-        moments = {which: Moments.of(sets[which]) for which in ("held_out", "train") if enough(sets[which])}
+        around_synthetic = Ball.around(sets["synthetic"])
+        moments = {
+            which: noisy(Moments.of(around_synthetic.clip(sets[which])), around_synthetic.radius, seen.moments_noise)
+            for which in ("held_out", "train")
+            if enough(sets[which])
+        }
         return Answer(values | {"pooled_fid": Value(None, counts)}, moments)
 
     def combine(self, answers: dict[str, Answer], centre: MeasureInputs) -> dict[str, Value]:

@@ -126,10 +126,11 @@ def seen(
     family: Family | None = None,
     flip: tuple[int, ...] = (),
     keep: Path | None = None,
+    moments_noise: float = 0.0,
 ) -> MeasureInputs:
     """Return the inputs of the measures at a site, or (without `real`) at the centre.
 
-    `extractors`: the folder of extractor files on this machine.
+    `extractors`: the folder of extractor files on this machine; `moments_noise`: as the site's policy asks.
     """
     seed = params.score.seeds[0]
     networks = {name: (use, network(use, federated[name][seed], seed)) for name, use in uses(params).items()}
@@ -142,8 +143,9 @@ def seen(
             params.image, [name for name in params.image.may_lack if not real.has(params.image, name).any()]
         )
     return MeasureInputs(
-        params.image, synthetic, extractor, networks, **sets, family=family, flip=flip, seed=params.seed, keep=keep
-    )
+        params.image, synthetic, extractor, networks, **sets, family=family, flip=flip, seed=params.seed, keep=keep,
+        moments_noise=moments_noise,
+    )  # fmt: skip
 
 
 def measured_at_site(params: Params, of: MeasureInputs) -> dict[str, dict[str, Any]]:

@@ -40,7 +40,8 @@ def score(site: Site, arrays: Arrays) -> dict[str, Any]:
     real = site.validated_set()
     rows, spread = score.rows_at_site(params, site.name, real, drawn, sent, site.state / "reference", name)
     flip, keep = tuple(model["training"]["flip"]), site.state / "audit" / name
-    seen = score.seen(params, drawn, sent["federated"], site.settings.extractors, real, family, flip, keep)
+    noise = site.gate.policy.privacy.moments
+    seen = score.seen(params, drawn, sent["federated"], site.settings.extractors, real, family, flip, keep, noise)
     return {"rows": rows, "spread": spread, "measures": score.measured_at_site(params, seen)}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedsynth.hospital.policy import PolicyError
+from fedsynth.hospital.policy.model import Privacy
 from tests.attacks import oracle
 from tests.attacks.hospital import floors_only, hospital, of_study
 
@@ -75,3 +76,13 @@ def test_a_policy_leaves_nothing_to_read_for_a_gated_network():
         with contextlib.suppress(PolicyError):
             found = oracle.patient(at, FID, honest)
             assert not found or found["error"] > found["next"] / 2
+
+
+def test_the_moments_for_fid_have_the_noise_that_a_policy_asks_for():
+    told = []
+    for noise in (0.0, 10.0):
+        held = floors_only().model_copy(update={"privacy": Privacy(moments=noise)})
+        with hospital(FID, held) as at:
+            answer = oracle.score(at, FID, oracle.drawn(at, FID))
+            told.append(np.array(answer["measures"]["fid"]["moments"]["train"]["mean"]))
+    assert np.linalg.norm(told[0] - told[1]) > 1e-3

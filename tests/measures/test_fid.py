@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fedsynth.measures import Answer, MeasureInputs, Moments, Value
-from fedsynth.measures.fid import FID, fid, frechet, pool, pooled_fid
+from fedsynth.measures.fid import CLIP, FID, Ball, fid, frechet, noisy, pool, pooled_fid
 from tests.measures.seen import centre, look
 from tests.sets import make_set, tiny_params
 
@@ -149,3 +149,32 @@ def test_it_is_torchmetrics_number_in_double_precision() -> None:
     assert frechet(a, b) == pytest.approx(
         float(_compute_fid(*map(torch.from_numpy, (a.mean, a.covariance, b.mean, b.covariance))))
     )
+
+
+def test_one_image_moves_the_moments_that_leave_by_no_more_than_its_share():
+    """A network that a centre crafts may give one image huge features."""
+    rng = np.random.default_rng(0)
+    real, ball = rng.normal(size=(50, 4)), Ball.around(rng.normal(size=(200, 4)))
+    assert np.array_equal(ball.clip(real[:0]), real[:0])
+    np.testing.assert_allclose(ball.clip(real), real)  # of honest features none is changed
+    other = real.copy()
+    other[0] = 1e6
+    one, two = (Moments.of(ball.clip(of)) for of in (real, other))
+    assert np.linalg.norm(one.mean - two.mean) <= 2 * ball.radius / 50
+    assert np.linalg.norm(one.covariance - two.covariance) <= 4 * ball.radius**2 / 49
+    assert ball.radius == pytest.approx(CLIP * 2, rel=0.1)
+
+
+def test_where_synthetic_features_are_all_alike_nothing_of_the_real_ones_leaves():
+    ball = Ball.around(np.ones((30, 3)))
+    assert np.abs(ball.clip(np.random.default_rng(0).normal(size=(40, 3))) - 1).max() < 1e-9
+
+
+def test_noise_is_as_large_as_it_is_asked_for_and_a_covariance_stays_one():
+    moments = Moments.of(np.random.default_rng(0).normal(size=(100, 3)))
+    assert noisy(moments, 5.0, 0.0) is moments
+    drawn = [noisy(moments, 5.0, 2.0) for _ in range(400)]
+    moved = np.array([of.mean - moments.mean for of in drawn])
+    assert moved.std() == pytest.approx(2 * 2 * 5 / 100, rel=0.1)
+    assert all(np.linalg.eigvalsh(of.covariance).min() >= -1e-9 for of in drawn)
+    assert all(np.allclose(of.covariance, of.covariance.T) for of in drawn)

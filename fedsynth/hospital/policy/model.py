@@ -101,6 +101,7 @@ class Privacy(Strict):
     epsilon: float | None = Field(None, gt=0)
     days: int = Field(365, ge=1)
     delta: float = Field(1e-5, gt=0, lt=1)
+    moments: float = Field(0, ge=0)  # noise on means and covariances of features, in units of one image's influence
 
 
 class Policy(Strict):

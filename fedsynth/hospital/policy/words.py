@@ -21,7 +21,8 @@ ABOUT = {
         step, the least norm of clipped gradients, learning rates, the share of an image that one unit of a first layer
         sees, distinct images of a set that is to be scored, the largest number in networks that are to be tested.""",
     "a_day": "Different questions of a kind about the same images in 24 hours; the same question gets the same answer.",
-    "privacy": "none, or dp: every training is differentially private; epsilon: the most over all of them in `days`.",
+    "privacy": """none, or dp: every training is differentially private; epsilon: the most over all of them in `days`;
+        moments: noise on means and covariances of features that leave for FID, in units of one image's influence.""",
     "copies": "How many synthetic images are copies leaves as none or some (words), or as a number.",
 }
 
@@ -94,6 +95,11 @@ def _floors(floors: Floors) -> Iterator[str]:
 
 
 def _private(of: Privacy) -> str:
+    noise = f"; noise of {of.moments:g} times one image's influence on what leaves for FID" if of.moments else ""
+    return _trainings(of) + noise
+
+
+def _trainings(of: Privacy) -> str:
     if of.require == "none" and of.epsilon is None:
         return "not required: what leaves may tell of single images what an attack finds (docs/threats.md)"
     kind = "every training is differentially private" if of.require == "dp" else "trainings may be without it"
