@@ -6,6 +6,7 @@ Each of two hospitals has its own folder, table, params.yaml, ingested set and s
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -21,9 +22,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 from fedsynth.data import manifest
+from fedsynth.hospital.record import Record
 from nvflare_jobs.federation import local_system
+from nvflare_jobs.server.ask import ANSWERS
 from tests.production.conftest import Trial, left, started
 
 pytestmark = pytest.mark.flare
@@ -233,6 +237,27 @@ def test_nothing_of_a_hospital_is_in_anything_that_the_centre_has_received(walk)
     here = trial.root / "hospitals" / "east"
     assert any(marks[0] in path.name.encode() for path in here.iterdir())
     assert any(marks[-1] in data for path in (trial.root / "places").rglob("images.npy") for _, data in opened(path))
+
+
+def test_all_that_the_centre_has_received_stands_in_each_hospitals_record_and_no_mark_does(walk):
+    trial, _ = walk
+    answers = [json.loads(path.read_text()) for path in (trial.root / "centre").rglob(ANSWERS)]
+    for site in SITES:
+        record = Record(trial.state(site) / site)
+        entries = record.read()  # raises where a line was changed or is missing
+        sent = [entry for entry in entries if entry["what"] == "sent"]
+        assert {entry["job"] for entry in sent} == {"look", "validate", "train", "reference", "score"}
+        told = {entry.get("answer_sha256") for entry in sent}
+        received = [of[site]["answer"] for of in answers if "answer" in of.get(site, {})]
+        assert len(received) >= 4  # look, validate, reference, score
+        for answer in received:
+            assert hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest() in told, list(answer)
+        weights = load_file(trial.root / "centre" / "models" / "vae" / "weights.safetensors")
+        differences = [entry for entry in sent if entry["job"] == "train"]
+        assert [entry["round"] for entry in differences] == [0, 1]
+        size = sum(array.size for array in weights.values())
+        assert {(entry["values"], entry["bytes"]) for entry in differences} == {(size, 4 * size)}
+        assert not [mark for mark in MARKS if mark in record.chain.path.read_text()]
 
 
 def opened(path: Path) -> list[tuple[str, bytes]]:
