@@ -35,7 +35,7 @@ def alone():
         yield
 
 
-PARAMS = tiny_params(gates={"require": ["classification/retained >= 0.5"], "warn": ["epsilon <= 8"]})
+PARAMS = tiny_params(gates={"require": ["classification/retained >= 0.5"], "warn": ["kid <= 1"]})
 # What networks reach that saw a version's synthetic images alone, where real ones give 0.9: version 2 fails its gate, 3
 # was never scored, 4 is worse than 1.
 REACHED = {1: 0.7, 2: 0.3, 3: None, 4: 0.6, 5: 0.8}
@@ -129,7 +129,7 @@ def test_a_person_approves_and_the_version_says_who_why_and_in_which_flow_run(ro
     )
     assert (tags["promotion.gates"], tags["promotion.warnings"].partition(":")[0]) == (
         "passed, with 1 warning",
-        "epsilon <= 8",
+        "kid <= 1",
     )
     assert tags["promotion.compared"].endswith("better on the same references")
     again = promoted(root, api, "answer", run, "--by", "Ada", "--why", "twice")
@@ -277,7 +277,7 @@ def test_the_facts_show_the_verdict_first_then_the_comparison_the_scores_and_the
 
     text = describe(root, "vae", 5, "1")
     assert (
-        "**Gates: passed, with 1 warning.**\n\n- warning: epsilon <= 8: missing: no differential privacy was used"
+        "**Gates: passed, with 1 warning.**\n\n- warning: kid <= 1: missing: not computed"
         in text
     )
     assert (

@@ -241,7 +241,7 @@ def test_scores_and_worth_are_metrics_of_their_own_run_and_stand_in_the_card(roo
 def test_measures_are_metrics_with_their_floors_and_sites_and_the_verdict_is_counted(root):
     trained(root, PARAMS, seed=8)
     judged(root)
-    strict = tiny_params(gates={"require": ["fid <= 1", "coverage >= 0.5"], "warn": ["epsilon <= 8"]})
+    strict = tiny_params(gates={"require": ["fid <= 1", "coverage >= 0.5"], "warn": ["kid <= 1"]})
     with tracking.Tracker(root, strict) as tracker:
         tracker.publish("vae")
     assert tracking.registered(root, strict)

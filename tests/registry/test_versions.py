@@ -12,7 +12,7 @@ from fedsynth.report.card import LONGEST
 from tests.sets import make_set, tiny_params
 from tests.trained import trained
 
-PARAMS = tiny_params(gates={"require": ["c/retained >= 0.5"], "warn": ["epsilon <= 8"]})
+PARAMS = tiny_params(gates={"require": ["c/retained >= 0.5"], "warn": ["kid <= 1"]})
 WHO = ("Ada", "the table of worth", "run-1")
 
 
@@ -135,8 +135,8 @@ def test_what_the_gates_warned_of_how_it_compared_and_why_it_was_promoted_nevert
     version = versions.version_of(root, "vae", 3)
     assert (version.tags["promotion.compared"], version.tags["promotion.although"]) == ("worse", "the old one leaks")
     assert version.tags["promotion.gates"] == "passed, with 1 warning"
-    assert version.tags["promotion.warnings"].startswith("epsilon <= 8: missing: no differential privacy was used")
-    assert "gates: passed, with 1 warning; warnings: epsilon <= 8: missing" in version.description
+    assert version.tags["promotion.warnings"].startswith("kid <= 1: missing: not computed")
+    assert "gates: passed, with 1 warning; warnings: kid <= 1: missing" in version.description
     assert version.description.endswith("; compared: worse; although: the old one leaks)")
     aliases.promote(root, "vae", 1, *WHO)
     aliases.promote(root, "vae", 3, *WHO)
