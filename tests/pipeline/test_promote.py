@@ -276,10 +276,7 @@ def test_the_facts_show_the_verdict_first_then_the_comparison_the_scores_and_the
     from flows.promote import describe
 
     text = describe(root, "vae", 5, "1")
-    assert (
-        "**Gates: passed, with 1 warning.**\n\n- warning: kid <= 1: missing: not computed"
-        in text
-    )
+    assert "**Gates: passed, with 1 warning.**\n\n- warning: kid <= 1: missing: not computed" in text
     assert (
         "version 5 retains 0.8889 (classification 0.8889, segmentation 0.8889) of pooled, version 1, the champion,"
         " 0.7778" in text
