@@ -25,7 +25,9 @@ class Ball:
 
     @classmethod
     def around(cls, features: np.ndarray) -> Ball:
-        """`features` (N, F): of the synthetic set."""
+        """`features` (N, F): of the synthetic set. Without any, all real ones become 0."""
+        if not len(features):
+            return cls(np.zeros(features.shape[1:]), 0.0)
         centre = features.mean(0)
         return cls(centre, CLIP * float(np.sqrt(np.square(features - centre).sum(1).mean())))
 

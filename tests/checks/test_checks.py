@@ -515,9 +515,8 @@ def test_whoever_checks_a_file_gets_the_whole_list_as_one_error(tmp_path):
     assert head == "params.yaml has 5 problems:"
     assert [line.split(": ")[0] for line in lines] == KEYS
     assert (
-        lines[2] == "models.vae.training.epoch: 3: unknown key; known are rounds, epochs, batch, lr, lr_end, betas,"
-        " weight_decay, "
-        "clip, ema, flip, bf16; did you mean 'epochs'?"
+        lines[2] == "models.vae.training.epoch: 3: unknown key; known are rounds, epochs, local_steps, batch, lr,"
+        " lr_end, betas, weight_decay, clip, ema, flip, bf16; did you mean 'epochs'?"
     )
 
 
