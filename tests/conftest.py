@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from tests.kits import Authority
 
 BUDGET_S = 30  # of the tests of one file that do not wait, together: CONTRIBUTING.md
-WAITING = ("pipeline", "flare")  # markers of tests that wait for other processes, the longest first
+WAITING = ("pipeline", "production", "flare")  # markers of tests that wait for other processes, the longest first
 
 # an example takes longer beside other work
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
