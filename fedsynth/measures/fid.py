@@ -90,9 +90,9 @@ class FID(Measure):
         few = min(values["fid"].n.values()) < sets["synthetic"].shape[-1]
         values = {"fid": Value(None, values["fid"].n)} if few else values
         counts = {"real": len(sets["held_out"]), "train": len(sets["train"]), "synthetic": len(sets["synthetic"])}
-        around_synthetic = Ball.around(sets["synthetic"])
+        ball = Ball.around(sets["synthetic"])
         moments = {
-            which: noisy(Moments.of(around_synthetic.clip(sets[which])), around_synthetic.radius, seen.moments_noise)
+            which: noisy(Moments.of(ball.clip(sets[which])), ball.radius, seen.moments_noise)
             for which in ("held_out", "train")
             if enough(sets[which])
         }

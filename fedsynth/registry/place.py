@@ -12,8 +12,8 @@ SQLITE = "sqlite:///"
 
 def there(root: Path) -> bool:
     """Whether the tracking store exists; MLflow would create a missing SQLite database."""
-    uri = tracking_uri(root)
-    return not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).is_file()
+    path = _file(root)
+    return path is None or path.is_file()
 
 
 def stamp(root: Path) -> str:
@@ -21,9 +21,14 @@ def stamp(root: Path) -> str:
 
     SQLite's journals beside the file count too: with a write-ahead log, changes are there before they are in the file.
     """
-    uri = tracking_uri(root)
-    if not uri.startswith(SQLITE) or not there(root):
+    path = _file(root)
+    if path is None or not path.is_file():
         return ""
-    path = Path(uri.removeprefix(SQLITE))
     files = sorted(path.parent.glob(f"{glob.escape(path.name)}*"))
     return "\n".join(f"{file} {of.st_ino} {of.st_size} {of.st_mtime_ns}" for file in files if (of := file.stat()))
+
+
+def _file(root: Path) -> Path | None:
+    """Return the SQLite file of the tracking store, None for a server."""
+    uri = tracking_uri(root)
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None

@@ -177,15 +177,7 @@ def look(params: Params, real: ImageSet | None, models: dict[str, Trained], mode
         "model": model,
         "classes": params.image.labels,
         "each": AT_HEAD,
-        "sides": [
-            {
-                "what": what,
-                "src": data_uri(pictures.png(pictures.sheet(of, params.image))),
-                "alt": f"{len(of)} {what} images, from the left {classes}; {rows_said(params.image)}",
-            }
-            for what, of in drawn.items()
-            if len(of)
-        ],
+        "sides": [strip(params, of, what, f", from the left {classes}") for what, of in drawn.items() if len(of)],
     }
 
 
@@ -276,14 +268,16 @@ def side(params: Params, images: ImageSet, what: str) -> dict[str, dict[str, Any
     The images are the same as in the contact sheet.
     """
     drawn = {label: pictures.draw(images, label, SHOWN, params.seed) for label in params.image.labels}
+    return {label: strip(params, of, what, f" of the class {label}") for label, of in drawn.items()}
+
+
+def strip(params: Params, of: ImageSet, what: str, which: str) -> dict[str, Any]:
+    """Return a row of images: what they are, their number, a data: URI and the alternative text, which says `which`."""
     return {
-        label: {
-            "what": what,
-            "n": len(of),
-            "src": data_uri(pictures.png(pictures.sheet(of, params.image))) if len(of) else "",
-            "alt": f"{len(of)} {what} images of the class {label}; {rows_said(params.image)}",
-        }
-        for label, of in drawn.items()
+        "what": what,
+        "n": len(of),
+        "src": data_uri(pictures.png(pictures.sheet(of, params.image))) if len(of) else "",
+        "alt": f"{len(of)} {what} images{which}; {rows_said(params.image)}",
     }
 
 

@@ -59,6 +59,15 @@ def drawn(hospital: Hospital, params: Params, n: int = 40) -> Judged:
 
 def score(hospital: Hospital, params: Params, of: Judged, net: Any = None) -> dict[str, Any]:
     """Returns the answer of the hospital's score job, with the features of a `federated` network."""
+    config = training.question(params, "attacked", hospital.digests)
+    tasks = [SimpleNamespace(current_round=0, params=payload(params, of, net), meta={})]
+    with contextlib.redirect_stdout(io.StringIO()):
+        (message,) = hospital.ask(client.work, "score", params, config, tasks)
+    return message.meta["answer"]
+
+
+def payload(params: Params, of: Judged, net: Any = None) -> Arrays:
+    """Returns what the centre sends with a score job; `net`: its `federated` classifier, default: an untrained one."""
     use = use_networks.uses(params)["classification"]
     of_use = {"classification": {1: use_networks.state_of(net or use.network(1))}}
     arrays: Arrays = {"set/images": of.images.astype(np.float32), "set/labels": of.labels}
@@ -66,12 +75,9 @@ def score(hospital: Hospital, params: Params, of: Judged, net: Any = None) -> di
         arrays |= {f"net/{name}": array for name, array in use_networks.to_arrays(of_use, row).items()}
     if of.federated is not None and net is None:
         arrays |= {f"net/federated/{name}": array for name, array in of.federated.items()}
-    arrays |= {f"model/{name}": array for name, array in (of.weights or training.begin(params, "attacked")).items()}
-    config = training.question(params, "attacked", hospital.digests)
-    tasks = [SimpleNamespace(current_round=0, params=arrays, meta={})]
-    with contextlib.redirect_stdout(io.StringIO()):
-        (message,) = hospital.ask(client.work, "score", params, config, tasks)
-    return message.meta["answer"]
+    return arrays | {
+        f"model/{name}": array for name, array in (of.weights or training.begin(params, "attacked")).items()
+    }
 
 
 def member(hospital: Hospital, params: Params, image: np.ndarray, label: int) -> bool:

@@ -51,9 +51,7 @@ class Centre:
         self.real, self.public = ImageSet.load(data / NAME), ImageSet.load(data / "public")
 
     def agreed(self, to: Policy) -> None:
-        path = self.state / policy.FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(words.text(to, "under attack"), encoding="utf-8")
+        words.write(self.state / policy.FILE, to, "under attack")
 
     @property
     def digests(self) -> dict[str, str]:
@@ -77,12 +75,7 @@ class Centre:
 
     def scoring(self, params: Params, images: np.ndarray, model: dict[str, np.ndarray], net: Any = None) -> Path:
         """A score job about images and networks of the centre's choice."""
-        use = use_networks.uses(params)["classification"]
-        state = {"classification": {1: use_networks.state_of(net or use.network(1))}}
-        arrays = {"set/images": images.astype(np.float32), "set/labels": np.zeros(len(images), np.int64)}
-        for row in ("federated", "synthetic"):
-            arrays |= {f"net/{name}": array for name, array in use_networks.to_arrays(state, row).items()}
-        arrays |= {f"model/{name}": array for name, array in model.items()}
+        arrays = oracle.payload(params, oracle.Judged(images, np.zeros(len(images), np.int64), model), net)
         return self.question("score", params, training.question(params, "attacked", self.digests), arrays)
 
     def runs(self, job: Path) -> Path:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedsynth.hospital.policy import words
 from fedsynth.hospital.policy.model import Policy, Study
 from fedsynth.hospital.policy.study import agreed
-from fedsynth.hospital.policy.words import text
 from fedsynth.params import Params
 
 ANY, HEAD = Study(), "The policy of this hospital. No job can change it."
@@ -21,18 +21,15 @@ def agreed_to(
     """
     others = {key: study for key, study in before.studies.items() if study.params is not None} if before else {}
     study = Study(params=agreed(params), may_differ=others.get(name, ANY).may_differ)
-    made = (before or Policy()).model_copy(update={"studies": others | {name: study}})
+    made = (before or Policy()).model_dump(by_alias=True) | {"studies": others | {name: study}}
     if submitters is not None:
-        made = made.model_copy(update={"submitters": submitters})
+        made["submitters"] = submitters
     if epsilon is not None:
-        made = made.model_copy(
-            update={"privacy": made.privacy.model_copy(update={"require": "dp", "epsilon": epsilon})}
-        )
-    return Policy.model_validate(made.model_dump(by_alias=True))
+        made["privacy"] |= {"require": "dp", "epsilon": epsilon}
+    return Policy.model_validate(made)
 
 
 def write(path: Path, policy: Policy) -> None:
     """Write the policy's file with its comments, readable by all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text(policy, HEAD), encoding="utf-8")
+    words.write(path, policy, HEAD)
     path.chmod(0o644)

@@ -11,13 +11,6 @@ from fedsynth.hospital.policy.question import Question
 from fedsynth.params import Block
 
 
-def hold(policy: Policy, asked: Question) -> str:
-    """Return the name of the study that the job belongs to. Raises PolicyError naming the rule that the job breaks."""
-    found = study_of(policy, asked)
-    hold_numbers(policy, asked)
-    return found
-
-
 def hold_numbers(policy: Policy, asked: Question) -> None:
     """Raise PolicyError where a job of an agreed study breaks a rule on privacy or a floor."""
     if asked.job == "train":

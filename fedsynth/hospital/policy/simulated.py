@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from fedsynth.hospital.policy import words
 from fedsynth.hospital.policy.model import FILE, Floors, Policy
-from fedsynth.hospital.policy.words import text
 
 # Small sites are there to be tried; trainings that DVC brings back from its cache leave no state at a simulated site;
 # to draw one batch again is cheaper than the whole set.
@@ -19,5 +19,4 @@ def write(state: Path, keys: Iterable[str]) -> None:
     for key in keys:
         path = Path(state) / key / FILE
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text(Policy(copies="numbers", floors=LESS), HEAD), encoding="utf-8")
+            words.write(path, Policy(copies="numbers", floors=LESS), HEAD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -42,6 +43,12 @@ def text(policy: Policy, head: str) -> str:
         body = yaml.safe_dump({name: value}, sort_keys=False, allow_unicode=True, width=120)
         parts.append((_comment(ABOUT[name]) + body) if ABOUT[name] else body)
     return "\n".join(parts)
+
+
+def write(path: Path, policy: Policy, head: str) -> None:
+    """Write the file of a policy."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text(policy, head), encoding="utf-8")
 
 
 def _comment(said: str) -> str:

@@ -12,7 +12,8 @@ import yaml
 
 from fedsynth.data import manifest
 from fedsynth.hospital import failures
-from fedsynth.hospital.policy import Gate, NoPolicy, Paused, Policy, PolicyError, Question, floors, hold, load, study
+from fedsynth.hospital.policy import Gate, NoPolicy, Paused, Policy, PolicyError, Question, floors, load, study
+from fedsynth.hospital.policy.hold import hold_numbers, study_of
 from fedsynth.hospital.policy.model import Floors, Privacy, Study
 from fedsynth.hospital.policy.words import sentences, text
 from nvflare_jobs.centre.program import public
@@ -40,6 +41,13 @@ def training(rows, **changes: Any) -> Question:
             at = at[part]
         at[last] = value
     return Question("train", copy.deepcopy(config), "lead@centre.org", rows)
+
+
+def hold(policy: Policy, asked: Question) -> str:
+    """All rules in the order of the gate; the study that the job belongs to."""
+    found = study_of(policy, asked)
+    hold_numbers(policy, asked)
+    return found
 
 
 def refused(policy: Policy, asked: Question) -> PolicyError:
