@@ -1,6 +1,6 @@
 """Models with given channels, without a federation: PSNR, SSIM and the uses' scores beside the baselines, and the cost.
 
-    python benchmarks/conversion.py --params params.reconstruct.yaml \\
+    python benchmarks/conversion.py --params fedsynth/study/examples/reconstruct.yaml \\
         --set image.derived.t1_low.operator.args.factor=8 --sheets /tmp/sheets
 
 Training is as in benchmarks/families.py, with each site in a process of its own. The measure `Conversion` is computed
@@ -31,7 +31,7 @@ from fedsynth.worth import use_networks
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", default="params.convert.yaml")
+    parser.add_argument("--params", default="fedsynth/study/examples/convert.yaml")
     parser.add_argument("--models", nargs="*", help="keys of models in the params file; default: all")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override in the params file; value as YAML"

@@ -605,7 +605,7 @@ def places(at: Any, key: tuple = ()) -> Iterator[tuple]:
 
 
 @pytest.mark.parametrize("value", STRANGE, ids=str)
-@pytest.mark.parametrize("file", ["params.yaml", "params.reconstruct.yaml"])
+@pytest.mark.parametrize("file", ["params.yaml", "fedsynth/study/examples/reconstruct.yaml"])
 def test_whatever_stands_at_a_key_is_told_in_our_own_words_and_by_its_key(file, value):
     raw = yaml.safe_load((ROOT / file).read_text())
     for *above, last in places(raw):

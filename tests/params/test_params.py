@@ -48,7 +48,7 @@ def test_a_file_with_given_channels_judges_them_and_names_what_is_given_at_the_c
 def test_the_phantoms_in_full_differ_from_the_default_in_their_size_alone():
     small, full = (
         pd.json_normalize(yaml.safe_load((ROOT / name).read_text())).iloc[0].to_dict()
-        for name in ("params.yaml", "params.full.yaml")
+        for name in ("params.yaml", "fedsynth/study/examples/full.yaml")
     )
     differ = {key for key in small.keys() | full.keys() if small.get(key) != full.get(key)}
     assert differ == {
@@ -61,7 +61,7 @@ def test_the_phantoms_in_full_differ_from_the_default_in_their_size_alone():
 
 
 def test_the_other_families_are_run_on_the_same_phantoms_with_what_of_the_measures_tells_most():
-    default, families = (yaml.safe_load((ROOT / name).read_text()) for name in ("params.yaml", "params.families.yaml"))
+    default, families = (yaml.safe_load((ROOT / name).read_text()) for name in ("params.yaml", "fedsynth/study/examples/families.yaml"))
     assert not set(families["models"]) & set(default["models"])
     measures = families["score"]["measures"]
     assert measures == {name: default["score"]["measures"][name] for name in measures}

@@ -634,7 +634,7 @@ def test_the_slices_of_the_pairs_are_dealt_out_so_that_each_site_can_train_and_t
     from fedsynth.stages.sample import given_set
 
     monkeypatch.setenv("FEDSYNTH_BRATS", str(real("brats-pairs")))
-    params = load(Path(__file__).parents[2] / "params.brats.yaml")
+    params = load(Path(__file__).parents[2] / "fedsynth/study/examples/brats.yaml")
     for table in ingest(params, tmp_path / "sites").values():
         assert (table["problem"] == "").all()
         assert set(table["split"]) == {"train", "test"}

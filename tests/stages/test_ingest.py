@@ -259,7 +259,7 @@ def test_without_a_mask_channel_there_is_no_hash_of_it(tmp_path):
 
 def test_real_ultrasound_fills_four_sites_as_its_params_say(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDSYNTH_BUSI", str(real("busi")))
-    asked = params.load(ROOT / "params.busi.yaml")
+    asked = params.load(ROOT / "fedsynth/study/examples/busi.yaml")
     found = ingest(asked, tmp_path)
     everything = pd.concat(found.values())
     assert len(found) == 4
@@ -284,7 +284,7 @@ def test_real_volumes_of_very_different_ranges_are_alike_after_ingest(tmp_path):
 
 def test_real_volumes_fill_three_sites_as_their_params_say(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDSYNTH_HIPPOCAMPUS", str(real("hippocampus")))
-    asked = params.load(ROOT / "params.hippocampus.yaml")
+    asked = params.load(ROOT / "fedsynth/study/examples/hippocampus.yaml")
     found = ingest(asked, tmp_path)
     everything = pd.concat(found.values())
     assert {site: len(rows) for site, rows in found.items()} == {"nashville": 22, "memphis": 21, "knoxville": 22}
@@ -297,7 +297,7 @@ def test_real_volumes_fill_three_sites_as_their_params_say(tmp_path, monkeypatch
 
 
 def test_the_params_of_both_jobs_load_and_have_the_same_models():
-    both = [params.load(ROOT / name) for name in ("params.yaml", "params.busi.yaml")]
+    both = [params.load(ROOT / name) for name in ("params.yaml", "fedsynth/study/examples/busi.yaml")]
     assert set(both[0].models) == set(both[1].models)
     assert both[1].source.args["folder"] == "${FEDSYNTH_BUSI}"
 
