@@ -17,6 +17,7 @@ from fedsynth.errors import UserError
 from fedsynth.hospital import commands
 from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, quiet
+from fedsynth.study import commands as of_study
 
 if TYPE_CHECKING:
     from fedsynth.params import Params
@@ -29,6 +30,8 @@ app = typer.Typer(
 )
 
 
+for command in (of_study.examples, of_study.init, of_study.upgrade):
+    app.command()(command)
 app.add_typer(commands.policy, name="policy")
 app.command()(commands.audit)
 app.command()(commands.forget)

@@ -17,7 +17,9 @@ DESCRIBED = {
         "what runs the jobs: simulator (default), poc (a federation provisioned here for one job), production"
     ),
     "FEDSYNTH_KIT": "production: folder of the startup kit of whom the centre acts as (an admin of the federation)",
-    "FEDSYNTH_ROOT": "the project's folder; default: the working directory",
+    "FEDSYNTH_ROOT": (
+        "the study's folder; default: the working directory, or the nearest folder above it that holds a study"
+    ),
     "FEDSYNTH_DATA": "folder that holds a site's ingested sets, <data>/<site>/; default: <root>/data/sites",
     "FEDSYNTH_STATE": "folder where a site keeps its own state and validation reports; default: <root>/.work/sites",
     "FEDSYNTH_EXTRACTORS": (
@@ -59,6 +61,7 @@ QUIET = {
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "ws_proxy", "wss_proxy")
 
+STUDY = ("params.yaml", "dvc.yaml")
 FEDERATIONS, CODES = ("simulator", "poc", "production"), ("thin", "none")
 
 
@@ -87,7 +90,7 @@ class Settings:
     def read(cls) -> Settings:
         """Read the settings from the current environment. Raises SettingsError naming the variable."""
         env = os.environ
-        root = Path(env.get("FEDSYNTH_ROOT") or ".").resolve()
+        root = Path(env.get("FEDSYNTH_ROOT") or _study()).resolve()
         federation = _one_of("FEDSYNTH_FEDERATION", FEDERATIONS)
         kit = env.get("FEDSYNTH_KIT")
         if federation == "production" and not kit:
@@ -165,6 +168,12 @@ def _images(name: str, default: int) -> int:
     if not re.fullmatch(r"[0-9]{1,4}", value) or not int(value):
         raise SettingsError(f"{name}={value!r} is not a number of images from 1 to 9999")
     return int(value)
+
+
+def _study() -> Path:
+    """Return the working directory, or the nearest folder above it that holds a study."""
+    here = Path.cwd()
+    return next((path for path in (here, *here.parents) if all((path / name).is_file() for name in STUDY)), here)
 
 
 def home(root: Path) -> Path:

@@ -47,6 +47,7 @@ FLOORS = [
     ["fedsynth.registry"],
     ["fedsynth.checks"],
     ["fedsynth.stages"],
+    ["fedsynth.study"],
     ["fedsynth.__main__"],
     ["nvflare_jobs", "nvflare_jobs.keys"],
     ["nvflare_jobs.server", "nvflare_jobs.site"],

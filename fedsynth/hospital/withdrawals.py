@@ -13,6 +13,7 @@ from fedsynth.hospital.secret import keyed
 
 FORGOTTEN, WITHDRAWN = "forgotten", "withdrawn"  # files in <state>/<site>
 RUNNING = "running"
+RUN = "FEDSYNTH_RUN"  # environment variable of every process of a simulated job: which one it is
 # In <state>/<site>: what was made from images, with what it is
 MADE = {
     "train": "states of trainings (optimisers, averages, local parts of models)",

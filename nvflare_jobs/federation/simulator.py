@@ -20,16 +20,15 @@ import psutil
 from fedsynth import processes
 from fedsynth.hospital.policy import simulated
 from fedsynth.hospital.secret import SIMULATED
+from fedsynth.hospital.withdrawals import RUN, RUNNING
 from fedsynth.settings import Settings
 from nvflare_jobs.federation.interface import Event, Federation, FederationError, JobLost, reason
 from nvflare_jobs.federation.links import Links
 from nvflare_jobs.server import round_log
 
 LOOK_S = 2.0  # seconds between two checks of the sites' processes
-RUNNING = "running"  # folder in a site's state, see nvflare_jobs/site/site.py
 PROGRAM = "nvflare_jobs.federation.simulation"
 ENDED = "End the Simulator run"  # nvflare 2.9, private/fed/app/simulator/simulator_worker.py
-MARK = "FEDSYNTH_RUN"  # environment variable of every process of a run, by which all are found and ended
 
 
 class Simulator(Federation):
@@ -102,7 +101,7 @@ class _Run:
         mark = uuid.uuid4().hex
         threads = processes.threads(len(sites))
         simulated.write(settings.state, sites)
-        place = {MARK: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state), SIMULATED: "1"}
+        place = {RUN: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state), SIMULATED: "1"}
         env = os.environ | place | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
         env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
         command = [
@@ -200,11 +199,13 @@ class _Run:
     def kill(self) -> None:
         """Kill every process of the run: all that carry its mark, wherever they were started."""
         running = self.process.poll() is None
-        processes.end(MARK, self.mark)
+        processes.end(RUN, self.mark)
         self.process.poll()
         for site in self.sites if running else []:
             if site != self.dead:  # these were killed here, so the next job must not count them as crashed
-                shutil.rmtree(self.state / site / RUNNING, ignore_errors=True)
+                for mark in (self.state / site / RUNNING).glob("*"):
+                    if self.mark in mark.read_text(encoding="utf-8"):  # another job may be running at the site
+                        mark.unlink()
 
 
 def _tail(path: Path, size: int = 4000) -> list[str]:

@@ -34,7 +34,7 @@ from nvflare_jobs.keys import ENCRYPTED, OPEN
 from nvflare_jobs.site.submitter import of_job
 
 Arrays = dict[str, np.ndarray]
-RUNNING, DEATHS = "running", 2
+DEATHS = 2
 NOTHING = {"none": np.zeros(1, np.float32)}  # FLARE does not send an empty model
 
 
@@ -58,7 +58,7 @@ class CrashCounter:
     """
 
     def __init__(self, path: Path):
-        died = int(path.read_text(encoding="utf-8")) if path.is_file() else 0
+        died = int(path.read_text(encoding="utf-8").split()[0]) if path.is_file() else 0
         if died >= DEATHS:
             path.unlink()  # the next run may try again
             raise ProcessDied(
@@ -66,12 +66,16 @@ class CrashCounter:
             )
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(str(died + 1), encoding="utf-8")
+        self._write(died + 1)
         for orderly in (atexit.register, mpm.add_cleanup_cb):
             orderly(self.end)
 
     def survived(self) -> None:
-        self.path.write_text("1", encoding="utf-8")
+        self._write(1)
+
+    def _write(self, died: int) -> None:
+        """Write the count, and of which run this process is: who kills that run takes its marks away, and no others."""
+        self.path.write_text(f"{died} {os.environ.get(withdrawals.RUN, '')}", encoding="utf-8")
 
     def end(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -193,7 +197,9 @@ class Site:
         Raises ProcessDied where two processes have died of the first task.
         """
         life = CrashCounter(
-            self.state / RUNNING / hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16]
+            self.state
+            / withdrawals.RUNNING
+            / hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16]
         )
         while self._received is not None:
             self.gate.unpaused()

@@ -20,8 +20,8 @@ from fedsynth.training.central_generator import Discriminating, Generating
 from fedsynth.training.trainer import Trainer
 from nvflare_jobs.train import job
 
-ROOT = Path(__file__).parents[2]
-FILES = sorted(ROOT.glob("params*.yaml"))
+EXAMPLES = Path(__file__).parents[2] / "fedsynth/study/examples"
+FILES = sorted(EXAMPLES.glob("*.yaml"))
 CASES = [(file, name) for file in FILES for name in config.load(file).models]
 N = 6
 
@@ -63,14 +63,14 @@ def test_a_model_takes_a_round_and_draws(file, name):
 
 
 @pytest.mark.parametrize(
-    "line", re.findall(r"^# .*?(-S .*)$", (ROOT / "fedsynth/study/examples/reconstruct.yaml").read_text(), re.MULTILINE)
+    "line", re.findall(r"^# .*?(-S .*)$", (EXAMPLES / "reconstruct.yaml").read_text(), re.MULTILINE)
 )
 def test_the_other_operators_are_what_the_head_of_the_file_says(line, tmp_path):
     dvc = pytest.importorskip("dvc.utils.hydra", reason="DVC comes with the extra `centre`")
     file = tmp_path / "params.yaml"
-    file.write_text((ROOT / "fedsynth/study/examples/reconstruct.yaml").read_text())
+    file.write_text((EXAMPLES / "reconstruct.yaml").read_text())
     dvc.apply_overrides(file, [word for word in shlex.split(line) if word != "-S"])
-    (before,), (after,) = (config.load(of).image.derived.values() for of in (ROOT / "fedsynth/study/examples/reconstruct.yaml", file))
+    (before,), (after,) = (config.load(of).image.derived.values() for of in (EXAMPLES / "reconstruct.yaml", file))
     assert after.operator.build()
     assert after.operator != before.operator
 

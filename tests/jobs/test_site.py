@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from fedsynth.data.dataset import ImageSet
 from fedsynth.hospital import failures
 from fedsynth.hospital.outgoing import Diverged, LeakError, leave
 from fedsynth.settings import Settings, SettingsError
+from nvflare_jobs.federation.simulator import _Run
 from nvflare_jobs.site.site import CrashCounter, ProcessDied, Site, checked
 from tests.sets import make_set, passed, tiny_params
 
@@ -134,6 +136,19 @@ def test_what_a_process_survived_does_not_count_and_an_orderly_end_leaves_nothin
     third = CrashCounter(path)  # the second died of a later task
     third.end()
     assert not path.exists()
+
+
+def test_a_simulated_job_that_ends_leaves_the_marks_of_others_at_its_sites(tmp_path, monkeypatch):
+    """Two trainings run at once; the end of one is no reason for the other to fail."""
+    folder = tmp_path / "north" / "running"
+    monkeypatch.setenv("FEDSYNTH_RUN", "that one")
+    other = CrashCounter(folder / "task")
+    monkeypatch.setenv("FEDSYNTH_RUN", "this one")
+    CrashCounter(folder / "own task")
+    process = SimpleNamespace(poll=lambda: None)
+    _Run(process, "this one", tmp_path / "job", ["north"], 1, tmp_path).kill()
+    assert [path.name for path in folder.iterdir()] == ["task"]
+    other.survived()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import yaml
 from fedsynth.params import Block, Image, ParamsError, load
 
 ROOT = Path(__file__).parents[2]
+FAMILIES = "fedsynth/study/examples/families.yaml"
 OPERATOR = {"class_path": "fedsynth.operators.dose.LowDose"}
 
 
@@ -61,7 +62,7 @@ def test_the_phantoms_in_full_differ_from_the_default_in_their_size_alone():
 
 
 def test_the_other_families_are_run_on_the_same_phantoms_with_what_of_the_measures_tells_most():
-    default, families = (yaml.safe_load((ROOT / name).read_text()) for name in ("params.yaml", "fedsynth/study/examples/families.yaml"))
+    default, families = (yaml.safe_load((ROOT / name).read_text()) for name in ("params.yaml", FAMILIES))
     assert not set(families["models"]) & set(default["models"])
     measures = families["score"]["measures"]
     assert measures == {name: default["score"]["measures"][name] for name in measures}
