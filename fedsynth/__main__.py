@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 
-for command in (of_study.examples, of_study.init, of_study.upgrade):
+for command in of_study.COMMANDS:
     app.command()(command)
 app.add_typer(commands.policy, name="policy")
 app.command()(commands.audit)

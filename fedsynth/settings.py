@@ -42,6 +42,9 @@ DESCRIBED = {
     "FEDSYNTH_CODE": (
         "what code a job carries to the sites: thin (default: its client.py), none (sites that allow no code)"
     ),
+    "FEDSYNTH_KEEP_RUNS": (
+        "runs whose work is kept: jobs' folders at the centre, states of finished trainings at a site; default 3"
+    ),
     "FEDSYNTH_EVENTS": "1: stages also print machine-readable events, for the flow",
     "MLFLOW_TRACKING_URI": "tracking server and registry; default: SQLite in the project's folder",
     "PREFECT_API_URL": "Prefect server that runs are shown on; default: one of its own for the time of a run",
@@ -85,6 +88,7 @@ class Settings:
     extractors: Path = Path("extractors")
     min_cell: int = 5
     policy: Path | None = None
+    keep_runs: int = 3
 
     @classmethod
     def read(cls) -> Settings:
@@ -109,8 +113,9 @@ class Settings:
             connect_s=_seconds("FEDSYNTH_CONNECT_S", 60),
             code=_one_of("FEDSYNTH_CODE", CODES),
             extractors=Path(env.get("FEDSYNTH_EXTRACTORS") or root / "extractors").resolve(),
-            min_cell=_images("FEDSYNTH_MIN_CELL", 5),
+            min_cell=_number("FEDSYNTH_MIN_CELL", 5, "images"),
             policy=Path(env["FEDSYNTH_POLICY"]).resolve() if env.get("FEDSYNTH_POLICY") else None,
+            keep_runs=_number("FEDSYNTH_KEEP_RUNS", 3, "runs"),
         )
 
     @property
@@ -162,11 +167,11 @@ def _seconds(name: str, default: float) -> float:
     return value
 
 
-def _images(name: str, default: int) -> int:
-    """Return the variable's value as a number of images from 1 to 9999."""
+def _number(name: str, default: int, of: str) -> int:
+    """Return the variable's value as a number of images or runs from 1 to 9999."""
     value = os.environ.get(name) or str(default)
     if not re.fullmatch(r"[0-9]{1,4}", value) or not int(value):
-        raise SettingsError(f"{name}={value!r} is not a number of images from 1 to 9999")
+        raise SettingsError(f"{name}={value!r} is not a number of {of} from 1 to 9999")
     return int(value)
 
 

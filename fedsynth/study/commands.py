@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -91,3 +93,94 @@ def upgrade(
         return
     files.upgrade(root, found, take)
     typer.echo("`fedsynth plan` says what a run would do again, and why" if found else "nothing to do")
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show what runs, the last run, sites, versions in use, what is stale, and what is on disk."""
+    from fedsynth import checks
+    from fedsynth.study import status as of_study
+    from fedsynth.study import status_text
+
+    settings = Settings.read()
+    os.chdir(settings.root)
+    params = checks.load_or_list(settings.root / "params.yaml", source=False)
+    told = of_study.status(settings.root, params, settings)
+    typer.echo(json.dumps(told, indent=1) if as_json else status_text.words(told))
+
+
+def clean(
+    keep: Annotated[int | None, typer.Option(min=1, help="runs to keep; default: FEDSYNTH_KEEP_RUNS")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say how much it is")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is no longer needed and how much it is, then delete it: jobs, states, data of earlier runs.
+
+    What a site must remember stays: policy, record, ledger, who was trained on. Versions in the registry stay, too.
+    """
+    from fedsynth.stages import last_run
+    from fedsynth.study import leftovers
+    from fedsynth.study.status_text import megabytes
+
+    settings = Settings.read()
+    os.chdir(settings.root)
+    if last_run.read(settings.root).get("outcome") == last_run.RUNNING:
+        raise UserError("a run is going on; clean once it has ended (`fedsynth status`)")
+    runs = keep or settings.keep_runs
+    found = leftovers.leftovers(settings, runs)
+    delete = bool(found) and not dry_run
+    if as_json:
+        rows = [{"what": one.what, "bytes": one.size, "paths": [str(p) for p in one.paths]} for one in found]
+        typer.echo(json.dumps({"keep": runs, "deletes": delete and yes, "leftovers": rows}, indent=1))
+        delete = delete and yes
+    else:
+        for one in found:
+            typer.echo(f"{megabytes(one.size):>10}  {one.what}: {len(one.paths)}")
+        typer.echo(f"{megabytes(sum(one.size for one in found)):>10}  in all, beyond the last {runs} runs")
+        delete = delete and (yes or typer.confirm("delete it?"))
+    for one in found if delete else []:
+        leftovers.remove(one, settings.root, runs)
+
+
+def promote(
+    model: Annotated[str, typer.Argument(help="a key of models in params.yaml")],
+    version: Annotated[int | None, typer.Option(help="default: the newest")] = None,
+    approve: Annotated[str, typer.Option(metavar="NAME", help="who answers for it: nobody is asked")] = "",
+    why: Annotated[str, typer.Option(help="with --approve: the reason")] = "",
+    although: Annotated[
+        str, typer.Option(metavar="TEXT", help="why, where it is not better, nothing is required, or it is stale")
+    ] = "",
+    wait: Annotated[int | None, typer.Option(metavar="SECONDS", help="for a person's approval; default: a day")] = None,
+) -> None:
+    """Make a version the champion, once its gates hold and a person has approved it."""
+    given = {"--version": version, "--approve": approve, "--why": why, "--although": although, "--wait": wait}
+    _promote(model, given)
+
+
+def rollback(
+    model: Annotated[str, typer.Argument(help="a key of models in params.yaml")],
+    by: Annotated[str, typer.Option(metavar="NAME", help="who decides; default: the user")] = "",
+    why: Annotated[str, typer.Option(help="the reason")] = "",
+    although: Annotated[str, typer.Option(metavar="TEXT", help="why, where it is stale or has no hashes")] = "",
+) -> None:
+    """Make the previous champion the champion again."""
+    _promote("rollback", {"--by": by, "--why": why, "--although": although}, model)
+
+
+def answer(
+    run: Annotated[str, typer.Argument(help="the flow run's id, as the promotion has printed it")],
+    by: Annotated[str, typer.Option(metavar="NAME", help="who decides")],
+    why: Annotated[str, typer.Option(help="the reason")],
+    refuse: Annotated[bool, typer.Option("--refuse", help="do not promote it")] = False,
+) -> None:
+    """Approve or refuse a promotion that waits for it."""
+    _promote("answer", {"--by": by, "--why": why}, run, *(["--refuse"] if refuse else []))
+
+
+def _promote(first: str, options: Mapping[str, object], *more: str) -> None:
+    """Go on as `python -m flows.promote`: the flow's program, which imports Prefect."""
+    given = [f"{name}={value}" for name, value in options.items() if value not in (None, "")]
+    os.execv(sys.executable, [sys.executable, "-m", "flows.promote", first, *more, *given])
+
+
+COMMANDS = (examples, init, upgrade, status, clean, promote, rollback, answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fedsynth.hospital import trained
+from fedsynth.hospital import states, trained
 from nvflare_jobs.site.site import Site, main
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def work(site: Site) -> None:
             algorithm.weighting == "equal",
             update.coded,
         )
+    states.prune(site.state, site.settings.keep_runs)
 
 
 def planned(number: int, training: Training) -> None:
