@@ -20,6 +20,7 @@ FILES = {
     ".dvcignore": "dvcignore",
     ".dvc/.gitignore": "dvc/gitignore",
     ".dvc/config": "dvc/config",
+    ".dvc/plots/page.html": "dvc/plots/page.html",
     ".dvc/plots/rounds.json": "dvc/plots/rounds.json",
     ".dvc/plots/tradeoff.json": "dvc/plots/tradeoff.json",
     ".dvc/plots/worth.json": "dvc/plots/worth.json",
