@@ -47,6 +47,7 @@ def init(
         str, typer.Option(metavar="NAME", help="begin with an example; `fedsynth examples`")
     ] = "phantom",
     data: Annotated[Path | None, typer.Option(help="with --example: where its images lie")] = None,
+    name: Annotated[str, typer.Option(help="of the study, in MLflow and Prefect; default: the folder's")] = "",
 ) -> None:
     """Make a study: a folder with params.yaml, dvc.yaml and prefect.yaml, as a git and DVC repository."""
     from fedsynth import checks
@@ -55,11 +56,11 @@ def init(
 
     chosen, here, folder = named(example), Path.cwd(), folder.absolute()
     about = f"It began as the example `{chosen.name}`: {chosen.data}."
-    said = create.create(folder, create.of_example(chosen, data), about)
+    said = create.create(folder, name or folder.name, create.of_example(chosen, data), about)
     typer.echo(f"{folder}: a study like the example {chosen.name}, {said}")
     missing = [] if data else create.unset(chosen)
-    for name in missing:
-        typer.echo(f"its images are not part of fedsynth ({chosen.data}): export {name}=FOLDER")
+    for variable in missing:
+        typer.echo(f"its images are not part of fedsynth ({chosen.data}): export {variable}=FOLDER")
     if not missing:
         os.chdir(folder)
         _, problems = checks.of_file(folder / "params.yaml", source=True)

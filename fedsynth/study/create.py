@@ -11,25 +11,30 @@ from fedsynth.study.examples import Example
 from fedsynth.study.layout import StudyError
 
 
-def create(folder: Path, params: str, about: str) -> str:
+def create(folder: Path, name: str, params: str, about: str) -> str:
     """Make a study in a folder that is new or empty. Returns what was done about git, in a sentence.
 
-    `params`: the text of params.yaml. `about`: a sentence on the study for its README. Raises StudyError where the
-    folder holds something, and leaves it as it is.
+    `name`: of the study, in MLflow and Prefect. `params`: the text of params.yaml. `about`: a sentence on the study for
+    its README. Raises StudyError where the name is none, or the folder holds something, and leaves it as it is.
     """
+    if not layout.NAME.fullmatch(name):
+        raise StudyError(
+            f"{name!r} cannot name a study: letters (without accents), digits, _ and -, 80 at most; say another with"
+            " --name NAME"
+        )
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if folder.exists() and (there or not folder.is_dir()):
         said = f"holds {', '.join(there[:3])}{' …' if len(there) > 3 else ''}" if there else "is a file"
         raise StudyError(f"{folder} {said}; a study begins in a folder that is new or empty")
     readme = (layout.TEMPLATES / "README.md").read_text(encoding="utf-8")
-    texts = {place: layout.template(place) for place in layout.FILES}
-    texts |= {"params.yaml": params, "README.md": readme.format(name=folder.resolve().name, about=about)}
+    texts = {place: layout.template(place, name) for place in layout.FILES}
+    texts |= {"params.yaml": params, "README.md": readme.format(name=name, about=about)}
     try:
         for place, text in texts.items():
             path = folder / place
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8", newline="\n")
-        layout.remember(folder)
+        layout.remember(folder, name)
     except OSError as error:
         raise StudyError(f"{folder} cannot be written: {error}") from error
     return git.begin(folder)

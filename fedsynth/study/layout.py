@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ FILES = {
     ".dvc/plots/worth.json": "dvc/plots/worth.json",
 }
 MADE = ".fedsynth.json"
+NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")  # it becomes a part of names in MLflow and Prefect
+DEPLOYMENT = re.compile(r"^(  - name: )(nightly|promote)$", re.MULTILINE)  # in prefect.yaml
 
 
 class StudyError(UserError):
@@ -34,31 +37,38 @@ class StudyError(UserError):
 
 @dataclass(frozen=True)
 class Made:
-    """What wrote a study's files: `version` of fedsynth, and the digest of each file as it was written."""
+    """What wrote a study's files: the study's `name`, `version` of fedsynth, digest of each file as it was written."""
 
+    name: str
     version: str
     files: dict[str, str]
 
 
-def template(place: str) -> str:
-    return (TEMPLATES / FILES[place]).read_text(encoding="utf-8")
+def template(place: str, name: str = "") -> str:
+    """Return the text of a file for the study `name`.
+
+    Deployments of several studies share Prefect's server, so that they have the study's name in theirs.
+    """
+    text = (TEMPLATES / FILES[place]).read_text(encoding="utf-8")
+    return DEPLOYMENT.sub(rf"\1\2-{name}", text) if name and place == "prefect.yaml" else text
 
 
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def remember(root: Path) -> None:
+def remember(root: Path, name: str) -> None:
     """Note version and digests of the files that a study has now been given."""
-    files = {place: digest(template(place)) for place in FILES}
-    (root / MADE).write_text(json.dumps({"version": __version__, "files": files}, indent=1) + "\n", encoding="utf-8")
+    files = {place: digest(template(place, name)) for place in FILES}
+    told = {"name": name, "version": __version__, "files": files}
+    (root / MADE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def made(root: Path) -> Made:
     """Return what wrote a study's files. Raises StudyError where `fedsynth init` did not make this folder."""
     try:
         told = json.loads((root / MADE).read_text(encoding="utf-8"))
-        return Made(str(told["version"]), dict(told["files"]))
+        return Made(str(told["name"]), str(told["version"]), dict(told["files"]))
     except FileNotFoundError as error:
         raise StudyError(
             f"{root} has no {MADE}: it was not made by `fedsynth init`; in a checkout of fedsynth, update with git"

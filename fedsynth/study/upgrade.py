@@ -38,7 +38,7 @@ def changes(root: Path) -> list[Change]:
     """
     before, found = layout.made(root), []
     for place in layout.FILES:
-        new, path = layout.template(place), root / place
+        new, path = layout.template(place, before.name), root / place
         now = path.read_text(encoding="utf-8") if path.is_file() else ""
         if layout.digest(now) == layout.digest(new) or before.files.get(place) == layout.digest(new):
             continue
@@ -60,10 +60,11 @@ def upgrade(root: Path, found: list[Change], take: bool) -> None:
             f" {'is' if len(edited) == 1 else 'are'} different in fedsynth {__version__}. Look with `fedsynth upgrade"
             f" --dry-run`; take the new ones with --take, yours stay beside them as *{KEPT}"
         )
+    name = layout.made(root).name
     for change in found:
         path = root / change.place
         if change.edited:
             path.replace(path.with_name(path.name + KEPT))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(layout.template(change.place), encoding="utf-8", newline="\n")
-    layout.remember(root)
+        path.write_text(layout.template(change.place, name), encoding="utf-8", newline="\n")
+    layout.remember(root, name)

@@ -57,7 +57,7 @@ def test_a_study_of_each_example_has_no_problem(name, here, monkeypatch):
     one = example(name)
     for variable in one.variables:
         monkeypatch.setenv(variable, str(here))  # where the images would be; they are not looked at
-    create.create(here / "study", create.of_example(one, None), "")
+    create.create(here / "study", "study", create.of_example(one, None), "")
     _, problems = checks.of_file(here / "study/params.yaml", source=False, given=False)
     assert problems == []
 
@@ -179,3 +179,17 @@ def test_a_commit_of_a_file_that_has_not_changed_is_none(here):
     (root / "dvc.lock").write_text("a")
     assert git.commit(root, "one", ["dvc.lock", "params.yaml"])
     assert not git.commit(root, "two", ["dvc.lock", "params.yaml"])
+
+
+def test_deployments_have_the_name_of_the_study(here):
+    assert said("init", "mine", "--name", "lungs_2")[0] == 0
+    deployments = yaml.safe_load((here / "mine/prefect.yaml").read_text())["deployments"]
+    assert [one["name"] for one in deployments] == ["nightly-lungs_2", "promote-lungs_2"]
+    assert layout.made(here / "mine").name == "lungs_2"
+
+
+def test_a_folder_whose_name_can_be_none_of_a_study_asks_for_one(here):
+    code, text = said("init", "müde Lunge")
+    assert (code, "--name NAME" in text) == (1, True)
+    assert not (here / "müde Lunge").exists()
+    assert said("init", "müde Lunge", "--name", "lungs")[0] == 0
