@@ -38,9 +38,21 @@ app.command()(commands.forget)
 
 
 @app.command()
-def run() -> None:
+def run(
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-S",
+            "--set",
+            metavar="KEY=VALUE",
+            help="another value than params.yaml has, or a params file, for this run alone: an experiment of DVC",
+        ),
+    ] = None,
+    models: Annotated[str, typer.Option(metavar="NAMES", help="only these, such as vae,gan; default: all")] = "",
+) -> None:
     """Run the pipeline: all stale stages, then the registry, as a Prefect flow. Same as python -m flows."""
-    os.execv(sys.executable, [sys.executable, "-m", "flows"])
+    words = [word for value in values or [] for word in ("-S", value)] + (["--models", models] if models else [])
+    os.execv(sys.executable, [sys.executable, "-m", "flows", *words])
 
 
 @app.command()

@@ -1,10 +1,11 @@
-"""The command `python -m flows`: starts the flow where something must run, and ends with the summary.
+"""The command `fedsynth run`, or `python -m flows`: starts the flow where something must run, ends with the summary.
 
 Prefect is imported only where something must run, because that takes seconds.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from fedsynth import checks
 from fedsynth.errors import UserError
 from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, masked, quiet
-from flows import dvcx, summary
+from flows import chosen, concerns, dvcx, experiment, summary
 
 
 def main() -> int:
@@ -25,8 +26,9 @@ def main() -> int:
     # Prefect passes SIGTERM on to the previous handler. The default one ends the process at once and leaves its server
     # behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    given = _arguments()
     try:
-        made = _run()
+        made, failed = _run(given.set or [], given.models or [])
     except KeyboardInterrupt:
         print("interrupted; what was computed is kept", file=sys.stderr)
         return 130
@@ -37,32 +39,48 @@ def main() -> int:
         print(masked(traceback.format_exc()), file=sys.stderr)
         print(masked(f"error: {type(error).__name__}: {error}"), file=sys.stderr)
         return 1
-    summary.show(made)
-    print(f"{time.monotonic() - started:.0f} s")
-    return 0
+    if made:
+        summary.show(made)
+        print(f"{time.monotonic() - started:.0f} s")
+    if failed:
+        print(f"error: {failed}; what was computed is kept", file=sys.stderr)
+    return 1 if failed else 0
 
 
-def _run() -> summary.Summary:
-    """Run what must run. Returns the summary."""
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m flows", description="Run what must run, then the registry.")
+    parser.add_argument(
+        "-S", "--set", action="append", metavar="KEY=VALUE",
+        help="another value than params.yaml has, or a params file, for this run alone: an experiment of DVC",
+    )  # fmt: skip
+    parser.add_argument("--models", action="append", metavar="NAMES", help="only these: vae,gan; default: all")
+    return parser.parse_args()
+
+
+def _run(params: list[str], models: list[str]) -> tuple[summary.Summary | None, str]:
+    """Run what must run. Returns the summary, None where nothing has been scored, and what failed."""
     settings = Settings.read()
     os.chdir(settings.root)
     if said := dvcx.allow_no_git(settings.root):
         print(said, flush=True)
-    params = checks.load_or_list(settings.root / "params.yaml", settings.simulation)
-    if made := summary.unchanged(settings.root, params, settings):
+    study = checks.load_or_list(settings.root / "params.yaml", settings.simulation)
+    wanted = chosen.asked(models, study.models)
+    if not params and not models and (made := summary.unchanged(settings.root, study, settings)):
         print("Nothing has changed since the last run.")
-        return made
-    print(
-        f"fedsynth: {', '.join(params.models)} over {settings.federation}; Ctrl-C ends the run and its federation",
-        flush=True,
-    )
+        return made, ""
+    name, root = experiment.name_of(params), experiment.place(settings.root, params)
+    where = f"{settings.federation}, the experiment {name}" if name else settings.federation
+    print(f"fedsynth: {', '.join(wanted)} over {where}; Ctrl-C ends the run and its federation", flush=True)
     # The terminal shows our own lines, Prefect's go to its server. Set before the import, which reads it.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     from flows.pipeline import pipeline, serve
 
     serve()
-    pipeline()
-    return summary.summary(settings.root, params)
+    state = pipeline(params, models, return_state=True)
+    if not (state.is_completed() or (state.is_failed() and (state.message or "").startswith(concerns.MARK))):
+        state.result()  # raises what went wrong
+    failed = "" if state.is_completed() else (state.message or "").removeprefix(concerns.MARK)
+    return summary.of_run(settings.root, root), failed
 
 
 if __name__ == "__main__":

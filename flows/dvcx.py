@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedsynth import processes
+from fedsynth.errors import UserError
 from fedsynth.processes import OWNER
 
+DVC = (sys.executable, "-m", "dvc")
 SYSTEM_CONFIG = "DVC_SYSTEM_CONFIG_DIR"  # DVC's own variable
 MARK = "FEDSYNTH_FLOW"  # environment variable of every process that this flow starts
 RAN, RESTORED, UNCHANGED = "ran", "restored", "unchanged"
@@ -27,12 +29,32 @@ RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|E
 class StageFailed(RuntimeError):
     """A stage failed.
 
-    `retry`: whether another try can help, which is so where the federation broke and not so for bad input.
+    `retry`: whether another try can help, which is so where the federation broke and not so for bad input. `why`: what
+    the stage printed as its reason.
     """
 
-    def __init__(self, reason: str, retry: bool):
+    def __init__(self, reason: str, retry: bool, why: str = ""):
         super().__init__(reason)
-        self.retry = retry
+        self.retry, self.why = retry, why
+
+
+class OverrideError(UserError):
+    """Values for params.yaml cannot be used; the message says why."""
+
+
+def override(path: Path, overrides: list[str]) -> None:
+    """Write values into a params file, as `dvc exp run -S` does: "key=value" in Hydra's grammar, "~key" without it.
+
+    A key that is not there is added, because one with a default may be left out.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides
+
+    try:
+        apply_overrides(path, [of if of.startswith(("+", "~")) else f"++{of}" for of in overrides])
+    except DvcException as error:
+        why = " ".join(str(error.__cause__ or error).split())
+        raise OverrideError(f"{' '.join(overrides)} cannot be read as key=value: {why}") from error
 
 
 def allow_no_git(root: Path) -> str:
@@ -155,12 +177,13 @@ class Runner:
         if self.stopping.is_set():
             raise StageFailed(f"{stage}: {ENDED}", retry=False)
         reason = reason_of(lines) or f"dvc ended with exit code {code}"
-        raise StageFailed(f"{stage}: {reason}\n  log: {log}", retry=reason.startswith("federation error:"))
+        raise StageFailed(f"{stage}: {reason}\n  log: {log}", retry=reason.startswith("federation error:"),
+                          why=re.sub(r"^(federation )?error: ", "", reason))  # fmt: skip
 
     def _start(self, stage: str) -> subprocess.Popen[str]:
         """Start DVC on one stage, in a process group of its own that carries this run's mark."""
         # stages that run at the same time need both --wait-for-lock and --single-item
-        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+        command = [*DVC, "--wait-for-lock", "repro", "--single-item", stage]
         env = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             MARK: self._mark,

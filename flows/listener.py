@@ -31,8 +31,10 @@ class Listener:
         event = json.loads(line.removeprefix(EVENT))
         if event["kind"] == "round":
             self.round(event)
-        elif event["kind"] == "job" and self.model and self.address.startswith("train@"):
-            self.run.tracker.get().stage("train", self.model, {"flare.job_id": event["job_id"]})
+        elif event["kind"] == "job":
+            self.run.jobs[self.address] = event["job_id"]
+            if self.model and self.address.startswith("train@"):
+                self.run.tracker.get().stage("train", self.model, {"flare.job_id": event["job_id"]})
 
     def round(self, event: dict[str, Any]) -> None:
         text = losses(event["sites"])

@@ -16,27 +16,49 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 from fedsynth.settings import Settings, quiet
 
 quiet()  # Prefect reads the environment when it is imported
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_image_artifact, create_markdown_artifact
+from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFuture
-from prefect.runtime import flow_run
-from prefect.states import Completed, State
+from prefect.runtime import deployment, flow_run
+from prefect.states import Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
 
-from fedsynth import params as configuration
-from fedsynth.stages import estimate
-from flows import dvcx
+from fedsynth import checks
+from fedsynth.stages import estimate, last_run
+from fedsynth.worth import missing
+from flows import chosen, concerns, dvcx, experiment
 from flows.listener import Listener
+from flows.record import Record
 from flows.run import Run
 from flows.terminal import Terminal
+
+Overrides = Annotated[
+    str | list[str],
+    Field(
+        title="params",
+        description="Other values than params.yaml has, for this run alone, which is then an experiment of DVC: a"
+        " params file's path, or overrides such as models.vae.training.rounds=20, one text or a list. Empty:"
+        " params.yaml as it is.",
+    ),
+]
+Models = Annotated[
+    str | list[str],
+    Field(
+        title="models",
+        description="The models to run, such as vae,gan, one text or a list; the report shows those that have results."
+        " Empty: all.",
+    ),
+]
 
 
 def may_retry(task: Any, task_run: Any, state: State) -> bool:
@@ -102,27 +124,66 @@ def publish(run: Run) -> None:
         data = base64.b64encode(picture.read_bytes()).decode()
         said = "worth against privacy" if picture.stem == "tradeoff" else "samples of a synthetic set"
         create_image_artifact(f"data:image/png;base64,{data}", key=picture.stem.replace("_", "-"), description=said)
+    page = (report / "index.html").as_uri()
+    create_link_artifact(page, key="report", link_text="index.html", description="the page of the report, as a file")
     run.tracker.get().report(report)
 
 
 @flow(name="pipeline", log_prints=False, task_runner=ThreadPoolTaskRunner(max_workers=64))
-def pipeline() -> None:
-    """Run the stages of dvc.yaml (ingest, validate, train, sample, score, report), then register the models."""
+def pipeline(params: Overrides = "", models: Models = "") -> State:
+    """Run the stages of dvc.yaml (ingest, validate, train, sample, score, report), then register the models.
+
+    A model that fails does not take the others' report: its row there says why, and the run ends as failed.
+    """
     settings = Settings.read()
     os.chdir(settings.root)
     dvcx.allow_no_git(settings.root)
-    params = configuration.load()
-    stages = dvcx.graph(settings.root)
-    plan = estimate.planned(settings.root, params, settings, estimate.images_of(settings.root, params, settings))
-    with Terminal(len(stages) + len(params.models), plan) as terminal:
-        run = Run(settings.root, params, stages, terminal)
+    what = deployment.name or flow_run.name or "the run"
+    record = Record(settings.root, flow_run.name or "", deployment.name or "")
+    with recorded(record), experiment.opened(settings.root, params) as opened:
+        record.of(opened.name)
+        run = _run(opened.root, models, record)
+        opened.save(run.outcomes)
+        if not (failures := run.failures()):
+            opened.done()
+            record.end(last_run.COMPLETED)
+            return Completed(message="all models that were asked for have results")
+        for of in failures:
+            get_run_logger().error("%s: %s", of.stage, of.why)
+        said = concerns.message(what, settings.root.name, failures)
+        record.end(last_run.FAILED, said)
+        return Failed(message=f"{concerns.MARK}{said}")
+
+
+@contextmanager
+def recorded(record: Record) -> Iterator[None]:
+    """Record how a run ended that did not come to its end."""
+    try:
+        yield
+    except BaseException as error:  # SIGTERM, Prefect's cancel and Ctrl-C are no Exceptions
+        ended = isinstance(error, Exception)
+        record.end(last_run.FAILED if ended else last_run.CANCELLED, concerns.UNKNOWN if ended else "")
+        raise
+
+
+def _run(root: Path, models: str | list[str], record: Record) -> Run:
+    """Run the stages of these models, register those with results, and store the report."""
+    settings = Settings.read()
+    params = checks.load_or_list(root / "params.yaml", settings.simulation)
+    wanted, graph = chosen.asked(models, params.models), dvcx.graph(root)
+    addresses = chosen.stages(graph, wanted)
+    part = params.model_copy(update={"models": {name: params.models[name] for name in wanted}})
+    plan = estimate.planned(root, part, settings, estimate.images_of(root, part, settings))
+    record.wait(addresses)
+    with Terminal(len(addresses) + len(wanted), plan, record=record) as terminal:
+        run = Run(root, params, graph, terminal)
         run.tracker.open(flow_run.name or "pipeline", {"prefect.flow_run_id": str(flow_run.id)})
         status = "FAILED"
         try:
-            _follow(run)
-            _register(run)
-            publish(run)
-            status = "FINISHED"
+            if _follow(run, addresses):
+                _register(run, wanted)
+                publish(run)
+            status = "FAILED" if run.failed else "FINISHED"
         except BaseException as error:
             # SIGTERM, Prefect's cancel and Ctrl-C arrive here as BaseException but not Exception. The stages and their
             # federations must end before the flow, whose threads wait for them.
@@ -132,50 +193,60 @@ def pipeline() -> None:
             raise
         finally:
             run.tracker.close(status)
+    return run
 
 
-def _follow(run: Run) -> None:
-    """Run all stages, first those that look outside the graph: they determine which of the others are stale.
+def _follow(run: Run, addresses: list[str]) -> bool:
+    """Run the stages. Returns whether there is a report.
 
-    Raises RuntimeError naming the first stage that failed.
+    Those that look outside the graph come first: they determine which of the others are stale. Those that gather what
+    is known of all models come last, and are run without the models that failed.
     """
     run.look()
     futures = _submit(run, run.first, {})
-    for future in futures.values():
-        future.wait()
     run.look()
-    futures |= _submit(run, [address for address in run.stages if address not in futures], futures)
-    failed = []
-    for address, future in futures.items():
-        future.wait()
-        if not future.state.is_completed():
-            failed.append(address)
-            if address not in run.outcomes and future.state.name == "NotReady":
-                run.terminal.end(address, "left")
-    if failed:
-        own = (f for f in failed if futures[f].state.is_failed() or futures[f].state.is_crashed())
-        first = next(own, failed[0])  # the others may all have been cancelled, or wait for one that was
-        raise RuntimeError(
-            f"{first} failed, and with it {len(failed) - 1} stages that follow from it; what was computed is kept"
-        )
+    last = chosen.gathering(run.stages)
+    futures |= _submit(run, [of for of in addresses if of not in futures and of not in last], futures)
+    failed = {stage: run.why(stage) for stage in run.failed}
+    run.missing = chosen.missing(run.stages, failed, run.stale, run.outcomes)
+    missing.write(run.root, run.missing)
+    if run.missing.keys() >= set(run.params.models):
+        for address in last:
+            run.terminal.end(address, "left")
+        return False
+    there = {a: f for a, f in futures.items() if a in run.outcomes or not chosen.model_of(a)}
+    _submit(run, last, there)
+    return all(address in run.outcomes for address in last)
 
 
 def _submit(run: Run, addresses: list[str], before: dict[str, PrefectFuture]) -> dict[str, PrefectFuture]:
+    """Run stages, each once those that it depends on have ended, and wait for them all. `before`: run already."""
     futures = dict(before)
     for address in addresses:
-        waited_for = [futures[u] for u in run.stages[address]]
+        waited_for = [futures[u] for u in run.stages[address] if u in futures]
         futures[address] = stage.with_options(name=address, task_run_name=address).submit(
             run, address, wait_for=waited_for
         )
-    return futures
+    for address in addresses:
+        futures[address].wait()
+        state = futures[address].state
+        if state.name == "NotReady":  # a stage that it depends on failed
+            run.terminal.end(address, "left")
+        elif not state.is_completed():
+            run.failed[address] = state.result(raise_on_failure=False)
+    return {address: futures[address] for address in addresses}
 
 
-def _register(run: Run) -> None:
+def _register(run: Run, models: list[str]) -> None:
+    """Register the models that have results."""
     from fedsynth.registry import stale
 
     for title in stale.mark(run.root):
         get_run_logger().warning("%s is stale: %s", title, stale.WITHDRAWN)
-    for model in run.params.models:
+    for model in models:
+        if model in run.missing:
+            run.terminal.end(f"register@{model}", "left")
+            continue
         run.terminal.start(f"register@{model}")
         register.with_options(task_run_name=f"register@{model}")(run, model)
         run.terminal.end(f"register@{model}", "ran")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
 
 from fedsynth import params as configuration
+from fedsynth.settings import masked
 from fedsynth.stages import plan
 from fedsynth.stages.plan import AT_ONCE
+from fedsynth.worth.missing import Missing
 from flows import dvcx
+from flows.concerns import Failure, failure
 from flows.slots import Slots
 from flows.terminal import Terminal
 
@@ -26,6 +30,9 @@ class Run:
         # stages that look at what is outside the graph; what else is stale is known only after them
         self.first: list[str] = []
         self.outcomes: dict[str, str] = {}
+        self.failed: dict[str, BaseException] = {}  # stages that failed themselves
+        self.missing: Missing = {}  # models without results in this run
+        self.jobs: dict[str, str] = {}  # stage -> id of its last FLARE job
         self._lock = threading.Lock()
 
     def look(self) -> None:
@@ -43,6 +50,19 @@ class Run:
         It must where it looks at what is outside the graph, is stale, or follows from a stale one.
         """
         return address in self.first or address in self.stale
+
+    def why(self, address: str) -> str:
+        """Return why a stage failed, as it printed it."""
+        error = self.failed[address]
+        own = error.why if isinstance(error, dvcx.StageFailed) else ""
+        return own or masked(f"{type(error).__name__}: {error}")
+
+    def failures(self) -> list[Failure]:
+        """Return what failed, in sentences."""
+        path = self.root / "reports" / "validation.json"
+        found = json.loads(path.read_text(encoding="utf-8"))["sites"] if path.is_file() else {}
+        sites = [*found, *(self.params.consortium.sites or [])]
+        return [failure(stage, self.why(stage), sites, self.jobs.get(stage, "")) for stage in self.failed]
 
     def took(self, address: str, seconds: float) -> None:
         """Store how long a stage took, for the next `fedsynth plan`."""

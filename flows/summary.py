@@ -11,14 +11,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fedsynth import checks
 from fedsynth.params import Params
 from fedsynth.registry import place
 from fedsynth.settings import Settings, masked, tracking_uri
-from fedsynth.stages import code, inputs, outside
+from fedsynth.stages import code, inputs, last_run, outside
 from fedsynth.stages.plan import SOURCE
+from fedsynth.worth import missing
 from flows import dvcx
 
 Summary = dict[str, Any]  # {"of": digest of what it is made of, "tables": of worth, "lines": below them}
+REPORT = "report"  # the stage that ends a run
 KEPT = Path(".work") / "summary.json"
 MAKERS = ("fedsynth.registry.tracking", "fedsynth.registry.stale", "fedsynth.worth.terminal", "fedsynth.worth.gained")
 
@@ -45,6 +48,17 @@ def unchanged(root: Path, params: Params, settings: Settings) -> Summary | None:
     return summary(root, params) if tracking.registered(root, params) else None
 
 
+def of_run(study: Path, root: Path) -> Summary | None:
+    """Return the summary of the run that has just ended, None where it came to no report.
+
+    `root`: where it took place, which is not the study's folder for an experiment.
+    """
+    state = last_run.read(study)["stages"].get(REPORT, {}).get("state")
+    if state not in (dvcx.RAN, dvcx.RESTORED, dvcx.UNCHANGED):
+        return None
+    return summary(root, checks.load_or_list(root / "params.yaml"))
+
+
 def summary(root: Path, params: Params) -> Summary:
     """Return the table of worth, verdicts, what was gained, and where to find report, runs and flows.
 
@@ -54,7 +68,8 @@ def summary(root: Path, params: Params) -> Summary:
     from fedsynth.worth.gained import gained
 
     made_of = _made_of(root)  # before the registry is asked, so that a change meanwhile is seen by the next run
-    rows = worth.rows(root, list(params.models))
+    gone = missing.of_run(root)
+    rows = worth.rows(root, [model for model in params.models if model not in gone])
     stale, registered = _registry(root, params)
     lines = [*_verdicts(root), *(f"stale    {line}" for line in stale), *(f"gained   {said}" for said in gained(rows))]
     lines += [
@@ -63,7 +78,7 @@ def summary(root: Path, params: Params) -> Summary:
         "flows    .venv/bin/prefect server start",
     ]
     made: Summary = {"of": made_of, "tables": terminal.tables(rows), "lines": lines}
-    if made_of and registered:
+    if made_of and registered and not gone:
         (root / KEPT).parent.mkdir(parents=True, exist_ok=True)
         (root / KEPT).write_text(json.dumps(made), encoding="utf-8")
     return made

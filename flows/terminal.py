@@ -16,6 +16,7 @@ from rich.text import Text
 from fedsynth.stages.plan import AT_ONCE, Plan
 from fedsynth.stages.plan_text import how_long
 from flows.left import Left
+from flows.record import Record
 
 MARKS = {
     "ran": ("✔", "green"), "restored": ("↺", "cyan"), "unchanged": ("·", "dim"),
@@ -26,10 +27,11 @@ MARKS = {
 class Terminal:
     """A line for each finished stage and a bar for each running one. Thread safe, because stages run concurrently.
 
-    `plan`: of the run, for the time that is left.
+    `plan`: of the run, for the time that is left. `record`: of the run, which takes the same events.
     """
 
-    def __init__(self, total: int, plan: Plan, console: Console | None = None):
+    def __init__(self, total: int, plan: Plan, console: Console | None = None, record: Record | None = None):
+        self.record = record
         self.console = console or Console(highlight=False)
         self.progress = Progress(
             SpinnerColumn(),
@@ -66,6 +68,8 @@ class Terminal:
                 self._tasks[stage] = self.progress.add_task(stage, total=None, note="")
             self._left.start(stage)
             self._whole_left()
+        if self.record:
+            self.record.start(stage)
         if not self.console.is_terminal:
             self.console.print(f"  … {stage}")
 
@@ -76,6 +80,8 @@ class Terminal:
             if stage.startswith("train@"):  # after the rounds of `reference` there is more to do
                 self._left.round(stage, event["left"])
             whole = self._whole_left()
+        if self.record:
+            self.record.round(stage, event)
         self.progress.update(self._tasks[stage], total=event["rounds"], completed=event["round"] + 1, note=note)
         if not self.console.is_terminal:
             self.console.print(f"    {stage}: {note}{f'  (run: {whole})' if whole else ''}", soft_wrap=True)
@@ -101,6 +107,8 @@ class Terminal:
                 self.progress.remove_task(task)
             self._left.end(stage)
             whole = self._whole_left()
+        if self.record:
+            self.record.stage(stage, outcome, seconds)
         mark, style = MARKS[outcome]
         line = Text.assemble(
             (f"  {mark} ", style),

@@ -57,7 +57,8 @@ def page(
     """Return the report's HTML page.
 
     - `rows`, `spread`: from reports/reference.json and reports/score/.
-    - `facts`: by model, from fedsynth/worth/facts.py; a model without facts is shown as not judged.
+    - `facts`: by model, from worth/facts.py, or from worth/missing.py of one that failed; a model without facts is
+      shown as not judged.
     - `real`: real images to show beside the synthetic ones, in simulation only.
     - `lineage`: shown as it is, {"git commit": ..., ...}.
     - `failures`: by model, the synthetic images with the lowest mask agreement; None: not computed.
@@ -88,7 +89,7 @@ def page(
     )
     beside = side(params, real, "real") if real is not None else {}
     sites, tested = list(validation["sites"]), params.split.testing(validation["used"])
-    settled_facts = settled(rows, facts, models, spread)
+    settled_facts = settled(rows, facts, dict.fromkeys([*(facts or {}), *models]), spread)
     found = judged(params, rows, settled_facts, tested, models)
     return environment.get_template("report.html.j2").render(
         params=params,
@@ -129,6 +130,7 @@ def judged(
         for name, of in models.items()
     }
     measured = measures(facts)
+    jobs |= {name: f"{gone['stage']} failed" for name, of in facts.items() if (gone := of.get("missing"))}
     return {
         "models": names,
         "cards": [card(name, of) for name, of in facts.items()],

@@ -16,9 +16,7 @@ import psutil
 
 FILE = Path(".work") / "run.json"
 RUNNING, COMPLETED, FAILED, CANCELLED, CRASHED = OUTCOMES = ("running", "completed", "failed", "cancelled", "crashed")
-WAITING = (
-    "waiting"  # state of a stage that is to run; while it does it is RUNNING, then it has the outcome as its state
-)
+WAITING = "waiting"  # state of a stage that is to run; while it does it is RUNNING, then its state is the outcome
 
 
 def write(root: Path, content: dict[str, Any]) -> None:

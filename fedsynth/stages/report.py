@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from fedsynth.report.page import SHOWN, Trained, page, settled
 from fedsynth.report.text import markdown
 from fedsynth.report.use_tables import summary_of, use_table
 from fedsynth.report.worst_masks import failures
-from fedsynth.worth import use_networks, worth
+from fedsynth.worth import missing, use_networks, worth
 from fedsynth.worth.facts import facts as known_of
 from fedsynth.worth.wording import Facts
 
@@ -36,19 +37,24 @@ def report(params: Params, root: Path, out: Path, simulation: bool = True, linea
     worth.json (DVC's metrics), verdict.json (for programs), and plots/*.csv (DVC's plots, drawn by .dvc/plots/*.json).
 
     Real images are read in simulation only. `lineage`: shown on the page as it is, {"git commit": ..., ...}. `facts`:
-    by model, and `federated`: networks by use; default: from the files under `root`. Raises UserError naming the
-    missing file; scores may be missing and are shown as missing.
+    by model, and `federated`: networks by use; default: from the files under `root`. A model that failed is shown with
+    the reason (worth/missing.py), one that was not asked for is not shown. Scores may be missing and are shown as
+    missing. Raises UserError naming another file that is not there.
     """
     root, out = Path(root), Path(out)
     validation = outputs.read(root / "reports" / "validation.json", "validate")
-    models = {name: _trained(root, name) for name in params.models}
-    answers = {path: outputs.read(path, "score") for path in _scores(root, params)}
+    gone = missing.missing(root, params.models)
+    models = {name: _trained(root, name) for name in params.models if name not in gone}
+    answers = {path: outputs.read(path, "score") for path in _scores(root, models)}
     rows, spread = (
         [r for a in answers.values() for r in a["rows"]],
         [s for a in answers.values() for s in a.get("spread", [])],
     )
     silent = {_job(path): a["left_out"] for path, a in answers.items() if a.get("left_out")}
-    known = settled(rows, _facts(params, root) if facts is None else facts, models, spread)
+    told = _facts(params, root, models) if facts is None else facts
+    failed = {name: missing.facts(params, name, of) for name, of in gone.items() if of["why"]}
+    shown_models = [name for name in params.models if name in models or name in failed]
+    known = settled(rows, {**told, **failed}, shown_models, spread)
     found = _networks(params, root) if federated is None else federated
     misfits = {name: failures(trained.synthetic, params.image, found) for name, trained in models.items()}
     real = shown(params, root, validation["used"]) if simulation else None
@@ -81,8 +87,8 @@ def _numbers(
     silent: dict[str, dict[str, str]],
 ) -> None:
     summary, wanted, used = summary_of(facts), list(params.score.uses), params.split.testing(validation["used"])
-    uses = [use_table(use, rows, list(models), used, summary) for use in wanted]
-    classes = [by_class(use, rows, list(models), used, params.consortium.min_cell) for use in wanted]
+    uses = [use_table(use, rows, list(facts), used, summary) for use in wanted]
+    classes = [by_class(use, rows, list(facts), used, params.consortium.min_cell) for use in wanted]
     terms = definitions(params, uses, measures(facts))
     said = absent(validation, silent), roles(params.split, validation["used"])
     (out / "verdict.md").write_text(markdown(uses, facts, used, classes, terms, *said), encoding="utf-8")
@@ -137,10 +143,10 @@ def _trained(root: Path, name: str) -> Trained:
     return Trained(model, history, ImageSet.load(root / "data" / "synthetic" / name, verify=False))
 
 
-def _scores(root: Path, params: Params) -> list[Path]:
+def _scores(root: Path, models: Iterable[str]) -> list[Path]:
     paths = [
         root / "reports" / "reference.json",
-        *[root / "reports" / "score" / f"{name}.json" for name in params.models],
+        *[root / "reports" / "score" / f"{name}.json" for name in models],
     ]
     return [path for path in paths if path.is_file()]
 
@@ -150,11 +156,11 @@ def _job(path: Path) -> str:
     return path.stem if path.parent.name == "reports" else f"score of {path.stem}"
 
 
-def _facts(params: Params, root: Path) -> Facts:
+def _facts(params: Params, root: Path, models: Iterable[str]) -> Facts:
     """Return the facts of each model that was scored; the others are shown as not judged."""
     if not (root / "reports" / "reference.json").is_file():
         return {}
-    scored = [name for name in params.models if (root / "reports" / "score" / f"{name}.json").is_file()]
+    scored = [name for name in models if (root / "reports" / "score" / f"{name}.json").is_file()]
     return {name: known_of(params, root, name) for name in scored}
 
 

@@ -60,7 +60,9 @@ def card(model: str, of: dict[str, Any]) -> dict[str, Any]:
     may = passed(of) and not gone
     broken = [g for g in asked if state(g) != "held"]
     warned = [g for g in gates_of(of) if g["kind"] != "require" and state(g) != "held"]
-    if gone:
+    if failed := of.get("missing"):
+        said = f"must not be promoted: {failed['stage']} failed: {failed['why']}"
+    elif gone:
         said = f"must not be promoted: {withdrawn.sentence(gone)}"
     elif not of.get("verdict"):
         said = "must not be promoted: it has not been judged"

@@ -17,7 +17,7 @@ from fedsynth.errors import UserError
 from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, quiet
 from fedsynth.stages import inputs, outside
-from fedsynth.worth import withdrawn
+from fedsynth.worth import missing, withdrawn
 
 if TYPE_CHECKING:
     from fedsynth.params import Params
@@ -27,6 +27,7 @@ def stage(params: Params, settings: Settings) -> None:
     wanted = inputs.texts(settings.root, params, settings)
     inputs.checked(settings.root, wanted, settings)
     inputs.write(settings.root, wanted)
+    missing.write(settings.root, {})  # this run begins
     for path, text in outside.texts(params, settings).items():
         (settings.root / path).write_text(text, encoding="utf-8")
     if settings.simulation:

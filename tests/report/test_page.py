@@ -21,6 +21,7 @@ from fedsynth.report.measure_tables import GIVES_AWAY
 from fedsynth.report.page import Trained, best, duration, listed, page
 from fedsynth.report.use_tables import number, percent
 from fedsynth.stages.report import report
+from fedsynth.worth import missing
 from tests.report.test_curves import history
 from tests.sets import make_set, tiny_params
 
@@ -34,7 +35,8 @@ WORDS = r'alt="\d+ (real|synthetic) images(, from the left| of the class)'
 def params() -> Params:
     block = tiny_params().models["vae"].model_dump(mode="json")
     uses = {name: {"class_path": f"fedsynth.uses.{name}.{name.title()}"} for name in ("classification", "segmentation")}
-    return tiny_params(models=dict.fromkeys(NAMES, block), score={"seeds": [1], "uses": uses})
+    gates = {"require": ["fid <= 3 * floor", "classification/retained@worst_site >= 0.1"]}
+    return tiny_params(models=dict.fromkeys(NAMES, block), score={"seeds": [1], "uses": uses}, gates=gates)
 
 
 def rows(name: str, model: str = "", sites: tuple[str, ...] = SITES) -> list[dict]:
@@ -262,9 +264,41 @@ def test_odd_names_are_shown_and_not_obeyed(tmp_path):
 
 def test_a_missing_file_is_named_with_the_stage_that_writes_it(root, tmp_path):
     copy = shutil.copytree(root, tmp_path / "p")
-    (copy / "models" / "gan" / "history.json").unlink()
-    with pytest.raises(UserError, match=r"history\.json is not there; run `dvc repro train@gan`"):
+    (copy / "reports" / "validation.json").unlink()
+    with pytest.raises(UserError, match=r"validation\.json is not there; run `dvc repro validate`"):
         written(copy)
+
+
+def test_a_model_without_files_is_shown_as_failed_and_the_others_are_reported(root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "p")
+    (copy / "models" / "gan" / "history.json").unlink()
+    text = written(copy)
+    assert "models/gan/history.json is not there; run `dvc repro train@gan`" in text
+    assert 'id="model-vae"' in text
+    assert 'id="model-gan"' not in text
+
+
+def test_a_model_that_failed_says_why_holds_no_gate_and_shows_nothing_of_an_earlier_version(root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "p")
+    missing.write(copy, {"gan": {"stage": "train@gan", "why": "its training diverged"}})
+    text = written(copy)
+    assert "must not be promoted: train@gan failed: its training diverged" in text
+    assert 'id="model-gan"' not in text
+    worth = pd.read_csv(copy / "out" / "worth.csv")
+    assert set(worth["model"].dropna()) == set(NAMES) - {"gan"}
+    verdict = json.loads((copy / "verdict.json").read_text())["gan"]
+    assert not verdict["passed"]
+    assert verdict["gates"]
+    assert {(g["held"], g["reason"]) for g in verdict["gates"]} == {(False, "missing: train@gan failed")}
+    assert json.loads((copy / "worth.json").read_text())["gan"]["gates"]["passed"] is False
+
+
+def test_a_model_that_was_not_asked_for_is_not_shown(root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "p")
+    missing.write(copy, {"gan": {"stage": "train@gan", "why": ""}})
+    written(copy)
+    assert "gan" not in json.loads((copy / "verdict.json").read_text())
+    assert 'id="model-vae"' in (copy / "out" / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_same_input_gives_the_same_page(root, text):
