@@ -80,6 +80,7 @@ def _run(params: list[str], models: list[str]) -> tuple[summary.Summary | None, 
     if not (state.is_completed() or (state.is_failed() and (state.message or "").startswith(concerns.MARK))):
         state.result()  # raises what went wrong
     failed = "" if state.is_completed() else (state.message or "").removeprefix(concerns.MARK)
+    os.environ[experiment.DVC_ROOT] = str(settings.root)  # where the registry of an experiment is
     return summary.of_run(settings.root, root), failed
 
 

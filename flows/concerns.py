@@ -76,7 +76,10 @@ def _of_sites(why: str, sites: list[str]) -> tuple[str, str] | None:
                 found[max(named, key=lambda site: named[site])] = key
     if not found:
         return None
-    said = "; ".join(f"site {site}: {FAILURES[key]}" for site, key in found.items())
+    kinds: dict[str, list[str]] = {}
+    for site, key in found.items():
+        kinds.setdefault(key, []).append(site)
+    said = "; ".join(f"{_sites(named)}: {FAILURES[key]}" for key, named in kinds.items())
     return said, _people({site: OFFICER if key in OFFICERS else MANAGER for site, key in found.items()})
 
 
@@ -87,13 +90,17 @@ def _of_kinds(why: str, sites: list[str]) -> tuple[str, str] | None:
             named = [site for site in sites if _places(site, text)]
             if "{sites}" in words and not named:
                 continue
-            said = words.format(sites=f"site{'s' if len(named) > 1 else ''} {', '.join(named)}")
+            said = words.format(sites=_sites(named))
             return said, _people(dict.fromkeys(named, MANAGER)) if named else ENGINEER
     return None
 
 
 def _places(site: str, text: str) -> list[int]:
     return [match.start() for match in re.finditer(rf"(?<!\w){re.escape(site)}(?!\w)", text)]
+
+
+def _sites(named: list[str]) -> str:
+    return f"site{'s' if len(named) > 1 else ''} {', '.join(named)}"
 
 
 def _people(found: dict[str, str]) -> str:

@@ -138,7 +138,7 @@ def pipeline(params: Overrides = "", models: Models = "") -> State:
     settings = Settings.read()
     os.chdir(settings.root)
     dvcx.allow_no_git(settings.root)
-    what = deployment.name or flow_run.name or "the run"
+    what = deployment.name or "the run"
     record = Record(settings.root, flow_run.name or "", deployment.name or "")
     with recorded(record), experiment.opened(settings.root, params) as opened:
         record.of(opened.name)

@@ -121,7 +121,8 @@ def _verdicts(root: Path) -> list[str]:
     for model, verdict in json.loads((root / "reports" / "verdict.json").read_text(encoding="utf-8")).items():
         lines.append(f"gates    {model}: {verdict['said']}")
         failed = [g for g in verdict["gates"] if not g["held"] and g["kind"] == "require"]
-        lines += [f"         {g['gate']}: {g['reason']}" for g in failed]
+        if len({g["reason"] for g in failed}) > 1 or len(failed) == 1:  # of a model without results all say the same
+            lines += [f"         {g['gate']}: {g['reason']}" for g in failed]
     return lines
 
 

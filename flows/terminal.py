@@ -42,7 +42,7 @@ class Terminal:
             console=self.console,
             transient=True,
         )
-        self.total, self.done = total, 0
+        self.total, self._ended = total, set[str]()
         self._plan, self._left = plan, Left(plan)
         self._whole = self.progress.add_task("run", total=total, note="")
         self._tasks: dict[str, TaskID] = {}
@@ -64,6 +64,7 @@ class Terminal:
     def start(self, stage: str) -> None:
         with self._lock:
             self._started[stage] = time.monotonic()
+            self._ended.discard(stage)  # a second try
             if stage not in self._tasks:
                 self._tasks[stage] = self.progress.add_task(stage, total=None, note="")
             self._left.start(stage)
@@ -88,7 +89,7 @@ class Terminal:
 
     def _whole_left(self) -> str:
         words = self._left.words()
-        self.progress.update(self._whole, completed=self.done, note=words)
+        self.progress.update(self._whole, completed=len(self._ended), note=words)
         return words
 
     def say(self, stage: str, line: str) -> None:
@@ -100,7 +101,7 @@ class Terminal:
 
     def end(self, stage: str, outcome: str, note: str = "") -> None:
         with self._lock:
-            self.done += 1
+            self._ended.add(stage)
             now = time.monotonic()
             seconds = now - self._started.get(stage, now)
             if (task := self._tasks.pop(stage, None)) is not None:
@@ -115,7 +116,7 @@ class Terminal:
             f"{stage:<19}",
             (f"{outcome:<10}", style),
             f"{seconds:6.1f} s",
-            f"   {self.done}/{self.total}",
+            f"   {len(self._ended)}/{self.total}",
             f"   {whole}" if whole else "",
         )
         self.console.print(line)
