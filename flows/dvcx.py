@@ -38,6 +38,30 @@ class StageFailed(RuntimeError):
         self.retry, self.why = retry, why
 
 
+def cache(root: Path) -> Path:
+    """Return the folder of DVC's cache."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        return Path(repo.cache.local_cache_dir)
+
+
+def use_cache(root: Path, folder: Path) -> None:
+    """Let a project use a cache that others use, too: by links to it where the disk can do that."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo, repo.config.edit("local") as config:
+        config["cache"] |= {"dir": str(folder), "type": "reflink,hardlink,copy"}
+
+
+def checkout(root: Path) -> None:
+    """Bring all outputs from the cache that it has."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        repo.checkout(force=True, allow_missing=True)
+
+
 class OverrideError(UserError):
     """Values for params.yaml cannot be used; the message says why."""
 

@@ -47,9 +47,8 @@ class Opened:
         """Make the experiment of what these stages have computed, and show it to the study."""
         if self.name and (done := list(stages)):
             _run(*dvcx.DVC, "exp", "save", "--force", "--name", self.name, *done, cwd=self.root)
-            top = _git("rev-parse", "--show-toplevel", cwd=self.root)
-            _git("fetch", "-q", "--force", "--no-tags", top, f"refs/exps/*/{self.name}:refs/exps/*/{self.name}",
-                 cwd=self.study)  # fmt: skip
+            refs = f"refs/exps/*/{self.name}"
+            _git("fetch", "-q", "--force", "--no-tags", str(_top(self.root)), f"{refs}:{refs}", cwd=self.study)
 
     def done(self) -> None:
         """Mark the workspace as one that no later run goes on in."""
@@ -73,13 +72,13 @@ def name_of(given: str | list[str]) -> str:
         kept = [part for part in key.lstrip("+~").split(".") if part not in GENERIC]
         parts.append("-".join([*kept[-3:], value]) if "=" in word else Path(word).stem)
     said = "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-.") for part in parts)
-    return re.sub(r"\.\.+|-\.|\.-", "-", said)[:LONGEST].rstrip("-._")
+    return re.sub(r"(\.\.|-\.|\.-|--)[.-]*", "-", said)[:LONGEST].rstrip("-._")
 
 
 def place(study: Path, given: str | list[str]) -> Path:
     """Return the folder in which a run takes place."""
     name = name_of(given)
-    return study / FOLDER / name if name else study
+    return study / FOLDER / name / study.relative_to(_top(study)) if name else study
 
 
 @contextmanager
@@ -113,7 +112,7 @@ def made(study: Path, name: str, given: list[str]) -> Path:
             f"a run with other values is an experiment of DVC, which needs git, and {study} is in no git repository:"
             " `git init`, `git add -A` and `git commit` make one; or change params.yaml and run"
         )
-    top = Path(_git("rev-parse", "--show-toplevel", cwd=study)).resolve()
+    top = _top(study)
     if _git("rev-parse", "-q", "--verify", "HEAD", cwd=study, check=False) == "":
         raise ExperimentError(f"an experiment belongs to a commit, and {top} has none: `git add -A`, `git commit`")
     clone = study / FOLDER / name
@@ -132,7 +131,7 @@ def made(study: Path, name: str, given: list[str]) -> Path:
     _as_it_is(top, clone)
     _share_cache(study, root)
     _values(study, root, given)
-    _run(*dvcx.DVC, "checkout", "--quiet", "--force", "--allow-missing", cwd=root, check=False)
+    dvcx.checkout(root)
     _link(study, root)
     return root
 
@@ -153,11 +152,10 @@ def _as_it_is(top: Path, clone: Path) -> None:
 
 
 def _share_cache(study: Path, root: Path) -> None:
-    own, cache = study / ".dvc" / "config.local", _run(*dvcx.DVC, "cache", "dir", cwd=study)
-    if own.is_file():
+    """Let the workspace read and fill the study's cache, without copies of what is in it where the disk can do that."""
+    if (own := study / ".dvc" / "config.local").is_file():
         shutil.copy2(own, root / ".dvc" / "config.local")
-    for key, value in {"cache.dir": str((study / cache).resolve()), "cache.type": "reflink,hardlink,copy"}.items():
-        _run(*dvcx.DVC, "config", "--local", key, value, cwd=root)
+    dvcx.use_cache(root, dvcx.cache(study))
 
 
 def _values(study: Path, root: Path, given: list[str]) -> None:
@@ -209,6 +207,10 @@ def _trim(folder: Path, inside: Path) -> None:
         shutil.rmtree(clone)
         reports.parent.mkdir(parents=True)
         aside.rename(reports)
+
+
+def _top(study: Path) -> Path:
+    return Path(_git("rev-parse", "--show-toplevel", cwd=study)).resolve()
 
 
 def _git(*command: str, cwd: Path, check: bool = True) -> str:

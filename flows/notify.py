@@ -1,8 +1,9 @@
 """WHO is notified when a run goes wrong: an automation of the Prefect server calls a webhook.
 
 Usage: `python -m flows.notify URL`. There is no file for `prefect automation create`, because an automation names its
-webhook by an id that each server creates anew. The message gives the run, its state and a link, but not the reason: an
-error may name a hospital's files, and the webhook may be outside the hospital.
+webhook by an id that each server creates anew. The message says what failed, why in words of a closed list, and whom it
+concerns (flows/concerns.py), with a link. It has no error's own text: that may name a hospital's files, and the webhook
+may be outside the hospital.
 """
 
 # ruff: noqa: E402  Prefect reads the environment when it is imported
@@ -31,6 +32,7 @@ from prefect.events.schemas.automations import EventTrigger, Posture, ResourceSp
 from prefect.settings import PREFECT_API_URL
 
 from fedsynth.errors import UserError
+from flows.concerns import ENGINEER, MARK
 
 BLOCK = "fedsynth-failures"
 BAD, SILENT = "fedsynth: a run went wrong", "fedsynth: a run gave no sign of life"
@@ -42,9 +44,10 @@ ENDS = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")
 SILENCE_S = 600
 # The format of Slack and Mattermost. A server that knows its own address (PREFECT_UI_URL) gives a link, any other the
 # run's id.
-MESSAGE = """{"text": {{ ("fedsynth: the run " ~ flow_run.name ~ " of " ~ flow.name
- ~ " is " ~ flow_run.state.name ~ ": "
- ~ ((flow_run|ui_url) or flow_run.id)) | tojson }} }"""
+# A state whose message begins with MARK is of our own words; any other's may have an error's text, and is not shown.
+MESSAGE = """{"text": {{ ((flow_run.state.message if (flow_run.state.message or "").startswith("MARK")
+ else "MARKthe run " ~ flow_run.name ~ " of " ~ flow.name ~ " is " ~ flow_run.state.name ~ "; concerns: ENGINEER")
+ ~ ": " ~ ((flow_run|ui_url) or flow_run.id)) | tojson }} }""".replace("MARK", MARK).replace("ENGINEER", ENGINEER)
 
 
 class NotifyError(UserError):

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from fedsynth.settings import Settings, quiet
 
@@ -31,7 +31,6 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field
 
 from fedsynth import checks
 from fedsynth.stages import estimate, last_run
@@ -41,24 +40,6 @@ from flows.listener import Listener
 from flows.record import Record
 from flows.run import Run
 from flows.terminal import Terminal
-
-Overrides = Annotated[
-    str | list[str],
-    Field(
-        title="params",
-        description="Other values than params.yaml has, for this run alone, which is then an experiment of DVC: a"
-        " params file's path, or overrides such as models.vae.training.rounds=20, one text or a list. Empty:"
-        " params.yaml as it is.",
-    ),
-]
-Models = Annotated[
-    str | list[str],
-    Field(
-        title="models",
-        description="The models to run, such as vae,gan, one text or a list; the report shows those that have results."
-        " Empty: all.",
-    ),
-]
 
 
 def may_retry(task: Any, task_run: Any, state: State) -> bool:
@@ -130,11 +111,17 @@ def publish(run: Run) -> None:
 
 
 @flow(name="pipeline", log_prints=False, task_runner=ThreadPoolTaskRunner(max_workers=64))
-def pipeline(params: Overrides = "", models: Models = "") -> State:
+def pipeline(params: str | list[str] = "", models: str | list[str] = "") -> State:
     """Run the stages of dvc.yaml (ingest, validate, train, sample, score, report), then register the models.
 
     A model that fails does not take the others' report: its row there says why, and the run ends as failed.
-    """
+
+    Args:
+        params: Other values than params.yaml has, for this run alone, which is then an experiment of DVC: overrides
+            such as models.vae.training.rounds=20, or the path of a params file; one text or a list. Empty: none.
+        models: The models to run, such as vae,gan; one text or a list. The report shows those that have results. Empty:
+            all.
+    """  # Prefect's form takes the descriptions from here
     settings = Settings.read()
     os.chdir(settings.root)
     dvcx.allow_no_git(settings.root)

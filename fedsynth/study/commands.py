@@ -143,6 +143,22 @@ def clean(
         leftovers.remove(one, settings.root, runs)
 
 
+def metrics(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="serve them at 127.0.0.1 until Ctrl-C; default: print them")
+    ] = None,
+) -> None:
+    """Print the last run, its stages, rounds, sites and gates as Prometheus text, or serve it."""
+    from fedsynth.study import metrics as of_files
+
+    root = Settings.read().root
+    if port is None:
+        typer.echo(of_files.text(root), nl=False)
+        return
+    typer.echo(f"http://127.0.0.1:{port}/metrics")
+    of_files.serve(root, port)
+
+
 def promote(
     model: Annotated[str, typer.Argument(help="a key of models in params.yaml")],
     version: Annotated[int | None, typer.Option(help="default: the newest")] = None,
@@ -184,4 +200,4 @@ def _promote(first: str, options: Mapping[str, object], *more: str) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "flows.promote", first, *more, *given])
 
 
-COMMANDS = (examples, init, upgrade, status, clean, promote, rollback, answer)
+COMMANDS = (examples, init, upgrade, status, metrics, clean, promote, rollback, answer)

@@ -36,11 +36,15 @@ FLOWS = {
 import time
 from pathlib import Path
 from prefect import flow
+from prefect.states import Failed
 
 @flow(name="pipeline")
-def pipeline():
+def pipeline(params: str | list[str] = "", models: str | list[str] = ""):
     if Path("bad").exists():
         raise ValueError("north/scan_0042.png cannot be read")
+    if Path("told").exists():
+        said = "train@vae, site north died; concerns: north's data manager"
+        return Failed(message=f"fedsynth: nightly of busi failed: {said}")
     with Path("started").open("a") as file:
         file.write("x")
     time.sleep(10)
@@ -158,6 +162,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("deployed")
     shutil.copy(ROOT / "prefect.yaml", folder)
     (folder / "flows").mkdir()
+    (folder / "flows" / "__init__.py").touch()  # a package, which comes before the installed one
     for name, code in FLOWS.items():
         (folder / "flows" / f"{name}.py").write_text(code)
     with prefect_server(folder) as api:
@@ -177,7 +182,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 def empty(server) -> Server:
     """The server with the runs of earlier tests left aside, and no mark in its folder."""
     server.earlier |= {run["id"] for run in server.runs()}
-    for name in ("bad", "started"):
+    for name in ("bad", "told", "started"):
         (server.folder / name).unlink(missing_ok=True)
     return server
 
@@ -217,8 +222,8 @@ def wait(until, seconds: float = 60):
 def test_every_deployment_names_a_flow_that_is_there_and_one_pool():
     assert set(deployments()) == {"nightly", "promote"}
     for deployment in deployments().values():
-        path, name = deployment["entrypoint"].split(":")
-        assert f"\ndef {name}(" in (ROOT / path).read_text()
+        module, _, name = deployment["entrypoint"].rpartition(".")
+        assert f"\ndef {name}(" in (ROOT / f"{module.replace('.', '/')}.py").read_text()
         assert deployment["work_pool"] == {"name": "local-process"}
         assert "fedsynth" in deployment["tags"], "flows/notify.py looks for this tag"
         assert "parameters" not in deployment, "what is computed stands in params.yaml"
@@ -240,7 +245,7 @@ def test_the_flows_take_what_a_schedule_and_a_person_can_give():
     from flows.pipeline import pipeline
     from flows.promote import promote
 
-    assert inspect.signature(pipeline.fn).parameters == {}
+    assert all(p.default == "" for p in inspect.signature(pipeline.fn).parameters.values()), "a schedule gives none"
     needed = [n for n, p in inspect.signature(promote.fn).parameters.items() if p.default is p.empty]
     assert needed == ["model"]
 
@@ -273,9 +278,17 @@ def test_a_run_that_fails_calls_the_webhook_once_and_does_not_say_what_may_not_l
         failed = wait(lambda: empty.runs("Failed"))[0]
         wait(lambda: [a for a in arrived if "is Failed" in a["text"]])
         time.sleep(2)  # for a second message, which must not come
-    [message] = [a["text"] for a in arrived if "is Failed" in a["text"]]
-    assert message == f"fedsynth: the run {failed['name']} of pipeline is Failed: {failed['id']}"
-    assert "scan_0042" in failed["state"]["message"], "the reason is on the server"
+        [message] = [a["text"] for a in arrived if "is Failed" in a["text"]]
+        who = "concerns: the centre's engineer"
+        assert message == f"fedsynth: the run {failed['name']} of pipeline is Failed; {who}: {failed['id']}"
+        assert "scan_0042" in failed["state"]["message"], "the reason is on the server"
+
+        # a reason in words of a closed list is said, and whom it concerns
+        (empty.folder / "bad").unlink()
+        (empty.folder / "told").touch()
+        empty.due(0)
+        said = "fedsynth: nightly of busi failed: train@vae, site north died; concerns: north's data manager"
+        wait(lambda: [a for a in arrived if a["text"].startswith(f"{said}: ")])
 
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "https://", "hook"])

@@ -214,7 +214,7 @@ def test_the_deployment_is_valid_and_runs_nightly_one_at_a_time():
     from tests.pipeline.conftest import ROOT
 
     deployment = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"][0]
-    path, name = deployment["entrypoint"].split(":")
-    assert f"def {name}(" in (ROOT / path).read_text()
+    module, _, name = deployment["entrypoint"].rpartition(".")
+    assert f"def {name}(" in (ROOT / f"{module.replace('.', '/')}.py").read_text()
     assert deployment["schedules"][0]["cron"] == "0 2 * * *"
     assert deployment["concurrency_limit"]["limit"] == 1
