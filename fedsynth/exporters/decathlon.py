@@ -38,15 +38,15 @@ class Decathlon(Exporter):
             (folder / part).mkdir(parents=True, exist_ok=True)
         found, table, listed = usable(images), [], []
         cases = stems(row["image_id"] for row, _ in found)
-        marked = [array[len(image.images) :] > 0 for _, array in found]
-        values, labels = _labels(image.masks, marked)
-        for (row, array), masks in zip(found, marked, strict=True):
+        planes = [array[len(image.images) :] for _, array in found]
+        values, labels = _labels(image.masks, planes)
+        for row, array in found:
             case = cases[row["image_id"]]
             names = {c: f"imagesTr/{case}_{i:04d}{ENDING}" for i, c in enumerate(image.images)}
             for name, plane in zip(names.values(), array, strict=False):  # the image channels come first
                 save(folder / name, plane.astype(np.float32), row)
             if image.masks:
-                label = np.tensordot(values, masks.astype(values.dtype), 1)
+                label = np.tensordot(values, (array[len(image.images) :] > 0).astype(values.dtype), 1)
                 names |= dict.fromkeys(image.masks, f"labelsTr/{case}{ENDING}")
                 save(folder / names[image.masks[0]], label, row)
             listed.append(_listed(image, row, names))
@@ -71,17 +71,17 @@ class Decathlon(Exporter):
         )
 
 
-def _labels(masks: list[str], marked: list[np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
-    """The value that each mask channel adds to a label file, and dataset.json's part about them; `marked` (M, *S) bool
-    of each image.
+def _labels(masks: list[str], planes: list[np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
+    """The value that each mask channel adds to a label file, and dataset.json's part about them; `planes` (M, *S) of
+    each image, above 0 where something is marked.
     """
-    if not any((each.sum(0) > 1).any() for each in marked):
+    if not any(((each > 0).sum(0) > 1).any() for each in planes):
         values = list(range(1, len(masks) + 1))
         return np.array(values, np.uint8), {"labels": {"background": 0} | dict(zip(masks, values, strict=True))}
     values = [1 << i for i in range(len(masks))]
     kind = np.min_scalar_type(2 * values[-1] - 1)
     counts = sum(
-        np.bincount(np.tensordot(np.array(values), each, 1).ravel(), minlength=2 * values[-1]) for each in marked
+        np.bincount(np.tensordot(np.array(values), each > 0, 1).ravel(), minlength=2 * values[-1]) for each in planes
     )
     return np.array(values, kind), _regions(dict(zip(masks, values, strict=True)), np.asarray(counts))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from fedsynth.params import MOST_LAST, Block, Image, ParamsError
 
 FILE, ONE_OF_SEVERAL = "images.npz", "images-{channel}.npz"
 COLOURS = (["red", "green", "blue"], ["r", "g", "b"])  # names of image channels that are one colour picture
+Found = list[tuple[dict[str, Any], np.ndarray]]  # row of the set's manifest and array (C, *S) of each image
 
 
 class NPZ(Exporter):
@@ -40,7 +43,9 @@ class NPZ(Exporter):
         table: list[dict[str, Any]] = []
         for file in dict.fromkeys(files.values()):
             channels = [image.index([c])[0] for c, name in files.items() if name == file]
-            np.savez_compressed(folder / file, **_arrays(found, image, channels))  # type: ignore[arg-type]
+            with tempfile.TemporaryDirectory(dir=folder) as work:
+                arrays = _arrays(found, image, channels, Path(work))
+                np.savez_compressed(folder / file, **arrays)  # type: ignore[arg-type]
         for split in SPLITS:
             for place, (row, _) in enumerate((row, array) for row, array in found if row["split"] == split):
                 where: dict[str, Any] = {"array": f"{split}_images", "place": place}
@@ -73,19 +78,27 @@ def _files(image: Image) -> dict[str, str]:
     return {name: ONE_OF_SEVERAL.format(channel=stem) for name, stem in stems(names).items()}
 
 
-def _arrays(found: list[tuple[dict[str, Any], np.ndarray]], image: Image, channels: list[int]) -> dict[str, np.ndarray]:
-    """The arrays of one file with some image channels: of those splits that have an image; of train, where none has."""
+def _arrays(found: Found, image: Image, channels: list[int], work: Path) -> dict[str, np.ndarray]:
+    """The arrays of one file with some image channels: of those splits that have an image; of train, where none has.
+
+    They are files in `work`, since a large set has no room in memory.
+    """
     arrays: dict[str, np.ndarray] = {}
     for split in [s for s in SPLITS if any(row["split"] == s for row, _ in found)] or [SPLITS[0]]:
         part = [(row, array) for row, array in found if row["split"] == split]
-        stack = np.array([array for _, array in part], np.float32).reshape(-1, len(image.channels), *image.size)
-        arrays[f"{split}_images"] = _last(gray(stack[:, channels]))
+        pixels = (gray(array[channels]) for _, array in part)
+        arrays[f"{split}_images"] = _stacked(work / f"{split}.npy", pixels, len(part), len(channels), image)
         arrays[f"{split}_labels"] = np.array([place_of(image, row) for row, _ in part], np.int64).reshape(-1, 1)
         if image.masks:
-            arrays[f"{split}_masks"] = _last((stack[:, len(image.images) :] > 0).astype(np.uint8))
+            marked = (array[len(image.images) :] > 0 for _, array in part)
+            arrays[f"{split}_masks"] = _stacked(work / f"{split}_.npy", marked, len(part), len(image.masks), image)
     return arrays
 
 
-def _last(part: np.ndarray) -> np.ndarray:
-    """(N, C, *S) as (N, *S), or (N, *S, C) where there are several channels."""
-    return part[:, 0] if part.shape[1] == 1 else np.ascontiguousarray(np.moveaxis(part, 1, -1))
+def _stacked(file: Path, planes: Iterator[np.ndarray], n: int, channels: int, image: Image) -> np.ndarray:
+    """`n` arrays (C, *S) as one, uint8, in a file: (N, *S), or (N, *S, C) where there are several channels."""
+    shape = (n, *image.size) if channels == 1 else (n, *image.size, channels)
+    out = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+    for place, plane in enumerate(planes):
+        out[place] = plane[0] if channels == 1 else np.moveaxis(plane, 0, -1)
+    return out

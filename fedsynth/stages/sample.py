@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,10 +75,18 @@ def draw(family: Family, params: Params, name: str, version: str, given: ImageSe
     return synthetic(params, draw_images(family, params, name, places, known), places, name, version)
 
 
-def draw_images(family: Family, params: Params, name: str, places: np.ndarray, known: ImageSet | None) -> np.ndarray:
+def draw_images(
+    family: Family,
+    params: Params,
+    name: str,
+    places: np.ndarray,
+    known: ImageSet | None,
+    mends: Counter[str] | None = None,
+) -> np.ndarray:
     """Return the images (N, all channels, *S) of a set with the labels `places` (N,). Raises SampleError as `draw`.
 
-    `known`: N images with the given channels, None if none are given.
+    `known`: N images with the given channels, None if none are given. `mends` counts, if it is given, images that were
+    drawn again (each time) and those whose masks were emptied.
     """
     image = params.image
     images = np.zeros((len(places), len(image.channels), *image.size), np.float32)
@@ -86,7 +95,11 @@ def draw_images(family: Family, params: Params, name: str, places: np.ndarray, k
         for number, part in enumerate(batches(params, todo)):
             some = None if known is None else known.where(np.isin(np.arange(len(places)), part))
             images[part] = draw_batch(family, params, places[part], some, attempt, number)
+        if mends is not None and not attempt:
+            mends["masks emptied"] += int(_to_empty(image, images, places).sum())
         todo = clean(image, images, places, todo)
+        if mends is not None:
+            mends["drawn again"] += len(todo)
         if not len(todo):
             return images
     short = sorted({image.labels[k] for k in places[todo]})
@@ -169,6 +182,13 @@ def clean(image: Image, images: np.ndarray, places: np.ndarray, todo: np.ndarray
     return todo[(missing & ~without)[todo]]
 
 
+def _to_empty(image: Image, images: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return (N,) bool: the images of classes without a lesion in whose generated masks something is marked."""
+    masks = image.index([name for name in image.masks if name in image.generated])
+    marked = (images[:, masks] > 0).any(axis=tuple(range(1, images.ndim)))
+    return marked & np.isin(places, [image.labels.index(n) for n in image.empty_labels])
+
+
 def given_set(params: Params, hospitals: Iterable[str], folder: Path) -> ImageSet | None:
     """Return the usable images of `sample.given`, which provide the given channels; None if no channels are given.
 
@@ -215,7 +235,13 @@ def first(places: np.ndarray, there: np.ndarray) -> np.ndarray:
 
 
 def of_labels(image: Image, given: ImageSet, places: np.ndarray) -> ImageSet:
-    """Return an image for each of the labels `places` (N,), taking the images of a label in turn.
+    """Return an image for each of the labels `places` (N,), as `turns` chooses it."""
+    chosen = turns(image, given, places)
+    return ImageSet(given.manifest.iloc[chosen].reset_index(drop=True), given.images[chosen])
+
+
+def turns(image: Image, given: ImageSet, places: np.ndarray) -> np.ndarray:
+    """Return the place (N,) of a given image for each of the labels `places` (N,), taking those of a label in turn.
 
     Raises SampleError for a label without images.
     """
@@ -227,4 +253,4 @@ def of_labels(image: Image, given: ImageSet, places: np.ndarray) -> ImageSet:
                 f"no image that sample.given names is {image.labels[k]}: give some, or no share in sample.balance"
             )
         chosen[places == k] = np.resize(there, (places == k).sum())
-    return ImageSet(given.manifest.iloc[chosen].reset_index(drop=True), given.images[chosen])
+    return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,8 @@ def compare(rows: pd.DataFrame, image: Image) -> pd.DataFrame:
     )
 
 
-def pixel_statistics(rows: pd.DataFrame, images: np.ndarray, image: Image) -> pd.DataFrame:
-    """Rows with columns on their stored pixels, images (N, C, *S) in the order of the rows."""
+def pixel_statistics(rows: pd.DataFrame, images: Iterable[np.ndarray], image: Image) -> pd.DataFrame:
+    """Rows with columns on their stored pixels, N images (C, *S) in the order of the rows."""
     seen = rows.join(pd.DataFrame([_pixel_statistics(array, image) for array in images], index=rows.index))
     return seen.assign(
         lowest=np.fmin(seen["min"], seen["stored_min"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from fedsynth.data import manifest
-from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Params, names
 from fedsynth.settings import quiet
 from fedsynth.validation import columns, rules, verdict_page
@@ -78,21 +77,28 @@ class Report:
     def images(self, folder: Path, rows: pd.DataFrame) -> None:
         """The rows without a problem, and their pixels where the array fits the manifest and params.yaml."""
         usable, image, listed = _usable(rows), self.params.image, rules.of_images(self.params)
-        pixels = self.pixels(folder)
+        pixels = self.pixels(folder, rows)
         if not len(usable):
             return
         frame = columns.compare(usable, image)
         if pixels is not None:
-            frame = columns.pixel_statistics(frame, pixels[usable["place"].to_numpy(int)], image)
+            frame = columns.pixel_statistics(frame, _each(*pixels, usable["place"]), image)
         else:
             listed = [rule for rule in listed if not any(c.startswith("stored_") for c in rule.columns)]
         self.run("images", frame, listed)
 
-    def pixels(self, folder: Path) -> np.ndarray | None:
-        """(N, C, *S) in the order of the manifest; None, and a failure, where the array cannot be that."""
+    def pixels(self, folder: Path, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray] | None:
+        """The array (N, C, *S), which stays on the disk, and the place (N,) in it of each row; None, and a failure,
+        where it is not the manifest's.
+        """
         expected = (len(self.params.image.channels), *self.params.image.size)
         try:
-            images = ImageSet.load(folder, verify=False).images
+            images = np.load(folder / manifest.ARRAY, mmap_mode="r")
+            if len(images) != len(rows):
+                raise manifest.SetError(
+                    f"{folder}: {len(rows)} rows in the manifest but {len(images)} images; run ingest again"
+                )
+            places = np.arange(len(images))[rows["index"].to_numpy(dtype=int)]
         except (manifest.SetError, ValueError, IndexError, EOFError, OSError) as error:
             self.add("pixels match the manifest", [str(error)])
             return None
@@ -102,7 +108,7 @@ class Report:
                 [f"{folder / manifest.ARRAY} holds images of {images.shape[1:]}, params.yaml: {expected}"],
             )
             return None
-        return images
+        return images, places
 
     def run(self, part: str, frame: pd.DataFrame, listed: list[Rule]) -> None:
         """Ask GX and keep what it finds; `frame` has a column `place`, its rows' own numbers."""
@@ -167,6 +173,11 @@ class Report:
             counts=count(usable, self.params.image.labels),
             checked=self.checked,
         )
+
+
+def _each(images: np.ndarray, places: np.ndarray, chosen: pd.Series) -> Iterator[np.ndarray]:
+    """One image (C, *S) of the array after the other, so that a large set is never in memory as a whole."""
+    return (np.array(images[place]) for place in places[chosen.to_numpy(int)])
 
 
 def _usable(rows: pd.DataFrame) -> pd.DataFrame:
