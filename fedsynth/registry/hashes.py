@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,8 @@ MEND = (
     "nothing of it was loaded. Find out who changed it; then bring the artifact back from a backup, or register the"
     " weights anew: `dvc checkout models`, delete this version, `make run`"
 )
+
+log = logging.getLogger(__name__)
 
 
 class Swapped(UserError):
@@ -126,6 +129,15 @@ def drifted(kept: dict[str, Any], family: str) -> list[str]:
     now, own = modules(), family.rpartition(".")[0]
     shared = {name: of for name, of in kept["code"]["modules"].items() if ".families." not in name or name == own}
     return sorted(name for name, of in shared.items() if now.get(name) != of)
+
+
+def warn_of_drift(title: str, kept: dict[str, Any], about: dict[str, Any]) -> None:
+    """Warn where the installed code is not what it was at registration. `about`: the model's model.json."""
+    if changed := drifted(kept, about["family"]["class_path"]):
+        log.warning(
+            "%s was registered with fedsynth %s, and %s has changed since: the same seed may give other images",
+            title, kept["code"]["fedsynth"], ", ".join(changed[:3]),
+        )  # fmt: skip
 
 
 def _kept(title: str, folder: Path) -> dict[str, Any]:

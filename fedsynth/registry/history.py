@@ -30,6 +30,19 @@ def replace_tags(client: MlflowClient, version: ModelVersion, event: str, tags: 
         client.set_model_version_tag(version.name, version.version, f"{event}.{name}", value)
 
 
+def overruled(
+    client: MlflowClient, version: ModelVersion, event: str, what: str, who: str, although: str, objections: list[str]
+) -> None:
+    """Record that a version was used although something speaks against it.
+
+    The last time of an `event` (served, drawn) is in its tags, all of them are lines at the end of its description.
+    """
+    by, at = words(who, although), now()
+    tags = {"although": by["why"], "by": by["by"], "at": at, "overruled": "; ".join(objections)[:5000]}
+    replace_tags(client, version, event, tags)
+    add(client, version, f"- {at} {what}, by {by['by']}, although: {by['why']}")
+
+
 def with_line(description: str, line: str) -> str:
     """Add a line of history to a description within the length that MLflow's database allows.
 

@@ -85,10 +85,10 @@ def load(root: Path, model: str, number: int | None = None, although: str = "") 
 
 def generator(found: Admitted) -> Generator:
     """Build the model of an admitted version; warn where the installed code is not that of its registration."""
-    from fedsynth.registry.serving import Generator, warn_of_drift
+    from fedsynth.registry.serving import Generator
 
     if found.kept:
-        warn_of_drift(found.title, found.kept, found.about)
+        hashes.warn_of_drift(found.title, found.kept, found.about)
     return Generator(found.data)
 
 

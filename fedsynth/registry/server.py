@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedsynth.registry import history, loading, packaging
 from fedsynth.registry.aliases import CHAMPION
-from fedsynth.registry.versions import RegistryError, alias_of, client_of, version_of
+from fedsynth.registry.versions import RegistryError, alias_of, aliased, client_of, version_of
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -33,11 +33,12 @@ def model_of(root: Path, model: str, number: int | None, who: str, although: str
     from mlflow.pyfunc import PyFuncModel
 
     version = version_of(root, model, champion(root, model) if number is None else number)
-    by = history.words(who, although) if although else {}
+    if although:
+        history.words(who, although)  # refused, if need be, before anything is loaded
     with loading.admitted(root, version, although) as found:
         made = PyFuncModel(packaging.described(found.about), loading.generator(found))
         if found.objections:
-            _record(root, version, by, found.objections)
+            history.overruled(client_of(root), version, "served", "Served", who, although, found.objections)
     return made
 
 
@@ -52,8 +53,16 @@ def champion(root: Path, model: str) -> int:
     return int(number)
 
 
-def _record(root: Path, version: Any, by: dict[str, str], objections: list[str]) -> None:
-    client, at = client_of(root), history.now()
-    tags = {"although": by["why"], "by": by["by"], "at": at, "overruled": "; ".join(objections)[:5000]}
-    history.replace_tags(client, version, "served", tags)
-    history.add(client, version, f"- {at} Served, by {by['by']}, although: {by['why']}")
+def only_champion(root: Path) -> tuple[str, int]:
+    """Return model and version in use where a single model has one. Raises RegistryError naming the models."""
+    found = aliased(root, CHAMPION)
+    used = {model: int(number) for model, number in found.items() if number is not None}
+    if len(used) > 1:
+        listed = ", ".join(f"{model} (version {number})" for model, number in used.items())
+        raise RegistryError(f"{len(used)} models have a {CHAMPION}: {listed}; name the model instead of `{CHAMPION}`")
+    if not used:
+        raise RegistryError(
+            f"no model has a {CHAMPION}; promote a version (`python -m flows.promote MODEL`), or name a model with"
+            f" --version N; models that are registered: {', '.join(found) or 'none'}"
+        )
+    return next(iter(used.items()))

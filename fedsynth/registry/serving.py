@@ -101,19 +101,8 @@ def _load_pyfunc(path: str) -> Generator:
         log.warning("%s was held against the hashes in it alone: it was not loaded as models:/NAME/VERSION", title)
     elif said := stale.said(title, tags):
         raise stale.Stale(f"{said}; to serve it nevertheless: `fedsynth serve MODEL --version N --although TEXT`")
-    warn_of_drift(title, kept, json.loads((Path(path) / weights.ABOUT).read_text(encoding="utf-8")))
+    hashes.warn_of_drift(title, kept, json.loads((Path(path) / weights.ABOUT).read_text(encoding="utf-8")))
     return Generator(Path(path))
-
-
-def warn_of_drift(title: str, kept: dict[str, Any], about: dict[str, Any]) -> None:
-    """Warn where the installed code is not what it was at registration."""
-    from fedsynth.registry import hashes
-
-    if changed := hashes.drifted(kept, about["family"]["class_path"]):
-        log.warning(
-            "%s was registered with fedsynth %s, and %s has changed since: the same seed may give other images",
-            title, kept["code"]["fedsynth"], ", ".join(changed[:3]),
-        )  # fmt: skip
 
 
 def _registered(folder: Path) -> tuple[str, dict[str, str] | None]:

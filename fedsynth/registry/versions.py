@@ -219,11 +219,7 @@ def version_of(root: Path, model: str, number: int | None = None) -> ModelVersio
 
     Raises RegistryError naming the models or versions that exist.
     """
-    if not there(root):
-        raise RegistryError(
-            "there is no registry in this project yet; run the pipeline first, or set MLFLOW_TRACKING_URI"
-        )
-    client, name = client_of(root), registered_name(model)
+    client, name = _existing(root), registered_name(model)
     # the model name is user input, so it is not put into the query
     versions = client.search_model_versions(f"name LIKE '{registered_name('%')}'")
     found = {int(v.version): v for v in versions if v.name == name}
@@ -239,6 +235,21 @@ def alias_of(root: Path, model: str, alias: str) -> str | None:
     """Return the version that has an alias; None if there is none."""
     number = client_of(root).get_registered_model(registered_name(model)).aliases.get(alias)
     return None if number is None else str(number)
+
+
+def aliased(root: Path, alias: str) -> dict[str, str | None]:
+    """Return model -> its version that has an alias, None where it has none, for all registered models."""
+    found = _existing(root).search_registered_models(f"name LIKE '{registered_name('%')}'")
+    numbers = {of.name.removeprefix(registered_name("")): of.aliases.get(alias) for of in found}
+    return {model: None if number is None else str(number) for model, number in sorted(numbers.items())}
+
+
+def _existing(root: Path) -> MlflowClient:
+    if not there(root):
+        raise RegistryError(
+            "there is no registry in this project yet; run the pipeline first, or set MLFLOW_TRACKING_URI"
+        )
+    return client_of(root)
 
 
 def scores_of(root: Path, version: ModelVersion) -> dict[str, float]:
