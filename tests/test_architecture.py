@@ -48,6 +48,7 @@ FLOORS = [
     ["fedsynth.checks"],
     ["fedsynth.stages"],
     ["fedsynth.study"],
+    ["fedsynth.generation"],
     ["fedsynth.__main__"],
     ["nvflare_jobs", "nvflare_jobs.keys"],
     ["nvflare_jobs.server", "nvflare_jobs.site"],

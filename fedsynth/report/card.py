@@ -43,9 +43,9 @@ def card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:
 
 def papers(params: Params, model: dict[str, Any], synthetic: ImageSet, facts: dict[str, Any]) -> dict[str, str]:
     """Return file name -> text of the documents shipped with a synthetic set: datasheet and model card."""
-    from fedsynth.report.datasheet import datasheet
+    from fedsynth.report.datasheet import DATASHEET, datasheet
 
-    return {"DATASHEET.md": datasheet(params, model, synthetic, facts), FILE: model_card(model, facts)}
+    return {DATASHEET: datasheet(params, model, synthetic, facts), FILE: model_card(model, facts)}
 
 
 def model_card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:

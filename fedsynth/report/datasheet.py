@@ -13,10 +13,21 @@ if TYPE_CHECKING:
     from fedsynth.data.dataset import ImageSet
 
 
-def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet, facts: dict[str, Any]) -> str:
+DATASHEET = "DATASHEET.md"
+
+
+def datasheet(
+    params: Params,
+    model: dict[str, Any],
+    synthetic: ImageSet,
+    facts: dict[str, Any] | None,
+    drawn: dict[str, Any] | None = None,
+) -> str:
     """Return the datasheet of the set `synthetic` in Markdown; the same input gives the same text.
 
-    `model`: the model.json of the model that generated it; `facts`: from fedsynth/worth/facts.py.
+    `model`: the model.json of the model that generated it. `facts`: from fedsynth/worth/facts.py, of the set that the
+    study drew; None for another set, which was not judged. `drawn`: how that one was drawn, from
+    fedsynth/generation/writing.py.
     """
     from fedsynth.report.fact_tables import tables
 
@@ -36,7 +47,8 @@ def datasheet(params: Params, model: dict[str, Any], synthetic: ImageSet, facts:
         exporters=list(exporters),
         scales={name: scale_text(params.image.scaling(name)) for name in params.image.images},
         layouts=_same({name: exporter.layout(params.image) for name, exporter in exporters.items()}),
-        t=tables(facts),
+        t=tables(facts) if facts else None,
+        drawn=drawn,
     )
 
 

@@ -40,7 +40,8 @@ def validate(folder: Path, params: Params, site: str, docs: Path | None) -> Verd
         report.run("table", rows, rules.of_table())
         report.images(Path(folder), rows)
         counts = count(_usable(rows), params.image.labels)
-        report.run("cells", columns.cells(counts, *_least(params, rows, site)), rules.of_cells())
+        if len(cells := columns.cells(counts, *_least(params, rows, site))):
+            report.run("cells", cells, rules.of_cells())
     elif rows is not None:
         report.run("table", rows, rules.of_table()[:1])  # all else is true, or false, of nothing
     verdict = report.verdict(site, rows)
