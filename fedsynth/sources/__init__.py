@@ -11,10 +11,16 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from fedsynth.data.manifest import SetError
 from fedsynth.data.record import Record
+from fedsynth.settings import project
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LISTED = ["site", "subject", "label", "split"]
 
 __all__ = ["Record", "Source", "path_of"]
 
@@ -47,16 +53,24 @@ class Source(ABC):
         """
         return ""
 
+    def listed(self) -> pd.DataFrame:
+        """What is known of the images before one is read: a row for each, or for each volume that slices are cut from,
+        with site, subject, label and split; what has a problem is left out. No row where nothing is known.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(columns=LISTED)
+
     @abstractmethod
     def records(self, site: str) -> Iterator[Record]:
         """The site's images, in a fixed order; the same arguments and seed give the same bytes."""
 
 
 def path_of(text: str, argument: str, what: str) -> Path:
-    """A path of params.yaml, with `~` and `${NAMES}` of environment variables filled in. Raises SetError where one is
-    not set.
+    """A path of params.yaml, with `~` and `${NAMES}` of environment variables filled in; `${FEDSYNTH_ROOT}` is the
+    project's folder, whether it is set or not. Raises SetError where another one is not set.
     """
-    filled = os.path.expandvars(text)
+    filled = os.path.expandvars(text.replace("${FEDSYNTH_ROOT}", str(project())))
     if "$" in filled:
         raise SetError(f"source.args.{argument} {text!r}: set the environment variable that it names to {what}")
     return Path(filled).expanduser()

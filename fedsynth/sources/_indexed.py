@@ -21,7 +21,7 @@ from fedsynth.data.slices import Slices
 from fedsynth.data.slices import parse as slicing
 from fedsynth.params import Image, ParamsError
 from fedsynth.params.names import of_site
-from fedsynth.sources import Record, Source, path_of
+from fedsynth.sources import LISTED, Record, Source, path_of
 from fedsynth.sources._tables import at_most, renamed
 
 
@@ -57,6 +57,13 @@ class RowSource(Source):
     def paths(self) -> set[Path]:
         folder = self._folder.resolve()
         return {folder / name for name in self.files()}
+
+    def listed(self) -> pd.DataFrame:
+        rows = self._rows
+        if "problem" in rows:
+            rows = rows[rows["problem"] == ""]
+        rows = rows.drop_duplicates("key") if "key" in rows else rows
+        return rows.reindex(columns=LISTED, fill_value="")
 
     def parts(self, read: Record) -> Iterator[Record]:
         """The images of what was read: itself, or its slices."""

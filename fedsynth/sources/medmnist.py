@@ -18,7 +18,7 @@ from fedsynth.data.partition import deal, parse
 from fedsynth.data.planes import COLOURS, Planes
 from fedsynth.params import Image, ParamsError
 from fedsynth.params.names import quoted
-from fedsynth.sources import Record, Source, path_of
+from fedsynth.sources import LISTED, Record, Source, path_of
 from fedsynth.sources._indexed import put_images, put_masks
 from fedsynth.sources._tables import at_most as first_of
 from fedsynth.sources._tables import check_at_most, text
@@ -90,6 +90,9 @@ class MedMNIST(Source):
 
     def look(self) -> None:
         _ = self._paths
+
+    def listed(self) -> pd.DataFrame:
+        return self._rows.assign(split=self._rows["split"] if self.splits == "official" else "")[LISTED]
 
     def paths(self) -> set[Path]:
         return {path.resolve() for path in self._paths}

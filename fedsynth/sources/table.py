@@ -28,7 +28,9 @@ Rows = list[dict[str, Any]]
 class Table(RowSource):
     """`folder`/manifest.csv with the columns image, mask, label, site, subject, modality; others may follow.
 
-    Paths are relative to `folder` and stay in it. `${NAMES}` of environment variables in `folder` are filled in.
+    Paths are relative to `folder` and stay in it. `${NAMES}` of environment variables in `folder` are filled in. `table`
+    is another CSV than manifest.csv, relative to `folder` or with `${NAMES}`: one beside params.yaml is
+    `${FEDSYNTH_ROOT}/manifest.csv`.
     `partition` is a fedsynth.data.partition.Partition. `labels` renames labels: {in the table: in image.labels}; null
     leaves an image out. `rows` keeps those rows alone whose columns have one of the values, {subject: [a, b]},
     `exclude` leaves such rows out, and `at_most` takes so many images of each class at each site, for a trial. `slices`
@@ -47,9 +49,11 @@ class Table(RowSource):
     def __init__(self, image: Image, seed: int, folder: str, partition: dict[str, Any] | None = None,
                  labels: dict[str, str | None] | None = None, rows: dict[str, list[str]] | None = None,
                  exclude: dict[str, list[str]] | None = None, at_most: int | None = None,
-                 masks: dict[str, Values] | None = None, slices: dict[str, Any] | None = None):  # fmt: skip
+                 masks: dict[str, Values] | None = None, slices: dict[str, Any] | None = None,
+                 table: str = FILE):  # fmt: skip
         self.image, self.seed, self.folder, self.partition, self.labels = image, seed, folder, partition, labels
         self.rows, self.exclude, self.at_most, self.masks, self.slices = rows, exclude, at_most, masks, slices
+        self.table = table
         self._partition, self._slices = parse(partition), slices_of(slices, image)
         check_names("masks", masks, image.masks)
         check_at_most(at_most)
@@ -78,7 +82,7 @@ class Table(RowSource):
 
     @property
     def _path(self) -> Path:
-        return self._folder / FILE
+        return self._folder / path_of(self.table, "table", "the folder of the table")
 
     @cached_property
     def _table(self) -> pd.DataFrame:

@@ -1,0 +1,133 @@
+"""What a study trains and measures: uses, models, measures and gates, for a first run of minutes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedsynth.params import Image
+from fedsynth.study.found.found import Found
+from fedsynth.study.found.labels import Labels
+from fedsynth.study.found.layout import shown
+from fedsynth.study.found.machine import Machine
+from fedsynth.study.found.sites import Sites
+
+# CPU seconds of a step for each voxel of an image: batches of 8 (models), 24 (classification), 16 (the other uses)
+STEP = {"diffusion": (45e-6, 32e-6), "gan": (25e-6, 17e-6), "vae": (13e-6, 10e-6)}
+USE_STEP = {"classification": (8e-6, 11e-6), "segmentation": (17e-6, 39e-6), "denoising": (8e-6, 20e-6)}
+STEPS = {"diffusion": (200, 2000), "gan": (200, 1500), "vae": (200, 800)}  # at least, at most
+USE_STEPS = (60, 400)
+ROUNDS = {"diffusion": 8, "gan": 8, "vae": 6}
+SIDES = ("l", "r", "left", "right", "od", "os")
+FEATURES = 8  # of the classifier: FID needs more images
+
+
+@dataclass
+class Model:
+    name: str
+    rounds: int
+    epochs: float
+    batch: int
+    steps: int  # in all, at the largest site
+
+
+@dataclass
+class Plan:
+    """`uses`: steps by name; `measures`: names; `features`: the use whose network gives the features."""
+
+    models: list[Model]
+    uses: dict[str, int]
+    measures: list[str]
+    require: list[str]
+    warn: list[str]
+    features: str
+    images: int
+    flip: list[int]
+    rounds: int = 5
+    why: dict[str, str] = field(default_factory=dict)
+
+
+def plan(found: Found, image: Image, made: Labels, at: Sites, machine: Machine) -> Plan:
+    """The plan for a study's images and sites."""
+    uses, why = _uses(image, made, at)
+    voxels, dims, seconds = math.prod(image.size), len(image.size), machine.seconds(at.number)
+    steps = {name: _between(seconds / 8 / (USE_STEP[name][dims - 2] * voxels), USE_STEPS) for name in uses}
+    largest = int(at.of("train").max())
+    names = ["diffusion", "vae"] if dims == 2 else ["gan", "vae"]
+    models = [_model(name, largest, seconds / (STEP[name][dims - 2] * voxels)) for name in names]
+    measures, said = _measures(uses, image, at)
+    require = [f"{use}/retained >= 0.85" for use in uses]
+    require += [f"copies_{of} <= 0" for of in ("pixel", "feature") if "copies" in measures]
+    require += [f"membership_{of}_auc <= 0.6" for of in ("distance", "loss") if "membership" in measures]
+    warn = [f"{use}/gap_closed_poorest >= 0.7" for use in uses]
+    warn += ["mask_agreement >= 0.7"] if "mask_agreement" in measures else []
+    warn += ["fid <= 3 * floor"] if "fid" in measures else []
+    flip, mirrored = _flip(image, found)
+    images = min(300, max(100, 20 * len(image.labels)))
+    return Plan(models, steps, measures, require, warn, uses[0], images, flip, why=why | said | {"flip": mirrored})
+
+
+def _between(steps: float, ends: tuple[int, int]) -> int:
+    return int(min(ends[1], max(ends[0], 20 * round(steps / 20))))
+
+
+def _model(name: str, largest: int, steps: float) -> Model:
+    """So many epochs that the largest site takes the steps that its time allows."""
+    batch = next(n for n in (8, 4, 2, 1) if n <= max(1, largest))
+    each = _between(steps, STEPS[name]) / ROUNDS[name]
+    epochs = each * batch / largest
+    epochs = max(1, round(epochs)) if epochs >= 0.75 else round(epochs, 2)
+    return Model(name, ROUNDS[name], epochs, batch, ROUNDS[name] * math.ceil(epochs * largest / batch))
+
+
+def _uses(image: Image, made: Labels, at: Sites) -> tuple[list[str], dict[str, str]]:
+    """Classification where each site tests two classes, segmentation where there are masks, else denoising."""
+    cells, why = at.cells(), {"uses": ""}
+    tested = cells[cells["test"] > 0].groupby(level="site").size()
+    trained = cells[cells["train"] > 0].groupby(level="site").size()
+    found = []
+    if len(image.labels) > 1:
+        one = [str(site) for site in at.names if min(tested.get(site, 0), trained.get(site, 0)) < 2]
+        if not one:
+            found.append("classification")
+        else:
+            why["uses"] = f"no classification: {shown(one)} {'has' if len(one) == 1 else 'have'} one class alone"
+    found += ["segmentation"] if image.masks else []
+    if not found:
+        why["uses"] = "neither two classes nor masks: networks learn to take noise away"
+    return found or ["denoising"], why
+
+
+def _measures(uses: list[str], image: Image, at: Sites) -> tuple[list[str], dict[str, str]]:
+    """The measures that the numbers of images allow."""
+    held = at.of("test") + at.of("val")
+    found = ["kid", "prdc", "ms_ssim", "intensity"]
+    why = {"measures": ""}
+    if uses[0] == "classification" and held.min() > 2 * FEATURES:
+        found.insert(0, "fid")
+    else:
+        why["measures"] = "no FID: it needs a classifier's few features and twice as many held-out images at each site"
+    if image.masks and set(image.labels) - set(image.empty_labels):
+        found += ["geometry", "mask_agreement"] if "segmentation" in uses else ["geometry"]
+    found += ["class_agreement"] if "classification" in uses else []
+    return [*found, "copies", "membership"], why
+
+
+def _flip(image: Image, found: Found) -> tuple[list[int], str]:
+    """Axes along which training images may be mirrored, and why."""
+    if len(image.size) == 3:
+        return [], "volumes are not mirrored: left and right may differ"
+    if any(label.casefold() in SIDES for label in image.labels):
+        return [], "not mirrored: a class is a side of the body"
+    return [1], "images may be mirrored left to right; take it out where sides matter"
+
+
+def args_of(name: str, image: Image) -> dict[str, Any]:
+    """Arguments of a family."""
+    guidance = 1.5 if len(image.labels) > 1 else 1.0  # one class: nothing to guide to
+    return {
+        "diffusion": {"channels": [32, 64], "guidance": guidance, "steps": 12},
+        "gan": {"width": 16},
+        "vae": {"sigma": 0.2, "latent": 16},
+    }[name]

@@ -1,0 +1,170 @@
+"""Which sites a study has, and how their subjects are dealt out to training and test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from fedsynth.data import splits
+from fedsynth.params import Image, Split
+from fedsynth.study.found.found import Found
+from fedsynth.study.found.labels import IMAGES, SUBJECTS, Labels
+from fedsynth.study.found.layout import FoundError, counted, shown
+
+SEEDS = 20  # that are tried, so that each site has images of each class to train and to test
+ENOUGH = {"train": 5, "test": 3}  # images of a class at a site, as expectations.min_images has by default
+THREE = 30  # subjects of a class, from which on there are three sites
+MOST = 1500  # images of a first study
+
+
+@dataclass
+class Sites:
+    """`partition`: the source's argument, None for the sites of the files. `counts`: images by site, label, split."""
+
+    seed: int
+    split: dict[str, float]
+    partition: dict[str, Any] | None
+    counts: pd.DataFrame
+    at_most: int | None = None
+    every_class: bool = True
+    why: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        return len(self.names)
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(self.counts["site"]))
+
+    @property
+    def least(self) -> dict[str, int]:
+        """expectations.min_images: what each site has of each class that it has, at most the usual."""
+        cells = self.cells()
+        return {of: min(usual, int(cells[of].min())) for of, usual in ENOUGH.items()}
+
+    def cells(self) -> pd.DataFrame:
+        """Images by site and label: columns train and test."""
+        counts = self.counts.pivot_table(index=["site", "label"], columns="split", values="n", aggfunc="sum")
+        return counts.reindex(columns=["train", "test"]).fillna(0).astype(int)
+
+    def of(self, split: str) -> pd.Series:
+        """Images of a split by site."""
+        return self.counts[self.counts["split"] == split].groupby("site")["n"].sum().reindex(self.names).fillna(0)
+
+
+def sites(found: Found, image: Image, made: Labels, args: dict[str, Any]) -> Sites:
+    """The sites of the files where there are two at least that can train and test, else simulated ones.
+
+    `args`: the source's arguments that were chosen, but for the partition. Raises FoundError where no way gives two sites.
+    """
+    tried = [one for how in _ways(found, made) if (one := _best(found, image, made, args, how))]
+    if not tried:
+        raise FoundError(
+            f"{found.layout.folder}: its {counted(found.known['subject'].nunique(), 'subject')} cannot be dealt out to two"
+            " sites with images to train and to test; bring more subjects"
+        )
+    return max(tried, key=lambda one: (_quality(one, made), one.number))
+
+
+@dataclass
+class Way:
+    partition: dict[str, Any] | None
+    why: str
+
+
+def _ways(found: Found, made: Labels) -> Iterator[Way]:
+    known = found.known
+    if found.layout.sited:
+        of = known.groupby("site")
+        usable = [str(s) for s in of.size()[(of["subject"].nunique() >= SUBJECTS) & (of.size() >= IMAGES)].index]
+        small = [str(s) for s in of.size().index if s not in usable]
+        if len(usable) > 1:
+            said = f"the site of each image is in the data; too small to train and test: {shown(small)}" if small else ""
+            yield Way({"kind": "site", "sites": usable} if small else None, said)
+            return
+    where = f"{shown(small)} are too small to train and test" if found.layout.sited and len(small) > 1 else "one hospital"
+    fewest = known[known["label"].isin(made.names)].groupby("label")["subject"].nunique()
+    plenty = not made.by_mask and len(fewest) and fewest.min() >= THREE
+    for n in (3, 2) if plenty or (made.by_mask and known["subject"].nunique() >= 3 * THREE) else (2,):
+        said = f"{where}: subjects are dealt out to {n} simulated sites; dirichlet with an alpha makes their classes differ"
+        yield Way({"kind": "iid", "sites": n}, said)
+
+
+def _best(found: Found, image: Image, made: Labels, args: dict[str, Any], way: Way) -> Sites | None:
+    """The first seed with which each site has enough of each class; else the best of all. None where none has any."""
+    best: Sites | None = None
+    salted = found.layout.class_path.endswith("DICOM") and found.layout.dims == 3  # a subject's name is of the seed
+    few = len(found.listed) < MOST  # listing takes long in large folders
+    for seed in range(1, 2 if salted else SEEDS + 1 if few else 4):
+        one = _dealt(found, image, made, args, way, seed)
+        if one and (best is None or _quality(one, made) > _quality(best, made)):
+            best = one
+        if best and _quality(best, made)[0] == min(ENOUGH.values()) * 2:
+            return best
+        if way.partition is None and best and best.seed == 1 and seed > 1 and found.good["split"].all():
+            return best  # splits of its own do not depend on the seed
+    return best
+
+
+def _quality(one: Sites, made: Labels) -> tuple[int, int]:
+    """How well the cells are filled: the least of them, in parts of what is enough; and how many there are."""
+    cells = one.cells()
+    parts = [2 * min(ENOUGH.values()) * min(int(cells[of].min()), usual) // usual for of, usual in ENOUGH.items()]
+    return min(parts), len(cells)
+
+
+def _dealt(
+    found: Found, image: Image, made: Labels, args: dict[str, Any], way: Way, seed: int
+) -> Sites | None:
+    more = {} if way.partition is None else {"partition": way.partition}
+    rows = _rows(found, image, made, args | more, seed)
+    chosen = (way.partition or {}).get("sites")
+    rows = rows[rows["label"].isin(made.names)]
+    if isinstance(chosen, list):
+        rows = rows[rows["site"].isin(chosen)]
+    why, at_most = {"partition": way.why}, None
+    number = rows["site"].nunique()
+    if len(rows) > MOST and found.layout.at_most and not made.by_mask and found.layout.slices is None:
+        at_most = -(-MOST // (number * len(made.names)))
+        rows = _rows(found, image, made, args | more | {"at_most": at_most}, seed)
+        rows = rows[rows["label"].isin(made.names)]
+        why["at_most"] = f"images of each class at each site, for a first study; there are {len(found.listed)} in all"
+    split = _shares(rows)
+    parts = [of.assign(split=splits.assign(of, Split(**split), seed, str(site)).to_numpy())
+             for site, of in rows.groupby("site")]  # fmt: skip
+    if len(parts) < 2:
+        return None
+    counts = pd.concat(parts).groupby(["site", "label", "split"]).size().rename("n").reset_index()
+    made_ = Sites(seed, split, way.partition, counts, at_most, why=why)
+    by_site = {site: made_.of(site) for site in ("train", "test")}
+    if any((of < 1).any() for of in by_site.values()):
+        return None
+    made_.every_class = len(made_.cells()) == number * len(made.names)
+    return made_
+
+
+def _shares(rows: pd.DataFrame) -> dict[str, float]:
+    """Fractions of the subjects: more for testing where there are few, none for validation where there are hardly any."""
+    site = rows.groupby("site")
+    few = site["subject"].nunique().min() < 12
+    return {"val": 0.0 if few else 0.1, "test": 0.4 if few or site.size().min() < 150 else 0.3}
+
+
+def _rows(found: Found, image: Image, made: Labels, args: dict[str, Any], seed: int) -> pd.DataFrame:
+    """site, subject, label and split of each image."""
+    layout = found.layout
+    with layout.beside(found.table) as table:
+        plain = image.model_copy(update={"labels": layout.labels or image.labels, "empty_labels": []})
+        listed = layout.source(plain, seed, table, **args).listed().reset_index(drop=True)
+    if not (found.whole and (made.by_mask or (layout.slices is not None and layout.dims == 3))):
+        return listed
+    site = dict(zip(listed["subject"], listed["site"], strict=True))
+    good = found.good
+    rows = good.assign(site=good["site"] if layout.sited and "partition" not in args else good["subject"].map(site))
+    if made.by_mask:
+        rows["label"] = [made.names[1] if mask == "marked" else made.names[0] for mask in rows["mask"]]
+    return rows[rows["site"].notna()][["site", "subject", "label", "split"]].reset_index(drop=True)
