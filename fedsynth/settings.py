@@ -94,11 +94,7 @@ class Settings:
     def read(cls) -> Settings:
         """Read the settings from the current environment. Raises SettingsError naming the variable."""
         env = os.environ
-<<<<<<< HEAD
-        root = Path(env.get("FEDSYNTH_ROOT") or _study()).resolve()
-=======
         root = project()
->>>>>>> bae1063 (What a folder of images holds, and a params.yaml for it: fedsynth.study.found)
         federation = _one_of("FEDSYNTH_FEDERATION", FEDERATIONS)
         kit = env.get("FEDSYNTH_KIT")
         if federation == "production" and not kit:
@@ -179,16 +175,11 @@ def _number(name: str, default: int, of: str) -> int:
     return int(value)
 
 
-<<<<<<< HEAD
-def _study() -> Path:
-    """Return the working directory, or the nearest folder above it that holds a study."""
-    here = Path.cwd()
-    return next((path for path in (here, *here.parents) if all((path / name).is_file() for name in STUDY)), here)
-=======
 def project() -> Path:
-    """Return the project's folder."""
-    return Path(os.environ.get("FEDSYNTH_ROOT") or ".").resolve()
->>>>>>> bae1063 (What a folder of images holds, and a params.yaml for it: fedsynth.study.found)
+    """Return the project's folder: FEDSYNTH_ROOT, or the working directory, or the nearest above it that is a study."""
+    here = Path.cwd()
+    above = (path for path in (here, *here.parents) if all((path / name).is_file() for name in STUDY))
+    return Path(os.environ.get("FEDSYNTH_ROOT") or next(above, here)).resolve()
 
 
 def home(root: Path) -> Path:

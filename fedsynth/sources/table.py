@@ -28,8 +28,8 @@ Rows = list[dict[str, Any]]
 class Table(RowSource):
     """`folder`/manifest.csv with the columns image, mask, label, site, subject, modality; others may follow.
 
-    Paths are relative to `folder` and stay in it. `${NAMES}` of environment variables in `folder` are filled in. `table`
-    is another CSV than manifest.csv, relative to `folder` or with `${NAMES}`: one beside params.yaml is
+    Paths are relative to `folder` and stay in it. `${NAMES}` of environment variables in `folder` are filled in.
+    `table` is another CSV than manifest.csv, relative to `folder` or with `${NAMES}`: one beside params.yaml is
     `${FEDSYNTH_ROOT}/manifest.csv`.
     `partition` is a fedsynth.data.partition.Partition. `labels` renames labels: {in the table: in image.labels}; null
     leaves an image out. `rows` keeps those rows alone whose columns have one of the values, {subject: [a, b]},

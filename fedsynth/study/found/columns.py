@@ -14,8 +14,8 @@ from fedsynth.study.found.layout import stem
 
 USUAL = {
     "image": (
-        "image", "images", "img", "imagepath", "imagefile", "imagefilename", "imagename", "imageid", "imageindex", "file",
-        "filename", "filepath", "path", "picture", "scan", "volume", "t1", "id", "name",
+        "image", "images", "img", "imagepath", "imagefile", "imagefilename", "imagename", "imageid", "imageindex",
+        "file", "filename", "filepath", "path", "picture", "scan", "volume", "t1", "id", "name",
     ),
     "mask": (
         "mask", "maskpath", "maskfile", "maskname", "segmentation", "segmentationpath", "seg", "segpath", "labelmap",
@@ -65,7 +65,7 @@ def _end(file: str) -> str:
 
 
 def guessed(table: pd.DataFrame, tree: Tree, folder: Path) -> dict[str, str]:
-    """Column by what it is: image, mask, label, site, subject, modality, split. No image where no column names files."""
+    """Column by what it is: image, mask, label, site, subject, modality, split. Empty where no column names files."""
     found: dict[str, str] = {}
     files = [column for column in table if _names_files(table[column], tree, folder)]
     if not files:

@@ -1,88 +1,101 @@
-"""Found: what a folder holds, and in words."""
+"""Found: what a folder holds, in words for the terminal."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from fedsynth.data.images import resample
-from fedsynth.study.found.layout import MANIFEST, Layout, counted, shown
+from fedsynth.study.found.layout import counted, shown
+from fedsynth.study.found.seen import Seen
+
+NAMED = 10  # problems that are named
 
 
-@dataclass(frozen=True, eq=False)
-class Small:
-    """A small mask: the places of what it marks in an array of `shape`."""
-
-    file: str
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...] | None
-    marked: np.ndarray
-
-    def lost(self, size: tuple[int, ...]) -> bool:
-        """Whether nothing of it is left at another size, as ingest resamples."""
-        whole = np.zeros(self.shape, np.float32)
-        whole.ravel()[self.marked] = 1
-        return not (resample(whole, size, self.spacing, "pad", order=0)[0] > 0).any()
-
-
-@dataclass
-class Found:
-    """What a folder holds.
-
-    `images`: a row for each image that was read: file, site, subject, label, split, shape, spacing, mask ("", "empty",
-    "marked"), problem. `listed`: site, subject and label of all that the source knows before reading. `values`: in how
-    many of some label files each value is. `whole`: whether all images were read.
-    """
-
-    layout: Layout
-    images: pd.DataFrame
-    listed: pd.DataFrame
-    values: Counter[int]
-    small: list[Small]
-    whole: bool
-
-    @cached_property
-    def good(self) -> pd.DataFrame:
-        """The images that can be used."""
-        return self.images[self.images["problem"] == ""]
-
-    @property
-    def known(self) -> pd.DataFrame:
-        """A row for each image as far as it is known: all that were read, or all that are listed."""
-        return self.good if self.whole or self.listed.empty else self.listed
-
-    @property
-    def problems(self) -> list[str]:
-        """What is wrong with files, each named."""
-        return [*self.layout.problems, *self.images.loc[self.images["problem"] != "", "problem"]]
-
-    @property
-    def table(self) -> pd.DataFrame | None:
-        """The proposed manifest, without images that cannot be used; None where the source needs none."""
-        table = self.layout.table
-        if table is None or "image" not in table:
-            return table
-        bad = {part for file in self.images.loc[self.images["problem"] != "", "file"] for part in file.split(" + ")}
-        return table[~table["image"].isin(bad)]
-
-    @property
-    def files(self) -> dict[str, str]:
-        """What belongs beside params.yaml: {name: text}."""
-        return {} if self.table is None else {MANIFEST: self.table.to_csv(index=False)}
-
-    @property
-    def median_shape(self) -> tuple[int, ...]:
-        return tuple(int(n) for n in np.median(np.array(self.good["shape"].tolist()), axis=0))
+class Found(Seen):
+    """What a folder holds."""
 
     def text(self) -> str:
-        """What was found, a line for each thing."""
-        from fedsynth.study.found.told import lines
-
-        return "\n".join(lines(self))
+        """A line for each thing that was found."""
+        return "\n".join(_lines(self))
 
     def __str__(self) -> str:
-        return f"{self.layout.title}: {counted(len(self.good), 'image')} in {shown([str(self.layout.folder)])}"
+        return f"{self.layout.title}: {counted(len(self.good), 'image')} in {self.layout.folder}"
+
+
+def _lines(found: Seen) -> Iterator[str]:
+    layout, good = found.layout, found.good
+    yield f"{layout.folder} is {layout.title}"
+    yield f"  images    {_images(found)}"
+    if not len(good):
+        yield from _problems(found)
+        return
+    yield f"  channels  {_channels(found)}"
+    yield f"  size      {_size(found)}"
+    if layout.masks:
+        yield f"  masks     {_masks(found)}"
+    yield from _table(found.known, found)
+    yield from (f"  note      {note}" for note in layout.notes)
+    yield from _problems(found)
+
+
+def _images(found: Seen) -> str:
+    known = found.known
+    of = f"{counted(len(known), 'image')} of {counted(known['subject'].nunique(), 'subject')}"
+    per = known.groupby("subject").size()
+    most = f", up to {per.max()} of one" if len(per) and per.max() > 1 else ""
+    parts = {2: "two dimensions", 3: "three dimensions"}[found.layout.axes]
+    slices = ", slices of volumes" if found.layout.slices is not None and found.layout.dims == 3 else ""
+    read = "" if found.whole else f"; the first {len(found.images)} were read"
+    return f"{of}{most}; {parts}{slices}{read}"
+
+
+def _channels(found: Seen) -> str:
+    images = [name for name, kind in found.layout.channels.items() if kind != "mask"]
+    said = [name if kind == "image" else f"{name} ({_how(kind)})" for name, kind in found.layout.channels.items()
+            if kind != "mask"]  # fmt: skip
+    kind = "colour" if images == ["red", "green", "blue"] else "gray" if len(images) == 1 else f"{len(images)} channels"
+    return f"{kind}: {', '.join(said)}"
+
+
+def _how(kind: dict[str, object]) -> str:
+    return "brightness of colour pictures" if kind["image"] == "luminance" else "also of gray pictures"
+
+
+def _size(found: Seen) -> str:
+    shapes = np.array(found.good["shape"].tolist())
+    low, high = shapes.min(0), shapes.max(0)
+    spacing = [s for s in found.good["spacing"] if s is not None]
+    span = " x ".join(str(a) if a == b else f"{a} to {b}" for a, b in zip(low, high, strict=True))
+    if not spacing:
+        return f"{span} pixels, without a spacing in mm" if shapes.shape[1] == 2 else f"{span} voxels, no spacing in mm"
+    steps = np.median(np.array(spacing), axis=0)
+    return f"{span} voxels of {' x '.join(f'{s:.3g}' for s in steps)} mm (median)"
+
+
+def _masks(found: Seen) -> str:
+    kinds = found.good["mask"].value_counts()
+    parts = [f"{n} {said}" for kind, said in (("marked", "with something marked"), ("empty", "empty"), ("", "missing"))
+             if (n := int(kinds.get(kind, 0)))]  # fmt: skip
+    values = f"; values {', '.join(map(str, sorted(found.values)))}" if found.values else ""
+    names = {v: name for name, of in found.layout.values.items() for v in of if v}
+    named = f" ({', '.join(f'{v} {names[v]}' for v in sorted(names))})" if names else ""
+    return ", ".join(parts) + values + named
+
+
+def _table(known: pd.DataFrame, found: Seen) -> Iterator[str]:
+    """Images by site and class."""
+    renamed = found.layout.args.get("labels") or {}
+    known = known.assign(label=[renamed.get(label, label) or "(no label)" for label in known["label"]])
+    counts = known.groupby(["site", "label"]).size()
+    for site, of in counts.groupby(level="site"):
+        cells = shown([f"{label} {n}" for (_, label), n in of.items()], 12)
+        yield f"  site      {site}: {cells}" if found.layout.sited else f"  classes   {cells}"
+
+
+def _problems(found: Seen) -> Iterator[str]:
+    problems = found.problems
+    yield from (f"  problem   {said}" for said in problems[:NAMED])
+    if len(problems) > NAMED:
+        yield f"  problem   and {len(problems) - NAMED} more"

@@ -21,8 +21,9 @@ RGB: dict[str, Any] = dict.fromkeys(COLOURS, "image")
 
 def some(items: Sequence[Any], n: int = LOOKED) -> list[Any]:
     """At most `n` of a list, evenly spaced."""
-    places = np.linspace(0, len(items) - 1, min(n, len(items))).round().astype(int) if len(items) else []
-    return [items[place] for place in places]
+    if len(items) <= n:
+        return list(items)
+    return [items[place] for place in np.linspace(0, len(items) - 1, n).round().astype(int)]
 
 
 def dims_of(folder: Path, files: Sequence[str]) -> int:

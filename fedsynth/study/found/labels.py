@@ -36,10 +36,10 @@ def labels(found: Found, size: tuple[int, ...]) -> Labels:
     """The classes of a study with images of `size`. Raises FoundError where there are too few images."""
     known = found.known
     if known["subject"].nunique() < SUBJECTS or len(known) < IMAGES:
+        there = f"{counted(len(known), 'image')} of {counted(known['subject'].nunique(), 'subject')}"
         raise FoundError(
-            f"{found.layout.folder} has {counted(len(known), 'image')} of {counted(known['subject'].nunique(), 'subject')}"
-            f" that can be used; a study needs {IMAGES} images of {SUBJECTS} subjects at least, to train and to test at"
-            " two sites"
+            f"{found.layout.folder} has {there} that can be used; a study needs {IMAGES} images of {SUBJECTS} subjects"
+            " at least, to train and to test at two sites"
         )
     made = _classes(found, known)
     if found.layout.masks:

@@ -88,16 +88,15 @@ def _entities(sessions: Files, suffixes: list[str]) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _mask(
-    folder: Path, sessions: Files, datatype: str, suffixes: list[str]
-) -> tuple[str, dict[str, Any], list[Path]]:
+def _mask(folder: Path, sessions: Files, datatype: str, suffixes: list[str]) -> tuple[str, dict[str, Any], list[Path]]:
     """The mask channel, the source's arguments for it, and its files, of the pipeline that has most."""
     best: tuple[str, dict[str, Any], list[Path]] = "", {}, []
     pipelines = sorted(path for path in (folder / "derivatives").glob("*") if path.is_dir())
     for pipeline in pipelines:
         files = [path for place in sessions for path in volumes(pipeline / place / datatype)
                  if suffix(path) in MASKS and native(path, "", suffixes)]  # fmt: skip
-        labels = Counter(entities_of(path).get("label", "") for path in files if entities_of(path).get("desc") != "brain")
+        entities = [entities_of(path) for path in files]
+        labels = Counter(of.get("label", "") for of in entities if of.get("desc") != "brain")
         if labels and max(labels.values()) > len(best[2]):
             label = min(labels, key=lambda of: (-labels[of], of))
             these = [path for path in files if entities_of(path).get("label", "") == label]

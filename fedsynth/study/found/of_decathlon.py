@@ -44,7 +44,7 @@ def recognise(folder: Path) -> Layout | None:
         channels,
         kinds.dims_of(folder, files),
         labels=[] if table else ["image"],
-        sited=bool(table) and "site" in cases_of(table, KEYS),
+        sited=table is not None and "site" in cases_of(table, KEYS),
         drop="subject",
         by_mask=bool(masks) and not table,
         label_files=[folder / mask for mask in kinds.some(masks)],

@@ -50,7 +50,7 @@ def recognise(folder: Path) -> Layout | None:
         channels,
         3 if volumes else 2,
         labels=[] if table or made is not None else ["image"],
-        sited=made is not None and "site" in made or bool(table) and "site" in cases_of(folder / table, KEYS),
+        sited=(made is not None and "site" in made) or (bool(table) and "site" in cases_of(folder / table, KEYS)),
         table=made,
         at_most=False,
         slices=None if volumes else "all",
@@ -110,5 +110,3 @@ def _of_folders(folder: Path, path: Path) -> pd.DataFrame | None:
         if column in rows and (rows[column] != "").all():
             found[column] = rows[column]
     return found
-
-

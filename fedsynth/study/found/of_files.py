@@ -129,7 +129,7 @@ def _kind(column: list[str], images: int) -> str:
         return "site"
     people = [value for value in values if subjects.person(value) or value.isdigit()]
     # few images in each of many folders: patients
-    if len(people) >= 0.9 * len(values) and len(values) > 2 or len(values) > max(MOST_CLASSES, images / 4):
+    if (len(people) >= 0.9 * len(values) and len(values) > 2) or len(values) > max(MOST_CLASSES, images / 4):
         return "subject"
     return "class"
 

@@ -23,7 +23,7 @@ def recognise(path: Path) -> Layout | None:
         raise FoundError(
             f"{path} holds several sets of MedMNIST: {shown([p.name for p in there])}; name one of these files"
         )
-    (file, arrays), = there.items()
+    ((file, arrays),) = there.items()
     return _layout(file, arrays)
 
 
@@ -52,7 +52,7 @@ def _layout(file: Path, arrays: dict[str, tuple[int, ...]]) -> Layout:
         n = masks[-1] if len(masks) > dims + 1 else 1
         channels |= {f"mask_{i + 1}" if n > 1 else "mask": "mask" for i in range(n)}
     notes = [
-        "labels are integers; MedMNIST's info.py has their names: source.args.labels: {\"0\": name}",
+        'labels are integers; MedMNIST\'s info.py has their names: source.args.labels: {"0": name}',
         "MedMNIST names no patients: each image is a subject of its own, and the published splits are kept",
     ]
     title = f"MedMNIST, {channel(file.stem)}.npz"

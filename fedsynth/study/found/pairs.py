@@ -44,8 +44,8 @@ def of(files: Iterable[str]) -> Pairs:
 def _notes(several: dict[str, list[str]], lost: list[str]) -> Iterable[str]:
     if many := [image for image, masks in several.items() if len(masks) > 1]:
         yield (
-            f"{counted(len(many), 'image')} with several masks ({shown(many, 3)}): the first is taken; unite them in one"
-            " file where all count"
+            f"{counted(len(many), 'image')} with several masks ({shown(many, 3)}): the first is taken; unite them in"
+            " one file where all count"
         )
     if lost:
         yield f"{counted(len(lost), 'file')} in folders of masks, of no image ({shown(lost, 3)}): left out"

@@ -126,8 +126,9 @@ def _flip(image: Image, found: Found) -> tuple[list[int], str]:
 def args_of(name: str, image: Image) -> dict[str, Any]:
     """Arguments of a family."""
     guidance = 1.5 if len(image.labels) > 1 else 1.0  # one class: nothing to guide to
-    return {
+    found: dict[str, dict[str, Any]] = {
         "diffusion": {"channels": [32, 64], "guidance": guidance, "steps": 12},
         "gan": {"width": 16},
         "vae": {"sigma": 0.2, "latent": 16},
-    }[name]
+    }
+    return found[name]

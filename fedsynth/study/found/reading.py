@@ -16,8 +16,9 @@ from fedsynth.data import images, masks, reading
 from fedsynth.data.manifest import SetError
 from fedsynth.params import Image
 from fedsynth.sources import Record, Source
-from fedsynth.study.found.found import Found, Small
+from fedsynth.study.found.found import Found
 from fedsynth.study.found.layout import FoundError, Layout
+from fedsynth.study.found.seen import Small
 
 ONE_SITE = {"kind": "iid", "sites": ["all"]}
 THIN = 4000  # voxels up to which a mask is kept, to see whether it outlives another size

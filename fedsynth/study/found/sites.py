@@ -59,13 +59,13 @@ class Sites:
 def sites(found: Found, image: Image, made: Labels, args: dict[str, Any]) -> Sites:
     """The sites of the files where there are two at least that can train and test, else simulated ones.
 
-    `args`: the source's arguments that were chosen, but for the partition. Raises FoundError where no way gives two sites.
+    `args`: the source's arguments that were chosen, but for the partition. Raises FoundError where no way gives two.
     """
     tried = [one for how in _ways(found, made) if (one := _best(found, image, made, args, how))]
     if not tried:
         raise FoundError(
-            f"{found.layout.folder}: its {counted(found.known['subject'].nunique(), 'subject')} cannot be dealt out to two"
-            " sites with images to train and to test; bring more subjects"
+            f"{found.layout.folder}: its {counted(found.known['subject'].nunique(), 'subject')} cannot be dealt out to"
+            " two sites with images to train and to test; bring more subjects"
         )
     return max(tried, key=lambda one: (_quality(one, made), one.number))
 
@@ -77,21 +77,29 @@ class Way:
 
 
 def _ways(found: Found, made: Labels) -> Iterator[Way]:
-    known = found.known
+    known, where = found.known, "one hospital"
     if found.layout.sited:
         of = known.groupby("site")
         usable = [str(s) for s in of.size()[(of["subject"].nunique() >= SUBJECTS) & (of.size() >= IMAGES)].index]
         small = [str(s) for s in of.size().index if s not in usable]
         if len(usable) > 1:
-            said = f"the site of each image is in the data; too small to train and test: {shown(small)}" if small else ""
-            yield Way({"kind": "site", "sites": usable} if small else None, said)
+            said = f"sites as the data have them, but for those too small to train and test: {shown(small)}"
+            yield Way({"kind": "site", "sites": usable} if small else None, said if small else "")
             return
-    where = f"{shown(small)} are too small to train and test" if found.layout.sited and len(small) > 1 else "one hospital"
-    fewest = known[known["label"].isin(made.names)].groupby("label")["subject"].nunique()
-    plenty = not made.by_mask and len(fewest) and fewest.min() >= THREE
-    for n in (3, 2) if plenty or (made.by_mask and known["subject"].nunique() >= 3 * THREE) else (2,):
-        said = f"{where}: subjects are dealt out to {n} simulated sites; dirichlet with an alpha makes their classes differ"
-        yield Way({"kind": "iid", "sites": n}, said)
+        if len(small) > 1:
+            where = f"{shown(small)} are too small to train and test"
+    for n in (3, 2) if _plenty(found, made) else (2,):
+        skewed = f"{{kind: dirichlet, sites: {n}, alpha: 0.5}} makes their classes differ"
+        yield Way({"kind": "iid", "sites": n}, f"{where}: subjects are dealt out to {n} simulated sites; {skewed}")
+
+
+def _plenty(found: Found, made: Labels) -> bool:
+    """Whether there are subjects for three sites."""
+    known = found.known
+    if made.by_mask:
+        return bool(known["subject"].nunique() >= 3 * THREE)
+    of = known[known["label"].isin(made.names)].groupby("label")["subject"].nunique()
+    return bool(len(of) and of.min() >= THREE)
 
 
 def _best(found: Found, image: Image, made: Labels, args: dict[str, Any], way: Way) -> Sites | None:
@@ -117,9 +125,7 @@ def _quality(one: Sites, made: Labels) -> tuple[int, int]:
     return min(parts), len(cells)
 
 
-def _dealt(
-    found: Found, image: Image, made: Labels, args: dict[str, Any], way: Way, seed: int
-) -> Sites | None:
+def _dealt(found: Found, image: Image, made: Labels, args: dict[str, Any], way: Way, seed: int) -> Sites | None:
     more = {} if way.partition is None else {"partition": way.partition}
     rows = _rows(found, image, made, args | more, seed)
     chosen = (way.partition or {}).get("sites")
@@ -148,10 +154,10 @@ def _dealt(
 
 
 def _shares(rows: pd.DataFrame) -> dict[str, float]:
-    """Fractions of the subjects: more for testing where there are few, none for validation where there are hardly any."""
+    """Fractions of the subjects: more for testing where there are few, none for validation where hardly any."""
     site = rows.groupby("site")
     few = site["subject"].nunique().min() < 12
-    return {"val": 0.0 if few else 0.1, "test": 0.4 if few or site.size().min() < 150 else 0.3}
+    return {"val": 0 if few else 0.1, "test": 0.4 if few or site.size().min() < 150 else 0.3}
 
 
 def _rows(found: Found, image: Image, made: Labels, args: dict[str, Any], seed: int) -> pd.DataFrame:

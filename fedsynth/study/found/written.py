@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import yaml
@@ -79,7 +80,7 @@ def _arguments(found: Found, at: Sites, args: dict[str, Any]) -> list[str]:
 
 def _entry(key: str, value: Any, why: str) -> list[str]:
     line = f"{key}: {flow(value)}"
-    above = [f"# {why}"] if why else []
+    above = commented(why, 0).split("\n") if why else []
     if len(line) <= WIDE or not isinstance(value, dict | list):
         return [*above, line]
     block = yaml.safe_dump({key: value}, allow_unicode=True, sort_keys=False, width=10**6)
@@ -99,6 +100,7 @@ def _rendered(found: Found, name: str, machine: Machine, image: Image, channels:
     environment.filters |= {
         "flow": flow,
         "comment": lambda said: f"  # {said}" if said else "",
+        "own_lines": commented,
         "family": lambda model: plans.args_of(model, image),
     }
     return environment.get_template("params.yaml.j2").render(
@@ -126,7 +128,7 @@ def _rendered(found: Found, name: str, machine: Machine, image: Image, channels:
 def _why(found: Found, made: Labels, at: Sites) -> dict[str, str]:
     """Comments by key."""
     cells = at.cells()
-    own = found.good["split"].any()
+    own = found.good["split"].all()
     least = "the least are {train} to train and {test} to test".format(**{of: int(cells[of].min()) for of in cells})
     return {
         "labels": made.why.get("labels", ""),
@@ -139,4 +141,9 @@ def _why(found: Found, made: Labels, at: Sites) -> dict[str, str]:
 def flow(value: Any) -> str:
     """A value in YAML on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6)
-    return text.removesuffix("\n...\n").strip()
+    return text.removesuffix("\n...\n").strip().replace("? '' :", '"":')
+
+
+def commented(said: str, indent: int) -> str:
+    """A comment of its own lines; the first one is not indented."""
+    return textwrap.fill(f"# {said}", 120 - indent, subsequent_indent="# ").replace("\n", "\n" + " " * indent)
