@@ -32,6 +32,7 @@ class Levels:
     label: list[str]
     site: list[str]
     split: list[str]
+    subject: list[str]
     notes: list[str]
 
 
@@ -43,7 +44,7 @@ def recognise(folder: Path) -> Layout | None:
     found = pairs.of(files)
     images = list(found.masks)
     known = levels(images)
-    who, said = subjects.by_name(images)
+    who, said = _subjects(images, known)
     kind = "picture" if images[0].lower().endswith(PICTURES) else "file"
     table = pd.DataFrame({"image": images, "mask": list(found.masks.values()), "label": known.label})
     table = table.assign(site=known.site, subject=who, modality="image", split=known.split)[COLUMNS]
@@ -85,6 +86,15 @@ def _labels(table: pd.DataFrame) -> dict[str, dict[str, str | None]]:
     return {"labels": {"": None if table["label"].any() else UNLABELLED}}
 
 
+def _subjects(images: list[str], known: Levels) -> tuple[list[str], str]:
+    """The subject of each image, and in words by what."""
+    who, said = subjects.by_name(images)
+    if said or not any(known.subject):
+        return who, said
+    who = [subject.strip("/") or subjects.own(image) for subject, image in zip(known.subject, images, strict=True)]
+    return who, f"folders are taken for patients: {shown(list(dict.fromkeys(who)))}"
+
+
 def _own(images: list[str]) -> str:
     return (
         f"names of files do not tell patients: each of {counted(len(images), 'image')} counts as a subject of its own."
@@ -98,7 +108,7 @@ def levels(images: list[str]) -> Levels:
     parts = [[p for p in image.split("/")[:-1] if p.casefold() not in pairs.IMAGES] for image in images]
     columns = _columns(parts)
     blank = [""] * len(images)
-    found = Levels(blank, blank, blank, [])
+    found = Levels(blank, blank, blank, blank, [])
     rest = []
     for column in columns:
         kind = _kind(column, len(images))
@@ -107,7 +117,9 @@ def levels(images: list[str]) -> Levels:
             found.notes.append("folders train, val and test say where an image belongs")
         elif kind == "site":
             found.site = column
-        elif kind == "class":
+        elif kind == "subject":
+            found.subject = ["/".join(names) for names in zip(found.subject, column, strict=True)]
+        else:
             rest.append(column)
     _classes(found, rest)
     return found

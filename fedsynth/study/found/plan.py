@@ -13,7 +13,9 @@ from fedsynth.study.found.layout import shown
 from fedsynth.study.found.machine import Machine
 from fedsynth.study.found.sites import Sites
 
-# CPU seconds of a step for each voxel of an image: batches of 8 (models), 24 (classification), 16 (the other uses)
+# CPU seconds of a step, and besides for each voxel of an image in two and in three dimensions: batches of 8 (models), 24
+# (classification), 16 (the other uses); measured with two channels on one core of a server of 2023
+EACH = 0.008
 STEP = {"diffusion": (45e-6, 32e-6), "gan": (25e-6, 17e-6), "vae": (13e-6, 10e-6)}
 USE_STEP = {"classification": (8e-6, 11e-6), "segmentation": (17e-6, 39e-6), "denoising": (8e-6, 20e-6)}
 STEPS = {"diffusion": (200, 2000), "gan": (200, 1500), "vae": (200, 800)}  # at least, at most
@@ -51,11 +53,11 @@ class Plan:
 def plan(found: Found, image: Image, made: Labels, at: Sites, machine: Machine) -> Plan:
     """The plan for a study's images and sites."""
     uses, why = _uses(image, made, at)
-    voxels, dims, seconds = math.prod(image.size), len(image.size), machine.seconds(at.number)
-    steps = {name: _between(seconds / 8 / (USE_STEP[name][dims - 2] * voxels), USE_STEPS) for name in uses}
+    dims, seconds = len(image.size), machine.seconds(at.number)
+    steps = {name: _between(seconds / 8 / _step(USE_STEP[name], image), USE_STEPS) for name in uses}
     largest = int(at.of("train").max())
     names = ["diffusion", "vae"] if dims == 2 else ["gan", "vae"]
-    models = [_model(name, largest, seconds / (STEP[name][dims - 2] * voxels)) for name in names]
+    models = [_model(name, largest, seconds / _step(STEP[name], image)) for name in names]
     measures, said = _measures(uses, image, at)
     require = [f"{use}/retained >= 0.85" for use in uses]
     require += [f"copies_{of} <= 0" for of in ("pixel", "feature") if "copies" in measures]
@@ -66,6 +68,11 @@ def plan(found: Found, image: Image, made: Labels, at: Sites, machine: Machine) 
     flip, mirrored = _flip(image, found)
     images = min(300, max(100, 20 * len(image.labels)))
     return Plan(models, steps, measures, require, warn, uses[0], images, flip, why=why | said | {"flip": mirrored})
+
+
+def _step(cost: tuple[float, float], image: Image) -> float:
+    """CPU seconds of a step."""
+    return EACH + cost[len(image.size) - 2] * math.prod(image.size)
 
 
 def _between(steps: float, ends: tuple[int, int]) -> int:

@@ -16,7 +16,7 @@ from fedsynth.study.found.layout import FoundError, counted, shown
 
 SEEDS = 20  # that are tried, so that each site has images of each class to train and to test
 ENOUGH = {"train": 5, "test": 3}  # images of a class at a site, as expectations.min_images has by default
-THREE = 30  # subjects of a class, from which on there are three sites
+THREE = 45  # subjects of a class, from which on there are three sites
 MOST = 1500  # images of a first study
 
 
