@@ -14,7 +14,7 @@ import typer
 
 from fedsynth import __version__
 from fedsynth.errors import UserError
-from fedsynth.generation import command
+from fedsynth.generation.command import generate
 from fedsynth.hospital import commands
 from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, quiet
@@ -36,7 +36,7 @@ for command in of_study.COMMANDS:
 app.add_typer(commands.policy, name="policy")
 app.command()(commands.audit)
 app.command()(commands.forget)
-app.command()(command.generate)
+app.command()(generate)
 
 
 @app.command()

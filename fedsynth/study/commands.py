@@ -44,28 +44,32 @@ def examples(as_json: AsJson = False) -> None:
 def init(
     folder: Annotated[Path, typer.Argument(help="the study's folder: new or empty")],
     example: Annotated[
-        str, typer.Option(metavar="NAME", help="begin with an example; `fedsynth examples`")
-    ] = "phantom",
+        str, typer.Option(metavar="NAME", help="begin with an example: `fedsynth examples`; default: phantom")
+    ] = "",
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="PATH", help="begin with these images: look, and write params.yaml")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="with --example: where its images lie")] = None,
     name: Annotated[str, typer.Option(help="of the study, in MLflow and Prefect; default: the folder's")] = "",
 ) -> None:
     """Make a study: a folder with params.yaml, dvc.yaml and prefect.yaml, as a git and DVC repository."""
-    from fedsynth import checks
     from fedsynth.study import create
-    from fedsynth.study.examples import example as named
 
-    chosen, here, folder = named(example), Path.cwd(), folder.absolute()
-    about = f"It began as the example `{chosen.name}`: {chosen.data}."
-    said = create.create(folder, name or folder.name, create.of_example(chosen, data), about)
-    typer.echo(f"{folder}: a study like the example {chosen.name}, {said}")
-    missing = [] if data else create.unset(chosen)
-    for variable in missing:
-        typer.echo(f"its images are not part of fedsynth ({chosen.data}): export {variable}=FOLDER")
-    if not missing:
+    if source and (example or data):
+        raise UserError("--from begins with images of your own, --example with an example: say one of them")
+    here, folder = Path.cwd(), folder.absolute()
+    name = name or folder.name
+    create.possible(folder, name)
+    begun = create.from_images(source.absolute(), name) if source else create.from_example(example or "phantom", data)
+    if begun.found:
+        typer.echo(begun.found)
+    said = create.create(folder, name, begun)
+    typer.echo(f"{folder}: a study, {said}")
+    for variable in begun.unset:
+        typer.echo(f"the images are not part of fedsynth: export {variable}=FOLDER")
+    if not begun.unset:
         os.chdir(folder)
-        _, problems = checks.of_file(folder / "params.yaml", source=True)
-        if problems:
-            raise UserError(checks.listed(folder / "params.yaml", problems))
+        create.sound(folder)
     there = os.path.relpath(folder, here) if folder.is_relative_to(here) else str(folder)
     typer.echo(f"\n    cd {shlex.quote(there)}\n    fedsynth run\n")
 

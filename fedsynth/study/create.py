@@ -4,19 +4,66 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedsynth.study import git, layout
-from fedsynth.study.examples import Example
+from fedsynth.study.examples import Example, example
 from fedsynth.study.layout import StudyError
 
+NAMED = re.compile(r"^study:.*$", re.MULTILINE)
 
-def create(folder: Path, name: str, params: str, about: str) -> str:
-    """Make a study in a folder that is new or empty. Returns what was done about git, in a sentence.
 
-    `name`: of the study, in MLflow and Prefect. `params`: the text of params.yaml. `about`: a sentence on the study for
-    its README. Raises StudyError where the name is none, or the folder holds something, and leaves it as it is.
+@dataclass(frozen=True)
+class Begun:
+    """What a study begins with: the text of its `params`.yaml and of further `files`, and a sentence `about` it.
+
+    `found`: what was found in images, for the terminal. `unset`: environment variables that are to be set.
     """
+
+    params: str
+    about: str
+    files: dict[str, str] = field(default_factory=dict)
+    found: str = ""
+    unset: tuple[str, ...] = ()
+
+
+def from_example(name: str, data: Path | None) -> Begun:
+    """Begin with an example, whose images lie in `data`; by default where its environment variable says."""
+    chosen = example(name)
+    unset = tuple(v for v in chosen.variables if not os.environ.get(v)) if data is None else ()
+    return Begun(of_example(chosen, data), f"It began as the example `{name}`: {chosen.compares}.", unset=unset)
+
+
+def from_images(source: Path, name: str) -> Begun:
+    """Begin with images of one's own: look at them, and choose what fits. Raises FoundError where nothing can fit."""
+    from fedsynth.study.found import Machine, look, params_text
+
+    found = look(source)
+    return Begun(params_text(found, name, Machine.here()), f"It began with {found}.", dict(found.files), found.text())
+
+
+def of_example(chosen: Example, data: Path | None) -> str:
+    """Return the text of params.yaml for an example, whose images lie in `data`.
+
+    Without `data` its variable stays in the text. Raises StudyError where the folder is not there, or the example makes
+    its own images.
+    """
+    if data is None:
+        return chosen.text
+    if not chosen.variables:
+        raise StudyError(f"the example {chosen.name} makes its own images: leave --data out")
+    if not data.exists():
+        raise StudyError(f"--data {data} is not there")
+    text, folder = chosen.text, json.dumps(data.resolve().as_posix(), ensure_ascii=False)  # as YAML quotes it
+    for variable in chosen.variables:
+        text = text.replace(f"${{{variable}}}", folder)
+    return text
+
+
+def possible(folder: Path, name: str) -> None:
+    """Raise StudyError where the name is none for a study, or the folder holds something."""
     if not layout.NAME.fullmatch(name):
         raise StudyError(
             f"{name!r} cannot name a study: letters (without accents), digits, _ and -, 80 at most; say another with"
@@ -26,9 +73,17 @@ def create(folder: Path, name: str, params: str, about: str) -> str:
     if folder.exists() and (there or not folder.is_dir()):
         said = f"holds {', '.join(there[:3])}{' …' if len(there) > 3 else ''}" if there else "is a file"
         raise StudyError(f"{folder} {said}; a study begins in a folder that is new or empty")
+
+
+def create(folder: Path, name: str, begun: Begun) -> str:
+    """Make the study `name` in a folder that is new or empty. Returns what was done about git, in a sentence.
+
+    Raises StudyError where that is not possible, and leaves the folder as it is.
+    """
+    possible(folder, name)
     readme = (layout.TEMPLATES / "README.md").read_text(encoding="utf-8")
-    texts = {place: layout.template(place, name) for place in layout.FILES}
-    texts |= {"params.yaml": params, "README.md": readme.format(name=name, about=about)}
+    texts = {place: layout.template(place, name) for place in layout.FILES} | begun.files
+    texts |= {"params.yaml": _named(begun.params, name), "README.md": readme.format(name=name, about=begun.about)}
     try:
         for place, text in texts.items():
             path = folder / place
@@ -40,24 +95,18 @@ def create(folder: Path, name: str, params: str, about: str) -> str:
     return git.begin(folder)
 
 
-def of_example(example: Example, data: Path | None) -> str:
-    """Return the text of params.yaml for an example, whose images lie in `data`.
+def sound(folder: Path) -> None:
+    """Raise UserError with all problems of a study's params.yaml."""
+    from fedsynth import checks
 
-    Without `data` its variable stays in the text, and is to be set in the environment. Raises StudyError where the
-    folder is not there, or the example has its own images.
-    """
-    if data is None:
-        return example.text
-    if not example.variables:
-        raise StudyError(f"the example {example.name} makes its own images: leave --data out")
-    if not data.exists():
-        raise StudyError(f"--data {data} is not there")
-    text, folder = example.text, json.dumps(data.resolve().as_posix(), ensure_ascii=False)  # as YAML quotes it
-    for variable in example.variables:
-        text = text.replace(f"${{{variable}}}", folder)
-    return text
+    checks.load_or_list(folder / "params.yaml", source=True)
 
 
-def unset(example: Example) -> list[str]:
-    """Return the environment variables that an example's paths need and that are not set."""
-    return [name for name in example.variables if not os.environ.get(name)]
+def _named(params: str, name: str) -> str:
+    """Return the text with the study's name, which MLflow uses, in the place of the example's, or after its head."""
+    line = f"study: {name}"
+    if NAMED.search(params):
+        return NAMED.sub(line, params, count=1)
+    head = re.match(r"(#.*\n)*", params)
+    end = head.end() if head else 0
+    return f"{params[:end]}{line}  # names it in MLflow and Prefect\n{params[end:]}"

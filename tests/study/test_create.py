@@ -57,7 +57,7 @@ def test_a_study_of_each_example_has_no_problem(name, here, monkeypatch):
     one = example(name)
     for variable in one.variables:
         monkeypatch.setenv(variable, str(here))  # where the images would be; they are not looked at
-    create.create(here / "study", "study", create.of_example(one, None), "")
+    create.create(here / "study", "study", create.from_example(name, None))
     _, problems = checks.of_file(here / "study/params.yaml", source=False, given=False)
     assert problems == []
 
