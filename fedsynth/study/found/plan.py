@@ -14,7 +14,7 @@ from fedsynth.study.found.machine import Machine
 from fedsynth.study.found.sites import Sites
 
 # CPU seconds of a step, and besides for each voxel of an image in two and in three dimensions: batches of 8 (models),
-# 24 (classification), 16 (the other uses); measured with two channels on one core of a server of 2023
+# 24 (classification), 16 (the other uses); measured with two channels on one core of a server
 EACH = 0.008
 STEP = {"diffusion": (45e-6, 32e-6), "gan": (25e-6, 17e-6), "vae": (13e-6, 10e-6)}
 USE_STEP = {"classification": (8e-6, 11e-6), "segmentation": (17e-6, 39e-6), "denoising": (8e-6, 20e-6)}
