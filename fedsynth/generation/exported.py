@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedsynth.errors import UserError
 from fedsynth.generation.released import ModelError, Released, read_about, study_of
@@ -20,6 +20,9 @@ from fedsynth.report.card import FILE, model_card
 from fedsynth.training import weights
 from fedsynth.worth import withdrawn
 from fedsynth.worth.facts import facts
+
+if TYPE_CHECKING:
+    from fedsynth.families import Family
 
 WANTED = (
     f"give the folder models/<name>/ of a study or the artifact of a registered version, with {weights.FILE} and"
@@ -49,7 +52,7 @@ def of_path(path: Path, although: str = "") -> Released:
         return Released(
             title=title,
             about=about,
-            family=weights.build_family(about, weights.load(data / weights.FILE)),
+            family=_family(data, about),
             card=card.read_text(encoding="utf-8") if card.is_file() else model_card(about, known),
             verdict=known["verdict"]["said"] if known else "",
             held=held,
@@ -58,12 +61,19 @@ def of_path(path: Path, although: str = "") -> Released:
         )
 
 
+def _family(data: Path, about: dict[str, Any]) -> Family:
+    import torch
+
+    family = weights.build_family(about, weights.load(data / weights.FILE))
+    return family.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _held(title: str, folder: Path, data: Path, about: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Hold the files against their hashes. Returns what was checked, and what speaks against the model."""
     found, objections = [], []
     if (folder / hashes.FILE).is_file():
         hashes.warn_of_drift(title, hashes.alone(title, folder), about)
-        found.append(f"every file against {hashes.FILE}, which lies beside them: whoever rewrote both is not found")
+        found.append(f"every file but the card against {hashes.FILE} beside them: whoever rewrote both is not found")
     elif data != folder:
         objections.append(f"{title} has no {hashes.FILE}, so nobody can tell whether it is what was registered")
     if weights.sha256(data / weights.FILE) != about["weights_sha256"]:

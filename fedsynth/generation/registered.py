@@ -13,9 +13,7 @@ from fedsynth.training import weights
 CHAMPION = "champion"  # names the champion of the only model that has one
 
 
-def of_registry(
-    study: Path, model: str, number: int | None = None, although: str = "", by: str = "", use: str = "Drawn from"
-) -> Released:
+def of_registry(study: Path, model: str, number: int | None = None, although: str = "", by: str = "") -> Released:
     """Return a version of a model, by default its champion.
 
     `although`: why a version that is stale or has no hashes is used nevertheless; it is written to the version with
@@ -45,7 +43,7 @@ def of_registry(
         )
         if found.objections:
             who = by or getpass.getuser()
-            history.overruled(client_of(study), version, "drawn", use, who, although, found.objections)
+            history.overruled(client_of(study), version, "drawn", "Drawn from", who, although, found.objections)
     return made
 
 
