@@ -45,10 +45,14 @@ def files(settings: Settings, keep: int) -> dict[str, list[Path]]:
     """Return the same without the data versions: what each run may remove at its end."""
     sites = settings.state.glob("*")
     experiments = settings.root / ".dvc" / "tmp" / "exps"
+    own = settings.root / ".work" / "experiments"  # of `fedsynth run -S`, flows/experiment.py
     return {
         "work of earlier jobs": _jobs(settings.root / ".work" / "jobs", keep),
         "states of earlier trainings": [old for site in sites for old in states.replaced(site, keep)],
-        "workspaces of experiments": [p for p in experiments.glob("*") if p.is_dir() and p.name != "cache"],
+        "workspaces of experiments": [
+            *(p for p in experiments.glob("*") if p.is_dir() and p.name != "cache"),
+            *states.older(own.glob("*"), keep),
+        ],
     }
 
 

@@ -65,6 +65,14 @@ def test_working_folders_of_jobs_go_but_the_newest_of_each_stage(study):
     assert sorted(path.relative_to(jobs).as_posix() for path in found) == ["score-vae/job3", "train-vae/job3"]
 
 
+def test_workspaces_of_experiments_go_but_the_newest_of_ours(study):
+    for n in range(4):
+        written(study / ".work/experiments" / f"vae-rounds-{n}" / "params.yaml", n)
+    written(study / ".dvc/tmp/exps/tmp1/params.yaml", 0)
+    found = leftovers.files(Settings.read(), 3)["workspaces of experiments"]
+    assert sorted(path.name for path in found) == ["tmp1", "vae-rounds-3"]
+
+
 def test_a_file_with_two_links_counts_once(tmp_path):
     first = written(tmp_path / "a/first", 0)
     os.link(first, tmp_path / "a/second")
