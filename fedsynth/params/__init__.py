@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from fedsynth.params.block import Block, ParamsError, Strict
 from fedsynth.params.image import MOST_LAST, Conversion, Derived, GridRule, Image, Scale
 from fedsynth.params.model import Compression, Model, Training
 from fedsynth.params.problems import invalid, of_error
 from fedsynth.params.reading import raw
-from fedsynth.params.study import Consortium, Expectations, Gates, Sample, Score, Split
+from fedsynth.params.study import Centre, Consortium, Expectations, Gates, Promote, Sample, Score, Split
 
 __all__ = [
     "MOST_LAST",
     "Block",
+    "Centre",
     "Compression",
     "Consortium",
     "Conversion",
@@ -28,17 +30,22 @@ __all__ = [
     "Model",
     "Params",
     "ParamsError",
+    "Promote",
     "Sample",
     "Scale",
     "Score",
     "Split",
     "Strict",
     "Training",
+    "centre",
     "load",
+    "study_of",
 ]
 
+Checked = TypeVar("Checked", bound=BaseModel)
 
-class Params(Strict):
+
+class Params(Centre):
     seed: int = Field(1, ge=0, lt=2**63)
     consortium: Consortium = Consortium()
     source: Block
@@ -62,9 +69,28 @@ class Params(Strict):
 
 def load(path: str | Path = "params.yaml") -> Params:
     """Return the params of a file. Raises ParamsError with the file, each invalid key, and what is wrong with it."""
-    content = raw(Path(path))
+    return _checked(Params, raw(Path(path)), path)
+
+
+def centre(root: Path) -> Centre:
+    """Return the keys of a project's params.yaml that are the centre's own; its others are not looked at.
+
+    Raises ParamsError if the file is not there, cannot be read, or one of these keys is wrong.
+    """
+    path = root / "params.yaml"
+    content = raw(path)
+    own = {key: content[key] for key in Centre.model_fields if key in content} if isinstance(content, dict) else {}
+    return _checked(Centre, own, path)
+
+
+def study_of(root: Path) -> str:
+    """Return the name of a project's study; the default where there is no params.yaml, as where a model is served."""
+    return centre(root).study if (root / "params.yaml").is_file() else Centre().study
+
+
+def _checked(kind: type[Checked], content: Any, path: str | Path) -> Checked:
     try:
-        return Params.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        lines = [f"{path}: {problem}" for problem in of_error(content, error, Params)]
+        lines = [f"{path}: {problem}" for problem in of_error(content, error, kind)]
         raise ParamsError("\n".join(lines)) from error

@@ -1,7 +1,8 @@
-"""The other sections of params.yaml: consortium, split, expectations, sample, score, gates."""
+"""The other sections of params.yaml: study, promote, consortium, split, expectations, sample, score, gates."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
@@ -16,6 +17,28 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Images = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0)]
 Readable = Annotated[str, AfterValidator(lambda line: gates.parse(line) and line)]
+
+
+def _study_name(text: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]{0,79}", text):
+        raise ValueError(
+            "it becomes the name of an experiment and a part of registered names: letters (without accents), digits, _"
+            " and -, 80 at most"
+        )
+    return text
+
+
+class Promote(Strict):
+    # who may approve a promotion, as they name themselves in the form; empty: whoever answers
+    approvers: Once[Name] = Field(default_factory=list)
+
+
+class Centre(Strict):
+    """Keys of params.yaml that no result hangs on: they make no stage stale, and no job and no policy holds them."""
+
+    # names the experiment and, before "-", the registered models in MLflow; no model's name has a "-"
+    study: Annotated[str, AfterValidator(_study_name)] = "fedsynth"
+    promote: Promote = Promote()
 
 
 class Consortium(Strict):

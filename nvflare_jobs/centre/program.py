@@ -12,7 +12,7 @@ from typing import Any
 from fedsynth import processes
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
-from fedsynth.params import Params
+from fedsynth.params import Centre, Params
 from fedsynth.settings import Settings, quiet
 from fedsynth.stages import inputs
 from nvflare_jobs.federation import interface, runner
@@ -25,9 +25,10 @@ class StageError(UserError):
 def public(params: Params) -> dict[str, Any]:
     """Return the part of params.yaml that goes into every job.
 
-    It has neither the source's arguments (where images come from) nor models; a job adds the model that it is about.
+    It has neither the source's arguments (where images come from), nor keys of the centre's own, nor models; a job adds
+    the model that it is about.
     """
-    raw = params.model_dump(mode="json")
+    raw = params.model_dump(mode="json", exclude=set(Centre.model_fields))
     return raw | {"source": {"class_path": params.source.class_path, "args": {}}, "models": {}}
 
 

@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from fedsynth.hospital.policy.model import PolicyError, Study
-from fedsynth.params import Params
+from fedsynth.params import Centre, Params
 from fedsynth.params.near import near
 
-LEFT_OUT = ("source",)  # where images come from is each hospital's own
+# where images come from is each hospital's own, and no result hangs on the centre's
+LEFT_OUT = ("source", *Centre.model_fields)
 
 
 def agreed(params: Params) -> dict[str, Any]:
-    """Return the parts of params.yaml that a policy holds: all but where images come from, defaults included."""
-    raw = params.model_dump(mode="json")
+    """Return the parts of params.yaml that a policy holds, defaults included.
+
+    That is all but where images come from, and keys of the centre's own, as the name that it has for the study.
+    """
+    raw = params.model_dump(mode="json", exclude=set(Centre.model_fields))
     return raw | {"source": {"class_path": params.source.class_path, "args": {}}}
 
 
