@@ -34,6 +34,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from fedsynth import checks
 from fedsynth.stages import estimate, last_run
+from fedsynth.study import git
 from fedsynth.worth import missing
 from flows import chosen, concerns, dvcx, experiment
 from flows.listener import Listener
@@ -134,6 +135,8 @@ def pipeline(params: str | list[str] = "", models: str | list[str] = "") -> Stat
         if not (failures := run.failures()):
             opened.done()
             record.end(last_run.COMPLETED)
+            if not opened.name:  # an experiment is kept by DVC
+                git.keep(settings.root, f"Run: {run.computed()}")
             return Completed(message="all models that were asked for have results")
         for of in failures:
             get_run_logger().error("%s: %s", of.stage, of.why)

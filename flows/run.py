@@ -64,6 +64,12 @@ class Run:
         sites = [*found, *(self.params.consortium.sites or [])]
         return [failure(stage, self.why(stage), sites, self.jobs.get(stage, "")) for stage in self.failed]
 
+    def computed(self) -> str:
+        """Return what this run has computed, in a line: "train, sample, score, report; vae"."""
+        done = [stage for stage, outcome in self.outcomes.items() if outcome == dvcx.RAN and stage not in self.first]
+        kinds, models = (dict.fromkeys(stage.partition("@")[part] for stage in done) for part in (0, 2))
+        return "; ".join(", ".join(filter(None, of)) for of in (kinds, models) if any(of)) or "registered anew"
+
     def took(self, address: str, seconds: float) -> None:
         """Store how long a stage took, for the next `fedsynth plan`."""
         with self._lock:

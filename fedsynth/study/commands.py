@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -66,10 +67,10 @@ def init(
     said = create.create(folder, name, begun)
     typer.echo(f"{folder}: a study, {said}")
     for variable in begun.unset:
-        typer.echo(f"the images are not part of fedsynth: export {variable}=FOLDER")
+        typer.echo(f"the images are not part of fedsynth: export {variable}=FOLDER, or begin with --data FOLDER")
     if not begun.unset:
-        os.chdir(folder)
-        create.sound(folder)
+        with contextlib.chdir(folder):  # where the paths of its params.yaml begin
+            create.sound(folder)
     there = os.path.relpath(folder, here) if folder.is_relative_to(here) else str(folder)
     typer.echo(f"\n    cd {shlex.quote(there)}\n    fedsynth run\n")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from fedsynth.study import layout
+
 NOBODY = ("-c", "user.name=fedsynth", "-c", "user.email=fedsynth@localhost")  # where git does not know who commits
 
 
@@ -35,6 +37,16 @@ def commit(root: Path, message: str, places: list[str]) -> bool:
         places = ["--", *there]
     known = _done(_git(root, "config", "user.email")) and _done(_git(root, "config", "user.name"))
     return _done(_git(root, *(() if known else NOBODY), "commit", "--quiet", "--no-verify", "-m", message, *places))
+
+
+def keep(root: Path, message: str) -> bool:
+    """Commit params.yaml and dvc.lock, which say what a run has computed and from what. Returns whether it was done.
+
+    It is done in a repository that `fedsynth init` has made, and in no other one.
+    """
+    if not (root / layout.MADE).is_file() or inside(root) != root.resolve():
+        return False
+    return commit(root, message, ["dvc.lock", "params.yaml"])
 
 
 def _done(process: subprocess.CompletedProcess[str] | None) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsynth import __version__
-from fedsynth.params import Params
+from fedsynth.params import Params, study_of
 from fedsynth.settings import Settings, masked
 from fedsynth.stages import last_run, plan
 from fedsynth.study import layout
@@ -27,7 +27,7 @@ PLACES = {
 def status(root: Path, params: Params, settings: Settings) -> dict[str, Any]:
     """Return all of it, for people and programs: times are ISO 8601 in UTC, sizes bytes, durations seconds."""
     return {
-        "study": root.name,
+        "study": study_of(root),
         "folder": str(root),
         "fedsynth": {"installed": __version__, "made_by": _made_by(root)},
         "federation": settings.federation,

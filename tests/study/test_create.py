@@ -6,13 +6,16 @@ import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from fedsynth import checks
 from fedsynth.__main__ import app
 from fedsynth.errors import UserError
+from fedsynth.params import load
 from fedsynth.settings import Settings
 from fedsynth.study import create, git, layout, upgrade
 from fedsynth.study.examples import example, examples
@@ -193,3 +196,42 @@ def test_a_folder_whose_name_can_be_none_of_a_study_asks_for_one(here):
     assert (code, "--name NAME" in text) == (1, True)
     assert not (here / "müde Lunge").exists()
     assert said("init", "müde Lunge", "--name", "lungs")[0] == 0
+
+
+def test_a_run_is_kept_in_a_repository_of_its_own_and_in_no_other(here):
+    said("init", "mine")
+    (here / "mine/dvc.lock").write_text("a")
+    (here / "mine/notes.txt").write_text("not of a run")
+    assert git.keep(here / "mine", "Run: train; vae")
+    log = subprocess.run(
+        ["git", "show", "--stat", "--format=%s"], cwd=here / "mine", capture_output=True, text=True, check=True
+    )
+    assert log.stdout.splitlines()[0] == "Run: train; vae"
+    assert "dvc.lock" in log.stdout
+    assert "notes.txt" not in log.stdout
+    assert not git.keep(here / "mine", "again")
+    (here / "mine/.fedsynth.json").unlink()
+    (here / "mine/dvc.lock").write_text("b")
+    assert not git.keep(here / "mine", "of a checkout")
+
+
+def test_the_study_has_its_name_in_params(here):
+    for example_of in ("phantom", "busi"):
+        said("init", f"of_{example_of}", "--example", example_of)
+        assert yaml.safe_load((here / f"of_{example_of}/params.yaml").read_text())["study"] == f"of_{example_of}"
+
+
+def test_a_study_of_ones_own_images(here):
+    folder = here / "scans"
+    for kind, shade in (("benign", 60), ("malignant", 180)):
+        (folder / kind).mkdir(parents=True)
+        for number in range(30):
+            values = np.random.default_rng([shade, number]).normal(shade, 20, (48, 48)).clip(0, 255)
+            Image.fromarray(values.astype(np.uint8)).save(folder / kind / f"p{number:03d}.png")
+    code, text = said("init", "mine", "--from", str(folder))
+    assert (code, "benign 30, malignant 30" in text) == (0, True)
+    params = load(here / "mine/params.yaml")
+    assert (params.study, params.image.labels) == ("mine", ["benign", "malignant"])
+    assert said("init", "other", "--from", str(folder), "--example", "busi")[0] == 1
+    assert "not there" in said("init", "other", "--from", str(here / "nowhere"))[1]
+    assert not (here / "other").exists()
