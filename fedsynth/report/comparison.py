@@ -13,6 +13,7 @@ from fedsynth.worth import worth
 from fedsynth.worth.judgement import card, gates_of, passed, required, state
 from fedsynth.worth.wording import Facts, is_number
 
+OTHERS = ("measures", "gates")  # keys beside the uses
 SHARES = ("retained", "gap_closed", "gap_closed_poorest", "synthetic", "augmented")
 
 
@@ -25,6 +26,16 @@ def metrics(summary: Summary, facts: Facts) -> dict[str, Any]:
     return {
         model: _metrics(summary.get(model, {}), facts.get(model, {})) for model in dict.fromkeys([*summary, *facts])
     }
+
+
+def headline(numbers: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return {"retained": {model: mean over the uses}}, few enough columns for the width of a terminal.
+
+    `numbers`: as `metrics` returns them. A model of which a use has no such number has no key.
+    """
+    kept = {model: [use.get("retained") for name, use in of.items() if name not in OTHERS]
+            for model, of in numbers.items()}  # fmt: skip
+    return {"retained": {model: sum(of) / len(of) for model, of in kept.items() if of and None not in of}}
 
 
 def _metrics(uses: dict[str, dict[str, Any]], of: dict[str, Any]) -> dict[str, Any]:

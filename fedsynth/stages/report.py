@@ -34,7 +34,8 @@ def report(params: Params, root: Path, out: Path, simulation: bool = True, linea
     """Write the report to the folder `out`, and the data of DVC beside it.
 
     In `out`: index.html, verdict.md, tradeoff.png, worth.csv, samples_<model>.png and losses_<model>.png. Beside it:
-    worth.json (DVC's metrics), verdict.json (for programs), and plots/*.csv (DVC's plots, drawn by .dvc/plots/*.json).
+    headline.json (the columns of DVC), worth.json (all numbers), verdict.json (for programs), and plots/*.csv (DVC's
+    plots, drawn by .dvc/plots/*.json).
 
     Real images are read in simulation only. `lineage`: shown on the page as it is, {"git commit": ..., ...}. `facts`:
     by model, and `federated`: networks by use; default: from the files under `root`. A model that failed is shown with
@@ -94,7 +95,9 @@ def _numbers(
     (out / "verdict.md").write_text(markdown(uses, facts, used, classes, terms, *said), encoding="utf-8")
     (out / "tradeoff.png").write_bytes(tradeoff.png(facts, wanted))
     worth.table(rows).to_csv(out / "worth.csv", index=False, lineterminator="\n")
-    outputs.write(out.parent / "worth.json", comparison.metrics(summary, facts))
+    numbers = comparison.metrics(summary, facts)
+    outputs.write(out.parent / "worth.json", numbers)
+    outputs.write(out.parent / "headline.json", comparison.headline(numbers))
     outputs.write(out.parent / "verdict.json", comparison.verdicts(facts))
     (out.parent / "plots").mkdir(exist_ok=True)
     for name, frame in comparison.plots(rows, facts, {name: of.history for name, of in models.items()}, wanted).items():

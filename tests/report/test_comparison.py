@@ -57,5 +57,11 @@ def test_a_number_that_is_missing_is_not_drawn_as_0(name):
 
 def test_sentences_are_no_metric():
     report = DVC["stages"]["report"]
-    assert report["metrics"] == ["reports/worth.json"]
-    assert "reports/verdict.json" in report["outs"]
+    assert report["metrics"] == ["reports/headline.json"]
+    assert {"reports/verdict.json", "reports/worth.json"} <= set(report["outs"])
+
+
+def test_the_columns_of_dvc_are_one_number_for_each_model():
+    uses = {"classification": {"retained": 0.9, "synthetic": 0.8}, "segmentation": {"retained": 0.7}}
+    numbers = {"vae": {**uses, "measures": {"fid": 1.0}, "gates": {"passed": True}}, "gan": {"classification": {}}}
+    assert comparison.headline(numbers) == {"retained": {"vae": pytest.approx(0.8)}}
