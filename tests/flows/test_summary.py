@@ -7,7 +7,8 @@ import json
 import pytest
 
 from fedsynth.settings import Settings
-from fedsynth.stages import inputs, outside
+from fedsynth.stages import inputs, last_run, outside
+from fedsynth.worth import missing
 from flows import dvcx, summary
 from tests.sets import tiny_params
 from tests.worth.test_worth import POOLED, consortium
@@ -133,3 +134,26 @@ def test_in_a_federation_the_sites_are_asked_whether_their_data_have_changed(pro
     stale.clear()
     assert project.unchanged() is None, "a site's answer has changed"
     assert ran == ["source", "source"]
+
+
+def test_a_model_without_results_is_in_no_table_says_why_once_and_the_summary_is_not_kept(project, monkeypatch):
+    from fedsynth.worth import worth
+
+    asked: list[str] = []
+    monkeypatch.setattr(worth, "rows", lambda root, models: asked.extend(models) or consortium(augmented=POOLED))
+    missing.write(project.root, {name: {"stage": f"train@{name}", "why": "no"} for name in PARAMS.models})
+    gates = [{"gate": g, "kind": "require", "held": False, "reason": "missing: train@vae failed"} for g in ("a", "b")]
+    said = "must not be promoted: train@vae failed: no"
+    (project.root / "reports/verdict.json").write_text(json.dumps({"vae": {"said": said, "gates": gates}}))
+    lines = project.run()["lines"]
+    assert not asked
+    assert f"gates    vae: {said}" in lines
+    assert not [line for line in lines if "missing: train@vae failed" in line]
+    assert not (project.root / summary.KEPT).exists()
+
+
+@pytest.mark.parametrize(("state", "shown"), [("ran", True), ("unchanged", True), ("left", False), ("failed", False)])
+def test_a_run_that_came_to_no_report_has_no_summary(project, monkeypatch, state, shown):
+    monkeypatch.setattr(summary.checks, "load_or_list", lambda *_: PARAMS)
+    last_run.write(project.root, {"outcome": "failed", "stages": {"report": {"state": state}}})
+    assert (summary.of_run(project.root, project.root) is not None) is shown

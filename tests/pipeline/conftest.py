@@ -101,6 +101,7 @@ def copy(folder: Path) -> Path:
         "dvc.yaml",
         "params.yaml",
         "pyproject.toml",
+        "prefect.toml",
         ".gitignore",
         ".dvcignore",
     ):
