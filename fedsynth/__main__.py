@@ -161,6 +161,10 @@ def report() -> None:
 
     settings, params = _start()
     stage.report(params, settings.root, settings.root / "reports" / "report", simulation=settings.simulation)
+    if not settings.events:  # the flow logs itself, while stages run and when all have ended
+        from fedsynth.registry import record
+
+        record.record(settings.root, params)
 
 
 @app.command()

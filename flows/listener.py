@@ -34,7 +34,7 @@ class Listener:
         elif event["kind"] == "job":
             self.run.jobs[self.address] = event["job_id"]
             if self.model and self.address.startswith("train@"):
-                self.run.tracker.get().stage("train", self.model, {"flare.job_id": event["job_id"]})
+                self.run.tracker.get().model(self.model, {"flare.job_id": event["job_id"]})
 
     def round(self, event: dict[str, Any]) -> None:
         text = losses(event["sites"])

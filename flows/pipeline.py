@@ -73,11 +73,6 @@ def stage(run: Run, address: str) -> State:
 
 
 def _finish(run: Run, address: str, outcome: str, log: Any) -> State:
-    if outcome == dvcx.RAN:
-        name, _, model = address.partition("@")
-        run.tracker.get().stage(name, model, {"dvc": outcome})
-        if name != "score":  # its numbers are written at registration
-            run.tracker.get().ended(name, model)
     run.outcomes[address] = outcome
     run.terminal.end(address, outcome)
     log.info("%s: %s", address, outcome)
@@ -88,9 +83,9 @@ def _finish(run: Run, address: str, outcome: str, log: Any) -> State:
 
 @task(cache_policy=NO_CACHE)
 def register(run: Run, model: str) -> str:
-    """Register a model in MLflow, once for the same weights, and add its scores and pictures to its run."""
+    """Register a model in MLflow, once for the same weights, and add its results to its run."""
     version = run.tracker.get().publish(model)
-    get_run_logger().info("fedsynth-%s version %s", model, version)
+    get_run_logger().info("%s version %s", model, version)
     return f"{model}: version {version}"
 
 
@@ -167,7 +162,7 @@ def _run(root: Path, models: str | list[str], record: Record) -> Run:
     record.wait(addresses)
     with Terminal(len(addresses) + len(wanted), plan, record=record) as terminal:
         run = Run(root, params, graph, terminal)
-        run.tracker.open(flow_run.name or "pipeline", {"prefect.flow_run_id": str(flow_run.id)})
+        run.tracker.open({"prefect.flow_run": flow_run.name or "", "prefect.flow_run_id": str(flow_run.id)})
         status = "FAILED"
         try:
             if _follow(run, addresses):

@@ -1,8 +1,8 @@
 """WHICH version is in use: a registered model becomes `champion` when its gates hold and a person has approved it.
 
 Usage: `python -m flows.promote MODEL`. The result of a version's gates is in its tags since it was scored
-(fedsynth/registry/promotion.py). The name of the approver is whatever was typed: Prefect's own server does not check
-who it is, so whoever can reach the server can approve.
+(fedsynth/registry/promotion.py). `promote.approvers` of params.yaml names who may approve. The name is what was typed:
+Prefect's own server does not check who it is, so whoever can reach the server can approve in the name of another.
 """
 
 # ruff: noqa: E402  Prefect reads the environment when it is imported
@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from fedsynth.processes import in_utf8
@@ -34,10 +35,12 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, State
-from pydantic import Field
+from pydantic import Field, create_model
 
+from fedsynth import params as configuration
 from fedsynth.errors import UserError
-from fedsynth.registry import aliases, loading, promotion, stale, versions
+from fedsynth.params import names
+from fedsynth.registry import aliases, by_hand, loading, promotion, stale, versions
 from fedsynth.worth.judgement import required
 
 DAY_S = 24 * 60 * 60
@@ -75,23 +78,29 @@ def promote(
     wait_s: int = DAY_S,
     although: str = "",
 ) -> State:
-    """Make a version of `fedsynth-<model>` (default: the newest) the champion, once a person has approved it.
+    """Make a version of `<study>-<model>` (default: the newest) the champion, once a person has approved it.
 
     The person approves by resuming this run, with name and reason. `approve` names who is responsible for promoting
     without a question, for a policy; `why` is the reason. `although` is the reason for promoting a version that is not
     better than the champion on the same references, of which nothing is required, that is stale (a hospital has
     withdrawn data of it) or has no hashes; a required gate that does not hold and an artifact that was changed cannot
-    be overridden. A version that is already the champion stays the champion.
+    be overridden. A version that is already the champion stays the champion, unless somebody has made it that by hand.
 
     Raises RegistryError where the version does not exist, promotion.Refused where it may not be promoted, Swapped where
-    its artifact is not what was registered, and PromotionError where nobody answered within `wait_s` seconds.
+    its artifact is not what was registered, and PromotionError where nobody answered within `wait_s` seconds, or one
+    who is not among `promote.approvers`.
     """
     root, although = Settings.read().root, " ".join(although.split())
     candidate = versions.version_of(root, model, version)
     number, title = int(candidate.version), f"{candidate.name} version {candidate.version}"
-    champion = versions.alias_of(root, model, aliases.CHAMPION)
+    champion = in_use(root, model, number)
     if champion == str(number):
         return Completed(name="Unchanged", message=f"{title} is the {aliases.CHAMPION} already")
+    if approve:  # before anything else is looked at
+        may_decide(root, approve)
+    if said := by_hand.changed(root, model):
+        get_run_logger().warning(said)
+        print(said, flush=True)
     stale.mark(root)
     facts = describe(root, model, number, champion, although)
     create_markdown_artifact(
@@ -100,7 +109,8 @@ def promote(
     allowed(root, model, number, although)
     with loading.admitted(root, candidate, although):  # before a person is asked; promoting looks again
         pass
-    decision = Decision(who=approve, why=why, approved=True) if approve else ask(title, facts, wait_s)
+    decision = Decision(who=approve, why=why, approved=True) if approve else ask(root, title, facts, wait_s)
+    may_decide(root, decision.who)
     if not decision.approved:
         return Cancelled(message=f"{title} was refused by {decision.who}: {decision.why}")
     # after up to a day the version may have been judged anew, or there may be another champion
@@ -111,12 +121,29 @@ def promote(
     )
 
 
+def in_use(root: Path, model: str, number: int) -> str | None:
+    """Return the version that is the champion; where somebody has made `number` that by hand, the one before it."""
+    champion = versions.alias_of(root, model, aliases.CHAMPION)
+    if champion == str(number):
+        return by_hand.recorded(root, versions.registered_name(root, model), aliases.CHAMPION)
+    return champion
+
+
+def may_decide(root: Path, who: str) -> None:
+    """Raise PromotionError where params.yaml names who may approve, and it is somebody else."""
+    known = configuration.centre(root).promote.approvers
+    if known and names.normal(" ".join(who.split())) not in known:
+        raise PromotionError(
+            f"{who} may not decide on a promotion: promote.approvers of params.yaml names {', '.join(known)}"
+        )
+
+
 def allowed(root: Path, model: str, number: int, although: str) -> str:
     """Return how a version compares with the current champion, "" where there is none.
 
     Raises promotion.Refused where the version may not be promoted.
     """
-    version, champion = versions.version_of(root, model, number), versions.alias_of(root, model, aliases.CHAMPION)
+    version, champion = versions.version_of(root, model, number), in_use(root, model, number)
     title = f"{version.name} version {number}"
     promotion.check_gates(title, version.tags)
     if not required(promotion.gates(version.tags)) and not although:
@@ -139,9 +166,10 @@ def comparison(root: Path, model: str, number: int, champion: str | None) -> tup
 
 
 def describe(root: Path, model: str, number: int, champion: str | None, although: str = "") -> str:
-    """Return Markdown with all that is known of a version.
+    """Return Markdown with all that is known of a version, each thing once.
 
-    It has verdict and comparison, the version's description, its newest scores beside the champion's, and its tags.
+    It has verdict and comparison, the version's description without what the verdict has said, its newest scores beside
+    the champion's, and those tags that are in none of these.
     """
     version = versions.version_of(root, model, number)
     scores, there = brief(versions.scores_of(root, version)), {}
@@ -152,12 +180,14 @@ def describe(root: Path, model: str, number: int, champion: str | None, although
     title = f"{version.name} version {number}"
     lines = [f"# {title}", "", *verdict(version.tags), ""]
     lines += [f"**{said}.**", ""] if (said := stale.said(title, version.tags)) else []
+    lines += [f"**{said}.**", ""] if (said := by_hand.changed(root, model)) else []
     lines += [
         comparison(root, model, number, champion)[1] or f"There is no {aliases.CHAMPION} yet to compare it with.",
         "",
     ]
     lines += [f"Promoted although: {although}", ""] if although else []
-    lines += [version.description or "", ""]
+    lines += [line for line in (version.description or "").splitlines() if not line or line not in lines]
+    lines.append("")
     if scores or there:
         lines += [f"| score | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
         sides = (scores, there)[: len(columns)]
@@ -168,7 +198,7 @@ def describe(root: Path, model: str, number: int, champion: str | None, although
         "",
         "| tag | value |",
         "|---|---|",
-        *(f"| {name} | {value} |" for name, value in sorted(version.tags.items())),
+        *(f"| {n} | {value} |" for n, value in sorted(version.tags.items()) if not n.startswith(promotion.PREFIXES)),
     ]
     return "\n".join(lines)
 
@@ -207,7 +237,15 @@ def _number(value: float | None) -> str:
     return "not computed" if value is None else f"{value:.3f}"
 
 
-def ask(title: str, facts: str, wait_s: int) -> Decision:
+def form(approvers: list[str]) -> type[Decision]:
+    """Return the form that asks for a decision; where approvers are named, one of them is chosen."""
+    if not approvers:
+        return Decision
+    who = Field(min_length=1, description="your name", json_schema_extra={"enum": list[Any](approvers)})
+    return create_model("Decision", __base__=Decision, who=(str, who))
+
+
+def ask(root: Path, title: str, facts: str, wait_s: int) -> Decision:
     """Pause this run until a person resumes it with a decision.
 
     Raises PromotionError after `wait_s` seconds without one.
@@ -218,17 +256,24 @@ def ask(title: str, facts: str, wait_s: int) -> Decision:
     )
     get_run_logger().info("%s waits for approval: %s", title, how)
     print(f"{title} waits for approval: {how}", flush=True)
-    form = Decision.with_initial_data(description=facts)
+    asked = form(configuration.centre(root).promote.approvers).with_initial_data(description=facts)
     try:
-        return pause_flow_run(wait_for_input=form, timeout=wait_s, poll_interval=min(5, max(1, wait_s // 4)))
+        return pause_flow_run(wait_for_input=asked, timeout=wait_s, poll_interval=min(5, max(1, wait_s // 4)))
     except FlowPauseTimeout as error:
         raise PromotionError(UNANSWERED.format(title, wait_s)) from error  # for the run's log; see OVER
 
 
 def answer(run: UUID, decision: Decision) -> str:
-    """Resume a waiting run with a decision. Raises PromotionError where it does not wait, or no longer does."""
+    """Resume a waiting run with a decision.
+
+    Raises PromotionError where it does not wait, or no longer does, or by whom it must not be decided.
+    """
+    if ((root := Settings.read().root) / "params.yaml").is_file():  # a typing error does not end the run
+        may_decide(root, decision.who)
     try:
         resume_flow_run(run, run_input=decision.model_dump())
+    except RuntimeError as error:  # the server has held the answer against the form
+        raise PromotionError(f"the flow run {run} took no answer: {error}") from error
     except (NotPausedError, ObjectNotFound, FlowPauseTimeout) as error:
         raise PromotionError(
             f"the flow run {run} waits for no answer: it is unknown, has been answered, or its time is over"
@@ -264,7 +309,7 @@ def _promote(words: list[str]) -> str:
         )
     state = promote(given.model, given.version, given.approve, given.why, given.wait, given.although, return_state=True)
     if state.is_failed() and (state.message or "").endswith(OVER):
-        raise PromotionError(UNANSWERED.format(versions.registered_name(given.model), given.wait))
+        raise PromotionError(UNANSWERED.format(versions.registered_name(Settings.read().root, given.model), given.wait))
     if state.is_failed() or state.is_crashed():
         state.result()  # raises what went wrong
     if state.is_cancelled():
@@ -273,26 +318,26 @@ def _promote(words: list[str]) -> str:
 
 
 def _rollback(words: list[str]) -> str:
-    """Make the previous champion the champion again.
+    """Make the previous champion the champion again; the first champion is withdrawn.
 
     Prefect is not used, because it may be what is broken. Gates are not checked, because a version that was in use must
     be available to replace one that should not be. That it is what was registered, and not stale, is.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m flows.promote rollback", description="Make the previous champion the champion again."
+        prog="python -m flows.promote rollback",
+        description="Make the previous champion the champion again; the first is withdrawn.",
     )
     parser.add_argument("model", help="a key of models in params.yaml")
     parser.add_argument("--by", default=getpass.getuser(), metavar="NAME", help="who decides; default: the user")
     parser.add_argument("--why", default="rolled back", help="the reason")
     parser.add_argument("--although", default="", metavar="TEXT", help="why, where it is stale or has no hashes")
     given = parser.parse_args(words)
-    left, back = aliases.rollback(
-        Settings.read().root, given.model, given.by, given.why, "none, at the command line", given.although
-    )
-    return (
-        f"{versions.registered_name(given.model)} version {back} is the {aliases.CHAMPION} again, in place of version"
-        f" {left}"
-    )
+    root = Settings.read().root
+    left, back = aliases.rollback(root, given.model, given.by, given.why, "none, at the command line", given.although)
+    name = versions.registered_name(root, given.model)
+    if back is None:
+        return f"{name} has no {aliases.CHAMPION} any more: version {left} was the first, and is withdrawn"
+    return f"{name} version {back} is the {aliases.CHAMPION} again, in place of version {left}"
 
 
 def _clear(words: list[str]) -> str:
@@ -305,8 +350,9 @@ def _clear(words: list[str]) -> str:
     parser.add_argument("--by", required=True, metavar="NAME", help="who decides")
     parser.add_argument("--why", required=True, help="the reason")
     given = parser.parse_args(words)
-    stale.clear(Settings.read().root, given.model, given.version, given.by, given.why)
-    return f"{versions.registered_name(given.model)} version {given.version} is no longer stale, by {given.by}"
+    root = Settings.read().root
+    stale.clear(root, given.model, given.version, given.by, given.why)
+    return f"{versions.registered_name(root, given.model)} version {given.version} is no longer stale, by {given.by}"
 
 
 def _answer(words: list[str]) -> str:

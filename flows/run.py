@@ -97,15 +97,15 @@ class Tracking:
         self._tracker: Any = None
         self._error: BaseException | None = None
 
-    def open(self, name: str, tags: dict[str, str]) -> None:
-        self._ready = threading.Thread(target=self._open, args=(name, tags), daemon=True)
+    def open(self, tags: dict[str, str]) -> None:
+        self._ready = threading.Thread(target=self._open, args=(tags,), daemon=True)
         self._ready.start()
 
-    def _open(self, name: str, tags: dict[str, str]) -> None:
+    def _open(self, tags: dict[str, str]) -> None:
         try:
             from fedsynth.registry.tracking import Tracker
 
-            self._tracker = Tracker(self.root, self.params, name=name, tags=tags)
+            self._tracker = Tracker(self.root, self.params, tags=tags)
         except BaseException as error:  # raised again by `get`
             self._error = error
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from fedsynth import checks
-from fedsynth.params import Params
+from fedsynth.params import Params, study_of
 from fedsynth.registry import place
 from fedsynth.settings import Settings, masked, tracking_uri
 from fedsynth.stages import code, inputs, last_run, outside
@@ -23,7 +24,10 @@ from flows import dvcx
 Summary = dict[str, Any]  # {"of": digest of what it is made of, "tables": of worth, "lines": below them}
 REPORT = "report"  # the stage that ends a run
 KEPT = Path(".work") / "summary.json"
-MAKERS = ("fedsynth.registry.tracking", "fedsynth.registry.stale", "fedsynth.worth.terminal", "fedsynth.worth.gained")
+MAKERS = (
+    *(f"fedsynth.registry.{name}" for name in ("tracking", "stale", "by_hand")),
+    *(f"fedsynth.worth.{name}" for name in ("terminal", "gained")),
+)
 
 
 def unchanged(root: Path, params: Params, settings: Settings) -> Summary | None:
@@ -70,12 +74,12 @@ def summary(root: Path, params: Params) -> Summary:
     made_of = _made_of(root)  # before the registry is asked, so that a change meanwhile is seen by the next run
     gone = missing.of_run(root)
     rows = worth.rows(root, [model for model in params.models if model not in gone])
-    stale, registered = _registry(root, params)
-    lines = [*_verdicts(root), *(f"stale    {line}" for line in stale), *(f"gained   {said}" for said in gained(rows))]
+    said, registered = _registry(root, params)
+    lines = [*_verdicts(root), *said, *(f"gained   {line}" for line in gained(rows))]
     lines += [
         f"report   {root / 'reports/report/index.html'}",
-        f"runs     .venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri {masked(tracking_uri(root))}",
-        "flows    .venv/bin/prefect server start",
+        f"runs     {_runs(root)}",
+        f"flows    {_program(root, 'prefect')} server start",
     ]
     made: Summary = {"of": made_of, "tables": terminal.tables(rows), "lines": lines}
     if made_of and registered and not gone:
@@ -97,6 +101,24 @@ def show(made: Summary) -> None:
     print("\n".join(made["lines"]))
 
 
+def _runs(root: Path) -> str:
+    """Return where runs are to be seen: a tracking server's address, or the command that starts one.
+
+    By default MLflow starts 15 processes, which take 2.7 GB; this one starts 2, which take 0.5.
+    """
+    uri = masked(tracking_uri(root))
+    if uri.startswith("http"):
+        return uri
+    command = f"{_program(root, 'mlflow')} ui --workers 1 --host 127.0.0.1 --backend-store-uri {uri}"
+    return f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {command}"
+
+
+def _program(root: Path, name: str) -> Path:
+    """Return the path of a program beside this Python, relative to the project's folder if it lies there."""
+    path = Path(sys.executable).parent / name
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
 def _made_of(root: Path) -> str:
     """Return a digest of all that the summary follows from where DVC has nothing to do.
 
@@ -105,7 +127,14 @@ def _made_of(root: Path) -> str:
     if not (registry := place.stamp(root)):
         return ""
     made_by = json.dumps(code.digests(MAKERS, (), root)) + Path(__file__).read_text(encoding="utf-8")
-    parts = [str(root), registry, made_by, (root / "dvc.lock").read_text(encoding="utf-8")]
+    parts = [
+        sys.executable,
+        str(root),
+        study_of(root),
+        registry,
+        made_by,
+        (root / "dvc.lock").read_text(encoding="utf-8"),
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -127,13 +156,15 @@ def _verdicts(root: Path) -> list[str]:
 
 
 def _registry(root: Path, params: Params) -> tuple[list[str], bool]:
-    """Return lines on versions in use that are stale, and whether the registry has all weights and verdicts.
+    """Return lines on stale versions in use and on aliases that were changed by hand, and whether all is registered.
 
-    Where it does not answer, a line says that it is not known.
+    All is where the registry has each model's weights and verdict. Where it does not answer, a line says that it is not
+    known.
     """
-    from fedsynth.registry import stale, tracking
+    from fedsynth.registry import by_hand, stale, tracking
 
     try:
-        return stale.lines(root), tracking.registered(root, params)
+        said = [f"stale    {line}" for line in stale.lines(root)] + [f"alias    {line}" for line in by_hand.lines(root)]
+        return said, tracking.registered(root, params)
     except Exception as error:  # of MLflow, SQLAlchemy or a driver: what was computed is summed up nevertheless
-        return [f"not known, the registry does not answer: {masked(str(error)).splitlines()[0]}"], False
+        return [f"stale    not known, the registry does not answer: {masked(str(error)).splitlines()[0]}"], False

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsynth.registry import history, loading, promotion
+from fedsynth.registry import by_hand, history, loading, promotion
+from fedsynth.registry.by_hand import CHAMPION, PREVIOUS
 from fedsynth.registry.versions import RegistryError, alias_of, client_of, version_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-
-CHAMPION, PREVIOUS = "champion", "previous"  # aliases: the version in use, and the one that it replaced
 
 
 def promote(
@@ -24,40 +23,53 @@ def promote(
     `although` (why it is promoted nevertheless) are written to the version. The gates are not checked here; call
     check_gates in fedsynth/registry/promotion.py first. Hashes are, and whether it is stale. Returns the version that
     was replaced, None if there was none. Raises RegistryError if the version already is the champion, Swapped where its
-    artifact is not what was registered, and Refused where it is stale or has no hashes and there is no `although`.
+    artifact is not what was registered, and Refused where it is stale or has no hashes and there is no `although`. A
+    champion that a person has set by hand may be promoted: its history then says who answers for it.
     """
     tags = history.words(who, why) | _although(although)
     version, former = version_of(root, model, number), alias_of(root, model, CHAMPION)
+    if former == str(number):  # promoted, or made that by hand: then what it replaced is what was promoted before
+        former = by_hand.recorded(root, version.name, CHAMPION)
     if former == str(number):
         raise RegistryError(f"{version.name} version {number} is the {CHAMPION} already")
     tags |= _overruled(root, version, although)
     client, replaced = client_of(root), f"version {former}" if former else "nothing"
     if former:  # before the champion changes, so that a second call works if this one is interrupted
-        client.set_registered_model_alias(version.name, PREVIOUS, former)
-    client.set_registered_model_alias(version.name, CHAMPION, str(number))
+        by_hand.point(client, version.name, PREVIOUS, former)
+    by_hand.point(client, version.name, CHAMPION, str(number))
     tags |= {"flow_run_id": flow_run_id, "replaced": replaced} | ({"compared": compared} if compared else {})
     _write(client, version, "promotion", tags, f"Champion in place of {replaced}")
     return former
 
 
-def rollback(root: Path, model: str, who: str, why: str, flow_run_id: str, although: str = "") -> tuple[str, str]:
+def rollback(
+    root: Path, model: str, who: str, why: str, flow_run_id: str, although: str = ""
+) -> tuple[str, str | None]:
     """Make `previous` the champion again. Returns the versions (left, in use now).
 
-    The alias `previous` is deleted: otherwise it would name the version just left, and a second rollback would restore
-    it. Hashes are checked, and whether it is stale, as in `promote`. Raises RegistryError if there is no previous
-    version.
+    The first champion replaced nothing: the alias is withdrawn, and no version is in use (None). A champion that was
+    set by hand is left for the one that was promoted. The alias `previous` is deleted: otherwise it would name the
+    version just left, and a second rollback would restore it. Hashes are checked, and whether it is stale, as in
+    `promote`. Raises RegistryError if there is no previous version.
     """
     tags = history.words(who, why) | {"flow_run_id": flow_run_id} | _although(although)
-    newest = version_of(root, model)
-    left, back = alias_of(root, model, CHAMPION), alias_of(root, model, PREVIOUS)
+    newest, client = version_of(root, model), client_of(root)
+    left, promoted = alias_of(root, model, CHAMPION), by_hand.recorded(root, newest.name, CHAMPION)
+    back = alias_of(root, model, PREVIOUS) if promoted in (None, left) else promoted
+    if left and back in (None, left) and _first(version_of(root, model, int(left))):
+        by_hand.point(client, newest.name, CHAMPION, None)
+        tags |= {"to": "nothing"}
+        _write(client, version_of(root, model, int(left)), "rollback", tags, "Withdrawn, nothing is in its place")
+        return left, None
     if left is None or back is None or left == back:
         now = f"version {left} is the {CHAMPION}" if left else f"no version is the {CHAMPION}"
         raise RegistryError(
             f"{newest.name} has no version to go back to: {now}; promote one of 1 to {newest.version} by its number"
         )
-    client, overruled = client_of(root), _overruled(root, version_of(root, model, int(back)), although)
-    client.set_registered_model_alias(newest.name, CHAMPION, back)
-    client.delete_registered_model_alias(newest.name, PREVIOUS)
+    overruled = _overruled(root, version_of(root, model, int(back)), although)
+    by_hand.point(client, newest.name, CHAMPION, back)
+    if promoted in (None, left):
+        by_hand.point(client, newest.name, PREVIOUS, None)
     _write(
         client,
         version_of(root, model, int(left)),
@@ -68,6 +80,11 @@ def rollback(root: Path, model: str, who: str, why: str, flow_run_id: str, altho
     tags |= {"replaced": f"version {left}"} | overruled
     _write(client, version_of(root, model, int(back)), "promotion", tags, f"Champion again, in place of version {left}")
     return left, back
+
+
+def _first(version: ModelVersion) -> bool:
+    """Whether a champion is the first: it replaced nothing, or was made that by hand without a history."""
+    return version.tags.get("promotion.replaced", "nothing") == "nothing"
 
 
 def _write(client: MlflowClient, version: ModelVersion, event: str, tags: dict[str, str], what: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsynth.registry import hashes, stale
 from fedsynth.registry.promotion import Refused
-from fedsynth.registry.versions import registered_name, version_of
+from fedsynth.registry.versions import model_of, version_of
 from fedsynth.settings import tracking_uri
 from fedsynth.training import weights
 
@@ -56,7 +56,7 @@ def admitted(root: Path, version: ModelVersion, although: str = "") -> Iterator[
     or has no hashes, unless `although` says why it is used nevertheless.
     """
     stale.mark(root)
-    model = version.name.removeprefix(registered_name(""))
+    model = model_of(version.name)
     version = version_of(root, model, int(version.version))  # with its mark
     title = f"{version.name} version {version.version}"
     with tempfile.TemporaryDirectory(prefix="fedsynth-") as private:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsynth.registry import history, loading, packaging
-from fedsynth.registry.aliases import CHAMPION
+from fedsynth.registry import by_hand, history, loading, packaging
+from fedsynth.registry.by_hand import CHAMPION
 from fedsynth.registry.versions import RegistryError, alias_of, aliased, client_of, version_of
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
+
+log = logging.getLogger(__name__)
 
 
 def serve(root: Path, model: str, number: int | None, host: str, port: int, who: str, although: str = "") -> None:
@@ -50,6 +53,8 @@ def champion(root: Path, model: str) -> int:
             f"no version of {model} is the {CHAMPION}; promote one (`python -m flows.promote {model}`), or name one:"
             " --version N"
         )
+    if said := by_hand.changed(root, model):
+        log.warning("%s", said)
     return int(number)
 
 

@@ -15,7 +15,7 @@ from fedsynth.registry import history
 from fedsynth.registry.lineage import key
 from fedsynth.registry.place import there
 from fedsynth.registry.promotion import Refused
-from fedsynth.registry.versions import RegistryError, client_of, registered_name, version_of
+from fedsynth.registry.versions import RegistryError, client_of, model_of, models_of_study, of_study, version_of
 from fedsynth.worth import withdrawn
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def mark(root: Path) -> list[str]:
     if not known or not there(root):
         return []
     client, marked = client_of(root), []
-    for version in client.search_model_versions(f"name LIKE '{registered_name('%')}'"):
+    for version in of_study(root):
         if found := _new(version.tags, known):
             _mark(client, version, found)
             marked.append(f"{version.name} version {version.version}")
@@ -85,11 +85,11 @@ def lines(root: Path) -> list[str]:
     if not there(root):
         return []
     client, found = client_of(root), []
-    for model in client.search_registered_models(f"name LIKE '{registered_name('%')}'"):
+    for model in models_of_study(root):
         for alias, number in sorted(model.aliases.items()):
             title = f"{model.name} version {number}, the {alias},"
             if text := said(title, client.get_model_version(model.name, str(number)).tags):
-                found.append(f"{text}; {proposal(model.name.removeprefix(registered_name('')))}")
+                found.append(f"{text}; {proposal(model_of(model.name))}")
     return found
 
 

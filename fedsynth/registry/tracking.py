@@ -1,27 +1,33 @@
-"""MLflow runs of a pipeline: a parent run, a child run for each stage and model, rounds, scores, pictures, lineage."""
+"""MLflow runs of a pipeline: a run, in it one for each model with its params and headline metrics, details below.
+
+A model's run is what one compares: which setting gave which result. Rounds and scores by site are in runs of their own
+below it (train@vae, score@vae), so that they do not hide the few numbers that are compared.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
 import logging
 import threading
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from fedsynth.data import outputs
-from fedsynth.params import Params, names
-from fedsynth.registry.lineage import key, lineage
+from fedsynth.params import Params, names, study_of
+from fedsynth.registry import naming, results, runs
+from fedsynth.registry.headline import best
+from fedsynth.registry.lineage import lineage
 from fedsynth.registry.promotion import metrics
-from fedsynth.registry.tracked_values import flatten, round_metrics, score_metrics
+from fedsynth.registry.results import Results
+from fedsynth.registry.runs import KIND, MODEL, PARENT, PIPELINE
+from fedsynth.registry.tracked_values import round_metrics, score_metrics
 from fedsynth.registry.versions import client_of, find, judge, register, registered, registered_name
-from fedsynth.settings import home, masked, tracking_uri
+from fedsynth.settings import experiment, masked
 from fedsynth.training import weights
 from fedsynth.training.history import bounded, left_out, resumed
-from fedsynth.worth.facts import facts
 
 __all__ = ["Tracker", "register", "registered"]
 
@@ -29,66 +35,63 @@ log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """The MLflow run of one pipeline run, with a child run for each stage and model. It is thread-safe.
+    """The MLflow run of one pipeline run, with a run for each model. It is thread-safe.
 
     It uses the client and the parent's id, because MLflow's fluent functions keep the active run per thread. `name`: of
-    the run, default the current time. As a context manager it ends the run: FAILED on an error, KILLED on a signal or a
-    cancelled task.
+    the run; default: the study, and what params.yaml says otherwise than at the run before. As a context manager it
+    ends the run: FAILED on an error, KILLED on a signal or a cancelled task.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        params: Params,
-        experiment: str = "fedsynth",
-        name: str | None = None,
-        tags: dict[str, str] | None = None,
-    ):
+    def __init__(self, root: Path, params: Params, name: str | None = None, tags: dict[str, str] | None = None):
         self.root, self.params = Path(root), params
-        self.client = client_of(self.root)
-        self.experiment_id = self._experiment(experiment)
+        self.client, self.study = client_of(self.root), study_of(self.root)
+        self.experiment_id = runs.experiment(self.client, self.root)
         self._children: dict[str, str] = {}
+        self._results: dict[str, Results] = {}
         self._seen: dict[str, set[int]] = defaultdict(set)
         self._lock = threading.RLock()
-        run = self.client.create_run(self.experiment_id, run_name=name or time.strftime("%Y-%m-%d %H:%M:%S"))
-        self.run_id: str = run.info.run_id
         self._open = True
-        self._log(
-            self.run_id, tags={**lineage(self.root), **(tags or {})}, params=flatten(params.model_dump(mode="json"))
-        )
+        asked = naming.of_pipeline(params)
+        self.run_id = self._run([self.study], asked, lineage(self.root) | (tags or {}) | {KIND: PIPELINE}, name)
 
-    def _experiment(self, name: str) -> str:
-        from mlflow.exceptions import MlflowException
+    def _run(self, words: list[str], params: dict[str, str], tags: dict[str, str], name: str | None = None) -> str:
+        """Create a run that is called by `words` and what differs from the run before it of its kind."""
+        same = {of: tags[of] for of in (KIND, "model") if of in tags}
+        before = runs.newest(self.client, self.experiment_id, **same)
+        change = naming.change(before.data.params, runs.as_logged(params)) if before else ""
+        tags = tags | {"study": self.study} | ({"change": change} if change else {})
+        run = self.client.create_run(self.experiment_id, run_name=name or " ".join(filter(None, [*words, change])))
+        runs.log(self.client, run.info.run_id, tags, params)
+        return run.info.run_id
 
-        # A server has its own artifact store; with SQLite, MLflow would write artifacts to the working directory.
-        place = (home(self.root) / "mlartifacts").as_uri() if tracking_uri(self.root).startswith("sqlite:") else None
-        if (found := self.client.get_experiment_by_name(name)) is None:
-            try:
-                return self.client.create_experiment(name, artifact_location=place)
-            except MlflowException:  # another process may have created it meanwhile
-                if (found := self.client.get_experiment_by_name(name)) is None:
-                    raise
-        return found.experiment_id
+    def model(self, model: str, tags: dict[str, str] | None = None) -> str:
+        """Return the id of a model's run, "fedsynth vae rounds=20"; it is created at the first call."""
+        with self._lock:
+            if _of(model) not in self._children:
+                own = {PARENT: self.run_id, KIND: MODEL, "model": model}
+                own |= {"dvc.exp": experiment()} if experiment() else {}
+                self._children[_of(model)] = self._run([self.study, model], naming.of_model(self.params, model), own)
+        runs.log(self.client, self._children[_of(model)], tags)
+        return self._children[_of(model)]
 
     def stage(self, name: str, model: str = "", tags: dict[str, str] | None = None) -> str:
-        """Return the run id of the child run of a stage (and model), "train@vae".
+        """Return the id of the run of a stage's details, "train@vae": below the model's run, or the pipeline's.
 
         The run is created at the first call.
         """
-        title = f"{name}@{model}" if model else name
+        title = _of(model, name)
         with self._lock:
             if title not in self._children:
-                run = self.client.create_run(
-                    self.experiment_id, tags={"mlflow.parentRunId": self.run_id}, run_name=title
-                )
+                above = {PARENT: self.model(model) if model else self.run_id}
+                run = self.client.create_run(self.experiment_id, tags=above, run_name=title)
                 self._children[title] = run.info.run_id
-                self._log(run.info.run_id, {"stage": name, **({"model": model} if model else {})})
-        self._log(self._children[title], tags or {})
+                runs.log(self.client, run.info.run_id, {"stage": name, **({"model": model} if model else {})})
+        runs.log(self.client, self._children[title], tags)
         return self._children[title]
 
     def ended(self, name: str, model: str = "", status: str = "FINISHED") -> None:
-        """End the child run of a stage. Does nothing if the stage has no run."""
-        if run_id := self._children.get(f"{name}@{model}" if model else name):
+        """End the run of a stage's details, without `name` that of a model. Does nothing if it has no run."""
+        if run_id := self._children.get(_of(model, name)):
             self.client.set_terminated(run_id, status)
 
     def round(self, model: str, event: dict[str, Any]) -> None:
@@ -119,17 +122,19 @@ class Tracker:
         self._rounds(model, history["rounds"])
 
     def _rounds(self, model: str, rounds: list[dict[str, Any]]) -> None:
-        run_id = self.stage("train", model)
+        """Log rounds: all of them in the run of the training, the losses of all sites together in the model's, too."""
+        by_site, above = self.stage("train", model), self.model(model)
         with self._lock:
             new = [r for r in rounds if r["round"] not in self._seen[model]]
-            self._log(
-                run_id, metrics=[(name, value, r["round"]) for r in new for name, value in round_metrics(r).items()]
-            )
+            found = [(name, value, r["round"]) for r in new for name, value in round_metrics(r).items()]
+            runs.log(self.client, by_site, metrics=found)
+            runs.log(self.client, above, metrics=[of for of in found if of[0].startswith("loss/")])
             self._seen[model].update(r["round"] for r in new)
 
     def scores(self, stage: str, model: str, rows: list[dict[str, Any]]) -> None:
-        """Log rows of reports/score/<model>.json or reports/reference.json as metrics of a child run."""
-        self._log(self.stage(stage, model), metrics=[(name, value, 0) for name, value in score_metrics(rows).items()])
+        """Log rows of reports/score/<model>.json or reports/reference.json as metrics of the run of a stage."""
+        found = [(name, value, 0) for name, value in score_metrics(rows).items()]
+        runs.log(self.client, self.stage(stage, model), metrics=found)
         self.ended(stage, model)
 
     def pictures(self, paths: Iterable[Path]) -> None:
@@ -143,26 +148,53 @@ class Tracker:
         self.scores("reference", "", outputs.read(self.root / "reports" / "reference.json", "reference")["rows"])
 
     def publish(self, model: str) -> str:
-        """Log a model's rounds and scores, register its weights and write the verdict. Returns the version.
+        """Log a model's results, register its weights and write the verdict. Returns the version.
 
         Weights that are already registered are not registered again, but the facts of their version are updated. Raises
         UserError if the scores belong to other weights.
         """
-        folder, known = self.root / "models" / model, None
-        found = find(self.client, model, weights.sha256(folder / weights.FILE))
-        if found is None or f"train@{model}" in self._children:
-            self.history(model, outputs.read(folder / "history.json", f"train@{model}"))
-            self.ended("train", model)
-        scores = self.root / "reports" / "score" / f"{model}.json"
-        if scores.is_file():
-            known = facts(self.params, self.root, model)
-            self._log(self.stage("score", model), metrics=[(name, value, 0) for name, value in metrics(known).items()])
-            self.scores("score", model, outputs.read(scores, f"score@{model}")["rows"])
-        number = found or register(self.root, model, self.stage("train", model), known)
-        if known:
-            judge(self.params, self.root, model, number, known)
-        self._log(self.run_id, {f"registered.{model}": f"{registered_name(model)} version {number}"})
+        found = results.of_model(self.root, self.params, model)
+        run_id = self.log_results(found)
+        number = find(self.root, model, weights.sha256(self.root / "models" / model / weights.FILE))
+        number = number or register(self.root, model, run_id, found.facts)
+        if found.facts:
+            judge(self.params, self.root, model, number, found.facts)
+        title = f"{registered_name(self.root, model)} version {number}"
+        for run in (self.run_id, run_id):
+            runs.log(self.client, run, {f"registered.{model}": title})
         return number
+
+    def log_results(self, found: Results) -> str:
+        """Log the results of a model, and return the id of the run that holds them.
+
+        Where an earlier run holds the same, that one is returned and none is made, unless the model was trained in this
+        one.
+        """
+        model = found.model
+        self._results[model] = found
+        before = found.run(self.client, self.experiment_id)
+        if before and _of(model) not in self._children:
+            return before
+        run_id = self.model(model)
+        if before != run_id:
+            self._write(run_id, found)
+            # last, so that results that are half there are logged again
+            runs.log(self.client, run_id, {"result": found.digest})
+            self.ended("", model)
+        return run_id
+
+    def _write(self, run_id: str, found: Results) -> None:
+        """Write headline, data sets, rounds and scores of a model to its run and those below it."""
+        model, digest = found.model, {"weights_sha256": found.about["weights_sha256"]}
+        tags = digest | {"flare.job_id": str(found.about["job_id"])}
+        runs.log(self.client, run_id, tags, metrics=[(name, of, 0) for name, of in found.headline.items()])
+        runs.log_data(self.client, run_id, found.about["digests"])
+        self.history(model, found.history)
+        self.ended("train", model)
+        if found.facts and found.rows is not None:
+            numbers = [(name, of, 0) for name, of in metrics(found.facts).items()]
+            runs.log(self.client, self.stage("score", model, digest), metrics=numbers)
+            self.scores("score", model, found.rows)
 
     def close(self, status: str = "FINISHED") -> None:
         """End the run (FINISHED, FAILED or KILLED) and its open children. A second call does nothing."""
@@ -170,7 +202,13 @@ class Tracker:
             if not self._open:
                 return
             self._open = False
-        self._log(self.run_id, lineage(self.root))  # the run has written dvc.lock and the data's digests
+        tags = lineage(self.root)  # the run has written dvc.lock and the data's digests
+        if model := best({model: of.headline for model, of in self._results.items()}):
+            tags["best"] = model
+            numbers = [(name, of, 0) for name, of in self._results[model].headline.items()]
+            runs.log(self.client, self.run_id, metrics=numbers)
+            runs.log_data(self.client, self.run_id, self._results[model].about["digests"])
+        runs.log(self.client, self.run_id, tags)
         for run_id in [*self._children.values(), self.run_id]:
             if self.client.get_run(run_id).info.status == "RUNNING":
                 self.client.set_terminated(run_id, status)
@@ -185,23 +223,7 @@ class Tracker:
         killed = isinstance(error, concurrent.futures.CancelledError) or not isinstance(error, Exception)
         self.close("FINISHED" if error is None else "KILLED" if killed else "FAILED")
 
-    def _log(self, run_id: str, tags: dict[str, str] | None = None, params: dict[str, str] | None = None,
-             metrics: Iterable[tuple[str, float, int]] = ()) -> None:  # fmt: skip
-        """Log tags, params and metrics (name, value, step).
 
-        Requests are split to the sizes that a tracking server accepts, and passwords in addresses are masked.
-        """
-        from mlflow.entities import Metric, Param, RunTag
-
-        now = int(time.time() * 1000)
-        for t in _chunks([RunTag(key(name), masked(value)) for name, value in (tags or {}).items()], 100):
-            self.client.log_batch(run_id, tags=t)
-        for p in _chunks([Param(key(name), masked(value)[:6000]) for name, value in (params or {}).items()], 100):
-            self.client.log_batch(run_id, params=p)
-        for m in _chunks([Metric(key(name), float(value), now, step) for name, value, step in metrics], 1000):
-            self.client.log_batch(run_id, metrics=m)
-
-
-def _chunks(items: list, size: int) -> Iterator[list]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def _of(model: str, stage: str = "") -> str:
+    """Return the title of a run: "train@vae", "reference", and "@vae" for a model's own."""
+    return f"{stage}@{model}" if model else stage

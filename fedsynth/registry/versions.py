@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
-from fedsynth.params import Params, names
-from fedsynth.registry import hashes, packaging, promotion
+from fedsynth.params import Params, names, study_of
+from fedsynth.registry import hashes, moved, packaging, promotion, runs
 from fedsynth.registry.lineage import key, lineage
 from fedsynth.registry.place import there
 from fedsynth.report.card import FILE, LONGEST, card, model_card, papers
@@ -20,7 +20,7 @@ from fedsynth.training import weights
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
     from mlflow.models import Model
 
 # these log about fifty lines at the first use of a database, and more for each model
@@ -32,8 +32,21 @@ class RegistryError(UserError):
     """A model, version or alias does not exist or cannot be used; the message says what there is."""
 
 
-def registered_name(model: str) -> str:
-    return f"fedsynth-{model}"
+def registered_name(root: Path, model: str) -> str:
+    """Return the name under which a model of the project's study is registered: `<study>-<model>`."""
+    return f"{study_of(root)}-{model}"
+
+
+def model_of(name: str) -> str:
+    """Return the model of a registered name: what follows its last "-"."""
+    return name.rpartition("-")[2]
+
+
+def of_study(root: Path) -> list[ModelVersion]:
+    """Return all versions of the study's models; those of other studies on the same server are none of its business."""
+    study = study_of(root)
+    found = client_of(root).search_model_versions(f"name LIKE '{study}-%'")
+    return [version for version in found if version.name.rpartition("-")[0] == study]
 
 
 def registered(root: Path, params: Params) -> bool:
@@ -45,8 +58,7 @@ def registered(root: Path, params: Params) -> bool:
         return False
     client = client_of(root)
     return all(
-        (number := find(client, model, weights.sha256(path))) is not None
-        and _judged(client, root, params, model, number)
+        (number := find(root, model, weights.sha256(path))) is not None and _judged(client, root, params, model, number)
         for model, path in files.items()
     )
 
@@ -59,12 +71,20 @@ def _judged(client: MlflowClient, root: Path, params: Params, model: str, number
 
     wanted, tags = (
         promotion.tags(facts(params, root, model)),
-        client.get_model_version(registered_name(model), number).tags,
+        client.get_model_version(registered_name(root, model), number).tags,
     )
     return all(tags.get(key(name)) == value for name, value in wanted.items())
 
 
+def models_of_study(root: Path) -> list[RegisteredModel]:
+    """Return the registered models of the study, with their aliases and tags."""
+    study = study_of(root)
+    found = client_of(root).search_registered_models(f"name LIKE '{study}-%'", max_results=1000)
+    return [model for model in found if model.name.rpartition("-")[0] == study]
+
+
 def client_of(root: Path) -> MlflowClient:
+    moved.follow(root)
     quiet()  # before the import: MLflow's telemetry starts with it
     from mlflow import MlflowClient
     from mlflow.environment_variables import (
@@ -79,17 +99,18 @@ def client_of(root: Path) -> MlflowClient:
     return MlflowClient(tracking_uri=tracking_uri(root))
 
 
-def find(client: MlflowClient, model: str, digest: str) -> str | None:
-    """Return the newest version of `fedsynth-<model>` with weights of this SHA-256; None if there is none.
+def find(root: Path, model: str, digest: str) -> str | None:
+    """Return the newest version of a model with weights of this SHA-256; None if there is none.
 
     One without hashes is none: its weights are registered again, with hashes.
     """
-    found = client.search_model_versions(f"name='{registered_name(model)}' and tags.weights_sha256='{digest}'")
+    query = f"name='{registered_name(root, model)}' and tags.weights_sha256='{digest}'"
+    found = client_of(root).search_model_versions(query)
     return str(max((int(v.version) for v in found if hashes.TAG in v.tags), default="")) or None
 
 
 def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None = None) -> str:
-    """Register models/<model> as `fedsynth-<model>` with its card. Returns the version.
+    """Register models/<model> as `<study>-<model>` with its card. Returns the version.
 
     `run_id`: the run that made the weights. `facts`: as from fedsynth/worth/facts.py, None if the model was not scored.
     Weights that are already registered keep their version. Raises WeightsError if the weights are not those of
@@ -97,13 +118,13 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
     """
     from mlflow.entities import LoggedModelOutput
 
-    client, folder = client_of(root), root / "models" / model
+    client, name, folder = client_of(root), registered_name(root, model), root / "models" / model
     about, digest = outputs.read(folder / weights.ABOUT, f"train@{model}"), weights.sha256(folder / weights.FILE)
     if about["weights_sha256"] != digest:
         raise weights.WeightsError(
             f"{folder / weights.FILE} is not what {weights.ABOUT} describes; run `dvc checkout --force`"
         )
-    if known := find(client, model, digest):
+    if known := find(root, model, digest):
         return known
     tags = {
         **lineage(root),
@@ -130,11 +151,11 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
         raise
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    _name(client, model)
+    _name(client, name)
     # The artifact location instead of models:/<id>, which MLflow's SQL store resolves by the global tracking URI
     # instead of the client's.
     version = client.create_model_version(
-        registered_name(model),
+        name,
         logged.artifact_location,
         run_id,
         tags,
@@ -150,7 +171,7 @@ def judge(params: Params, root: Path, model: str, number: str, facts: dict[str, 
     Verdict, worth and measures become tags; the card becomes the description; model card and datasheet are logged to
     the version's folder. Tags of an earlier scoring are deleted. The history of the version stays in the description.
     """
-    client, name = client_of(root), registered_name(model)
+    client, name = client_of(root), registered_name(root, model)
     version, about = (
         client.get_model_version(name, number),
         outputs.read(root / "models" / model / weights.ABOUT, f"train@{model}"),
@@ -215,16 +236,16 @@ def _logged(client: MlflowClient, version: ModelVersion) -> list[str]:
 
 
 def version_of(root: Path, model: str, number: int | None = None) -> ModelVersion:
-    """Return a version of `fedsynth-<model>`, the newest by default.
+    """Return a version of `<study>-<model>`, the newest by default.
 
     Raises RegistryError naming the models or versions that exist.
     """
-    client, name = _existing(root), registered_name(model)
-    # the model name is user input, so it is not put into the query
-    versions = client.search_model_versions(f"name LIKE '{registered_name('%')}'")
+    name = registered_name(root, model)
+    _existing(root)
+    versions = of_study(root)  # the model name is user input, so it is not put into the query
     found = {int(v.version): v for v in versions if v.name == name}
     if not found:
-        models = ", ".join(sorted({v.name.removeprefix(registered_name("")) for v in versions})) or "none"
+        models = ", ".join(sorted({model_of(v.name) for v in versions})) or "none"
         raise RegistryError(f"the registry has no version of a model {model!r}; models that have one: {models}")
     if number is not None and number not in found:
         raise RegistryError(f"{name} has no version {number}; there are {', '.join(map(str, sorted(found)))}")
@@ -233,50 +254,41 @@ def version_of(root: Path, model: str, number: int | None = None) -> ModelVersio
 
 def alias_of(root: Path, model: str, alias: str) -> str | None:
     """Return the version that has an alias; None if there is none."""
-    number = client_of(root).get_registered_model(registered_name(model)).aliases.get(alias)
+    number = client_of(root).get_registered_model(registered_name(root, model)).aliases.get(alias)
     return None if number is None else str(number)
 
 
 def aliased(root: Path, alias: str) -> dict[str, str | None]:
-    """Return model -> its version that has an alias, None where it has none, for all registered models."""
-    found = _existing(root).search_registered_models(f"name LIKE '{registered_name('%')}'")
-    numbers = {of.name.removeprefix(registered_name("")): of.aliases.get(alias) for of in found}
+    """Return model -> its version that has an alias, None where it has none, for all models of the study."""
+    _existing(root)
+    numbers = {model_of(of.name): of.aliases.get(alias) for of in models_of_study(root)}
     return {model: None if number is None else str(number) for model, number in sorted(numbers.items())}
 
 
-def _existing(root: Path) -> MlflowClient:
+def _existing(root: Path) -> None:
+    """Raise RegistryError where there is no registry, instead of making one."""
     if not there(root):
         raise RegistryError(
             "there is no registry in this project yet; run the pipeline first, or set MLFLOW_TRACKING_URI"
         )
-    return client_of(root)
 
 
 def scores_of(root: Path, version: ModelVersion) -> dict[str, float]:
-    """Return the newest scores of a version.
-
-    They are the metrics of the run score@<model> in the newest pipeline run with this version.
-    """
-    client, model = client_of(root), version.name.removeprefix(registered_name(""))
-    if not version.run_id:  # registered by hand
+    """Return the newest scores of a version: the metrics of the newest run score@<model> with its weights."""
+    digest = version.tags.get("weights_sha256")
+    if not version.run_id or not digest:  # registered by hand
         return {}
-    trained = client.get_run(version.run_id)
-    places, title = [trained.info.experiment_id], f"{version.name} version {version.version}"
-    runs = client.search_runs(places, f"tags.`registered.{model}` = '{title}'", order_by=["attributes.start_time DESC"])
-    for parent in [*(run.info.run_id for run in runs), trained.data.tags.get("mlflow.parentRunId")]:
-        wanted = f"tags.`mlflow.parentRunId` = '{parent}' and tags.stage = 'score' and tags.model = '{model}'"
-        for run in client.search_runs(places, wanted, max_results=1):
-            return dict(sorted(run.data.metrics.items()))
-    return {}
+    client = client_of(root)
+    place = client.get_run(version.run_id).info.experiment_id
+    found = runs.newest(client, place, stage="score", model=model_of(version.name), weights_sha256=digest)
+    return dict(sorted(found.data.metrics.items())) if found else {}
 
 
-def _name(client: MlflowClient, model: str) -> None:
+def _name(client: MlflowClient, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(
-            registered_name(model), description="A federated generative model: labels in, images out."
-        )
+        client.create_registered_model(name, description="A federated generative model: labels in, images out.")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -75,7 +75,7 @@ def _stale(root: Path, params: Params, settings: Settings) -> dict[str, list[str
 
 def _models(root: Path, params: Params) -> dict[str, Any]:
     """Return for each model its newest version, the champion, and what the gates say; {"error"} if nobody answers."""
-    from fedsynth.registry import aliases, promotion, stale, versions
+    from fedsynth.registry import aliases, by_hand, promotion, stale, versions
     from fedsynth.registry.place import there
 
     if not there(root):
@@ -85,6 +85,7 @@ def _models(root: Path, params: Params) -> dict[str, Any]:
         try:
             newest = versions.version_of(root, model)
             champion = versions.alias_of(root, model, aliases.CHAMPION)
+            changed = by_hand.changed(root, model)
         except versions.RegistryError:  # not registered yet
             continue
         except Exception as error:  # of MLflow, SQLAlchemy or a driver: the rest of the status is known all the same
@@ -95,5 +96,6 @@ def _models(root: Path, params: Params) -> dict[str, Any]:
             "champion": None if champion is None else int(champion),
             "gates": promotion.said(newest.tags),
             "stale": said,
+            "by_hand": changed,
         }
     return found

@@ -83,6 +83,6 @@ def _models(models: dict[str, Any]) -> Iterator[str]:
         yield "models    none is registered yet"
     for number, (model, of) in enumerate(models.items()):
         champion = f"champion is version {of['champion']}" if of["champion"] else "no champion"
-        stale = f"; {of['stale']}" if of["stale"] else ""
+        stale = "".join(f"; {of[key]}" for key in ("stale", "by_hand") if of[key])
         newest = f"newest version {of['newest']}: {of['gates']}"
         yield f"{'models' if not number else '':<10}{model}: {champion}; {newest}{stale}"

@@ -20,7 +20,7 @@ class Project:
     """A project in which nothing must run, and how often its registry was asked."""
 
     def __init__(self, root, monkeypatch):
-        from fedsynth.registry import stale, tracking
+        from fedsynth.registry import by_hand, stale, tracking
         from fedsynth.worth import worth
 
         self.root, self.asked, self.registered, self.texts = root, 0, True, {}
@@ -32,6 +32,7 @@ class Project:
         monkeypatch.setattr(worth, "rows", lambda *_: consortium(augmented=POOLED))
         monkeypatch.setattr(tracking, "registered", self.ask)
         monkeypatch.setattr(stale, "lines", lambda *_: [])
+        monkeypatch.setattr(by_hand, "lines", lambda *_: [])
         monkeypatch.setattr(inputs, "texts", lambda *_: {})
         monkeypatch.setattr(inputs, "checked", lambda *_: None)
         monkeypatch.setattr(outside, "texts", lambda *_: self.texts)
@@ -91,6 +92,30 @@ def test_a_server_is_asked_each_time(project, monkeypatch):
     project.run()
     assert project.unchanged() is not None
     assert project.asked > 0
+
+
+def test_an_alias_that_was_changed_by_hand_is_said(project, monkeypatch):
+    from fedsynth.registry import by_hand
+
+    monkeypatch.setattr(by_hand, "lines", lambda *_: ["fedsynth-vae: version 2 is the champion, and somebody"])
+    assert "alias    fedsynth-vae: version 2 is the champion, and somebody" in project.run()["lines"]
+
+
+def test_where_runs_are_seen_is_a_command_with_few_processes_or_the_servers_address(project, monkeypatch):
+    (line,) = [line for line in project.run()["lines"] if line.startswith("runs ")]
+    assert "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false " in line
+    assert line.endswith(
+        f"mlflow ui --workers 1 --host 127.0.0.1 --backend-store-uri sqlite:///{project.root}/mlflow.db"
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:secret@127.0.0.1:5000")
+    assert "runs     http://ada:***@127.0.0.1:5000" in project.run()["lines"]
+
+
+def test_another_name_of_the_study_is_seen(project):
+    project.run()
+    (project.root / "params.yaml").write_text("study: busi\n")
+    project.registered = False
+    assert project.unchanged() is None, "nothing is registered under that name"
 
 
 def test_other_code_makes_the_summary_anew(project, monkeypatch):

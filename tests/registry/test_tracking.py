@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,9 +29,17 @@ def root(tmp_path_factory):
     return root
 
 
-def children(tracker):
-    found = tracker.client.search_runs([tracker.experiment_id], f"tags.mlflow.parentRunId = '{tracker.run_id}'")
+def below(tracker, run_id):
+    found = tracker.client.search_runs([tracker.experiment_id], f"tags.mlflow.parentRunId = '{run_id}'")
     return {run.info.run_name: run for run in found}
+
+
+def children(tracker):
+    """What lies below the run of a pipeline: models by name, stages, and stages of models."""
+    first = below(tracker, tracker.run_id)
+    models = {run.data.tags["model"]: run for run in first.values() if "model" in run.data.tags}
+    stages = {name: run for name, run in first.items() if "model" not in run.data.tags}
+    return models | stages | {n: run for of in models.values() for n, run in below(tracker, of.info.run_id).items()}
 
 
 def parent(tracker):
@@ -81,7 +90,7 @@ def test_a_stage_is_one_child_of_the_run_whoever_asks_for_it(root):
         tracker.stage("reference")
     assert len(ids) == 1
     assert other not in ids
-    assert set(children(tracker)) == {"train@vae", "sample@vae", "reference"}
+    assert set(children(tracker)) == {"vae", "train@vae", "sample@vae", "reference"}
     tags = children(tracker)["train@vae"].data.tags
     assert (tags["stage"], tags["model"], tags["flare.job_id"]) == ("train", "vae", "j1")
 
@@ -147,6 +156,7 @@ def test_an_error_fails_the_run_and_a_signal_kills_it_with_what_is_still_open(ro
         raise error
     assert parent(tracker).info.status == status
     assert {name: run.info.status for name, run in children(tracker).items()} == {
+        "vae": status,
         "train@vae": "FINISHED",
         "sample@vae": status,
     }
@@ -189,7 +199,7 @@ def test_the_same_weights_are_one_version_and_other_weights_the_next(root):
         assert not tracking.registered(root, PARAMS)
         version = first.publish("vae")
         assert first.publish("vae") == version
-        assert tracking.register(root, "vae", first.stage("train", "vae")) == version
+        assert tracking.register(root, "vae", first.model("vae")) == version
     assert tracking.registered(root, PARAMS)
     with tracking.Tracker(root, PARAMS) as again:
         assert again.publish("vae") == version
@@ -200,7 +210,7 @@ def test_the_same_weights_are_one_version_and_other_weights_the_next(root):
     with tracking.Tracker(root, PARAMS) as other:
         assert int(other.publish("vae")) == int(version) + 1
     found = other.client.get_model_version("fedsynth-vae", version)
-    assert found.run_id == first.stage("train", "vae")
+    assert found.run_id == first.model("vae"), "the run with the params and the numbers"
     assert found.tags["weights_sha256"] == about["weights_sha256"]
     assert found.tags["flare.job_id"] == "job-1"
     assert found.tags["data.digest.north"] == "digest-north"
@@ -289,3 +299,75 @@ def test_nothing_is_registered_where_there_is_no_database_and_none_is_made(tmp_p
     trained(tmp_path, PARAMS)
     assert not tracking.registered(tmp_path, PARAMS)
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_model_that_was_trained_again_has_a_run_even_if_nothing_has_changed(root):
+    trained(root, PARAMS, seed=21)
+    with tracking.Tracker(root, PARAMS) as first:
+        first.publish("vae")
+    with tracking.Tracker(root, PARAMS) as again:
+        again.round("vae", ROUNDS[0])
+        again.publish("vae")
+    (run,) = below(again, again.run_id).values()
+    assert [run.data.tags["result"]] == [of.data.tags["result"] for of in below(first, first.run_id).values()]
+    assert run.info.status == "FINISHED"
+
+
+@pytest.fixture(scope="module")
+def busi(root):
+    """Two runs of another study with two models, of which the second changes one; on the same database."""
+    (root / "params.yaml").write_text("study: busi\n")
+    yield two_settings(root)
+    (root / "params.yaml").unlink()
+    shutil.rmtree(root / "reports")
+
+
+def two_settings(root):
+    trackers = []
+    for seed, (rounds, reached) in enumerate(((12, 0.8), (20, 0.85))):
+        vae = PARAMS.model_dump(mode="json")["models"]["vae"]
+        models = {"vae": vae | {"training": {"rounds": rounds}}, "other": vae}
+        params = tiny_params(models=models, gates={"require": ["classification/retained >= 0.5"]})
+        for model, of, at in (("vae", seed, reached), ("other", 9, 0.7)):
+            about = trained(root, params, model=model, seed=of)
+            judged(root, model, at, weights_sha256=about["weights_sha256"])
+        with tracking.Tracker(root, params) as tracker:
+            for model in models:
+                tracker.publish(model)
+        trackers.append(tracker)
+    return trackers
+
+
+def test_the_run_of_a_model_says_which_setting_gave_which_result(busi):
+    first, second = busi
+    assert set(below(first, first.run_id)) == {"busi vae", "busi other"}
+    assert set(below(second, second.run_id)) == {"busi vae rounds=20"}, "what has not changed has its run already"
+    a, b = below(first, first.run_id)["busi vae"].data, below(second, second.run_id)["busi vae rounds=20"].data
+    assert {key for key in a.params | b.params if a.params.get(key) != b.params.get(key)} == {"training.rounds"}
+    assert (a.metrics["classification/gap_closed_poorest"], b.metrics["classification/gap_closed_poorest"]) == (
+        pytest.approx(0.75),
+        pytest.approx(0.875),
+    )
+    assert {"retained", "segmentation/retained", "fid", "copies_pixel", "gates/failed"} <= set(b.metrics)
+    assert history(second, below(second, second.run_id)["busi vae rounds=20"].info.run_id, "loss/autoencoder") != []
+    assert not any("north" in name for name in b.metrics), "numbers by site are below it"
+
+
+def test_the_run_of_a_pipeline_has_all_params_and_the_numbers_of_its_best_model(busi):
+    first, second = (parent(tracker) for tracker in busi)
+    assert (first.info.run_name, second.info.run_name) == ("busi", "busi vae.rounds=20")
+    assert first.data.tags["best"] in ("vae", "other")  # they retain the same
+    model = below(busi[0], busi[0].run_id)[f"busi {first.data.tags['best']}"]
+    shared = {name: value for name, value in model.data.metrics.items() if not name.startswith("loss/")}
+    assert first.data.metrics == shared
+    assert first.data.params["models.vae.training.rounds"] == "12"
+    assert first.info.status == second.info.status == "FINISHED"
+
+
+def test_data_sets_are_logged_by_the_digest_of_their_validation_alone(busi):
+    first, _ = busi
+    for run in (parent(first), below(first, first.run_id)["busi vae"]):
+        found = {of.dataset.name: of.dataset for of in run.inputs.dataset_inputs}
+        assert {name: of.digest for name, of in found.items()} == {"north": "digest-north", "east": "digest-east"}
+        assert json.loads(found["north"].source) == {"site": "north", "digest": "digest-north"}
+        assert {of.schema for of in found.values()} == {of.profile for of in found.values()} == {None}

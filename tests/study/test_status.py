@@ -24,7 +24,7 @@ RUN = {
 TOLD = {
     "study": "mine", "folder": "/studies/mine", "fedsynth": {"installed": "0.2.0", "made_by": "0.2.0"},
     "federation": "simulator", "run": RUN, "stale": {},
-    "models": {"vae": {"newest": 4, "champion": 2, "gates": "all 6 gates hold", "stale": ""}},
+    "models": {"vae": {"newest": 4, "champion": 2, "gates": "all 6 gates hold", "stale": "", "by_hand": ""}},
     "disk": {"data": 12_300_000, "DVC's cache": 1_500_000_000, "MLflow": 0},
 }  # fmt: skip
 
