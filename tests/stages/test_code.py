@@ -120,7 +120,8 @@ def test_no_module_is_forgotten():
                 "fedsynth.hospital.forget", "fedsynth.data.removal", "fedsynth.worth.terminal",
                 "fedsynth.worth.gained", "fedsynth.stages.outside",
                 "fedsynth.__main__", "nvflare_jobs.source", "fedsynth.hospital.audit",
-                "fedsynth.hospital.commands", "fedsynth.generation", "fedsynth.study", "fedsynth.stages.last_run")  # fmt: skip
+                "fedsynth.hospital.commands", "fedsynth.generation", "fedsynth.study",
+                "fedsynth.stages.last_run")  # fmt: skip
     assert {name for name in left if not name.startswith(no_stage)} == {"fedsynth", "nvflare_jobs"}
 
 
