@@ -69,11 +69,17 @@ def words(done: dict[str, Any]) -> str:
 
 @contextmanager
 def _shown() -> Iterator[Tell]:
-    """Show on the error stream how far it is."""
+    """Show on the error stream how far it is, where a person sees it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("loading the model", total=None)
-        yield lambda what, done, of: progress.update(task, description=what, completed=done, total=of or None)
+
+        def tell(what: str, done: int, of: int) -> None:
+            progress.tasks[task].total = of or None  # `update` takes None for no change
+            progress.update(task, description=what, completed=done)
+
+        yield tell
