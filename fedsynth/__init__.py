@@ -6,7 +6,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 # The verbs of docs/python.md and the modules that hold them, which are imported at first use: torch takes seconds.
-VERBS = {"generate": "fedsynth.generation.writing", "load": "fedsynth.generation.generator"}
+VERBS = {
+    "generate": "fedsynth.generation.writing",
+    "load": "fedsynth.generation.generator",
+    "run": "fedsynth.study.verbs",
+    "status": "fedsynth.study.verbs",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -103,14 +103,9 @@ def upgrade(
 
 def status(as_json: AsJson = False) -> None:
     """Show what runs, the last run, sites, versions in use, what is stale, and what is on disk."""
-    from fedsynth import checks
-    from fedsynth.study import status as of_study
-    from fedsynth.study import status_text
+    from fedsynth.study import status_text, verbs
 
-    settings = Settings.read()
-    os.chdir(settings.root)
-    params = checks.load_or_list(settings.root / "params.yaml", source=False)
-    told = of_study.status(settings.root, params, settings)
+    told = verbs.status()
     typer.echo(json.dumps(told, indent=1) if as_json else status_text.words(told))
 
 

@@ -10,7 +10,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import fedsynth
 from fedsynth.__main__ import app
+from fedsynth.errors import UserError
 from fedsynth.stages import last_run
 from fedsynth.study.status_text import words
 from tests.sets import TINY
@@ -97,3 +99,12 @@ def test_a_run_whose_process_is_gone_has_crashed(tmp_path):
 @pytest.mark.parametrize("word", ["status", "clean", "promote", "rollback", "answer", "init", "upgrade", "examples"])
 def test_each_command_has_help(word):
     assert CliRunner().invoke(app, [word, "--help"]).exit_code == 0
+
+
+def test_the_same_in_python(tmp_path, monkeypatch):
+    monkeypatch.delenv("FEDSYNTH_ROOT", raising=False)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    (tmp_path / "dvc.yaml").write_text((Path(__file__).parents[2] / "dvc.yaml").read_text())
+    assert fedsynth.status(tmp_path)["folder"] == str(tmp_path.resolve())
+    with pytest.raises(UserError, match="exit code 1"):
+        fedsynth.run(tmp_path, models="no_such_model")
