@@ -34,7 +34,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from fedsynth import checks
 from fedsynth.stages import estimate, last_run
-from fedsynth.study import git
+from fedsynth.study import git, leftovers
 from fedsynth.worth import missing
 from flows import chosen, concerns, dvcx, experiment
 from flows.listener import Listener
@@ -130,6 +130,7 @@ def pipeline(params: str | list[str] = "", models: str | list[str] = "") -> Stat
         if not (failures := run.failures()):
             opened.done()
             record.end(last_run.COMPLETED)
+            leftovers.bound(settings)
             if not opened.name:  # an experiment is kept by DVC
                 git.keep(settings.root, f"Run: {run.computed()}")
             return Completed(message="all models that were asked for have results")

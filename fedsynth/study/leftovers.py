@@ -37,12 +37,28 @@ class Leftover:
 
 def leftovers(settings: Settings, keep: int) -> list[Leftover]:
     """Return what is beyond the last `keep` runs. Raises CleanError where DVC cannot say what it needs."""
-    found = {**files(settings, keep), DATA: _unused(settings.root, keep)}
+    from fedsynth.registry import unused
+
+    found = {
+        **files(settings, keep),
+        "pages and pictures of earlier runs, in MLflow": unused.artifacts(settings.root, keep),
+        DATA: _unused(settings.root, keep),
+    }
     return [Leftover(what, tuple(paths), size(paths)) for what, paths in found.items() if paths]
 
 
+def bound(settings: Settings) -> None:
+    """Remove what jobs and trainings before the last FEDSYNTH_KEEP_RUNS have left: called at the end of each run.
+
+    What cannot be removed stays, for `fedsynth clean` to name.
+    """
+    for paths in files(settings, settings.keep_runs).values():
+        for path in paths:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 def files(settings: Settings, keep: int) -> dict[str, list[Path]]:
-    """Return the same without the data versions: what each run may remove at its end."""
+    """Return what neither MLflow nor DVC knows of."""
     sites = settings.state.glob("*")
     experiments = settings.root / ".dvc" / "tmp" / "exps"
     own = settings.root / ".work" / "experiments"  # of `fedsynth run -S`, flows/experiment.py

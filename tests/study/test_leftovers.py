@@ -73,6 +73,15 @@ def test_workspaces_of_experiments_go_but_the_newest_of_ours(study):
     assert sorted(path.name for path in found) == ["tmp1", "vae-rounds-3"]
 
 
+def test_a_run_removes_what_earlier_ones_have_left(study):
+    for n in range(5):
+        written(study / f".work/jobs/train-vae/job{n}/log.txt", n)
+        state_of(study / ".work/sites/north/train", "vae-", n, n)
+    leftovers.bound(Settings.read())
+    assert sorted(path.name for path in (study / ".work/jobs/train-vae").iterdir()) == ["job0", "job1", "job2"]
+    assert len(list((study / ".work/sites/north/train").iterdir())) == 3
+
+
 def test_a_file_with_two_links_counts_once(tmp_path):
     first = written(tmp_path / "a/first", 0)
     os.link(first, tmp_path / "a/second")
