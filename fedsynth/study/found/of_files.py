@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from fedsynth.sources._tables import SPLITS
-from fedsynth.study.found import kinds, pairs, subjects
+from fedsynth.study.found import kinds, modalities, of_table, pairs, subjects
 from fedsynth.study.found.layout import (
     PICTURES,
     TABLE,
@@ -41,6 +41,11 @@ def recognise(folder: Path) -> Layout | None:
     files = files_of(folder)
     if not files:
         return None
+    rows, notes = modalities.table(files)
+    if rows is not None:
+        layout = of_table.made(folder, rows, {"folder": str(folder)}, "files of several modalities")
+        layout.table, layout.notes = rows, [*notes, *layout.notes]
+        return layout
     found = pairs.of(files)
     images = list(found.masks)
     known = levels(images)

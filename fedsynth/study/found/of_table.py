@@ -41,9 +41,9 @@ def recognise(folder: Path, tables: list[Path] | None = None) -> Layout | None:
 
 def _layout(folder: Path, path: Path, rows: pd.DataFrame, known: dict[str, str], tree: columns.Tree) -> Layout:
     if path.name == MANIFEST and _plain(rows, folder):
-        return _made(folder, rows, {"folder": str(folder)}, f"a table, {path.name}")
+        return made(folder, rows, {"folder": str(folder)}, f"a table, {path.name}")
     table, notes, lost = _proposed(folder, path, rows, known, tree)
-    found = _made(folder, table, {"folder": str(folder)}, f"a table, {path.name}, with columns of other names")
+    found = made(folder, table, {"folder": str(folder)}, f"a table, {path.name}, with columns of other names")
     found.table, found.notes = table, [*notes, *found.notes]
     found.problems = lost
     return found
@@ -83,7 +83,7 @@ def _proposed(
     return found.assign(subject=who), [*notes, said or unknown], lost
 
 
-def _made(folder: Path, rows: pd.DataFrame, args: dict[str, Any], title: str) -> Layout:
+def made(folder: Path, rows: pd.DataFrame, args: dict[str, Any], title: str) -> Layout:
     """The layout of a table with the source's columns."""
     images = list(rows["image"])
     dims = kinds.dims_of(folder, images)

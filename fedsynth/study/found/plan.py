@@ -18,8 +18,9 @@ from fedsynth.study.found.sites import Sites
 EACH = 0.008
 STEP = {"diffusion": (45e-6, 32e-6), "gan": (25e-6, 17e-6), "vae": (13e-6, 10e-6)}
 USE_STEP = {"classification": (8e-6, 11e-6), "segmentation": (17e-6, 39e-6), "denoising": (8e-6, 20e-6)}
-STEPS = {"diffusion": (200, 2000), "gan": (200, 1500), "vae": (200, 800)}  # at least, at most
-USE_STEPS = (60, 400)
+STEPS = {"diffusion": (100, 2000), "gan": (100, 1500), "vae": (100, 800)}  # at least, at most
+EPOCHS = {"diffusion": 250, "gan": 200, "vae": 100}  # at most: a longer training learns few images by heart
+USE_STEPS = {2: (100, 400), 3: (60, 400)}
 ROUNDS = {"diffusion": 8, "gan": 8, "vae": 6}
 SIDES = ("l", "r", "left", "right", "od", "os")
 FEATURES = 8  # of the classifier: FID needs more images
@@ -54,7 +55,7 @@ def plan(found: Found, image: Image, made: Labels, at: Sites, machine: Machine) 
     """The plan for a study's images and sites."""
     uses, why = _uses(image, made, at)
     dims, seconds = len(image.size), machine.seconds(at.number)
-    steps = {name: _between(seconds / 8 / _step(USE_STEP[name], image), USE_STEPS) for name in uses}
+    steps = {name: _between(seconds / 8 / _step(USE_STEP[name], image), USE_STEPS[dims]) for name in uses}
     largest = int(at.of("train").max())
     names = ["diffusion", "vae"] if dims == 2 else ["gan", "vae"]
     models = [_model(name, largest, seconds / _step(STEP[name], image)) for name in names]
@@ -80,10 +81,10 @@ def _between(steps: float, ends: tuple[int, int]) -> int:
 
 
 def _model(name: str, largest: int, steps: float) -> Model:
-    """So many epochs that the largest site takes the steps that its time allows."""
-    batch = next(n for n in (8, 4, 2, 1) if n <= max(1, largest))
+    """So many epochs that the largest site takes the steps that its time allows, and sees no image too often."""
+    batch = next(n for n in (8, 4, 2, 1) if n * 5 <= largest or n == 1)  # few images: more steps of fewer
     each = _between(steps, STEPS[name]) / ROUNDS[name]
-    epochs = each * batch / largest
+    epochs = min(each * batch / largest, EPOCHS[name] / ROUNDS[name])
     epochs = max(1, round(epochs)) if epochs >= 0.75 else round(epochs, 2)
     return Model(name, ROUNDS[name], epochs, batch, ROUNDS[name] * math.ceil(epochs * largest / batch))
 

@@ -52,7 +52,10 @@ def params_text(found: Found, name: str, machine: Machine) -> str:
 
 def _exclude(found: Found, made: Labels) -> dict[str, Any]:
     """The source's argument `exclude`: images with a problem, and masks that do not go with their class."""
-    bad = found.images[(found.images["problem"] != "") | found.images["file"].isin(made.odd)]
+    odd = found.images["file"].isin(made.odd)
+    if found.table is None:  # a proposed manifest does not have the others
+        odd |= found.images["problem"] != ""
+    bad = found.images[odd]
     if not len(bad) or not found.layout.drop:
         return {}
     if found.layout.drop == "image":

@@ -7,6 +7,7 @@ import pytest
 
 from fedsynth.study.found import look, pairs, subjects
 from fedsynth.study.found.layout import FoundError
+from tests import layouts
 from tests.study.found import folders
 
 
@@ -124,3 +125,17 @@ def test_a_table_without_patients_says_so(tmp_path):
     files = sorted(path.name for path in tmp_path.glob("*.png"))
     pd.DataFrame({"file": files, "class": ["x", "y"] * 12}).to_csv(tmp_path / "t.csv", index=False)
     assert "no column of t.csv tells patients" in look(tmp_path).text()
+
+
+def test_modalities_at_the_ends_of_names_are_channels(tmp_path):
+    for i in range(10):
+        for number, end in enumerate(("flair", "t1ce")):
+            layouts.save(
+                tmp_path / f"case_{i}" / f"case_{i}_{end}.nii.gz", layouts.volume(10 * i + number, (24, 20, 16))
+            )
+        layouts.save(tmp_path / f"case_{i}" / f"case_{i}_seg.nii.gz", layouts.marked((1, 2), (24, 20, 16)))
+    found = look(tmp_path)
+    assert found.layout.channels == {"flair": "image", "t1ce": "image", "mask": "mask"}
+    assert found.good["subject"].nunique() == 10
+    assert found.layout.axes == 2, "ten volumes are too few for three dimensions"
+    assert set(found.good["mask"]) == {"marked"}
