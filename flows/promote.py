@@ -271,7 +271,7 @@ def answer(run: UUID, decision: Decision) -> str:
     if ((root := Settings.read().root) / "params.yaml").is_file():  # a typing error does not end the run
         may_decide(root, decision.who)
     try:
-        resume_flow_run(run, run_input=decision.model_dump())
+        resume_flow_run(run, run_input=decision.model_dump() | {"who": " ".join(decision.who.split())})
     except RuntimeError as error:  # the server has held the answer against the form
         raise PromotionError(f"the flow run {run} took no answer: {error}") from error
     except (NotPausedError, ObjectNotFound, FlowPauseTimeout) as error:

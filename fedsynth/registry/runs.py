@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KIND, PIPELINE, MODEL = "kind", "pipeline", "model"  # tag of a run: of a whole pipeline, or of a model in it
 PARENT = "mlflow.parentRunId"
+OPENS_WITH_RUNS = {"mlflow.experimentKind": "custom_model_development"}  # and not with MLflow's page for chats
 LONGEST_VALUE, LONGEST_DIGEST = 6000, 36  # that MLflow takes
 
 
@@ -31,7 +32,7 @@ def experiment(client: MlflowClient, root: Path) -> str:
     place = None if database(root) is None else artifacts(root)
     if (found := client.get_experiment_by_name(name)) is None:
         try:
-            return client.create_experiment(name, artifact_location=place)
+            return client.create_experiment(name, artifact_location=place, tags=OPENS_WITH_RUNS)
         except MlflowException:  # another process may have created it meanwhile
             if (found := client.get_experiment_by_name(name)) is None:
                 raise

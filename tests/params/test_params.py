@@ -53,6 +53,7 @@ def test_the_phantoms_in_full_differ_from_the_default_in_their_size_alone():
     )
     differ = {key for key in small.keys() | full.keys() if small.get(key) != full.get(key)}
     assert differ == {
+        "study",
         "source.args.sites.north.images",
         "source.args.sites.east.images",
         "score.seeds",
@@ -70,7 +71,7 @@ def test_the_other_families_are_run_on_the_same_phantoms_with_what_of_the_measur
     assert set(default["gates"]["warn"]) - set(families["gates"]["warn"]) == {"mask_agreement >= 0.7"}
     for raw in (default, families):
         del raw["models"], raw["sample"]["exporters"], raw["score"]["measures"], raw["gates"]["warn"]
-    assert families == default
+    assert families == default | {"study": "families"}
 
 
 def test_a_misspelt_key_is_named_with_its_place(tmp_path):

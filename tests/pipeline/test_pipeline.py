@@ -61,11 +61,18 @@ c = MlflowClient(tracking_uri(Path.cwd()))
 runs = c.search_runs([e.experiment_id for e in c.search_experiments()])
 parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
 children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
-train = next(r for r in children if r.data.tags.get("model") == "diffusion" and r.data.tags.get("stage") == "train")
+ids = {r.info.run_id: r for r in children}
+details = [r for r in runs if r.data.tags.get("mlflow.parentRunId") in ids]
+train = next(r for r in details if r.info.run_name == "train@diffusion")
+model = next(r for r in children if r.data.tags.get("model") == "diffusion")
 print("::" + json.dumps({
     "parents": [p.info.status for p in parents],
     "tags": sorted(parents[0].data.tags),
-    "children": sorted(f"{r.data.tags.get('stage')}@{r.data.tags.get('model')}" for r in children),
+    "names": [parents[0].info.run_name, *sorted(r.info.run_name for r in [*children, *details])],
+    "best": parents[0].data.metrics,
+    "params": model.data.params["training.rounds"],
+    "metrics": model.data.metrics,
+    "data": sorted(of.dataset.name for of in model.inputs.dataset_inputs),
     "steps": [m.step for m in c.get_metric_history(train.info.run_id, "north/loss/unet")] or sorted(train.data.metrics),
     "models": sorted(m.name for m in c.search_registered_models()),
     "version": c.get_model_version("fedsynth-diffusion", "1").tags,
@@ -75,7 +82,12 @@ print("::" + json.dumps({
     done = command(sys.executable, "-c", script, cwd=project)
     found = json.loads(done.stdout.split("::", 1)[1])
     assert found["parents"] == ["FINISHED"]
-    assert {"train@diffusion", "train@gan"} <= set(found["children"])
+    stages = ("score@diffusion", "score@gan", "train@diffusion", "train@gan")
+    assert found["names"] == ["fedsynth", *sorted(("fedsynth diffusion", "fedsynth gan", "reference", *stages))]
+    headline = {"classification/retained", "segmentation/gap_closed_poorest", "fid", "membership_loss_auc", "bytes"}
+    assert headline <= set(found["metrics"])
+    assert {"classification/retained", "fid", "bytes"} <= set(found["best"])
+    assert (found["params"], found["data"]) == ("2", ["north", "south"])
     assert found["steps"] == [0, 1]
     assert found["models"] == ["fedsynth-diffusion", "fedsynth-gan"]
     job_id = json.loads((project / "models/diffusion/model.json").read_text())["job_id"]

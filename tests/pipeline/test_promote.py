@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedsynth.registry import aliases, promotion, tracking, versions
+from fedsynth.registry import aliases, by_hand, promotion, tracking, versions
 from tests.judged import SITES, judged, rows
 from tests.pipeline.conftest import ROOT, command, environment
 from tests.pipeline.test_deployments import prefect_server
@@ -45,6 +45,7 @@ REACHED = {1: 0.7, 2: 0.3, 3: None, 4: 0.6, 5: 0.8}
 def five(tmp_path_factory):
     """A project with five versions of one model."""
     root = tmp_path_factory.mktemp("registry")
+    (root / "params.yaml").write_text("study: fedsynth\n")
     for seed, reached in REACHED.items():
         trained(root, PARAMS, seed=seed)
         shutil.rmtree(root / "reports", ignore_errors=True)
@@ -59,8 +60,8 @@ def five(tmp_path_factory):
 def root(five):
     """The project, with version 1 as the champion."""
     client = versions.client_of(five)
-    client.delete_registered_model_alias("fedsynth-vae", aliases.PREVIOUS)
-    client.set_registered_model_alias("fedsynth-vae", aliases.CHAMPION, "1")
+    by_hand.point(client, "fedsynth-vae", aliases.PREVIOUS, None)
+    by_hand.point(client, "fedsynth-vae", aliases.CHAMPION, "1")
     return five
 
 
@@ -264,6 +265,55 @@ def test_a_version_of_which_nothing_is_required_needs_a_reason(monkeypatch, tmp_
     )
 
 
+@pytest.fixture
+def approvers(root):
+    """Two people who may approve."""
+    (root / "params.yaml").write_text("promote: {approvers: [Ada Lovelace, Grace Hopper]}\n")
+    yield root
+    (root / "params.yaml").write_text("study: fedsynth\n")
+
+
+def test_who_is_not_among_the_approvers_is_refused_with_the_list(approvers, api):
+    said = "may not decide on a promotion: promote.approvers of params.yaml names Ada Lovelace, Grace Hopper\n"
+    done = promoted(approvers, api, "vae", "--approve", "nightly policy", "--why", "newest")
+    assert (done.returncode, done.stdout) == (1, f"error: nightly policy {said}")
+    process, run = waiting(approvers, api, "vae")
+    answered = promoted(approvers, api, "answer", run, "--by", "Eve", "--why", "why not")
+    assert (answered.returncode, answered.stdout) == (1, f"error: Eve {said}")
+    elsewhere = promoted(approvers.parent, api, "answer", run, "--by", "Eve", "--why", "from a folder without params")
+    assert elsewhere.returncode == 1
+    assert "took no answer: " in elsewhere.stdout
+    assert champion(approvers) == "1"
+    promoted(approvers, api, "answer", run, "--by", " Grace  Hopper", "--why", "masks look right")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert champion(approvers) == "5"
+
+
+def test_the_form_offers_the_approvers_and_any_name_where_there_are_none():
+    from flows.promote import Decision, form
+
+    asked = form(["Ada Lovelace", "Grace Hopper"]).model_json_schema()["properties"]["who"]
+    assert asked["enum"] == ["Ada Lovelace", "Grace Hopper"]
+    assert form([]) is Decision
+
+
+def test_an_alias_that_was_changed_by_hand_is_said_and_may_be_answered_for(root, api):
+    versions.client_of(root).set_registered_model_alias("fedsynth-vae", aliases.CHAMPION, "5")
+    done = promoted(root, api, "vae", "--version", "5", "--approve", "Ada", "--why", "it was right")
+    assert done.returncode == 0, done.stdout
+    assert "version 5 is the champion, and version 1 was made that by a promotion: somebody has changed" in done.stdout
+    assert "fedsynth-vae version 5 is the champion, in place of version 1" in done.stdout
+    assert by_hand.lines(root) == []
+
+
+def test_rollback_of_a_first_champion_withdraws_it(root, api):
+    back = promoted(root, api, "rollback", "vae", "--by", "Ada", "--why", "its images are wrong")
+    said = "fedsynth-vae has no champion any more: version 1 was the first, and is withdrawn\n"
+    assert (back.returncode, back.stdout) == (0, said)
+    assert champion(root) is None
+
+
 def test_resuming_without_a_choice_approves_nothing():
     from flows.promote import Decision
 
@@ -277,6 +327,8 @@ def test_the_facts_show_the_verdict_first_then_the_comparison_the_scores_and_the
 
     text = describe(root, "vae", 5, "1")
     assert "**Gates: passed, with 1 warning.**\n\n- warning: kid <= 1: missing: not computed" in text
+    assert text.count("kid <= 1") == 1, "a warning is said once"
+    assert not any(line.startswith(("| gate", "| worth.", "| measure.")) for line in text.splitlines())
     assert (
         "version 5 retains 0.8889 (classification 0.8889, segmentation 0.8889) of pooled, version 1, the champion,"
         " 0.7778" in text

@@ -18,6 +18,9 @@ def root(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     about = trained(tmp_path, PARAMS)
     judged(tmp_path, weights_sha256=about["weights_sha256"])
+    drawn = tmp_path / "data/synthetic/vae/manifest.csv"
+    drawn.parent.mkdir(parents=True)
+    drawn.write_text("image_id\n")
     return tmp_path
 
 
@@ -36,6 +39,12 @@ def test_an_experiment_leaves_runs_once_and_no_version(root, monkeypatch):
     assert versions.of_study(root) == []
     assert record.record(root, PARAMS) == [], "what is there is not logged again"
     assert len(of_models(root)) == 1
+
+
+def test_a_model_without_results_is_left_out(root):
+    two = tiny_params(models={name: PARAMS.models["vae"].model_dump(mode="json") for name in ("vae", "gan")})
+    assert record.record(root, two) == ["vae"]
+    assert [run.data.tags["model"] for run in of_models(root)] == ["vae"]
 
 
 def test_a_flow_registers_what_an_earlier_run_of_dvc_has_logged(root):
