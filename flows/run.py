@@ -66,7 +66,7 @@ class Run:
 
     def computed(self) -> str:
         """Return what this run has computed, in a line: "train, sample, score, report; vae"."""
-        done = [stage for stage, outcome in self.outcomes.items() if outcome == dvcx.RAN and stage not in self.first]
+        done = [stage for stage, outcome in self.outcomes.items() if outcome == dvcx.RAN and stage != plan.SOURCE]
         kinds, models = (dict.fromkeys(stage.partition("@")[part] for stage in done) for part in (0, 2))
         return "; ".join(", ".join(filter(None, of)) for of in (kinds, models) if any(of)) or "registered anew"
 
