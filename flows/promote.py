@@ -1,6 +1,6 @@
 """WHICH version is in use: a registered model becomes `champion` when its gates hold and a person has approved it.
 
-Usage: `python -m flows.promote MODEL`. The result of a version's gates is in its tags since it was scored
+Usage: `fedsynth promote MODEL`. The result of a version's gates is in its tags since it was scored
 (fedsynth/registry/promotion.py). `promote.approvers` of params.yaml names who may approve. The name is what was typed:
 Prefect's own server does not check who it is, so whoever can reach the server can approve in the name of another.
 """
@@ -51,7 +51,7 @@ OVER, UNANSWERED = (
 )
 NOTHING_REQUIRED = (
     "{} must not be promoted: nothing is required of it, so nothing has been proven; write a `gates.require` into"
-    " params.yaml and run the pipeline (`make run`), which judges it anew; to promote it nevertheless say why:"
+    " params.yaml and run the pipeline (`fedsynth run`), which judges it anew; to promote it nevertheless say why:"
     " --although TEXT"
 )
 
@@ -251,8 +251,7 @@ def ask(root: Path, title: str, facts: str, wait_s: int) -> Decision:
     Raises PromotionError after `wait_s` seconds without one.
     """
     how = (
-        f"{flow_run.ui_url or 'the run in the UI'}, or `python -m flows.promote answer {flow_run.id} --by NAME --why"
-        " TEXT [--refuse]`"
+        f"{flow_run.ui_url or 'the run in the UI'}, or `fedsynth answer {flow_run.id} --by NAME --why TEXT [--refuse]`"
     )
     get_run_logger().info("%s waits for approval: %s", title, how)
     print(f"{title} waits for approval: {how}", flush=True)

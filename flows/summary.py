@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,8 @@ def _runs(root: Path) -> str:
     uri = masked(tracking_uri(root))
     if uri.startswith("http"):
         return uri
-    command = f"{_program(root, 'mlflow')} ui --workers 1 --host 127.0.0.1 --backend-store-uri {uri}"
-    return f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {command}"
+    words = [_program(root, "mlflow"), "ui", "--workers", "1", "--host", "127.0.0.1", "--backend-store-uri", uri]
+    return f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.join(map(str, words))}"
 
 
 def _program(root: Path, name: str) -> Path:

@@ -73,4 +73,4 @@ def _mend(model: str, alias: str, number: str | None, known: str | None) -> str:
     back = f"give it to version {known} again there" if known else "delete it there"
     if number is None or alias == PREVIOUS:
         return back
-    return f"{back}, or let a person answer for it: `python -m flows.promote {model} --version {number}`"
+    return f"{back}, or let a person answer for it: `fedsynth promote {model} --version {number}`"

@@ -26,7 +26,7 @@ DATA = ("data/model", "artifacts")  # where weights and model.json lie: now, and
 CODE = ("families", "networks", "operators", "training/sampling.py", "training/weights.py")  # what loading runs
 MEND = (
     "nothing of it was loaded. Find out who changed it; then bring the artifact back from a backup, or register the"
-    " weights anew: `dvc checkout models`, delete this version, `make run`"
+    " weights anew: `dvc checkout models`, delete this version, `fedsynth run`"
 )
 
 log = logging.getLogger(__name__)
@@ -163,8 +163,8 @@ def _paper(title: str, path: Path, expected: str | None) -> None:
     if (weights.sha256(path) if path.is_file() else None) != expected:
         said = "has no tag" if expected is None else "is not the one that was written" if path.is_file() else "is gone"
         raise Swapped(
-            f"{title}: {path.name} {said}; nothing was loaded. Run the pipeline (`make run`), which writes it anew with"
-            " the current scores, and find out who changed it"
+            f"{title}: {path.name} {said}; nothing was loaded. Run the pipeline (`fedsynth run`), which writes it anew"
+            " with the current scores, and find out who changed it"
         )
 
 

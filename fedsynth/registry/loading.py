@@ -64,7 +64,7 @@ def admitted(root: Path, version: ModelVersion, although: str = "") -> Iterator[
         try:
             kept = hashes.check(title, folder, version.tags)
         except hashes.Unhashed as error:
-            objections.append(f"{error}; `make run` registers the weights of models/{model} with hashes")
+            objections.append(f"{error}; `fedsynth run` registers the weights of models/{model} with hashes")
         if said := stale.said(title, version.tags):
             objections.append(f"{said}; {stale.proposal(model)}")
         if objections and not although.strip():

@@ -111,14 +111,14 @@ def check_gates(title: str, tags: Tags) -> None:
     if said(tags) == NO_VERDICT:
         raise Refused(
             f"{title} has no verdict, and none is not passed: its weights were not scored since they were registered; "
-            "run the pipeline with them (`make run`), which judges them by the gates of params.yaml"
+            "run the pipeline with them (`fedsynth run`), which judges them by the gates of params.yaml"
         )
     broken = [f"{g['gate']}: {g['reason']}" for g in gates(tags) if g["kind"] == "require" and not g["held"]]
     if broken or said(tags).startswith("failed"):
         lines = "".join(f"\n  {line}" for line in broken)
         raise Refused(
             f"{title} must not be promoted, gates {said(tags)}:{lines}\ntrain it better; or, if a limit is wrong,"
-            " change `gates` in params.yaml and run the pipeline (`make run`), which judges it anew"
+            " change `gates` in params.yaml and run the pipeline (`fedsynth run`), which judges it anew"
         )
 
 

@@ -50,7 +50,7 @@ def champion(root: Path, model: str) -> int:
     version_of(root, model)
     if (number := alias_of(root, model, CHAMPION)) is None:
         raise RegistryError(
-            f"no version of {model} is the {CHAMPION}; promote one (`python -m flows.promote {model}`), or name one:"
+            f"no version of {model} is the {CHAMPION}; promote one (`fedsynth promote {model}`), or name one:"
             " --version N"
         )
     if said := by_hand.changed(root, model):
@@ -67,7 +67,7 @@ def only_champion(root: Path) -> tuple[str, int]:
         raise RegistryError(f"{len(used)} models have a {CHAMPION}: {listed}; name the model instead of `{CHAMPION}`")
     if not used:
         raise RegistryError(
-            f"no model has a {CHAMPION}; promote a version (`python -m flows.promote MODEL`), or name a model with"
+            f"no model has a {CHAMPION}; promote a version (`fedsynth promote MODEL`), or name a model with"
             f" --version N; models that are registered: {', '.join(found) or 'none'}"
         )
     return next(iter(used.items()))

@@ -57,8 +57,8 @@ def said(title: str, tags: Mapping[str, str]) -> str:
 def proposal(model: str) -> str:
     """Return the one sentence on what to do."""
     return (
-        f"train {model} again without them (`make run`, once the site's data have changed), and promote what comes of"
-        f" it: `python -m flows.promote {model}`"
+        f"train {model} again without them (`fedsynth run`, once the site's data have changed), and promote what comes"
+        f" of it: `fedsynth promote {model}`"
     )
 
 

@@ -33,7 +33,7 @@ def lines(root: Path, models: Iterable[str]) -> list[str]:
     for model in models if of else ():
         path = root / "models" / model / ABOUT
         where = sites(json.loads(path.read_text(encoding="utf-8")), of) if path.is_file() else []
-        found += [f"{model}: {sentence(where)}; train it again without them: `make run`"] if where else []
+        found += [f"{model}: {sentence(where)}; train it again without them: `fedsynth run`"] if where else []
     return found
 
 

@@ -47,7 +47,7 @@ def test_a_change_by_hand_is_said_with_both_versions_and_what_to_do(root, caplog
     (line,) = by_hand.lines(root)
     assert line.startswith(f"{NAME}: version 2 is the champion, and version 1 was made that by a promotion: somebody")
     assert "who and when is not known; give it to version 1 again there" in line
-    assert line.endswith("`python -m flows.promote vae --version 2`")
+    assert line.endswith("`fedsynth promote vae --version 2`")
     assert server.champion(root, "vae") == 2
     assert line in caplog.text, "who serves it is told"
     by_a_person(root, "champion", "1")

@@ -128,7 +128,7 @@ def test_a_changed_artifact_is_neither_loaded_nor_promoted_nor_served_whatever_i
             way()
         assert "fedsynth-vae version 2" in str(error.value)
         assert what in str(error.value)
-        assert "make run" in str(error.value)
+        assert "fedsynth run" in str(error.value)
     assert versions.alias_of(root, "vae", "champion") is None
 
 

@@ -86,8 +86,8 @@ def test_a_gate_that_does_not_hold_refuses_with_value_limit_and_what_to_do():
         "  c/retained >= 0.95: 0.9 is below 0.95",
         "  epsilon <= 8: missing: not computed",
         (
-            "train it better; or, if a limit is wrong, change `gates` in params.yaml and run the pipeline (`make run`),"
-            " which judges it anew"
+            "train it better; or, if a limit is wrong, change `gates` in params.yaml and run the pipeline"
+            " (`fedsynth run`), which judges it anew"
         ),
     ]
 

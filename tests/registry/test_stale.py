@@ -80,7 +80,7 @@ def test_a_stale_version_is_neither_promoted_nor_loaded_nor_served_without_a_rea
         with pytest.raises(promotion.Refused) as error:
             way()
         assert "fedsynth-vae version 2 is stale, data withdrawn at north" in str(error.value)
-        assert "train vae again without them (`make run`" in str(error.value)
+        assert "train vae again without them (`fedsynth run`" in str(error.value)
         assert "--although TEXT" in str(error.value)
     assert versions.alias_of(root, "vae", "champion") is None
     loading.load(root, "vae", 1)
@@ -165,7 +165,7 @@ def test_card_report_and_plan_say_so(root):
     assert not judgement("vae", known)["passed"]
     (line,) = withdrawn.lines(root, ["vae"])
     assert line.startswith("vae: stale, data withdrawn at north")
-    assert line.endswith("train it again without them: `make run`")
+    assert line.endswith("train it again without them: `fedsynth run`")
 
 
 def test_the_version_in_use_is_told_with_what_to_do(root):
@@ -175,7 +175,7 @@ def test_the_version_in_use_is_told_with_what_to_do(root):
     stale.mark(root)
     (line,) = stale.lines(root)
     assert line.startswith("fedsynth-vae version 2, the champion, is stale, data withdrawn at north")
-    assert "`python -m flows.promote vae`" in line
+    assert "`fedsynth promote vae`" in line
 
 
 def test_the_page_for_the_approver_says_so_first_and_the_command_clears_it(root, monkeypatch, capsys):
