@@ -76,6 +76,7 @@ def _of_sites(why: str, sites: list[str]) -> tuple[str, str] | None:
                 found[max(named, key=lambda site: named[site])] = key
     if not found:
         return None
+    found = {site: found[site] for site in sites if site in found}  # in an order that does not depend on who was first
     kinds: dict[str, list[str]] = {}
     for site, key in found.items():
         kinds.setdefault(key, []).append(site)
