@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from fedsynth.hospital.policy.simulated import LESS
 from fedsynth.study.found.layout import counted, shown
 from fedsynth.study.found.seen import Seen
 
@@ -36,8 +37,17 @@ def _lines(found: Seen) -> Iterator[str]:
     if layout.masks:
         yield f"  masks     {_masks(found)}"
     yield from _table(found.known, found)
-    yield from (f"  note      {note}" for note in layout.notes)
+    yield from (f"  note      {note}" for note in [*layout.notes, *_few(found)])
     yield from _problems(found)
+
+
+def _few(found: Seen) -> Iterator[str]:
+    """Each of two sites must train on images of several subjects, and test on others."""
+    if (n := found.known["subject"].nunique()) < 2 * (LESS.subjects + 1):
+        yield (
+            f"{counted(n, 'subject')} are few: policies of hospitals refuse a training that rests on fewer than"
+            f" {LESS.subjects} at a site"
+        )
 
 
 def _images(found: Seen) -> str:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedsynth.hospital.policy.simulated import LESS
 from fedsynth.params import Image
 from fedsynth.study.found.found import Found
 from fedsynth.study.found.labels import Labels
@@ -82,10 +83,10 @@ def _between(steps: float, ends: tuple[int, int]) -> int:
 
 def _model(name: str, largest: int, steps: float) -> Model:
     """So many epochs that the largest site takes the steps that its time allows, and sees no image too often."""
-    batch = next(n for n in (8, 4, 2, 1) if n * 5 <= largest or n == 1)  # few images: more steps of fewer
+    batch = 8 if largest >= 40 else LESS.batch  # few images: more steps of fewer
     each = _between(steps, STEPS[name]) / ROUNDS[name]
     epochs = min(each * batch / largest, EPOCHS[name] / ROUNDS[name])
-    epochs = max(1, round(epochs)) if epochs >= 0.75 else round(epochs, 2)
+    epochs = max(1, round(epochs)) if epochs >= 0.75 else max(LESS.share, round(epochs, 2))
     return Model(name, ROUNDS[name], epochs, batch, ROUNDS[name] * math.ceil(epochs * largest / batch))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from fedsynth.data import splits
+from fedsynth.hospital.policy.simulated import LESS
 from fedsynth.params import Image, Split
 from fedsynth.study.found.found import Found
 from fedsynth.study.found.labels import IMAGES, SUBJECTS, Labels
@@ -16,18 +17,23 @@ from fedsynth.study.found.layout import FoundError, counted, shown
 
 SEEDS = 20  # that are tried, so that each site has images of each class to train and to test
 ENOUGH = {"train": 5, "test": 3}  # images of a class at a site, as expectations.min_images has by default
+SHOWN = {"train": 5, "test": 5}  # smaller numbers are withheld, and what is computed of them is said in few digits
+TESTS = (0.4, 0.3, 0.25, 0.2)  # shares for testing, the largest that leaves enough to train
 THREE = 45  # subjects of a class, from which on there are three sites
 MOST = 1500  # images of a first study
 
 
 @dataclass
 class Sites:
-    """`partition`: the source's argument, None for the sites of the files. `counts`: images by site, label, split."""
+    """`partition`: the source's argument, None for the sites of the files. `counts`: images by site, label, split.
+    `subjects`: who trains, by site.
+    """
 
     seed: int
     split: dict[str, float]
     partition: dict[str, Any] | None
     counts: pd.DataFrame
+    subjects: pd.Series
     at_most: int | None = None
     every_class: bool = True
     why: dict[str, str] = field(default_factory=dict)
@@ -39,6 +45,13 @@ class Sites:
     @property
     def names(self) -> list[str]:
         return list(dict.fromkeys(self.counts["site"]))
+
+    @property
+    def refused(self) -> list[str]:
+        """Sites at which the policy of a simulated hospital refuses a training: too few stand behind it."""
+        images = self.of("train")
+        return [site for site in self.names
+                if images[site] < LESS.images or self.subjects.get(site, 0) < LESS.subjects]  # fmt: skip
 
     @property
     def least(self) -> dict[str, int]:
@@ -67,7 +80,7 @@ def sites(found: Found, image: Image, made: Labels, args: dict[str, Any]) -> Sit
             f"{found.layout.folder}: its {counted(found.known['subject'].nunique(), 'subject')} cannot be dealt out to"
             " two sites with images to train and to test; bring more subjects"
         )
-    return max(tried, key=lambda one: (_quality(one, made), one.number))
+    return max(tried, key=lambda one: (_quality(one)[:2], one.number))
 
 
 @dataclass
@@ -108,56 +121,66 @@ def _best(found: Found, image: Image, made: Labels, args: dict[str, Any], way: W
     salted = found.layout.class_path.endswith("DICOM") and found.layout.dims == 3  # a subject's name is of the seed
     few = len(found.listed) < MOST  # listing takes long in large folders
     for seed in range(1, 2 if salted else SEEDS + 1 if few else 4):
-        one = _dealt(found, image, made, args, way, seed)
-        if one and (best is None or _quality(one, made) > _quality(best, made)):
-            best = one
-        if best and _quality(best, made)[0] == min(ENOUGH.values()) * 2:
-            return best
-        if way.partition is None and best and best.seed == 1 and seed > 1 and found.good["split"].all():
-            return best  # splits of its own do not depend on the seed
+        rows, more = _chosen(found, image, made, args, way, seed)
+        for split in _splits(rows):
+            one = _dealt(rows, split, seed)
+            if one and (best is None or _quality(one) > _quality(best)):
+                one.partition, one.at_most = way.partition, more.get("at_most")
+                one.why = {"partition": way.why} | _part(found, more)
+                one.every_class = len(one.cells()) == one.number * len(made.names)
+                best = one
+            if best and _quality(best)[:2] == (True, 1.0):
+                return best
     return best
 
 
-def _quality(one: Sites, made: Labels) -> tuple[int, int]:
-    """How well the cells are filled: the least of them, in parts of what is enough; and how many there are."""
+def _quality(one: Sites) -> tuple[bool, float, int]:
+    """Whether policies allow it, how well the cells are filled (the least of them, 1 is enough), how many there are."""
     cells = one.cells()
-    parts = [2 * min(ENOUGH.values()) * min(int(cells[of].min()), usual) // usual for of, usual in ENOUGH.items()]
-    return min(parts), len(cells)
+    return not one.refused, min(min(int(cells[of].min()) / n, 1.0) for of, n in SHOWN.items()), len(cells)
 
 
-def _dealt(found: Found, image: Image, made: Labels, args: dict[str, Any], way: Way, seed: int) -> Sites | None:
-    more = {} if way.partition is None else {"partition": way.partition}
+def _chosen(
+    found: Found, image: Image, made: Labels, args: dict[str, Any], way: Way, seed: int
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The images of the study by site, and the source's arguments that say which: partition, and at_most for many."""
+    more: dict[str, Any] = {} if way.partition is None else {"partition": way.partition}
     rows = _rows(found, image, made, args | more, seed)
-    chosen = (way.partition or {}).get("sites")
     rows = rows[rows["label"].isin(made.names)]
-    if isinstance(chosen, list):
-        rows = rows[rows["site"].isin(chosen)]
-    why, at_most = {"partition": way.why}, None
     number = rows["site"].nunique()
     if len(rows) > MOST and found.layout.at_most and not made.by_mask and found.layout.slices is None:
-        at_most = -(-MOST // (number * len(made.names)))
-        rows = _rows(found, image, made, args | more | {"at_most": at_most}, seed)
+        more["at_most"] = -(-MOST // (number * len(made.names)))
+        rows = _rows(found, image, made, args | more, seed)
         rows = rows[rows["label"].isin(made.names)]
-        why["at_most"] = f"images of each class at each site, for a first study; there are {len(found.listed)} in all"
-    split = _shares(rows)
+    chosen = (way.partition or {}).get("sites")
+    return (rows[rows["site"].isin(chosen)] if isinstance(chosen, list) else rows), more
+
+
+def _part(found: Found, more: dict[str, Any]) -> dict[str, str]:
+    if "at_most" not in more:
+        return {}
+    return {"at_most": f"images of each class at each site, for a first study; there are {len(found.listed)} in all"}
+
+
+def _splits(rows: pd.DataFrame) -> Iterator[dict[str, float]]:
+    """Fractions of the subjects: more for testing where there are few, none for validation where hardly any."""
+    site = rows.groupby("site")
+    few = site["subject"].nunique().min() < 12
+    first = 0 if few or site.size().min() < 150 else 1
+    return ({"val": 0 if few else 0.1, "test": test} for test in TESTS[first:])
+
+
+def _dealt(rows: pd.DataFrame, split: dict[str, float], seed: int) -> Sites | None:
+    """None where a site has nothing to train or to test."""
     parts = [of.assign(split=splits.assign(of, Split(**split), seed, str(site)).to_numpy())
              for site, of in rows.groupby("site")]  # fmt: skip
     if len(parts) < 2:
         return None
-    counts = pd.concat(parts).groupby(["site", "label", "split"]).size().rename("n").reset_index()
-    made_ = Sites(seed, split, way.partition, counts, at_most, why=why)
-    by_site = {site: made_.of(site) for site in ("train", "test")}
-    if any((of < 1).any() for of in by_site.values()):
-        return None
-    made_.every_class = len(made_.cells()) == number * len(made.names)
-    return made_
-
-
-def _shares(rows: pd.DataFrame) -> dict[str, float]:
-    """Fractions of the subjects: more for testing where there are few, none for validation where hardly any."""
-    site = rows.groupby("site")
-    few = site["subject"].nunique().min() < 12
-    return {"val": 0 if few else 0.1, "test": 0.4 if few or site.size().min() < 150 else 0.3}
+    dealt = pd.concat(parts)
+    counts = dealt.groupby(["site", "label", "split"]).size().rename("n").reset_index()
+    subjects = dealt[dealt["split"] == "train"].groupby("site")["subject"].nunique()
+    found = Sites(seed, split, None, counts, subjects)
+    return None if any((found.of(of) < 1).any() for of in ENOUGH) else found
 
 
 def _rows(found: Found, image: Image, made: Labels, args: dict[str, Any], seed: int) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from fedsynth.hospital.policy.simulated import LESS
 from fedsynth.params import Image, Params
 from fedsynth.study.found import plan as plans
 from fedsynth.study.found.found import Found
@@ -138,7 +139,20 @@ def _why(found: Found, made: Labels, at: Sites) -> dict[str, str]:
         "channels": made.why.get("masks", ""),
         "split": "the data's own splits, where they have them" if own else "small sites are still measured",
         "least": least,
+        "refused": _refused(at),
     }
+
+
+def _refused(at: Sites) -> str:
+    """What to say where too few images or subjects train at a site."""
+    if not at.refused:
+        return ""
+    train, people = int(at.of("train").min()), int(min(at.subjects.get(site, 0) for site in at.names))
+    return (
+        f"ATTENTION: the smallest site has {train} images of {people} subjects to train, and the policies of simulated"
+        f" hospitals refuse trainings of fewer than {LESS.images} images of {LESS.subjects} subjects: bring more, or,"
+        " to try it all the same, lower `floors` in .work/sites/<site>/policy.yaml"
+    )
 
 
 def flow(value: Any) -> str:

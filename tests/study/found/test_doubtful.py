@@ -185,3 +185,21 @@ def test_the_name_of_a_study_is_written_where_params_know_the_key(write, tmp_pat
     write(folders.by_class(tmp_path / "data", 24))
     lines = (tmp_path / "study" / "params.yaml").read_text().split("\n")
     assert ("study: trial" in lines) == ("study" in Params.model_fields)
+
+
+def test_a_plan_is_one_that_policies_of_simulated_hospitals_allow(write, tmp_path):
+    """14 subjects with two images each: with 40 % to test too few would be left to train."""
+    for i in range(28):
+        folders.picture(tmp_path / "data" / f"patient{i // 2:02d}_{i % 2}.png", i)
+    _, params = write(tmp_path / "data")
+    assert params.split.test == 0.3
+    assert params.models["diffusion"].training.batch == 4
+    assert "ATTENTION" not in (tmp_path / "study" / "params.yaml").read_text()
+
+
+def test_too_few_subjects_for_any_policy_are_told(write, tmp_path):
+    for i in range(24):
+        folders.picture(tmp_path / "data" / f"patient{i // 4}_{i % 4}.png", i)
+    found, _ = write(tmp_path / "data")
+    assert "6 subjects are few" in found.text()
+    assert "refuse" in (tmp_path / "study" / "params.yaml").read_text().split("\nseed:")[0]
