@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,9 +22,14 @@ FIELD_OF_VIEW_MM = 240.0
 
 
 class Site(Strict):
-    """A hospital: how many images, the share of each class in the order of `image.labels`, and its scanner."""
+    """A hospital: how many images, the share of each class in the order of `image.labels`, and its scanner.
+
+    `train`: at least so many images of each class are for training, of as few subjects as may be, and all others for
+    testing: a hospital with few patients that is measured exactly. Default: as `split` of the params file says.
+    """
 
     images: int = Field(ge=0)
+    train: int | None = Field(None, ge=1)
     mix: list[float] | None = Field(None, validate_default=True)  # default: equal shares
     noise: float = Field(0.03, ge=0)  # sigma of the Rician noise, as a share of full scale
     bias: float = Field(0.2, ge=0)  # log-amplitude of the smooth multiplicative field, two standard deviations
@@ -83,7 +89,8 @@ class Phantom(Source):
         spec, place = self._sites[site], [self.seed, zlib.crc32(site.encode())]
         size = tuple(self.image.size)
         number = 0
-        for subject, (label, cuts) in enumerate(_subjects(spec, self.image.labels, np.random.default_rng(place))):
+        subjects = _subjects(spec, self.image.labels, np.random.default_rng(place))
+        for subject, ((label, cuts), split) in enumerate(zip(subjects, _splits(subjects, spec.train), strict=True)):
             conspicuity = np.random.default_rng([*place, subject, 2**31]).uniform(*self.conspicuity)
             for cut in range(cuts):
                 # The subject's generator starts anew for each cut: the same anatomy, seen at another height.
@@ -95,6 +102,7 @@ class Phantom(Source):
                     channels={c: planes[c] for c in self.image.channels if c not in spec.lacks},
                     label=label,
                     subject=f"{site}-{subject:04d}",
+                    split=split,
                     spacing_mm=(FIELD_OF_VIEW_MM / max(size),) * len(size),
                     file=f"{site}/{number:04d}",
                     mask_shape=size if "lesion" in self.image.channels else None,
@@ -120,6 +128,22 @@ def _subjects(spec: Site, labels: list[str], rng: np.random.Generator) -> list[t
             subjects.append((label, cuts))
             left -= cuts
     return [subjects[i] for i in rng.permutation(len(subjects))]
+
+
+def _splits(subjects: list[tuple[str, int]], train: int | None) -> list[str]:
+    """The split of each subject: those of a class with the most images train until there are `train`, the others test.
+
+    Without `train` none is named.
+    """
+    if train is None:
+        return [""] * len(subjects)
+    found, left = ["test"] * len(subjects), Counter({label: train for label, _ in subjects})
+    for place in sorted(range(len(subjects)), key=lambda i: -subjects[i][1]):
+        label, cuts = subjects[place]
+        if left[label] > 0:
+            found[place] = "train"
+            left[label] -= cuts
+    return found
 
 
 def scan(tissue: np.ndarray, site: Site, rng: np.random.Generator) -> np.ndarray:

@@ -44,7 +44,10 @@ def images_of(root: Path, params: Params, settings: Settings) -> Images:
     if not found and params.source.class_path.endswith("phantom.Phantom"):
         share = 1 - params.split.val - params.split.test
         sites: dict[str, dict[str, Any]] = params.source.args.get("sites", {})
-        found = {site: (int(of["images"]), round(share * int(of["images"]))) for site, of in sites.items()}
+        of_each = {site: len(params.image.labels) * int(of["train"]) for site, of in sites.items() if of.get("train")}
+        found = {
+            site: (int(of["images"]), of_each.get(site, round(share * int(of["images"])))) for site, of in sites.items()
+        }
     return found
 
 

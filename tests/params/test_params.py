@@ -55,7 +55,6 @@ def test_the_phantoms_in_full_differ_from_the_default_in_their_size_alone():
     assert differ == {
         "study",
         "source.args.sites.north.images",
-        "source.args.sites.east.images",
         "score.seeds",
         "score.uses.classification.args.steps",
         *(f"models.{name}.training.epochs" for name in ("diffusion", "gan", "vae")),

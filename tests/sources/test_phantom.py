@@ -44,6 +44,17 @@ def test_classes_have_exactly_their_shares():
     assert counts == {"none": 15, "infiltrating": 12, "extra_axial": 3}
 
 
+def test_a_hospital_with_few_patients_trains_on_some_images_of_each_class_and_tests_on_all_others():
+    found = records(images=60, train=5)
+    assert all(5 <= n <= 7 for n in Counter(r.label for r in found if r.split == "train").values())
+    assert {r.split for r in found} == {"train", "test"}
+    trained = {r.subject for r in found if r.split == "train"}
+    assert 6 <= len(trained) <= 9
+    assert not trained & {r.subject for r in found if r.split == "test"}
+    assert same(found, records(images=60))
+    assert {r.split for r in records(images=60)} == {""}
+
+
 @pytest.mark.parametrize(
     ("total", "weights"), [(10, [1, 1, 1]), (0, [1, 2]), (7, [0, 1]), (100, [0.333, 0.333, 0.334])]
 )
