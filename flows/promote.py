@@ -56,6 +56,10 @@ NOTHING_REQUIRED = (
 )
 
 
+# tags whose content is shown otherwise: the verdict and the numbers, and what was done to a version
+SHOWN = (*promotion.PREFIXES, "promotion.", "rollback.", "served.")
+
+
 class PromotionError(UserError):
     """A promotion cannot be decided; the message says how to proceed."""
 
@@ -198,7 +202,7 @@ def describe(root: Path, model: str, number: int, champion: str | None, although
         "",
         "| tag | value |",
         "|---|---|",
-        *(f"| {n} | {value} |" for n, value in sorted(version.tags.items()) if not n.startswith(promotion.PREFIXES)),
+        *(f"| {n} | {value} |" for n, value in sorted(version.tags.items()) if not n.startswith(SHOWN)),
     ]
     return "\n".join(lines)
 
