@@ -54,7 +54,7 @@ class Use(ABC):
         """Evaluate the network on each image.
 
         `images` (N, I, *S), `masks` (N, M, *S), `y` (N,). Metrics are computed from the table, so that a bootstrap does
-        not run the network again.
+        not run the network again; it draws images class by class, for which the table holds `y`.
         """
 
     @abstractmethod

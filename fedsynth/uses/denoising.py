@@ -37,8 +37,9 @@ class Denoising(Use):
         return output.square().mean()
 
     def judge(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
-        """Return `left` (N,), the mean square of what is left of the noise, or lost of the image."""
-        return {"left": predict(net, images, self.images).square().flatten(1).mean(1).double().numpy()}
+        """Return `left` (N,), the mean square of what is left of the noise, or lost of the image, and `y` (N,)."""
+        left = predict(net, images, self.images).square().flatten(1).mean(1)
+        return {"left": left.double().numpy(), "y": y.numpy()}
 
     def summarise(self, table: Table) -> tuple[dict[str, float], dict[str, int]]:
         """Return `removed`, the share of the noise's power that is gone, from 0 to 1; NaN without an image."""

@@ -108,6 +108,7 @@ def test_what_each_image_adds_can_be_drawn_anew(path: str, data: tuple[Image, Te
     net, places = use.network(1), torch.tensor([3, 4, 5, 3, 8, 1])
     table = use.judge(net, x, m, y)
     assert {len(values) for values in table.values()} == {len(x)}
+    assert (table["y"] == y.numpy()).all(), "a bootstrap draws class by class"
     drawn = use.summarise({name: values[places.numpy()] for name, values in table.items()})
     direct = use.score(net, x[places], m[places], y[places])
     assert drawn[1] == direct[1]

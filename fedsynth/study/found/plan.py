@@ -92,7 +92,7 @@ def _model(name: str, largest: int, steps: float) -> Model:
 
 def _uses(image: Image, made: Labels, at: Sites) -> tuple[list[str], dict[str, str]]:
     """Classification where each site tests two classes, segmentation where there are masks, else denoising."""
-    cells, why = at.cells(), {"uses": ""}
+    cells, why = at.cells, {"uses": ""}
     tested = cells[cells["test"] > 0].groupby(level="site").size()
     trained = cells[cells["train"] > 0].groupby(level="site").size()
     found = []

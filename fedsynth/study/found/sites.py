@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,7 @@ from fedsynth.study.found.found import Found
 from fedsynth.study.found.labels import IMAGES, SUBJECTS, Labels
 from fedsynth.study.found.layout import FoundError, counted, shown
 
-SEEDS = 20  # that are tried, so that each site has images of each class to train and to test
+SEEDS = 10  # that are tried, so that each site has images of each class to train and to test
 ENOUGH = {"train": 5, "test": 3}  # images of a class at a site, as expectations.min_images has by default
 SHOWN = {"train": 5, "test": 5}  # smaller numbers are withheld, and what is computed of them is said in few digits
 TESTS = (0.4, 0.3, 0.25, 0.2)  # shares for testing, the largest that leaves enough to train
@@ -56,13 +57,20 @@ class Sites:
     @property
     def least(self) -> dict[str, int]:
         """expectations.min_images: what each site has of each class that it has, at most the usual."""
-        cells = self.cells()
+        cells = self.cells
         return {of: min(usual, int(cells[of].min())) for of, usual in ENOUGH.items()}
 
+    @cached_property
     def cells(self) -> pd.DataFrame:
         """Images by site and label: columns train and test."""
-        counts = self.counts.pivot_table(index=["site", "label"], columns="split", values="n", aggfunc="sum")
+        counts = self.counts.set_index(["site", "label", "split"])["n"].unstack("split")
         return counts.reindex(columns=["train", "test"]).fillna(0).astype(int)
+
+    @cached_property
+    def quality(self) -> tuple[bool, float, int]:
+        """Whether policies allow it, how well cells are filled (the least of them, 1 is enough), how many there are."""
+        filled = min(min(int(self.cells[of].min()) / n, 1.0) for of, n in SHOWN.items())
+        return not self.refused, filled, len(self.cells)
 
     def of(self, split: str) -> pd.Series:
         """Images of a split by site."""
@@ -80,7 +88,7 @@ def sites(found: Found, image: Image, made: Labels, args: dict[str, Any]) -> Sit
             f"{found.layout.folder}: its {counted(found.known['subject'].nunique(), 'subject')} cannot be dealt out to"
             " two sites with images to train and to test; bring more subjects"
         )
-    return max(tried, key=lambda one: (_quality(one)[:2], one.number))
+    return max(tried, key=lambda one: (one.quality[:2], one.number))
 
 
 @dataclass
@@ -124,20 +132,16 @@ def _best(found: Found, image: Image, made: Labels, args: dict[str, Any], way: W
         rows, more = _chosen(found, image, made, args, way, seed)
         for split in _splits(rows):
             one = _dealt(rows, split, seed)
-            if one and (best is None or _quality(one) > _quality(best)):
+            if one and (best is None or one.quality > best.quality):
                 one.partition, one.at_most = way.partition, more.get("at_most")
                 one.why = {"partition": way.why} | _part(found, more)
-                one.every_class = len(one.cells()) == one.number * len(made.names)
+                one.every_class = len(one.cells) == one.number * len(made.names)
                 best = one
-            if best and _quality(best)[:2] == (True, 1.0):
+            if best and best.quality[:2] == (True, 1.0):
                 return best
+            if one and not one.refused:
+                break  # fewer to test would be no better
     return best
-
-
-def _quality(one: Sites) -> tuple[bool, float, int]:
-    """Whether policies allow it, how well the cells are filled (the least of them, 1 is enough), how many there are."""
-    cells = one.cells()
-    return not one.refused, min(min(int(cells[of].min()) / n, 1.0) for of, n in SHOWN.items()), len(cells)
 
 
 def _chosen(

@@ -131,7 +131,7 @@ def _rendered(found: Found, name: str, machine: Machine, image: Image, channels:
 
 def _why(found: Found, made: Labels, at: Sites) -> dict[str, str]:
     """Comments by key."""
-    cells = at.cells()
+    cells = at.cells
     own = found.good["split"].all()
     least = "the least are {train} to train and {test} to test".format(**{of: int(cells[of].min()) for of in cells})
     return {
