@@ -19,6 +19,7 @@ from fedsynth.hospital import commands
 from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, quiet
 from fedsynth.study import commands as of_study
+from fedsynth.study.checking import check
 
 if TYPE_CHECKING:
     from fedsynth.params import Params
@@ -27,19 +28,18 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Federated generative models for medical images: a study's stages, its plan and its checks.",
+    help="Hospitals train generative models of medical images together: a study, its models, a hospital's say.",
 )
 
 
-for command in of_study.COMMANDS:
-    app.command()(command)
-app.add_typer(commands.policy, name="policy")
-app.command()(commands.audit)
-app.command()(commands.forget)
-app.command()(generate)
+STUDY, MODELS, HOSPITAL = "A study", "Models in use", "At a hospital"
+STAGES, TOOLS = "Stages of dvc.yaml that run at the centre", "This installation"
+for panel, group in ((STUDY, of_study.STUDY), (MODELS, (*of_study.MODELS, generate))):
+    for command in group:
+        app.command(rich_help_panel=panel)(command)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def run(
     values: Annotated[
         list[str] | None,
@@ -57,7 +57,7 @@ def run(
     os.execv(sys.executable, [sys.executable, "-m", "flows", *words])
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def plan(as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False) -> None:
     """Show what a run would do, without running it: the stages, why, their estimated time and disk space."""
     from fedsynth.stages import inputs, plan_text
@@ -71,7 +71,7 @@ def plan(as_json: Annotated[bool, typer.Option("--json", help="for programs")] =
     )
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def ingest(
     site: Annotated[str | None, typer.Option(help="only this site; default: all that the source names")] = None,
 ) -> None:
@@ -94,7 +94,7 @@ def ingest(
         )
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def validate(
     folder: Annotated[Path, typer.Argument(help="a set: the folder with manifest.csv and images.npy")],
     site: Annotated[str, typer.Option(help="name in the messages; default: the folder's")] = "",
@@ -114,7 +114,7 @@ def validate(
     raise typer.Exit(0 if verdict.passed else 1)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDY)
 def look(
     data: Annotated[
         Path | None, typer.Argument(help="an ingested set, or a folder of sets; default: every set under data/sites")
@@ -136,7 +136,7 @@ def look(
         typer.echo(page.write(folder, params, to or settings.state / folder.name / page.FOLDER, images))
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def sample(model: Annotated[str, typer.Argument(help="a key of models in params.yaml")]) -> None:
     """Draw a synthetic set from a trained model and validate it."""
     from fedsynth.stages import sample as stage
@@ -145,7 +145,7 @@ def sample(model: Annotated[str, typer.Argument(help="a key of models in params.
     stage.sample(params, settings.root, model)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def export(model: Annotated[str, typer.Argument(help="a key of models in params.yaml")]) -> None:
     """Export a synthetic set with its verdict: an archive for each exporter, with datasheet and model card."""
     from fedsynth.stages import export as stage
@@ -154,7 +154,7 @@ def export(model: Annotated[str, typer.Argument(help="a key of models in params.
     stage.export(params, settings.root, model)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def report() -> None:
     """Write the report: pictures, losses and the table of worth."""
     from fedsynth.stages import report as stage
@@ -167,61 +167,10 @@ def report() -> None:
         record.record(settings.root, params)
 
 
-@app.command()
-def check(
-    file: Annotated[Path | None, typer.Argument(help="the params file; default: params.yaml")] = None,
-    site: Annotated[str | None, typer.Option(help="the site's name; default: the one that the kit names")] = None,
-    kit: Annotated[
-        Path | None, typer.Option(help="the site's startup kit, the folder with startup/ and local/")
-    ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="seconds to wait for the server")] = 5,
-) -> None:
-    """Check a params file, and a hospital's site: installation, folders, data, startup kit and server.
-
-    All problems of the params file are listed at once. The site is checked if --site, --kit or FEDSYNTH_DATA is given,
-    or if there is no params.yaml. Exit code 1 if a check fails.
-    """
-    from rich.console import Console
-    from rich.table import Table
-
-    from fedsynth.hospital import check
-
-    table = Table(box=None)
-    for column in ("what", "found", "verdict", "what to do"):
-        table.add_column(column, overflow="fold")
-    settings = Settings.read()
-    study = (file or settings.root / "params.yaml").resolve()
-    kit = kit and kit.resolve()
-    os.chdir(settings.root)  # where the paths of a params file begin
-    at_site = bool(site or kit or os.environ.get("FEDSYNTH_DATA") or not (file or study.is_file()))
-    if file or study.is_file():
-        # a hospital checks its own files in ingest, and in a federation the centre has none of them
-        wrong = _study(study, source=settings.simulation and not at_site, given=not at_site)
-    else:
-        typer.echo(f"no params.yaml in {study.parent}: checking a hospital's site")
-        wrong = False
-    found = list(check.site(settings, site, kit, timeout)) if at_site else []
-    for row in found:
-        table.add_row(row.what, row.found, row.verdict, row.todo)
-    if found:
-        Console(highlight=False, markup=False).print(table)
-    raise typer.Exit(1 if wrong or any(row.verdict == "fails" for row in found) else 0)
+app.command(rich_help_panel=STUDY)(check)
 
 
-def _study(path: Path, source: bool, given: bool) -> bool:
-    """Print the problems of a params file. Returns whether there are any."""
-    from fedsynth import checks
-
-    try:
-        params, problems = checks.of_file(path, source, given)
-    except UserError as error:
-        typer.echo(str(error))
-        return True
-    typer.echo(checks.listed(path, problems) if problems or not params else f"{path.name}: no problem")
-    return bool(problems)
-
-
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def serve(
     model: Annotated[str, typer.Argument(help="a key of models in params.yaml")],
     version: Annotated[int | None, typer.Option(help="default: the champion")] = None,
@@ -240,7 +189,7 @@ def serve(
     server.serve(Settings.read().root, model, version, host, port, by or getpass.getuser(), although)
 
 
-@app.command()
+@app.command(rich_help_panel=TOOLS)
 def env() -> None:
     """Show the environment variables with their meanings and current values."""
     from rich.console import Console
@@ -252,10 +201,15 @@ def env() -> None:
     Console(highlight=False).print(table)
 
 
-@app.command()
+@app.command(rich_help_panel=TOOLS)
 def version() -> None:
     """Show the version."""
     typer.echo(__version__)
+
+
+app.add_typer(commands.policy, name="policy", rich_help_panel=HOSPITAL)
+app.command(rich_help_panel=HOSPITAL)(commands.audit)
+app.command(rich_help_panel=HOSPITAL)(commands.forget)
 
 
 def _start() -> tuple[Settings, Params]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,12 @@ def test_serving_where_there_is_no_registry_is_one_sentence(project):
     done = CliRunner().invoke(app, ["serve", "vae"])
     assert done.exit_code == 1
     assert "there is no registry in this project yet" in str(done.exception)
+
+
+def test_what_was_found_may_be_had_as_json(project):
+    (project / "other.yaml").write_text(yaml.safe_dump(TINY | {"seed": -1}, sort_keys=False))
+    code, said = checked("other.yaml", "--json")
+    told = json.loads(said)
+    assert (code, told["passed"], told["site"]) == (1, False, [])
+    assert "seed: -1: must be" in told["problems"][0]
+    assert json.loads(checked("--json")[1])["passed"] is True

@@ -200,4 +200,4 @@ def _promote(first: str, options: Mapping[str, object], *more: str) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "flows.promote", first, *more, *given])
 
 
-COMMANDS = (examples, init, upgrade, status, metrics, clean, promote, rollback, answer)
+STUDY, MODELS = (init, examples, status, metrics, clean, upgrade), (promote, rollback, answer)
