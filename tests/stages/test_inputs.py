@@ -212,7 +212,7 @@ if "nvflare_jobs.source.job" in words:
     where, stages = Settings.read(), inputs.stages(Path("."), raw["models"])
     wanted = {stage.file: inputs.text(inputs.of_stage(stage, raw, where)) for stage in stages}
     inputs.write(Path("."), wanted)
-    for name in ("source", "given"):
+    for name in ("source", "given", "missing"):
         Path(f"data/{name}.json").write_text("{}")
     sys.exit()
 name, *model = [words[2], *words[3:]] if words[1] == "fedsynth" else [words[1].split(".")[1], *words[2:]]
