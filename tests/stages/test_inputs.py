@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fedsynth.params import Params, load
+from fedsynth.params import Centre, Params, load
 from fedsynth.settings import Settings
 from fedsynth.stages import inputs
 from tests.test_architecture import ROOT
@@ -34,6 +34,8 @@ def of_models(*names: str) -> set[str]:
 EVERY = {stage.address for stage in STAGES}
 # Which stages use a key, said once more by hand: the longest of these that a leaf begins with.
 USED_BY = {
+    "study": set(),  # keys of the centre's own, which no result hangs on
+    "promote": set(),
     "seed": {"ingest", *of_models("train", "sample", "score"), "report"},
     "source": {"ingest"},
     "image": EVERY,
@@ -127,7 +129,7 @@ def test_a_leaf_of_params_yaml_changes_the_inputs_of_the_stages_that_use_it_and_
     key = ".".join(map(str, path))
     expected = USED_BY[max((name for name in USED_BY if f"{key}.".startswith(f"{name}.")), key=len)]
     assert {address for address in EVERY if before[address] != after[address]} == expected
-    assert expected, f"no stage uses {key}"
+    assert expected or key.partition(".")[0] in Centre.model_fields, f"no stage uses {key}"
 
 
 def test_the_order_of_channels_counts(monkeypatch, tmp_path):
