@@ -84,7 +84,7 @@ print("::" + json.dumps({
     assert found["parents"] == ["FINISHED"]
     stages = ("score@diffusion", "score@gan", "train@diffusion", "train@gan")
     assert found["names"] == ["fedsynth", *sorted(("fedsynth diffusion", "fedsynth gan", "reference", *stages))]
-    headline = {"classification/retained", "segmentation/gap_closed_poorest", "fid", "membership_loss_auc", "bytes"}
+    headline = {"classification/retained", "fid", "membership_loss_auc", "bytes"}
     assert headline <= set(found["metrics"])
     assert {"classification/retained", "fid", "bytes"} <= set(found["best"])
     assert (found["params"], found["data"]) == ("2", ["north", "south"])
@@ -131,6 +131,30 @@ for version in c.search_model_versions("name='fedsynth-gan'"):
     assert set(outcomes(again.stdout).values()) <= {"ran", "unchanged"}
     assert {stage for stage, outcome in outcomes(again.stdout).items() if outcome == "ran"} == {"source"}
     assert "Nothing has changed" in run(project).stdout
+
+
+def test_an_experiment_of_dvc_leaves_its_runs_in_the_studys_mlflow(project, first):
+    git("add", "-A", cwd=project)
+    git("commit", "-q", "--allow-empty", "-m", "first run", cwd=project)
+    strict = ("-S", 'gates.require=["classification/retained >= 9", "fid <= -1", "kid <= -1"]', "-S", "gates.warn=[]")
+    done = command("dvc", "exp", "run", "--temp", "--name", "strict", *strict, cwd=project)
+    assert done.returncode == 0, done.stdout[-4000:]
+    script = """
+import json
+from mlflow import MlflowClient
+from fedsynth.settings import tracking_uri
+from pathlib import Path
+c = MlflowClient(tracking_uri(Path.cwd()))
+runs = c.search_runs([e.experiment_id for e in c.search_experiments()], "tags.`dvc.exp` = 'strict'")
+print("::" + json.dumps({r.info.run_name: [r.data.metrics["gates/failed"], len(r.data.params)] for r in runs}))
+print("::" + json.dumps(len(c.search_model_versions("name='fedsynth-gan'"))))
+"""
+    said = command(sys.executable, "-c", script, cwd=project).stdout.split("::")
+    found, versions = json.loads(said[1]), json.loads(said[2])
+    (name,) = set(found) - {"fedsynth diffusion", "fedsynth gan"}
+    assert name.startswith('fedsynth gates.require=["classification/retained >= 9"'), "what differs from the first run"
+    assert all(failed == 3 and params > 20 for failed, params in found.values())
+    assert versions == 1, "an experiment is no candidate"
 
 
 def test_the_plan_of_the_next_run_is_what_it_does(project, first):
