@@ -235,13 +235,18 @@ def test_flare_refuses_an_archive_with_a_way_out_of_its_folder_before_it_unpacks
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["out", "result.zip"]
 
 
-def test_our_own_code_unpacks_no_archive():
-    """It writes tar files, each opened by a line that says "w", and reads none."""
+# a model that a person brings (`fedsynth generate model.zip`); what is refused: tests/generation/test_source.py
+UNPACKS = "fedsynth/generation/exported.py"
+
+
+def test_our_own_code_unpacks_an_archive_in_one_place_alone():
+    """Elsewhere it writes tar files, each opened by a line that says "w", and reads none."""
     root, words = (
         Path(__file__).parents[1],
         ("extractall", "unpack_archive", "from tarfile", ".extract(", ".extractfile("),
     )
     files = [path for folder in ("fedsynth", "flows", "nvflare_jobs") for path in (root / folder).rglob("*.py")]
+    files = [path for path in files if path.relative_to(root).as_posix() != UNPACKS]
     assert len(files) > 50
     assert [f"{path.name}: {word}" for path in files for word in words if word in path.read_text()] == []
     opened = [
@@ -251,6 +256,18 @@ def test_our_own_code_unpacks_no_archive():
         if "tarfile.open(" in line or "TarFile(" in line
     ]
     assert [line for line in opened if '"w"' not in line] == []
+    assert 'tar.extractall(to, filter="data")' in (root / UNPACKS).read_text()
+
+
+@pytest.mark.parametrize(("name", "content", "mode"), [("../evil", "", 0), ("evil", "/etc", stat.S_IFLNK | 0o777)])
+def test_a_zip_that_a_person_brings_writes_nothing_outside_and_makes_no_link(tmp_path, name, content, mode):
+    from fedsynth.generation.exported import _unpack
+
+    (tmp_path / "in/deep").mkdir(parents=True)
+    _unpack(zipped(tmp_path / "model.zip", name, content, mode), tmp_path / "in/deep")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "model.zip"]
+    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["deep"]
 
 
 # --- secrets
