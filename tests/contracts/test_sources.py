@@ -89,6 +89,16 @@ def test_no_subject_is_at_two_sites(block):
     assert sum(map(len, subjects)) == len(set().union(*subjects))
 
 
+def test_what_is_listed_before_reading_is_what_is_read(block):
+    source = block.build(image=IMAGE, seed=1)
+    listed = source.listed()
+    assert list(listed.columns) == sources.LISTED
+    read = [
+        (site, r.subject, r.label, r.split) for site in source.sites() for r in source.records(site) if not r.problem
+    ]
+    assert sorted(listed.itertuples(index=False, name=None)) == sorted(read) or listed.empty
+
+
 def test_it_can_be_ingested(block, tmp_path):
     asked = tiny_params(source=block.model_dump(), image=IMAGE.model_dump())
     for rows in ingest(asked, tmp_path / "sets").values():

@@ -719,3 +719,19 @@ def test_modalities_on_other_grids_are_refused(tmp_path):
     image = Image(size=(8, 10, 12), channels={"t1": "image", "t2": "image"}, labels=["a"])
     with pytest.raises(SetError, match=r"'t2' lies on another grid than 't1'.* of 2x2x2 mm .* of 1x1x1 mm"):
         fit(record, image)
+
+
+def test_the_table_may_lie_beside_params_yaml(tmp_path, monkeypatch):
+    make_table(tmp_path / "images")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "images" / "manifest.csv").rename(tmp_path / "study" / "manifest.csv")
+    monkeypatch.delenv("FEDSYNTH_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path / "study")
+    found = source(tmp_path / "images", table="${FEDSYNTH_ROOT}/manifest.csv")
+    assert len(list(found.records("p"))) == 24
+    before = found.fingerprint()
+    monkeypatch.setenv("FEDSYNTH_ROOT", str(tmp_path))
+    with pytest.raises(SetError, match=r"manifest\.csv is not there"):
+        source(tmp_path / "images", table="${FEDSYNTH_ROOT}/manifest.csv").sites()
+    monkeypatch.setenv("FEDSYNTH_ROOT", str(tmp_path / "study"))
+    assert source(tmp_path / "images", table="${FEDSYNTH_ROOT}/manifest.csv").fingerprint() == before
