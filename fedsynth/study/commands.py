@@ -66,6 +66,10 @@ def init(
         typer.echo(begun.found)
     said = create.create(folder, name, begun)
     typer.echo(f"{folder}: a study, {said}")
+    for file in begun.files:
+        typer.echo(
+            f"{file} lists your files by name and is in the study's git: push it to nobody who must not read them"
+        )
     for variable in begun.unset:
         typer.echo(f"the images are not part of fedsynth: export {variable}=FOLDER, or begin with --data FOLDER")
     if not begun.unset:
