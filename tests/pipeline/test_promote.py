@@ -104,7 +104,7 @@ def waiting(root: Path, api: str, *words: str) -> tuple[subprocess.Popen, str]:
     )
     assert process.stdout is not None
     line = process.stdout.readline()
-    found = re.search(r"flows\.promote answer (\S+) --by", line)
+    found = re.search(r"fedsynth answer (\S+) --by", line)
     assert found, line + process.communicate(timeout=60)[0]
     return process, found[1]
 
