@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsynth import __version__
+from fedsynth.errors import UserError
 from fedsynth.params import Params, study_of
 from fedsynth.settings import Settings, masked
 from fedsynth.stages import last_run, plan
@@ -69,8 +70,11 @@ def _time(seconds: float | None) -> str | None:
 
 
 def _stale(root: Path, params: Params, settings: Settings) -> dict[str, list[str]]:
-    """Return the stages that a run would do again, each with the reasons."""
-    return {line.stage: line.why for line in plan.plan(root, params, settings).stale}
+    """Return the stages that a run would do again, each with the reasons; {"error"} where the source is not there."""
+    try:
+        return {line.stage: line.why for line in plan.plan(root, params, settings).stale}
+    except UserError as error:
+        return {"error": [str(error)]}
 
 
 def _models(root: Path, params: Params) -> dict[str, Any]:

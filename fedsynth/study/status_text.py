@@ -70,6 +70,9 @@ def _stale(stale: dict[str, list[str]]) -> Iterator[str]:
     if not stale:
         yield "stale     nothing: a run would do nothing"
         return
+    if "error" in stale:
+        yield f"stale     not known: {stale['error'][0]}"
+        return
     yield f"stale     {len(stale)} stages would run; `fedsynth plan` has all reasons and the time"
     first, why = next(iter(stale.items()))
     yield f"          {first}: {why[0]}"

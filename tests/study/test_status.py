@@ -76,6 +76,17 @@ def test_a_registry_that_does_not_answer_hides_nothing_else():
     assert "run       completed" in text
 
 
+def test_a_source_that_is_not_there_hides_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.delenv("FEDSYNTH_BUSI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(app, ["init", "mine", "--example", "busi"])
+    monkeypatch.chdir(tmp_path / "mine")
+    done = CliRunner().invoke(app, ["status"])
+    assert done.exit_code == 0
+    assert "stale     not known: source.args.folder '${FEDSYNTH_BUSI}'" in done.output
+    assert "run       none yet" in done.output
+
+
 def test_a_study_before_its_first_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FEDSYNTH_ROOT", raising=False)
