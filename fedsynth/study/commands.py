@@ -22,7 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
 
 
 def examples(as_json: AsJson = False) -> None:
-    """List the examples that a study can begin with: their data, what is compared, minutes on two cores."""
+    """List the examples that a study can begin with: data, what is compared, minutes on two cores."""
     from rich.console import Console
     from rich.table import Table
 
@@ -39,7 +39,7 @@ def examples(as_json: AsJson = False) -> None:
     if not console.is_terminal:
         console.width = 160
     console.print(table)
-    typer.echo("\nfedsynth init FOLDER --example NAME")
+    typer.echo("\nMinutes: about, on two idle cores. fedsynth init FOLDER --example NAME")
 
 
 def init(
