@@ -88,13 +88,14 @@ def test_a_number_of_images_and_a_folder_are_asked_for():
 
 
 def test_ctrl_c_ends_it_and_leaves_no_folder(here):
-    command = [sys.executable, "-m", "fedsynth", "generate", "models/vae", "--images", "100000", "--out", "set"]
-
-    def heeds_ctrl_c() -> None:  # where the tests run in the background, a shell has made them deaf to it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
+    # heeded also where the tests run in the background, where a shell has made them deaf to it
+    heeding = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        " runpy.run_module('fedsynth', run_name='__main__', alter_sys=True)"
+    )
+    command = [sys.executable, "-c", heeding, "generate", "models/vae", "--images", "100000", "--out", "set"]
     with subprocess.Popen(
-        command, cwd=here, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=heeds_ctrl_c
+        command, cwd=here, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         until = time.monotonic() + 120
         while not list(here.glob(".set.*.part/.work/set/images.npy")) and time.monotonic() < until:
