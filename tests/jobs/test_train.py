@@ -36,6 +36,7 @@ def round_of(real: ImageSet, folder, params=PARAMS, **privacy: Any) -> tuple[dic
         config=config,
         params=params,
         state=folder,
+        settings=SimpleNamespace(keep_runs=3),
         gate=gate(Policy(privacy=privacy)),
         cells={},
         min_cell=5,
