@@ -89,7 +89,7 @@ def left(folder: Path) -> list[list[str]]:
             command = process.cmdline()
             if (
                 process.status() != psutil.STATUS_ZOMBIE
-                and simulator.MARK in process.environ()
+                and simulator.RUN in process.environ()
                 and any(str(folder) in c for c in command)
             ):
                 found.append(command)
