@@ -19,8 +19,11 @@ Share = Annotated[float, Field(ge=0)]
 Readable = Annotated[str, AfterValidator(lambda line: gates.parse(line) and line)]
 
 
+STUDY_NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
+
+
 def _study_name(text: str) -> str:
-    if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]{0,79}", text):
+    if not STUDY_NAME.fullmatch(text):
         raise ValueError(
             "it becomes the name of an experiment and a part of registered names: letters (without accents), digits, _"
             " and -, 80 at most"

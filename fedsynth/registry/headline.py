@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import mean
 from typing import Any
 
 from fedsynth.registry.promotion import SHARES
 from fedsynth.training.history import traffic
+from fedsynth.worth.wording import mean_of_uses
 
 
 def headline(facts: dict[str, Any] | None, history: dict[str, Any]) -> dict[str, float]:
@@ -25,10 +25,9 @@ def headline(facts: dict[str, Any] | None, history: dict[str, Any]) -> dict[str,
     if facts is None:
         return _known(found)
     worth = {f"{use}/{share}": of.get(share) for use, of in facts["uses"].items() for share in SHARES}
-    retained = [of.get("retained") for of in facts["uses"].values()]
     broken = [gate["kind"] for gate in facts["verdict"]["gates"] if not gate["held"]]
     names = (*facts["measures"], "epsilon", "epsilon_total")
-    found |= {"retained": mean(retained) if retained and None not in retained else None} | worth
+    found |= {"retained": mean_of_uses(of.get("retained") for of in facts["uses"].values())} | worth
     found |= {name: facts["numbers"].get(name) for name in names}
     return _known(found | {"gates/failed": broken.count("require"), "gates/warnings": broken.count("warn")})
 

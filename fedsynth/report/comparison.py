@@ -11,7 +11,7 @@ from fedsynth.report import curves, tradeoff
 from fedsynth.report.use_tables import Summary
 from fedsynth.worth import worth
 from fedsynth.worth.judgement import card, gates_of, passed, required, state
-from fedsynth.worth.wording import Facts, is_number
+from fedsynth.worth.wording import Facts, is_number, mean_of_uses
 
 OTHERS = ("measures", "gates")  # keys beside the uses
 SHARES = ("retained", "gap_closed", "gap_closed_poorest", "synthetic", "augmented")
@@ -33,9 +33,9 @@ def headline(numbers: dict[str, Any]) -> dict[str, dict[str, float]]:
 
     `numbers`: as `metrics` returns them. A model of which a use has no such number has no key.
     """
-    kept = {model: [use.get("retained") for name, use in of.items() if name not in OTHERS]
+    kept = {model: mean_of_uses(use.get("retained") for name, use in of.items() if name not in OTHERS)
             for model, of in numbers.items()}  # fmt: skip
-    return {"retained": {model: sum(of) / len(of) for model, of in kept.items() if of and None not in of}}
+    return {"retained": {model: mean for model, mean in kept.items() if mean is not None}}
 
 
 def _metrics(uses: dict[str, dict[str, Any]], of: dict[str, Any]) -> dict[str, Any]:

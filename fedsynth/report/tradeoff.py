@@ -10,7 +10,7 @@ from markupsafe import escape
 
 from fedsynth.report import curves
 from fedsynth.worth import judgement
-from fedsynth.worth.wording import Facts, is_number
+from fedsynth.worth.wording import Facts, is_number, mean_of_uses
 
 GOOD, BAD, SOFT = "#00694d", "#a63f00", "#5c646d"  # the page's colours; it has others for its dark mode
 THEME = {GOOD: "var(--good)", BAD: "var(--bad)", SOFT: "var(--soft)"}
@@ -52,8 +52,7 @@ def _point(model: str, of: dict[str, Any], uses: list[str]) -> Point:
     known = {kind: number for kind, number in attacks.items() if is_number(number.get("value"))}
     worst = max(known.values(), key=lambda number: number["value"], default={})
     summary = [(of.get("uses") or {}).get(use) or {} for use in uses]
-    shares = [s.get("retained") for s in summary]
-    kept = sum(shares) / len(shares) if shares and all(is_number(v) for v in shares) else None  # type: ignore[arg-type]
+    kept = mean_of_uses(s.get("retained") for s in summary)
     # The uses share their test images: the mean of the ends is the widest possible interval of the mean.
     pairs = [pair for s in summary if (pair := _pair((s.get("intervals") or {}).get("retained")))]
     both = (

@@ -90,8 +90,9 @@ def upgrade(
 
     root = Settings.read().root
     os.chdir(root)
-    before, found = layout.made(root).version, files.changes(root)
-    typer.echo(f"made by fedsynth {before}, installed is {__version__}: {len(found)} files change")
+    before = layout.made(root)
+    found = files.changes(root, before)
+    typer.echo(f"made by fedsynth {before.version}, installed is {__version__}: {len(found)} files change")
     for change in found:
         typer.echo(f"  {change.words}")
         if dry_run:
@@ -101,7 +102,7 @@ def upgrade(
         raise UserError(f"nothing was changed: {checks.listed(root / 'params.yaml', problems)}")
     if dry_run:
         return
-    files.upgrade(root, found, take)
+    files.upgrade(root, before.name, found, take)
     typer.echo("`fedsynth plan` says what a run would do again, and why" if found else "nothing to do")
 
 

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedsynth.params.study import STUDY_NAME
 from fedsynth.study import git, layout
 from fedsynth.study.examples import Example, example
 from fedsynth.study.layout import StudyError
@@ -64,7 +65,7 @@ def of_example(chosen: Example, data: Path | None) -> str:
 
 def possible(folder: Path, name: str) -> None:
     """Raise StudyError where the name is none for a study, or the folder holds something."""
-    if not layout.NAME.fullmatch(name):
+    if not STUDY_NAME.fullmatch(name):
         raise StudyError(
             f"{name!r} cannot name a study: letters (without accents), digits, _ and -, 80 at most; say another with"
             " --name NAME"

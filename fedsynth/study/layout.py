@@ -27,7 +27,6 @@ FILES = {
     ".dvc/plots/worth.json": "dvc/plots/worth.json",
 }
 MADE = ".fedsynth.json"
-NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")  # it becomes a part of names in MLflow and Prefect
 DEPLOYMENT = re.compile(r"^(  - name: )(nightly|promote)$", re.MULTILINE)  # in prefect.yaml
 
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def bound(settings: Settings) -> None:
     """
     for paths in files(settings, settings.keep_runs).values():
         for path in paths:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            with suppress(CleanError):
+                _delete(path)
 
 
 def files(settings: Settings, keep: int) -> dict[str, list[Path]]:
@@ -85,10 +87,14 @@ def remove(leftover: Leftover, root: Path, keep: int) -> None:
         _gc(root, keep)
         return
     for path in leftover.paths:
-        try:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        except OSError as error:
-            raise CleanError(f"{path} cannot be removed: {error.strerror}") from error
+        _delete(path)
+
+
+def _delete(path: Path) -> None:
+    try:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CleanError(f"{path} cannot be removed: {error.strerror}") from error
 
 
 def _jobs(folder: Path, keep: int) -> list[Path]:

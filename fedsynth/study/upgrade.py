@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedsynth import __version__
 from fedsynth.study import layout
-from fedsynth.study.layout import StudyError
+from fedsynth.study.layout import Made, StudyError
 
 KEPT = ".before"  # ending of a file that was edited here and was replaced
 
@@ -31,12 +31,12 @@ class Change:
         return f"{self.place}: {added} lines new, {gone} lines gone{', edited here' if self.edited else ''}"
 
 
-def changes(root: Path) -> list[Change]:
+def changes(root: Path, before: Made) -> list[Change]:
     """Return the files that an upgrade would replace. Raises StudyError where `fedsynth init` did not make this folder.
 
     A file that was edited in the study and is the same in both versions stays as it is.
     """
-    before, found = layout.made(root), []
+    found = []
     for place in layout.FILES:
         new, path = layout.template(place, before.name), root / place
         now = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -48,9 +48,10 @@ def changes(root: Path) -> list[Change]:
     return found
 
 
-def upgrade(root: Path, found: list[Change], take: bool) -> None:
-    """Replace these files. `take`: also those that were edited here, which are kept beside with the ending `.before`.
+def upgrade(root: Path, name: str, found: list[Change], take: bool) -> None:
+    """Replace these files of the study `name`.
 
+    `take`: also those that were edited here, which are kept beside with the ending `.before`.
     Raises StudyError naming the edited ones, before anything is written.
     """
     edited = [change.place for change in found if change.edited]
@@ -60,7 +61,6 @@ def upgrade(root: Path, found: list[Change], take: bool) -> None:
             f" {'is' if len(edited) == 1 else 'are'} different in fedsynth {__version__}. Look with `fedsynth upgrade"
             f" --dry-run`; take the new ones with --take, yours stay beside them as *{KEPT}"
         )
-    name = layout.made(root).name
     for change in found:
         path = root / change.place
         if change.edited:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, TypeGuard
 
 from fedsynth.privacy import RELATIONS
@@ -63,6 +64,12 @@ def label_of(metric: str) -> str:
     name, _, label = metric.partition(".")
     said = METRICS.get(name, (name.replace("_", " "), ""))[0]
     return f"{said} of {label}" if label else said
+
+
+def mean_of_uses(values: Iterable[Any]) -> float | None:
+    """Return the mean of a number over the uses; None if one lacks it: a mean over fewer uses is another quantity."""
+    known = list(values)
+    return sum(known) / len(known) if known and all(map(is_number, known)) else None
 
 
 def is_number(value: float | str | None) -> TypeGuard[float]:
