@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.alone import VARIABLES
 from tests.kits import Authority
 
 BUDGET_S = 30  # of the tests of one file that do not wait, together: CONTRIBUTING.md
@@ -52,7 +53,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     """No tracking server and no experiment of whoever runs the tests."""
-    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME"):
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from fedsynth.params import Block, ParamsError
 from fedsynth.registry import tracking
 from fedsynth.training import checkpoint, weights
+from tests.alone import alone
 from tests.sets import tiny_params
 from tests.trained import trained
 
@@ -68,9 +69,7 @@ def registry(tmp_path_factory):
     params.yaml.
     """
     root = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
-            patch.delenv(name, raising=False)
+    with alone() as patch:
         for name in SECRETS:
             patch.setenv(name, f"{SECRET}-{name}")
         remote = f"https://robot:{SECRET}@git.example.org/consortium.git"

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from fedsynth.__main__ import app
 from fedsynth.registry import aliases, tracking
+from tests.alone import alone
 from tests.sets import tiny_params
 from tests.trained import trained
 
@@ -21,9 +22,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
 def study(tmp_path_factory):
     """A study whose only model has a champion."""
     root, params = tmp_path_factory.mktemp("study"), tiny_params()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "FEDSYNTH_ROOT"):
-            patch.delenv(name, raising=False)
+    with alone("FEDSYNTH_ROOT"):
         trained(root, params)
         with tracking.Tracker(root, params) as tracker:
             tracker.publish("vae")

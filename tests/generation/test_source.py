@@ -13,6 +13,7 @@ import fedsynth
 from fedsynth.errors import UserError
 from fedsynth.generation.source import released
 from fedsynth.registry import aliases, hashes, promotion, stale, tracking, versions
+from tests.alone import alone
 from tests.registry.test_stale import withdraws
 from tests.registry.test_versions import WHO, scored
 from tests.sets import tiny_params
@@ -29,9 +30,7 @@ NORTH = "a" * 64
 def made(tmp_path_factory):
     """A study with versions 1 (scored) and 2 of `vae` and version 1 of `second`; north's set of 2 has a digest."""
     root = tmp_path_factory.mktemp("study")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
-            patch.delenv(name, raising=False)
+    with alone():
         trained(root, PARAMS, seed=1)
         trained(root, PARAMS, "second", seed=3)
         scored(root, 0.7)

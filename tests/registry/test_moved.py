@@ -8,6 +8,7 @@ import sqlite3
 import pytest
 
 from fedsynth.registry import aliases, by_hand, loading, moved, place, server, tracking, versions
+from tests.alone import alone
 from tests.sets import tiny_params
 from tests.trained import trained
 
@@ -18,9 +19,7 @@ PARAMS = tiny_params()
 def made(tmp_path_factory):
     """A study with a champion and a version before it."""
     root = tmp_path_factory.mktemp("with blank and ä") / "A"
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
-            patch.delenv(name, raising=False)
+    with alone():
         root.mkdir()
         (root / "params.yaml").write_text("study: busi\n")
         for seed in (1, 2):

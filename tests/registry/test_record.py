@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from fedsynth.registry import record, runs, tracking, versions
+from tests.alone import alone
 from tests.judged import judged
 from tests.sets import make_set, tiny_params
 from tests.trained import trained
@@ -18,9 +19,7 @@ PARAMS = tiny_params()
 def empty(tmp_path_factory):
     """A study in whose MLflow is nothing: to make its tables takes seconds."""
     root = tmp_path_factory.mktemp("empty")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
-            patch.delenv(name, raising=False)
+    with alone():
         runs.experiment(versions.client_of(root), root)
     return root
 
