@@ -38,6 +38,12 @@ class Trial:
             "production", self.root, self.root / "data", self.root / "state", given.pop("stall_s"), False, **given
         )
 
+    def all_connected(self) -> None:
+        """Wait until the server sees every site: with a quorum below their number, a job does not wait for the rest."""
+        with runner.connect(self.settings(), self.root / "look") as connected:
+            while len(connected.sites()) < len(self.sites):  # pytest's timeout ends it
+                time.sleep(0.5)
+
     def run(
         self, job: Path, on_event: Callable[[Event], None] = lambda event: None, work: str = "work", **more: Any
     ) -> Path:

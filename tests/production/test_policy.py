@@ -23,7 +23,7 @@ pytestmark = pytest.mark.flare
 def ask(trial: Any, name: str, quorum: int) -> dict[str, Any]:
     config = {"params": public(tiny_params()), "look": True}
     job = build_question.ask(
-        trial.root / name, "validate", name, trial.sites, Consortium(grace_s=10), config, quorum=quorum
+        trial.root / name, "validate", name, trial.sites, Consortium(grace_s=60), config, quorum=quorum
     )
     found: dict[str, Any] = json.loads((trial.run(job, work=name) / ANSWERS).read_text())
     return found
@@ -41,6 +41,7 @@ def test_a_hospital_decides_who_may_ask_it_and_when(trial):
     policy(trial, "east").write_text(text(Policy(submitters=[local_system.ADMIN]), "only the centre"))
     policy(trial, "north").write_text(text(Policy(submitters=["someone@else.org"]), "somebody else"))
     policy(trial, "west").unlink()
+    trial.all_connected()
     found = ask(trial, "first", quorum=1)
     assert found["east"]["answer"]["digest"] == ""
     for site in ("north", "west"):
