@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,8 @@ class Training(Strict):
     clip: float | None = Field(1.0, ge=0)  # maximum norm of the gradient
     ema: Decay | None = None  # decay per step of the averaged weights
     flip: Once[int] = Field(default_factory=list)  # spatial axes along which images may be mirrored
-    bf16: bool = False  # autocast; faster only on processors with bfloat16 instructions: docs/decisions/0002
+    # autocast; "auto": where the site's processor has bfloat16 instructions (docs/decisions/0002)
+    bf16: bool | Literal["auto"] = False
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:

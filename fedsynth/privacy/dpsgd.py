@@ -13,6 +13,7 @@ from torch.func import functional_call, grad, vmap
 from torch.optim import Optimizer
 
 from fedsynth.families import Family
+from fedsynth.networks.precision import autocast
 from fedsynth.params import Training
 from fedsynth.privacy import Mechanism, PrivacyError
 from fedsynth.privacy.noise import (
@@ -232,7 +233,7 @@ class DPSGD(Mechanism):
         return {name: torch.stack(of) for name, of in zip(chosen, zip(*gradients, strict=True), strict=True)}
 
     def _autocast(self, x: Tensor) -> torch.autocast:
-        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.training.bf16, cache_enabled=False)
+        return autocast(self.training, x.device, cache_enabled=False)
 
     def _public(self, player: str, x: Tensor) -> float:
         """Compute the gradient of a player that needs no real images; returns its loss.

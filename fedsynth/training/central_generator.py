@@ -21,6 +21,7 @@ from fedsynth.algorithms.mdgan import DISCRIMINATOR, GENERATOR, generators
 from fedsynth.data.dataset import batches
 from fedsynth.families import Family
 from fedsynth.networks.optimizer import LeanAdamW
+from fedsynth.networks.precision import autocast
 from fedsynth.params import Training
 from fedsynth.training.schedules import averaging, decay, mirror, rates
 
@@ -44,7 +45,7 @@ class _Half:
         torch.manual_seed(seed)
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.bf16)
+        return autocast(self.training, self.device)
 
     def advance(self) -> None:
         """Step the optimiser with the current gradients, at the scheduled learning rate."""

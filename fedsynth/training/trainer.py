@@ -19,6 +19,7 @@ from fedsynth.compression import Compression
 from fedsynth.data.dataset import batches
 from fedsynth.families import Family, Phase
 from fedsynth.networks.optimizer import LeanAdamW, reach
+from fedsynth.networks.precision import autocast
 from fedsynth.params import Training
 from fedsynth.privacy import Account, Mechanism
 from fedsynth.training import checkpoint
@@ -230,7 +231,7 @@ class Trainer:
         return loss if self.privacy is None or self.privacy.at_steps else None
 
     def _gradient(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None) -> float:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.bf16):
+        with autocast(self.training, self.device):
             loss = self.family.loss(name, x, y, given)
         self.optimizers[name].zero_grad(set_to_none=True)
         (loss + self.algorithm.penalty(self.family, player)).backward(inputs=list(player.parameters()))
