@@ -1,0 +1,114 @@
+"""docs/evidence.md: what is claimed, by which command, from how many seeds, made from the files that benchmarks leave.
+
+    python benchmarks/loop.py --out docs/evidence/loop.json    # a benchmark leaves a file
+    python benchmarks/evidence.py                              # the page of all files
+
+A benchmark calls `leave` with its claims and its rows. The file has what is needed to repeat it: the command, the day,
+the commit, the machine. Nothing on the page is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES, PAGE = ROOT / "docs" / "evidence", ROOT / "docs" / "evidence.md"
+HEAD = """\
+# Evidence
+
+Each line is a claim, the number that was measured, and how to measure it again. The page is made by
+`python benchmarks/evidence.py` from the files in [`evidence/`](evidence), which the benchmarks leave with `--out`;
+there are the rows behind each number. An interval is of 95 % unless the claim says otherwise; `n` is the number of
+seeds or of turns. Times are CPU seconds of one machine and are compared within one run only.
+"""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence and its number. `interval`: lower and upper end, or None where it has none; `n`: seeds or turns."""
+
+    claim: str
+    number: float
+    n: int
+    interval: tuple[float, float] | None = None
+    unit: str = ""
+
+
+def leave(path: Path, claims: Iterable[Claim], rows: Any) -> None:
+    """Write a benchmark's claims, with the rows that they were computed from and what repeats them."""
+    program = Path(sys.argv[0]).resolve()
+    name = program.relative_to(ROOT) if program.is_relative_to(ROOT) else program.name
+    options = [word for i, word in enumerate(sys.argv[1:], 1) if "--out" not in (word, sys.argv[i - 1])]
+    found = {
+        "command": shlex.join(["python", str(name), *options]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": _commit(),
+        "machine": _machine(),
+        "claims": [asdict(claim) for claim in claims],
+        "rows": rows,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def page(folder: Path) -> str:
+    """Returns the page of all files of a folder, in the order of their names."""
+    parts, machines = [HEAD], set()
+    for file in sorted(folder.glob("*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        machines.add(found["machine"])
+        parts.append(f"## {file.stem.replace('_', ' ').capitalize()}\n\n    {found['command']}\n\n"
+                     f"{found['date']}, commit {found['commit']}, [rows](evidence/{file.name}).\n\n"
+                     "| claim | number | interval | n |\n|---|---:|---|---:|\n"
+                     + "".join(_row(**claim) for claim in found["claims"]))  # fmt: skip
+    parts.insert(1, "Machine: " + "; ".join(sorted(machines)) + ".\n" if machines else "No file yet.\n")
+    return "\n".join(parts)
+
+
+def _row(claim: str, number: float, n: int, interval: list[float] | None, unit: str) -> str:
+    said = f"{number:.4g} {unit}".strip()
+    within = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "none"
+    return f"| {claim} | {said} | {within} | {n} |\n"
+
+
+def _commit() -> str:
+    """The commit, with "+" where tracked files of the package differ from it."""
+    git = ["git", "-C", str(ROOT)]
+    number = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "fedsynth", "nvflare_jobs", "flows"], check=False)
+    return number.strip() + ("+" if changed.returncode else "")
+
+
+def _machine() -> str:
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores, {capability}"
+    return f"{platform.machine()}, {device}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where the page is another")
+    arguments = parser.parse_args()
+    text = page(FILES)
+    if arguments.check:
+        if PAGE.read_text(encoding="utf-8") != text:
+            raise SystemExit("docs/evidence.md is not what the files say; run python benchmarks/evidence.py")
+        return
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""docs/evidence.md: made from files, and what a file keeps so that its numbers can be measured again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def evidence() -> Any:
+    spec = importlib.util.spec_from_file_location("evidence", ROOT / "benchmarks" / "evidence.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["evidence"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["evidence"]
+
+
+def test_the_page_is_what_the_files_say(evidence):
+    assert evidence.PAGE.read_text(encoding="utf-8") == evidence.page(evidence.FILES)
+
+
+def test_a_file_says_how_to_measure_again(evidence, tmp_path, monkeypatch):
+    out = tmp_path / "some_loop.json"
+    words = [str(ROOT / "benchmarks" / "loop.py"), "--turns", "3", "--out", str(out), "--sizes", "8x8"]
+    monkeypatch.setattr(sys, "argv", words)
+    evidence.leave(out, [evidence.Claim("faster", 1.23456, 3, (1.1, 1.3), "x")], [{"a": 1}])
+    found = json.loads(out.read_text())
+    assert found["command"] == "python benchmarks/loop.py --turns 3 --sizes 8x8"
+    assert len(found["commit"].rstrip("+")) >= 7
+    text = evidence.page(tmp_path)
+    assert "| faster | 1.235 x | 1.1 to 1.3 | 3 |" in text
+    assert "## Some loop\n\n    python benchmarks/loop.py --turns 3 --sizes 8x8\n" in text
+    assert found["machine"] in text
+
+
+def test_every_file_is_of_a_benchmark_that_is_there(evidence):
+    for file in evidence.FILES.glob("*.json"):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        assert (ROOT / found["command"].split()[1]).is_file(), file
+        assert found["claims"], file
