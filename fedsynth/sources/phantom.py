@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
@@ -14,7 +14,10 @@ from fedsynth.data.anatomy import draw, grid, waves
 from fedsynth.params import Image, Strict
 from fedsynth.params.near import near
 from fedsynth.params.problems import ArgumentsError, Names, Problem, invalid, parsed
-from fedsynth.sources import Record, Source
+from fedsynth.sources import LISTED, Record, Source
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHANNELS = ("t1", "t2", "lesion")
 KINDS = ("none", "infiltrating", "extra_axial")
@@ -24,12 +27,13 @@ FIELD_OF_VIEW_MM = 240.0
 class Site(Strict):
     """A hospital: how many images, the share of each class in the order of `image.labels`, and its scanner.
 
-    `train`: at least so many images of each class are for training, of as few subjects as may be, and all others for
-    testing: a hospital with few patients that is measured exactly. Default: as `split` of the params file says.
+    `train`: at least so many images of each class, or a list of one for each label in the order of `image.labels`, are
+    for training, of as few subjects as may be, and all others for testing: a hospital with few patients that is
+    measured exactly, or one that has not seen a class yet (0). Default: as `split` of the params file says.
     """
 
     images: int = Field(ge=0)
-    train: int | None = Field(None, ge=1)
+    train: Annotated[int, Field(ge=1)] | list[Annotated[int, Field(ge=0)]] | None = None
     mix: list[float] | None = Field(None, validate_default=True)  # default: equal shares
     noise: float = Field(0.03, ge=0)  # sigma of the Rician noise, as a share of full scale
     bias: float = Field(0.2, ge=0)  # log-amplitude of the smooth multiplicative field, two standard deviations
@@ -46,6 +50,13 @@ class Site(Strict):
         if mix is not None and (len(mix) != len(labels) or min(mix) < 0 or sum(mix) <= 0):
             raise ValueError(f"must be one share for each of the labels {labels}, none below 0 and not all 0")
         return mix or [1.0] * len(labels)
+
+    @field_validator("train")
+    @classmethod
+    def _of_each(cls, train: int | list[int] | None, info: ValidationInfo) -> int | list[int] | None:
+        if isinstance(train, list) and info.context is not None and len(train) != len(info.context.labels):
+            raise ValueError(f"must be one number, or one for each of the labels {info.context.labels}")
+        return train
 
     @field_validator("lacks")
     @classmethod
@@ -85,12 +96,31 @@ class Phantom(Source):
     def sites(self) -> list[str]:
         return list(self._sites)
 
+    def listed(self) -> pd.DataFrame:
+        import pandas as pd
+
+        rows = [
+            (site, f"{site}-{subject:04d}", label, split)
+            for site in self._sites
+            for subject, (label, cuts, split) in enumerate(self._patients(site))
+            for _ in range(cuts)
+        ]
+        return pd.DataFrame(rows, columns=LISTED)
+
+    def _patients(self, site: str) -> list[tuple[str, int, str]]:
+        """Label, number of images and split of each subject of a site."""
+        spec, labels = self._sites[site], self.image.labels
+        subjects = _subjects(spec, labels, np.random.default_rng(self._place(site)))
+        splits = _splits(subjects, _of_train(spec, labels))
+        return [(label, cuts, split) for (label, cuts), split in zip(subjects, splits, strict=True)]
+
+    def _place(self, site: str) -> list[int]:
+        """The seed of a site's random numbers."""
+        return [self.seed, zlib.crc32(site.encode())]
+
     def records(self, site: str) -> Iterator[Record]:
-        spec, place = self._sites[site], [self.seed, zlib.crc32(site.encode())]
-        size = tuple(self.image.size)
-        number = 0
-        subjects = _subjects(spec, self.image.labels, np.random.default_rng(place))
-        for subject, ((label, cuts), split) in enumerate(zip(subjects, _splits(subjects, spec.train), strict=True)):
+        spec, place, size, number = self._sites[site], self._place(site), tuple(self.image.size), 0
+        for subject, (label, cuts, split) in enumerate(self._patients(site)):
             conspicuity = np.random.default_rng([*place, subject, 2**31]).uniform(*self.conspicuity)
             for cut in range(cuts):
                 # The subject's generator starts anew for each cut: the same anatomy, seen at another height.
@@ -130,14 +160,25 @@ def _subjects(spec: Site, labels: list[str], rng: np.random.Generator) -> list[t
     return [subjects[i] for i in rng.permutation(len(subjects))]
 
 
-def _splits(subjects: list[tuple[str, int]], train: int | None) -> list[str]:
-    """The split of each subject: those of a class with the most images train until there are `train`, the others test.
+def _of_train(spec: Site, labels: list[str]) -> dict[str, int] | None:
+    """Training images of each label, or None where the site does not say."""
+    if spec.train is None:
+        return None
+    return (
+        dict(zip(labels, spec.train, strict=True))
+        if isinstance(spec.train, list)
+        else dict.fromkeys(labels, spec.train)
+    )
+
+
+def _splits(subjects: list[tuple[str, int]], train: dict[str, int] | None) -> list[str]:
+    """The split of each subject: those of a class with the most images train until it has `train`, the others test.
 
     Without `train` none is named.
     """
     if train is None:
         return [""] * len(subjects)
-    found, left = ["test"] * len(subjects), Counter({label: train for label, _ in subjects})
+    found, left = ["test"] * len(subjects), Counter(train)
     for place in sorted(range(len(subjects)), key=lambda i: -subjects[i][1]):
         label, cuts = subjects[place]
         if left[label] > 0:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedsynth.params import Params
 from fedsynth.settings import Settings
@@ -28,7 +28,7 @@ Images = dict[str, tuple[int, int]]  # site -> images, training images
 
 
 def images_of(root: Path, params: Params, settings: Settings) -> Images:
-    """Return the numbers of images by site, after ingest or of phantoms; none if they are unknown.
+    """Return the numbers of images by site, after ingest or as the source lists them; none if they are unknown.
 
     In a federation they are unknown, because the images are at the sites.
     """
@@ -41,13 +41,14 @@ def images_of(root: Path, params: Params, settings: Settings) -> Images:
         rows = manifest.read(path.parent)
         site = str(rows["site"].iloc[0]) if len(rows) else path.parent.name  # the folder is named by its key
         found[site] = (len(rows), int((rows["split"] == "train").sum()))
-    if not found and params.source.class_path.endswith("phantom.Phantom"):
-        share = 1 - params.split.val - params.split.test
-        sites: dict[str, dict[str, Any]] = params.source.args.get("sites", {})
-        of_each = {site: len(params.image.labels) * int(of["train"]) for site, of in sites.items() if of.get("train")}
-        found = {
-            site: (int(of["images"]), of_each.get(site, round(share * int(of["images"])))) for site, of in sites.items()
-        }
+    if found:
+        return found
+    share, rows = (
+        1 - params.split.val - params.split.test,
+        params.source.build(image=params.image.sourced, seed=params.seed).listed(),
+    )
+    for site, of in rows.groupby("site", sort=False)["split"]:
+        found[str(site)] = (len(of), int((of == "train").sum()) + round(share * int((of == "").sum())))
     return found
 
 

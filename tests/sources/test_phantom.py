@@ -55,6 +55,23 @@ def test_a_hospital_with_few_patients_trains_on_some_images_of_each_class_and_te
     assert {r.split for r in records(images=60)} == {""}
 
 
+def test_a_hospital_that_has_not_seen_a_class_yet_tests_on_it():
+    found = records(images=90, train=[20, 0, 10])
+    counts = Counter((r.label, r.split) for r in found)
+    assert counts["infiltrating", "train"] == 0
+    assert counts["infiltrating", "test"] == 30
+    assert 20 <= counts["none", "train"] <= 22
+    with pytest.raises(ParamsError, match="one for each of the labels"):
+        records(images=90, train=[20, 0])
+
+
+def test_what_is_listed_before_an_image_is_drawn_is_what_is_drawn():
+    for more in ({}, {"train": 5}, {"train": [20, 0, 10]}):
+        source = Phantom(Image(**IMAGE), 1, {"north": {"images": 40, **more}, "east": {"images": 3}})
+        listed = [tuple(row) for row in source.listed().itertuples(index=False)]
+        assert listed == [(s, r.subject, r.label, r.split) for s in source.sites() for r in source.records(s)]
+
+
 @pytest.mark.parametrize(
     ("total", "weights"), [(10, [1, 1, 1]), (0, [1, 2]), (7, [0, 1]), (100, [0.333, 0.333, 0.334])]
 )
