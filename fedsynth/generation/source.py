@@ -23,8 +23,8 @@ def released(
     if re.fullmatch("[A-Za-z0-9_]+", str(model)) and (there(root) or not path.exists()):
         if not there(root):
             raise ModelError(
-                f"there is no registry in {root} (run the pipeline first, or set MLFLOW_TRACKING_URI), and no folder or"
-                f" archive {model}; {WANTED}"
+                f"there is no registry in {root} (`fedsynth run` in a study's folder makes one, or set"
+                f" MLFLOW_TRACKING_URI), and no folder or archive {model}; {WANTED}"
             )
         return of_registry(root, str(model), version, although, by)
     if not path.exists():

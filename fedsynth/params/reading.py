@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from fedsynth.errors import NO_STUDY
 from fedsynth.params.errors import ParamsError
 
 
@@ -28,7 +29,7 @@ def raw(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), OnceLoader)
     except FileNotFoundError as error:
-        raise ParamsError(f"{path} is not there; run from the project's folder") from error
+        raise ParamsError(f"{path} is not there; {NO_STUDY}") from error
     except UnicodeDecodeError as error:
         raise ParamsError(f"{path} is not UTF-8 (at byte {error.start}); save it as UTF-8") from error
     except yaml.YAMLError as error:

@@ -269,7 +269,7 @@ def _existing(root: Path) -> None:
     """Raise RegistryError where there is no registry, instead of making one."""
     if not there(root):
         raise RegistryError(
-            "there is no registry in this project yet; run the pipeline first, or set MLFLOW_TRACKING_URI"
+            f"there is no registry in {root}; `fedsynth run` in a study's folder makes one, or set MLFLOW_TRACKING_URI"
         )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from fedsynth.data.outputs import text
-from fedsynth.errors import UserError
+from fedsynth.errors import NO_STUDY, UserError
 from fedsynth.params import Params
 from fedsynth.settings import Settings
 from fedsynth.stages import code
@@ -77,7 +77,7 @@ def stages(root: Path, models: Iterable[str]) -> list[Stage]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
     except FileNotFoundError as error:
-        raise DagError(f"{path} is not there; run from the project's folder") from error
+        raise DagError(f"{path} is not there; {NO_STUDY}") from error
     except (yaml.YAMLError, TypeError, KeyError) as error:
         raise DagError(f"{path} cannot be read: {error}; bring it back with `git checkout dvc.yaml`") from error
     told = {name: of for name, of in raw.items() if not of.get("always_changed")}

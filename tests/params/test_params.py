@@ -116,7 +116,7 @@ def test_an_image_that_makes_no_sense_is_refused(tmp_path, change, said):
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):
-    with pytest.raises(ParamsError, match="run from the project's folder"):
+    with pytest.raises(ParamsError, match="go into the folder of a study"):
         load(tmp_path / "params.yaml")
 
 

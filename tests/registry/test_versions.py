@@ -78,7 +78,7 @@ def test_a_version_that_is_not_there_is_answered_with_those_that_are(root):
 
 def test_a_project_without_a_registry_says_so_and_gets_none(tmp_path):
     with pytest.raises(
-        versions.RegistryError, match="there is no registry in this project yet; run the pipeline first"
+        versions.RegistryError, match=r"there is no registry in .*; `fedsynth run` in a study's folder makes one"
     ):
         versions.version_of(tmp_path, "vae")
     assert list(tmp_path.iterdir()) == []
