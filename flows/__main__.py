@@ -16,6 +16,7 @@ from fedsynth import checks
 from fedsynth.errors import UserError
 from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, masked, quiet
+from fedsynth.stages import last_run
 from flows import chosen, concerns, dvcx, experiment, summary
 
 
@@ -61,14 +62,15 @@ def _run(params: list[str], models: list[str]) -> tuple[summary.Summary | None, 
     """Run what must run. Returns the summary, None where nothing has been scored, and what failed."""
     settings = Settings.read()
     os.chdir(settings.root)
+    study = checks.load_or_list(settings.root / "params.yaml", settings.simulation)
     if said := dvcx.allow_no_git(settings.root):
         print(said, flush=True)
-    study = checks.load_or_list(settings.root / "params.yaml", settings.simulation)
-    wanted = chosen.asked(models, study.models)
+    wanted, name = chosen.asked(models, study.models), experiment.name_of(params)
+    last_run.alone(settings.root, name)
     if not params and not models and (made := summary.unchanged(settings.root, study, settings)):
         print("Nothing has changed since the last run.")
         return made, ""
-    name, root = experiment.name_of(params), experiment.place(settings.root, params)
+    root = experiment.place(settings.root, params)
     where = f"{settings.federation}, the experiment {name}" if name else settings.federation
     print(f"fedsynth: {', '.join(wanted)} over {where}; Ctrl-C ends the run and its federation", flush=True)
     # The terminal shows our own lines, Prefect's go to its server. Set before the import, which reads it.

@@ -115,15 +115,23 @@ def graph(root: Path) -> dict[str, list[str]]:
         }
 
 
+class BusyError(UserError):
+    """Another process of DVC works in the folder; the message names it."""
+
+
 def status(root: Path) -> tuple[set[str], set[str]]:
     """Return the stage instances whose inputs, outputs or command differ from dvc.lock, and those of `always_changed`.
 
-    The latter look at what is outside the project.
+    The latter look at what is outside the project. Raises BusyError where `dvc repro` runs in another terminal.
     """
+    from dvc.lock import LockError
     from dvc.repo import Repo
 
-    with Repo(str(root)) as repo:
-        found = repo.status()
+    try:
+        with Repo(str(root)) as repo:
+            found = repo.status()
+    except LockError as error:
+        raise BusyError(f"DVC is at work in {root}: {' '.join(str(error).split())}") from error
     outward = {stage for stage, why in found.items() if why == ["always changed"]}
     return set(found) - outward, outward
 

@@ -121,6 +121,7 @@ def pipeline(params: str | list[str] = "", models: str | list[str] = "") -> Stat
     settings = Settings.read()
     os.chdir(settings.root)
     dvcx.allow_no_git(settings.root)
+    last_run.alone(settings.root, experiment.name_of(params))
     what = deployment.name or "the run"
     record = Record(settings.root, flow_run.name or "", deployment.name or "")
     with recorded(record), experiment.opened(settings.root, params) as opened:

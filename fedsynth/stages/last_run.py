@@ -9,10 +9,13 @@ sentence that names no file), `stages` (address -> {state, seconds, began}), `ro
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from fedsynth.errors import UserError
 
 FILE = Path(".work") / "run.json"
 RUNNING, COMPLETED, FAILED, CANCELLED, CRASHED = OUTCOMES = ("running", "completed", "failed", "cancelled", "crashed")
@@ -39,6 +42,20 @@ def read(root: Path) -> dict[str, Any]:
     if found["outcome"] == RUNNING and not _lives(found["pid"], found["began"]):
         found["outcome"] = CRASHED
     return found
+
+
+def alone(root: Path, experiment: str = "") -> None:
+    """Raise UserError where a run is going on in the same place: DVC has one writer for a folder.
+
+    `experiment`: the name of the one that is to run, which has a place of its own; "" for the study itself.
+    """
+    told = read(root)
+    if told.get("outcome") == RUNNING and told["experiment"] == experiment and told["pid"] != os.getpid():
+        what = f"the experiment {experiment}" if experiment else "a run"
+        raise UserError(
+            f"{what} is going on in {root} (process {told['pid']}); `fedsynth status` says how far it is. Start again"
+            " once it has ended"
+        )
 
 
 def _lives(pid: int, began: float) -> bool:

@@ -1,10 +1,11 @@
 """Why a stage failed, in words, from what it printed."""
 
+import json
 import os
 
 import pytest
 
-from flows.dvcx import SYSTEM_CONFIG, allow_no_git, graph, reason_of
+from flows.dvcx import SYSTEM_CONFIG, BusyError, allow_no_git, graph, reason_of, status
 
 DVC = "ERROR: failed to reproduce 'x': failed to run: fedsynth sample x, exited with 1"
 
@@ -37,6 +38,17 @@ def test_without_a_git_repository_dvc_works_by_a_setting_of_this_process_alone(t
     assert "is in no git repository" in allow_no_git(tmp_path)
     assert graph(tmp_path) == {"a": [], "b": ["a"]}
     assert not (tmp_path / ".dvc" / "config.local").exists()
+
+
+def test_where_dvc_is_at_work_its_process_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv(SYSTEM_CONFIG, raising=False)
+    (tmp_path / "dvc.yaml").write_text("stages: {a: {cmd: echo a, outs: [a]}}\n")
+    (tmp_path / ".dvc/tmp").mkdir(parents=True)
+    allow_no_git(tmp_path)
+    lock = {"write": {str(tmp_path / "a"): {"pid": os.getppid(), "cmd": "dvc repro a"}}}
+    (tmp_path / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
+    with pytest.raises(BusyError, match=rf"DVC is at work in .*\(PID {os.getppid()}\): dvc repro a"):
+        status(tmp_path)
 
 
 def test_in_a_git_repository_nothing_is_set(tmp_path, monkeypatch):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -105,6 +107,22 @@ def test_a_run_whose_process_is_gone_has_crashed(tmp_path):
     record = dict.fromkeys(("ended", "succeeded"), None) | {"outcome": "running", "pid": 2**22 + 1, "began": 1.0}
     last_run.write(tmp_path, record)
     assert last_run.read(tmp_path)["outcome"] == last_run.CRASHED
+
+
+def test_a_second_run_in_the_same_place_is_refused_and_an_experiment_is_not(tmp_path):
+    last_run.alone(tmp_path)
+    other = psutil.Process(os.getppid())
+    record = {"outcome": "running", "pid": other.pid, "began": other.create_time(), "experiment": ""}
+    last_run.write(tmp_path, record)
+    with pytest.raises(UserError, match=f"a run is going on in {tmp_path} \\(process {other.pid}\\)"):
+        last_run.alone(tmp_path)
+    last_run.alone(tmp_path, "vae-rounds-20")
+    last_run.write(tmp_path, record | {"experiment": "vae-rounds-20"})
+    last_run.alone(tmp_path)
+    with pytest.raises(UserError, match="the experiment vae-rounds-20 is going on"):
+        last_run.alone(tmp_path, "vae-rounds-20")
+    last_run.write(tmp_path, record | {"outcome": "completed"})
+    last_run.alone(tmp_path)
 
 
 @pytest.mark.parametrize("word", ["status", "clean", "promote", "rollback", "answer", "init", "upgrade", "examples"])
