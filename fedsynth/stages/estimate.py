@@ -28,7 +28,7 @@ Images = dict[str, tuple[int, int]]  # site -> images, training images
 
 
 def images_of(root: Path, params: Params, settings: Settings) -> Images:
-    """Return the numbers of images by site, after ingest or as the source lists them; none if they are unknown.
+    """Return the numbers of images by site, of ingested sets or as the source lists them; none if they are unknown.
 
     In a federation they are unknown, because the images are at the sites.
     """
@@ -41,15 +41,21 @@ def images_of(root: Path, params: Params, settings: Settings) -> Images:
         rows = manifest.read(path.parent)
         site = str(rows["site"].iloc[0]) if len(rows) else path.parent.name  # the folder is named by its key
         found[site] = (len(rows), int((rows["split"] == "train").sum()))
-    if found:
-        return found
-    share, rows = (
-        1 - params.split.val - params.split.test,
-        params.source.build(image=params.image.sourced, seed=params.seed).listed(),
-    )
-    for site, of in rows.groupby("site", sort=False)["split"]:
-        found[str(site)] = (len(of), int((of == "train").sum()) + round(share * int((of == "").sum())))
-    return found
+    return found or _listed(params)
+
+
+def _listed(params: Params) -> Images:
+    """Return the numbers of images by site as the source lists them, before one is read; none if it cannot say."""
+    from fedsynth.checks import of_sites
+
+    source, _ = of_sites.opened("source", params.source, of_sites.context(params), look=True)
+    # of problems the stage `source` tells; with slices rows are volumes, of which each makes many images
+    if source is None or isinstance(getattr(source, "slices", None), dict):
+        return {}
+    rows = source.listed()
+    share = 1 - params.split.val - params.split.test
+    weight = rows["split"].map({"train": 1.0, "val": 0.0, "test": 0.0}).fillna(share)
+    return {str(site): (len(of), round(float(of.sum()))) for site, of in weight.groupby(rows["site"], sort=False)}
 
 
 def planned(root: Path, params: Params, settings: Settings, images: Images) -> Plan:

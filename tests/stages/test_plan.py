@@ -136,6 +136,26 @@ def test_in_a_federation_nothing_is_said_of_images_that_are_not_here(tmp_path, m
     assert estimate.images_of(tmp_path, Params.model_validate(RAW), Settings.read()) == {}
 
 
+def of_table(folder, **args) -> Params:
+    """The default study with a table of 40 images of two sites as its source, half with a split of their own."""
+    rows = [f"{n}.png,,none,{'ab'[n % 2]},p{n},t1,{'train' if n < 20 else ''}" for n in range(40)]
+    head = "image,mask,label,site,subject,modality,split"
+    (folder / "manifest.csv").write_text("\n".join([head, *rows]), encoding="utf-8")
+    block = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": str(folder), **args}}
+    image = RAW["image"] | {"channels": {"t1": "image"}, "labels": ["none"], "empty_labels": [], "scale": {}}
+    split = {"val": 0.1, "test": 0.4}
+    return Params.model_validate(RAW | {"source": block, "image": image, "split": split})
+
+
+def test_before_ingest_the_images_are_those_that_the_source_lists(tmp_path):
+    params = of_table(tmp_path)
+    assert estimate.images_of(tmp_path, params, Settings.read()) == {"a": (20, 15), "b": (20, 15)}
+    slices = of_table(tmp_path, slices={"axis": 0})
+    assert estimate.images_of(tmp_path, slices, Settings.read()) == {}, "how many slices a volume has is not known"
+    (tmp_path / "manifest.csv").unlink()
+    assert estimate.images_of(tmp_path, params, Settings.read()) == {}, "the stage `source` says what is wrong"
+
+
 def test_code_that_has_changed_is_named():
     of = {"params": {}, "where": "simulator"}
     before, now = of | {"code": {"a": "1", "b": "1", "c": "1"}}, of | {"code": {"a": "2", "b": "2", "d": "1", "c": "1"}}
