@@ -39,7 +39,11 @@ def examples(as_json: AsJson = False) -> None:
     if not console.is_terminal:
         console.width = 160
     console.print(table)
-    typer.echo("\nMinutes: about, on two idle cores. fedsynth init FOLDER --example NAME")
+    typer.echo(
+        "\nMinutes: about, on two idle cores. FEDSYNTH_…: images that are not part of fedsynth;"
+        " --data says where they are.\nWithout --example it is phantom."
+        "\n\n    fedsynth init FOLDER --example NAME [--data IMAGES]\n"
+    )
 
 
 def init(
@@ -70,13 +74,14 @@ def init(
         typer.echo(
             f"{file} lists your files by name and is in the study's git: push it to nobody who must not read them"
         )
-    for variable in begun.unset:
-        typer.echo(f"the images are not part of fedsynth: export {variable}=FOLDER, or begin with --data FOLDER")
-    if not begun.unset:
+    if begun.unset:
+        typer.echo("its images are not part of fedsynth: say where they are, as below, or begin with --data FOLDER")
+    else:
         with contextlib.chdir(folder):  # where the paths of its params.yaml begin
             create.sound(folder)
     there = os.path.relpath(folder, here) if folder.is_relative_to(here) else str(folder)
-    typer.echo(f"\n    cd {shlex.quote(there)}\n    fedsynth run\n")
+    exports = [f"export {variable}=FOLDER" for variable in begun.unset]
+    typer.echo("\n" + "".join(f"    {line}\n" for line in (f"cd {shlex.quote(there)}", *exports, "fedsynth run")))
 
 
 def upgrade(

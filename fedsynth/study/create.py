@@ -8,6 +8,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
+from fedsynth.params import Params
 from fedsynth.params.study import STUDY_NAME
 from fedsynth.study import git, layout
 from fedsynth.study.examples import Example, example
@@ -31,10 +34,16 @@ class Begun:
 
 
 def from_example(name: str, data: Path | None) -> Begun:
-    """Begin with an example, whose images lie in `data`; by default where its environment variable says."""
+    """Begin with an example, whose images lie in `data`; by default where its environment variable says.
+
+    Raises StudyError where the example's source cannot use `data`.
+    """
     chosen = example(name)
+    text = of_example(chosen, data)
+    if data is not None:
+        _usable(text, data)
     unset = tuple(v for v in chosen.variables if not os.environ.get(v)) if data is None else ()
-    return Begun(of_example(chosen, data), f"It began as the example `{name}`: {chosen.compares}.", unset=unset)
+    return Begun(text, f"It began as the example `{name}`: {chosen.compares}.", unset=unset)
 
 
 def from_images(source: Path, name: str) -> Begun:
@@ -61,6 +70,16 @@ def of_example(chosen: Example, data: Path | None) -> str:
     for variable in chosen.variables:
         text = text.replace(f"${{{variable}}}", folder)
     return text
+
+
+def _usable(text: str, data: Path) -> None:
+    """Raise StudyError where the source of these params finds no table or no images in `data`; no image is opened."""
+    from fedsynth.checks import of_sites
+
+    params = Params.model_validate(yaml.safe_load(text))
+    _, problems = of_sites.opened("source", params.source, of_sites.context(params), look=True)
+    if problems:
+        raise StudyError(f"--data {data} does not hold the example's images: {'; '.join(map(str, problems))}")
 
 
 def possible(folder: Path, name: str) -> None:

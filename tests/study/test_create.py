@@ -89,7 +89,7 @@ def test_a_folder_that_holds_something_is_left_as_it_is(here):
 
 
 def test_a_misspelt_example_is_named_with_the_nearest_one(here):
-    assert "did you mean 'nuclei'" in said("init", "mine", "--example", "nucle")[1]
+    assert "Did you mean 'nuclei'?" in said("init", "mine", "--example", "nucle")[1]
     assert not (here / "mine").exists()
 
 
@@ -107,7 +107,17 @@ def test_the_folder_of_the_images_may_be_given(here):
 
 def test_a_variable_that_is_not_set_is_said(here):
     code, text = said("init", "mine", "--example", "busi")
-    assert (code, "export FEDSYNTH_BUSI=FOLDER" in text) == (0, True)
+    assert (code, text.rstrip().splitlines()[-3:]) == (
+        0,
+        ["    cd mine", "    export FEDSYNTH_BUSI=FOLDER", "    fedsynth run"],
+    )
+
+
+def test_a_folder_without_the_images_of_the_example_makes_no_study(here):
+    (here / "empty").mkdir()
+    code, text = said("init", "mine", "--example", "busi", "--data", "empty")
+    assert (code, "--data empty does not hold the example's images" in text, "manifest.csv" in text) == (1, True, True)
+    assert not (here / "mine").exists()
 
 
 def test_examples_as_json():

@@ -42,8 +42,8 @@ def example(name: str) -> Example:
     known = {one.name: one for one in examples()}
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise ExampleError(f"there is no example {name!r}{meant}; `fedsynth examples` lists them: {', '.join(known)}")
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise ExampleError(f"there is no example {name!r}.{meant} `fedsynth examples` shows all: {', '.join(known)}")
     return known[name]
 
 
