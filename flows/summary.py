@@ -98,7 +98,7 @@ def show(made: Summary) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 140  # a log has no width, and the table must not be cut
-    console.print(terminal.text(made["tables"]))
+    console.print(terminal.text(made["tables"], console.width))
     print("\n".join(made["lines"]))
 
 

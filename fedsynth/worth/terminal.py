@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from fedsynth.worth.worth import Rows
 
+GAP, LAST = 2, 4  # between two columns; columns after those of the sites: the mean, and three shares
 Cells = tuple[list[str], list[list[str]]]  # a table's head, and its rows
 
 
@@ -66,20 +67,38 @@ def _percent(value: float | None, why: str) -> str:
     return f"{100 * value:.0f} %" if value is not None else "no gap" if why.startswith("no gap") else "missing"
 
 
-def text(tables: list[Cells]) -> Group:
-    """Return the tables of all uses for the terminal."""
+def text(tables: list[Cells], width: int) -> Group:
+    """Return the tables of all uses for a terminal of so many columns.
+
+    Heads are broken at blanks, numbers never. Where there are too many sites for the terminal only their mean is shown.
+    """
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
 
     parts: list[Any] = []
-    for head, lines in tables:
-        shown = Table(box=None, pad_edge=False, title_justify="left")
-        for i, name in enumerate(head):
-            shown.add_column(
-                escape(name), justify="left" if i == 0 else "right", style="" if i == 0 else None, no_wrap=True
-            )
+    for whole in tables:
+        head, lines = whole if _fits(_least(whole), width) else _without_sites(whole)
+        broad, least = [max(map(len, column)) for column in zip(head, *lines, strict=True)], _least((head, lines))
+        shown = Table(box=None, pad_edge=False)
+        for i, columns in enumerate(broad if _fits(broad, width) else least):
+            shown.add_column(escape(head[i]), justify="right" if i else "left", width=columns)
         for line in lines:
             shown.add_row(*line, style="dim" if line[0] in ("local", "federated", "pooled") else "")
         parts += [shown, ""]
     return Group(*parts)
+
+
+def _fits(columns: list[int], width: int) -> bool:
+    return sum(columns) + GAP * (len(columns) - 1) <= width
+
+
+def _least(cells: Cells) -> list[int]:
+    """Return the width that each column needs: its longest cell, or the longest word of its head."""
+    head, lines = cells
+    return [max(map(len, [*name.split(), *(line[i] for line in lines)])) for i, name in enumerate(head)]
+
+
+def _without_sites(cells: Cells) -> Cells:
+    head, lines = cells
+    return [head[0], *head[-LAST:]], [[line[0], *line[-LAST:]] for line in lines]

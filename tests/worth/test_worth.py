@@ -246,9 +246,9 @@ def test_rows_come_from_the_reports_folder(tmp_path):
     assert {r["model"] for r in worth.rows(tmp_path)} == {"", "gan", "vae"}
 
 
-def shown(rows):
-    console = Console(file=io.StringIO(), width=200)
-    console.print(terminal.text(terminal.tables(rows)))
+def shown(rows, width=200):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(terminal.text(terminal.tables(rows), console.width))
     return console.file.getvalue()
 
 
@@ -260,6 +260,21 @@ def test_the_terminal_shows_each_line_with_its_measures():
     assert ["local", "0.800", "0.500", "0.650"] in words
     assert ["synthetic", "vae", "0.900", "0.900", "0.900", "100", "%"] in words
     assert ["augmented", "vae", "0.800", "0.700", "0.750", "40", "%", "50", "%"] in words
+
+
+def test_in_a_narrow_terminal_heads_are_broken_and_numbers_are_whole():
+    rows = consortium(synthetic=POOLED, augmented={"north": 0.8, "south": 0.7})
+    narrow, wide = shown(rows, 70).splitlines(), shown(rows).splitlines()
+    assert max(map(len, narrow)) <= 70 < max(map(len, wide))
+    assert len(narrow) > len(wide)
+    assert [line.split() for line in wide[1:]] == [line.split() for line in narrow[-len(wide) + 1 :]]
+    assert "…" not in "".join(narrow)
+
+
+def test_where_sites_are_too_many_for_the_terminal_their_mean_is_shown():
+    rows = consortium(synthetic=POOLED)
+    assert ["local", "0.650"] in [line.split() for line in shown(rows, 55).splitlines()]
+    assert "north" not in shown(rows, 55)
 
 
 def test_the_terminal_tells_no_gap_from_missing():
