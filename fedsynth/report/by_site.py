@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fedsynth.params import Split
-from fedsynth.report.use_tables import Summary, against_of
+from fedsynth.report.use_tables import NO_GAP, Summary, against_of
 from fedsynth.worth import worth
 from fedsynth.worth.wording import LOWER_IS_BETTER, is_number, label_of
 
@@ -78,6 +78,8 @@ def _site_cells(of: dict[str, Any], sites: list[str]) -> dict[str, dict[str, Any
     known = {s: kept[s] for s in sites if is_number(kept.get(s))}
     worst = min(known, key=lambda s: known[s]) if len(known) > 1 else None
     own = {s: closed.get(s) if s in closed or not kept else worth.TESTS_ONLY for s in sites}
+    why = {s: of.get("why", {}).get(f"gap_closed@{s}", "") for s in sites}
+    own |= {s: NO_GAP for s in sites if own[s] is None and why[s].startswith(NO_GAP)}
     return {s: {"retained": kept.get(s), "gap_closed": own[s], "worst": s == worst} for s in sites}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedsynth.params import Split
 from fedsynth.report.by_site import absent, by_site, roles
+from fedsynth.report.use_tables import NO_GAP
 from fedsynth.worth import worth
 
 VALIDATION = {
@@ -42,3 +43,10 @@ def test_a_site_that_tests_only_has_no_gap_to_close_and_that_is_not_missing():
     of = {"retained_by_site": {"north": 0.9, "south": 0.8}, "gap_closed_by_site": {"north": None}}
     lines = by_site("c", {"vae": {"c": of}}, ["vae"], ["north", "south"])["lines"]
     assert [line["cells"]["vae"]["gap_closed"] for line in lines] == [None, worth.TESTS_ONLY]
+
+
+def test_a_site_without_a_gap_to_close_is_told_from_one_without_a_score():
+    why = {"gap_closed@north": "no gap: pooled 0.900 is not 0.05 above local 0.880", "gap_closed@south": "missing"}
+    of = {"retained_by_site": {"north": 0.9}, "gap_closed_by_site": {"north": None, "south": None}, "why": why}
+    lines = by_site("c", {"vae": {"c": of}}, ["vae"], ["north", "south"])["lines"]
+    assert [line["cells"]["vae"]["gap_closed"] for line in lines] == [NO_GAP, None]
