@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m flows", description="Run what must run, then the registry.")
+    parser = argparse.ArgumentParser(prog="fedsynth run", description="Run what must run, then the registry.")
     parser.add_argument(
         "-S", "--set", action="append", metavar="KEY=VALUE",
         help="another value than params.yaml has, or a params file, for this run alone: an experiment of DVC",

@@ -286,7 +286,7 @@ def answer(run: UUID, decision: Decision) -> str:
 
 def _promote(words: list[str]) -> str:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.promote",
+        prog="fedsynth promote",
         description=(promote.__doc__ or "").partition("\n")[0],
         epilog="also: `rollback MODEL`, `answer RUN`, `clear MODEL`, each with --help",
     )
@@ -327,7 +327,7 @@ def _rollback(words: list[str]) -> str:
     be available to replace one that should not be. That it is what was registered, and not stale, is.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m flows.promote rollback",
+        prog="fedsynth rollback",
         description="Make the previous champion the champion again; the first is withdrawn.",
     )
     parser.add_argument("model", help="a key of models in params.yaml")
@@ -360,7 +360,7 @@ def _clear(words: list[str]) -> str:
 
 def _answer(words: list[str]) -> str:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.promote answer", description="Approve or refuse, for a run that waits for it."
+        prog="fedsynth answer", description="Approve or refuse, for a run that waits for it."
     )
     parser.add_argument("run", type=UUID, help="the flow run's id")
     parser.add_argument("--by", required=True, metavar="NAME", help="who decides")

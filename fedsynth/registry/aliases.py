@@ -64,7 +64,8 @@ def rollback(
     if left is None or back is None or left == back:
         now = f"version {left} is the {CHAMPION}" if left else f"no version is the {CHAMPION}"
         raise RegistryError(
-            f"{newest.name} has no version to go back to: {now}; promote one of 1 to {newest.version} by its number"
+            f"{newest.name} has no version to go back to: {now}; to take one into use: `fedsynth promote {model}"
+            f" --version N`, the newest is {newest.version}"
         )
     overruled = _overruled(root, version_of(root, model, int(back)), although)
     by_hand.point(client, newest.name, CHAMPION, back)

@@ -178,7 +178,7 @@ def test_rollback_brings_the_previous_champion_back_once(root):
     assert "Left for version 1, by Grace: artefacts" in left.description
     assert "Champion again, in place of version 3, by Grace: artefacts" in back.description
     with pytest.raises(
-        versions.RegistryError, match="no version to go back to: version 1 is the champion; promote one of 1 to 3"
+        versions.RegistryError, match="no version to go back to: version 1 is the champion; to take one into use"
     ):
         aliases.rollback(root, "vae", "Grace", "again", "none")
 
