@@ -111,7 +111,7 @@ def _runs(root: Path) -> str:
     if uri.startswith("http"):
         return uri
     words = [_program(root, "mlflow"), "ui", "--workers", "1", "--host", "127.0.0.1", "--backend-store-uri", uri]
-    return f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.join(map(str, words))}"
+    return f"MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {shlex.join(map(str, words))}"
 
 
 def _program(root: Path, name: str) -> Path:

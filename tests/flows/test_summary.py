@@ -103,7 +103,7 @@ def test_an_alias_that_was_changed_by_hand_is_said(project, monkeypatch):
 
 def test_where_runs_are_seen_is_a_command_with_few_processes_or_the_servers_address(project, monkeypatch):
     (line,) = [line for line in project.run()["lines"] if line.startswith("runs ")]
-    assert "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false " in line
+    assert "MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false " in line
     assert line.endswith(
         f"mlflow ui --workers 1 --host 127.0.0.1 --backend-store-uri sqlite:///{project.root}/mlflow.db"
     )
