@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from fedsynth.errors import UserError
+from fedsynth.study.git import NOBODY
 from flows import dvcx
 
 DVC_ROOT, EXPERIMENT = "DVC_ROOT", "DVC_EXP_NAME"  # DVC's variables, which fedsynth.settings reads
@@ -43,6 +44,8 @@ def made(study: Path, name: str, given: list[str]) -> Path:
     shutil.rmtree(clone, ignore_errors=True)
     clone.parent.mkdir(parents=True, exist_ok=True)
     git("clone", "-q", "--shared", str(top), str(clone), cwd=study)
+    for key, value in NOBODY.items():  # DVC commits an experiment, and refuses where git does not know who does
+        git("config", key, git("config", key, cwd=study, check=False) or value, cwd=clone)
     if aside.is_dir():
         aside.rename(kept)
     _as_it_is(top, clone)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedsynth.study import layout
 
-NOBODY = ("-c", "user.name=fedsynth", "-c", "user.email=fedsynth@localhost")  # where git does not know who commits
+NOBODY = {"user.name": "fedsynth", "user.email": "fedsynth@localhost"}  # where git does not know who commits
 
 
 def inside(folder: Path) -> Path | None:
@@ -35,8 +35,9 @@ def commit(root: Path, message: str, places: list[str]) -> bool:
         if not _done(_git(root, "add", "--", *there)) or _done(_git(root, "diff", "--cached", "--quiet", "--", *there)):
             return False
         places = ["--", *there]
-    known = _done(_git(root, "config", "user.email")) and _done(_git(root, "config", "user.name"))
-    return _done(_git(root, *(() if known else NOBODY), "commit", "--quiet", "--no-verify", "-m", message, *places))
+    known = all(_done(_git(root, "config", key)) for key in NOBODY)
+    nobody = [] if known else [word for key, value in NOBODY.items() for word in ("-c", f"{key}={value}")]
+    return _done(_git(root, *nobody, "commit", "--quiet", "--no-verify", "-m", message, *places))
 
 
 def keep(root: Path, message: str) -> bool:

@@ -135,6 +135,18 @@ def test_of_an_experiment_that_ended_well_the_next_one_leaves_the_reports_alone(
         assert Path(".work/state").is_file(), "it goes on where it ended"
 
 
+def test_where_git_does_not_know_who_commits_there_are_experiments_all_the_same(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    for name in ("XDG_CONFIG_HOME", "EMAIL", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    assert subprocess.run(["git", "config", "user.email"], cwd=study, check=False).returncode == 1
+    with opened(study, "seed=7") as found:
+        dvc("repro", "--single-item", "copy", cwd=found.root)
+        found.save(["copy"])
+    assert "[seed-7]" in dvc("exp", "show", "--md", cwd=study)
+
+
 def test_what_cannot_be_an_experiment_is_refused_with_the_reason(study, tmp_path):
     with (
         pytest.raises(ExperimentError, match=r"experiment of DVC, which needs git.*`git init`"),
