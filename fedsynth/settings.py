@@ -43,7 +43,8 @@ DESCRIBED = {
         "what code a job carries to the sites: thin (default: its client.py), none (sites that allow no code)"
     ),
     "FEDSYNTH_KEEP_RUNS": (
-        "runs whose work is kept: jobs' folders at the centre, states of finished trainings at a site; default 3"
+        "a site's own: of how many trainings of each model it keeps the state; default 3. What the centre keeps:"
+        " keep_runs of params.yaml"
     ),
     "FEDSYNTH_EVENTS": "1: stages also print machine-readable events, for the flow",
     "MLFLOW_TRACKING_URI": "tracking server and registry; default: SQLite in the project's folder",
@@ -115,7 +116,7 @@ class Settings:
             extractors=Path(env.get("FEDSYNTH_EXTRACTORS") or root / "extractors").resolve(),
             min_cell=_number("FEDSYNTH_MIN_CELL", 5, "images"),
             policy=Path(env["FEDSYNTH_POLICY"]).resolve() if env.get("FEDSYNTH_POLICY") else None,
-            keep_runs=_number("FEDSYNTH_KEEP_RUNS", 3, "runs"),
+            keep_runs=_number("FEDSYNTH_KEEP_RUNS", 3, "trainings"),
         )
 
     @property
@@ -168,7 +169,7 @@ def _seconds(name: str, default: float) -> float:
 
 
 def _number(name: str, default: int, of: str) -> int:
-    """Return the variable's value as a number of images or runs from 1 to 9999."""
+    """Return the variable's value as a number of images or trainings from 1 to 9999."""
     value = os.environ.get(name) or str(default)
     if not re.fullmatch(r"[0-9]{1,4}", value) or not int(value):
         raise SettingsError(f"{name}={value!r} is not a number of {of} from 1 to 9999")

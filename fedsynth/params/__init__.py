@@ -38,6 +38,7 @@ __all__ = [
     "Strict",
     "Training",
     "centre",
+    "keep_runs",
     "load",
     "study_of",
 ]
@@ -85,7 +86,16 @@ def centre(root: Path) -> Centre:
 
 def study_of(root: Path) -> str:
     """Return the name of a project's study; the default where there is no params.yaml, as where a model is served."""
-    return centre(root).study if (root / "params.yaml").is_file() else Centre().study
+    return _centre_or_default(root).study
+
+
+def keep_runs(root: Path) -> int:
+    """Return of how many runs a project keeps what they have left; the default where there is no params.yaml."""
+    return _centre_or_default(root).keep_runs
+
+
+def _centre_or_default(root: Path) -> Centre:
+    return centre(root) if (root / "params.yaml").is_file() else Centre()
 
 
 def _checked(kind: type[Checked], content: Any, path: str | Path) -> Checked:

@@ -42,6 +42,7 @@ class Centre(Strict):
     # names the experiment and, before "-", the registered models in MLflow; no model's name has a "-"
     study: Annotated[str, AfterValidator(_study_name)] = "fedsynth"
     promote: Promote = Promote()
+    keep_runs: int = Field(3, ge=1, le=9999)  # of how many runs jobs, states and experiments are kept at the centre
 
 
 class Consortium(Strict):

@@ -105,6 +105,8 @@ def upgrade(
     _, problems = checks.of_file(root / "params.yaml", source=False)
     if problems:
         raise UserError(f"nothing was changed: {checks.listed(root / 'params.yaml', problems)}")
+    for said in files.moved(root):
+        typer.echo(said)
     if dry_run:
         return
     files.upgrade(root, before.name, found, take)
@@ -120,7 +122,7 @@ def status(as_json: AsJson = False) -> None:
 
 
 def clean(
-    keep: Annotated[int | None, typer.Option(min=1, help="runs to keep; default: FEDSYNTH_KEEP_RUNS")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="runs to keep; default: keep_runs of params.yaml")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say how much it is")] = False,
     as_json: AsJson = False,
@@ -129,6 +131,7 @@ def clean(
 
     What a site must remember stays: policy, record, ledger, who was trained on. Versions in the registry stay, too.
     """
+    from fedsynth import params
     from fedsynth.stages import last_run
     from fedsynth.study import leftovers
     from fedsynth.study.status_text import megabytes
@@ -137,7 +140,7 @@ def clean(
     os.chdir(settings.root)
     if last_run.read(settings.root).get("outcome") == last_run.RUNNING:
         raise UserError("a run is going on; clean once it has ended (`fedsynth status`)")
-    runs = keep or settings.keep_runs
+    runs = keep or params.keep_runs(settings.root)
     found = leftovers.leftovers(settings, runs)
     delete = bool(found) and not dry_run
     if as_json:

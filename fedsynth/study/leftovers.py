@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fedsynth.errors import UserError
 from fedsynth.hospital import states
+from fedsynth.params import keep_runs
 from fedsynth.settings import Settings
 
 DATA = "data and models of earlier commits, in DVC's cache"
@@ -49,11 +50,11 @@ def leftovers(settings: Settings, keep: int) -> list[Leftover]:
 
 
 def bound(settings: Settings) -> None:
-    """Remove what jobs and trainings before the last FEDSYNTH_KEEP_RUNS have left: called at the end of each run.
+    """Remove what jobs and trainings before the last `keep_runs` have left: called at the end of each run.
 
     What cannot be removed stays, for `fedsynth clean` to name.
     """
-    for paths in files(settings, settings.keep_runs).values():
+    for paths in files(settings, keep_runs(settings.root)).values():
         for path in paths:
             with suppress(CleanError):
                 _delete(path)

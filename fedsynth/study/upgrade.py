@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedsynth import __version__
+from fedsynth.params import keep_runs
 from fedsynth.study import layout
 from fedsynth.study.layout import Made, StudyError
 
@@ -46,6 +48,17 @@ def changes(root: Path, before: Made) -> list[Change]:
         lines = difflib.unified_diff(now.splitlines(), new.splitlines(), f"{place} here", f"{place} new", lineterm="")
         found.append(Change(place, edited, list(lines)))
     return found
+
+
+def moved(root: Path) -> list[str]:
+    """Return a line for each setting of an earlier version that is a key of params.yaml now."""
+    said = os.environ.get("FEDSYNTH_KEEP_RUNS")
+    if not said or said == str(keep_runs(root)):
+        return []
+    return [
+        f"FEDSYNTH_KEEP_RUNS is set and is a site's own: for the centre, write `keep_runs: {said}` into params.yaml, or"
+        f" {keep_runs(root)} runs are kept"
+    ]
 
 
 def upgrade(root: Path, name: str, found: list[Change], take: bool) -> None:

@@ -8,11 +8,11 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from fedsynth.hospital.secret import SIMULATED
 from fedsynth.settings import Settings
 from nvflare_jobs.federation.interface import FederationError, reason
 from nvflare_jobs.federation.links import Links
 from nvflare_jobs.federation.local_system import LocalSystem
+from nvflare_jobs.federation.place import of_simulated
 from nvflare_jobs.federation.provisioned import Provisioned
 
 
@@ -50,7 +50,7 @@ class Poc(Provisioned):
 
 def poc(settings: Settings, work: Path, sites: list[str]) -> Poc:
     """Provision and start a federation in `work`; `sites` use the project's own folders for their data and state."""
-    place = {"FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state), SIMULATED: "1"}
+    place = of_simulated(settings)
     names = ["localhost", *sites]
     encryption = find_spec("tenseal") is not None
     work.mkdir(parents=True, exist_ok=True)

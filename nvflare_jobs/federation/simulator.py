@@ -19,11 +19,11 @@ import psutil
 
 from fedsynth import processes
 from fedsynth.hospital.policy import simulated
-from fedsynth.hospital.secret import SIMULATED
 from fedsynth.hospital.withdrawals import RUN, RUNNING
 from fedsynth.settings import Settings
 from nvflare_jobs.federation.interface import Event, Federation, FederationError, JobLost, reason
 from nvflare_jobs.federation.links import Links
+from nvflare_jobs.federation.place import of_simulated
 from nvflare_jobs.server import round_log
 
 LOOK_S = 2.0  # seconds between two checks of the sites' processes
@@ -101,7 +101,7 @@ class _Run:
         mark = uuid.uuid4().hex
         threads = processes.threads(len(sites))
         simulated.write(settings.state, sites)
-        place = {RUN: mark, "FEDSYNTH_DATA": str(settings.data), "FEDSYNTH_STATE": str(settings.state), SIMULATED: "1"}
+        place = of_simulated(settings) | {RUN: mark}
         env = os.environ | place | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
         env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
         command = [

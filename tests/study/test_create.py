@@ -174,6 +174,13 @@ class TestUpgrade:
         assert said("upgrade")[1].splitlines()[-1] == "nothing to do"
         assert (study / "prefect.yaml").read_text() == "name: mine\n"
 
+    def test_a_setting_that_is_a_key_now_is_said(self, study, monkeypatch):
+        monkeypatch.setenv("FEDSYNTH_KEEP_RUNS", "9")
+        assert "write `keep_runs: 9` into params.yaml, or 3 runs are kept" in said("upgrade")[1]
+        with (study / "params.yaml").open("a") as file:
+            file.write("keep_runs: 9\n")
+        assert "keep_runs" not in said("upgrade")[1]
+
     def test_a_key_that_is_no_longer_known_stops_it(self, study):
         self.as_of_earlier(study, "dvc.yaml", "stages: {}\n")
         (study / "params.yaml").write_text((study / "params.yaml").read_text() + "sed: 1\n")

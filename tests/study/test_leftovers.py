@@ -74,12 +74,13 @@ def test_workspaces_of_experiments_go_but_the_newest_of_ours(study):
 
 
 def test_a_run_removes_what_earlier_ones_have_left(study):
+    (study / "params.yaml").write_text("keep_runs: 2\n")
     for n in range(5):
         written(study / f".work/jobs/train-vae/job{n}/log.txt", n)
         state_of(study / ".work/sites/north/train", "vae-", n, n)
     leftovers.bound(Settings.read())
-    assert sorted(path.name for path in (study / ".work/jobs/train-vae").iterdir()) == ["job0", "job1", "job2"]
-    assert len(list((study / ".work/sites/north/train").iterdir())) == 3
+    assert sorted(path.name for path in (study / ".work/jobs/train-vae").iterdir()) == ["job0", "job1"]
+    assert len(list((study / ".work/sites/north/train").iterdir())) == 2
 
 
 def test_a_file_with_two_links_counts_once(tmp_path):
@@ -114,7 +115,8 @@ class TestCommand:
         assert not old.exists()
 
     def test_how_many_are_kept_may_be_said(self, study, old, monkeypatch):
-        monkeypatch.setenv("FEDSYNTH_KEEP_RUNS", "4")
+        monkeypatch.setenv("FEDSYNTH_KEEP_RUNS", "9")  # a site's own, which says nothing at the centre
+        (study / "params.yaml").write_text("keep_runs: 4\n")
         assert json.loads(cleaned("--json")[1])["leftovers"] == []
         assert len(json.loads(cleaned("--json", "--keep", "1")[1])["leftovers"][0]["paths"]) == 3
 

@@ -1,0 +1,17 @@
+"""The environment of simulated sites, in the simulator and in `poc`."""
+
+from __future__ import annotations
+
+from fedsynth.hospital.secret import SIMULATED
+from fedsynth.params import keep_runs
+from fedsynth.settings import Settings
+
+
+def of_simulated(settings: Settings) -> dict[str, str]:
+    """Return the variables that a hospital sets itself: its folders lie in the study's, which says how much is kept."""
+    return {
+        "FEDSYNTH_DATA": str(settings.data),
+        "FEDSYNTH_STATE": str(settings.state),
+        "FEDSYNTH_KEEP_RUNS": str(keep_runs(settings.root)),
+        SIMULATED: "1",
+    }
