@@ -17,7 +17,7 @@ from fedsynth.errors import UserError
 from fedsynth.processes import in_utf8
 from fedsynth.settings import Settings, masked, quiet
 from fedsynth.stages import last_run
-from flows import chosen, concerns, dvcx, experiment, summary
+from flows import chosen, concerns, dvcx, experiment, summary, tidy
 
 
 def main() -> int:
@@ -69,6 +69,8 @@ def _run(params: list[str], models: list[str]) -> tuple[summary.Summary | None, 
     last_run.alone(settings.root, name)
     if not params and not models and (made := summary.unchanged(settings.root, study, settings)):
         print("Nothing has changed since the last run.")
+        if said := tidy.after(settings):  # over a federation its sites were asked, which was a job
+            print(said, flush=True)
         return made, ""
     root = experiment.place(settings.root, params)
     where = f"{settings.federation}, the experiment {name}" if name else settings.federation

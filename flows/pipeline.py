@@ -34,9 +34,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from fedsynth import checks
 from fedsynth.stages import estimate, last_run
-from fedsynth.study import git, leftovers
+from fedsynth.study import git
 from fedsynth.worth import missing
-from flows import chosen, concerns, dvcx, experiment
+from flows import chosen, concerns, dvcx, experiment, tidy
 from flows.listener import Listener
 from flows.record import Record
 from flows.run import Run
@@ -131,7 +131,7 @@ def pipeline(params: str | list[str] = "", models: str | list[str] = "") -> Stat
         if not (failures := run.failures()):
             opened.done()
             record.end(last_run.COMPLETED)
-            leftovers.bound(settings)
+            _tidy(settings)
             if not opened.name:  # an experiment is kept by DVC
                 git.keep(settings.root, f"Run: {run.computed()}")
             return Completed(message="all models that were asked for have results")
@@ -139,7 +139,14 @@ def pipeline(params: str | list[str] = "", models: str | list[str] = "") -> Stat
             get_run_logger().error("%s: %s", of.stage, of.why)
         said = concerns.message(what, settings.root.name, failures)
         record.end(last_run.FAILED, said)
+        _tidy(settings)
         return Failed(message=f"{concerns.MARK}{said}")
+
+
+def _tidy(settings: Settings) -> None:
+    if said := tidy.after(settings):
+        get_run_logger().warning(said)
+        print(said, flush=True)
 
 
 @contextmanager

@@ -36,7 +36,8 @@ PLUMBING = (
     *(f"fedsynth.stages.{name}" for name in ("code", "estimate", "inputs", "plan*")),
     *(f"nvflare_jobs.centre.{name}" for name in ("job_folder", "jobs", "program", "show")),
     *(f"nvflare_jobs.server.{name}" for name in ("round_log", "run", "saved", "traffic")),
-    *("nvflare_jobs.federation*", "nvflare_jobs.keys", "nvflare_jobs.site.installed", "nvflare_jobs.site.submitter"),
+    *("nvflare_jobs.federation*", "nvflare_jobs.keys"),
+    *(f"nvflare_jobs.site.{name}" for name in ("installed", "submitter", "workspaces")),
 )
 # Modules that count only if the stage starts in them or params.yaml names a class in them (the key), and the further
 # modules that then count, too; for other stages they change nothing.

@@ -37,6 +37,9 @@ class Poc(Provisioned):
                 raise FederationError(f"{', '.join(sorted(missing))} did not start; logs are in {self.work / 'poc'}")
             time.sleep(0.2)
 
+    def _remember(self, job_id: str, name: str, number: int) -> None:
+        """The server ends with the job, and with it what it has stored."""
+
     def close(self) -> None:
         try:
             super().close()

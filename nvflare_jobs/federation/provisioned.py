@@ -24,6 +24,7 @@ from nvflare.fuel.flare_api.api_spec import (
 )
 
 from fedsynth.settings import Settings
+from nvflare_jobs.federation import submitted
 from nvflare_jobs.federation.interface import WAITING, Event, Federation, FederationError, JobLost
 from nvflare_jobs.federation.session import LOOK_S, Calls, line
 from nvflare_jobs.server.round_log import SILENT
@@ -65,7 +66,7 @@ class Provisioned(Calls, Federation):
         known = [j for j in self.call("list_jobs", name_prefix=meta["name"]) if j["job_name"] == meta["name"]]
         open_ones = [j["job_id"] for j in known if not j["status"].startswith("FINISHED")]
         found = self._pending(token) or next((job_id for job_id in open_ones if not self._over(job_id)), None)
-        number = len(known)
+        number = max(len(known), submitted.last(self.settings.root, meta["name"]))
         while not found:
             number += 1
             try:
@@ -75,10 +76,16 @@ class Provisioned(Calls, Federation):
                 continue
             except (InvalidJobDefinition, InternalError) as error:
                 raise FederationError(f"{self.kit.address} does not take the job: {line(error)}") from error
+            else:
+                self._remember(found, meta["name"], number)
         self.work.mkdir(parents=True, exist_ok=True)
         self._pending_file.write_text(json.dumps({"token": token, "job_id": found}), encoding="utf-8")
         self._jobs[found] = sites, int(meta["min_clients"])
         return str(found)
+
+    def _remember(self, job_id: str, name: str, number: int) -> None:
+        """Keep which jobs are this study's; its server outlives the job."""
+        submitted.remember(self.settings.root, job_id, name, number)
 
     @property
     def _pending_file(self) -> Path:

@@ -31,6 +31,7 @@ from fedsynth.processes import printable
 from fedsynth.settings import Settings, SettingsError
 from nvflare_jobs import keys
 from nvflare_jobs.keys import ENCRYPTED, OPEN
+from nvflare_jobs.site import workspaces
 from nvflare_jobs.site.submitter import of_job
 
 Arrays = dict[str, np.ndarray]
@@ -307,6 +308,7 @@ def main(work: Callable[[Site], None], job: str) -> None:
     printable()
     site = Site(job)
     try:
+        workspaces.prune(site.settings.keep_runs)
         if (kept := site.admit()) is None:
             work(site)
         else:
