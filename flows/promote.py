@@ -1,8 +1,9 @@
 """WHICH version is in use: a registered model becomes `champion` when its gates hold and a person has approved it.
 
 Usage: `fedsynth promote MODEL`. The result of a version's gates is in its tags since it was scored
-(fedsynth/registry/promotion.py). `promote.approvers` of params.yaml names who may approve. The name is what was typed:
-Prefect's own server does not check who it is, so whoever can reach the server can approve in the name of another.
+(fedsynth/registry/promotion.py). `promote.approvers` of params.yaml names who may decide: on a promotion, a rollback,
+and whether a version is stale. The name is what was typed: Prefect's own server does not check who it is, so whoever
+can reach the server can approve in the name of another.
 """
 
 # ruff: noqa: E402  Prefect reads the environment when it is imported
@@ -10,7 +11,6 @@ Prefect's own server does not check who it is, so whoever can reach the server c
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
 import sys
 from collections.abc import Callable
@@ -55,6 +55,8 @@ NOTHING_REQUIRED = (
     " --although TEXT"
 )
 
+
+DECIDES = "who decides; one of promote.approvers where params.yaml names some"
 
 # tags whose content is shown otherwise: the verdict and the numbers, and what was done to a version
 SHOWN = (*promotion.PREFIXES, "promotion.", "rollback.", "served.")
@@ -134,11 +136,11 @@ def in_use(root: Path, model: str, number: int) -> str | None:
 
 
 def may_decide(root: Path, who: str) -> None:
-    """Raise PromotionError where params.yaml names who may approve, and it is somebody else."""
+    """Raise PromotionError where params.yaml names who decides which version is in use, and it is somebody else."""
     known = configuration.centre(root).promote.approvers
     if known and names.normal(" ".join(who.split())) not in known:
         raise PromotionError(
-            f"{who} may not decide on a promotion: promote.approvers of params.yaml names {', '.join(known)}"
+            f"{who} may not decide which version is in use: promote.approvers of params.yaml names {', '.join(known)}"
         )
 
 
@@ -323,19 +325,22 @@ def _promote(words: list[str]) -> str:
 def _rollback(words: list[str]) -> str:
     """Make the previous champion the champion again; the first champion is withdrawn.
 
-    Prefect is not used, because it may be what is broken. Gates are not checked, because a version that was in use must
-    be available to replace one that should not be. That it is what was registered, and not stale, is.
+    One person decides, with a reason, and nobody is waited for, because it may be urgent; who it is must be one of
+    `promote.approvers` where params.yaml names some. Prefect is not used, because it may be what is broken. Gates are
+    not checked, because a version that was in use must be available to replace one that should not be. That it is what
+    was registered, and not stale, is.
     """
     parser = argparse.ArgumentParser(
         prog="fedsynth rollback",
         description="Make the previous champion the champion again; the first is withdrawn.",
     )
     parser.add_argument("model", help="a key of models in params.yaml")
-    parser.add_argument("--by", default=getpass.getuser(), metavar="NAME", help="who decides; default: the user")
-    parser.add_argument("--why", default="rolled back", help="the reason")
+    parser.add_argument("--by", required=True, metavar="NAME", help=DECIDES)
+    parser.add_argument("--why", required=True, help="the reason")
     parser.add_argument("--although", default="", metavar="TEXT", help="why, where it is stale or has no hashes")
     given = parser.parse_args(words)
     root = Settings.read().root
+    may_decide(root, given.by)
     left, back = aliases.rollback(root, given.model, given.by, given.why, "none, at the command line", given.although)
     name = versions.registered_name(root, given.model)
     if back is None:
@@ -350,10 +355,11 @@ def _clear(words: list[str]) -> str:
     )
     parser.add_argument("model", help="a key of models in params.yaml")
     parser.add_argument("--version", type=int, required=True)
-    parser.add_argument("--by", required=True, metavar="NAME", help="who decides")
+    parser.add_argument("--by", required=True, metavar="NAME", help=DECIDES)
     parser.add_argument("--why", required=True, help="the reason")
     given = parser.parse_args(words)
     root = Settings.read().root
+    may_decide(root, given.by)
     stale.clear(root, given.model, given.version, given.by, given.why)
     return f"{versions.registered_name(root, given.model)} version {given.version} is no longer stale, by {given.by}"
 
@@ -363,7 +369,7 @@ def _answer(words: list[str]) -> str:
         prog="fedsynth answer", description="Approve or refuse, for a run that waits for it."
     )
     parser.add_argument("run", type=UUID, help="the flow run's id")
-    parser.add_argument("--by", required=True, metavar="NAME", help="who decides")
+    parser.add_argument("--by", required=True, metavar="NAME", help=DECIDES)
     parser.add_argument("--why", required=True, help="the reason")
     parser.add_argument("--refuse", action="store_true", help="nothing is promoted")
     given = parser.parse_args(words)

@@ -189,8 +189,8 @@ def promote(
 
 def rollback(
     model: Annotated[str, typer.Argument(help="a key of models in params.yaml")],
-    by: Annotated[str, typer.Option(metavar="NAME", help="who decides; default: the user")] = "",
-    why: Annotated[str, typer.Option(help="the reason")] = "",
+    by: Annotated[str, typer.Option(metavar="NAME", help="who decides; one of promote.approvers, if there are")],
+    why: Annotated[str, typer.Option(help="the reason")],
     although: Annotated[str, typer.Option(metavar="TEXT", help="why, where it is stale or has no hashes")] = "",
 ) -> None:
     """Make the previous champion the champion again."""

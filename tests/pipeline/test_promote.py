@@ -166,7 +166,7 @@ def test_a_named_policy_promotes_without_a_question_and_rollback_needs_no_server
     assert versions.version_of(root, "vae", 5).tags["promotion.by"] == "nightly policy"
     again = promoted(root, api, "vae", "--approve", "nightly policy", "--why", "newest")
     assert (again.returncode, again.stdout) == (0, "fedsynth-vae version 5 is the champion already\n")
-    back = promote(root, "rollback", "vae", "--by", "Ada", PREFECT_API_URL="http://127.0.0.1:9/api")
+    back = promote(root, "rollback", "vae", "--by", "Ada", "--why", "worse", PREFECT_API_URL="http://127.0.0.1:9/api")
     assert (back.returncode, back.stdout) == (
         0,
         "fedsynth-vae version 1 is the champion again, in place of version 5\n",
@@ -274,7 +274,7 @@ def approvers(root):
 
 
 def test_who_is_not_among_the_approvers_is_refused_with_the_list(approvers, api):
-    said = "may not decide on a promotion: promote.approvers of params.yaml names Ada Lovelace, Grace Hopper\n"
+    said = "may not decide which version is in use: promote.approvers of params.yaml names Ada Lovelace, Grace Hopper\n"
     done = promoted(approvers, api, "vae", "--approve", "nightly policy", "--why", "newest")
     assert (done.returncode, done.stdout) == (1, f"error: nightly policy {said}")
     process, run = waiting(approvers, api, "vae")
@@ -313,6 +313,35 @@ def test_rollback_of_a_first_champion_withdraws_it(root, api):
     said = "fedsynth-vae has no champion any more: version 1 was the first, and is withdrawn\n"
     assert (back.returncode, back.stdout) == (0, said)
     assert champion(root) is None
+
+
+def test_rollback_and_clearing_are_for_the_approvers_and_need_nobody_else(approvers, api):
+    client = versions.client_of(approvers)
+    by_hand.point(client, "fedsynth-vae", aliases.PREVIOUS, "1")
+    by_hand.point(client, "fedsynth-vae", aliases.CHAMPION, "5")
+    client.set_model_version_tag("fedsynth-vae", "4", "stale", "data withdrawn")
+    said = "error: Eve may not decide which version is in use: promote.approvers of params.yaml names Ada Lovelace, "
+    for words in (("rollback", "vae"), ("clear", "vae", "--version", "4")):
+        refused = promoted(approvers, api, *words, "--by", "Eve", "--why", "I want to")
+        assert refused.returncode == 1
+        assert refused.stdout.startswith(said)
+    assert champion(approvers) == "5"
+    assert "stale" in versions.version_of(approvers, "vae", 4).tags
+    for words in (("rollback", "vae"), ("clear", "vae", "--version", "4")):
+        done = promoted(approvers, "http://127.0.0.1:9/api", *words, "--by", "Ada Lovelace", "--why", "copies found")
+        assert done.returncode == 0, done.stdout
+    assert champion(approvers) == "1"
+    tags = versions.version_of(approvers, "vae", 5).tags
+    assert (tags["rollback.by"], tags["rollback.why"]) == ("Ada Lovelace", "copies found")
+
+
+@pytest.mark.parametrize("missing", ["--by", "--why"])
+def test_who_rolls_back_says_who_and_why(root, api, missing):
+    given = {"--by": "Ada", "--why": "copies found"}
+    del given[missing]
+    with pytest.raises(SystemExit):
+        promoted(root, api, "rollback", "vae", *(word for pair in given.items() for word in pair))
+    assert champion(root) == "1"
 
 
 def test_resuming_without_a_choice_approves_nothing():
