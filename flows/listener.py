@@ -42,10 +42,10 @@ class Listener:
         self.log.info("round %d/%d  %s", event["round"] + 1, event["rounds"], text)
         if self.model:  # the references' rounds belong to no model
             self.run.tracker.get().round(self.model, event)
-        percent = 100 * (event["round"] + 1) / event["rounds"]
+        done, of = event["round"] + 1, event["rounds"]
+        percent, described = 100 * done / of, f"{self.address}: round {done} of {of}  {text}"
         if self.artifact is None:
             key = self.address.replace("@", "-").replace("_", "-")
-            described = f"rounds of {self.address}"
             self.artifact = create_progress_artifact(progress=percent, key=f"{key}-progress", description=described)
         else:
-            update_progress_artifact(artifact_id=self.artifact, progress=percent)
+            update_progress_artifact(artifact_id=self.artifact, progress=percent, description=described)

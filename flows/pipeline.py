@@ -24,7 +24,7 @@ from fedsynth.settings import Settings, quiet
 quiet()  # Prefect reads the environment when it is imported
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFuture
@@ -36,7 +36,7 @@ from fedsynth import checks
 from fedsynth.stages import estimate, last_run
 from fedsynth.study import git
 from fedsynth.worth import missing
-from flows import chosen, concerns, dvcx, experiment, tidy
+from flows import artifacts, chosen, concerns, dvcx, experiment, tidy
 from flows.listener import Listener
 from flows.record import Record
 from flows.run import Run
@@ -91,19 +91,11 @@ def register(run: Run, model: str) -> str:
 
 @task(cache_policy=NO_CACHE)
 def publish(run: Run) -> None:
-    """Store the report's text and pictures as artifacts of the flow run, and the whole report in the MLflow run."""
-    import base64
-
-    report = run.root / "reports" / "report"
-    verdict = (report / "verdict.md").read_text(encoding="utf-8")
-    create_markdown_artifact(verdict, key="verdict", description="verdict, gates, table of worth, measures")
-    for picture in [report / "tradeoff.png", *sorted(report.glob("samples_*.png"))]:
-        data = base64.b64encode(picture.read_bytes()).decode()
-        said = "worth against privacy" if picture.stem == "tradeoff" else "samples of a synthetic set"
-        create_image_artifact(f"data:image/png;base64,{data}", key=picture.stem.replace("_", "-"), description=said)
-    page = (report / "index.html").as_uri()
-    create_link_artifact(page, key="report", link_text="index.html", description="the page of the report, as a file")
-    run.tracker.get().report(report)
+    """Store what Prefect's page shows of the report as an artifact of the flow run, and the whole in the MLflow run."""
+    report, tracker = run.root / "reports" / "report", run.tracker.get()
+    text = artifacts.markdown(report, tracker.address("report/index.html"))
+    create_markdown_artifact(text, key="report", description="verdict, gates, pictures, tables of worth, measures")
+    tracker.report(report)
 
 
 @flow(name="pipeline", log_prints=False, task_runner=ThreadPoolTaskRunner(max_workers=64))

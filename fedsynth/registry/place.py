@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fedsynth.settings import home, tracking_uri
 
@@ -31,6 +32,14 @@ def stamp(root: Path) -> str:
         return ""
     files = sorted(path.parent.glob(f"{glob.escape(path.name)}*"))
     return "\n".join(f"{file} {of.st_ino} {of.st_size} {of.st_mtime_ns}" for file in files if (of := file.stat()))
+
+
+def page(root: Path, what: str) -> str:
+    """Return the address of a page of the tracking server, without a name or password; "" where there is no server."""
+    uri = urlsplit(tracking_uri(root))
+    if uri.scheme not in ("http", "https"):
+        return ""
+    return f"{uri.scheme}://{uri.netloc.rpartition('@')[2]}{uri.path.rstrip('/')}/#/{what}"
 
 
 def database(root: Path) -> Path | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from fedsynth.data import outputs
 from fedsynth.params import Params, names, study_of
-from fedsynth.registry import naming, results, runs
+from fedsynth.registry import naming, place, results, runs
 from fedsynth.registry.headline import best
 from fedsynth.registry.lineage import lineage
 from fedsynth.registry.promotion import metrics
@@ -146,6 +146,10 @@ class Tracker:
         self.client.log_artifacts(self.run_id, str(folder), "report")
         self.pictures(sorted(folder.glob("*.png")))
         self.scores("reference", "", outputs.read(self.root / "reports" / "reference.json", "reference")["rows"])
+
+    def address(self, artifact: str) -> str:
+        """Return where MLflow's page shows an artifact of this run, "" where no server does."""
+        return place.page(self.root, f"experiments/{self.experiment_id}/runs/{self.run_id}/artifacts/{artifact}")
 
     def publish(self, model: str) -> str:
         """Log a model's results, register its weights and write the verdict. Returns the version.

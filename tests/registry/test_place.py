@@ -33,6 +33,20 @@ def test_with_a_write_ahead_log_too(tmp_path, registry):
     assert place.stamp(tmp_path) != before
 
 
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/#/x"),
+        ("https://ada:secret@mlflow.example/under/", "https://mlflow.example/under/#/x"),
+        ("", ""),
+        ("postgresql://ada:secret@db/mlflow", ""),
+    ],
+)
+def test_a_page_has_an_address_where_a_server_shows_it_and_it_holds_no_password(tmp_path, monkeypatch, uri, address):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert place.page(tmp_path, "x") == address
+
+
 def test_a_registry_that_is_not_there_and_one_of_a_server_have_no_stamp(tmp_path, registry, monkeypatch):
     (tmp_path / "mlflow.db").unlink()
     assert (place.there(tmp_path), place.stamp(tmp_path)) == (False, "")
