@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from fedsynth.processes import in_utf8
@@ -42,6 +42,7 @@ from fedsynth.errors import UserError
 from fedsynth.params import names
 from fedsynth.registry import aliases, by_hand, loading, promotion, stale, versions
 from fedsynth.worth.judgement import required
+from flows import candidate
 
 DAY_S = 24 * 60 * 60
 # OVER ends the server's own message, which replaces ours in a run whose time is over; it identifies such a run.
@@ -54,12 +55,10 @@ NOTHING_REQUIRED = (
     " params.yaml and run the pipeline (`fedsynth run`), which judges it anew; to promote it nevertheless say why:"
     " --although TEXT"
 )
-
-
 DECIDES = "who decides; one of promote.approvers where params.yaml names some"
 
-# tags whose content is shown otherwise: the verdict and the numbers, and what was done to a version
-SHOWN = (*promotion.PREFIXES, "promotion.", "rollback.", "served.")
+# on Prefect 3.8.8's page a click beside them opens the list and closes it at once
+LIST = "The arrows at the right open the list"
 
 
 class PromotionError(UserError):
@@ -67,12 +66,19 @@ class PromotionError(UserError):
 
 
 class Decision(RunInput):
-    """The form that the person who resumes the flow run fills in."""
+    """The form that the person who resumes the flow run fills in, with the labels that Prefect's page shows."""
 
-    who: str = Field(min_length=1, description="your name")
-    why: str = Field(min_length=1, description="what you looked at, and why that is enough (or not)")
-    # no default, because resuming is not approving
-    approved: bool = Field(description="yes: it becomes the champion; no: nothing is promoted")
+    # Chosen from two words, without a default, because resuming is not approving. Of a yes-or-no field Prefect's page
+    # makes a switch, and sends "no" for one that nobody has touched.
+    decision: Literal["promote", "refuse"] = Field(
+        description=f"promote: it becomes the version in use; refuse: nothing changes. Both end this run. {LIST}"
+    )
+    who: str = Field(min_length=1, title="Your name")
+    why: str = Field(min_length=1, title="Reason", description="what you looked at, and why that is enough or not")
+
+    @property
+    def approved(self) -> bool:
+        return self.decision == "promote"
 
 
 @flow(name="promote", log_prints=False)
@@ -97,8 +103,8 @@ def promote(
     who is not among `promote.approvers`.
     """
     root, although = Settings.read().root, " ".join(although.split())
-    candidate = versions.version_of(root, model, version)
-    number, title = int(candidate.version), f"{candidate.name} version {candidate.version}"
+    asked_for = versions.version_of(root, model, version)
+    number, title = int(asked_for.version), f"{asked_for.name} version {asked_for.version}"
     champion = in_use(root, model, number)
     if champion == str(number):
         return Completed(name="Unchanged", message=f"{title} is the {aliases.CHAMPION} already")
@@ -108,14 +114,16 @@ def promote(
         get_run_logger().warning(said)
         print(said, flush=True)
     stale.mark(root)
-    facts = describe(root, model, number, champion, although)
-    create_markdown_artifact(
-        facts, key=f"promotion-{model}".lower().replace("_", "-"), description=f"what is known of {title}"
+    facts = create_markdown_artifact(
+        candidate.describe(root, model, number, champion, although),
+        key=f"promotion-{model}".lower().replace("_", "-"),
+        description=f"what is known of {title}",
     )
+    asked = candidate.question(root, model, number, champion, although, f"/artifacts/artifact/{facts}")
     allowed(root, model, number, although)
-    with loading.admitted(root, candidate, although):  # before a person is asked; promoting looks again
+    with loading.admitted(root, asked_for, although):  # before a person is asked; promoting looks again
         pass
-    decision = Decision(who=approve, why=why, approved=True) if approve else ask(root, title, facts, wait_s)
+    decision = Decision(who=approve, why=why, decision="promote") if approve else ask(root, title, asked, wait_s)
     may_decide(root, decision.who)
     if not decision.approved:
         return Cancelled(message=f"{title} was refused by {decision.who}: {decision.why}")
@@ -154,104 +162,21 @@ def allowed(root: Path, model: str, number: int, although: str) -> str:
     promotion.check_gates(title, version.tags)
     if not required(promotion.gates(version.tags)) and not although:
         raise promotion.Refused(NOTHING_REQUIRED.format(title))
-    better, compared = comparison(root, model, number, champion)
+    better, compared = candidate.comparison(root, model, number, champion)
     if not better and not although:
         raise promotion.Refused(f"{compared}; to promote it nevertheless say why: --although TEXT")
     return compared
-
-
-def comparison(root: Path, model: str, number: int, champion: str | None) -> tuple[bool, str]:
-    """Return whether a version is better than the champion, and a sentence that says so.
-
-    Returns True and "" where there is no other champion.
-    """
-    if champion is None or champion == str(number):
-        return True, ""
-    mine, other = versions.version_of(root, model, number), versions.version_of(root, model, int(champion))
-    return promotion.compare(f"version {number}", mine.tags, f"version {champion}, the {aliases.CHAMPION},", other.tags)
-
-
-def describe(root: Path, model: str, number: int, champion: str | None, although: str = "") -> str:
-    """Return Markdown with all that is known of a version, each thing once.
-
-    It has verdict and comparison, the version's description without what the verdict has said, its newest scores beside
-    the champion's, and those tags that are in none of these.
-    """
-    version = versions.version_of(root, model, number)
-    scores, there = brief(versions.scores_of(root, version)), {}
-    columns = [f"version {number}"]
-    if champion:
-        there = brief(versions.scores_of(root, versions.version_of(root, model, int(champion))))
-        columns.append(f"{aliases.CHAMPION} (version {champion})")
-    title = f"{version.name} version {number}"
-    lines = [f"# {title}", "", *verdict(version.tags), ""]
-    lines += [f"**{said}.**", ""] if (said := stale.said(title, version.tags)) else []
-    lines += [f"**{said}.**", ""] if (said := by_hand.changed(root, model)) else []
-    lines += [
-        comparison(root, model, number, champion)[1] or f"There is no {aliases.CHAMPION} yet to compare it with.",
-        "",
-    ]
-    lines += [f"Promoted although: {although}", ""] if although else []
-    lines += [line for line in (version.description or "").splitlines() if not line or line not in lines]
-    lines.append("")
-    if scores or there:
-        lines += [f"| score | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-        sides = (scores, there)[: len(columns)]
-        lines += [f"| {n} | {' | '.join(_number(side.get(n)) for side in sides)} |" for n in sorted(scores | there)]
-    else:
-        lines.append("No scores: this version has not been scored.")
-    lines += [
-        "",
-        "| tag | value |",
-        "|---|---|",
-        *(f"| {n} | {value} |" for n, value in sorted(version.tags.items()) if not n.startswith(SHOWN)),
-    ]
-    return "\n".join(lines)
-
-
-def verdict(tags: promotion.Tags) -> list[str]:
-    """Return the gates' verdict as lines of Markdown, with a line for each gate or warning that does not hold."""
-    said = promotion.said(tags)
-    lines, gates = [f"**Gates: {said}.**"], promotion.gates(tags)
-    if said != promotion.NO_VERDICT and not required(gates):
-        lines.append(
-            "params.yaml requires nothing of it, so nothing has been proven: without --although it is not promoted."
-        )
-    broken = [g for g in gates if not g["held"]]
-    return [
-        *lines,
-        "",
-        *(f"- {'required' if g['kind'] == 'require' else 'warning'}: {g['gate']}: {g['reason']}" for g in broken),
-    ]
-
-
-def brief(scores: dict[str, float]) -> dict[str, float]:
-    """Return the scores without those of single sites.
-
-    What remains: `<use>/<share>`, `<use>/<name>/<metric>`, `measure/<name>`, floors and intervals.
-    """
-    ends = ("floor", "low", "high")
-    return {
-        name: value
-        for name, value in scores.items()
-        if name.count("/") < 2
-        or (name.count("/") == 2 and (not name.startswith("measure/") or name.rpartition("/")[2] in ends))
-    }
-
-
-def _number(value: float | None) -> str:
-    return "not computed" if value is None else f"{value:.3f}"
 
 
 def form(approvers: list[str]) -> type[Decision]:
     """Return the form that asks for a decision; where approvers are named, one of them is chosen."""
     if not approvers:
         return Decision
-    who = Field(min_length=1, description="your name", json_schema_extra={"enum": list[Any](approvers)})
+    who = Field(min_length=1, title="Your name", description=LIST, json_schema_extra={"enum": list[Any](approvers)})
     return create_model("Decision", __base__=Decision, who=(str, who))
 
 
-def ask(root: Path, title: str, facts: str, wait_s: int) -> Decision:
+def ask(root: Path, title: str, question: str, wait_s: int) -> Decision:
     """Pause this run until a person resumes it with a decision.
 
     Raises PromotionError after `wait_s` seconds without one.
@@ -261,7 +186,7 @@ def ask(root: Path, title: str, facts: str, wait_s: int) -> Decision:
     )
     get_run_logger().info("%s waits for approval: %s", title, how)
     print(f"{title} waits for approval: {how}", flush=True)
-    asked = form(configuration.centre(root).promote.approvers).with_initial_data(description=facts)
+    asked = form(configuration.centre(root).promote.approvers).with_initial_data(description=question)
     try:
         return pause_flow_run(wait_for_input=asked, timeout=wait_s, poll_interval=min(5, max(1, wait_s // 4)))
     except FlowPauseTimeout as error:
@@ -373,7 +298,7 @@ def _answer(words: list[str]) -> str:
     parser.add_argument("--why", required=True, help="the reason")
     parser.add_argument("--refuse", action="store_true", help="nothing is promoted")
     given = parser.parse_args(words)
-    return answer(given.run, Decision(who=given.by, why=given.why, approved=not given.refuse))
+    return answer(given.run, Decision(who=given.by, why=given.why, decision="refuse" if given.refuse else "promote"))
 
 
 COMMANDS: dict[str, Callable[[list[str]], str]] = {"rollback": _rollback, "answer": _answer, "clear": _clear}

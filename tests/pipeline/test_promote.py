@@ -236,7 +236,8 @@ def test_a_verdict_that_changes_while_the_question_waits_counts(root, api):
 
 
 def test_without_a_champion_there_is_nothing_to_be_better_than(root, monkeypatch):
-    from flows.promote import allowed, describe
+    from flows.candidate import describe
+    from flows.promote import allowed
 
     assert allowed(root, "vae", 5, "").endswith("better on the same references")
     versions.client_of(root).delete_registered_model_alias("fedsynth-vae", aliases.CHAMPION)
@@ -249,7 +250,8 @@ NOTHING_REQUIRED = {"gates": "none required, 0 of 1 warnings", "gate.01": "warn 
 
 @pytest.mark.parametrize("tags", [NOTHING_REQUIRED, {"gates": "none set"}])
 def test_a_version_of_which_nothing_is_required_needs_a_reason(monkeypatch, tmp_path, tags):
-    from flows.promote import allowed, verdict
+    from flows.candidate import verdict
+    from flows.promote import allowed
 
     monkeypatch.setattr(versions, "version_of", lambda *_: SimpleNamespace(name="fedsynth-vae", tags=tags))
     monkeypatch.setattr(versions, "alias_of", lambda *_: None)
@@ -347,24 +349,43 @@ def test_who_rolls_back_says_who_and_why(root, api, missing):
 def test_resuming_without_a_choice_approves_nothing():
     from flows.promote import Decision
 
-    assert "approved" in Decision.with_initial_data(description="facts").model_json_schema()["required"]
-    with pytest.raises(ValueError, match="approved"):
+    schema = Decision.with_initial_data(description="facts").model_json_schema()
+    assert "decision" in schema["required"]
+    assert schema["properties"]["decision"]["enum"] == ["promote", "refuse"], "no switch, which stands at no"
+    with pytest.raises(ValueError, match="decision"):
         Decision(who="Ada", why="looked")
+    assert [Decision(who="Ada", why="looked", decision=of).approved for of in ("promote", "refuse")] == [True, False]
+
+
+def test_the_question_is_short_and_says_what_an_answer_does(root):
+    from flows.candidate import question
+
+    text = question(root, "vae", 5, "1", "", "/artifacts/artifact/7")
+    first, second = text.split("\n\n")[:2]
+    assert first == "### Shall version 5 of fedsynth-vae be the one in use (champion), in place of version 1?"
+    assert second == "[All that is known of it](/artifacts/artifact/7)"
+    assert text.count("kid <= 1") == text.count("Gates: passed, with 1 warning") == 1
+    assert "May be promoted" not in text
+    assert "better on the same references. *Retains*: what networks reach" in text
+    assert not [line for line in text.splitlines() if line.startswith("|")], "tables scroll out of the form's box"
+    assert "where none is in use yet?" in question(root, "vae", 5, None, "", "")
+    assert "Promoted although: we need it" in question(root, "vae", 5, "1", "we need it", "")
 
 
 def test_the_facts_show_the_verdict_first_then_the_comparison_the_scores_and_the_tags(root, monkeypatch):
-    from flows.promote import describe
+    from flows.candidate import describe
 
     text = describe(root, "vae", 5, "1")
     assert "**Gates: passed, with 1 warning.**\n\n- warning: kid <= 1: missing: not computed" in text
     lines = text.splitlines()
     said = [line for line in lines if "kid <= 1" in line and "flow run: " not in line]  # without the history
     assert len(said) == 1, "said once"
+    assert "May be promoted" not in text, "its gates have said that"
     assert not any(
         line.startswith(("| gate.", "| gates |", "| worth.", "| measure.", "| promotion.")) for line in lines
     )
     assert (
-        "version 5 retains 0.8889 (classification 0.8889, segmentation 0.8889) of pooled, version 1, the champion,"
+        "Version 5 retains 0.8889 (classification 0.8889, segmentation 0.8889) of pooled, version 1, the champion,"
         " 0.7778" in text
     )
     assert "| score | version 5 | champion (version 1) |" in text
