@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,3 +35,18 @@ def test_it_is_as_much_as_params_says(asked, tmp_path, federation, said):
     assert tidy.after(replace(Settings.read(), federation=federation)) == said
     assert len(left(tmp_path)) == 2
     assert asked == ([(tmp_path, 2)] if said else [])
+
+
+def test_a_run_with_nothing_to_do_does_it_too(asked, tmp_path, monkeypatch, capsys):
+    """Over a federation its sites were asked, which is a job each time."""
+    from flows import __main__ as command
+
+    production = replace(Settings.read(), federation="production")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command.Settings, "read", lambda: production)
+    monkeypatch.setattr(command.dvcx, "allow_no_git", lambda root: "")
+    monkeypatch.setattr(command.checks, "load_or_list", lambda *of: SimpleNamespace(models={"vae": None}))
+    monkeypatch.setattr(command.summary, "unchanged", lambda *of: {"lines": []})
+    assert command._run([], []) == ({"lines": []}, "")
+    assert capsys.readouterr().out == "Nothing has changed since the last run.\nit refuses\n"
+    assert asked == [(tmp_path, 2)]

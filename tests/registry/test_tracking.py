@@ -171,7 +171,7 @@ def test_a_cancelled_task_kills_the_run_and_a_second_close_changes_nothing(root)
     assert parent(tracker).info.status == "KILLED"
 
 
-def test_the_report_its_pictures_and_the_reference_are_kept(root, tmp_path):
+def test_the_report_its_pictures_and_the_reference_are_kept(root, tmp_path, monkeypatch):
     (tmp_path / "index.html").write_text("<p>page</p>")
     (tmp_path / "samples_vae.png").write_bytes(b"\x89PNG")
     row = {
@@ -190,6 +190,10 @@ def test_the_report_its_pictures_and_the_reference_are_kept(root, tmp_path):
     paths = {a.path for folder in ("report", "pictures") for a in tracker.client.list_artifacts(tracker.run_id, folder)}
     assert paths == {"report/index.html", "report/samples_vae.png", "pictures/samples_vae.png"}
     assert children(tracker)["reference"].data.metrics["c/pooled/north/auroc"] == 0.9
+    assert tracker.address("report/index.html") == "", "a database has no page"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    run = f"experiments/{tracker.experiment_id}/runs/{tracker.run_id}"
+    assert tracker.address("report/index.html") == f"http://127.0.0.1:5000/#/{run}/artifacts/report/index.html"
     (root / "reports" / "reference.json").unlink()
 
 
