@@ -49,9 +49,11 @@ def _of_terminal(stream: io.TextIOWrapper) -> str:
 def threads(processes: int) -> str:
     """Return the number of threads, as text, for each of `processes` processes that compute at once.
 
-    More threads than cores only wait for each other.
+    More threads than cores only wait for each other. A process that was given OMP_NUM_THREADS itself, as each of two
+    stages that share the cores, divides these.
     """
-    return str(max(1, (os.cpu_count() or 1) // processes))
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return str(max(1, (int(given) if given.isdecimal() else os.cpu_count() or 1) // processes))
 
 
 class Orphaned(BaseException):

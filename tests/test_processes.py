@@ -89,3 +89,13 @@ def test_others_are_left_alone():
     finally:
         process.kill()
         process.wait()
+
+
+def test_processes_share_the_threads_that_were_given_else_the_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [processes.threads(n) for n in (1, 3, 16)] == ["8", "2", "1"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")  # as a stage has it of which two run at once
+    assert [processes.threads(n) for n in (1, 3)] == ["4", "1"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    assert processes.threads(2) == "4"

@@ -28,8 +28,8 @@ LEFT_OUT = {
 def tables(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of a model as text.
 
-    Keys: said (the verdict's sentence), gates, worth, against (what the shares are relative to), left_out, measures,
-    audit, missing, extractor, epsilon and epsilon_total (word, meaning), worst.
+    Keys: said (the verdict's sentence), gates, worth, against (what the shares are relative to), left_out, rehearsed,
+    measures, audit, missing, extractor, epsilon and epsilon_total (word, meaning), worst.
     """
     found = measures({facts["model"]: facts})
     return {
@@ -50,6 +50,7 @@ def tables(facts: dict[str, Any]) -> dict[str, Any]:
             for job, sites in facts["left_out"].items()
             for site, why in sites.items()
         ],
+        "rehearsed": facts.get("rehearsed", []),
         "measures": [_measure(name, of) for name, of in facts["measures"].items() if name not in GIVES_AWAY],
         "audit": [
             _measure(name, facts["measures"].get(name) or {}) | {"title": title, "text": plain}

@@ -20,7 +20,7 @@ from fedsynth.report.measure_tables import measures
 from fedsynth.report.use_tables import ends, headline, number, percent, summary_of, use_table
 from fedsynth.report.worst_masks import Failure
 from fedsynth.training.history import bounded, left_out, resumed, sized, traffic
-from fedsynth.worth import ratios, worth
+from fedsynth.worth import ratios, rehearsal, worth
 from fedsynth.worth.judgement import card, gate_table, readers
 from fedsynth.worth.wording import Facts, epsilon_said, is_number, local_work, total_said
 
@@ -100,6 +100,7 @@ def page(
         left_out=[site for site in sites if site not in validation["used"]],
         absent=absent(validation, silent or {}),
         roles=roles(params.split, validation["used"]),
+        rehearsed=rehearsal.of(validation),
         **found,
         look=look(params, real, models, best(found["cards"], settled_facts)),
         families=[family(params, name, trained, beside, sites) for name, trained in models.items()],

@@ -20,16 +20,19 @@ def markdown(
     terms: Terms | None = None,
     absent: dict[str, str] | None = None,
     roles: dict[str, str] | None = None,
+    rehearsed: list[str] | None = None,
 ) -> str:
-    """Return the report: verdict, sites left out, gates, tables of worth, measures, definitions.
+    """Return the report: verdict, changed policies, sites left out, gates, tables of worth, measures, definitions.
 
-    `uses`: from use_table, `classes`: from by_class, `terms`: from definitions, `absent` and `roles`: from by_site.
+    `uses`: from use_table, `classes`: from by_class, `terms`: from definitions, `absent` and `roles`: from by_site,
+    `rehearsed`: from worth/rehearsal.py.
     """
     parts = [
         "# May they be promoted?",
         "\n".join(_verdict(model, of) for model, of in facts.items()) or "No model has been judged.",
     ]
     models = list(facts)
+    parts += ["\n".join(f"- {plain(said)}." for said in rehearsed)] if rehearsed else []
     parts += ["\n".join(f"- Left out: {plain(site)}: {plain(why)}." for site, why in absent.items())] if absent else []
     parts += ["\n".join(f"- {plain(site)} {plain(said)}." for site, said in roles.items())] if roles else []
     if lines := gate_table(facts):

@@ -1,4 +1,4 @@
-"""What lies outside of DVC's graph: the source's files, patients who have withdrawn, the images of `sample.given`.
+"""What lies outside of DVC's graph: the source's files, withdrawals, floors of policies, the images of `sample.given`.
 
 The stage `source` writes fingerprints of it, on which other stages depend. Nothing heavy is imported here, because a
 run looks at them even where nothing has changed.
@@ -11,6 +11,7 @@ from typing import Any
 
 from fedsynth.data import manifest, outputs
 from fedsynth.hospital import withdrawals
+from fedsynth.hospital.policy import FILE, simulated
 from fedsynth.params import Params, names
 from fedsynth.settings import Settings
 from fedsynth.worth import withdrawn
@@ -25,15 +26,16 @@ def texts(params: Params, settings: Settings) -> dict[Path, str]:
     """
     found = {GIVEN: outputs.text(fingerprint_given(params))}
     if settings.simulation:
-        found[withdrawn.SOURCE] = outputs.text(fingerprint(params, settings.state))
+        found[withdrawn.SOURCE] = outputs.text(fingerprint(params, settings.state, settings.policy))
     return found
 
 
-def fingerprint(params: Params, state: Path | None = None) -> dict[str, Any]:
+def fingerprint(params: Params, state: Path | None = None, policy: Path | None = None) -> dict[str, Any]:
     """Return the fingerprint of the source's files; DVC runs the stage again when it changes.
 
     With `state`, the folder of all sites' states, and where patients have withdrawn: `withdrawn`, site -> digests of
-    its earlier sets, and `forgotten`, site -> what changes with each withdrawal.
+    its earlier sets, and `forgotten`, site -> what changes with each withdrawal. Where somebody has changed floors in
+    simulated hospitals' policies: `floors`. `policy`: one file for all sites, default: each has its own in its state.
     """
     source = params.source.build(image=params.image.sourced, seed=params.seed)
     found: dict[str, Any] = {"source": params.source.class_path, "fingerprint": source.fingerprint()}
@@ -42,6 +44,8 @@ def fingerprint(params: Params, state: Path | None = None) -> dict[str, Any]:
         found["withdrawn"] = gone
     if forgotten := {site: stamp for site, path in own.items() if (stamp := withdrawals.stamp(path))}:
         found["forgotten"] = forgotten
+    if floors := {site: said for site, path in own.items() if (said := simulated.changed(path / FILE, policy))}:
+        found["floors"] = floors
     return found
 
 

@@ -17,7 +17,7 @@ from fedsynth.report.page import SHOWN, Trained, page, settled
 from fedsynth.report.text import markdown
 from fedsynth.report.use_tables import summary_of, use_table
 from fedsynth.report.worst_masks import failures
-from fedsynth.worth import missing, use_networks, worth
+from fedsynth.worth import missing, rehearsal, use_networks, worth
 from fedsynth.worth.facts import facts as known_of
 from fedsynth.worth.wording import Facts
 
@@ -91,7 +91,7 @@ def _numbers(
     uses = [use_table(use, rows, list(facts), used, summary) for use in wanted]
     classes = [by_class(use, rows, list(facts), used, params.consortium.min_cell) for use in wanted]
     terms = definitions(params, uses, measures(facts))
-    said = absent(validation, silent), roles(params.split, validation["used"])
+    said = absent(validation, silent), roles(params.split, validation["used"]), rehearsal.of(validation)
     (out / "verdict.md").write_text(markdown(uses, facts, used, classes, terms, *said), encoding="utf-8")
     (out / "tradeoff.png").write_bytes(tradeoff.png(facts, wanted))
     worth.table(rows).to_csv(out / "worth.csv", index=False, lineterminator="\n")

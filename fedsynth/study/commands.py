@@ -71,15 +71,17 @@ def init(
     said = create.create(folder, name, begun)
     typer.echo(f"{folder}: a study, {said}")
     for file in begun.files:
-        typer.echo(
-            f"{file} lists your files by name and is in the study's git: push it to nobody who must not read them"
-        )
+        if file.endswith(".csv"):
+            said = "lists your files by name and is in the study's git: push it to nobody who must not read them"
+            typer.echo(f"{file} {said}")
     if begun.unset:
         typer.echo("its images are not part of fedsynth: say where they are, as below, or begin with --data FOLDER")
     else:
         with contextlib.chdir(folder):  # where the paths of its params.yaml begin
             create.sound(folder)
     there = os.path.relpath(folder, here) if folder.is_relative_to(here) else str(folder)
+    if begun.attention:
+        typer.echo(f"\n{begun.attention}")
     exports = [f"export {variable}=FOLDER" for variable in begun.unset]
     typer.echo("\n" + "".join(f"    {line}\n" for line in (f"cd {shlex.quote(there)}", *exports, "fedsynth run")))
 

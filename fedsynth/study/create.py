@@ -23,7 +23,8 @@ NAMED = re.compile(r"^study:.*$", re.MULTILINE)
 class Begun:
     """What a study begins with: the text of its `params`.yaml and of further `files`, and a sentence `about` it.
 
-    `found`: what was found in images, for the terminal. `unset`: environment variables that are to be set.
+    `found`: what was found in images, for the terminal. `unset`: environment variables that are to be set. `attention`:
+    what the person must know before the study is run.
     """
 
     params: str
@@ -31,6 +32,7 @@ class Begun:
     files: dict[str, str] = field(default_factory=dict)
     found: str = ""
     unset: tuple[str, ...] = ()
+    attention: str = ""
 
 
 def from_example(name: str, data: Path | None) -> Begun:
@@ -48,10 +50,11 @@ def from_example(name: str, data: Path | None) -> Begun:
 
 def from_images(source: Path, name: str) -> Begun:
     """Begin with images of one's own: look at them, and choose what fits. Raises FoundError where nothing can fit."""
-    from fedsynth.study.found import Machine, look, params_text
+    from fedsynth.study.found import Machine, look, written
 
     found = look(source)
-    return Begun(params_text(found, name, Machine.here()), f"It began with {found}.", dict(found.files), found.text())
+    made = written(found, name, Machine.here())
+    return Begun(made.params, f"It began with {found}.", made.files, found.text(), attention=made.attention)
 
 
 def of_example(chosen: Example, data: Path | None) -> str:

@@ -13,7 +13,7 @@ from fedsynth.errors import UserError
 from fedsynth.params import Params
 from fedsynth.params.gates import parse
 from fedsynth.training.weights import ABOUT
-from fedsynth.worth import gates, withdrawn
+from fedsynth.worth import gates, rehearsal, withdrawn
 from fedsynth.worth.ratios import finite_or_none
 from fedsynth.worth.wording import compared
 
@@ -41,6 +41,7 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     - `numbers`, `floors`, `why` (why a number is missing): by flat name, which is `<use>/<metric>`, `<measure>`,
       `epsilon` or `epsilon_total`, with `@<site>` for one site and `@worst_site` for the worst one.
     - `withdrawn`: sites that have withdrawn data which it was trained with.
+    - `rehearsed`: sentences on policies of simulated hospitals that somebody has changed.
     - `left_out`: {job: {site: why it did not answer}}; for "federated", the rounds that the site missed.
 
     If one site has no value, the values for all sites and for the worst site are missing. Raises UserError if a file is
@@ -74,6 +75,7 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
         "epsilon": about.get("epsilon"),
         "left_out": left_out(reference, score),
         "withdrawn": withdrawn.sites(about, withdrawn.known(root)),
+        "rehearsed": rehearsal.known(root),
         "reference_sha256": digest(reference["rows"]),
     }
     known |= _flat(known, list(params.score.uses))

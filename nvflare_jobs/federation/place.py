@@ -9,7 +9,9 @@ from fedsynth.settings import Settings
 
 def of_simulated(settings: Settings) -> dict[str, str]:
     """Return the variables that a hospital sets itself: its folders lie in the study's, which says how much is kept."""
-    return {
+    # sites run in folders of their own, so that a relative path of a policy would be another
+    policy = {"FEDSYNTH_POLICY": str(settings.policy)} if settings.policy else {}
+    return policy | {
         "FEDSYNTH_DATA": str(settings.data),
         "FEDSYNTH_STATE": str(settings.state),
         "FEDSYNTH_KEEP_RUNS": str(keep_runs(settings.root)),

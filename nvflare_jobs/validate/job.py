@@ -9,6 +9,7 @@ from typing import Any
 from fedsynth.data import outputs
 from fedsynth.params import Params, names
 from fedsynth.settings import Settings
+from fedsynth.worth import rehearsal
 from nvflare_jobs.centre import build_question, jobs, program, show
 from nvflare_jobs.centre.answers import held, verdict
 from nvflare_jobs.federation import interface
@@ -33,6 +34,11 @@ def stage(params: Params, settings: Settings) -> None:
     # with the sites that only train or only test: the stages after this one are stale when these change
     only = {site: of for site in used if (of := params.split.only(site))}
     found = {"sites": verdicts, "used": used} | ({"only": only} if only else {})
+    # trainings stand on these floors, too, and are asked again when they change
+    if floors := {site: of for site, of in rehearsal.outside(settings.root).items() if site in used}:
+        found[rehearsal.FLOORS] = floors
+        for said in rehearsal.sentences(floors):
+            print(f"{show.WARNING}{said}", flush=True)
     outputs.write(settings.root / "reports/validation.json", found)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fedsynth.data import outputs
 from fedsynth.settings import Settings
 from fedsynth.worth import worth
 from nvflare_jobs.centre import build_question, build_rounds, jobs, program, rows
@@ -126,6 +127,22 @@ def test_who_trains_and_who_tests_is_decided_with_who_takes_part(tmp_path):
     only_training = tiny_params(split={"train_only": ["west", "north"]})
     with pytest.raises(program.StageError, match="no site that passed tests models"):
         validate.decide(only_training, {site: sites[site] for site in ("north", "west")}, settings(tmp_path))
+
+
+def test_changed_floors_of_the_sites_that_take_part_are_kept_with_their_verdicts(tmp_path, monkeypatch, capsys):
+    """So that trainings are asked again when they change."""
+    made, (first, second) = tiny_params(consortium={"sites": ["north", "south"]}), ("north", "south")
+    monkeypatch.setattr(jobs, "ask", lambda *_: {site: {"answer": verdict()} for site in (first, second)})
+    monkeypatch.setattr(validate, "held", lambda _, answers, __: answers)
+    outputs.write(
+        tmp_path / "data" / "source.json", {"floors": {site: {"subjects": [3, 5]} for site in (first, "gone")}}
+    )
+    validate.stage(made, settings(tmp_path))
+    assert json.loads((tmp_path / "reports/validation.json").read_text())["floors"] == {first: {"subjects": [3, 5]}}
+    assert "floors.subjects is 3, not 5" in capsys.readouterr().out
+    outputs.write(tmp_path / "data" / "source.json", {})
+    validate.stage(made, settings(tmp_path))
+    assert "floors" not in json.loads((tmp_path / "reports/validation.json").read_text())
 
 
 def test_the_sites_that_train_are_those_of_a_training_and_the_others_are_asked_to_test(tmp_path, monkeypatch):

@@ -97,6 +97,11 @@ def test_a_site_that_did_not_answer_is_named(params, synthetic, known):
     )
 
 
+def test_a_rehearsal_with_lowered_floors_is_told(params, synthetic, known):
+    text = datasheet(params, model_of(params), synthetic, known | {"rehearsed": ["A rehearsal: floors.subjects is 3"]})
+    assert "**A rehearsal: floors.subjects is 3.**" in text
+
+
 def test_what_was_not_computed_says_so(params, synthetic, known):
     bare = known | {"measures": {}, "uses": {}, "scores": {}, "by_class": {}, "worst": {}}
     text = datasheet(params, model_of(params), synthetic, bare)

@@ -17,11 +17,13 @@ from fedsynth.data.dataset import ImageSet
 from fedsynth.errors import UserError
 from fedsynth.params import Params
 from fedsynth.params.names import key
+from fedsynth.report.fact_tables import tables
 from fedsynth.report.measure_tables import GIVES_AWAY
 from fedsynth.report.page import Trained, best, duration, listed, page
 from fedsynth.report.use_tables import number, percent
 from fedsynth.stages.report import report
 from fedsynth.worth import missing
+from fedsynth.worth.facts import facts
 from tests.report.test_curves import history
 from tests.sets import make_set, tiny_params
 
@@ -233,6 +235,17 @@ def test_a_site_that_was_left_out_is_named_with_the_reason(tmp_path):
     assert re.search(r"Left out:.*?west.*?failed validation", text, re.DOTALL)
     assert "every image can be read" in text
     assert 'class="bad">failed' in text
+
+
+def test_lowered_floors_are_told_at_the_head_of_page_text_and_card(tmp_path):
+    root = project(tmp_path)
+    told = json.loads((root / "reports" / "validation.json").read_text())
+    write(root / "reports" / "validation.json", told | {"floors": {site: {"subjects": [3, 5]} for site in SITES}})
+    said = f"somebody has changed the policy of the simulated hospitals {', '.join(SITES)}: floors.subjects is 3, not 5"
+    head, markdown = written(root).split("<main>")[0], (root / "out" / "verdict.md").read_text()
+    assert said in head
+    assert said in markdown.replace("\\", "").split("## Gates")[0]
+    assert any(said in line for line in tables(facts(params(), root, NAMES[0]))["rehearsed"])
 
 
 def test_a_site_without_an_answer_to_a_job_is_named_with_the_reason(root):

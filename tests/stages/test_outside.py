@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from fedsynth.data import manifest
 from fedsynth.hospital import secret
+from fedsynth.hospital.policy import FILE, NoPolicy, simulated, words
 from fedsynth.settings import Settings
 from fedsynth.stages import outside
 from fedsynth.stages.ingest import ingest
@@ -31,6 +34,27 @@ def test_the_fingerprint_changes_with_each_withdrawal_and_names_the_sets_alone(t
     assert len(found[2]["withdrawn"]["north"]) == 2
     assert found[1]["forgotten"] != found[2]["forgotten"]
     assert not any(name in str(found) for name in (one, other))
+
+
+def test_floors_that_somebody_has_changed_are_seen_at_each_simulated_site(tmp_path):
+    asked, state, other = tiny_params(), tmp_path / "state", tmp_path / "rehearsal.yaml"
+    simulated.write(state, ["north", "gone"])
+    assert "floors" not in fingerprint(asked, state)
+    for site in ("north", "gone"):
+        words.write(state / site / FILE, simulated.usual(subjects=3, images=8), "changed by hand")
+    assert fingerprint(asked, state)["floors"] == {"north": {"images": [8, 10], "subjects": [3, 5]}}
+    words.write(other, simulated.usual(subjects=2), "for all sites")
+    assert fingerprint(asked, state, other)["floors"] == {site: {"subjects": [2, 5]} for site in ("north", "east")}
+
+
+def test_the_policy_that_the_environment_names_is_seen_and_must_be_there(tmp_path, monkeypatch):
+    words.write(tmp_path / "rehearsal.yaml", simulated.usual(subjects=2), "for all")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEDSYNTH_POLICY", "rehearsal.yaml")
+    assert '"subjects"' in outside.texts(tiny_params(), Settings.read())[withdrawn.SOURCE]
+    monkeypatch.setenv("FEDSYNTH_POLICY", "lost.yaml")
+    with pytest.raises(NoPolicy, match=r"lost\.yaml is not there"):
+        outside.texts(tiny_params(), Settings.read())
 
 
 def test_a_change_of_the_set_that_is_given_is_seen(tmp_path):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from fedsynth.hospital.policy import words
-from fedsynth.hospital.policy.model import FILE, Floors, Policy
+from fedsynth.hospital.policy.model import FILE, Floors, Policy, load
 
 # Small sites are there to be tried; trainings that DVC brings back from its cache leave no state at a simulated site;
 # to draw one batch again is cheaper than the whole set.
@@ -19,4 +20,21 @@ def write(state: Path, keys: Iterable[str]) -> None:
     for key in keys:
         path = Path(state) / key / FILE
         if not path.is_file():
-            words.write(path, Policy(copies="numbers", floors=LESS), HEAD)
+            words.write(path, usual(), HEAD)
+
+
+def usual(**floors: Any) -> Policy:
+    """Return the policy of a simulated hospital, with other `floors` where they are named."""
+    return Policy(copies="numbers", floors=LESS.model_copy(update=floors))
+
+
+def changed(own: Path, named: Path | None = None) -> dict[str, list[Any]]:
+    """Return the floors of a simulated hospital's policy that somebody has changed: name -> [as it is, as it was].
+
+    `own`: its file, which is not there before its first job; `named`: the one that FEDSYNTH_POLICY names. Raises
+    NoPolicy where the file cannot be read, or the named one is not there.
+    """
+    if named is None and not own.is_file():
+        return {}
+    now, before = load(named or own)[0].floors.model_dump(mode="json"), LESS.model_dump(mode="json")
+    return {name: [value, before[name]] for name, value in now.items() if value != before[name]}

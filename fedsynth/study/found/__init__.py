@@ -5,6 +5,6 @@ from __future__ import annotations
 from fedsynth.study.found.found import Found
 from fedsynth.study.found.machine import Machine
 from fedsynth.study.found.recognise import look
-from fedsynth.study.found.written import params_text
+from fedsynth.study.found.written import written
 
-__all__ = ["Found", "Machine", "look", "params_text"]
+__all__ = ["Found", "Machine", "look", "written"]

@@ -42,12 +42,13 @@ def _lines(found: Seen) -> Iterator[str]:
 
 
 def _few(found: Seen) -> Iterator[str]:
-    """Each of two sites must train on images of several subjects, and test on others."""
-    if (n := found.known["subject"].nunique()) < 2 * (LESS.subjects + 1):
-        yield (
-            f"{counted(n, 'subject')} are few: policies of hospitals refuse a training that rests on fewer than"
-            f" {LESS.subjects} at a site"
-        )
+    """Each site must train on images of several subjects, and test on others."""
+    n, needed = found.known["subject"].nunique(), LESS.subjects + 1
+    asked = f"policies of hospitals ask for {LESS.subjects} to train at each site, and another must test"
+    if n < needed:
+        yield f"{counted(n, 'subject')} are too few: {asked}, {needed} in all; bring {needed - n} more"
+    elif n < 2 * needed:
+        yield f"{counted(n, 'subject')} are few: {asked}; two sites need {2 * needed}, so that all are at one"
 
 
 def _images(found: Seen) -> str:

@@ -13,13 +13,15 @@ from fedsynth.data import splits
 from fedsynth.hospital.policy.simulated import LESS
 from fedsynth.params import Image, Split
 from fedsynth.study.found.found import Found
-from fedsynth.study.found.labels import IMAGES, SUBJECTS, Labels
+from fedsynth.study.found.labels import IMAGES, Labels
 from fedsynth.study.found.layout import FoundError, counted, shown
 
 SEEDS = 10  # that are tried, so that each site has images of each class to train and to test
 ENOUGH = {"train": 5, "test": 3}  # images of a class at a site, as expectations.min_images has by default
 SHOWN = {"train": 5, "test": 5}  # smaller numbers are withheld, and what is computed of them is said in few digits
-TESTS = (0.4, 0.3, 0.25, 0.2)  # shares for testing, the largest that leaves enough to train
+TESTS = (0.4, 0.3, 0.25, 0.2, 0.15, 0.1)  # shares for testing, the largest that leaves enough to train
+ASKED = f"policies ask for ({LESS.images} images of {LESS.subjects} subjects)"
+NEEDED = LESS.subjects + 1  # subjects at a site: so many to train, and another to test
 THREE = 45  # subjects of a class, from which on there are three sites
 MOST = 1500  # images of a first study
 
@@ -27,7 +29,8 @@ MOST = 1500  # images of a first study
 @dataclass
 class Sites:
     """`partition`: the source's argument, None for the sites of the files. `counts`: images by site, label, split.
-    `subjects`: who trains, by site.
+    `subjects`: how many train, `held`: how many do not, by site. `share`: of the training images, over which a round
+    must go so that enough subjects stand behind it wherever these images are from.
     """
 
     seed: int
@@ -35,6 +38,8 @@ class Sites:
     partition: dict[str, Any] | None
     counts: pd.DataFrame
     subjects: pd.Series
+    held: pd.Series
+    share: float = 0.0
     at_most: int | None = None
     every_class: bool = True
     why: dict[str, str] = field(default_factory=dict)
@@ -42,6 +47,11 @@ class Sites:
     @property
     def number(self) -> int:
         return len(self.names)
+
+    @property
+    def fewest(self) -> int:
+        """Subjects that train at the site which has fewest of them."""
+        return int(min(self.subjects.get(site, 0) for site in self.names))
 
     @property
     def names(self) -> list[str]:
@@ -67,10 +77,17 @@ class Sites:
         return counts.reindex(columns=["train", "test"]).fillna(0).astype(int)
 
     @cached_property
-    def quality(self) -> tuple[bool, float, int]:
-        """Whether policies allow it, how well cells are filled (the least of them, 1 is enough), how many there are."""
+    def quality(self) -> tuple[bool, int, float, int]:
+        """Whether policies allow it, else how many subjects train; how well cells are filled (the least of them, 1 is
+        enough), how many there are.
+        """
         filled = min(min(int(self.cells[of].min()) / n, 1.0) for of, n in SHOWN.items())
-        return not self.refused, filled, len(self.cells)
+        return not self.refused, min(self.fewest, LESS.subjects), filled, len(self.cells)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing could be better: policies allow it, and all cells are filled."""
+        return self.quality[:3] == (True, LESS.subjects, 1.0)
 
     def of(self, split: str) -> pd.Series:
         """Images of a split by site."""
@@ -78,40 +95,53 @@ class Sites:
 
 
 def sites(found: Found, image: Image, made: Labels, args: dict[str, Any]) -> Sites:
-    """The sites of the files where there are two at least that can train and test, else simulated ones.
+    """The sites of the files where there are two at least that can train and test, else simulated ones; one where
+    policies would refuse two.
 
-    `args`: the source's arguments that were chosen, but for the partition. Raises FoundError where no way gives two.
+    `args`: the source's arguments that were chosen, but for the partition. Raises FoundError where no way gives one.
     """
-    tried = [one for how in _ways(found, made) if (one := _best(found, image, made, args, how))]
-    if not tried:
+    best: Sites | None = None
+    for ways in _ways(found, made):
+        tried = [one for how in ways if (one := _best(found, image, made, args, how))]
+        best = max(tried, key=lambda one: (one.quality[:3], one.number), default=best)
+        if best and not best.refused:
+            return best
+    if best is None:
         raise FoundError(
-            f"{found.layout.folder}: its {counted(found.known['subject'].nunique(), 'subject')} cannot be dealt out to"
-            " two sites with images to train and to test; bring more subjects"
+            f"{found.layout.folder}: its {counted(found.known['subject'].nunique(), 'subject')} cannot be dealt out"
+            " so that a site has images to train and to test; bring more subjects"
         )
-    return max(tried, key=lambda one: (one.quality[:2], one.number))
+    return best
 
 
 @dataclass
 class Way:
     partition: dict[str, Any] | None
     why: str
+    least: int = 2  # sites
 
 
-def _ways(found: Found, made: Labels) -> Iterator[Way]:
+def _ways(found: Found, made: Labels) -> Iterator[list[Way]]:
+    """Ways that are as good as each other, before others that are tried where policies refuse all of these."""
     known, where = found.known, "one hospital"
     if found.layout.sited:
         of = known.groupby("site")
-        usable = [str(s) for s in of.size()[(of["subject"].nunique() >= SUBJECTS) & (of.size() >= IMAGES)].index]
+        usable = [str(s) for s in of.size()[(of["subject"].nunique() >= NEEDED) & (of.size() >= IMAGES)].index]
         small = [str(s) for s in of.size().index if s not in usable]
         if len(usable) > 1:
             said = f"sites as the data have them, but for those too small to train and test: {shown(small)}"
-            yield Way({"kind": "site", "sites": usable} if small else None, said if small else "")
-            return
-        if len(small) > 1:
+            yield [Way({"kind": "site", "sites": usable} if small else None, said if small else "")]
+            where = "these sites are too small to train and test"
+        elif len(small) > 1:
             where = f"{shown(small)} are too small to train and test"
-    for n in (3, 2) if _plenty(found, made) else (2,):
-        skewed = f"{{kind: dirichlet, sites: {n}, alpha: 0.5}} makes their classes differ"
-        yield Way({"kind": "iid", "sites": n}, f"{where}: subjects are dealt out to {n} simulated sites; {skewed}")
+    subjects = known["subject"].nunique()
+    if subjects >= 2 * NEEDED:
+        skewed = "{{kind: dirichlet, sites: {n}, alpha: 0.5}} makes their classes differ"
+        said = f"{where}: subjects are dealt out to {{n}} simulated sites; {skewed}"
+        numbers = (3, 2) if _plenty(found, made) else (2,)
+        yield [Way({"kind": "iid", "sites": n}, said.format(n=n)) for n in numbers]
+    one = f"one simulated site with all {counted(subjects, 'subject')}: at each of two, fewer would train than {ASKED}"
+    yield [Way({"kind": "iid", "sites": 1}, one, least=1)]
 
 
 def _plenty(found: Found, made: Labels) -> bool:
@@ -131,13 +161,13 @@ def _best(found: Found, image: Image, made: Labels, args: dict[str, Any], way: W
     for seed in range(1, 2 if salted else SEEDS + 1 if few else 4):
         rows, more = _chosen(found, image, made, args, way, seed)
         for split in _splits(rows):
-            one = _dealt(rows, split, seed)
+            one = _dealt(rows, split, seed, way.least)
             if one and (best is None or one.quality > best.quality):
                 one.partition, one.at_most = way.partition, more.get("at_most")
                 one.why = {"partition": way.why} | _part(found, more)
                 one.every_class = len(one.cells) == one.number * len(made.names)
                 best = one
-            if best and best.quality[:2] == (True, 1.0):
+            if best and best.sound:
                 return best
             if one and not one.refused:
                 break  # fewer to test would be no better
@@ -174,17 +204,25 @@ def _splits(rows: pd.DataFrame) -> Iterator[dict[str, float]]:
     return ({"val": 0 if few else 0.1, "test": test} for test in TESTS[first:])
 
 
-def _dealt(rows: pd.DataFrame, split: dict[str, float], seed: int) -> Sites | None:
-    """None where a site has nothing to train or to test."""
+def _dealt(rows: pd.DataFrame, split: dict[str, float], seed: int, least: int) -> Sites | None:
+    """None where there are fewer sites than `least`, or one has nothing to train or to test."""
     parts = [of.assign(split=splits.assign(of, Split(**split), seed, str(site)).to_numpy())
              for site, of in rows.groupby("site")]  # fmt: skip
-    if len(parts) < 2:
+    if len(parts) < least:
         return None
     dealt = pd.concat(parts)
     counts = dealt.groupby(["site", "label", "split"]).size().rename("n").reset_index()
-    subjects = dealt[dealt["split"] == "train"].groupby("site")["subject"].nunique()
-    found = Sites(seed, split, None, counts, subjects)
+    trained = dealt[dealt["split"] == "train"].groupby("site")["subject"]
+    held = dealt[dealt["split"] != "train"].groupby("site")["subject"].nunique()
+    share = max((_share(of) for _, of in trained), default=1.0)
+    found = Sites(seed, split, None, counts, trained.nunique(), held, share)
     return None if any((found.of(of) < 1).any() for of in ENOUGH) else found
+
+
+def _share(subjects: pd.Series) -> float:
+    """The least share of a site's training images of which policies know that enough subjects stand behind it."""
+    largest = subjects.value_counts().iloc[: LESS.subjects - 1]
+    return min(1.0, (int(largest.sum()) + 1) / len(subjects))
 
 
 def _rows(found: Found, image: Image, made: Labels, args: dict[str, Any], seed: int) -> pd.DataFrame:

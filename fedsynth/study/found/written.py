@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from fedsynth.hospital.policy.simulated import LESS
 from fedsynth.params import Image, Params
 from fedsynth.study.found import plan as plans
+from fedsynth.study.found import refused
 from fedsynth.study.found.found import Found
 from fedsynth.study.found.labels import Labels, labels
 from fedsynth.study.found.layout import MANIFEST, TABLE, FoundError, shown
 from fedsynth.study.found.machine import Machine
-from fedsynth.study.found.sites import Sites, sites
+from fedsynth.study.found.sites import TESTS, Sites, sites
 from fedsynth.study.found.size import scale, size
 
 FAMILIES = {"diffusion": "diffusion.Diffusion", "gan": "gan.GAN", "vae": "vae.VAE"}
@@ -33,11 +33,16 @@ EXPORTERS = {2: ("png", "fedsynth.exporters.png.PNG"), 3: ("nifti", "fedsynth.ex
 WIDE = 100  # characters of a line with an argument, above which it is written over several
 
 
-def params_text(found: Found, name: str, machine: Machine) -> str:
-    """params.yaml of a study of this name; what `found.files` has belongs beside it.
+class Written(NamedTuple):
+    """The text of params.yaml, what belongs beside it (name -> text), and what the person must know; "": nothing."""
 
-    Raises FoundError where there are too few images for a study.
-    """
+    params: str
+    files: dict[str, str]
+    attention: str
+
+
+def written(found: Found, name: str, machine: Machine) -> Written:
+    """A study of this name. Raises FoundError where there are too few images for one."""
     if not len(found.good):
         said = shown(found.problems, 3)
         raise FoundError(f"{found.layout.folder} holds no image that can be used: {said}")
@@ -48,7 +53,8 @@ def params_text(found: Found, name: str, machine: Machine) -> str:
                                   "empty_labels": made.empty})  # fmt: skip
     args = ({"labels": made.args} if made.args else {}) | _exclude(found, made)
     at = sites(found, image, made, args)
-    return _rendered(found, name, machine, image, channels, made, at, args, why)
+    text = _rendered(found, name, machine, image, channels, made, at, args, why)
+    return Written(text, found.files | refused.files(at), refused.attention(at))
 
 
 def _exclude(found: Found, made: Labels) -> dict[str, Any]:
@@ -137,22 +143,16 @@ def _why(found: Found, made: Labels, at: Sites) -> dict[str, str]:
     return {
         "labels": made.why.get("labels", ""),
         "channels": made.why.get("masks", ""),
-        "split": "the data's own splits, where they have them" if own else "small sites are still measured",
+        "split": "the data's own splits, where they have them" if own else _tested(at),
         "least": least,
-        "refused": _refused(at),
+        "refused": refused.attention(at),
     }
 
 
-def _refused(at: Sites) -> str:
-    """What to say where too few images or subjects train at a site."""
-    if not at.refused:
-        return ""
-    train, people = int(at.of("train").min()), int(min(at.subjects.get(site, 0) for site in at.names))
-    return (
-        f"ATTENTION: the smallest site has {train} images of {people} subjects to train, and the policies of simulated"
-        f" hospitals refuse trainings of fewer than {LESS.images} images of {LESS.subjects} subjects: bring more, or,"
-        " to try it all the same, lower `floors` in .work/sites/<site>/policy.yaml"
-    )
+def _tested(at: Sites) -> str:
+    if at.split["test"] >= TESTS[1]:
+        return "small sites are still measured"
+    return "no more to test, so that enough is left to train"
 
 
 def flow(value: Any) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from fedsynth import params as config
 from fedsynth.params import Params
-from fedsynth.study.found import Found, Machine, look, params_text
+from fedsynth.study.found import Found, Machine, look, written
 
 SMALL = Machine(cores=2, memory_gb=16)
 Write = Callable[[Path], tuple[Found, Params]]
@@ -24,11 +24,12 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     for name in ("FEDSYNTH_DATA", "FEDSYNTH_STATE", "FEDSYNTH_FEDERATION"):
         monkeypatch.delenv(name, raising=False)
 
-    def written(folder: Path) -> tuple[Found, Params]:
+    def _written(folder: Path) -> tuple[Found, Params]:
         found = look(folder)
-        (root / "params.yaml").write_text(params_text(found, "trial", SMALL), encoding="utf-8")
-        for name, text in found.files.items():
+        made = written(found, "trial", SMALL)
+        (root / "params.yaml").write_text(made.params, encoding="utf-8")
+        for name, text in made.files.items():
             (root / name).write_text(text, encoding="utf-8")
         return found, config.load(root / "params.yaml")
 
-    return written
+    return _written

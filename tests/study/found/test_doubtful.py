@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from fedsynth.study.found import Machine, look, params_text, sites
+from fedsynth.study.found import Machine, look, sites, written
 from fedsynth.study.found.layout import FoundError
 from tests.study.found import folders
 from tests.study.found.conftest import SMALL
@@ -31,7 +31,7 @@ def test_too_few_images_are_counted(tmp_path, n):
     found = look(folders.flat(tmp_path, n))
     assert f"{n} image" in found.text()
     with pytest.raises(FoundError, match=rf"has {n} images? of {n} subjects?.*needs 8 images of 4 subjects"):
-        params_text(found, "trial", SMALL)
+        written(found, "trial", SMALL)
 
 
 def test_one_class_is_no_classification(write, tmp_path):
@@ -176,7 +176,7 @@ def test_sites_of_a_table_that_are_too_small_are_left_out(write, tmp_path):
 
 def test_the_same_folder_gives_the_same_text(tmp_path):
     folder = folders.by_class(tmp_path, 24)
-    assert params_text(look(folder), "trial", SMALL) == params_text(look(folder), "trial", SMALL)
+    assert written(look(folder), "trial", SMALL) == written(look(folder), "trial", SMALL)
 
 
 def test_the_name_of_a_study_is_written_where_params_know_the_key(write, tmp_path):
@@ -185,21 +185,3 @@ def test_the_name_of_a_study_is_written_where_params_know_the_key(write, tmp_pat
     write(folders.by_class(tmp_path / "data", 24))
     lines = (tmp_path / "study" / "params.yaml").read_text().split("\n")
     assert ("study: trial" in lines) == ("study" in Params.model_fields)
-
-
-def test_a_plan_is_one_that_policies_of_simulated_hospitals_allow(write, tmp_path):
-    """14 subjects with two images each: with 40 % to test too few would be left to train."""
-    for i in range(28):
-        folders.picture(tmp_path / "data" / f"patient{i // 2:02d}_{i % 2}.png", i)
-    _, params = write(tmp_path / "data")
-    assert params.split.test == 0.3
-    assert params.models["diffusion"].training.batch == 4
-    assert "ATTENTION" not in (tmp_path / "study" / "params.yaml").read_text()
-
-
-def test_too_few_subjects_for_any_policy_are_told(write, tmp_path):
-    for i in range(24):
-        folders.picture(tmp_path / "data" / f"patient{i // 4}_{i % 4}.png", i)
-    found, _ = write(tmp_path / "data")
-    assert "6 subjects are few" in found.text()
-    assert "refuse" in (tmp_path / "study" / "params.yaml").read_text().split("\nseed:")[0]
