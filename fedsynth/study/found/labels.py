@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from fedsynth.hospital.policy.simulated import LESS
 from fedsynth.study.found.found import Found
 from fedsynth.study.found.layout import UNLABELLED, FoundError, counted, shown
 
-SUBJECTS, IMAGES = 4, 8  # of a class, below which it cannot be in training and test of two sites
+SUBJECTS, IMAGES = 4, 8  # of a class, below which it cannot be in training and test
 MOST = 24  # classes: an answer of a hospital has 64 numbers at most, two and more of each
 ODD = 0.05  # share of the images that may be left out so that masks and labels agree
 APART = 0.1  # least share of images without anything marked, so that these are a class
@@ -39,7 +40,7 @@ def labels(found: Found, size: tuple[int, ...]) -> Labels:
         there = f"{counted(len(known), 'image')} of {counted(known['subject'].nunique(), 'subject')}"
         raise FoundError(
             f"{found.layout.folder} has {there} that can be used; a study needs {IMAGES} images of {SUBJECTS} subjects"
-            " at least, to train and to test at two sites"
+            f" at least to be rehearsed, and of {LESS.subjects + 1} to be let in by policies of hospitals"
         )
     made = _classes(found, known)
     if found.layout.masks:

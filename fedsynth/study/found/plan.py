@@ -59,7 +59,8 @@ def plan(found: Found, image: Image, made: Labels, at: Sites, machine: Machine) 
     steps = {name: _between(seconds / 8 / _step(USE_STEP[name], image), USE_STEPS[dims]) for name in uses}
     largest = int(at.of("train").max())
     names = ["diffusion", "vae"] if dims == 2 else ["gan", "vae"]
-    models = [_model(name, largest, seconds / _step(STEP[name], image), at.share) for name in names]
+    least = max((n for n in at.epochs.values() if math.isfinite(n)), default=1.0)
+    models = [_model(name, largest, seconds / _step(STEP[name], image), least) for name in names]
     measures, said = _measures(uses, image, at)
     require = [f"{use}/retained >= 0.85" for use in uses]
     require += [f"copies_{of} <= 0" for of in ("pixel", "feature")]
@@ -81,17 +82,16 @@ def _between(steps: float, ends: tuple[int, int]) -> int:
     return int(min(ends[1], max(ends[0], 20 * round(steps / 20))))
 
 
-def _model(name: str, largest: int, steps: float, share: float) -> Model:
+def _model(name: str, largest: int, steps: float, least: float) -> Model:
     """So many epochs that the largest site takes the steps that its time allows, and sees no image too often.
 
-    `share`: of the images, that a round goes over at least.
+    `least`: epochs of a round that policies ask for.
     """
     batch = 8 if largest >= 40 else LESS.batch  # few images: more steps of fewer
     each = _between(steps, STEPS[name]) / ROUNDS[name]
     epochs = min(each * batch / largest, EPOCHS[name] / ROUNDS[name])
-    epochs = (
-        max(1, round(epochs)) if epochs >= 0.75 else max(LESS.share, round(epochs, 2), math.ceil(100 * share) / 100)
-    )
+    epochs = max(1, round(epochs)) if epochs >= 0.75 else round(epochs, 2)
+    epochs = max(epochs, math.ceil(100 * least) / 100)
     return Model(name, ROUNDS[name], epochs, batch, ROUNDS[name] * math.ceil(epochs * largest / batch))
 
 
@@ -129,8 +129,8 @@ def _measures(uses: list[str], image: Image, at: Sites) -> tuple[list[str], dict
     found += ["class_agreement"] if "classification" in uses else []
     if (least := int(min(at.held.min(), at.fewest))) < LEAST:
         why["copies"] = (
-            f"a site has {least} patients to train or to hold out: copies are looked for with {LEAST} and more, so"
-            " these gates are on missing numbers, and nothing may be promoted"
+            f"copies are looked for with {LEAST} patients to train and {LEAST} held out at each site. One has {least},"
+            " so that these gates are on missing numbers, and nothing may be promoted"
         )
     return [*found, "copies", "membership"], why
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from fedsynth.hospital.policy import simulated, words
 from fedsynth.hospital.policy.simulated import LESS
-from fedsynth.params import Consortium
 from fedsynth.study.found.layout import counted
-from fedsynth.study.found.sites import Sites
+from fedsynth.study.found.sites import CELL, Sites
 
 FILE = "rehearsal.yaml"
 HEAD = (
@@ -24,8 +25,8 @@ def attention(at: Sites) -> str:
     return (
         f"ATTENTION: `fedsynth run` will refuse to train. At {where} {counted(images, 'image')} of"
         f" {counted(at.fewest, 'subject')} train, and policies of hospitals, simulated ones too, ask for"
-        f" {LESS.images} images of {LESS.subjects} subjects at each site, and another subject must test: {needed} in"
-        f" all. Bring more images.{_rehearsal(at)}"
+        f" {LESS.images} images of {LESS.subjects} subjects at each site, {CELL} of a class, and another subject must"
+        f" test: {needed} in all. Bring more images.{_rehearsal(at)}"
     )
 
 
@@ -41,7 +42,7 @@ def _rehearsal(at: Sites) -> str:
 def files(at: Sites) -> dict[str, str]:
     """A policy with which the study may be rehearsed; none where policies allow it, or a cell is too small for any."""
     images = int(at.of("train").min())
-    if not at.refused or images < Consortium().min_cell:
+    if not at.refused or images < CELL or math.isinf(max(at.epochs.values())):
         return {}
     lower = {"images": min(LESS.images, images), "subjects": min(LESS.subjects, at.fewest)}
     return {FILE: words.text(simulated.usual(**lower), HEAD)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +12,7 @@ import pandas as pd
 
 from fedsynth.data import splits
 from fedsynth.hospital.policy.simulated import LESS
-from fedsynth.params import Image, Split
+from fedsynth.params import Consortium, Image, Split
 from fedsynth.study.found.found import Found
 from fedsynth.study.found.labels import IMAGES, Labels
 from fedsynth.study.found.layout import FoundError, counted, shown
@@ -19,6 +20,7 @@ from fedsynth.study.found.layout import FoundError, counted, shown
 SEEDS = 10  # that are tried, so that each site has images of each class to train and to test
 ENOUGH = {"train": 5, "test": 3}  # images of a class at a site, as expectations.min_images has by default
 SHOWN = {"train": 5, "test": 5}  # smaller numbers are withheld, and what is computed of them is said in few digits
+CELL = Consortium().min_cell  # images of a class, of which the number may be told
 TESTS = (0.4, 0.3, 0.25, 0.2, 0.15, 0.1)  # shares for testing, the largest that leaves enough to train
 ASKED = f"policies ask for ({LESS.images} images of {LESS.subjects} subjects)"
 NEEDED = LESS.subjects + 1  # subjects at a site: so many to train, and another to test
@@ -29,8 +31,8 @@ MOST = 1500  # images of a first study
 @dataclass
 class Sites:
     """`partition`: the source's argument, None for the sites of the files. `counts`: images by site, label, split.
-    `subjects`: how many train, `held`: how many do not, by site. `share`: of the training images, over which a round
-    must go so that enough subjects stand behind it wherever these images are from.
+    By site: `subjects`, how many train; `held`, how many do not; `epochs`, the least of a round, so that policies know
+    that enough images and subjects stand behind it.
     """
 
     seed: int
@@ -39,7 +41,7 @@ class Sites:
     counts: pd.DataFrame
     subjects: pd.Series
     held: pd.Series
-    share: float = 0.0
+    epochs: dict[str, float]
     at_most: int | None = None
     every_class: bool = True
     why: dict[str, str] = field(default_factory=dict)
@@ -61,8 +63,11 @@ class Sites:
     def refused(self) -> list[str]:
         """Sites at which the policy of a simulated hospital refuses a training: too few stand behind it."""
         images = self.of("train")
-        return [site for site in self.names
-                if images[site] < LESS.images or self.subjects.get(site, 0) < LESS.subjects]  # fmt: skip
+        return [
+            site
+            for site in self.names
+            if images[site] < LESS.images or self.subjects.get(site, 0) < LESS.subjects or math.isinf(self.epochs[site])
+        ]
 
     @property
     def least(self) -> dict[str, int]:
@@ -212,17 +217,24 @@ def _dealt(rows: pd.DataFrame, split: dict[str, float], seed: int, least: int) -
         return None
     dealt = pd.concat(parts)
     counts = dealt.groupby(["site", "label", "split"]).size().rename("n").reset_index()
-    trained = dealt[dealt["split"] == "train"].groupby("site")["subject"]
+    trained = dealt[dealt["split"] == "train"].groupby("site")
     held = dealt[dealt["split"] != "train"].groupby("site")["subject"].nunique()
-    share = max((_share(of) for _, of in trained), default=1.0)
-    found = Sites(seed, split, None, counts, trained.nunique(), held, share)
+    epochs = {str(site): _epochs(of) for site, of in trained}
+    found = Sites(seed, split, None, counts, trained["subject"].nunique(), held, epochs)
     return None if any((found.of(of) < 1).any() for of in ENOUGH) else found
 
 
-def _share(subjects: pd.Series) -> float:
-    """The least share of a site's training images of which policies know that enough subjects stand behind it."""
-    largest = subjects.value_counts().iloc[: LESS.subjects - 1]
-    return min(1.0, (int(largest.sum()) + 1) / len(subjects))
+def _epochs(rows: pd.DataFrame) -> float:
+    """The least epochs of a round with which a policy knows that enough images and subjects stand behind it.
+
+    `rows`: the training images of a site. It counts with those of the largest subjects, and takes as many steps as
+    classes with so many images allow that their number is told. Infinite where no class has.
+    """
+    n, classes = len(rows), rows["label"].value_counts()
+    told = n if (classes >= CELL).all() else int(classes[classes >= CELL].sum())
+    largest = int(rows["subject"].value_counts().iloc[: LESS.subjects - 1].sum())
+    needed = min(n, max(LESS.images, LESS.share * n, largest + 1))
+    return needed / told if told else math.inf
 
 
 def _rows(found: Found, image: Image, made: Labels, args: dict[str, Any], seed: int) -> pd.DataFrame:

@@ -90,7 +90,7 @@ def _arguments(found: Found, at: Sites, args: dict[str, Any]) -> list[str]:
 
 def _entry(key: str, value: Any, why: str) -> list[str]:
     line = f"{key}: {flow(value)}"
-    above = commented(why, 0).split("\n") if why else []
+    above = [line.strip() for line in commented(why, 4).split("\n")] if why else []
     if len(line) <= WIDE or not isinstance(value, dict | list):
         return [*above, line]
     block = yaml.safe_dump({key: value}, allow_unicode=True, sort_keys=False, width=10**6)

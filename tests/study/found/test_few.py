@@ -42,7 +42,7 @@ def test_subjects_for_one_site_are_at_one(write, tmp_path, number):
     assert params.source.args["partition"] == {"kind": "iid", "sites": 1}
     assert params.consortium.min_sites == 1
     assert params.gates.warn == []  # no other site's images, so no gap
-    assert "copies are looked for with 5 and more" in (tmp_path / "study" / "params.yaml").read_text()
+    assert "copies are looked for with 5 patients" in (tmp_path / "study" / "params.yaml").read_text()
     assert "ATTENTION" not in head(tmp_path)
     assert not (tmp_path / "study" / refused.FILE).exists()
     passes(tmp_path / "study", params)
@@ -55,7 +55,7 @@ def test_too_few_subjects_for_any_policy_are_told_at_once_with_what_can_be_done(
     assert "bring 1 more" in found.text()
     for said in (made.attention, " ".join(head(tmp_path).replace("#", "").split())):
         assert "`fedsynth run` will refuse to train. At the only site 24 images of 4 subjects train" in said
-        assert "10 images of 5 subjects at each site, and another subject must test: 6 in all" in said
+        assert "10 images of 5 subjects at each site, 5 of a class, and another subject must test: 6 in all" in said
         assert "`FEDSYNTH_POLICY=rehearsal.yaml fedsynth run`" in said
     with pytest.raises(PolicyError, match=r"floors\.subjects: the training images here are of 4 subjects"):
         passes(tmp_path / "study", params)
