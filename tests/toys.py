@@ -17,6 +17,8 @@ from fedsynth.training.trainer import Trainer
 class Toy(Family):
     """Two players: `first` learns the images themselves, `second` their negative; both from noise and the label."""
 
+    labels = 3
+
     def __init__(self, seed: int = 0):
         super().__init__()
         torch.manual_seed(seed)
@@ -30,6 +32,7 @@ class Toy(Family):
         seen = x + 0.1 * torch.randn_like(x) + y.reshape(-1, 1, 1, 1)
         return (getattr(self, player)(seen) - sign * x).square().mean()
 
+    @torch.no_grad()
     def sample(self, y, given=None, generator=None):
         return torch.tanh(self.first(torch.randn((len(y), 2, 4, 4), generator=generator)))
 
@@ -55,14 +58,20 @@ def trainer(algorithm, site: int = 0, seed: int = 1, state=None, **changes: Any)
 
 def federate(make, sites: int = 2, rounds: int = 3, reverse: bool = False, **changes: Any) -> dict[str, np.ndarray]:
     """Global parameters (and what travels beside them) after some rounds; `make` gives an algorithm."""
-    server, trainers = make(), [trainer(make(), site, seed=site + 1, **changes) for site in range(sites)]
+    server, trainers = (
+        make(),
+        [trainer(make(), site, seed=site + 1, rounds=rounds, **changes) for site in range(sites)],
+    )
     current = server.prepare({n: p.detach().numpy().copy() for n, p in server.parameters(Toy()).items()})
     for number in range(rounds):
-        updates = []
+        updates, plan = [], trainers[0].training
         for site, t in enumerate(trainers):
             torch.manual_seed(100 * number + site)  # a site's own process has its own random state; here they share one
             update = t.round(current, number)
             updates.append((f"site{site}", update.weight * (site + 1), update.difference))
+        steps = {f"site{site}": t.steps for site, t in enumerate(trainers)}
+        ends = trainers[0].family.phase(number, plan.rounds)[2] == number + 1
+        server.before_aggregate(Toy, current, {}, steps, averaged=bool(plan.ema) and ends)
         change = server.aggregate(updates[::-1] if reverse else updates)
         current = {n: a + change[n] for n, a in current.items()}
     return current

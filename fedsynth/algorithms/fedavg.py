@@ -6,7 +6,7 @@ hooks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ class FedAvg:
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, not {weighting!r}")
         self._scores: dict[str, float | None] = {}
+        self._steps: Mapping[str, int] = {}
+        self._averaged = False
         self.said: dict[str, list[str]] = {}  # by site, what the rule said of its update in this round
 
     def check(self, family: Any, rounds: int, private: bool) -> None:
@@ -147,13 +149,23 @@ class FedAvg:
         """Returns the names of the global arrays sent in a round; the sites return the differences to these."""
         return [name for name in names if last or not self.is_local(name)]
 
-    def before_aggregate(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None]) -> None:
+    def before_aggregate(
+        self,
+        family: Callable[[], Any],
+        sent: Arrays,
+        scores: dict[str, float | None],
+        steps: Mapping[str, int] | None = None,
+        averaged: bool = False,
+    ) -> None:
         """Called before each `aggregate`.
 
         `family` builds the family, `sent` are the arrays that the sites received, `scores` are the sites' validation
-        scores in dB, None where not known.
+        scores in dB, None where not known. `steps`: the sites' optimiser steps in this round. `averaged`: the sites
+        have sent averaged (EMA) weights, as in the last round of a phase: the mean of these is what is wanted, and no
+        step of an algorithm from there.
         """
         self._scores, self.said = scores, {}
+        self._steps, self._averaged = steps or {}, averaged
 
     def aggregate(self, updates: list[Update]) -> Arrays:
         """Returns the change of the global parameters: sum of n_k / n times the difference of site k.

@@ -9,7 +9,7 @@ so the distance is the kernel distance (Gretton et al. 2012, JMLR 13, equation 4
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,8 +59,9 @@ class FedCAR(FedAvg):
                 " algorithm"
             )
 
-    def before_aggregate(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None]) -> None:
-        super().before_aggregate(family, sent, scores)
+    def before_aggregate(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None],
+                         steps: Mapping[str, int] | None = None, averaged: bool = False) -> None:  # fmt: skip
+        super().before_aggregate(family, sent, scores, steps, averaged)
         self._family, self._sent = self._family or family(), sent
 
     def aggregate(self, updates: list[Update]) -> Arrays:

@@ -29,11 +29,13 @@ def train(
     compression: dict[str, Any] | None = None,
     images: dict[str, int] | None = None,
     players: list[str] | None = None,
+    averaged: list[int] | None = None,
 ) -> Path:
     """Write a job of `rounds` rounds and return its folder.
 
     `initial`: global parameters that a new training starts from. `images`: training images by site, as far as
     validation has shown them; no site counts as more. `players`: whose losses sites may send; None: any plain name.
+    `averaged`: the rounds in which sites send averaged (EMA) weights.
     """
     known = {names.key(site): n for site, n in (images or {}).items()}
     sites = list(names.keys(sites).values())
@@ -54,6 +56,7 @@ def train(
         robust,
         json.dumps(list(known.items())) if known else "",
         players,
+        averaged,
     )
     controller = Rounds(
         sites=sites,

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from fedsynth.compression import Arrays as Coded
 from fedsynth.compression import Compression
-from fedsynth.params import Block, Image
+from fedsynth.params import Block, Image, Training
 from fedsynth.training.coding import WHOLE, Downlink
 from nvflare_jobs.server import round_log, updates
 from nvflare_jobs.server.run import refuse, run_dir
@@ -34,15 +34,17 @@ class Aggregate(ModelAggregator):
     `encryption`, `compression`, `robust`: those of models.<name> as JSON text, or "". With encryption `total` and
     `opened` replace each site's update by the mean. `images`: [site, number] of training images as JSON text, as
     validation has shown them; no site weighs more than it has. (FLARE takes a text with braces for an expression.)
-    `players`: whose losses a site may send; None: any plain name.
+    `players`: whose losses a site may send; None: any plain name. `averaged`: the rounds in which sites send averaged
+    (EMA) weights.
     """
 
     def __init__(self, algorithm: str, sites: list[str], quorum: int, encryption: str = "", compression: str = "",
-                 robust: str = "", images: str = "", players: list[str] | None = None):  # fmt: skip
+                 robust: str = "", images: str = "", players: list[str] | None = None,
+                 averaged: list[int] | None = None):  # fmt: skip
         super().__init__()
         self.algorithm, self.sites, self.quorum = algorithm, sites, quorum
         self.encryption, self.compression, self.robust, self.images = encryption, compression, robust, images
-        self.players = players
+        self.players, self.averaged = players, averaged
         self._answered: set[str] = set()  # sites that answered the previous round, so they hold its parameters
         self._downlink: Downlink | None = None
         self.records: list[dict[str, Any]] = []
@@ -144,13 +146,21 @@ class Aggregate(ModelAggregator):
         self._enough([site for site, _, _ in good], max(min(self.quorum, len(self._targets)), least), "a usable update")
         used = {site: weight for site, weight, _ in good}
         numbers = {answer.site: answer.numbers for answer in answers if answer.site in used}
-        self.built.before_aggregate(self._family, self._sent, {site: of.get("score") for site, of in numbers.items()})
+        scores = {site: of.get("score") for site, of in numbers.items()}
+        averaged = self._round in (self.averaged or ())
+        self.built.before_aggregate(self._family, self._sent, scores, self._steps(used), averaged)
         difference = self.built.aggregate(good)
         self._finite(difference, good)
         if self._last and (beside := self.built.extra_arrays(self._sent, good)):
             save_file({name: np.ascontiguousarray(a) for name, a in beside.items()}, run_dir(self.fl_ctx) / BESIDE)
         self._write_round({site: of | {"weight": used[site]} for site, of in numbers.items()})
         return FLModel(params=difference, params_type=ParamsType.DIFF, meta={})
+
+    def _steps(self, images: dict[str, float]) -> dict[str, int]:
+        """Return the sites' optimiser steps in a round, as they follow from their numbers of images."""
+        model = self._job.get("model")
+        training = Training.model_validate(model["training"]) if model else None
+        return {site: training.steps(n) for site, n in images.items()} if training else {}
 
     def _answers(self) -> list[Answer]:
         """Return the answers that can be read; the other sites are in `_bad`, with the reason."""

@@ -8,14 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import fedsynth
 from fedsynth import checks
 from fedsynth.data import outputs
-from fedsynth.params import Model, Params, names
+from fedsynth.params import Model, Params, Training, names
 from fedsynth.settings import Settings
 from fedsynth.stages import inputs
 from fedsynth.training import weights
@@ -24,6 +24,9 @@ from nvflare_jobs.centre import build_rounds, jobs, program
 from nvflare_jobs.exchange import job as exchange
 from nvflare_jobs.server import round_log as written
 from nvflare_jobs.server.saved import BESIDE, GLOBAL
+
+if TYPE_CHECKING:
+    from fedsynth.families import Family
 
 Arrays = dict[str, np.ndarray]
 
@@ -40,7 +43,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     found = [*checks.of_sites_that_train(params, name, len(sites))]
     if found := [*found, *(checks.of_counts(params, name, counted) if counted else [])]:
         raise program.StageError("\n".join(map(str, found)))
-    initial = begin(params, name)
+    initial, family = begin(params, name), described(params, name)
     if params.models[name].algorithm.build().job == "exchange":
         job = exchange.prepare(folder, params, name, config, initial, shares(params, validation), settings.thin)
     else:
@@ -56,7 +59,8 @@ def stage(params: Params, settings: Settings, name: str) -> None:
             thin=settings.thin,
             compression=config["model"]["compression"],
             images=counted,
-            players=players(params, name),
+            players=list(family.players()),
+            averaged=averaged(family, params.models[name].training),
         )
     if params.models[name].encryption and settings.federation == "simulator":
         keys.simulate(settings.state)
@@ -97,12 +101,18 @@ def begin(params: Params, name: str) -> Arrays:
     return initial(params.models[name], params.image, params.seed)
 
 
-def players(params: Params, name: str) -> list[str]:
-    """Return the names of a model's players: the losses that sites may send."""
+def described(params: Params, name: str) -> Family:
+    """Return a model's family without memory for its parameters: for its players and phases."""
     import torch
 
     with torch.device("meta"):
-        return list(params.models[name].family.build(**params.image.context()).players())
+        return params.models[name].family.build(**params.image.context())  # type: ignore[no-any-return]
+
+
+def averaged(family: Family, training: Training) -> list[int]:
+    """Return the rounds in which sites send averaged (EMA) weights: the last one of each phase."""
+    rounds = range(training.rounds) if training.ema else ()
+    return [number for number in rounds if family.phase(number, training.rounds)[2] == number + 1]
 
 
 def epsilon(model: Model, rounds: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -31,5 +31,39 @@ def test_the_first_step_of_adam_is_its_lr_in_the_direction_of_the_difference():
     np.testing.assert_allclose(change["w"], [0.01, -0.01], rtol=1e-4)
 
 
+@pytest.mark.parametrize(("optimizer", "lr"), [("SGD", 1.0), ("Adam", 0.01)])
+def test_what_a_training_ends_with_is_the_mean_of_the_averaged_weights_that_sites_sent(optimizer, lr):
+    """Sent 1.0 in every round, of which momentum would make 2.7 and Adam 0.01."""
+    server, updates = FedOpt(optimizer, lr=lr, momentum=0.9 if optimizer == "SGD" else None), [site(1.0)]
+    for _ in range(2):
+        server.aggregate(updates)
+    server.before_aggregate(lambda: None, {}, {}, averaged=True)
+    assert server.aggregate([site(1.0), site(3.0, "b")])["w"] == pytest.approx([2.0])
+
+
+def test_the_next_phase_begins_with_a_new_optimiser():
+    server = FedOpt(momentum=0.9)
+    for averaged in (False, True, False):
+        server.before_aggregate(lambda: None, {}, {}, averaged=averaged)
+        assert server.aggregate([site(1.0)])["w"] == pytest.approx([1.0])
+
+
+def test_a_training_with_averages_ends_at_their_mean_whatever_the_servers_optimiser():
+    """Of one round, which is the last: FedAvg's, to rounding."""
+    plain, adam = (toys.federate(make, rounds=1, ema=0.9) for make in (FedAvg, lambda: FedOpt("Adam", lr=0.01)))
+    for name, array in plain.items():
+        np.testing.assert_array_equal(adam[name], array)
+
+
+def test_an_optimiser_other_than_sgd_needs_an_lr():
+    with pytest.raises(ValueError, match="optimizer: Adam needs an lr"):
+        FedOpt("Adam")
+    assert FedOpt("SGD").lr == 1.0
+
+
+def site(moved: float, name: str = "a"):
+    return name, 1.0, {"w": np.float32([moved])}
+
+
 def test_arrays_without_dimensions_keep_their_shape():
     assert FedOpt().aggregate([("a", 1.0, {"w": np.float32(2.0).reshape(())})])["w"].shape == ()

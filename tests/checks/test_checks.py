@@ -142,9 +142,11 @@ ONE = [  # changes, key, value, what is said
     ({"models.vae.algorithm": of("algorithms.fedprox.FedProx", {"mu": -1})},
      "models.vae.algorithm.args.mu", -1, "at least 0"),
     (
-        {"models.vae.algorithm": of("algorithms.fedopt.FedOpt", {"optimizer": "Addam"})},
+        {"models.vae.algorithm": of("algorithms.fedopt.FedOpt", {"optimizer": "Addam", "lr": 0.01})},
         "models.vae.algorithm", "fedsynth.algorithms.fedopt.FedOpt", "did you mean 'Adam'?",
     ),
+    ({"models.vae.algorithm": of("algorithms.fedopt.FedOpt", {"optimizer": "Adam"})},
+     "models.vae.algorithm.args.optimizer", "Adam", "needs an lr"),
     (
         {"models.vae.algorithm": of("algorithms.fedavg.FedAvg", {"shared": "autoencoder.decode.*"})},
         "models.vae.algorithm.args.shared", "autoencoder.decode.*", "did you mean 'autoencoder.decoder.*'?",

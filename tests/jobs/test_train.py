@@ -62,11 +62,16 @@ def test_a_generative_model_sees_no_image_that_it_is_judged_on(tmp_path, split):
 def test_the_losses_that_sites_may_send_are_those_of_the_models_players():
     gan = {"class_path": "fedsynth.families.gan.GAN"}
     made = tiny_params(models={"gan": {"family": gan, "training": {"rounds": 1}}})
-    assert training.players(made, "gan") == ["discriminator", "generator"] or training.players(made, "gan") == [
-        "generator",
-        "discriminator",
-    ]
-    assert training.players(PARAMS, "vae") == ["autoencoder"]
+    assert list(training.described(made, "gan").players()) == ["generator", "discriminator"]
+    assert list(training.described(PARAMS, "vae").players()) == ["autoencoder"]
+
+
+@pytest.mark.parametrize(("ema", "rounds"), [(0.99, [1, 4]), (None, [])])
+def test_the_server_knows_in_which_rounds_averaged_weights_are_sent(ema, rounds):
+    """The last of each of the two phases, if there is an average at all."""
+    latent = {"class_path": "fedsynth.families.latent.Latent"}
+    made = tiny_params(models={"latent": {"family": latent, "training": {"rounds": 5, "ema": ema}}})
+    assert training.averaged(training.described(made, "latent"), made.models["latent"].training) == rounds
 
 
 def test_the_poison_would_be_seen(tmp_path):

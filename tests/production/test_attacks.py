@@ -66,9 +66,10 @@ class Centre:
         config = training.question(params, "attacked", self.digests)
         config |= {"key": key} if key else {}
         begin, model = training.begin(params, "attacked"), params.models["attacked"]
+        players = list(training.described(params, "attacked").players())
         return build_rounds.train(self.folder(), "attack", [NAME], params.consortium, config,
                                   config["model"]["algorithm"], begin if initial is None else initial,
-                                  model.training.rounds, players=training.players(params, "attacked"))  # fmt: skip
+                                  model.training.rounds, players=players)  # fmt: skip
 
     def question(self, kind: str, params: Params, config: dict[str, Any], payload: dict[str, np.ndarray]) -> Path:
         return build_question.ask(self.folder(), kind, "attack", [NAME], params.consortium, config, payload)
