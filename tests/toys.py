@@ -52,19 +52,22 @@ def images(site: int, n: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand((n, 2, 4, 4), generator=generator) * 2 - 1, torch.arange(n) % 3
 
 
-def trainer(algorithm, site: int = 0, seed: int = 1, state=None, **changes: Any) -> Trainer:
-    return Trainer(Toy(), algorithm, training(**changes), *images(site), None, seed, state)
+def trainer(algorithm, site: int = 0, seed: int = 1, state=None, n: int = 10, **changes: Any) -> Trainer:
+    return Trainer(Toy(), algorithm, training(**changes), *images(site, n), None, seed, state)
 
 
-def federate(make, sites: int = 2, rounds: int = 3, reverse: bool = False, **changes: Any) -> dict[str, np.ndarray]:
-    """Global parameters (and what travels beside them) after some rounds; `make` gives an algorithm."""
-    server, trainers = (
-        make(),
-        [trainer(make(), site, seed=site + 1, rounds=rounds, **changes) for site in range(sites)],
-    )
+def federate(make, sites: int = 2, rounds: int = 3, reverse: bool = False, numbers: tuple[int, ...] = (),
+             **changes: Any) -> dict[str, np.ndarray]:  # fmt: skip
+    """Global parameters (and what travels beside them) after some rounds; `make` gives an algorithm.
+
+    `numbers` of the sites' images; 10 at each, unless given.
+    """
+    numbers = numbers or (10,) * sites
+    trainers = [trainer(make(), k, seed=k + 1, n=n, rounds=rounds, **changes) for k, n in enumerate(numbers)]
+    server, plan = make(), trainers[0].training
     current = server.prepare({n: p.detach().numpy().copy() for n, p in server.parameters(Toy()).items()})
     for number in range(rounds):
-        updates, plan = [], trainers[0].training
+        updates = []
         for site, t in enumerate(trainers):
             torch.manual_seed(100 * number + site)  # a site's own process has its own random state; here they share one
             update = t.round(current, number)

@@ -59,7 +59,7 @@ class FedOpt(FedAvg):
             return mean
         if self._server is None:
             options = {"momentum": self.momentum, "betas": self.betas, "eps": self.eps}
-            points = {n: torch.zeros(d.shape) for n, d in mean.items()}
+            points = {n: torch.zeros_like(torch.as_tensor(d)) for n, d in mean.items()}
             make = getattr(torch.optim, self.optimizer)
             self._server = (
                 points,

@@ -65,10 +65,16 @@ class Scaffold(FedAvg):
         return initial | {PREFIX + n: np.zeros_like(a) for n, a in initial.items() if not self.is_local(n)}
 
     def aggregate(self, updates: list[Update]) -> Arrays:
-        """Average the parameters by `weighting`, and the changes of the control variate equally over the sites.
+        """Average the parameters and the changes of the control variate.
 
-        c + 1/N sum of the changes: algorithm 1, line 17.
+        Both by the number of images, or both equally (`weighting: equal`, algorithm 1, line 17): where the control
+        variates count otherwise than the parameters, sites are corrected towards the optimum of another mean of their
+        losses. A `validation` score differs from round to round, and the control variates count equally then.
         """
-        equal = [(site, 1.0, {n: a for n, a in d.items() if n.startswith(PREFIX)}) for site, _, d in updates]
+        by_images = self.weighting == "images"
+        control = [
+            (site, w if by_images else 1.0, {n: a for n, a in d.items() if n.startswith(PREFIX)})
+            for site, w, d in updates
+        ]
         plain = [(site, w, {n: a for n, a in d.items() if not n.startswith(PREFIX)}) for site, w, d in updates]
-        return super().aggregate(plain) | self.combine(equal, "control variate")
+        return super().aggregate(plain) | self.combine(control, "control variate")

@@ -1,6 +1,7 @@
 """Control variates: they cancel where there is nothing to correct, and their rule is the paper's."""
 
 import numpy as np
+import pytest
 import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
@@ -41,15 +42,16 @@ def test_a_sites_control_becomes_the_mean_gradient_of_its_steps():
         )
 
 
-def test_the_servers_control_is_the_plain_mean_of_the_sites_controls():
-    server, sites = Scaffold(), [toys.trainer(Scaffold(), site, seed=site) for site in range(3)]
+@pytest.mark.parametrize(("weighting", "weights"), [("images", [1.0, 10.0, 100.0]), ("equal", [1.0, 1.0, 1.0])])
+def test_the_servers_control_is_the_mean_of_the_sites_controls_by_the_weights_of_their_parameters(weighting, weights):
+    server, sites = Scaffold(weighting=weighting), [toys.trainer(Scaffold(), site, seed=site) for site in range(3)]
     current = server.prepare(start())
     for number in range(2):
         updates = [(f"s{i}", float(10**i), t.round(current, number).difference) for i, t in enumerate(sites)]
         change = server.aggregate(updates)
         current = {n: a + change[n] for n, a in current.items()}
         for name in start():
-            mean = torch.stack([t.algorithm.state()["control"][name] for t in sites]).mean(0)
+            mean = np.average([t.algorithm.state()["control"][name] for t in sites], axis=0, weights=weights)
             np.testing.assert_allclose(current[PREFIX + name], mean, rtol=1e-3, atol=1e-5)
 
 
