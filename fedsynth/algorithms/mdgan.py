@@ -22,9 +22,9 @@ GENERATOR, DISCRIMINATOR = "generator", "discriminator"  # the two players
 class MDGAN:
     """GAN training with a central generator; no parameters are exchanged.
 
-    At every step the centre sends each site a batch of generated images. The site's discriminator learns from it and
-    from real images, and the site returns the gradient of the generator's loss at those images. A round has the steps
-    for `epochs` passes over the sites' mean number of images, in batches of `batch` per site.
+    At every step the centre sends each site two batches of generated images. The site's discriminator learns from the
+    first and from real images, and the site returns the gradient of the generator's loss at the second. A round has the
+    steps for `epochs` passes over the sites' mean number of images, in batches of `batch` per site.
 
     Discriminators are not swapped among the sites (SWAP of algorithm 1): they memorise real images and would carry them
     to other hospitals.

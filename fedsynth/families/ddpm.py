@@ -20,8 +20,9 @@ TARGETS = ("epsilon", "v_prediction")
 class DDPM(Diffusion):
     """DDPM (Ho et al. 2020, arXiv:2006.11239, equation 14), sampled as in DDIM.
 
-    x_t = sqrt(a_t) x + sqrt(1 - a_t) noise, t = 0 … `times` - 1. The sampler is equation 12 of Song et al. 2021,
-    arXiv:2010.02502.
+    x_t = sqrt(a_t) x + sqrt(1 - a_t) noise, t = 0 … `times` - 1. The sampler is equation 7 of Song et al. 2021,
+    arXiv:2010.02502, given x_t and the predicted image, which is clipped to [-1, 1]; with `eta` 1 and steps of one that
+    is the posterior of Ho et al., equation 7.
 
     Args:
         steps: sampling steps; must divide `times`.
@@ -87,12 +88,15 @@ class DDPM(Diffusion):
         self.schedule()  # raises ValueError for a schedule that MONAI does not know
 
     def schedule(self) -> DDIMScheduler:  # type: ignore[override]  # used only by the loss and the sampler below
-        """Returns the scheduler with the sampler's timesteps.
+        """Returns the scheduler with the sampler's timesteps; its steps take the predicted image (`image`).
+
+        From a prediction of the noise MONAI clips the image and keeps the noise that belonged to the image before, so
+        that its steps would not be those of the clipped image.
 
         They run from `times` - 1 in constant strides to -1, the image itself. MONAI's own timesteps use another stride
         than its `step`: a step would not end at the noise level at which the next one begins.
         """
-        scheduler = DDIMScheduler(self.times, self.beta, prediction_type=self.target, clip_sample=self.bounded)
+        scheduler = DDIMScheduler(self.times, self.beta, prediction_type="sample", clip_sample=False)
         scheduler.set_timesteps(self.steps)
         scheduler.timesteps = torch.arange(self.times - 1, -1, -(self.times // self.steps))
         return scheduler
@@ -106,21 +110,21 @@ class DDPM(Diffusion):
         return mse(told, wanted, known)
 
     def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """Mean squared error of the image predicted in a single step from t = `times` / 2.
-
-        The predicted image is (x_t - sqrt(1 - a) noise) / sqrt(a), or sqrt(a) x_t - sqrt(1 - a) v.
-        """
+        """Mean squared error of the image predicted in a single step from t = `times` / 2."""
         x, known = fill(x, self.may_lack)
         scheduler, noise = self.schedule(), torch.randn_like(x)
         t = torch.full((len(x),), self.times // 2, device=x.device)
-        noisy, a = scheduler.add_noise(x, noise, t), scheduler.alphas_cumprod[self.times // 2].to(x)
-        told = self.predict(noisy, t, y, given)
-        made = (
-            (noisy - (1 - a).sqrt() * told) / a.sqrt()
-            if self.target == "epsilon"
-            else a.sqrt() * noisy - (1 - a).sqrt() * told
-        )
+        noisy = scheduler.add_noise(x, noise, t)
+        made = self.image(self.predict(noisy, t, y, given), noisy, scheduler.alphas_cumprod[self.times // 2])
         return mse(made.clamp(-1, 1), x, known)
+
+    def image(self, told: Tensor, noisy: Tensor, a: Tensor) -> Tensor:
+        """Returns the image that a prediction says is in x_t, with `a` = a_t.
+
+        (x_t - sqrt(1 - a) noise) / sqrt(a), or sqrt(a) x_t - sqrt(1 - a) v.
+        """
+        signal, rest = a.to(noisy).sqrt(), (1 - a).to(noisy).sqrt()
+        return (noisy - rest * told) / signal if self.target == "epsilon" else signal * noisy - rest * told
 
     @torch.no_grad()
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -129,5 +133,7 @@ class DDPM(Diffusion):
         scheduler = self.schedule()
         x = torch.randn((len(y), self.generated, *self.size), generator=generator)
         for now in scheduler.timesteps.tolist():  # the step runs on the CPU, where the generator is
-            x, _ = scheduler.step(self.guided(x.to(device), now, y, given).cpu(), now, x, self.eta, generator)
+            told = self.guided(x.to(device), now, y, given).cpu()
+            seen = self.image(told, x, scheduler.alphas_cumprod[now])
+            x, _ = scheduler.step(seen.clamp(-1, 1) if self.bounded else seen, now, x, self.eta, generator)
         return x.clamp(-1, 1) if self.bounded else x

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,10 @@ class Diffusion(Family):
     x_t = (1 - t) x + t noise; the U-Net learns the velocity v = x - noise, so that dx = v (-dt) leads from noise at t =
     1 to an image at t = 0. The timesteps are those of Esser et al. 2024, arXiv:2403.03206.
 
+    In an image of more pixels the same share of noise hides less, because neighbours tell of each other. With `base`
+    the times of training and sampling are shifted for that (equation 23 of Esser et al.): t becomes s t / (1 + (s - 1)
+    t), where s is the square root of the number of pixels over that of an image of the size `base`.
+
     Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, equation 6 with w = guidance - 1): the class is
     replaced by "any class" for a share `drop` of the training images, and the sampler uses v_any + guidance (v_class -
     v_any). With guidance = 1 it uses the class-conditional model alone, in half the time.
@@ -34,12 +40,13 @@ class Diffusion(Family):
         steps: steps of the sampler.
         solver: "euler", one evaluation of the U-Net in a step, or "heun", two in all steps but the last (Karras et al.
             2022, arXiv:2206.00364, algorithm 1 without noise).
+        base: [H, W] or [D, H, W], the image size whose times are not shifted; without one no times are.
         site: length of a site embedding, added as planes beside the image; 0 for none. Each site learns its own, which
             never leaves it. Half of the training images and all samples go without it.
         may_lack: indices of generated channels that may be missing (NaN); the loss leaves missing ones out.
 
-    Raises ValueError if `steps` is not from 1 to 1000, `solver` is another, or `size` is not divisible by `patch` and
-    the halvings.
+    Raises ValueError if `steps` is not from 1 to 1000, `solver` is another, `base` has not as many axes as `size`, or
+    `size` is not divisible by `patch` and the halvings.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class Diffusion(Family):
         site: int = 0,
         may_lack: Sequence[int] = (),
         solver: str = "euler",
+        base: Sequence[int] | None = None,
     ):
         super().__init__()
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
@@ -69,7 +77,9 @@ class Diffusion(Family):
             raise ValueError(f"steps must be from 1 to {TIMES}, not {steps}")
         if solver not in ("euler", "heun"):
             raise ValueError(f"solver must be euler or heun, not {solver!r}")
-        self.site, self.may_lack, self.solver = site, may_lack, solver
+        if base is not None and (len(base) != len(size) or min(base) < 1):
+            raise ValueError(f"base must have {len(size)} axes of 1 pixel or more, like the images, not {list(base)}")
+        self.site, self.may_lack, self.solver, self.base = site, may_lack, solver, base
         coarsest(size, len(channels) - 1, patch)
         d = len(size)
         self.unet = DiffusionModelUNet(
@@ -89,12 +99,23 @@ class Diffusion(Family):
             self.personal = ("unet.site",)
 
     def schedule(self) -> RFlowScheduler:
-        """Returns a new scheduler.
+        """Returns a new scheduler, with the sampler's timesteps.
 
         It is no attribute: MONAI's is a Module by name only, and inside another Module it can be neither moved nor
         copied.
         """
-        return RFlowScheduler(sample_method="logit-normal", scale=self.spread)
+        pixels = prod(self.size)
+        shift = math.sqrt(pixels / prod(self.base or self.size))
+        # MONAI's shift is the n-th root of a ratio of pixels, for n axes; equation 23 takes the square root always
+        schedule = RFlowScheduler(
+            sample_method="logit-normal",
+            scale=self.spread,
+            use_timestep_transform=self.base is not None,
+            base_img_size_numel=pixels / shift ** len(self.size),
+            spatial_dim=len(self.size),
+        )
+        schedule.set_timesteps(self.steps, input_img_size_numel=pixels)
+        return schedule
 
     def players(self) -> dict[str, nn.Module]:
         return {"unet": self.unet}
@@ -143,7 +164,6 @@ class Diffusion(Family):
         y, given = y.to(device), None if given is None else given.to(device)
         x = torch.randn((len(y), self.generated, *self.size), generator=generator).to(device)
         schedule = self.schedule()
-        schedule.set_timesteps(self.steps)
         times = schedule.timesteps.tolist()
         for now, after in zip(times, [*times[1:], 0], strict=True):
             velocity = self.guided(x, now, y, given)

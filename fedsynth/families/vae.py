@@ -16,8 +16,9 @@ class VAE(Family):
 
     The prior is N(0, I) for every class. The decoder predicts the mean of every pixel; the standard deviation is
     `sigma` everywhere, which weighs the reconstruction error against the KL term. (With a learned deviation per pixel
-    the decoder treats anatomy as noise: docs/decisions/0003-families.md.) A sample is the mean plus noise of standard
-    deviation `texture`, because scanner noise is part of the images and a mean cannot show it.
+    the decoder treats anatomy as noise: docs/decisions/0003-families.md.) The image channels of a sample are the mean
+    plus noise of standard deviation `texture`, because scanner noise is part of the images and a mean cannot show it;
+    its masks (`mask_channels`) are the mean alone.
 
     Args:
         latent: length of z.
@@ -29,14 +30,14 @@ class VAE(Family):
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 24,
                  channels: Sequence[int] = (32, 64, 96), patch: int = 2, sigma: float = 0.25, texture: float = 0.0,
-                 may_lack: Sequence[int] = ()):  # fmt: skip
+                 may_lack: Sequence[int] = (), mask_channels: Sequence[int] = ()):  # fmt: skip
         super().__init__()
         if latent < 1 or not sigma > 0 or texture < 0:
             raise ValueError(
                 f"latent ({latent}) must be 1 or more, sigma ({sigma}) above 0, texture ({texture}) 0 or more"
             )
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
-        self.may_lack = may_lack
+        self.may_lack, self.mask_channels = may_lack, mask_channels
         self.latent, self.channels, self.patch, self.sigma, self.texture = latent, channels, patch, sigma, texture
         self.autoencoder = nn.ModuleDict(
             {
@@ -66,18 +67,24 @@ class VAE(Family):
         return mse(self.decode(self.encode(x, y, given)[0], y, given), x, known)
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
-        """-ELBO in units of sigma^2 / 2, per value of an image, so that it does not grow with the image size."""
+        """-ELBO in units of sigma^2 / 2, per value of an image, so that it does not grow with the image size.
+
+        Values of missing channels do not count: both terms are sums over the images, divided by the known values.
+        """
         x, known = fill(x, self.may_lack)
         mean, log_variance = self.encode(x, y, given)
         seen = self.decode(mean + torch.randn_like(mean) * (log_variance / 2).exp(), y, given)
-        return mse(seen, x, known) + 2 * self.sigma**2 * divergence(mean, log_variance).mean() / x[0].numel()
+        values = x.numel() if known is None else known.sum().clamp_min(1)
+        return mse(seen, x, known) + 2 * self.sigma**2 * divergence(mean, log_variance).sum() / values
 
     @torch.no_grad()
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         device = next(self.parameters()).device
         z = torch.randn((len(y), self.latent), generator=generator).to(device)
         mean = self.decode(z, y.to(device), None if given is None else given.to(device))
-        return (mean + self.texture * torch.randn(mean.shape, generator=generator).to(device)).clamp(-1, 1)
+        noise = torch.randn(mean.shape, generator=generator).to(device)
+        noise[:, list(self.mask_channels)] = 0
+        return (mean + self.texture * noise).clamp(-1, 1)
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

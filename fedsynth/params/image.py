@@ -244,5 +244,6 @@ class Image(Strict):
             "size": tuple(self.size),
             "images": len(self.originals),
             "masks": len(self.masks),
+            "mask_channels": tuple(self.generated.index(c) for c in self.masks if c in self.generated),
             "may_lack": tuple(self.generated.index(c) for c in self.may_lack),
         }

@@ -1,9 +1,9 @@
 """Training with a generator at the centre and discriminators at the sites (MD-GAN): both halves, without FLARE.
 
-In each step, `Generating.draw` generates a batch for each site, each site's `Discriminating.step` returns the gradient
-of the generator's loss at the images it received, and `Generating.learn` backpropagates these gradients through the
-generator. The family provides the images (`draw`), the generator's loss on generated images (`fool`) and the
-discriminator's loss on real and generated ones (`tell`): fedsynth/families/gan.py.
+In each step, `Generating.draw` generates two batches for each site, each site's `Discriminating.step` learns from the
+first and returns the gradient of the generator's loss at the images of the second, and `Generating.learn`
+backpropagates these gradients through the generator. The family provides the images (`draw`), the generator's loss on
+generated images (`fool`) and the discriminator's loss on real and generated ones (`tell`): fedsynth/families/gan.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from fedsynth.networks.precision import autocast
 from fedsynth.params import Training
 from fedsynth.training.schedules import averaging, decay, mirror, rates
 
-# generated images (B, C, *S) float32 and their classes (B,) int64
+# two batches of generated images (2, B, C, *S) float32 and their classes (2, B) int64: algorithm 1's X^(d), which the
+# discriminator learns from, and X^(g), at which it answers
 Batch = tuple[np.ndarray, np.ndarray]
 
 
@@ -78,18 +79,30 @@ class Generating(_Half):
         self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
 
     def draw(self) -> dict[str, Batch]:
-        """Generate a batch for each site."""
-        b = self.training.batch
-        y = torch.multinomial(self.shares, b, replacement=True, generator=self.generator)  # (sites, B)
-        z = torch.randn((y.numel(), int(self.family.latent)), generator=self.generator)  # type: ignore[arg-type]
+        """Generate two batches for each site. The gradients that come back are of the second one alone."""
+        taught, judged = self._draw(), self._draw()
+        with torch.no_grad(), self.autocast():
+            first = self._images(*taught)
         with self.autocast():
-            labels = y.flatten().to(self.device)
-            self.drawn: Tensor = self.family.draw(z.to(self.device), labels, None)  # type: ignore[operator]
-        images = self.drawn.detach().cpu().numpy().reshape(len(self.sites), b, *self.drawn.shape[1:])
-        return {site: (images[k], y[k].numpy()) for k, site in enumerate(self.sites)}
+            self.drawn = self._images(*judged)
+        parts = [images.detach().cpu().numpy() for images in (first, self.drawn)]
+        shape = (len(self.sites), self.training.batch, *self.drawn.shape[1:])
+        images = np.stack([part.reshape(shape) for part in parts], 1)  # (sites, 2, B, C, *S)
+        classes = torch.stack([taught[1], judged[1]], 1).numpy()
+        return {site: (images[k], classes[k]) for k, site in enumerate(self.sites)}
+
+    def _draw(self) -> tuple[Tensor, Tensor]:
+        """Returns z (sites B, latent) and classes (sites, B)."""
+        y = torch.multinomial(self.shares, self.training.batch, replacement=True, generator=self.generator)
+        latent = int(self.family.latent)  # type: ignore[arg-type]
+        return torch.randn((y.numel(), latent), generator=self.generator), y
+
+    def _images(self, z: Tensor, y: Tensor) -> Tensor:
+        made: Tensor = self.family.draw(z.to(self.device), y.flatten().to(self.device), None)  # type: ignore[operator]
+        return made
 
     def learn(self, feedback: Mapping[str, np.ndarray]) -> None:
-        """Take an optimiser step with the sites' gradients, each of the shape of the images sent to that site.
+        """Take an optimiser step with the sites' gradients, each of the shape of the second batch sent to that site.
 
         The gradient of sum_n w_n L_n is, by the chain rule, L_n's gradient F_n at site n's images times the derivative
         of these images with respect to the generator's parameters (Hardy et al. 2019, algorithm 1, where every w_n is 1
@@ -129,16 +142,16 @@ class Discriminating(_Half):
         self.losses: dict[str, list[float]] = defaultdict(list)
 
     def step(self, images: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        """Train on images generated for the classes `asked` and return F_n = dL_n / d images, of the images' shape.
+        """Train on the first batch of images (2, B, C, *S) generated for the classes `asked` (2, B).
 
-        The gradient is taken with the discriminator after its steps.
+        Returns F_n = dL_n / d images (B, C, *S) at the second batch, with the discriminator after its steps: at images
+        that it has just learned to reject its gradients would be larger than at others of the same generator.
         """
-        drawn, classes = (
-            torch.from_numpy(np.array(images)).to(self.device),
-            torch.from_numpy(np.array(asked)).to(self.device),
+        (taught, drawn), (of_taught, classes) = (
+            torch.from_numpy(np.array(of)).to(self.device) for of in (images, asked)
         )
         for _ in range(self.repeats):
-            self._tell(drawn, classes)
+            self._tell(taught, of_taught)
         drawn.requires_grad_()
         with self.autocast():
             loss = self.family.fool(drawn, classes)  # type: ignore[operator]

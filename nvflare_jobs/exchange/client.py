@@ -58,9 +58,10 @@ class Exchange:
 
     @collab.publish
     def step(self, images: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
-        """Train the discriminator on a batch. Returns {"feedback": gradient of the generator's loss at `images`}.
+        """Train the discriminator on the first of two batches.
 
-        `images`: (B, C, *S) in [-1, 1], drawn for the classes `asked` (B,).
+        Returns {"feedback": gradient of the generator's loss at the second}. `images`: (2, B, C, *S) in [-1, 1], drawn
+        for the classes `asked` (2, B).
         """
         return self._answer(collab.caller, collab.site_name, lambda: self._step(images, asked))
 
@@ -97,7 +98,7 @@ class Exchange:
         site.gate.unpaused()
         site.still()
         fitting(site, images, asked)
-        feedback = outgoing.leave_feedback(self._half.step(images, asked), images.shape)
+        feedback = outgoing.leave_feedback(self._half.step(images, asked), images.shape[1:])
         self._feedback.add(feedback)
         return {"feedback": feedback}
 
@@ -143,13 +144,13 @@ def half(site: Site) -> Discriminating:
 def fitting(site: Site, images: np.ndarray, asked: np.ndarray) -> None:
     """Raise ParamsError where what the centre sent are not images with classes of params.yaml.
 
-    The centre then runs another version. Expected: images float32 (B, C, *S), finite; classes int64.
+    The centre then runs another version. Expected: images float32 (2, B, C, *S), finite; classes int64 (2, B).
     """
     from fedsynth.params import ParamsError
 
     image = site.params.image
-    shape = (len(asked), len(image.generated), *image.size)
-    if images.dtype != np.float32 or images.shape != shape or not np.isfinite(images).all():
+    shape = (2, asked.size // 2, len(image.generated), *image.size)  # two batches
+    if asked.shape != shape[:2] or images.dtype != np.float32 or images.shape != shape or not np.isfinite(images).all():
         raise ParamsError(
             f"the centre sent {images.dtype} {images.shape} for images of {shape}, or numbers that are not finite"
         )

@@ -83,7 +83,7 @@ class Centre(Progress, FLComponent):
         half.learn(
             self._ask(
                 lambda site, proxy: proxy(timeout=self.call_s).step(*drawn[site]),
-                lambda site, answer: gradient(answer, drawn[site][0].shape),
+                lambda site, answer: gradient(answer, drawn[site][0].shape[1:]),
             )
         )
 
@@ -128,7 +128,10 @@ def answered(answer: Any) -> dict[str, Any]:
 
 
 def gradient(answer: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient at the images that a site was sent, float32 of their shape. Raises Unusable for others."""
+    """Return the gradient at the second batch that a site was sent, float32 of its shape.
+
+    Raises Unusable for anything else.
+    """
     feedback = answer.get("feedback")
     if type(feedback) is not np.ndarray or feedback.dtype != np.float32 or feedback.shape != shape:
         raise Unusable("sent no gradient of the shape of its images; does it run the same version?")

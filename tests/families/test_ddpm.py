@@ -56,6 +56,30 @@ def test_eta_1_has_the_variance_of_ddpms_posterior():
         assert torch.allclose(scheduler._get_variance(t, t - 1), scheduler.betas[t] * (1 - before) / (1 - a), rtol=1e-3)
 
 
+@pytest.mark.parametrize("target", ["epsilon", "v_prediction"])
+def test_eta_1_samples_from_the_posterior_given_the_clipped_image(target):
+    """Ho et al. 2020, algorithm 2 with x_0 clipped: the mean of equation 7, plus noise of its variance.
+
+    The network knows no image, so that most of what it predicts lies far out of [-1, 1].
+    """
+    family = make(times=50, steps=50, eta=1.0, target=target)
+    family.guided = lambda x, now, *_: torch.sin(3 * x + now)
+    found = family.sample(torch.zeros(2, dtype=torch.long), generator=torch.Generator().manual_seed(5))
+    generator, scheduler = torch.Generator().manual_seed(5), family.schedule()
+    x, clipped = torch.randn((2, 2, 8, 8), generator=generator), 0.0
+    for t in range(49, -1, -1):
+        a, beta = scheduler.alphas_cumprod[t], scheduler.betas[t]
+        before = scheduler.alphas_cumprod[t - 1] if t else torch.tensor(1.0)
+        told = torch.sin(3 * x + t)
+        image = (x - (1 - a).sqrt() * told) / a.sqrt() if target == "epsilon" else a.sqrt() * x - (1 - a).sqrt() * told
+        clipped += float((image.abs() > 1).float().mean()) / 50
+        image = image.clamp(-1, 1)
+        mean = before.sqrt() * beta / (1 - a) * image + (1 - beta).sqrt() * (1 - before) / (1 - a) * x
+        x = mean + (beta * (1 - before) / (1 - a)).sqrt() * torch.randn(x.shape, generator=generator)
+    assert clipped > 0.1
+    assert torch.allclose(found, x.clamp(-1, 1), atol=1e-3)
+
+
 def test_eta_0_adds_no_noise_and_eta_1_does():
     y = torch.tensor([0, 1, 2])
     for eta, same in ((0.0, True), (1.0, False)):

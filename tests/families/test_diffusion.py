@@ -77,3 +77,44 @@ def test_the_solver_takes_its_order_and_number_of_evaluations(solver, evaluation
 def test_an_unknown_solver_is_refused():
     with pytest.raises(ValueError, match="euler or heun"):
         make(solver="rk4")
+
+
+def shifted(t, shift):
+    """Esser et al. 2024, equation 23, with sqrt(m / n) = shift."""
+    return shift * t / (1 + (shift - 1) * t)
+
+
+@pytest.mark.parametrize(("base", "shift"), [((8, 8), 1.0), ((4, 4), 2.0), ((2, 2), 4.0), ((16, 16), 0.5)])
+def test_times_are_shifted_by_the_root_of_the_ratio_of_pixels(base, shift):
+    other, family, x = make(), make(base=base, steps=5), torch.zeros(20000, 2, 8, 8)
+    torch.manual_seed(1)
+    found = family.schedule().sample_timesteps(x) / 1000
+    torch.manual_seed(1)
+    plain = other.schedule().sample_timesteps(x) / 1000
+    assert torch.allclose(found, shifted(plain, shift), atol=2e-3)
+    assert float(found.median()) == pytest.approx(shift / (1 + shift), abs=0.02)  # that of t = 1/2
+    times = [1000 * shifted(1 - i / 5, shift) for i in range(5)]
+    assert family.schedule().timesteps.tolist() == pytest.approx(times, abs=1.5)
+
+
+def test_the_shift_of_a_volume_is_the_square_root_too():
+    family = Diffusion(generated=1, given=0, labels=2, size=(8, 8, 8), channels=(16, 32), base=(4, 4, 4), steps=2)
+    torch.manual_seed(1)
+    found = family.schedule().sample_timesteps(torch.zeros(20000, 1, 8, 8, 8)) / 1000
+    shift = 8**0.5
+    assert float(found.median()) == pytest.approx(shift / (1 + shift), abs=0.02)
+    assert family.schedule().timesteps.tolist() == pytest.approx([1000, 1000 * shifted(0.5, shift)], abs=1.5)
+
+
+def test_a_shifted_sampler_follows_the_true_velocity_to_the_image():
+    x = torch.rand(3, 2, 8, 8) * 2 - 1
+    noise = torch.randn((3, 2, 8, 8), generator=torch.Generator().manual_seed(5))
+    family = make(base=(2, 2), steps=7)
+    family.guided = lambda *_: x - noise
+    drawn = family.sample(torch.zeros(3, dtype=torch.long), generator=torch.Generator().manual_seed(5))
+    assert torch.allclose(drawn, x, atol=1e-5)
+
+
+def test_a_base_of_other_axes_is_refused():
+    with pytest.raises(ValueError, match="base must have 2 axes"):
+        make(base=(8, 8, 8))

@@ -2,8 +2,10 @@
 
 import torch
 import torch.nn.functional as F
+from torch.distributions import Normal, kl_divergence
 
 from fedsynth.families.vae import VAE
+from fedsynth.params import Block, Image
 
 
 def make(**changes):
@@ -25,8 +27,6 @@ def test_the_divergence_is_that_of_two_normal_distributions():
     mean, log_variance = torch.randn(4, 4), torch.randn(4, 4)
     family.encode = lambda *_: (mean, log_variance)
     family.decode = lambda *_: x
-    from torch.distributions import Normal, kl_divergence
-
     kl = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum(1).mean()
     assert torch.isclose(family.loss("autoencoder", x, y, None), 2 * 0.5**2 * kl / x[0].numel())
 
@@ -39,3 +39,33 @@ def test_texture_is_noise_about_the_mean():
         y, generator=torch.Generator().manual_seed(1)
     )
     assert abs(float(difference.std()) - 0.1) < 0.005
+
+
+def test_texture_leaves_masks_alone():
+    y = torch.zeros(20, dtype=torch.long)
+    smooth, rough = make(), make(texture=0.3, mask_channels=(1,))
+    rough.load_state_dict(smooth.state_dict())
+    a, b = (family.sample(y, generator=torch.Generator().manual_seed(1)) for family in (smooth, rough))
+    assert torch.equal(a[:, 1], b[:, 1])
+    assert float((a[:, 0] - b[:, 0]).abs().mean()) > 0.1
+
+
+def test_a_study_tells_which_of_the_generated_channels_are_masks():
+    channels = {"t1": "image", "t2": "image", "organ": "mask", "lesion": "mask"}
+    image = Image(size=[8, 8], channels=channels, given=["t1", "organ"], labels=["a", "b"])
+    block = Block(class_path="fedsynth.families.vae.VAE", args={"channels": [8, 16]})
+    assert block.build(**image.context()).mask_channels == (1,)
+
+
+def test_the_bound_of_images_that_lack_a_channel_is_that_of_the_values_that_are_there():
+    """-log p(x | z) of the known values and the divergence, times 2 sigma^2, over the number of these values."""
+    sigma, y = 0.5, torch.tensor([0, 1, 2, 0])
+    family, x, seen = make(sigma=sigma, may_lack=(1,)), torch.rand(4, 2, 16, 16), torch.rand(4, 2, 16, 16)
+    x[1:, 1] = float("nan")
+    mean, log_variance = torch.randn(4, 4), torch.randn(4, 4)
+    family.encode, family.decode = lambda *_: (mean, log_variance), lambda *_: seen
+    known = ~x.isnan()
+    apart = Normal(seen, sigma).log_prob(seen) - Normal(seen, sigma).log_prob(x.nan_to_num())
+    kl = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum()
+    expected = 2 * sigma**2 * (apart[known].sum() + kl) / known.sum()
+    assert torch.isclose(family.loss("autoencoder", x, y, None), expected)

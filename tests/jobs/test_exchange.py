@@ -73,8 +73,9 @@ def called_by(monkeypatch, tmp_path):
 
 
 def batch(n: int = 4, made: Params = PARAMS) -> tuple[np.ndarray, np.ndarray]:
-    shape = (n, len(made.image.channels), *made.image.size)
-    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32), np.arange(n) % 3
+    """What the centre sends: two batches of images, and their classes."""
+    shape = (2, n, len(made.image.channels), *made.image.size)
+    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32), np.arange(2 * n).reshape(2, n) % 3
 
 
 def begun(tmp_path) -> Exchange:
@@ -91,7 +92,7 @@ def test_a_site_answers_with_a_gradient_of_the_shape_of_the_images_and_at_the_en
     for _ in range(2):
         answer = site.step(images, classes)
         assert answer.keys() == {"feedback"}
-        assert (answer["feedback"].shape, answer["feedback"].dtype) == (images.shape, np.float32)
+        assert (answer["feedback"].shape, answer["feedback"].dtype) == (images.shape[1:], np.float32)
         assert np.abs(answer["feedback"]).max() > 0
     told = site.end_round()
     assert told.keys() == {"losses", "steps"}
@@ -140,9 +141,10 @@ def test_another_site_of_the_job_is_not_answered(tmp_path, called_by, caller):
     "sent",
     [
         (batch()[0].astype(np.float64), batch()[1]),
-        (batch()[0][:, :2], batch()[1]),
+        (batch()[0][:, :, :2], batch()[1]),
         (batch()[0][..., :8], batch()[1]),
-        (batch()[0][:3], batch()[1]),
+        (batch()[0][:, :3], batch()[1]),
+        (batch()[0][0], batch()[1][0]),  # one batch, as an older version sent
         (np.where(batch()[0] > 0.9, np.nan, batch()[0]), batch()[1]),
         (batch()[0], batch()[1] + 1),
         (batch()[0], batch()[1] - 1),
@@ -241,7 +243,7 @@ class Proxy:
 
 def centre(tmp_path, monkeypatch, **north: Any) -> Centre:
     """The server's half with two sites, one of which answers as told; it may read the job and write into `tmp_path`."""
-    good = {"begin": lambda question: {}, "step": lambda images, classes: {"feedback": np.ones_like(images)},
+    good = {"begin": lambda question: {}, "step": lambda images, classes: {"feedback": np.ones_like(images[1])},
             "end_round": lambda: {"losses": {"generator": 0.5, "discriminator": 1.0}, "steps": 2}}  # fmt: skip
     server = Centre(SITES, call_s=5, begin_s=5)
     folder = job(tmp_path) / "app_server" / "config"
@@ -293,7 +295,7 @@ def raises(error: Exception) -> Any:
             "site north: no answer: .*after 5 seconds",
         ),
         ({"step": lambda images, classes: {"feedback": np.ones((1, 2), np.float32)}}, "site north: sent no gradient"),
-        ({"step": lambda images, classes: {"feedback": images * np.nan}}, "site north: sent no gradient"),
+        ({"step": lambda images, classes: {"feedback": images[1] * np.nan}}, "site north: sent no gradient"),
         ({"step": lambda images, classes: {}}, "site north: sent no gradient"),
         ({"end_round": lambda: {"failure": "diverged"}}, "site north: failed: its training diverged"),
     ],

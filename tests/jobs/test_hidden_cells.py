@@ -161,7 +161,7 @@ def test_the_federated_reference_looks_the_same(tmp_path, monkeypatch, k):
 @pytest.mark.parametrize("k", [1, 3])
 def test_a_training_with_the_generator_at_the_centre_looks_the_same(tmp_path, monkeypatch, k):
     config = training.question(PARAMS, "mdgan", {}) | {"steps": 2}
-    shape = (1, len(PARAMS.image.channels), *PARAMS.image.size)
+    shape = (2, 1, len(PARAMS.image.channels), *PARAMS.image.size)
     told = []
 
     def called(site):
@@ -169,7 +169,7 @@ def test_a_training_with_the_generator_at_the_centre_looks_the_same(tmp_path, mo
         call._site, call._half, call._feedback = site, exchange.half(site), exchange.Sent()
         for _ in range(2):
             told.append(
-                {name: a.shape for name, a in call._step(np.zeros(shape, np.float32), np.zeros(1, int)).items()}
+                {name: a.shape for name, a in call._step(np.zeros(shape, np.float32), np.zeros((2, 1), int)).items()}
             )
         told.append(call._end_round() | {"losses": None})
 

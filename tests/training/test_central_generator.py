@@ -36,12 +36,41 @@ def site(seed: int = 1, repeats: int = 1, n: int = 12, batch: int = 4, **changes
 
 
 def redrawn(family: GAN, sites: int = 1, batch: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the centre draws first, anew and with gradients, and for which classes."""
+    """What the centre draws first for the sites' answers, anew and with gradients, and for which classes."""
     generator = torch.Generator().manual_seed(SEED)
-    y = torch.multinomial(
-        torch.ones((sites, 2), dtype=torch.float64), batch, replacement=True, generator=generator
-    ).flatten()
-    return family.draw(torch.randn((len(y), family.latent), generator=generator), y, None), y
+    for _ in range(2):  # the first is for the discriminators
+        y = torch.multinomial(
+            torch.ones((sites, 2), dtype=torch.float64), batch, replacement=True, generator=generator
+        ).flatten()
+        z = torch.randn((len(y), family.latent), generator=generator)
+    return family.draw(z, y, None), y
+
+
+def twice(drawn: torch.Tensor, y: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """A batch in both places."""
+    return torch.stack([drawn, drawn]).detach().numpy(), torch.stack([y, y]).numpy()
+
+
+def test_the_discriminator_learns_from_the_first_batch_and_answers_at_the_second():
+    """Algorithm 1 of Hardy et al. 2019: X^(d) and X^(g)."""
+    (images, asked), halves = centre({"a": 1.0}).draw()["a"], [site() for _ in range(3)]
+    assert images.shape == (2, 4, 1, 8, 8)
+    assert asked.shape == (2, 4)
+    assert not np.array_equal(images[0], images[1])
+    other = np.random.default_rng(0).uniform(-1, 1, images[0].shape).astype(np.float32)
+    for half, (first, second) in zip(halves, [images, (images[0], other), (other, images[1])], strict=True):
+        half.step(np.stack([first, second]), asked)
+    plain, judged, taught = ([p.detach() for p in half.net.parameters()] for half in halves)
+    assert all(torch.equal(p, q) for p, q in zip(plain, judged, strict=True))
+    assert not all(torch.equal(p, q) for p, q in zip(plain, taught, strict=True))
+
+
+def test_the_generator_is_led_by_the_images_that_the_answers_are_about():
+    half = centre({"a": 1.0})
+    images, _ = half.draw()["a"]
+    expected, _ = redrawn(half.family)
+    np.testing.assert_array_equal(images[1], expected.detach().numpy())
+    np.testing.assert_array_equal(half.drawn.detach().numpy(), images[1])
 
 
 @pytest.mark.parametrize("clip", [None, 0.01])
@@ -99,7 +128,7 @@ def test_a_site_trains_its_discriminator_alone_and_answers_by_what_it_has_become
     other = site()
     before = copy.deepcopy(other.family)
     drawn, y = redrawn(before)
-    feedback = other.step(drawn.detach().numpy(), y.numpy())
+    feedback = other.step(*twice(drawn, y))
     assert feedback.shape == drawn.shape
     assert feedback.dtype == np.float32
     assert all(
@@ -123,7 +152,7 @@ def test_a_site_trains_its_discriminator_alone_and_answers_by_what_it_has_become
 def test_the_discriminator_takes_so_many_steps_at_each_exchange(repeats):
     other = site(repeats=repeats)
     drawn, y = redrawn(other.family)
-    other.step(drawn.detach().numpy(), y.numpy())
+    other.step(*twice(drawn, y))
     assert {name: len(of) for name, of in other.losses.items()} == {"discriminator": repeats, "generator": 1}
     assert other.means().keys() == {"generator", "discriminator"}
     assert other.means() == {}  # of the next round nothing is known yet
@@ -132,7 +161,7 @@ def test_the_discriminator_takes_so_many_steps_at_each_exchange(repeats):
 def test_a_site_is_asked_for_the_classes_that_it_has():
     half = centre({"a": 1.0, "b": 1.0}, {"a": [1.0, 0.0], "b": [1.0, 3.0]})
     asked = [half.draw() for _ in range(50)]
-    assert {int(k) for of in asked for k in of["a"][1]} == {0}
+    assert {int(k) for of in asked for k in of["a"][1].flat} == {0}
     assert 0.65 < np.mean([of["b"][1] for of in asked]) < 0.85
 
 
