@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ class Phase(NamedTuple):
 
 
 class Family(nn.Module, ABC):
+    # keys of `training` in params.yaml and their values where it has none; a literal, since it is read from the file
+    defaults: ClassVar[dict[str, Any]] = {}
     has_error = False  # whether `error` is implemented
     released: frozenset[str] | None = None  # names of the trained and released parameters; None means all
     personal: tuple[str, ...] = ()  # names of parameters that never leave a site, with any algorithm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,8 @@ class Diffusion(Family):
     Raises ValueError if `steps` is not from 1 to 1000, `solver` is another, `base` has not as many axes as `size`, or
     `size` is not divisible by `patch` and the halvings.
     """
+
+    defaults: ClassVar = {"lr": 2e-3, "ema": 0.995}
 
     def __init__(
         self,

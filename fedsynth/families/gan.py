@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,8 @@ class GAN(Family):
         r1, r1_every: weight of the R1 penalty, which is computed in one of `r1_every` steps at random.
         shift: largest shift, as a share of the image size.
     """
+
+    defaults: ClassVar = {"lr": 1e-3, "betas": (0.0, 0.99), "clip": None, "ema": 0.995}
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 64,
                  channels: Sequence[int] = (32, 64, 96), patch: int = 2, width: int = 32, depth: int = 3,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import gcd
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +47,8 @@ class Latent(Family):
     Raises ValueError if the size is not divisible, if the latents are not smaller than the images, if `share` is not
     between 0 and 1, or if `diffusion` is another family.
     """
+
+    defaults: ClassVar = {"lr": 2e-3, "ema": 0.995}
 
     def __init__(
         self,

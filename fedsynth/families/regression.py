@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import gcd
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class Regression(Family):
     The network is MONAI's DynUNet, as for segmentation, with GroupNorm. `channels` are those of its levels; one more
     block of the last width follows.
     """
+
+    defaults: ClassVar = {"lr": 2e-3, "ema": 0.99}
 
     deterministic = True
     has_error = True

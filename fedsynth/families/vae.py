@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ class VAE(Family):
 
     Raises ValueError if `latent` < 1, `sigma` <= 0 or `texture` < 0.
     """
+
+    defaults: ClassVar = {"lr": 2e-3, "ema": 0.99}
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 24,
                  channels: Sequence[int] = (32, 64, 96), patch: int = 2, sigma: float = 0.25, texture: float = 0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,8 @@ class VAEGAN(GAN):
 
     `latent`, `channels`, `patch` are as in VAE; `width`, `depth` are those of GAN's discriminator.
     """
+
+    defaults: ClassVar = {"lr": {"autoencoder": 2e-3, "discriminator": 1e-3}, "clip": None, "ema": 0.99}
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,8 @@ class VQVAE(Family):
         share: share of the rounds of the first phase.
         width, depth, heads: embedding size, layers and attention heads of the transformer.
     """
+
+    defaults: ClassVar = {"lr": 2e-3, "ema": 0.99}
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,13 +19,19 @@ class WGANGP(GAN):
     between a real and a generated image; the generator minimises -D(fake). D is the mean over the patches of the output
     for the image's class, as in GAN.
 
-    Both players step once per batch. Instead of the paper's five critic steps per generator step, give the critic a
-    higher learning rate, lr: {generator: 5.0e-4, discriminator: 2.0e-3} (two time scales: Heusel et al. 2017,
-    arXiv:1706.08500).
+    Both players step once per batch. Instead of the paper's five critic steps per generator step, the critic has a
+    higher learning rate (two time scales: Heusel et al. 2017, arXiv:1706.08500).
 
     `shift` moves real, generated and interpolated images alike, so that the gradient is taken at the critic's actual
     input.
     """
+
+    defaults: ClassVar = {
+        "lr": {"generator": 1e-3, "discriminator": 2e-3},
+        "betas": (0.0, 0.9),
+        "clip": None,
+        "ema": 0.995,
+    }
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 64,
                  channels: Sequence[int] = (32, 64, 96), patch: int = 2, width: int = 32, depth: int = 3,

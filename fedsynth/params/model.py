@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from fedsynth.params.block import Block, Strict
+from fedsynth.params.family_defaults import training_defaults
 from fedsynth.params.problems import Once
 
 Rate = Annotated[float, Field(ge=0)]  # with 0 a player does not learn
@@ -15,6 +16,8 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Training(Strict):
+    """How a model is trained. The defaults here are those of a family that declares no others (`Family.defaults`)."""
+
     rounds: int = Field(ge=1)
     epochs: float = Field(1, gt=0)  # local epochs in a round; 0.5 is half of the site's images
     # optimiser steps in a round, the same at every site; in the place of `epochs`, with which small sites take few
@@ -61,3 +64,17 @@ class Model(Strict):
     # of the sites' updates (fedsynth/privacy/he.py): the server sees only their sum
     encryption: Block | None = None
     robust: Block | None = None  # how updates are combined (fedsynth/robust); None: their weighted mean
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_family_trains(cls, said: Any) -> Any:
+        """Fill in the family's defaults of `training` for the keys that are not written."""
+        if not isinstance(said, dict):
+            return said
+        family, training = said.get("family"), said.get("training")
+        path = family.class_path if isinstance(family, Block) else isinstance(family, dict) and family.get("class_path")
+        if isinstance(training, Training):
+            training = training.model_dump(exclude_unset=True)
+        if not isinstance(path, str) or not isinstance(training, dict):
+            return said
+        return said | {"training": training_defaults(path) | training}

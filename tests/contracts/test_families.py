@@ -12,6 +12,8 @@ from fedsynth import families
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.families import Family
 from fedsynth.params import Training
+from fedsynth.params.family_defaults import training_defaults
+from fedsynth.training.schedules import rates
 from fedsynth.training.trainer import Trainer
 from tests.contracts.kinds import classes
 
@@ -47,6 +49,15 @@ def make(cls, size, given=0):
     small = {"channels": (16, 32), "width": 8, "steps": 4}  # where a family has such an argument: for speed alone
     chosen = {k: v for k, v in small.items() if k in inspect.signature(cls).parameters}
     return cls(generated=GENERATED, given=given, labels=LABELS, size=size, **chosen)
+
+
+def test_its_defaults_of_training_are_those_that_params_yaml_is_filled_in_with(cls):
+    """They are read from the file, without an import. Keys must be those of a training, rates of players."""
+    found = training_defaults(f"{cls.__module__}.{cls.__name__}")
+    assert found == cls.defaults
+    assert {"rounds", "epochs", "local_steps", "batch"}.isdisjoint(found)  # these are the study's
+    players = make(cls, (16, 16)).players()
+    assert rates(Training(rounds=1, **found), players).keys() == players.keys()
 
 
 def test_a_sample_has_the_shape_asked_for_and_stays_in_range(case):

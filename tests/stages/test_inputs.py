@@ -179,6 +179,23 @@ def test_a_key_that_is_left_out_is_its_default(monkeypatch, tmp_path):
     assert texts(spelt, settings(monkeypatch, tmp_path)) == texts(RAW, settings(monkeypatch, tmp_path))
 
 
+def test_a_key_that_is_left_out_is_the_familys_default_and_its_stages_follow_that(monkeypatch, tmp_path):
+    """A GAN's betas; those of a diffusion stay torch's."""
+
+    def written(training, of="gan"):
+        raw = copy.deepcopy(RAW)
+        raw["models"][of]["training"] = {"rounds": 8} | training
+        filled = Params.model_validate(raw).model_dump(mode="json")
+        return texts(filled, settings(monkeypatch, tmp_path))[f"train@{of}"]
+
+    plain = written({})
+    assert plain == written({"betas": [0.0, 0.99], "clip": None, "lr": 1e-3, "ema": 0.995})
+    assert plain != written({"betas": [0.9, 0.999]})
+    assert written({}, "diffusion") == written({"betas": [0.9, 0.999], "ema": 0.995, "clip": 1.0}, "diffusion")
+    monkeypatch.setattr("fedsynth.params.model.training_defaults", lambda path: {"betas": (0.5, 0.9)})
+    assert json.loads(written({}))["params"]["models.gan"]["training"]["betas"] == [0.5, 0.9]
+
+
 def test_where_a_job_ran_is_part_of_what_it_is(monkeypatch, tmp_path):
     simulator = texts(RAW, settings(monkeypatch, tmp_path))
     poc = texts(RAW, settings(monkeypatch, tmp_path, FEDSYNTH_FEDERATION="poc"))

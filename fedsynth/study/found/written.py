@@ -18,11 +18,6 @@ from fedsynth.study.found.sites import TESTS, Sites, sites
 from fedsynth.study.found.size import scale, size
 
 FAMILIES = {"diffusion": "diffusion.Diffusion", "gan": "gan.GAN", "vae": "vae.VAE"}
-TRAINING = {
-    "diffusion": "lr: 2.0e-3, ema: 0.99",
-    "gan": "lr: 1.0e-3, betas: [0.0, 0.99], clip: null, ema: 0.99",
-    "vae": "lr: 2.0e-3, ema: 0.99",
-}
 USES = {name: f"fedsynth.uses.{name}.{name.capitalize()}" for name in plans.USE_STEP}
 MEASURES = {
     "fid": "FID", "kid": "KID", "prdc": "PRDC", "ms_ssim": "MSSSIM", "intensity": "Intensity", "geometry": "Geometry",
@@ -128,7 +123,6 @@ def _rendered(found: Found, name: str, machine: Machine, image: Image, channels:
         scale=scaled,
         why=_why(found, made, at) | {"size": size_why, "scale": scale_why},
         families={model: f"fedsynth.families.{path}" for model, path in FAMILIES.items()},
-        training=TRAINING,
         exporter=EXPORTERS[len(image.size)],
         uses=USES,
         measures={of: f"fedsynth.measures.{of}.{cls}" for of, cls in MEASURES.items()},
