@@ -34,7 +34,7 @@ SITES, BATCH, LR = 3, 8, 2e-3
 PR_SET_CHILD_SUBREAPER = 36
 MODEL = {
     "family": {"class_path": "fedsynth.families.diffusion.Diffusion", "args": {"channels": [32, 64], "steps": 12}},
-    "training": {"batch": BATCH, "lr": LR, "lr_end": 1.0, "flip": [1]},
+    "training": {"batch": BATCH, "lr": LR, "lr_end": 1.0, "ema": None, "flip": [1]},
 }
 SITE = {"images": 160, "noise": 0.04, "bias": 0.1, "gamma": 1.0, "gain": 1.0}
 
