@@ -59,7 +59,8 @@ class Training:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # 1.1 to 1.2 times as fast for these networks of slices on a CPU: docs/decisions/0002
         layout = torch.channels_last if images.ndim == 4 else torch.contiguous_format
-        self.net, self.loss, self.budget = net.to(self.device, memory_format=layout), loss, budget
+        self.net = net.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub has no Module
+        self.loss, self.budget = loss, budget
         self.images, self.masks, self.y = images, masks, y
         self.generator = torch.Generator().manual_seed(seed)
         self.share = shares(y, weights)
