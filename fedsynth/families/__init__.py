@@ -86,6 +86,13 @@ class Family(nn.Module, ABC):
         """
         return tuple(self.players())
 
+    def evidence(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor | None:
+        """Returns (B, K): K numbers of each image, lower where the player knows it, for an attack on its training set.
+
+        The noise is the same for all images. None: the attack takes the loss of each image alone, which is slower.
+        """
+        return None
+
     def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """Returns the mean squared error (a scalar) on images (B, C, *S) that were not seen in training.
 
@@ -118,6 +125,10 @@ class Mixture(Family):
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         site, _, name = player.partition("/")
         return self.members[site].loss(name, x, y, given)  # type: ignore[operator]
+
+    def evidence(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor | None:
+        site, _, name = player.partition("/")
+        return self.members[site].evidence(name, x, y, given)  # type: ignore[operator]
 
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         chosen = torch.multinomial(self.shares.T[y.cpu()].clamp_min(1e-9), 1, generator=generator)[:, 0]

@@ -105,9 +105,11 @@ class DDPM(Diffusion):
         x, known = fill(x, self.may_lack)
         scheduler, noise = self.schedule(), torch.randn_like(x)
         t = torch.randint(0, self.times, (len(x),), device=x.device)
-        wanted = noise if self.target == "epsilon" else scheduler.get_velocity(x, noise, t)
         told = self.predict(scheduler.add_noise(x, noise, t), t, self.forget(y), given, self.some(y))
-        return mse(told, wanted, known)
+        return mse(told, self.wanted(x, noise, t), known)
+
+    def wanted(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        return noise if self.target == "epsilon" else self.schedule().get_velocity(x, noise, t)
 
     def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """Mean squared error of the image predicted in a single step from t = `times` / 2."""

@@ -90,6 +90,13 @@ class GAN(Family):
             drawn = blank(self.draw(z, y, given), known)
         return self.tell(x, y, drawn, y, given)
 
+    def evidence(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor | None:
+        """Minus the discriminator's score of each image; nothing else of a GAN depends on a real image directly."""
+        if player != "discriminator":
+            return None
+        x, _ = fill(x, self.may_lack)
+        return -self.marks(with_given(x, given, self.given), y).mean(1, keepdim=True)
+
     def fool(self, drawn: Tensor, y: Tensor, given: Tensor | None = None) -> Tensor:
         """Returns the generator's loss for generated images of classes y; it needs the discriminator only."""
         return self.adversarial(self.judge(drawn, y, given), target_is_real=True, for_discriminator=False)

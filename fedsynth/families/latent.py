@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedsynth.families import Family, Phase
 from fedsynth.families.diffusion import Diffusion
 from fedsynth.families.vae import divergence
-from fedsynth.networks.blocks import coarsest, from_patches, to_patches, with_given
+from fedsynth.networks.blocks import coarsest, errors, from_patches, to_patches, with_given
 from fedsynth.networks.monai_imports import monai_imports
 from fedsynth.params import Block
 
@@ -151,6 +151,16 @@ class Latent(Family):
             + 2 * self.sigma**2 * kl.mean() / x[0].numel()
             + self._learn_scale(mean.detach().float())
         )
+
+    def evidence(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor | None:
+        """Of the U-Net at the latents; of the autoencoder -ELBO of each image."""
+        if player == "unet":
+            z, given = self.view(x, given)
+            return self.prior.evidence("unet", z, y, given)
+        mean, deviation = self.autoencoder.encode(to_patches(x, self.patch))
+        seen = self.decode(mean + torch.randn_like(mean[:1]) * deviation)
+        kl = divergence(mean.float().flatten(1), 2 * deviation.float().log().flatten(1))
+        return (errors(seen, x, None) + 2 * self.sigma**2 * kl / x[0].numel())[:, None]
 
     def _learn_scale(self, mean: Tensor) -> Tensor:
         """Returns 0 with a gradient that moves log `deviation` to the log standard deviation of the batch's means."""

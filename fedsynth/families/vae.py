@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.families import Family
-from fedsynth.networks.blocks import FromVector, ToVector, fill, mse, one_hot, with_given, with_label
+from fedsynth.networks.blocks import FromVector, ToVector, errors, fill, mse, one_hot, with_given, with_label
 
 
 class VAE(Family):
@@ -79,6 +79,14 @@ class VAE(Family):
         seen = self.decode(mean + torch.randn_like(mean) * (log_variance / 2).exp(), y, given)
         values = x.numel() if known is None else known.sum().clamp_min(1)
         return mse(seen, x, known) + 2 * self.sigma**2 * divergence(mean, log_variance).sum() / values
+
+    def evidence(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """-ELBO of each image, in the units of the loss."""
+        x, known = fill(x, self.may_lack)
+        mean, log_variance = self.encode(x, y, given)
+        seen = self.decode(mean + torch.randn_like(mean[:1]) * (log_variance / 2).exp(), y, given)
+        elbo = errors(seen, x, known) + 2 * self.sigma**2 * divergence(mean, log_variance) / x[0].numel()
+        return elbo[:, None]
 
     @torch.no_grad()
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -104,6 +104,8 @@ class MeasureInputs:
     family: Family | None = None  # the released model
     flip: tuple[int, ...] = ()  # spatial axes along which its training images were mirrored
     seed: int = 0
+    # trains a model like the released one on images of the site, with a seed; None where there is no training here
+    retrain: Callable[[ImageSet, int], Family] | None = None
     keep: Path | None = None  # a folder at the site for files that stay there
     moments_noise: float = 0.0  # on moments that leave, in units of one image's influence: the site's policy
 

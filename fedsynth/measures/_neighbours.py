@@ -21,16 +21,26 @@ ROWS = 64  # rows of a distance matrix that are computed at a time
 
 
 def spaces(seen: MeasureInputs) -> dict[str, Points]:
-    """Returns the spaces in which copies are searched for: "pixel", the image channels, and "feature", the extractor's.
+    """Returns the spaces in which images are points: "pixel", what a model draws, and "feature", the extractor's."""
 
-    The pixel space has the generated image channels only, if there are any: a given channel is not generated, and would
-    hide a copy in the channels beside it.
+    def pixel(images: np.ndarray) -> np.ndarray:
+        return images[:, _generated(seen)].reshape(len(images), -1)
+
+    return {"pixel": pixel, "feature": seen.extractor.features}
+
+
+def drawn(seen: MeasureInputs, images: ImageSet) -> np.ndarray:
+    """Returns the image channels (N, I, *S) that a model draws, if there are any, else all.
+
+    A given channel is not generated, and would hide a copy in the channels beside it.
     """
+    return seen.pixels(images)[:, _generated(seen)]
+
+
+def _generated(seen: MeasureInputs) -> list[int]:
     image = seen.image
-    places = [i for i, name in enumerate(image.originals) if name in image.generated] or list(
-        range(len(image.originals))
-    )
-    return {"pixel": lambda images: images[:, places].reshape(len(images), -1), "feature": seen.extractor.features}
+    places = [i for i, name in enumerate(image.originals) if name in image.generated]
+    return places or list(range(len(image.originals)))
 
 
 def mirrors(images: np.ndarray, flip: tuple[int, ...]) -> list[np.ndarray]:

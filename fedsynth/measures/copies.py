@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value, mean
-from fedsynth.measures._neighbours import Pair, by_subject, distances, relative, spaces, write
+from fedsynth.data.dataset import ImageSet
+from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value, mean
+from fedsynth.measures._attack import by_subject as by_mean
+from fedsynth.measures._neighbours import Pair, Points, by_subject, distances, drawn, relative, spaces, write
+from fedsynth.measures._parts import Patches, unlike
 from fedsynth.measures._statistics import bootstrap
 
 LEAST = 5  # smallest number of patients in either set for which copies are searched for
 PAIRS = 5
+NOISE = 0.05  # standard deviation of the noise on the copies that the search must find
 FAR = 1e-4  # held-out images as low as this quantile of the fitted law are left out as outliers
 
+SPACES = {
+    "pixel": "pixels",
+    "feature": "features",
+    "ssim": "structure (1 - SSIM)",
+    "patch": "one of their patches, matched at any place",
+}
 COUNT = (
     "Synthetic images that lie nearer to one of a site's training images, in {}, than chance brings an image of another"
     " patient in one of {:.0f} cases (as measured by the site's held-out images); the sum over the sites. The floor"
@@ -25,6 +36,13 @@ RATIO = (
     " the {} nearest (or to all); the floor is the same of held-out images, and clearly below it the set lies too near"
     " to the training images."
 )
+POWER = (
+    "What this search would have found: the share of the site's training images that count as copies by one of the"
+    " ways above once they are drawn again with noise of {:g} (of values from -1 to 1), each beside the other patients'"
+    " images. Below 90 % no copy is no proof of none."
+)
+# distances of images to the training images, relative to those nearby (N,), and the nearest training image (N,)
+Search = Callable[[ImageSet], tuple[np.ndarray, np.ndarray]]
 
 
 class Copies(Measure):
@@ -50,14 +68,15 @@ class Copies(Measure):
 
     @property
     def about(self) -> dict[str, About]:
-        return {
-            "copies_pixel": About("lower", "Copies (pixels)", COUNT.format("pixels", 1 / self.alpha)),
-            "copies_feature": About("lower", "Copies (features)", COUNT.format("features", 1 / self.alpha)),
-            "nearest_ratio_pixel": About("higher", "Nearest ratio (pixels)", RATIO.format("pixels", self.neighbours)),
-            "nearest_ratio_feature": About(
-                "higher", "Nearest ratio (features)", RATIO.format("features", self.neighbours)
-            ),
-        }
+        found = {}
+        for space, said in SPACES.items():
+            text = COUNT.format(said, 1 / self.alpha)
+            found[f"copies_{space}"] = About("lower", f"Copies ({space}s)", text)
+        for space, said in SPACES.items():
+            title = f"Nearest ratio ({space}s)"
+            found[f"nearest_ratio_{space}"] = About("higher", title, RATIO.format(said, self.neighbours))
+        text = POWER.format(NOISE)
+        return found | {"copy_power": About("higher", "Copies that would have been found", text, SHARE)}
 
     def at_site(self, seen: MeasureInputs) -> Answer:
         held_out, train = seen.real
@@ -65,10 +84,10 @@ class Copies(Measure):
         values = {name: Value(None, n) for name in self.about}
         if min(len(set(images.patients())) for images in seen.real) < LEAST or not len(seen.synthetic):
             return Answer(values)
-        pairs = {}
-        for space, points in spaces(seen).items():
-            table, chance = distances(seen, points, [seen.synthetic, held_out], train)
-            s, real = (relative(by_subject(t, train.patients()), self.neighbours) for t in (table, chance))
+        pairs, found = {}, np.zeros(len(train), dtype=bool)
+        again = noisy(train, seen)
+        for space, search in self.searches(seen).items():
+            (s, nearest), (real, _) = search(seen.synthetic), search(held_out)
             if np.isnan(real).any() or np.isnan(s).any():  # an image and its neighbours are identical
                 continue
             limit = threshold(real, len(set(held_out.patients())), self.alpha)
@@ -76,12 +95,43 @@ class Copies(Measure):
             values[f"nearest_ratio_{space}"] = bootstrap(
                 seen, np.median, s, purpose=f"copies {space}", n=n, floor=float(np.median(real))
             )
+            found |= search(again)[0] < limit
             pairs[space] = [
-                Pair(int(i), int(table[i].argmin()), float(s[i]), limit) for i in np.argsort(s, kind="stable")[:PAIRS]
+                Pair(int(i), int(nearest[i]), float(s[i]), limit) for i in np.argsort(s, kind="stable")[:PAIRS]
             ]
+        if pairs:
+            of_patients = by_mean(found.astype(float), train.patients())
+            values["copy_power"] = bootstrap(seen, np.mean, of_patients, purpose="copy power", n=n)
         if seen.keep is not None:
             write(seen.keep, seen, pairs)
         return Answer(values)
+
+    def searches(self, seen: MeasureInputs) -> dict[str, Search]:
+        """Returns the search by space. An image's distance by patches is that of its nearest patch."""
+        train = seen.real[1]
+        whose = train.patients()
+
+        def of_table(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return relative(by_subject(table, whose), self.neighbours), table.argmin(1)
+
+        def in_space(points: Points) -> Search:
+            return lambda images: of_table(distances(seen, points, [images], train)[0])
+
+        def by_ssim(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+            return of_table(unlike(drawn(seen, images), drawn(seen, train), seen.flip))
+
+        def by_patch(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+            tables, nearest = patches.distances(drawn(seen, images), whose)
+            each = relative(tables.reshape(-1, tables.shape[2]), self.neighbours).reshape(tables.shape[:2])
+            each = np.nan_to_num(each, nan=1.0)  # a patch that all patients have, as the empty background
+            least = each.argmin(1)
+            return each.min(1), np.take_along_axis(nearest, least[:, None], 1)[:, 0]
+
+        patches = Patches(drawn(seen, train), seen.flip)
+        return {space: in_space(points) for space, points in spaces(seen).items()} | {
+            "ssim": by_ssim,
+            "patch": by_patch,
+        }
 
     def combine(self, answers: dict[str, Answer], centre: MeasureInputs) -> dict[str, Value]:
         """Returns the sites' sum for copies and their mean for ratios.
@@ -91,6 +141,12 @@ class Copies(Measure):
         return super().combine(answers, centre) | {
             name: total(answers, name) for name in self.about if name.startswith("copies")
         }
+
+
+def noisy(train: ImageSet, seen: MeasureInputs) -> ImageSet:
+    """Returns the training images as a model might copy them: with noise of NOISE."""
+    added = seen.generator("copies that must be found").normal(0, NOISE, train.images.shape)
+    return ImageSet(train.manifest, np.clip(train.images + added, -1, 1).astype(np.float32))
 
 
 def total(answers: dict[str, Answer], name: str) -> Value:

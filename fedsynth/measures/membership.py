@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,204 +9,221 @@ import numpy as np
 
 from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value
-from fedsynth.measures._neighbours import by_patient, distances, spaces
+from fedsynth.measures._attack import (
+    Attack,
+    auc,
+    by_subject,
+    epsilon_bound,
+    strongest,
+    tpr,
+    within_class,
+)
+from fedsynth.measures._losses import attacked_players, losses
+from fedsynth.measures._neighbours import distances, spaces
+from fedsynth.measures._references import calibrated, references
 from fedsynth.measures._statistics import bootstrap
 
 if TYPE_CHECKING:
-    from fedsynth.families import Family
+    pass
 
-LEAST = 5  # fewest members and non-members for which the attacks are evaluated
-REFERENCE = 5  # number of nearest real images of other patients that an image's distance is relative to
+LEAST = 5  # fewest patients among members and non-members for which the attacks are evaluated
+SPACES = {"distance": "pixel", "feature": "feature"}
+NEAREST = 5  # number of nearest real images of other patients that an image's distance is relative to
 
-DISTANCE = (
-    "An attacker who has the synthetic set and guesses from how near an image lies to it, for its surroundings, whether"
-    " it was trained on: "
-)
-LOSS = "An attacker who has the released weights and guesses from their loss on an image whether it was trained on: "
+WHO = {
+    "distance": "who has the synthetic set and guesses from how near an image is to it in pixels, for its surroundings",
+    "feature": "who has the synthetic set and guesses the same from distances in the extractor's features",
+    "loss": "who has the released weights and guesses from their loss on an image",
+    "reference": (
+        "who has the released weights and guesses from how much lower their loss on an image is than models foretell"
+        " that were trained in the same way, inside the hospital, on half of the held-out patients each"
+    ),
+}
+TITLES = {
+    "distance": "by distance",
+    "feature": "by distance in features",
+    "loss": "by loss",
+    "reference": "by loss, with reference models",
+}
+GUESSES = "An attacker {}, whether its patient was trained on (patients with several images by the mean): {}"
 AUC = "area under the ROC curve; the floor is chance, 0.5: that, and less, is guessing."
 TPR = (
-    "share of the training images that are found while at most {:.3g} % of the held-out ones are taken for such; the"
-    " floor is chance, what guessing finds: that share, and more where held-out images are few."
+    "share of the training patients that are found while at most {:.3g} % of the held-out ones are taken for such; the"
+    " floor is chance, what guessing finds: that share, and more where held-out patients are few."
 )
-
-# scores of the members and of the non-members; higher means more likely a member
-Attack = tuple[np.ndarray, np.ndarray]
-Statistic = Callable[[np.ndarray, np.ndarray], float]  # of an attack's scores
+EPSILON = (
+    "An epsilon that the training exceeds with 95 % confidence, at delta {:g}, as {}shows; the largest of the sites. It"
+    " is to be held against a stated epsilon, which must not be below it; 0: none is shown, and of 100 patients on each"
+    " side none above {:.1f} can be. Patients are taken for independent trials."
+)
+STEP = 0.1  # the bound on epsilon is rounded down to it: more digits would tell of how many patients it is
 
 
 class Membership(Measure):
-    """Membership inference attacks; members are the site's training images, non-members its held-out ones.
+    """Membership inference attacks; members are the site's training patients, non-members its held-out ones.
 
     Args:
         draws: noise samples per image for its loss.
-        fpr: false-positive rate at which the true-positive rate is reported (Carlini et al. 2022, arXiv:2112.03570,
-            section II.C).
-        most: largest number of members and of non-members for the loss attack; a random subset if there are more.
+        fpr: false-positive rate at which the true-positive rate is reported, and a tenth of it (Carlini et al. 2022,
+            arXiv:2112.03570, section II.C).
+        most: largest number of members' and of non-members' images for the attacks by loss; a random subset if there
+            are more.
+        references: reference models trained at each site for the attack with them; even, 0 for none. They cost about
+            `references` / 2 times what the training costs at a site, for as many held-out images as training images.
+        delta: of the lower bound on epsilon.
 
     Raises ValueError if one of them is out of range.
     """
 
     audits_training = True
 
-    def __init__(self, draws: int = 16, fpr: float = 0.01, most: int = 400):
+    def __init__(self, draws: int = 16, fpr: float = 0.01, most: int = 400, references: int = 0, delta: float = 1e-5):
         if draws < 1 or not 0 < fpr < 1 or most < LEAST:
             raise ValueError(
                 f"draws must be positive, fpr in (0, 1) and most at least {LEAST}, not {draws}, {fpr} and {most}"
             )
-        self.draws, self.fpr, self.most = draws, fpr, most
+        if references < 0 or references % 2 or not 0 < delta < 1:
+            raise ValueError(
+                "references must be even, as each half of the held-out patients is trained on, and delta in (0, 1), not"
+                f" {references} and {delta}"
+            )
+        self.draws, self.fpr, self.most, self.references, self.delta = draws, fpr, most, references, delta
 
     @property
     def about(self) -> dict[str, About]:
-        rate = TPR.format(100 * self.fpr)
-        return {
-            "membership_distance_auc": About("lower", "Membership by distance, AUC", DISTANCE + AUC, SHARE),
-            "membership_distance_tpr": About("lower", "Membership by distance, TPR", DISTANCE + rate, SHARE),
-            "membership_loss_auc": About("lower", "Membership by loss, AUC", LOSS + AUC, SHARE),
-            "membership_loss_tpr": About("lower", "Membership by loss, TPR", LOSS + rate, SHARE),
-        }
+        found = {}
+        for kind in self.kinds:
+            said = {"auc": ("AUC", AUC)} | {
+                name: (f"TPR at {100 * rate:.3g} % FPR", TPR.format(100 * rate)) for name, rate in self.rates.items()
+            }
+            for name, (what, text) in said.items():
+                title = f"Membership {TITLES[kind]}, {what}"
+                found[f"membership_{kind}_{name}"] = About("lower", title, GUESSES.format(WHO[kind], text), SHARE)
+        best = "the attack with reference models " if self.references else "the attack by loss (else by distance) "
+        perfect = np.arange(100.0)
+        text = EPSILON.format(self.delta, best, epsilon_bound(perfect + 100, perfect, self.delta))
+        return found | {"membership_epsilon": About("lower", "Epsilon, lower bound by membership", text)}
+
+    @property
+    def kinds(self) -> list[str]:
+        return [kind for kind in WHO if self.references or kind != "reference"]
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Returns the false-positive rates by the name of the number."""
+        return {"tpr": self.fpr, "tpr_tenth": self.fpr / 10}
 
     def at_site(self, seen: MeasureInputs) -> Answer:
         non_members, members = seen.real
-        enough = min(len(members), len(non_members)) >= LEAST
-        scores = by_distance(seen) if enough and len(seen.synthetic) else None
-        values = self._judge(seen, "distance", scores, members, non_members)
-        members, non_members = (_some(images, self.most, seen) for images in (members, non_members))
-        scores = by_loss(seen, members, non_members, self.draws) if enough and seen.family is not None else None
-        return Answer(values | self._judge(seen, "loss", scores, members, non_members))
+        enough = min(len(set(images.patients())) for images in seen.real) >= LEAST
+        few = tuple(_some(images, self.most, seen) for images in (members, non_members))
+        found: dict[str, Attack | None] = dict.fromkeys(self.kinds)
+        if enough and len(seen.synthetic):
+            found |= {kind: by_distance(seen, space) for kind, space in SPACES.items()}
+        if enough and seen.family is not None:
+            found |= by_loss(seen, few[0], few[1], self.draws, self.references)
+        values: dict[str, Value] = {}
+        judged: Attack | None = None
+        for kind, scores in found.items():
+            sets = few if kind in ("loss", "reference") else (members, non_members)
+            attack = _of_subjects(scores, sets)
+            judged = attack or judged if kind != "feature" else judged
+            values |= self._judge(seen, kind, attack, _counts(seen, sets))
+        tries = 1 if seen.family is None else len(attacked_players(seen.family))  # of which the strongest was taken
+        bound = None if judged is None else STEP * (epsilon_bound(*judged, self.delta, tries) // STEP)
+        return Answer(values | {"membership_epsilon": Value(bound, _counts(seen, few))})
 
-    def _judge(
-        self, seen: MeasureInputs, attack: str, scores: Attack | None, members: ImageSet, non_members: ImageSet
-    ) -> dict[str, Value]:
+    def combine(self, answers: dict[str, Answer], centre: MeasureInputs) -> dict[str, Value]:
+        """Returns the sites' means; of the bound on epsilon the largest, as of a stated epsilon."""
+        found, name = super().combine(answers, centre), "membership_epsilon"
+        bounds = [v for answer in answers.values() if (v := answer.values[name].value) is not None]
+        if found[name].value is not None:
+            found[name] = Value(max(bounds), found[name].n)
+        return found
+
+    def _judge(self, seen: MeasureInputs, kind: str, attack: Attack | None, n: dict[str, int]) -> dict[str, Value]:
         """Returns AUC and TPR, with chance as floor and a bootstrap over patients, whose images are not independent."""
-        names = f"membership_{attack}_auc", f"membership_{attack}_tpr"
-        n = {
-            "real": len(members) + len(non_members),
-            "members": len(members),
-            "non_members": len(non_members),
-            "synthetic": len(seen.synthetic),
-        }
-        if scores is None or not all(np.isfinite(s).all() for s in scores):
-            return {name: Value(None, n) for name in names}
-        whose = (members.patients(), non_members.patients())
-        groups = [by_patient(s, who) for s, who in zip(scores, whose, strict=True)]
-        statistics: tuple[Statistic, ...] = auc, partial(tpr, fpr=self.fpr)
-        judged = zip(names, statistics, (0.5, self.fpr), strict=True)
-        return {
-            name: bootstrap(seen, partial(_of_groups, of), *groups, purpose=name, n=n, floor=floor)
-            for name, of, floor in judged
-        }
+        statistics = {"auc": (auc, 0.5)} | {name: (partial(tpr, fpr=rate), rate) for name, rate in self.rates.items()}
+        found = {}
+        for what, (statistic, floor) in statistics.items():
+            name = f"membership_{kind}_{what}"
+            found[name] = (
+                Value(None, n)
+                if attack is None
+                else bootstrap(seen, statistic, *attack, purpose=name, n=n, floor=floor)
+            )
+        return found
 
 
-def by_distance(seen: MeasureInputs) -> Attack:
-    """Minus the pixel distance to the nearest synthetic image, relative to the nearest real images of other patients.
+def by_distance(seen: MeasureInputs, space: str) -> Attack:
+    """Minus the distance to the nearest synthetic image, relative to the nearest real images of other patients.
 
     The quotient corresponds to the density ratio of DOMIAS (van Breugel et al. 2023, arXiv:2302.12580, equation 2): an
     image in a dense region is near a synthetic one whether or not it was trained on. A real attacker has at best some
-    other real images, so this attack is stronger. Pixels only: in every training that memorised, features revealed
-    less, and the better of two attacks is above chance by chance.
+    other real images, so this attack is stronger.
     """
-    pixel = spaces(seen)["pixel"]
+    points = spaces(seen)[space]
     non_members, members = seen.real
     everyone = concatenate([members, non_members])
-    (near,), (others,) = (distances(seen, pixel, [everyone], to) for to in (seen.synthetic, everyone))
+    (near,), (others,) = (distances(seen, points, [everyone], to) for to in (seen.synthetic, everyone))
     who = everyone.patients()
     others[who[:, None] == who[None]] = np.inf
-    around = np.sort(others, axis=1)[:, :REFERENCE].mean(1)
+    around = np.sort(others, axis=1)[:, :NEAREST].mean(1)
     score = -near.min(1) / np.where(around > 0, around, np.nan)
     return score[: len(members)], score[len(members) :]
 
 
-def by_loss(seen: MeasureInputs, members: ImageSet, non_members: ImageSet, draws: int) -> Attack | None:
-    """Minus the family's loss (the LOSS attack: Yeom et al. 2018, arXiv:1709.01604) of the most revealing player.
+def by_loss(
+    seen: MeasureInputs, members: ImageSet, non_members: ImageSet, draws: int, count: int = 0
+) -> dict[str, Attack | None]:
+    """Returns the attacks "loss" and, with `count` reference models, "reference", each by its most revealing player.
 
-    A player whose loss does not depend on the image (a GAN's generator) is left out; None if all are. Losses are
-    compared within a class: they differ between classes, and the class shares of a small site's two sets differ.
+    "loss" is minus the family's loss (Yeom et al. 2018, arXiv:1709.01604), "reference" what `calibrated` says of it. A
+    player whose loss does not depend on the image (a GAN's generator) is left out. Losses are compared within a class:
+    they differ between classes, and the class shares of a small site's two sets differ.
     """
-    found = []
-    for player in attacked_players(seen.family):  # type: ignore[arg-type]
-        a, b = (-losses(seen, images, player, draws) for images in (members, non_members))
-        attack = within_class(a, b, members.labels(seen.image), non_members.labels(seen.image))
-        if np.ptp(np.concatenate(attack)) > 0:
-            found.append(attack)
-    return max(found, key=lambda attack: auc(*attack), default=None)
+    family, sets = seen.family, (members, non_members)
+    assert family is not None
+    asked = {p: tuple(losses(seen, family, images, p, draws) for images in sets) for p in attacked_players(family)}
+    asked = {p: of for p, of in asked.items() if np.ptp(np.concatenate(of), axis=0).max() > 0}
+    classes = [images.labels(seen.image) for images in sets]
+    centred = [within_class(-a.mean(1), -b.mean(1), *classes) for a, b in asked.values()]
+    found: dict[str, Attack | None] = {"loss": strongest(centred)}
+    if not count:
+        return found
+    if seen.retrain is None or not asked:
+        return found | {"reference": None}
+    totals = {p: [np.zeros((2, *part.shape)) for part in of] for p, of in asked.items()}  # of the model and foretold
+    for model, judged in references(seen, count):
+        places = [np.isin(images.patients(), judged) for images in sets]
+        here = [of[at] for of, at in zip(classes, places, strict=True)]
+        for p, total in totals.items():
+            own = [part[at] for part, at in zip(asked[p], places, strict=True)]
+            theirs = [losses(seen, model, s.where(at), p, draws) for s, at in zip(sets, places, strict=True)]
+            both = within_class(*own, *here), within_class(*theirs, *here)  # around centres of the same images
+            for part, at, *of in zip(total, places, *both, strict=True):
+                part[:, at] += np.stack(of)
+    return found | {"reference": strongest(_against(*total) for total in totals.values())}
 
 
-def attacked_players(family: Family) -> list[str]:
-    """Returns the players whose parameters were all released.
-
-    Parameters that stayed at the sites have their initial values here, so their loss reveals nothing.
-    """
-    players, released = family.players(), family.released
-    if released is None:
-        return list(players)
-    known = {p for name, p in family.named_parameters() if name in released or name in family.personal}
-    return [name for name, net in players.items() if all(p in known for p in net.parameters())]
+def _against(members: np.ndarray, non_members: np.ndarray) -> Attack:
+    """Returns the scores of sums (2, N, K) over reference models: of the model's losses, and of those foretold."""
+    score = calibrated(*np.concatenate([members, non_members], axis=1))
+    return score[: members.shape[1]], score[members.shape[1] :]
 
 
-def losses(seen: MeasureInputs, images: ImageSet, player: str, draws: int) -> np.ndarray:
-    """Returns (N,) float64: the player's loss of each image, averaged over `draws` of noise.
-
-    The noise is the same for all images.
-    """
-    import torch
-
-    from fedsynth.families import leave_out
-
-    # some losses need the gradient with respect to x (R1)
-    family: Family = copy.deepcopy(seen.family).eval().requires_grad_(False)  # type: ignore[union-attr,assignment]
-    leave_out(family, images.lacking(seen.image))
-    device = next(iter(seen.family.parameters())).device  # type: ignore[union-attr]
-    image = seen.image
-    x, given = (
-        torch.from_numpy(images.channels_or_nan(image, names)).to(device) for names in (image.generated, image.given)
-    )
-    y, found = torch.tensor(images.condition_labels(image)).to(device), []
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
-        for i in range(len(images)):
-            torch.manual_seed(seen.seed)
-            several = [t[i : i + 1].expand(draws, *t.shape[1:]).contiguous() for t in (x, y, given)]
-            found.append(
-                float(family.loss(player, several[0], several[1], several[2] if image.given else None).detach())
-            )
-    return np.array(found, dtype=np.float64)
+def _of_subjects(scores: Attack | None, sets: tuple[ImageSet, ...]) -> Attack | None:
+    """Returns the scores of patients; None if they are not finite, as of a diverged model."""
+    if scores is None or not all(np.isfinite(of).all() for of in scores):
+        return None
+    members, non_members = (by_subject(of, images.patients()) for of, images in zip(scores, sets, strict=True))
+    return members, non_members
 
 
-def within_class(a: np.ndarray, b: np.ndarray, class_a: np.ndarray, class_b: np.ndarray) -> Attack:
-    """Subtract each class's centre from the scores.
-
-    The centre is the mean of both sides' means, or the mean of the only side present.
-    """
-    a, b = a.copy(), b.copy()
-    for k in np.union1d(class_a, class_b):
-        sides = [part.mean() for part in (a[class_a == k], b[class_b == k]) if len(part)]
-        a[class_a == k] -= np.mean(sides)
-        b[class_b == k] -= np.mean(sides)
-    return a, b
-
-
-def auc(members: np.ndarray, non_members: np.ndarray) -> float:
-    """Returns the probability that a member scores above a non-member, ties counted half.
-
-    Computed from Mann and Whitney's U.
-    """
-    from scipy.stats import rankdata
-
-    m, n = len(members), len(non_members)
-    return float((rankdata(np.concatenate([members, non_members]))[:m].sum() - m * (m + 1) / 2) / (m * n))
-
-
-def tpr(members: np.ndarray, non_members: np.ndarray, fpr: float) -> float:
-    """Returns the share of members above the lowest score that at most a share `fpr` of the non-members exceeds.
-
-    With fewer than 1 / fpr non-members, that is the highest score of a non-member.
-    """
-    allowed = int(fpr * len(non_members))
-    return float((members > np.sort(non_members)[::-1][allowed]).mean())
-
-
-def _of_groups(statistic: Statistic, members: np.ndarray, non_members: np.ndarray) -> float:
-    """Returns the statistic of the scores of resampled patients, grouped by `by_patient`."""
-    return statistic(np.concatenate(list(members)), np.concatenate(list(non_members)))
+def _counts(seen: MeasureInputs, sets: tuple[ImageSet, ...]) -> dict[str, int]:
+    members, non_members = map(len, sets)
+    counts = {"real": members + non_members, "members": members, "non_members": non_members}
+    return counts | {"synthetic": len(seen.synthetic)}
 
 
 def _some(images: ImageSet, most: int, seen: MeasureInputs) -> ImageSet:

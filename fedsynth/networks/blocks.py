@@ -64,6 +64,12 @@ def mse(a: Tensor, b: Tensor, known: Tensor | None) -> Tensor:
     return F.mse_loss(a, b) if known is None else (known * (a - b).square()).sum() / known.sum().clamp_min(1)
 
 
+def errors(a: Tensor, b: Tensor, known: Tensor | None) -> Tensor:
+    """Mean squared error of each image, as (B,), over the values where the mask `known` is 1, or over all values."""
+    off, known = (a - b).square(), torch.ones_like(a) if known is None else known
+    return (known * off).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)
+
+
 def with_label(x: Tensor, y: Tensor, labels: int) -> Tensor:
     """Append one plane per label, 1 for the image's own label and 0 for the others: (B, C + labels, *S)."""
     planes = one_hot(y, labels).to(x).reshape(len(y), labels, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedsynth.report.measure_tables import BETTER, GIVES_AWAY, cell, measures
+from fedsynth.report.measure_tables import BETTER, GIVES_AWAY, audit_of, cell, measures
 from fedsynth.report.use_tables import ends
 from fedsynth.worth.facts import WORTH, share_of
 from fedsynth.worth.judgement import card as judgement
@@ -54,7 +54,7 @@ def tables(facts: dict[str, Any]) -> dict[str, Any]:
         "measures": [_measure(name, of) for name, of in facts["measures"].items() if name not in GIVES_AWAY],
         "audit": [
             _measure(name, facts["measures"].get(name) or {}) | {"title": title, "text": plain}
-            for name, (title, plain) in GIVES_AWAY.items()
+            for name, (title, plain) in audit_of(facts["measures"]).items()
         ],
         "missing": found["missing"],
         "extractor": facts["extractor"] or "not recorded",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from fedsynth.worth.wording import Facts, is_number, measured
@@ -21,7 +22,7 @@ EXPECTED = {
     "class_agreement": "class agreement",
 }
 # Title and plain meaning of each number of the privacy audit, for the people in the training images.
-GIVES_AWAY = {
+COPIES = {
     "copies_pixel": (
         "copies, by pixels",
         "synthetic images nearer to a training image than chance explains: each may show a patient",
@@ -29,6 +30,15 @@ GIVES_AWAY = {
     "copies_feature": (
         "copies, by features",
         "the same in the extractor's features, where a shifted or darker copy is still near",
+    ),
+    "copies_ssim": ("copies, by structure", "the same by SSIM, which sees the structure and less of the noise"),
+    "copies_patch": (
+        "copies, by patches",
+        "the same of parts of an image: a copied lesion in another head, at whatever place",
+    ),
+    "copy_power": (
+        "copies that would have been found",
+        "had the set held a copy of one training image with a little noise, it would have been found with this chance",
     ),
     "nearest_ratio_pixel": (
         "nearest-neighbour ratio, by pixels",
@@ -38,23 +48,36 @@ GIVES_AWAY = {
         ),
     ),
     "nearest_ratio_feature": ("nearest-neighbour ratio, by features", "the same in the extractor's features"),
-    "membership_distance_auc": (
-        "membership by distance, AUC",
-        "how well one who holds the synthetic set tells training images from others of the site; 0.5 is guessing",
-    ),
-    "membership_distance_tpr": (
-        "membership by distance, TPR at a low FPR",
-        "share of the training images recognised where few others are taken for one; the floor is guessing",
-    ),
-    "membership_loss_auc": (
-        "membership by loss, AUC",
-        "the same for one who holds the released weights; 0.5 is guessing",
-    ),
-    "membership_loss_tpr": (
-        "membership by loss, TPR at a low FPR",
-        "the same for one who holds the released weights; the floor is guessing",
+    "nearest_ratio_ssim": ("nearest-neighbour ratio, by structure", "the same by SSIM"),
+    "nearest_ratio_patch": ("nearest-neighbour ratio, by patches", "the same of an image's nearest patch"),
+}
+ATTACKERS = {
+    "distance": ("by distance", "one who holds the synthetic set"),
+    "feature": ("by distance in features", "one who holds the synthetic set and compares in the extractor's features"),
+    "loss": ("by loss", "one who holds the released weights"),
+    "reference": ("by loss, with reference models", "one who holds the weights and trains models of their own beside"),
+}
+MEMBERSHIP = {
+    f"membership_{kind}_{number}": (f"membership {by}, {title}", plain.format(who))
+    for kind, (by, who) in ATTACKERS.items()
+    for number, title, plain in (
+        ("auc", "AUC", "how well {} tells training images from others of the site; 0.5 is guessing"),
+        (
+            "tpr",
+            "TPR at a low FPR",
+            "share of the training patients that {} finds where few others are taken for one; the floor is guessing",
+        ),
+        ("tpr_tenth", "TPR at a tenth of it", "the same for {} where next to nobody is taken for one"),
+    )
+}
+EPSILONS = {
+    "membership_epsilon": (
+        "epsilon, lower bound",
+        "what these attacks prove of epsilon; a stated epsilon below it would be wrong. 0: nothing is shown",
     ),
 }
+GIVES_AWAY = COPIES | MEMBERSHIP | EPSILONS
+ON_REQUEST = ("membership_reference_",)  # how the names of numbers begin that are there only where asked for
 # Numbers of image pairs (a real image and what a model generated from its given channels): direction and floor.
 ALONE, REAL = "floor: without a model, see definitions", "floor: on the real images"
 PAIRED = {
@@ -73,12 +96,12 @@ def measures(facts: Facts) -> dict[str, Any]:
 
     - `lines`: all measures but those of `paired` and `audit`.
     - `paired`: the measures of PAIRED that some model has.
-    - `audit`: all measures of GIVES_AWAY, computed or not; `audited`: whether any of them was computed.
+    - `audit`: all measures of `audit_of`, computed or not; `audited`: whether any of them was computed.
     - `missing`: titles of the measures of EXPECTED that no model has.
     - `extractors`: {model: extractor}.
     """
     names = list(dict.fromkeys(name for of in facts.values() for name in of.get("measures") or {}))
-    audit = [_line(name, facts) | {"title": title, "plain": plain} for name, (title, plain) in GIVES_AWAY.items()]
+    audit = [_line(name, facts) | {"title": title, "plain": plain} for name, (title, plain) in audit_of(names).items()]
     return {
         "lines": [_line(name, facts) for name in names if name not in GIVES_AWAY and name not in PAIRED],
         "paired": [_line(name, facts) | {"plain": plain} for name, plain in PAIRED.items() if name in names],
@@ -87,6 +110,11 @@ def measures(facts: Facts) -> dict[str, Any]:
         "missing": [title for name, title in EXPECTED.items() if name not in names],
         "extractors": {model: of["extractor"] for model, of in facts.items() if of.get("extractor")},
     }
+
+
+def audit_of(names: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Return those of GIVES_AWAY that a page shows: all but those on request that are not among the known `names`."""
+    return {name: of for name, of in GIVES_AWAY.items() if name in names or not name.startswith(ON_REQUEST)}
 
 
 def _line(name: str, facts: Facts) -> dict[str, Any]:

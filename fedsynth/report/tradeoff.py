@@ -22,7 +22,7 @@ RETAINED = re.compile(r"\s*[\w@.-]+/retained\s*>=?\s")
 class Point:
     """One model in the plot.
 
-    `auc`: of the stronger membership attack; `retained`: mean over the uses; intervals are (low, high) or None.
+    `auc`: of the strongest membership attack; `retained`: mean over the uses; intervals are (low, high) or None.
     """
 
     model: str
@@ -48,7 +48,7 @@ def points(facts: Facts, uses: list[str]) -> list[Point]:
 
 
 def _point(model: str, of: dict[str, Any], uses: list[str]) -> Point:
-    attacks = {kind: (of.get("measures") or {}).get(f"membership_{kind}_auc") or {} for kind in ("distance", "loss")}
+    attacks = judgement.membership(of)
     known = {kind: number for kind, number in attacks.items() if is_number(number.get("value"))}
     worst = max(known.values(), key=lambda number: number["value"], default={})
     summary = [(of.get("uses") or {}).get(use) or {} for use in uses]
@@ -141,7 +141,7 @@ def _figure(found: list[Point], lines: dict[str, list[float]]) -> Any:
         axes.plot(x, y, "o" if p.passed else "X", color=colour, markerfacecolor=hollow, markersize=8, zorder=3)
     _name(axes, drawn)
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    axes.set_xlabel("membership AUC of the stronger attack (0.5: guessing; further left gives away less)")
+    axes.set_xlabel("membership AUC of the strongest attack (0.5: guessing; further left gives away less)")
     axes.set_ylabel(f"retained{' or'.join(sorted({p.of for p in drawn if p.of}))}, mean of the uses")
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -5,7 +5,7 @@ nvflare_jobs/score/ runs it with FLARE.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.features import Extractor
 from fedsynth.measures import Answer, Measure, MeasureInputs, Moments, Value
 from fedsynth.measures._statistics import plain
-from fedsynth.params import Params
+from fedsynth.params import Block, Params, Training
 from fedsynth.stages import reference
 from fedsynth.uses import Table, Use
 from fedsynth.worth.use_networks import Networks, fit, held_out, network, training, uses
@@ -23,6 +23,7 @@ from fedsynth.worth.use_networks import Networks, fit, held_out, network, traini
 if TYPE_CHECKING:
     from fedsynth.families import Family
 
+Retrain = Callable[[ImageSet, int], "Family"]
 TIMES = 300  # number of bootstrap resamplings of the test images
 COULD_NOT = "could not be computed"
 SOME = "some; the hospital does not say how many"
@@ -127,10 +128,12 @@ def seen(
     flip: tuple[int, ...] = (),
     keep: Path | None = None,
     moments_noise: float = 0.0,
+    retrain: Retrain | None = None,
 ) -> MeasureInputs:
     """Return the inputs of the measures at a site, or (without `real`) at the centre.
 
-    `extractors`: the folder of extractor files on this machine; `moments_noise`: as the site's policy asks.
+    `extractors`: the folder of extractor files on this machine; `moments_noise`: as the site's policy asks; `retrain`:
+    see `retraining`.
     """
     seed = params.score.seeds[0]
     networks = {name: (use, network(use, federated[name][seed], seed)) for name, use in uses(params).items()}
@@ -143,9 +146,20 @@ def seen(
             params.image, [name for name in params.image.may_lack if not real.has(params.image, name).any()]
         )
     return MeasureInputs(
-        params.image, synthetic, extractor, networks, **sets, family=family, flip=flip, seed=params.seed, keep=keep,
-        moments_noise=moments_noise,
+        params.image, synthetic, extractor, networks, **sets, family=family, flip=flip, seed=params.seed,
+        retrain=retrain, keep=keep, moments_noise=moments_noise,
     )  # fmt: skip
+
+
+def retraining(params: Params, model: dict[str, Any]) -> Retrain:
+    """Return what trains a model like `model` (its params) on some of the site's images, for the privacy audit.
+
+    It has neither mechanism nor federation: no weight of it leaves the process.
+    """
+    from fedsynth.training.alone import train_alone
+
+    family, training = Block.model_validate(model["family"]), Training.model_validate(model["training"])
+    return lambda images, seed: train_alone(family, training, params.image, images, params.seed + seed)
 
 
 def measured_at_site(params: Params, of: MeasureInputs) -> dict[str, dict[str, Any]]:

@@ -154,17 +154,31 @@ def _clinician(model: str, of: dict[str, Any], by_class: list[dict[str, Any]]) -
     return "; ".join(said) + "."
 
 
+def membership(of: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the AUC of each kind of membership attack that a judgement should have; empty where it is missing.
+
+    The attack with reference models counts where it was asked for.
+    """
+    found = of.get("measures") or {}
+    kinds = ("distance", "loss", *(["reference"] if "membership_reference_auc" in found else []))
+    return {kind: found.get(f"membership_{kind}_auc") or {} for kind in kinds}
+
+
 def _protection(of: dict[str, Any]) -> str:
     value = {name: (number or {}).get("value") for name, number in (of.get("measures") or {}).items()}
     copies = " and ".join(f"{measured(value.get(f'copies_{space}'))} by {space}s" for space in ("pixel", "feature"))
-    aucs = [value.get(f"membership_{kind}_auc") for kind in ("distance", "loss")]
-    known = [v for v in aucs if is_number(v)]
+    if is_number(power := value.get("copy_power")):
+        copies += f" (a copy of one image would have been found in {100 * power:.0f} %)"
+    known = [v for number in membership(of).values() if is_number(v := number.get("value"))]
     attack = f"membership AUC {measured(max(known))} at most (0.5 is guessing)" if known else "membership AUC missing"
     partly = ", of one attack only" if len(known) == 1 else ""
     spent, total = epsilon_said(of)[0], total_said(of)[0]
     bound = {"none": "no differential privacy, so nothing is proven", "missing": "epsilon missing"}.get(
         spent, f"epsilon {spent} for {compared(of.get('epsilon') or {})}, {total} of all trainings for one subject"
     )
+    shown = [v for name in ("membership_epsilon", "canaries_epsilon") if is_number(v := value.get(name))]
+    if shown and is_number((of.get("epsilon") or {}).get("epsilon")):
+        bound += f", and attacks show an epsilon of {max(shown):g} or more"
     return f"Copies {copies}; {attack}{partly}; {bound}."
 
 

@@ -40,8 +40,10 @@ def score(site: Site, arrays: Arrays) -> dict[str, Any]:
     real = site.validated_set()
     rows, spread = score.rows_at_site(params, site.name, real, drawn, sent, site.state / "reference", name)
     flip, keep = tuple(model["training"]["flip"]), site.state / "audit" / name
-    noise = site.gate.policy.privacy.moments
-    seen = score.seen(params, drawn, sent["federated"], site.settings.extractors, real, family, flip, keep, noise)
+    noise, retrain = site.gate.policy.privacy.moments, score.retraining(params, model)
+    seen = score.seen(
+        params, drawn, sent["federated"], site.settings.extractors, real, family, flip, keep, noise, retrain
+    )
     return {"rows": rows, "spread": spread, "measures": score.measured_at_site(params, seen)}
 
 

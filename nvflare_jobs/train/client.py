@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from fedsynth.data.dataset import ImageSet
     from fedsynth.hospital.ledger.account import TrainingAccount
     from fedsynth.hospital.policy.model import Privacy
-    from fedsynth.params import Image, Model, Training
+    from fedsynth.params import Model, Training
     from fedsynth.privacy import Mechanism
-    from fedsynth.training.trainer import Batch
 
 
 def work(site: Site) -> None:
@@ -25,6 +24,7 @@ def work(site: Site) -> None:
     from fedsynth.hospital.policy.drift import Drift
     from fedsynth.hospital.policy.floors import first_layer
     from fedsynth.params import Model
+    from fedsynth.training.alone import tensors
     from fedsynth.training.coding import Received
     from fedsynth.training.initial import initial
     from fedsynth.training.trainer import Trainer
@@ -126,18 +126,6 @@ def hold_cap(cap: Privacy, account: TrainingAccount, mechanism: Mechanism, train
         account.ledger.allow(planned, cap.epsilon, cap.days, cap.delta)
     except PrivacyError as error:
         raise PolicyError("privacy.epsilon", str(error)) from error
-
-
-def tensors(images: ImageSet, image: Image) -> Batch:
-    """Return generated channels, labels and given channels (None without any), as the trainer takes them."""
-    import torch
-
-    given = torch.from_numpy(images.channels(image, image.given)) if image.given else None
-    return (
-        torch.from_numpy(images.channels_or_nan(image, image.generated)),
-        torch.from_numpy(images.condition_labels(image)),
-        given,
-    )
 
 
 if __name__ == "__main__":

@@ -78,6 +78,20 @@ def test_the_generator_alone_decides_the_sample(case):
     assert torch.equal(first, family.sample(y, given, torch.Generator().manual_seed(2))) == family.deterministic
 
 
+def test_what_a_player_says_of_an_image_does_not_depend_on_the_images_beside_it(case):
+    family, x, y, given = case
+    with torch.no_grad():
+        for name in family.players():
+            torch.manual_seed(1)
+            if (whole := family.evidence(name, x, y, given)) is None:
+                continue
+            torch.manual_seed(1)
+            part = family.evidence(name, x[2:], y[2:], None if given is None else given[2:])
+            assert whole.shape[0] == BATCH
+            assert whole.ndim == 2
+            assert torch.allclose(whole[2:], part, atol=1e-4)
+
+
 def test_the_loss_reaches_every_parameter_of_its_player(case):
     family, x, y, given = case
     warm(family, x, y, given)

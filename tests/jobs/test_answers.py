@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from fedsynth.errors import UserError
 from fedsynth.hospital import outgoing
+from fedsynth.measures.membership import Membership
 from fedsynth.settings import Settings
 from fedsynth.validation.verdict import Failure, Verdict
 from fedsynth.worth import worth
@@ -106,7 +107,7 @@ def measured() -> dict[str, Any]:
         "fid": {"values": {"fid": fid, "pooled_fid": pooled},
                 "moments": {"held_out": moments | {"n": 104}, "train": moments | {"n": 64}}},
         "membership": {
-            "values": {f"membership_{of}_{what}": attack for of in ("distance", "loss") for what in ("auc", "tpr")},
+            "values": dict.fromkeys(Membership().about, attack),
             "moments": {},
         },
     }  # fmt: skip

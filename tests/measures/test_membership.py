@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 from fedsynth.families import Family
-from fedsynth.measures.membership import Membership, attacked_players, auc, by_loss, losses, tpr, within_class
+from fedsynth.measures._attack import auc, by_subject, clopper_pearson, epsilon_bound, tpr, within_class
+from fedsynth.measures._losses import attacked_players, losses
+from fedsynth.measures._references import calibrated, references
+from fedsynth.measures.membership import Membership, by_loss
 from tests.measures.phantoms import changed, halves, phantoms, site
 from tests.toys import Toy
 
@@ -52,7 +55,7 @@ def test_the_floor_is_chance_and_the_texts_say_so(real, fresh):
     found = values(site(real, fresh), fpr=0.05)
     assert (found["distance_auc"].floor, found["distance_tpr"].floor) == (0.5, 0.05)
     about = Membership(fpr=0.05).about
-    assert all("the floor is chance" in of.text for of in about.values())
+    assert all("the floor is chance" in of.text for name, of in about.items() if name != "membership_epsilon")
     assert "at most 5 % of" in about["membership_loss_tpr"].text
 
 
@@ -109,8 +112,8 @@ def test_a_loss_that_knows_no_image_is_chance_however_much_it_depends_on_the_cla
         ill = train.manifest["label"] != "none"
         few = train.where(ill | (np.cumsum(~ill) <= 5))  # so that the class alone would tell much
         seen = site(real, fresh, family=Known(), train=few)
-        raw.append(auc(*(-losses(seen, s, "jealous", 2) for s in (few, held_out))))
-        found.append(auc(*by_loss(seen, few, held_out, 2)))
+        raw.append(auc(*(-losses(seen, seen.family, s, "jealous", 2)[:, 0] for s in (few, held_out))))
+        found.append(auc(*by_loss(seen, few, held_out, 2)["loss"]))
     assert np.mean(raw) < 0.4
     assert np.mean(found) == pytest.approx(0.5, abs=0.05)
 
@@ -120,14 +123,14 @@ def test_noise_is_the_same_for_all_images_and_the_random_state_is_left_alone(rea
     seen = site(real, fresh, family=Known())
     same = train.where(train.manifest["label"] == "none")
     before = torch.get_rng_state()
-    assert np.ptp(losses(seen, same, "deaf", 3)) == 0
+    assert np.ptp(losses(seen, seen.family, same, "deaf", 3)) == 0
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_gradients_are_there_for_losses_that_need_them_and_the_family_is_left_as_it_was(real, fresh):
     family = Known().train()
     with torch.no_grad():
-        losses(site(real, fresh, family=family), halves(real)[0], "jealous", 1)
+        losses(site(real, fresh, family=family), family, halves(real)[0], "jealous", 1)
     assert all(family.grad)
     assert family.training
     assert family.weight.requires_grad
@@ -169,3 +172,101 @@ def test_without_weights_or_with_a_diverged_model_the_loss_says_nothing(real, fr
         found = values(site(real, fresh, family=family), draws=1)
         assert found["loss_auc"].value is found["loss_tpr"].value is None
         assert found["distance_auc"].value is not None
+
+
+class Hard(Family):
+    """Images are hard by far more than it helps to know them, and everybody finds the same ones hard."""
+
+    def __init__(self, known, off, seed):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.known, self.off, self.seed = known, off, seed
+
+    def players(self):
+        return {"net": self}
+
+    def evidence(self, player, x, y, given):
+        hard = torch.stack([x.flatten(1).std(1), 5 * x.flatten(1).mean(1)], 1) + self.off * torch.randn(1, 1)
+        own = torch.randn(x[0].numel(), generator=torch.Generator().manual_seed(self.seed))  # to this model alone
+        known = (x.flatten(1)[:, None] == self.known.flatten(1)).all(-1).any(-1)
+        return hard + (1e-4 * (x.flatten(1) @ own) - 0.02 * known)[:, None]
+
+    def loss(self, player, x, y, given):
+        raise AssertionError("evidence is there")
+
+    def sample(self, y, given=None, generator=None):
+        raise NotImplementedError
+
+
+def hard(images, seed=0, off=1.0):
+    return Hard(torch.from_numpy(images.images), off, seed)
+
+
+def test_reference_models_find_members_whom_the_loss_alone_does_not_find(real, fresh):
+    _, train = halves(real)
+    found = values(site(real, fresh, family=hard(train), retrain=hard), references=2, draws=2)
+    assert found["loss_auc"].value < 0.7
+    assert found["reference_auc"].value == found["reference_tpr"].value == found["reference_tpr_tenth"].value == 1
+    assert found["epsilon"].value > 2
+
+
+def test_reference_models_find_nobody_in_a_model_that_saw_neither(real, fresh):
+    found = values(site(real, fresh, family=hard(fresh), retrain=hard), references=2, draws=1)
+    assert found["reference_auc"].low < 0.5 < found["reference_auc"].high
+    assert found["epsilon"].value == 0
+
+
+def test_each_image_is_judged_by_half_of_the_models_and_by_none_that_has_seen_its_patient(real, fresh):
+    held_out, train = halves(real)
+    trained = []
+    seen = site(real, fresh, retrain=lambda images, seed: trained.append((set(images.patients()), seed)))
+    judged = [set(names) for _, names in references(seen, 4)]
+    assert all(not names & of for names, (of, _) in zip(judged, trained, strict=True))
+    for images in (held_out, train):
+        assert all(sum(who in names for names in judged) == 2 for who in images.patients())
+    assert len({seed for _, seed in trained}) == 4
+    assert abs(len(trained[0][0]) - len(trained[1][0])) <= 1
+    assert set.union(*(of for of, _ in trained)) == set(held_out.patients())
+
+
+def test_what_is_foretold_does_not_depend_on_the_scale_of_the_reference_models_losses():
+    rng = np.random.default_rng(0)
+    difficulty, member = rng.normal(size=(200, 2)), np.arange(200) < 100
+    target = difficulty - 0.3 * member[:, None] + 0.1 * rng.normal(size=(200, 2))
+    score = calibrated(target, 3 * difficulty + 7)
+    assert auc(score[:100], score[100:]) > 0.98
+    assert auc(-target.mean(1)[:100], -target.mean(1)[100:]) < 0.75
+
+
+def test_patients_with_several_images_count_once():
+    assert by_subject(np.array([1.0, 3, 10]), np.array(["a", "a", "b"])).tolist() == [2, 10]
+
+
+def test_the_interval_of_a_share_is_the_exact_one():
+    assert clopper_pearson(0, 100, 0.025) == pytest.approx((0, 0.0362167), abs=1e-6)
+    assert clopper_pearson(10, 100, 0.025) == pytest.approx((0.0490047, 0.1762226), abs=1e-6)
+
+
+def test_the_bound_on_epsilon_is_below_the_true_one_and_near_it_for_many():
+    rng, above = np.random.default_rng(0), []
+    for _ in range(200):  # Laplace's mechanism with epsilon 1
+        above.append(epsilon_bound(rng.laplace(1, 1, 300), rng.laplace(0, 1, 300), 1e-5) > 1)
+    assert np.mean(above) <= 0.05
+    assert epsilon_bound(rng.laplace(1, 1, 100_000), rng.laplace(0, 1, 100_000), 1e-5) > 0.9
+    low = np.arange(100.0)
+    assert epsilon_bound(low, low, 1e-5) == 0
+    assert epsilon_bound(low + 100, low, 1e-5) == pytest.approx(2.7, abs=0.2)  # no attack shows more of so few
+
+
+def test_sites_bounds_are_not_averaged(real, fresh):
+    measure, answers = Membership(references=2, draws=1), {}
+    for name, family in (("one", hard(halves(real)[1])), ("other", hard(fresh))):
+        seen = site(real, fresh, family=family, retrain=hard)
+        answers[name] = measure.at_site(seen)
+    found = measure.combine(answers, seen)["membership_epsilon"]
+    assert found.value == answers["one"].values["membership_epsilon"].value > 0
+
+
+def test_an_odd_number_of_reference_models_is_refused():
+    with pytest.raises(ValueError, match="even"):
+        Membership(references=1)
