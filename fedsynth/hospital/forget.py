@@ -26,6 +26,7 @@ KEPT = {
     trained.FOLDER: "which models were trained with which set; it holds no name, and not theirs any more",
     "lock": "keeps two of these commands apart",
     "secret": "the site's own, made from no image",
+    "canaries": "how many images of no patient a training had",
     "policy": "what the hospital allows",
     "record": "what has left: the proof of it, which a withdrawal does not undo",
     "ledger": "what was spent of privacy, which a withdrawal does not give back",

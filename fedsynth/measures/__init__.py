@@ -106,6 +106,8 @@ class MeasureInputs:
     seed: int = 0
     # trains a model like the released one on images of the site, with a seed; None where there is no training here
     retrain: Callable[[ImageSet, int], Family] | None = None
+    # marked images of the site's own making: those that the training had, those that it had not (hospital/canaries.py)
+    canaries: tuple[ImageSet, ImageSet] | None = None
     keep: Path | None = None  # a folder at the site for files that stay there
     moments_noise: float = 0.0  # on moments that leave, in units of one image's influence: the site's policy
 

@@ -13,6 +13,7 @@ FALSE_ALARMS = (
     0.05,
     0.2,
 )  # at which the bound looks, fixed beforehand, as each further one costs confidence
+GUESSED = (1.0, 0.5, 0.25)  # shares of the canaries of which one guesses whether they were trained on
 
 # scores of the members and of the non-members, one for each image or subject; higher means more likely a member
 Attack = tuple[np.ndarray, np.ndarray]
@@ -88,6 +89,44 @@ def _shown(found: np.ndarray, others: np.ndarray, fpr: float, delta: float, alph
     hits, alarms = int((found > most).sum()), int((others > most).sum())
     low, high = clopper_pearson(hits, len(found), alpha)[0], clopper_pearson(alarms, len(others), alpha)[1]
     return float(np.log((low - delta) / high)) if low > delta else 0.0
+
+
+def epsilon_of_guesses(inside: np.ndarray, outside: np.ndarray, delta: float, tries: int = 1) -> float:
+    """Returns an epsilon that the training exceeds with 95 % confidence, where a coin was tossed for each image.
+
+    Steinke et al. 2023, arXiv:2305.08846, theorem 5.2, which needs one training: the images of the highest scores are
+    guessed to be inside, as many of the lowest outside, and so many guesses are not right by chance. The confidence is
+    shared by the shares GUESSED and the `tries` attacks of which this is the strongest.
+    """
+    scores, truth = np.concatenate([inside, outside]), np.arange(len(inside) + len(outside)) < len(inside)
+    order, m = np.argsort(-scores, kind="stable"), len(scores)
+    bounds = [0.0]
+    for share in GUESSED:
+        k = max(1, int(share * m / 2))
+        right = int(truth[order[:k]].sum() + (~truth[order[-k:]]).sum())
+        bounds.append(_least_epsilon(m, 2 * k, right, delta, (1 - CONFIDENCE) / (len(GUESSED) * tries)))
+    return max(bounds)
+
+
+def _least_epsilon(m: int, guesses: int, right: int, delta: float, alpha: float) -> float:
+    """Returns the largest epsilon, to a thousandth, whose p-value is below `alpha`."""
+    low, high = 0.0, 20.0
+    if by_chance(m, guesses, right, low, delta) >= alpha:
+        return 0.0
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (middle, high) if by_chance(m, guesses, right, middle, delta) < alpha else (low, middle)
+    return low
+
+
+def by_chance(m: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
+    """Returns the probability that an (epsilon, delta) private training of m images lets so many guesses be right."""
+    from scipy.stats import binom
+
+    q = 1 / (1 + np.exp(-epsilon))
+    i = np.arange(1, right + 1)
+    worst = (binom.pmf(right - i, guesses, q).cumsum() / i).max(initial=0.0)
+    return float(min(1.0, binom.sf(right - 1, guesses, q) + 2 * m * delta * worst))
 
 
 def clopper_pearson(k: int, n: int, alpha: float) -> tuple[float, float]:

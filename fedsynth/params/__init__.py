@@ -6,17 +6,18 @@ import re
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from fedsynth.params.block import Block, ParamsError, Strict
 from fedsynth.params.image import MOST_LAST, Conversion, Derived, GridRule, Image, Scale
 from fedsynth.params.model import Compression, Model, Training
 from fedsynth.params.problems import invalid, of_error
 from fedsynth.params.reading import raw
-from fedsynth.params.study import Centre, Consortium, Expectations, Gates, Promote, Sample, Score, Split
+from fedsynth.params.study import Audit, Centre, Consortium, Expectations, Gates, Promote, Sample, Score, Split
 
 __all__ = [
     "MOST_LAST",
+    "Audit",
     "Block",
     "Centre",
     "Compression",
@@ -43,6 +44,7 @@ __all__ = [
     "study_of",
 ]
 
+CANARIES = "fedsynth.measures.canaries.Canaries"
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
@@ -56,6 +58,7 @@ class Params(Centre):
     models: dict[str, Model]
     sample: Sample = Sample()
     score: Score
+    audit: Audit = Audit()
     gates: Gates = Gates()
 
     @field_validator("models")
@@ -66,6 +69,12 @@ class Params(Centre):
         if wrong:
             raise invalid("models", wrong)
         return models
+
+    @model_validator(mode="after")
+    def _canaries_are_looked_for(self) -> Params:
+        if self.audit.canaries:
+            self.score.measures.setdefault("canaries", Block(class_path=CANARIES))
+        return self
 
 
 def load(path: str | Path = "params.yaml") -> Params:

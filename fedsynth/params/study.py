@@ -1,4 +1,4 @@
-"""The other sections of params.yaml: study, promote, consortium, split, expectations, sample, score, gates."""
+"""The other sections of params.yaml: study, promote, consortium, split, expectations, sample, score, audit, gates."""
 
 from __future__ import annotations
 
@@ -122,6 +122,13 @@ class Score(Strict):
     # the space in which images are compared
     features: Block = Block(class_path="fedsynth.features.classifier.Classifier")
     measures: dict[Identifier, Block] = Field(default_factory=dict)
+
+
+class Audit(Strict):
+    """How the audit of privacy is itself put to the test."""
+
+    # marked images of no patient that each site makes for each training; a coin decides of each whether it is put in
+    canaries: int = Field(0, ge=0, le=10_000)
 
 
 class Gates(Strict):

@@ -75,9 +75,18 @@ EPSILONS = {
         "epsilon, lower bound",
         "what these attacks prove of epsilon; a stated epsilon below it would be wrong. 0: nothing is shown",
     ),
+    "canaries_auc": (
+        "canaries, AUC",
+        "how well marked images of no patient, put among the training images, are told from such that were not",
+    ),
+    "canaries_found": ("canaries found", "the share of them that the audit finds: what it would find of one image"),
+    "canaries_epsilon": ("epsilon, lower bound by canaries", "what they prove of epsilon; 0: nothing is shown"),
 }
 GIVES_AWAY = COPIES | MEMBERSHIP | EPSILONS
-ON_REQUEST = ("membership_reference_",)  # how the names of numbers begin that are there only where asked for
+ON_REQUEST = (
+    "membership_reference_",
+    "canaries_",
+)  # how the names of numbers begin that are there only where asked for
 # Numbers of image pairs (a real image and what a model generated from its given channels): direction and floor.
 ALONE, REAL = "floor: without a model, see definitions", "floor: on the real images"
 PAIRED = {

@@ -129,11 +129,12 @@ def seen(
     keep: Path | None = None,
     moments_noise: float = 0.0,
     retrain: Retrain | None = None,
+    canaries: tuple[ImageSet, ImageSet] | None = None,
 ) -> MeasureInputs:
     """Return the inputs of the measures at a site, or (without `real`) at the centre.
 
     `extractors`: the folder of extractor files on this machine; `moments_noise`: as the site's policy asks; `retrain`:
-    see `retraining`.
+    see `retraining`; `canaries`: see hospital/canaries.py.
     """
     seed = params.score.seeds[0]
     networks = {name: (use, network(use, federated[name][seed], seed)) for name, use in uses(params).items()}
@@ -147,7 +148,7 @@ def seen(
         )
     return MeasureInputs(
         params.image, synthetic, extractor, networks, **sets, family=family, flip=flip, seed=params.seed,
-        retrain=retrain, keep=keep, moments_noise=moments_noise,
+        retrain=retrain, canaries=canaries, keep=keep, moments_noise=moments_noise,
     )  # fmt: skip
 
 

@@ -124,6 +124,7 @@ class Asked:
         real = held_out + train if "members" in n else max(held_out, train)  # of a diversity, the training images
         drawn = self.params.sample.images
         most = {"real": real, "train": train, "members": train, "non_members": held_out, "synthetic": drawn}
+        most["canaries"] = self.params.audit.canaries
         fits = all(k in most and (isinstance(of, str) or of <= most[k]) for k, of in n.items())
         demand(fits, "measures.values.n: is more than the site's images, or the set's")
 

@@ -14,7 +14,7 @@ import numpy as np
 from nvflare.collab import collab
 from nvflare.fuel.utils.log_utils import get_obj_logger
 
-from fedsynth.hospital import failures, outgoing, trained
+from fedsynth.hospital import canaries, failures, outgoing, trained
 from nvflare_jobs.site.site import Site, checked
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def half(site: Site) -> Discriminating:
     trained.remember(site.state, site.config["name"], whole.manifest)
     real = whole.split("train")
     real = real.where(np.all([real.has(image, name) for name in image.generated], axis=0))  # all are compared whole
+    real = canaries.among(real, site.params, site.state, site.config["name"])
     x, y = torch.from_numpy(real.channels(image, image.generated)), torch.from_numpy(real.condition_labels(image))
     return Discriminating(
         family, model.training, int(site.config["steps"]), site.seed(), x, y, algorithm.discriminator_steps

@@ -28,6 +28,7 @@ def score(site: Site, arrays: Arrays) -> dict[str, Any]:
     The nearest pairs stay in the site's state, audit/<model>.
     """
     from fedsynth.data.dataset import synthetic
+    from fedsynth.hospital import canaries
     from fedsynth.stages import score
     from fedsynth.training import weights
     from fedsynth.worth import use_networks
@@ -41,8 +42,9 @@ def score(site: Site, arrays: Arrays) -> dict[str, Any]:
     rows, spread = score.rows_at_site(params, site.name, real, drawn, sent, site.state / "reference", name)
     flip, keep = tuple(model["training"]["flip"]), site.state / "audit" / name
     noise, retrain = site.gate.policy.privacy.moments, score.retraining(params, model)
+    marked = canaries.of_training(params, site.state, name)
     seen = score.seen(
-        params, drawn, sent["federated"], site.settings.extractors, real, family, flip, keep, noise, retrain
+        params, drawn, sent["federated"], site.settings.extractors, real, family, flip, keep, noise, retrain, marked
     )
     return {"rows": rows, "spread": spread, "measures": score.measured_at_site(params, seen)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fedsynth.hospital import states, trained
+from fedsynth.hospital import canaries, states, trained
 from nvflare_jobs.site.site import Site, main
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def work(site: Site) -> None:
     real = site.validated_set()
     trained.remember(site.state, site.config["name"], real.manifest)
     train, val = (real.split(name).with_given(image) for name in ("train", "val"))
+    taught = canaries.among(train, site.params, site.state, site.config["name"])
     algorithm, compression = model.algorithm.build(), model.compression
     mechanism = model.privacy.build() if model.privacy else None
     account = account_of(site, model, train) if mechanism else None
@@ -44,12 +45,12 @@ def work(site: Site) -> None:
         leave_out(family, [*train.lacking(image), *val.lacking(image)]),
         algorithm,
         model.training,
-        *tensors(train, image),
+        *tensors(taught, image),
         seed=site.seed(),
         state=site.state / "train" / f"{site.config['name']}-{site.config['key']}.pt",
         privacy=mechanism,
         held_out=tensors(val, image) if algorithm.weighting == "validation" else None,
-        subjects=torch.from_numpy(train.subjects()),
+        subjects=torch.from_numpy(taught.subjects()),
         compression=compression.up.build() if compression and compression.up else None,
         told=outgoing.told(len(train), site.cells, site.min_cell, "train"),
         account=account,

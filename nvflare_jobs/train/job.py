@@ -83,7 +83,9 @@ def question(params: Params, name: str, digests: dict[str, str], code: str = "")
         "model": params.models[name].model_dump(mode="json"),
         "digests": digests,
     }
-    seen = {k: config["params"][k] for k in ("seed", "image")} | {k: config[k] for k in ("name", "model", "digests")}
+    seen = {k: config["params"][k] for k in ("seed", "image", "audit")} | {
+        k: config[k] for k in ("name", "model", "digests")
+    }
     seen |= {"code": code} if code else {}  # a training must not continue under other code
     return config | {"key": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]}
 

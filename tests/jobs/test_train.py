@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedsynth.data.dataset import ImageSet
+from fedsynth.hospital.canaries import of_training
 from fedsynth.hospital.failures import word
 from fedsynth.hospital.ledger import Ledger
 from fedsynth.hospital.policy.model import Policy, PolicyError
@@ -72,6 +73,17 @@ def test_the_server_knows_in_which_rounds_averaged_weights_are_sent(ema, rounds)
     latent = {"class_path": "fedsynth.families.latent.Latent"}
     made = tiny_params(models={"latent": {"family": latent, "training": {"rounds": 5, "ema": ema}}})
     assert training.averaged(training.described(made, "latent"), made.models["latent"].training) == rounds
+
+
+def test_canaries_change_the_difference_and_nothing_that_is_counted(tmp_path):
+    real, marked = make_set(tmp_path / "north", PARAMS, "north", n=40), tiny_params(audit={"canaries": 8})
+    (without, plain), (with_them, facts) = (
+        round_of(real, tmp_path / name, params) for name, params in (("a", PARAMS), ("b", marked))
+    )
+    assert any(not np.array_equal(without[name], with_them[name]) for name in without)
+    assert [plain[key] for key in ("steps", "weight")] == [facts[key] for key in ("steps", "weight")]
+    assert of_training(marked, tmp_path / "b", "vae") is not None
+    assert training.question(marked, "vae", DIGESTS)["key"] != training.question(PARAMS, "vae", DIGESTS)["key"]
 
 
 def test_the_poison_would_be_seen(tmp_path):

@@ -9,7 +9,14 @@ from typing import Any
 from fedsynth.validation.verdict import count, withhold
 
 MIN_CELL = 5
-COUNTED = ("real", "train", "synthetic", "members", "non_members")  # images that a measure may say it rests on
+COUNTED = (
+    "real",
+    "train",
+    "synthetic",
+    "members",
+    "non_members",
+    "canaries",
+)  # images that a measure may say it rests on
 Shown = Mapping[str, Mapping[str, int | str]]  # class -> split -> images, as validation shows them
 
 

@@ -156,6 +156,8 @@ class Measured(Counted):
         totals: dict[str, int | str] = {"real": held_out, "train": train, "members": train, "non_members": held_out}
         if counts_images and "synthetic" in self.n:
             totals["synthetic"] = self.n["synthetic"]
+        if "canaries" in self.n:  # which params.yaml says
+            totals["canaries"] = self.n["canaries"]
         if "members" in self.n:  # which takes both for its real images
             totals["real"] = train + held_out
         self.n = {kind: n if isinstance(n, str) else totals[kind] for kind, n in self.n.items() if kind in totals}

@@ -15,6 +15,7 @@ def hold_numbers(policy: Policy, asked: Question) -> None:
     """Raise PolicyError where a job of an agreed study breaks a rule on privacy or a floor."""
     if asked.job == "train":
         _private(policy.privacy, asked.config["name"], asked.config["model"].get("privacy"))
+        _canaries(policy.canaries, asked.config["params"])
     floors.hold(policy, asked)
 
 
@@ -30,6 +31,13 @@ def study_of(policy: Policy, asked: Question) -> str:
     if not isinstance(config.get("params"), dict) or (asked.job == "train" and not config.get("model")):
         raise PolicyError("studies", "the job does not say what it computes")
     return study.of(policy.studies, config["params"], config.get("name", ""), config.get("model"))
+
+
+def _canaries(allowed: int, params: dict[str, Any]) -> None:
+    """Hold the marked images that a training puts among the site's: they are no patients', and change the model."""
+    asked = (params.get("audit") or {}).get("canaries", 0)
+    if asked > allowed:
+        raise PolicyError("canaries", f"audit.canaries is {asked}, at most {allowed} marked images are allowed here")
 
 
 def _submitter(allowed: Collection[str], who: str) -> None:

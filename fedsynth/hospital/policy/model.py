@@ -115,6 +115,8 @@ class Policy(Strict):
     floors: Floors = Floors()
     a_day: Often = Often()
     privacy: Privacy = Privacy()
+    # most marked images of the site's own making for one training (`audit.canaries` of a study)
+    canaries: int = Field(0, ge=0)
     copies: Literal["words", "numbers"] = "words"  # how many synthetic images are copies leaves as "none" or "some"
 
 

@@ -25,7 +25,7 @@ def write(state: Path, keys: Iterable[str]) -> None:
 
 def usual(**floors: Any) -> Policy:
     """Return the policy of a simulated hospital, with other `floors` where they are named."""
-    return Policy(copies="numbers", floors=LESS.model_copy(update=floors))
+    return Policy(copies="numbers", canaries=1000, floors=LESS.model_copy(update=floors))
 
 
 def changed(own: Path, named: Path | None = None) -> dict[str, list[Any]]:

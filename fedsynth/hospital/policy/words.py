@@ -24,6 +24,8 @@ ABOUT = {
     "a_day": "Different questions of a kind about the same images in 24 hours; the same question gets the same answer.",
     "privacy": """none, or dp: every training is differentially private; epsilon: the most over all of them in `days`;
         moments: noise on means and covariances of features that leave for FID, in units of one image's influence.""",
+    "canaries": """Most images of no patient that the site makes and puts among its own for one training, to test the
+        audit with; 0: none.""",
     "copies": "How many synthetic images are copies leaves as none or some (words), or as a number.",
 }
 
@@ -64,6 +66,7 @@ def sentences(policy: Policy) -> Iterator[tuple[str, str]]:
     counts: dict[str, Any] = policy.a_day.model_dump(by_alias=True)
     yield "a_day", ", ".join(f"{n} {job}" for job, n in counts.items()) + " (a repeated question is not counted)"
     yield "privacy", _private(policy.privacy)
+    yield "canaries", f"at most {policy.canaries} marked images in a training" if policy.canaries else "none"
     yield "copies", "none or some" if policy.copies == "words" else "their number leaves"
 
 

@@ -83,6 +83,16 @@ def test_another_study_is_refused_with_the_key_and_both_values(rows, key, value)
     assert "agreed is" in str(error)
 
 
+def test_marked_images_are_put_in_up_to_the_number_that_the_hospital_allows(rows):
+    asked = training(rows, **{"audit.canaries": 20})
+    open_to_all = Policy(studies={"any": Study()})
+    error = refused(open_to_all, asked)
+    assert (error.rule, "at most 0" in str(error)) == ("canaries", True)
+    assert refused(open_to_all.model_copy(update={"canaries": 19}), asked).rule == "canaries"
+    hold(open_to_all.model_copy(update={"canaries": 20}), asked)
+    assert refused(AGREED, asked).rule == "studies.study.params.audit.canaries"
+
+
 FREE = {
     "training.rounds": 40,
     "gates.require": ["fid <= 3"],
