@@ -9,6 +9,7 @@ import torch
 
 from fedsynth.checks.blocks import built, refused
 from fedsynth.checks.sizes import Size, Sizes, Trial
+from fedsynth.data import mends
 from fedsynth.params import Block, Image, Params
 from fedsynth.params.gates import WORST, Gate, meant, parse
 from fedsynth.params.names import find
@@ -19,12 +20,13 @@ from fedsynth.uses.classification import Classification
 from fedsynth.worth.facts import BY_SITE, WORTH
 
 EPSILONS = ("epsilon", "epsilon_total")  # of this training, and of all at a site
+OF_THE_SET = (*EPSILONS, *mends.MEANING)  # numbers that a gate may name beside those of uses and measures
 MOST_NUMBERS = 64  # in an answer of a hospital (fedsynth/hospital/outgoing/closed.py)
 
 
 @dataclass
 class Numbers:
-    """The numbers that gates may name: metrics by use, None if the use is invalid; numbers of measures; EPSILONS."""
+    """The numbers that gates may name: metrics by use, None if the use is invalid; numbers of measures; OF_THE_SET."""
 
     uses: dict[str, list[str] | None] = field(default_factory=dict)
     measures: list[str] = field(default_factory=list)
@@ -36,12 +38,12 @@ class Numbers:
     @property
     def known(self) -> list[str]:
         of_uses = [f"{use}/{metric}" for use, metrics in self.uses.items() for metric in metrics or ()]
-        return [*of_uses, *self.measures, *EPSILONS]
+        return [*of_uses, *self.measures, *OF_THE_SET]
 
 
 def problems(params: Params, sizes: Sizes, sites: list[str] | None) -> list[Problem]:
     """Return the problems; `sites`: their names, None if they are unknown."""
-    numbers = Numbers()
+    numbers = Numbers(lacking=dict.fromkeys(mends.MEANING, why) if (why := mends.lacks(params.image)) else {})
     found = [*_uses(params, sizes, numbers), *_features(params), *_measures(params, numbers)]
     for key, lines in params.gates.model_dump().items():
         for text in lines:
@@ -129,7 +131,7 @@ def _gate(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
 def _site(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
     """Return what is wrong with the site of a gate, "" if it is right."""
     metric, places = gate.name.partition("/")[2], [*(sites or []), WORST]
-    if gate.name in (*EPSILONS, *numbers.pooled) or (metric in WORTH and metric not in BY_SITE):
+    if gate.name in (*OF_THE_SET, *numbers.pooled) or (metric in WORTH and metric not in BY_SITE):
         return f"{gate.name} is one number for all sites; take @{gate.site} out"
     if sites is not None and find(gate.site, places) is None:
         return f"there is no site {gate.site!r}; known are {', '.join(places)}{near(gate.site, places)}"
@@ -141,4 +143,4 @@ def _known(numbers: Numbers, use: str, metric: str) -> str:
         return f"{use} has {', '.join(of_use)}"
     if metric:
         return f"score.uses has {', '.join(numbers.uses) or 'none'}"
-    return f"score.measures gives {', '.join(numbers.measures) or 'none'}, and there are {' and '.join(EPSILONS)}"
+    return f"score.measures gives {', '.join(numbers.measures) or 'none'}, and there are {', '.join(OF_THE_SET)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedsynth.report import mended
 from fedsynth.report.measure_tables import BETTER, GIVES_AWAY, audit_of, cell, measures
 from fedsynth.report.use_tables import ends
 from fedsynth.worth.facts import WORTH, share_of
@@ -29,7 +30,7 @@ def tables(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of a model as text.
 
     Keys: said (the verdict's sentence), gates, worth, against (what the shares are relative to), left_out, rehearsed,
-    measures, audit, missing, extractor, epsilon and epsilon_total (word, meaning), worst.
+    measures, audit, missing, mended, extractor, epsilon and epsilon_total (word, meaning), worst.
     """
     found = measures({facts["model"]: facts})
     return {
@@ -57,6 +58,7 @@ def tables(facts: dict[str, Any]) -> dict[str, Any]:
             for name, (title, plain) in audit_of(facts["measures"]).items()
         ],
         "missing": found["missing"],
+        "mended": mended.sentences(facts["model"], facts),
         "extractor": facts["extractor"] or "not recorded",
         "epsilon": epsilon_said(facts),
         "epsilon_total": total_said(facts),

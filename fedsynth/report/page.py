@@ -17,6 +17,7 @@ from fedsynth.report.by_site import absent, by_class, by_site, roles
 from fedsynth.report.datasheet import block
 from fedsynth.report.definitions import definitions
 from fedsynth.report.measure_tables import measures
+from fedsynth.report.mended import table as mended
 from fedsynth.report.use_tables import ends, headline, number, percent, summary_of, use_table
 from fedsynth.report.worst_masks import Failure
 from fedsynth.training.history import bounded, left_out, resumed, sized, traffic
@@ -143,6 +144,7 @@ def judged(
         "by_class": [table for table in classes if table["lines"]],
         "by_site": [by_site(use, summary, names, used) for use in wanted],
         "measures": measured,
+        "mended": mended(facts),
         "epsilons": {name: epsilon_said(of) for name, of in facts.items()},
         "totals": {name: total_said(of) for name, of in facts.items()},
         "plot": tradeoff.svg(facts, wanted),

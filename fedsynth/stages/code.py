@@ -249,7 +249,9 @@ def _templates(module: str) -> tuple[str, ...]:
         if name not in seen:
             seen.add(name)
             todo += [
-                n for n in re.findall(r"[\"']([\w.]+)[\"']", there[name].read_text(encoding="utf-8")) if n in there
+                n
+                for n in re.findall(r"[\"']([\w.]+)[\"']", there[name].read_text(encoding="utf-8", errors="ignore"))
+                if n in there
             ]
     root = _root(module).parent
     return tuple(sorted(there[name].relative_to(root).as_posix() for name in seen))

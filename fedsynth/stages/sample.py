@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedsynth.data import manifest as table
+from fedsynth.data import mends as mended
 from fedsynth.data import outputs
 from fedsynth.data.dataset import ImageSet, concatenate, synthetic
 from fedsynth.errors import UserError
@@ -28,7 +29,7 @@ class SampleError(UserError):
 
 
 def sample(params: Params, root: Path, name: str) -> ImageSet:
-    """Draw data/synthetic/<name> from models/<name> and validate it.
+    """Draw data/synthetic/<name> from models/<name>, count what is mended, and validate it.
 
     Raises SampleError if the set fails the expectations.
     """
@@ -39,9 +40,12 @@ def sample(params: Params, root: Path, name: str) -> ImageSet:
     model = outputs.read(source / "model.json", f"train@{name}")
     family = weights.build_family(model, weights.load(source / "weights.safetensors"))
     given = given_set(params, model["sites"], root / ".work" / "sample" / "given" / name)
-    drawn = draw(family, params, name, model["weights_sha256"][:12], given)
+    mends = Counter[str]()
+    drawn = draw(family, params, name, model["weights_sha256"][:12], given, mends)
     shutil.rmtree(folder, ignore_errors=True)
     table.write(folder, drawn.manifest, drawn.images)
+    if not mended.lacks(params.image):
+        outputs.write(folder / mended.FILE, mended.counted(params.image, drawn.manifest, mends))
     verdict = expectations.validate(folder, params, name, root / ".work" / "sample" / name)
     if not verdict.passed:
         raise SampleError(
@@ -56,11 +60,18 @@ def sample(params: Params, root: Path, name: str) -> ImageSet:
     return drawn
 
 
-def draw(family: Family, params: Params, name: str, version: str, given: ImageSet | None = None) -> ImageSet:
+def draw(
+    family: Family,
+    params: Params,
+    name: str,
+    version: str,
+    given: ImageSet | None = None,
+    mends: Counter[str] | None = None,
+) -> ImageSet:
     """Draw `sample.images` images with the study's seed.
 
     Masks are thresholded at 0; masks of classes without a lesion are emptied; images of the other classes with an empty
-    mask are drawn again, at most TRIES times in all. `version`: written to the manifest.
+    mask are drawn again, at most TRIES times in all; `mends` counts both. `version`: written to the manifest.
 
     `given`: from `given_set`; each synthetic image takes the given channels, and those that are set aside, from an
     image of the same label. A deterministic family uses each of these at most once, because it would generate the same
@@ -72,7 +83,7 @@ def draw(family: Family, params: Params, name: str, version: str, given: ImageSe
         places = places[first(places, given.labels(image))]
         print(f"{name} makes one image of each that is given: {len(places)} of {params.sample.images}", flush=True)
     known = None if given is None else of_labels(image, given, places)
-    return synthetic(params, draw_images(family, params, name, places, known), places, name, version)
+    return synthetic(params, draw_images(family, params, name, places, known, mends), places, name, version)
 
 
 def draw_images(

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fedsynth.data import outputs
+from fedsynth.data import mends, outputs
 from fedsynth.errors import UserError
 from fedsynth.params import Params
 from fedsynth.params.gates import parse
@@ -39,7 +39,10 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     - `worst`: {use: {site, class}}.
     - `epsilon`: {epsilon, total, delta, unit, relation}; None without differential privacy.
     - `numbers`, `floors`, `why` (why a number is missing): by flat name, which is `<use>/<metric>`, `<measure>`,
-      `epsilon` or `epsilon_total`, with `@<site>` for one site and `@worst_site` for the worst one.
+      `epsilon`, `epsilon_total`, `masks_emptied` or `drawn_again`, with `@<site>` for one site and `@worst_site` for
+      the worst one.
+    - `mends`: {counts, rates, labels without a mask} of what the sampler mended in the set (data/mends.py); None if
+      nothing was counted.
     - `withdrawn`: sites that have withdrawn data which it was trained with.
     - `rehearsed`: sentences on policies of simulated hospitals that somebody has changed.
     - `left_out`: {job: {site: why it did not answer}}; for "federated", the rounds that the site missed.
@@ -73,6 +76,7 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
         "measures": score.get("measures", {}),
         "extractor": score.get("extractor", ""),
         "epsilon": about.get("epsilon"),
+        "mends": _mends(params, root, model),
         "left_out": left_out(reference, score),
         "withdrawn": withdrawn.sites(about, withdrawn.known(root)),
         "rehearsed": rehearsal.known(root),
@@ -94,6 +98,14 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     if not known["epsilon"]:  # a warning about an epsilon that nobody asked for would say nothing; a requirement does
         asked["warn"] = [text for text in asked["warn"] if parse(text).name not in EPSILONS]
     return known | {"verdict": gates.evaluate(asked, known["numbers"], known["floors"], known["why"], of)}
+
+
+def _mends(params: Params, root: Path, model: str) -> dict[str, Any] | None:
+    path = root / "data" / "synthetic" / model / mends.FILE
+    counts = outputs.read(path, f"sample@{model}") if path.is_file() else None
+    if counts is None:
+        return None
+    return {"counts": counts, "rates": mends.rates(counts), "labels": params.image.empty_labels}
 
 
 def left_out(reference: dict[str, Any], score: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -242,6 +254,8 @@ def _flat(known: dict[str, Any], uses: list[str]) -> dict[str, dict[str, Any]]:
     for name, key in {"epsilon": "epsilon", "epsilon_total": "total"}.items():
         numbers[name] = None if spent is None else _value(spent.get(key))
         why |= {name: NO_EPSILON} if spent is None else {}
+    numbers |= known["mends"]["rates"] if known["mends"] else mends.rates(None)
+    why |= {name: mends.NONE for name in mends.MEANING if numbers[name] is None}
     return {"numbers": numbers, "floors": floors, "why": why}
 
 

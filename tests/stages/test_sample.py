@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedsynth.data import outputs
 from fedsynth.data.dataset import ImageSet
 from fedsynth.families import Family
 from fedsynth.stages import sample
@@ -214,3 +215,17 @@ def test_the_stage_draws_a_set_from_given_images_that_passes_what_real_data_must
     assert set(images.manifest["label"]) == set(params.image.labels)
     assert set(np.unique(images.channels(params.image, ["lesion"]))) == {-1.0, 1.0}
     assert (images.manifest.loc[images.manifest["label"] != "none", "mask_area"] > 0).all()
+
+
+def test_what_is_mended_is_counted_in_a_file_beside_the_set(tmp_path, monkeypatch):
+    params = tiny_params()
+    painter = Painter(len(params.image.channels), tuple(params.image.size), set(range(len(params.image.labels))), 1)
+    monkeypatch.setattr("fedsynth.training.weights.build_family", lambda *_: painter)
+    monkeypatch.setattr("fedsynth.training.weights.load", lambda *_: {})
+    outputs.write(tmp_path / "models/toy/model.json", {"sites": {"north": 1}, "weights_sha256": "0" * 64})
+    made = sample.sample(params, tmp_path, "toy")
+    healthy = int(made.manifest["label"].isin(params.image.empty_labels).sum())
+    found = outputs.read(tmp_path / "data/synthetic/toy/mends.json", "sample@toy")
+    again = found["drawn_again"]
+    assert found == {"without": healthy, "with": len(made) - healthy, "masks_emptied": 0, "drawn_again": again}
+    assert again == len(made) - healthy, "the first draw of each showed no lesion"

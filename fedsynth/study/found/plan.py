@@ -118,7 +118,7 @@ def _measures(uses: list[str], image: Image, at: Sites) -> tuple[list[str], dict
     from fedsynth.measures.copies import LEAST
 
     held = at.of("test") + at.of("val")
-    found = ["kid", "prdc", "ms_ssim", "intensity"]
+    found = ["kid", "prdc", "frozen", "texture", "spectrum", "ms_ssim", "intensity"]
     why = {"measures": "", "copies": ""}
     if uses[0] == "classification" and held.min() > 2 * FEATURES:
         found.insert(0, "fid")

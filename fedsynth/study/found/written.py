@@ -20,7 +20,8 @@ from fedsynth.study.found.size import scale, size
 FAMILIES = {"diffusion": "diffusion.Diffusion", "gan": "gan.GAN", "vae": "vae.VAE"}
 USES = {name: f"fedsynth.uses.{name}.{name.capitalize()}" for name in plans.USE_STEP}
 MEASURES = {
-    "fid": "FID", "kid": "KID", "prdc": "PRDC", "ms_ssim": "MSSSIM", "intensity": "Intensity", "geometry": "Geometry",
+    "fid": "FID", "kid": "KID", "prdc": "PRDC", "frozen": "Frozen", "texture": "Texture",
+    "spectrum": "Spectrum", "ms_ssim": "MSSSIM", "intensity": "Intensity", "geometry": "Geometry",
     "mask_agreement": "MaskAgreement", "class_agreement": "ClassAgreement", "copies": "Copies",
     "membership": "Membership",
 }  # fmt: skip
