@@ -32,6 +32,7 @@ PLACES = {
     "sample.given": "source",
     "sample.exporters.*": "exporter",
     "score.uses.*": "use",
+    "score.public": "source",
     "score.features": "features",
     "score.measures.*": "measure",
 }
@@ -44,7 +45,7 @@ def problems(params: Params, source: bool = True, given: bool = True) -> list[Pr
     check them, and the sites are those that are connected. `given`: whether the images of `sample.given` should be on
     this machine, as they are at the centre.
     """
-    from fedsynth.checks import of_models, of_robust, of_sample, of_score, of_sites
+    from fedsynth.checks import of_models, of_public, of_robust, of_sample, of_score, of_sites
     from fedsynth.checks.sizes import Sizes
 
     sizes = Sizes(params.image.size)
@@ -52,6 +53,7 @@ def problems(params: Params, source: bool = True, given: bool = True) -> list[Pr
     found += of_models.problems(params, sizes)
     found += of_robust.problems(params, hospitals.sites)
     found += of_sample.problems(params, sizes, hospitals, given)
+    found += of_public.problems(params, hospitals, given)
     found += of_score.problems(params, sizes, hospitals.sites)
     return _in_order([*found, *sizes.problems()])
 

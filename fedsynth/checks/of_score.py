@@ -56,7 +56,8 @@ def _uses(params: Params, sizes: Sizes, numbers: Numbers) -> Iterator[Problem]:
     for name, block in params.score.uses.items():
         key = f"score.uses.{name}"
         use, wrong = built(key, "use", block, params.image.context())
-        numbers.uses[name] = None if wrong else [*WORTH, *use.metrics]
+        numbers.uses[name] = None if wrong else [*WORTH, "over_public", *use.metrics]
+        numbers.lacking |= {} if params.score.public else {f"{name}/over_public": "needs a source as score.public"}
         numbers.built += [] if wrong else [use]
         yield from wrong or _use(key, block, use, params.image, sizes)
 

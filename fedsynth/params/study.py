@@ -119,6 +119,8 @@ class Score(Strict):
     rounds: int = Field(10, ge=1)  # of the `federated` reference, which share a use's budget of steps
     real_share: float = Field(0.25, gt=0, lt=1)  # of the images that `augmented` draws of a class
     uses: dict[Identifier, Block]
+    # a source at the centre, of images that cost no patient anything: the row `public`
+    public: Block | None = None
     # the space in which images are compared
     features: Block = Block(class_path="fedsynth.features.classifier.Classifier")
     measures: dict[Identifier, Block] = Field(default_factory=dict)

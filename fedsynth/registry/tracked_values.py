@@ -65,7 +65,7 @@ def score_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
     """
     values: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        abroad = row["trained_on"] not in ("all", row["model"], row["site"])
+        abroad = row["trained_on"] not in ("all", "public", row["model"], row["site"])
         name = f"{row['name']} from {names.key(row['trained_on'])}" if abroad else row["name"]
         for metric, value in row["metrics"].items():
             number = math.nan if value is None else float(value)

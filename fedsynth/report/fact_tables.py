@@ -6,7 +6,7 @@ from typing import Any
 
 from fedsynth.report import mended
 from fedsynth.report.measure_tables import BETTER, GIVES_AWAY, audit_of, cell, measures
-from fedsynth.report.use_tables import ends
+from fedsynth.report.use_tables import ends, points
 from fedsynth.worth.facts import WORTH, share_of
 from fedsynth.worth.judgement import card as judgement
 from fedsynth.worth.judgement import gates_of, sentence
@@ -29,8 +29,8 @@ LEFT_OUT = {
 def tables(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of a model as text.
 
-    Keys: said (the verdict's sentence), gates, worth, against (what the shares are relative to), left_out, rehearsed,
-    measures, audit, missing, mended, extractor, epsilon and epsilon_total (word, meaning), worst.
+    Keys: said (the verdict's sentence), gates, beyond (public images), worth, against (what the shares are relative to),
+    left_out, rehearsed, measures, audit, missing, mended, extractor, epsilon and epsilon_total (word, meaning), worst.
     """
     found = measures({facts["model"]: facts})
     return {
@@ -44,6 +44,7 @@ def tables(facts: dict[str, Any]) -> dict[str, Any]:
             }
             for g in gates_of(facts)
         ],
+        "beyond": [beyond(use, of) for use, of in facts["uses"].items() if is_number(of.get("public"))],
         "worth": [worth_line(use, of) for use, of in facts["uses"].items()],
         "against": {of["against"]: AGAINST[of["against"]] for of in facts["uses"].values()},
         "left_out": [
@@ -72,6 +73,13 @@ def worth_line(use: str, of: dict[str, Any]) -> dict[str, str]:
     line = {"use": use, "metric": label_of(of["headline"]), "poorest_site": of.get("poorest_site") or "not known"}
     line |= {name: NOT_COMPUTED if of.get(name) is None else f"{of[name]:.3f}" for name in ("synthetic", "augmented")}
     return line | {name: share(of.get(name), shares[name], intervals.get(name), why.get(name, "")) for name in WORTH}
+
+
+def beyond(use: str, of: dict[str, Any]) -> str:
+    """Return what a set is worth beyond public images: "classification: synthetic − public is +0.12 (...)"."""
+    value, around = points(of.get("over_public"), of.get("over_public_interval"))
+    known = f"{use}: synthetic − public is {value}" + (f" ({around})" if around else "")
+    return f"{known}; public images, which cost no patient anything, reach {of['public']:.3f}"
 
 
 def share(value: float | None, of: str, interval: list[float | None] | None = None, why: str = "") -> str:

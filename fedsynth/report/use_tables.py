@@ -35,8 +35,9 @@ def use_table(
     scores = worth.table(rows)
     found = {model: of[use] for model, of in (worth.summary(rows) if summary is None else summary).items() if use in of}
     against = against_of(found)
+    public = any(r["name"] == "public" for r in rows)
     lines = [
-        *((name, "") for name in REAL),
+        *((name, "") for name in (*REAL, *["public"] * public)),
         *((name, model) for model in models for name in ("synthetic", "augmented")),
     ]
     metrics = [m for m in dict.fromkeys(scores["metric"]) if "." not in m] or ["score"]
@@ -46,7 +47,8 @@ def use_table(
         for line in table["lines"]:
             line["mean_std"] = deviations.get((table["metric"], line["name"], line["model"]), math.nan)
     judge(tables[0]["lines"], found, against)
-    return {"name": use, "tables": tables, "seeds": sorted({r["seed"] for r in rows}), "against": against}
+    seeds = sorted({r["seed"] for r in rows})
+    return {"name": use, "tables": tables, "seeds": seeds, "against": against, "public": public}
 
 
 def against_of(found: dict[str, dict[str, Any]]) -> str:
@@ -133,7 +135,9 @@ def judge(lines: list[dict[str, Any]], summary: dict[str, dict], against: str) -
             key: ends for key, ends in (of.get("intervals") or {}).items() if ends and is_number(of.get(key))
         }
         if line["name"] == "synthetic":
-            line["judged"] = {"retained": settled(of.get("retained"), line["mean"], best)}
+            line["judged"] = {"retained": settled(of.get("retained"), line["mean"], best),
+                              "over_public": of.get("over_public")}  # fmt: skip
+            line["beyond"] = points(of.get("over_public"), of.get("over_public_interval"))
         else:
             needed, why = (line["mean"], local, best), of.get("why", {})
             line["judged"] = {
@@ -247,6 +251,14 @@ def ends(pair: list[float | None] | None) -> str:
         if high
         else "without bounds"
     )
+
+
+def points(value: float | None, pair: list[float | None] | None) -> list[str]:
+    """Return a difference and its 95 % interval as text, "+0.12" and "+0.05 to +0.19"."""
+    if not is_number(value):
+        return ["missing", ""]
+    said = [f"{v:+.2f}".replace("-", "−") if is_number(v) else "" for v in (value, *(pair or (None, None)))]
+    return [said[0], f"{said[1]} to {said[2]}" if said[1] and said[2] else ""]
 
 
 def percent(value: float | str | None) -> str:

@@ -124,7 +124,7 @@ def at_site(params: Params, site: str, real: ImageSet, sent: dict[str, Networks]
     for name, use in uses(params).items():
         for kind, networks in {"local": own, **sent}.items():
             if name in networks:
-                on = site if kind == "local" else "all"
+                on = {"local": site, "public": "public"}.get(kind, "all")
                 rows += [
                     row(params, use, real, networks[name][seed], name, kind, on, "", site, seed)
                     for seed in params.score.seeds

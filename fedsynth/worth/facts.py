@@ -234,7 +234,9 @@ def _flat(known: dict[str, Any], uses: list[str]) -> dict[str, dict[str, Any]]:
         of = known["uses"].get(use, {})
         for name in WORTH:
             _put(numbers, f"{use}/{name}", of.get(name), of.get(BY_SITE.get(name, ""), {}), False)
+        _put(numbers, f"{use}/over_public", of.get("over_public"), of.get("over_public_by_site", {}), False)
         why |= {f"{use}/{name}": reason for name, reason in of.get("why", {}).items()}
+        why |= {f"{use}/over_public": said} if (said := of.get("over_public_why")) else {}
         for metric, values in {**known["scores"].get(use, {}), **known["by_class"].get(use, {})}.items():
             _put(numbers, f"{use}/{metric}", values["mean"], values["sites"], lower(metric))
     for name, number in known["measures"].items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-NAMES = ("local", "federated", "pooled", "synthetic", "augmented")
+NAMES = ("local", "federated", "pooled", "synthetic", "augmented", "public")
 SMALLEST_GAP = 0.05  # one or two test images of a small site shift a metric by as much: smaller gaps tell nothing
 
 

@@ -33,6 +33,7 @@ def cells(rows: Rows, use: str) -> Cells:
         ("local", ""),
         ("federated", ""),
         ("pooled", ""),
+        ("public", ""),
         *((kind, model) for model in worth for kind in ("synthetic", "augmented")),
     ]
     out = []
@@ -84,7 +85,7 @@ def text(tables: list[Cells], width: int) -> Group:
         for i, columns in enumerate(broad if _fits(broad, width) else least):
             shown.add_column(escape(head[i]), justify="right" if i else "left", width=columns)
         for line in lines:
-            shown.add_row(*line, style="dim" if line[0] in ("local", "federated", "pooled") else "")
+            shown.add_row(*line, style="dim" if line[0] in ("local", "federated", "pooled", "public") else "")
         parts += [shown, ""]
     return Group(*parts)
 

@@ -22,6 +22,7 @@ import pandas as pd
 
 from fedsynth.data import outputs
 from fedsynth.worth.intervals import intervals
+from fedsynth.worth.over_public import over_public
 from fedsynth.worth.ratios import NAMES, SMALLEST_GAP, finite_or_none, gap_closed, retained
 
 Rows = list[dict[str, Any]]
@@ -129,6 +130,7 @@ def summary(rows: Rows, spread: Rows | None = None) -> dict[str, dict[str, dict[
       of ratios, a site with hardly any gap would dominate.
     - `retained_by_site`, `gap_closed_by_site`; `poorest_site`: the site with the lowest `local`, None if a site's
       `local` is missing; `gap_closed_poorest`: the gap closed there.
+    - `public`, `over_public`, ...: what public images reach and what `synthetic` is beyond (worth/over_public.py).
     - `headline`: the metric of all of these; it is not corrected for chance.
     - `why`: the reason for each value that is None, for a site under `retained@<site>`.
     - `intervals`: [low, high] at 95 % for other test images of the same sites. An end that is None has no bound; all
@@ -192,15 +194,20 @@ def _of(
     if len(own_networks) < len(by_site):
         gap_intervals = intervals(own_networks, spread, found, poorest, other)
     values = found | {f"retained@{s}": v for s, v in kept.items()} | {f"gap_closed@{s}": v for s, v in gaps.items()}
-    return {k: finite_or_none(v) for k, v in found.items()} | {
-        "intervals": gap_intervals | {"retained": all_intervals["retained"]},
-        "retained_by_site": {s: finite_or_none(v) for s, v in kept.items()},
-        "gap_closed_by_site": {s: finite_or_none(v) for s, v in gaps.items()},
-        "poorest_site": poorest,
-        "headline": metric,
-        "against": other,
-        "why": {k: reason for k, reason in why.items() if finite_or_none(values[k]) is None},
-    }
+    beyond = over_public(by_site, spread, _missing(by_site, unknown, ["synthetic", "public"]))
+    return (
+        {k: finite_or_none(v) for k, v in found.items()}
+        | beyond
+        | {
+            "intervals": gap_intervals | {"retained": all_intervals["retained"]},
+            "retained_by_site": {s: finite_or_none(v) for s, v in kept.items()},
+            "gap_closed_by_site": {s: finite_or_none(v) for s, v in gaps.items()},
+            "poorest_site": poorest,
+            "headline": metric,
+            "against": other,
+            "why": {k: reason for k, reason in why.items() if finite_or_none(values[k]) is None},
+        }
+    )
 
 
 def _why(by_site: pd.DataFrame, unknown: pd.DataFrame, kind: str, other: str) -> str:

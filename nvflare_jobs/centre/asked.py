@@ -61,7 +61,8 @@ class Asked:
         """Kind -> what its networks were trained on, of the rows that are asked of this site."""
         own = {"reference": "local", "score": "augmented"}[self.job]
         trained = {own: site} if self.params.split.only(site) != "test" else {}
-        return trained | (dict.fromkeys(self.sent, "all") if self.job == "reference" else {"synthetic": self.name})
+        sent = {kind: "public" if kind == "public" else "all" for kind in self.sent}
+        return trained | (sent if self.job == "reference" else {"synthetic": self.name})
 
     def _rows(self, site: str, rows: list[dict[str, Any]]) -> None:
         asked = {

@@ -12,6 +12,7 @@ from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Params, names
 from fedsynth.settings import Settings
 from fedsynth.stages import inputs, reference
+from fedsynth.stages.public import fit_public
 from fedsynth.training import weights
 from fedsynth.training.history import left_out
 from fedsynth.worth import use_networks
@@ -21,7 +22,8 @@ from nvflare_jobs.server.saved import GLOBAL
 
 
 def stage(params: Params, settings: Settings) -> None:
-    """Write reports/reference.json and data/reference: `local`, `federated` and, in simulation only, `pooled`.
+    """Write reports/reference.json and data/reference: `local`, `federated`, `public` where params.yaml names such
+    images, and, in simulation only, `pooled`.
 
     `pooled` is trained on all sites' images. `federated_without` in the file lists the sites that were left out of
     rounds, and of which: `federated` then does not quite cover all sites' images.
@@ -34,6 +36,8 @@ def stage(params: Params, settings: Settings) -> None:
         sent["pooled"] = reference.fit_pooled(
             params, {site: ImageSet.load(settings.data / names.key(site)) for site in validation["used"]}
         )
+    if public := fit_public(params, validation["used"], settings.root / ".work" / "public"):
+        sent["public"] = public
     arrays = {name: a for row, of in sent.items() for name, a in use_networks.to_arrays(of, row).items()}
     weights.save(settings.root / "data" / "reference" / use_networks.FILE, arrays)
     payload = {f"net/{name}": a for name, a in arrays.items()}

@@ -21,6 +21,8 @@ IMAGE = Image(
 
 
 def arguments(name, folder):  # noqa: PLR0911
+    if name == "Procedural":
+        return {"images": 4}
     if name == "Phantom":
         return {"sites": {"north": {"images": 9}, "east": {"images": 6}}}
     if name == "Table":

@@ -42,7 +42,7 @@ Name = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_known
 Expectation = Annotated[
     str, AfterValidator(lambda text: text if text in HINTS else refuse("is not the name of an expectation"))
 ]
-Kind = Literal["local", "federated", "pooled", "synthetic", "augmented"]  # rows of the table of worth
+Kind = Literal["local", "federated", "pooled", "synthetic", "augmented", "public"]  # rows of the table of worth
 Sha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Few = Field(max_length=64)  # a table of numbers with more entries than any job has could be an image
 

@@ -81,14 +81,14 @@ def _differs(one: Any, other: Any, place: tuple[int | str, ...] = ()) -> tuple[i
 
 
 def vocabulary(job: str, params: Params, *more: str) -> frozenset[str]:
-    """The names that an answer may hold: labels for `validate`; uses, their metrics and "all" for `score` and
+    """The names that an answer may hold: labels for `validate`; uses, their metrics, "all" and "public" for `score` and
     `reference`; and `more`.
     """
     if job in ("look", "validate"):
         return frozenset([*params.image.labels, *more])
     metrics = [name for block in params.score.uses.values() for name in block.build(**params.image.context()).metrics]
     numbers = [name for block in params.score.measures.values() for name in block.build(**params.image.context()).about]
-    return frozenset(["all", *COUNTED, *params.score.uses, *metrics, *params.score.measures, *numbers, *more])
+    return frozenset(["all", "public", *COUNTED, *params.score.uses, *metrics, *params.score.measures, *numbers, *more])
 
 
 MODELS: list[type[Closed]] = [Failed, Row, Spread, Measured, Moments, Measures, *JOBS.values()]

@@ -71,7 +71,7 @@ class Spread(Counted):
     model: Name
     site: Name
     metric: Name
-    names: list[Kind] = Field(max_length=5)
+    names: list[Kind] = Field(max_length=6)
     covariance: Square | None
     n: Cell | Literal["withheld"]
 
