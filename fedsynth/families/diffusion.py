@@ -115,7 +115,7 @@ class Diffusion(Family):
             sample_method="logit-normal",
             scale=self.spread,
             use_timestep_transform=self.base is not None,
-            base_img_size_numel=pixels / shift ** len(self.size),
+            base_img_size_numel=pixels / shift ** len(self.size),  # type: ignore[arg-type]  # any number
             spatial_dim=len(self.size),
         )
         schedule.set_timesteps(self.steps, input_img_size_numel=pixels)

@@ -27,7 +27,7 @@ def definitions(params: Params, uses: list[dict[str, Any]], measures: dict[str, 
         *_rows(params),
         *_shares(" or ".join(dict.fromkeys(use["against"] for use in uses)) or "pooled"),
         *(METRICS[metric] for metric in METRICS if metric in shown),
-        *_around(),
+        *_around(len(params.score.seeds)),
         *((f"budget, {name}", budget(block, params.image)) for name, block in params.score.uses.items()),
         ("extractor", titles),
         *_measures(params, measures),
@@ -127,7 +127,15 @@ def _lacking(channels: list[str]) -> Terms:
 def _shares(against: str) -> Terms:
     as_good = TOGETHER.get(against, against)
     return [
-        ("retained", f"mean synthetic / mean {against}"),
+        (
+            "retained",
+            (
+                f"(mean synthetic − chance) / (mean {against} − chance): 0 % is no better than chance. Chance is the"
+                " score of a network that has learned nothing: a balanced accuracy of 1 / the number of classes, a Dice"
+                f" of 0 (an empty mask), 0 of what is explained. At chance: {against} is less than {SMALLEST_GAP} above"
+                " it, and there is nothing of which a share could be kept"
+            ),
+        ),
         (
             "gap closed",
             (
@@ -140,13 +148,20 @@ def _shares(against: str) -> Terms:
     ]
 
 
-def _around() -> Terms:
-    """Return the definitions of intervals, floors and counts."""
+def _around(seeds: int) -> Terms:
+    """Return the definitions of intervals, floors and counts. `seeds`: the number of those of the uses' networks."""
+    of_seeds = (
+        "with one seed of the uses' networks the interval lacks how much networks of other seeds would differ"
+        if seeds == 1
+        else f"beside it the differences between the {seeds} seeds of the uses' networks (a row's variance is the mean"
+        f" of its own and of all rows', Student's t with {2 * (seeds - 1)} degrees of freedom)"
+    )
     worth = (
-        "of retained and gap closed, 95 %: each site draws its test images anew (a bootstrap, the same images for all"
-        f" networks, as many of each class) and sends the covariance of the networks' metrics alone; {DRAWS} normal"
-        " draws with it around each site's metrics give the 2.5 and 97.5 % quantiles. Where draws have no gap, that"
-        " end has no bound. They hold the chance in the test images, not another training"
+        "of scores and shares, 95 %: each site leaves out its test patients in turn (a jackknife, the same for all"
+        " networks) and sends the covariance of the networks' metrics alone, widened by Student's t where there are few"
+        f" patients; {DRAWS} draws with it around each site's metrics, on the logit scale, give the 2.5 and 97.5 %"
+        f" quantiles; {of_seeds}. Where draws have no gap, or nothing above chance, that end has no bound. They do not"
+        " hold another training of the generative model, of which there was one"
     )
     measures = (
         "95 %. Where the floor is of training images: for other held-out patients and other synthetic images, by"

@@ -29,8 +29,9 @@ LEFT_OUT = {
 def tables(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of a model as text.
 
-    Keys: said (the verdict's sentence), gates, beyond (public images), worth, against (what the shares are relative to),
-    left_out, rehearsed, measures, audit, missing, mended, extractor, epsilon and epsilon_total (word, meaning), worst.
+    Keys: said (the verdict's sentence), gates, beyond (public images), worth, seeds (their number), against (what the
+    shares are relative to), left_out, rehearsed, measures, audit, missing, mended, extractor, epsilon and epsilon_total
+    (word, meaning), worst.
     """
     found = measures({facts["model"]: facts})
     return {
@@ -46,6 +47,7 @@ def tables(facts: dict[str, Any]) -> dict[str, Any]:
         ],
         "beyond": [beyond(use, of) for use, of in facts["uses"].items() if is_number(of.get("public"))],
         "worth": [worth_line(use, of) for use, of in facts["uses"].items()],
+        "seeds": min((of.get("seeds", 1) for of in facts["uses"].values()), default=1),
         "against": {of["against"]: AGAINST[of["against"]] for of in facts["uses"].values()},
         "left_out": [
             LEFT_OUT[job].format(site=site, why=why)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedsynth.worth import worth
+from fedsynth.worth.ratios import AT_CHANCE, NO_GAP, undefined
 from fedsynth.worth.wording import LOWER_IS_BETTER, is_number, label_of
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 NOT_A_SHARE = {"hd95"}  # metrics that are not between 0 and 1
 REAL = ("local", "federated", "pooled")  # rows of networks trained on real images only
 Summary = dict[str, dict[str, dict[str, Any]]]  # from worth.summary: model -> use -> values
-NO_GAP = "no gap"  # how a reason of worth.py begins
 POOLED = "pooled"  # the default of `against`
 TOGETHER = {"pooled": "all sites' real images together", "federated": "FedAvg over all sites' real images"}
 
@@ -131,17 +131,19 @@ def judge(lines: list[dict[str, Any]], summary: dict[str, dict], against: str) -
     local, best = (next(line["mean"] for line in lines if line["name"] == name) for name in ("local", against))
     for line in (line for line in lines if line["model"]):
         of = summary.get(line["model"], {})
+        line["chance"] = of.get("chance")
         line["intervals"] = {
             key: ends for key, ends in (of.get("intervals") or {}).items() if ends and is_number(of.get(key))
         }
         if line["name"] == "synthetic":
-            line["judged"] = {"retained": settled(of.get("retained"), line["mean"], best),
+            word = undefined(of.get("why", {}).get("retained", ""))
+            line["judged"] = {"retained": word or settled(of.get("retained"), line["mean"], best),
                               "over_public": of.get("over_public")}  # fmt: skip
             line["beyond"] = points(of.get("over_public"), of.get("over_public_interval"))
         else:
             needed, why = (line["mean"], local, best), of.get("why", {})
             line["judged"] = {
-                key: NO_GAP if why.get(key, "").startswith(NO_GAP) else settled(of.get(key), *needed)
+                key: undefined(why.get(key, "")) or settled(of.get(key), *needed)
                 for key in ("gap_closed", "gap_closed_poorest")
             }
             line["judged"]["poorest_site"] = of.get("poorest_site")
@@ -198,7 +200,12 @@ def _alone(line: dict[str, Any], against: str, best: float | None, label: str) -
         " real test images"
     )
     if is_number(line["judged"]["retained"]) and is_number(best):
-        return f"{text}: {percent(line['judged']['retained'])} of the {best:.2f} reached with {TOGETHER[against]}."
+        chance = f", both counted from chance, {line['chance']:.2f}" if line.get("chance") else ""
+        return (
+            f"{text}: {percent(line['judged']['retained'])} of the {best:.2f} reached with {TOGETHER[against]}{chance}."
+        )
+    if line["judged"]["retained"] == AT_CHANCE:
+        return f"{text}; that is a share of nothing: with {TOGETHER[against]} hardly more than chance is reached."
     return f"{text}; how much that retains is missing, because there is no {against} reference."
 
 
@@ -207,6 +214,8 @@ def _added(line: dict[str, Any], against: str, local: float | None, label: str) 
     gap, poorest = line["judged"]["gap_closed"], line["judged"]["gap_closed_poorest"]
     if not is_number(gap):
         brings = f"{text} {_moves(local, line['mean'], label)}"
+        if gap == AT_CHANCE:
+            return f"{brings}. There is no gap to close: with {TOGETHER[against]} hardly more than chance is reached."
         if gap == NO_GAP:
             return (
                 f"{brings}. There is no gap to close: with {TOGETHER[against]} hardly more is reached than with one"

@@ -13,18 +13,19 @@ import numpy as np
 
 from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.features import Extractor
-from fedsynth.measures import Answer, Measure, MeasureInputs, Moments, Value
+from fedsynth.measures import Answer, Measure, MeasureInputs, Moments, Value, Z
 from fedsynth.measures._statistics import plain
 from fedsynth.params import Block, Params, Training
 from fedsynth.stages import reference
 from fedsynth.uses import Table, Use
-from fedsynth.worth.use_networks import Networks, fit, held_out, network, training, uses
+from fedsynth.worth.use_networks import Networks, fit, held_out, network, testing, training, uses
 
 if TYPE_CHECKING:
     from fedsynth.families import Family
 
 Retrain = Callable[[ImageSet, int], "Family"]
-TIMES = 300  # number of bootstrap resamplings of the test images
+GROUPS = 200  # most parts of the test subjects that are left out in turn
+TINY = 1e-9  # differences of a metric that are of rounding
 COULD_NOT = "could not be computed"
 SOME = "some; the hospital does not say how many"
 TESTS_ONLY = "tests only, so there are no training images to compare with"
@@ -43,12 +44,13 @@ def fit_synthetic(params: Params, synthetic: ImageSet) -> Networks:
 
 
 def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet, sent: dict[str, Networks], state: Path,
-                 model: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
+                 model: str, min_cell: int = 2) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
     """Return the rows `synthetic` and `augmented` of one site, and the covariance of all rows.
 
     `synthetic`: networks sent by the centre; `augmented`: trained here on the site's own and the synthetic images, none
     at a site that tests only.
-    `sent`: row -> networks: "synthetic", "federated" and, in simulation, "pooled".
+    `sent`: row -> networks: "synthetic", "federated" and, in simulation, "pooled". `min_cell`: with fewer test subjects
+    there is no covariance.
     """
     both, rows, spread = concatenate([training(real), synthetic]), [], []
     weights = balance(both, len(training(real)), params.score.real_share)
@@ -69,33 +71,57 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
             for seed, table in zip(params.score.seeds, judged.get(kind, []), strict=kind in judged):
                 rows.append(reference.row(params, use, real, {}, name, kind, on, model, site, seed, table))
         spread.append(
-            {"use": name, "model": model, "site": site, "metric": use.headline} | covariance(use, judged, params.seed)
+            {"use": name, "model": model, "site": site, "metric": use.headline}
+            | covariance(use, judged, testing(real).patients(), params.seed, min_cell)
         )
     return rows, spread
 
 
-def covariance(use: Use, judged: dict[str, list[Table]], seed: int) -> dict[str, Any]:
-    """Return the covariance of the rows' headline metrics over test images, from a paired bootstrap.
+def covariance(
+    use: Use, judged: dict[str, list[Table]], subjects: np.ndarray, seed: int, least: int = 2
+) -> dict[str, Any]:
+    """Return the covariance of the rows' headline metrics over the test subjects, from a paired jackknife.
 
-    `judged`: row -> a table for each seed, all of the same images. Every resampling draws the same images for all rows
-    and seeds, and as many of each class as there are (Efron & Tibshirani 1993). A row's metric is the mean over its
-    seeds.
+    `judged`: row -> a table for each seed, all of the same images; `subjects` (N,): whose image each is. Images of one
+    subject are alike, so that subjects are left out and not images (or random parts of them, GROUPS at most), for all
+    rows and seeds alike. A row's metric is the mean over its seeds. With few subjects the covariance is uncertain
+    itself: it is widened by the square of Student's t quantile over the normal one, so that a normal interval covers
+    as it states. A row in which nothing varies has at least the variance of one image more that is told otherwise.
 
-    Only this matrix leaves the site. The resampled metrics must not: anyone could repeat the resampling and solve for
-    the contribution of each image. `covariance` is None if at most half of the resamplings give finite metrics.
+    Only this matrix leaves the site. The metrics without a subject must not: their difference is that subject's
+    contribution. `covariance` is None with fewer than `least` subjects, where a class has a single one, whose metric
+    varies by nobody knows what, and where a metric is not finite.
     """
-    rng = np.random.default_rng([seed, 4])
-    y, names = next(iter(judged.values()))[0]["y"], list(judged)
-    groups = [np.flatnonzero(y == k) for k in np.unique(y)]
-    replicates = np.full((TIMES, len(names)), np.nan)
-    for i in range(TIMES):
-        chosen = np.concatenate([rng.choice(g, len(g)) for g in groups] or [np.array([], int)])
-        for j, tables in enumerate(judged.values()):
-            replicates[i, j] = np.mean([use.value({k: v[chosen] for k, v in t.items()}) for t in tables])
-    n = use.summarise(next(iter(judged.values()))[0])[1][use.headline]
-    known = replicates[np.isfinite(replicates).all(1)]
-    matrix = np.atleast_2d(np.cov(known, rowvar=False)).round(8).tolist() if len(known) > TIMES // 2 else None
-    return {"names": names, "covariance": matrix, "n": n}
+    from scipy.stats import t
+
+    names, tables = list(judged), list(judged.values())
+    y, n = tables[0][0]["y"], use.summarise(tables[0][0])[1][use.headline]
+    answer: dict[str, Any] = {"names": names, "covariance": None, "n": n}
+    parts = parted(subjects, np.random.default_rng([seed, 4]))
+    counted = use.counted(tables[0][0])
+    out = [parts != part for part in np.unique(parts[counted])]
+    lone = any(len(np.unique(y[counted & kept])) < len(np.unique(y[counted])) for kept in out)
+    found = np.array([_means(use, tables, kept) for kept in out]).reshape(-1, len(names))
+    if len(found) < max(least, 2) or lone or not np.isfinite(found).all():
+        return answer
+    apart, free = found - found.mean(0), len(found) - 1
+    matrix = free / len(found) * apart.T @ apart * (t.ppf(0.975, free) / Z) ** 2
+    np.fill_diagonal(matrix, np.where(np.abs(apart).max(0) > TINY, np.diag(matrix), 1 / (n + 1) ** 2))
+    low, high = use.within(use.headline)
+    largest = ((high - low) / 2) ** 2  # of a number in this range the variance is no larger (Popoviciu)
+    return answer | {"covariance": (matrix * min(1.0, largest / np.diag(matrix).max())).round(8).tolist()}
+
+
+def parted(subjects: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return (N,) the part of each image: its subject, or a random part of the subjects where there are many."""
+    found = np.unique(subjects, return_inverse=True)[1]
+    many = found.max(initial=-1) + 1
+    return (rng.permutation(many) % GROUPS)[found] if many > GROUPS else found
+
+
+def _means(use: Use, tables: list[list[Table]], kept: np.ndarray) -> list[float]:
+    """Return the rows' headline metrics on some of the images, each the mean over its seeds."""
+    return [float(np.mean([use.value({k: v[kept] for k, v in t.items()}) for t in seeds])) for seeds in tables]
 
 
 def balance(both: ImageSet, n_real: int, real_share: float) -> np.ndarray:

@@ -9,6 +9,7 @@ Legend: N images · B batch · I image channels · M mask channels · K classes 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,14 @@ class Use(ABC):
         """Return the range of a metric: a site's answer beyond it is refused. By default it is a share."""
         return 0.0, 1.0
 
+    def chance(self, n: Mapping[str, int | str | None]) -> float:
+        """Return what a network that has learned nothing reaches in the headline metric; by default 0.
+
+        Shares of worth are of what lies above it. `n`: the number of images behind each metric, as in `summarise`, or
+        a word where it is withheld.
+        """
+        return 0.0
+
     @abstractmethod
     def network(self, seed: int) -> nn.Module:
         """Return an untrained network; the same seed gives the same weights."""
@@ -53,8 +62,8 @@ class Use(ABC):
     def judge(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
         """Evaluate the network on each image.
 
-        `images` (N, I, *S), `masks` (N, M, *S), `y` (N,). Metrics are computed from the table, so that a bootstrap does
-        not run the network again; it draws images class by class, for which the table holds `y`.
+        `images` (N, I, *S), `masks` (N, M, *S), `y` (N,). Metrics are computed from the table, so that leaving out
+        subjects does not run the network again; it holds `y`, too.
         """
 
     @abstractmethod
@@ -64,8 +73,12 @@ class Use(ABC):
         A metric that cannot be computed on these images is NaN.
         """
 
+    def counted(self, table: Table) -> np.ndarray:
+        """Return which images (N,) bool the headline metric rests on; by default all."""
+        return np.ones(len(table["y"]), dtype=bool)
+
     def value(self, table: Table) -> float:
-        """Return the headline metric only; a bootstrap calls this thousands of times."""
+        """Return the headline metric only; leaving out subjects in turn calls this many times."""
         return self.summarise(table)[0][self.headline]
 
     def training(

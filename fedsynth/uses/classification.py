@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,6 +43,12 @@ class Classification(Use):
     def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
         by_class = [f"{metric}.{name}" for metric in ("sensitivity", "specificity") for name in self.label_names]
         return ("balanced_accuracy", "auroc", "sensitivity", "specificity", "ece", *by_class)
+
+    def chance(self, n: Mapping[str, int | str | None]) -> float:
+        """Return 1 / the number of classes that the images have: the balanced accuracy of any answer that is
+        independent of the image. A class whose number of images is not told counts as there.
+        """
+        return 1 / max(1, self.labels - sum(n.get(f"sensitivity.{name}") == 0 for name in self.label_names))
 
     def network(self, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):

@@ -21,6 +21,9 @@ class Segmentation(Use):
     `images`, `masks`: numbers of channels I and M; `size`: *S; `label_names`: names of the classes, `empty_labels`:
     those without a mask. `steps`, `batch`, `lr`: the training budget; `width`: channels at full resolution, a multiple
     of 4. Raises ValueError if there is no mask channel; then take the use out of `score.uses`.
+
+    Chance is a Dice of 0, that of an empty mask. A mask of the whole image reaches 2 a / (1 + a) where the true one has
+    the share a of the image: .1 for 5 %. What share a site's masks have, it does not tell.
     """
 
     headline = "dice"
@@ -114,7 +117,7 @@ class Segmentation(Use):
         they are left out of Dice and give the false-positive rate.
         """
         known = table["known"]  # an image of an unknown mask counts for nothing
-        empty, lesion = known & table["empty"], known & ~table["empty"]
+        empty, lesion = known & table["empty"], self.counted(table)
         metrics = {"dice": _mean(table["dice"][lesion]), "hd95": _mean(table["hd95"][lesion])}
         metrics["false_positive_rate"] = _mean(table["found"][empty])
         n = {"dice": int(lesion.sum()), "hd95": int(lesion.sum()), "false_positive_rate": int(empty.sum())}
@@ -122,6 +125,11 @@ class Segmentation(Use):
             of = lesion & (table["y"] == k)
             metrics[f"dice.{name}"], n[f"dice.{name}"] = _mean(table["dice"][of]), int(of.sum())
         return metrics, n
+
+    def counted(self, table: Table) -> np.ndarray:
+        """Return which images (N,) have a mask that is known."""
+        found: np.ndarray = table["known"] & ~table["empty"]
+        return found
 
 
 def _mean(values: np.ndarray) -> float:

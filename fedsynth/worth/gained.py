@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedsynth.worth.ratios import SMALLEST_GAP
+from fedsynth.worth.ratios import AT_CHANCE, SMALLEST_GAP
 from fedsynth.worth.wording import is_number, label_of
 from fedsynth.worth.worth import Rows, against, headline, summary, table
 
@@ -22,7 +22,8 @@ def _sentence(rows: Rows, use: str, of: dict) -> str:
     found = _values(rows, use, site)
     own, everyone = found.get(("local", "")), found.get((together, ""))
     models = {model: v for (name, model), v in found.items() if name == "augmented" and is_number(v)}
-    if not is_number(own) or not is_number(everyone) or not models:
+    chance = of["why"].get("gap_closed_poorest", "").startswith(AT_CHANCE)
+    if not is_number(own) or not is_number(everyone) or not models or chance:
         return f"In {use} it is not known what was gained: {of['why']['gap_closed_poorest']}."
     if everyone - own < SMALLEST_GAP:
         return (

@@ -65,7 +65,9 @@ def _number(value: float) -> str:
 
 
 def _percent(value: float | None, why: str) -> str:
-    return f"{100 * value:.0f} %" if value is not None else "no gap" if why.startswith("no gap") else "missing"
+    from fedsynth.worth.ratios import undefined
+
+    return f"{100 * value:.0f} %" if value is not None else undefined(why) or "missing"
 
 
 def text(tables: list[Cells], width: int) -> Group:

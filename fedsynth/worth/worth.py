@@ -1,8 +1,9 @@
 """The table of worth, and its summary for each model and use: retained and gap closed, by site.
 
 A row is one network tested at one site, as in the files of reports/: `{"use", "name", "trained_on", "model", "site",
-"seed", "metrics", "n"}`. Rows `local` and `augmented` count only at the site where they were trained, the others at all
-sites. The first metric of a use is its headline metric.
+"seed", "metrics", "n", "chance"}`; `chance` is what a network reaches there that has learned nothing, 0 by default.
+Rows `local` and `augmented` count only at the site where they were trained, the others at all sites. The first metric
+of a use is its headline metric.
 
 A value that was not computed, or was withheld because of too few images, is None, never 0; it never passes a gate. If a
 site did not answer, all values of its row are None and "left_out" has the reason. A site that tests only
@@ -21,9 +22,19 @@ from typing import Any
 import pandas as pd
 
 from fedsynth.data import outputs
-from fedsynth.worth.intervals import intervals
+from fedsynth.worth import intervals
+from fedsynth.worth.intervals import Ends
 from fedsynth.worth.over_public import over_public
-from fedsynth.worth.ratios import NAMES, SMALLEST_GAP, finite_or_none, gap_closed, retained
+from fedsynth.worth.ratios import (
+    AT_CHANCE,
+    NAMES,
+    NO_GAP,
+    SMALLEST_GAP,
+    at_chance,
+    finite_or_none,
+    gap_closed,
+    retained,
+)
 
 Rows = list[dict[str, Any]]
 TESTS_ONLY = "tests only"  # why a site has no value of its own networks
@@ -39,7 +50,7 @@ def rows(root: Path, models: list[str] | None = None) -> Rows:
 
 
 def spread(root: Path, models: list[str] | None = None) -> Rows:
-    """Return the covariances of the rows over resampled test images, from the same files as `rows`.
+    """Return the covariances of the rows over the test subjects, from the same files as `rows`.
 
     Each is `{"use", "model", "site", "metric", "names", "covariance", "n"}`.
     """
@@ -125,16 +136,19 @@ def summary(rows: Rows, spread: Rows | None = None) -> dict[str, dict[str, dict[
 
     - `synthetic`, `augmented`: means over the sites; each site counts once, however many images it has.
     - `against`: the reference on all sites' real images: "pooled", or "federated" if there is no pooled row.
-    - `retained`: mean synthetic / mean reference.
+    - `retained`: (mean synthetic - chance) / (mean reference - chance).
     - `gap_closed`: (augmented - local) / (reference - local) of the means over the sites that train and test; in a mean
       of ratios, a site with hardly any gap would dominate.
     - `retained_by_site`, `gap_closed_by_site`; `poorest_site`: the site with the lowest `local`, None if a site's
       `local` is missing; `gap_closed_poorest`: the gap closed there.
     - `public`, `over_public`, ...: what public images reach and what `synthetic` is beyond (worth/over_public.py).
-    - `headline`: the metric of all of these; it is not corrected for chance.
+    - `headline`: the metric of all of these; `chance`: what a network without knowledge reaches, mean over the sites.
     - `why`: the reason for each value that is None, for a site under `retained@<site>`.
-    - `intervals`: [low, high] at 95 % for other test images of the same sites. An end that is None has no bound; all
-      are None without `spread`.
+    - `intervals`: [low, high] at 95 % of `synthetic`, `retained`, `gap_closed`, `gap_closed_poorest` and, with
+      `@<site>`, of the first three at a site: for other test subjects of the same sites and, with several `seeds`
+      (their number), for other seeds of the uses' networks. An end that is None has no bound; all are None without
+      `spread`.
+    - `seed_intervals`: the same for other seeds alone.
     """
     scores = table(rows)
     models = [m for m in dict.fromkeys(r["model"] for r in rows) if m]
@@ -146,6 +160,7 @@ def summary(rows: Rows, spread: Rows | None = None) -> dict[str, dict[str, dict[
                 model,
                 metric,
                 against(rows, use),
+                [r for r in rows if r["use"] == use and r["model"] in ("", model)],
                 list(dict.fromkeys(r["site"] for r in rows if r["use"] == use)),
                 {s["site"]: s for s in spread or [] if (s["use"], s["model"]) == (use, model)},
             )
@@ -156,50 +171,66 @@ def summary(rows: Rows, spread: Rows | None = None) -> dict[str, dict[str, dict[
 
 
 def _of(
-    scores: pd.DataFrame, model: str, metric: str, other: str, sites: list[str], spread: dict[str, Any]
+    scores: pd.DataFrame, model: str, metric: str, other: str, rows: Rows, sites: list[str], spread: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the summary of one model and use.
 
-    `sites`: all sites of the use, also those where a row is missing: means over different sites cannot be compared.
+    `rows`: of the use, the references' and the model's; `sites`: all sites of the use, also those where a row is
+    missing: means over different sites cannot be compared.
     """
     own = scores[scores["model"].isin(["", model])]
     by_site = own.pivot(index="site", columns="name", values="value").reindex(index=sites, columns=list(NAMES))
     unknown = own.pivot(index="site", columns="name", values="why").reindex(index=sites, columns=list(NAMES)).fillna("")
     own_networks = by_site[(unknown[["local", "augmented"]] != TESTS_ONLY).all(axis=1)]  # of sites that train and test
+    chance = pd.Series({r["site"]: r.get("chance", 0.0) for r in reversed(rows)}, dtype=float).reindex(sites)
     mean, mean_own = by_site.mean(skipna=False), own_networks.mean(skipna=False)
-    kept = {s: retained(v["synthetic"], v[other]) for s, v in by_site.iterrows()}
-    gaps = {s: gap_closed(v["local"], v["augmented"], v[other]) for s, v in own_networks.iterrows()}
+    kept = {s: retained(v["synthetic"], v[other], chance[s]) for s, v in by_site.iterrows()}
+    gaps = {s: gap_closed(v["local"], v["augmented"], v[other], chance[s]) for s, v in own_networks.iterrows()}
     # a site without `local` may be the poorest: a value is often withheld because the site has few images
     known = len(own_networks) and own_networks["local"].notna().all()
     poorest = str(own_networks["local"].idxmin()) if known else None
     found = {
         "synthetic": mean["synthetic"],
         "augmented": mean_own["augmented"],
-        "retained": retained(mean["synthetic"], mean[other]),
-        "gap_closed": gap_closed(mean_own["local"], mean_own["augmented"], mean_own[other]),
+        "retained": retained(mean["synthetic"], mean[other], chance.mean()),
+        "gap_closed": gap_closed(
+            mean_own["local"], mean_own["augmented"], mean_own[other], chance[own_networks.index].mean()
+        ),
         "gap_closed_poorest": gaps[poorest] if poorest is not None else math.nan,
     }
     why = {
-        "retained": _why(by_site, unknown, "synthetic", other),
-        "gap_closed": _why(own_networks, unknown, "augmented", other),
+        "retained": _why(by_site, unknown, "synthetic", other, chance),
+        "gap_closed": _why(own_networks, unknown, "augmented", other, chance),
     }
-    why |= {f"retained@{site}": _why(by_site.loc[[site]], unknown, "synthetic", other) for site in sites}
-    why |= {f"gap_closed@{site}": _why(own_networks.loc[[site]], unknown, "augmented", other) for site in gaps}
+    why |= {f"retained@{site}": _why(by_site.loc[[site]], unknown, "synthetic", other, chance) for site in sites}
+    why |= {f"gap_closed@{site}": _why(own_networks.loc[[site]], unknown, "augmented", other, chance) for site in gaps}
     if poorest is not None:
         why["gap_closed_poorest"] = why[f"gap_closed@{poorest}"]
     else:
         lacking = _missing(own_networks, unknown, ["local"]) or NO_SITE
         why["gap_closed_poorest"] = f"the poorest site is not known: {lacking}"
-    all_intervals = gap_intervals = intervals(by_site, spread, found, poorest, other)
-    if len(own_networks) < len(by_site):
-        gap_intervals = intervals(own_networks, spread, found, poorest, other)
-    values = found | {f"retained@{s}": v for s, v in kept.items()} | {f"gap_closed@{s}": v for s, v in gaps.items()}
-    beyond = over_public(by_site, spread, _missing(by_site, unknown, ["synthetic", "public"]))
+    values = found | {f"synthetic@{s}": v for s, v in by_site["synthetic"].items()}
+    values |= {f"retained@{s}": v for s, v in kept.items()} | {f"gap_closed@{s}": v for s, v in gaps.items()}
+    seeds = _by_seed(rows, metric)
+
+    def around(tests: bool) -> dict[str, Ends]:
+        every = {s: _intervals(by_site.loc[[s]], spread, seeds, other, chance, tests) for s in sites}
+        ends = _intervals(by_site, spread, seeds, other, chance, tests)
+        of_gap = _intervals(own_networks, spread, seeds, other, chance, tests)
+        ends |= {"gap_closed": of_gap.get("gap_closed")}
+        ends |= {"gap_closed_poorest": every.get(str(poorest), {}).get("gap_closed")}
+        ends |= {f"{name}@{s}": of for s, those in every.items() for name, of in those.items()}
+        return {k: ends.get(k) if math.isfinite(v) else None for k, v in values.items() if k != "augmented"}
+
+    beyond = over_public(by_site, spread, seeds, _missing(by_site, unknown, ["synthetic", "public"]))
     return (
         {k: finite_or_none(v) for k, v in found.items()}
         | beyond
         | {
-            "intervals": gap_intervals | {"retained": all_intervals["retained"]},
+            "intervals": around(tests=True),
+            "seed_intervals": around(tests=False),
+            "seeds": len({r["seed"] for r in rows}),
+            "chance": finite_or_none(chance.mean()),
             "retained_by_site": {s: finite_or_none(v) for s, v in kept.items()},
             "gap_closed_by_site": {s: finite_or_none(v) for s, v in gaps.items()},
             "poorest_site": poorest,
@@ -210,8 +241,34 @@ def _of(
     )
 
 
-def _why(by_site: pd.DataFrame, unknown: pd.DataFrame, kind: str, other: str) -> str:
-    """Return why `kind` has no retained or gap closed: missing values by site, a reference of 0, or no gap."""
+def _by_seed(rows: Rows, metric: str) -> pd.DataFrame:
+    """Return a metric with a line for each (site, seed) and a column for each name of a row."""
+    flat = [(r["site"], r["seed"], r["name"], r["metrics"].get(metric)) for r in rows
+            if r["name"] not in ("local", "augmented") or r["trained_on"] == r["site"]]  # fmt: skip
+    long = pd.DataFrame(flat, columns=["site", "seed", "name", "value"]).astype({"value": float})
+    return long.pivot_table(index=["site", "seed"], columns="name", values="value", aggfunc="first")
+
+
+def _intervals(by_site: pd.DataFrame, spread: dict[str, Any], seeds: pd.DataFrame, other: str, chance: pd.Series,
+               tests: bool) -> dict[str, Ends]:  # fmt: skip
+    """Return the intervals of what these sites' rows say; {} if the value or the covariance of a site is missing."""
+    values = by_site[[n for n in NAMES if by_site[n].notna().all()]]
+    of_sites = seeds[seeds.index.get_level_values("site").isin(by_site.index)]
+    draws = intervals.drawn(values, spread, of_sites.groupby(level="seed").mean(), tests)
+    if draws is None:
+        return {}
+    found: dict[str, Ends] = {}
+    if "synthetic" in draws:
+        found["synthetic"] = intervals.ends(draws["synthetic"].to_numpy())
+    if {"synthetic", other} <= set(draws):
+        found["retained"] = intervals.ends(intervals.retained(draws, other, chance[by_site.index].mean()))
+    if {"local", other, "augmented"} <= set(draws):
+        found["gap_closed"] = intervals.ends(intervals.gaps(draws, other))
+    return found
+
+
+def _why(by_site: pd.DataFrame, unknown: pd.DataFrame, kind: str, other: str, chance: pd.Series) -> str:
+    """Return why `kind` has no retained or gap closed: missing values by site, a reference at chance, or no gap."""
     if not len(by_site):
         return NO_SITE
     if missing := _missing(
@@ -219,9 +276,10 @@ def _why(by_site: pd.DataFrame, unknown: pd.DataFrame, kind: str, other: str) ->
     ):
         return missing
     mean, at = by_site.mean(), f" at {by_site.index[0]}" if len(by_site) == 1 else ""
-    if kind == "synthetic":
-        return f"{other} is 0{at}"
-    return f"no gap: {other} {mean[other]:.3f} is not {SMALLEST_GAP} above local {mean['local']:.3f}{at}"
+    guess = chance[by_site.index].mean()
+    if kind == "synthetic" or at_chance(mean[other], guess):
+        return f"{AT_CHANCE}: {other} {mean[other]:.3f} is not {SMALLEST_GAP} above {guess:.3f}, which is chance{at}"
+    return f"{NO_GAP}: {other} {mean[other]:.3f} is not {SMALLEST_GAP} above local {mean['local']:.3f}{at}"
 
 
 def _missing(by_site: pd.DataFrame, unknown: pd.DataFrame, needed: list[str]) -> str:

@@ -45,9 +45,11 @@ def rows(params: Params, settings: Settings, kind: Literal["reference", "score"]
     seconds |= {site: told for site, of in answers.items() if (told := of.get("seconds")) is not None}
     left_out = {site: found[site]["failed"] for site in sites if site not in answers}
     out = settings.root / "reports" / (f"{kind}/{name}.json" if name else f"{kind}.json")
-    headlines = {use: of.headline for use, of in uses(params).items()}
+    built = uses(params)
+    headlines = {use: of.headline for use, of in built.items()}
     tests_only = [site for site in sites if params.split.only(site) == "test"]
     written = complete([answer["rows"] for answer in answers.values()], left_out, headlines, tests_only)
+    written = [row | {"chance": round(built[row["use"]].chance(row["n"]), 6)} for row in written]
     outputs.write(out, {"rows": written, "seconds": seconds, "left_out": left_out} | beside)
     print(f"{stage}: {len(answers)} of {len(sites)} sites answered", flush=True)
 

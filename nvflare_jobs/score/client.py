@@ -39,7 +39,8 @@ def score(site: Site, arrays: Arrays) -> dict[str, Any]:
     family = weights.build_family(model | {"image": params.image.model_dump(mode="json")}, arrays_of(arrays, "model/"))
     tied(site, family, drawn, arrays_of(arrays, "model/"), arrays_of(arrays, "net/federated/"))
     real = site.validated_set()
-    rows, spread = score.rows_at_site(params, site.name, real, drawn, sent, site.state / "reference", name)
+    kept = site.state / "reference"
+    rows, spread = score.rows_at_site(params, site.name, real, drawn, sent, kept, name, site.min_cell)
     flip, keep = tuple(model["training"]["flip"]), site.state / "audit" / name
     noise, retrain = site.gate.policy.privacy.moments, score.retraining(params, model)
     marked = canaries.of_training(params, site.state, name)

@@ -346,7 +346,7 @@ def test_three_rows_of_one_site_no_longer_turn_what_is_retained_into_more(tmp_pa
     retained = worth.summary(found["rows"] + synthetic(0.48))["vae"]["c"]["retained"]
     assert retained is None  # of all sites: one did not answer, and a mean over the others is another quantity
     by_site = worth.summary(found["rows"] + synthetic(0.48))["vae"]["c"]["retained_by_site"]
-    assert by_site["north"] == pytest.approx(0.48 / 0.9, abs=1e-3)
+    assert by_site["north"] == pytest.approx((0.48 - 1 / 3) / (0.9 - 1 / 3), abs=1e-3)
 
 
 def test_outside_of_a_simulation_no_site_may_send_pooled(tmp_path):

@@ -45,13 +45,15 @@ def test_a_missed_lesion_counts_with_the_diagonal_and_metrics_that_nobody_asked_
     assert "AUROC" not in terms()
 
 
-def test_the_interval_of_a_share_is_of_normal_draws_with_the_sites_covariance():
-    assert f"{DRAWS} normal draws" in terms()["intervals, worth"]
+def test_the_interval_of_a_share_is_of_draws_with_the_sites_covariance_and_says_of_how_many_seeds():
+    said = terms()["intervals, worth"]
+    assert f"{DRAWS} draws" in said
+    assert "between the 2 seeds of the uses' networks" in said
 
 
 def test_shares_are_said_to_be_of_what_they_are_of():
-    assert terms()["retained"] == "mean synthetic / mean pooled"
-    assert terms("federated")["retained"] == "mean synthetic / mean federated"
+    assert terms()["retained"].startswith("(mean synthetic − chance) / (mean pooled − chance)")
+    assert "(mean federated − chance)" in terms("federated")["retained"]
     assert "(augmented − local) / (federated − local)" in terms("federated")["gap closed"]
     assert "100 % as good as FedAvg over all sites' real images" in terms("federated")["gap closed"]
 

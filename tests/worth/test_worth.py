@@ -6,10 +6,12 @@ import io
 import json
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
-from fedsynth.worth import ratios, terminal, worth
+from fedsynth.worth import intervals, ratios, terminal, worth
 
 LOCAL = {"north": 0.8, "south": 0.5}
 POOLED = {"north": 0.9, "south": 0.9}
@@ -166,7 +168,10 @@ def test_where_nobody_can_pool_images_federated_stands_in_for_all_of_them():
         pytest.approx(0.75),
         pytest.approx(0.5),
     )
-    assert all(low < found[name] < high for name, (low, high) in found["intervals"].items())
+    for name in ("synthetic", "retained", "gap_closed", "gap_closed_poorest"):
+        low, high = found["intervals"][name]
+        assert low < found[name] < high
+    assert found["intervals"]["gap_closed@north"] is None, "there is no gap at north"
     assert found["why"] == {"gap_closed@north": "no gap: federated 0.800 is not 0.05 above local 0.800 at north"}
     assert "gap to federated closed" in shown(rows)
     assert of(consortium(synthetic=POOLED, federated=federated))["against"] == "pooled"
@@ -306,8 +311,94 @@ def test_intervals_hold_the_value_and_are_narrower_where_rows_vary_together():
 
 def test_rows_that_do_not_vary_have_intervals_of_no_width():
     rows = consortium(synthetic=POOLED, augmented=POOLED)
-    found = worth.summary(rows, [vary(s, sd=0.0) for s in LOCAL])["vae"]["classification"]
-    assert found["intervals"] == {"retained": [1, 1], "gap_closed": [1, 1], "gap_closed_poorest": [1, 1]}
+    found = worth.summary(rows, [vary(s, sd=0.0) for s in LOCAL])["vae"]["classification"]["intervals"]
+    assert found.pop("synthetic") == found.pop("synthetic@north") == found.pop("synthetic@south") == [0.9, 0.9]
+    assert set(found) == {
+        *("retained", "gap_closed", "gap_closed_poorest"),
+        *(f"{share}@{site}" for share in ("retained", "gap_closed") for site in LOCAL),
+    }
+    assert all(ends == [1, 1] for ends in found.values())
+
+
+def seeded(pooled=(0.84, 0.99, 0.99)):
+    """Three seeds: of the pooled network one went astray."""
+    given = {"local": (0.6, 0.62, 0.61), "pooled": pooled, "synthetic": (0.97, 0.98, 0.983),
+             "augmented": (0.93, 0.95, 0.94)}  # fmt: skip
+    return [
+        row(name, site, value, "vae" if name in ("synthetic", "augmented") else "", seed=seed)
+        for name, values in given.items()
+        for seed, value in enumerate(values, 1)
+        for site in LOCAL
+    ]
+
+
+def test_an_interval_holds_how_much_the_seeds_of_the_networks_differ():
+    """Seeds of .84, .99 and .99 leave 104 % anywhere between 94 and 116 %, and not between 101 and 106 %."""
+    spread = [vary(site, sd=0.01) for site in LOCAL]
+    found = worth.summary(seeded(), spread)["vae"]["classification"]
+    low, high = found["intervals"]["retained"]
+    assert (found["retained"], found["seeds"]) == (pytest.approx(1.04, abs=0.01), 3)
+    assert 0.91 < low < 0.96
+    assert 1.13 < high < 1.20
+    of_one = worth.summary([r for r in seeded((0.94, 0, 0)) if r["seed"] == 1], spread)["vae"]["classification"]
+    low, high = of_one["intervals"]["retained"]
+    assert (of_one["seeds"], high - low < 0.06) == (1, True), "one seed says nothing of others"
+    assert of_one["seed_intervals"]["retained"] == [of_one["retained"]] * 2
+
+
+def test_the_interval_of_the_seeds_alone_is_that_of_endless_test_images():
+    found = worth.summary(seeded(), [vary(site, sd=0.05, together=0) for site in LOCAL])["vae"]["classification"]
+    endless = worth.summary(seeded(), [vary(site, sd=0.0) for site in LOCAL])["vae"]["classification"]
+    assert found["seed_intervals"]["retained"] == pytest.approx(endless["intervals"]["retained"], abs=0.003)
+    (low, high), (inner, outer) = found["intervals"]["retained"], found["seed_intervals"]["retained"]
+    assert low < inner < outer < high
+
+
+@pytest.mark.parametrize("sds", [(0.03, 0.03, 0.03), (0.04, 0.02, 0.02), (0.0, 0.0, 0.0)])
+def test_the_interval_of_a_share_covers_as_it_states(sds):
+    """Networks of three seeds, tested at two sites: the seeds and the test images differ from trial to trial."""
+    rng, held, truth = np.random.default_rng(5), [], pd.Series({"pooled": 0.85, "synthetic": 0.8, "local": 0.6})
+    spread = {site: vary(site, sd=0.02, together=0.5, names=tuple(truth.index)) for site in LOCAL}
+    for _ in range(250):
+        images = [rng.multivariate_normal(truth, s["covariance"]) for s in spread.values()]
+        seeds = rng.normal(0, sds, (3, 3))
+        by_site = pd.DataFrame(images, index=list(spread), columns=truth.index) + seeds.mean(0)
+        draws = intervals.drawn(by_site, spread, by_site.mean() + pd.DataFrame(seeds, columns=truth.index))
+        low, high = intervals.ends(intervals.retained(draws, "pooled", 0.0))
+        held.append(low <= truth["synthetic"] / truth["pooled"] <= high)
+    assert 0.925 <= np.mean(held) <= 0.985
+
+
+def chanced(rows, chance=1 / 3):
+    return [r | {"chance": chance} for r in rows]
+
+
+def test_a_share_is_of_what_lies_above_chance():
+    synthetic = {"north": 0.6, "south": 0.6}
+    found = of(chanced(consortium(synthetic=synthetic, augmented=POOLED)))
+    assert found["retained"] == pytest.approx((0.6 - 1 / 3) / (0.9 - 1 / 3), abs=1e-4)
+    assert (found["chance"], found["gap_closed"]) == (0.3333, 1), "a gap is a difference, in which chance cancels"
+    nothing = of(chanced(consortium(synthetic={"north": 1 / 3, "south": 1 / 3})))
+    assert nothing["retained"] == 0, "a set at chance retains nothing"
+
+
+def test_where_all_networks_guess_nothing_is_retained_and_it_is_said_as_no_gap_is():
+    guessing = {"north": 0.33, "south": 0.35}
+    rows = chanced(consortium(synthetic=guessing, augmented=guessing, local=guessing, pooled=guessing))
+    found = worth.summary(rows, [vary(s) for s in LOCAL])["vae"]["classification"]
+    assert [found[k] for k in ("retained", "gap_closed", "gap_closed_poorest")] == [None] * 3
+    assert found["why"]["retained"] == "at chance: pooled 0.340 is not 0.05 above 0.333, which is chance"
+    assert found["why"]["gap_closed_poorest"].startswith("at chance: pooled 0.330")
+    assert (found["intervals"]["retained"], found["intervals"]["gap_closed"]) == (None, None)
+    assert shown(rows).count("at chance") == 3
+
+
+def test_what_may_be_at_chance_has_an_interval_without_a_bound():
+    rows = chanced(consortium(synthetic={"north": 0.5, "south": 0.5}, pooled={"north": 0.45, "south": 0.45}))
+    _, high = worth.summary(rows, [vary(s, sd=0.1, together=0) for s in LOCAL])["vae"]["classification"]["intervals"][
+        "retained"
+    ]
+    assert high is None
 
 
 def test_a_gap_that_may_be_none_gives_an_interval_without_a_bound():
@@ -322,7 +413,9 @@ def test_without_the_spread_of_every_site_there_is_no_interval():
     rows = consortium(synthetic=POOLED, augmented=POOLED)
     withheld = {**vary("north"), "covariance": None}
     for spread in (None, [vary("north")], [withheld, vary("south")]):
-        assert set(worth.summary(rows, spread)["vae"]["classification"]["intervals"].values()) == {None}
+        found = worth.summary(rows, spread)["vae"]["classification"]["intervals"]
+        assert (found["synthetic"], found["retained"], found["gap_closed"]) == (None, None, None)
+    assert found["retained@south"] is not None, "a site has its own"
 
 
 def test_an_interval_of_what_could_not_be_computed_is_none():
