@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedsynth.params import Params
-from fedsynth.params.problems import Place, Problem, holds, meant_by, of_error, place, value
+from fedsynth.params.near import nearest
+from fedsynth.params.problems import Place, Problem, fields, holds, meant_by, of_error, place, value
 
 TIMES = 8  # maximum number of repairs
 
@@ -50,5 +51,6 @@ def _mend(raw: Any, at: Place, one: Any) -> None:
         return
     meant = meant_by(raw, one, Params) if one["type"] == "extra_forbidden" else ""
     wrong = holder.pop(at[-1])
-    if meant:
+    # where the nearest key is there already, another one was hardly meant
+    if meant and meant == nearest(at[-1], fields(at[:-1], Params)):
         holder[meant] = wrong

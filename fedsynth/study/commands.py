@@ -99,7 +99,7 @@ def upgrade(
     os.chdir(root)
     before = layout.made(root)
     found = files.changes(root, before)
-    typer.echo(f"made by fedsynth {before.version}, installed is {__version__}: {len(found)} files change")
+    typer.echo(f"made by fedsynth {before.version}, installed is {__version__}; files that change: {len(found)}")
     for change in found:
         typer.echo(f"  {change.words}")
         if dry_run:

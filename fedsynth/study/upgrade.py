@@ -30,7 +30,7 @@ class Change:
     def words(self) -> str:
         added = sum(line.startswith("+") and not line.startswith("+++") for line in self.lines)
         gone = sum(line.startswith("-") and not line.startswith("---") for line in self.lines)
-        return f"{self.place}: {added} lines new, {gone} lines gone{', edited here' if self.edited else ''}"
+        return f"{self.place}: +{added} −{gone} lines{', edited here' if self.edited else ''}"
 
 
 def changes(root: Path, before: Made) -> list[Change]:

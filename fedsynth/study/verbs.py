@@ -22,7 +22,7 @@ def run(study: str | Path = ".", values: Mapping[str, Any] | None = None, models
     """
     words = [word for key, value in (values or {}).items() for word in ("-S", f"{key}={value}")]
     words += ["--models", models] if models else []
-    root = Path(study).resolve()
+    root = _there(study)
     environment = os.environ | {"FEDSYNTH_ROOT": str(root)}
     done = subprocess.run([sys.executable, "-m", "flows", *words], cwd=root, env=environment, check=False)
     if done.returncode:
@@ -34,7 +34,14 @@ def status(study: str | Path = ".") -> dict[str, Any]:
     from fedsynth import checks
     from fedsynth.study import status as of_study
 
-    with contextlib.chdir(study):  # where the paths of its params.yaml begin
+    with contextlib.chdir(_there(study)):  # where the paths of its params.yaml begin
         settings = Settings.read()
         params = checks.load_or_list(settings.root / "params.yaml", source=False)
         return of_study.status(settings.root, params, settings)
+
+
+def _there(study: str | Path) -> Path:
+    root = Path(study).resolve()
+    if not root.is_dir():
+        raise StudyError(f"{root} is not there; `fedsynth init FOLDER` makes a study")
+    return root

@@ -55,6 +55,12 @@ def of(kind: str, args: dict[str, Any] | None = None) -> dict[str, Any]:
     return {"class_path": f"fedsynth.{kind}", "args": args or {}}
 
 
+def test_a_misspelt_key_beside_the_right_one_is_one_problem(tmp_path):
+    (problem,) = found(tmp_path, **{"models.vae.training.rnds": 20})
+    assert problem.key == "models.vae.training.rnds"
+    assert problem.said.endswith("did you mean 'rounds'?")
+
+
 def test_params_without_a_mistake_have_no_problem():
     assert problems(tiny_params()) == []
 

@@ -137,3 +137,6 @@ def test_the_same_in_python(tmp_path, monkeypatch):
     assert fedsynth.status(tmp_path)["folder"] == str(tmp_path.resolve())
     with pytest.raises(UserError, match="exit code 1"):
         fedsynth.run(tmp_path, models="no_such_model")
+    for verb in (fedsynth.run, fedsynth.status):
+        with pytest.raises(UserError, match="nowhere is not there"):
+            verb(tmp_path / "nowhere")
