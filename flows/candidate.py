@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fedsynth.registry import aliases, by_hand, place, promotion, stale, versions
 from fedsynth.worth.judgement import required
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
 
 # tags whose content is shown otherwise: the verdict and the numbers, and what was done to a version
 SHOWN = (*promotion.PREFIXES, "promotion.", "rollback.", "served.")
@@ -38,7 +34,7 @@ def question(root: Path, model: str, number: int, champion: str | None, although
     version = versions.version_of(root, model, number)
     instead = f"in place of version {champion}" if champion else "where none is in use yet"
     lines = [f"### Shall version {number} of {version.name} be the one in use ({aliases.CHAMPION}), {instead}?", ""]
-    lines += [f"[All that is known of it]({facts})", "", *_head(root, model, version, champion, although)]
+    lines += [f"[All that is known of it]({facts})", "", *_head(root, model, number, champion, although)]
     return "\n".join(lines)
 
 
@@ -54,7 +50,7 @@ def describe(root: Path, model: str, number: int, champion: str | None, although
     if champion:
         there = brief(versions.scores_of(root, versions.version_of(root, model, int(champion))))
         columns.append(f"{aliases.CHAMPION} (version {champion})")
-    lines = [f"# {version.name} version {number}", "", *_head(root, model, version, champion, although)]
+    lines = [f"# {version.name} version {number}", "", *_head(root, model, number, champion, although)]
     if page := place.page(root, f"models/{version.name}/versions/{number}"):
         lines += [f"[The version, in MLflow]({page})", ""]
     card = (version.description or "").splitlines()
@@ -76,13 +72,14 @@ def describe(root: Path, model: str, number: int, champion: str | None, although
     return "\n".join(lines)
 
 
-def _head(root: Path, model: str, version: ModelVersion, champion: str | None, although: str) -> list[str]:
+def _head(root: Path, model: str, number: int, champion: str | None, although: str) -> list[str]:
     """Return the verdict, what speaks against the version, and how it compares, as lines of Markdown."""
-    title = f"{version.name} version {version.version}"
+    version = versions.version_of(root, model, number)
+    title = f"{version.name} version {number}"
     lines = [*verdict(version.tags), ""]
     lines += [f"**{said}.**", ""] if (said := stale.said(title, version.tags)) else []
     lines += [f"**{said}.**", ""] if (said := by_hand.changed(root, model)) else []
-    compared = comparison(root, model, int(version.version), champion)[1]
+    compared = comparison(root, model, number, champion)[1]
     if compared:
         lines += [f"{compared[:1].upper()}{compared[1:]}. {RETAINS}", ""]
     else:
