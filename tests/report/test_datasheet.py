@@ -97,6 +97,12 @@ def test_a_site_that_did_not_answer_is_named(params, synthetic, known):
     )
 
 
+def test_one_site_has_trained_alone(params, synthetic, known):
+    one = model_of(params) | {"sites": {"north": 60}}
+    assert "that one site trained." in datasheet(params, one, synthetic, known)
+    assert "together" in datasheet(params, model_of(params), synthetic, known)
+
+
 def test_a_rehearsal_with_lowered_floors_is_told(params, synthetic, known):
     text = datasheet(params, model_of(params), synthetic, known | {"rehearsed": ["A rehearsal: floors.subjects is 3"]})
     assert "**A rehearsal: floors.subjects is 3.**" in text

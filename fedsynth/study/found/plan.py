@@ -21,6 +21,7 @@ STEP = {"diffusion": (45e-6, 32e-6), "gan": (25e-6, 17e-6), "vae": (13e-6, 10e-6
 USE_STEP = {"classification": (8e-6, 11e-6), "segmentation": (17e-6, 39e-6), "denoising": (8e-6, 20e-6)}
 STEPS = {"diffusion": (100, 2000), "gan": (100, 1500), "vae": (100, 800)}  # at least, at most
 EPOCHS = {"diffusion": 250, "gan": 200, "vae": 100}  # at most: a longer training learns few images by heart
+FEW, EACH_CLASS = 3, 55  # classes up to which any budget will do; steps for each where there are more
 USE_STEPS = {2: (100, 400), 3: (60, 400)}
 ROUNDS = {"diffusion": 8, "gan": 8, "vae": 6}
 SIDES = ("l", "r", "left", "right", "od", "os")
@@ -38,10 +39,10 @@ class Model:
 
 @dataclass
 class Plan:
-    """`uses`: steps by name; `measures`: names; `features`: the use whose network gives the features."""
+    """`uses`: arguments by name; `measures`: names; `features`: the use whose network gives the features."""
 
     models: list[Model]
-    uses: dict[str, int]
+    uses: dict[str, dict[str, Any]]
     measures: list[str]
     require: list[str]
     warn: list[str]
@@ -57,12 +58,15 @@ def plan(found: Found, image: Image, made: Labels, at: Sites, machine: Machine) 
     uses, why = _uses(image, made, at)
     dims, seconds = len(image.size), machine.seconds(at.number)
     steps = {name: _between(seconds / 8 / _step(USE_STEP[name], image), USE_STEPS[dims]) for name in uses}
+    budgets = {name: _budget(name, steps[name], len(image.labels)) for name in uses}
     largest = int(at.of("train").max())
     names = ["diffusion", "vae"] if dims == 2 else ["gan", "vae"]
     least = max((n for n in at.epochs.values() if math.isfinite(n)), default=1.0)
     models = [_model(name, largest, seconds / _step(STEP[name], image), least) for name in names]
     measures, said = _measures(uses, image, at)
     require = [f"{use}/retained >= 0.85" for use in uses]
+    if "classification" in uses:  # a share of what real images reach says nothing where these reach nothing
+        require.append(f"classification/balanced_accuracy >= {_above_chance(len(image.labels)):.2f}")
     require += [f"copies_{of} <= 0" for of in ("pixel", "feature")]
     require += [f"membership_{of}_auc <= 0.6" for of in ("distance", "loss")]
     warn = [f"{use}/gap_closed_poorest >= 0.7" for use in uses if at.number > 1]  # one site: nothing more than its own
@@ -70,7 +74,7 @@ def plan(found: Found, image: Image, made: Labels, at: Sites, machine: Machine) 
     warn += ["fid <= 3 * floor"] if "fid" in measures else []
     flip, mirrored = _flip(image, found)
     images = min(300, max(100, 20 * len(image.labels)))
-    return Plan(models, steps, measures, require, warn, uses[0], images, flip, why=why | said | {"flip": mirrored})
+    return Plan(models, budgets, measures, require, warn, uses[0], images, flip, why=why | said | {"flip": mirrored})
 
 
 def _step(cost: tuple[float, float], image: Image) -> float:
@@ -80,6 +84,18 @@ def _step(cost: tuple[float, float], image: Image) -> float:
 
 def _between(steps: float, ends: tuple[int, int]) -> int:
     return int(min(ends[1], max(ends[0], 20 * round(steps / 20))))
+
+
+def _budget(use: str, steps: int, classes: int) -> dict[str, Any]:
+    """Arguments of a use: with many classes networks need more steps of smaller length, else they learn nothing."""
+    if use == "classification" and classes > FEW:
+        return {"steps": max(steps, EACH_CLASS * classes), "lr": 3e-3}
+    return {"steps": steps}
+
+
+def _above_chance(classes: int) -> float:
+    """A tenth of the way from guessing to always right."""
+    return 0.1 + 0.9 / classes
 
 
 def _model(name: str, largest: int, steps: float, least: float) -> Model:

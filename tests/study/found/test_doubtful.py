@@ -185,3 +185,12 @@ def test_the_name_of_a_study_is_written_where_params_know_the_key(write, tmp_pat
     write(folders.by_class(tmp_path / "data", 24))
     lines = (tmp_path / "study" / "params.yaml").read_text().split("\n")
     assert ("study: trial" in lines) == ("study" in Params.model_fields)
+
+
+def test_many_classes_get_the_steps_that_they_need_and_a_gate_above_guessing(write, tmp_path):
+    for i in range(6 * 24):
+        folders.picture(tmp_path / "data" / f"kind-{i % 6}" / f"{i}.png", i)
+    _, params = write(tmp_path / "data")
+    assert params.score.uses["classification"].args == {"steps": 330, "lr": 0.003}
+    assert "classification/balanced_accuracy >= 0.25" in params.gates.require
+    assert "# guessing gives 0.17" in (tmp_path / "study" / "params.yaml").read_text()

@@ -1,9 +1,11 @@
-"""Every real set gives a params.yaml with which checks, ingest and validation pass."""
+"""Every real set gives a params.yaml with which checks, ingest, validation and policies pass."""
 
 from __future__ import annotations
 
 import pytest
 
+from fedsynth.hospital.policy import load
+from fedsynth.study.found import refused
 from tests.realdata import FOLDER, real
 from tests.study.found.passing import passes
 
@@ -15,7 +17,9 @@ def test_a_real_set_gives_a_study_that_passes_checks_ingest_and_validation(name,
     if name == "dicom":
         pytest.importorskip("highdicom", reason="DICOM comes with the extra `dicom`")
     _, params = write(real(name))
-    passes(tmp_path / "study", params)
+    rehearsal = tmp_path / "study" / refused.FILE
+    assert rehearsal.exists() == (name == "dicom")  # 5 subjects, and policies ask for one more
+    passes(tmp_path / "study", params, load(rehearsal)[0] if rehearsal.exists() else None)
 
 
 def test_no_real_set_is_forgotten():
