@@ -17,6 +17,7 @@ from fedsynth.params.near import near
 from fedsynth.params.problems import Problem
 from fedsynth.uses import Use
 from fedsynth.uses.classification import Classification
+from fedsynth.worth import calibration
 from fedsynth.worth.facts import BY_SITE, WORTH
 
 EPSILONS = ("epsilon", "epsilon_total")  # of this training, and of all at a site
@@ -56,10 +57,14 @@ def _uses(params: Params, sizes: Sizes, numbers: Numbers) -> Iterator[Problem]:
     for name, block in params.score.uses.items():
         key = f"score.uses.{name}"
         use, wrong = built(key, "use", block, params.image.context())
-        numbers.uses[name] = None if wrong else [*WORTH, "over_public", *use.metrics]
+        numbers.uses[name] = None if wrong else [*WORTH, "over_public", *_of_groups(use), *use.metrics]
         numbers.lacking |= {} if params.score.public else {f"{name}/over_public": "needs a source as score.public"}
         numbers.built += [] if wrong else [use]
         yield from wrong or _use(key, block, use, params.image, sizes)
+
+
+def _of_groups(use: Use) -> list[str]:
+    return [calibration.WORST] if "ece" in use.metrics else []
 
 
 def _use(key: str, block: Block, use: Use, image: Image, sizes: Sizes) -> Iterator[Problem]:

@@ -22,6 +22,8 @@ COLUMNS = {
     "site": str,
     "subject": str,  # stays at the site
     "label": str,
+    "sex": str,  # of data/people.py; stays at the site, as age does; empty where unknown
+    "age": str,  # a band of years
     "modality": str,  # image channels joined by "+"
     "split": str,  # train, val or test: the source's own, or by a hash of the subject
     "index": int,  # row of images.npy
@@ -74,6 +76,8 @@ def row(channels: int, array: np.ndarray, **facts: Any) -> dict[str, Any]:
     return {
         "sha256": sha256(planes),
         "mask_sha256": sha256(masks) if len(masks) else "",
+        "sex": "",
+        "age": "",
         "model": "",
         "seed": -1,
         "shape": by(array.shape[1:]),
@@ -123,7 +127,10 @@ def read(folder: Path) -> pd.DataFrame:
     if not path.is_file():
         raise SetError(f"{path} is not there; run `fedsynth ingest` for this site first")
     text = {c: str for c, kind in COLUMNS.items() if kind is str}
+    optional = ("sex", "age")  # of which a set made before they were known has none
     table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={c: [""] for c in COLUMNS if c not in text})
+    table = table.assign(**{c: "" for c in optional if c not in table.columns})
     if missing := [c for c in COLUMNS if c not in table.columns]:
         raise SetError(f"{path} lacks the columns {missing}; make it again with `fedsynth ingest`")
-    return table.astype(COLUMNS)
+    others = [c for c in table.columns if c not in COLUMNS]
+    return table[[*COLUMNS, *others]].astype(COLUMNS)

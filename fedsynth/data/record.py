@@ -65,5 +65,7 @@ class Record:
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)  # of each channel of a known range: 8 bit, CT
     volume: Volume | None = None  # of a slice
     exif: int = 1  # orientation of the image's file, which was undone on reading
+    sex: str = ""  # as read, like age: ingest keeps a word of data/people.py and a band of years
+    age: str = ""
     notes: list[str] = field(default_factory=list)  # what was changed on reading
     warnings: list[str] = field(default_factory=list)  # what a person should look at

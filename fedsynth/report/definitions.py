@@ -7,6 +7,7 @@ from typing import Any
 
 from fedsynth.params import Block, Image, Params
 from fedsynth.report.use_tables import TOGETHER
+from fedsynth.worth.calibration import BINS
 from fedsynth.worth.intervals import DRAWS
 from fedsynth.worth.ratios import SMALLEST_GAP
 from fedsynth.worth.wording import METRICS
@@ -28,6 +29,7 @@ def definitions(params: Params, uses: list[dict[str, Any]], measures: dict[str, 
         *_shares(" or ".join(dict.fromkeys(use["against"] for use in uses)) or "pooled"),
         *(METRICS[metric] for metric in METRICS if metric in shown),
         *_around(len(params.score.seeds)),
+        *_calibration(shown),
         *((f"budget, {name}", budget(block, params.image)) for name, block in params.score.uses.items()),
         ("extractor", titles),
         *_measures(params, measures),
@@ -145,6 +147,23 @@ def _shares(against: str) -> Terms:
             ),
         ),
         ("poorest site", "the site whose own images serve it worst: the lowest local"),
+    ]
+
+
+def _calibration(shown: set[str]) -> Terms:
+    if "ece" not in shown:
+        return []
+    return [
+        (
+            "calibration by group",
+            (
+                "the calibration error of the probabilities as the network gives them (no temperature is fitted), with"
+                f" {BINS} bins, of the test images of a site, a class and, where a site's data name them, a sex and an"
+                " age band. The interval has the variance of a bootstrap of patients, and of the seeds where there are"
+                " several. Of few images the error is too large by chance: compare groups of like size, and the"
+                " reference beside them. Sexes and ages leave no hospital, the numbers of large groups alone do"
+            ),
+        ),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fedsynth.report import mended
+from fedsynth.report.calibration_table import calibration
 from fedsynth.report.measure_tables import BETTER, GIVES_AWAY, audit_of, cell, measures
 from fedsynth.report.use_tables import ends, points
 from fedsynth.worth.facts import WORTH, share_of
@@ -29,7 +30,7 @@ LEFT_OUT = {
 def tables(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of a model as text.
 
-    Keys: said (the verdict's sentence), gates, beyond (public images), worth, seeds (their number), against (what the
+    Keys: said (the verdict in a sentence), gates, beyond (public images), worth, seeds (their number), against (what
     shares are relative to), left_out, rehearsed, measures, audit, missing, mended, extractor, epsilon and epsilon_total
     (word, meaning), worst.
     """
@@ -65,7 +66,7 @@ def tables(facts: dict[str, Any]) -> dict[str, Any]:
         "extractor": facts["extractor"] or "not recorded",
         "epsilon": epsilon_said(facts),
         "epsilon_total": total_said(facts),
-        "worst": worst(facts),
+        "worst": worst(facts) + calibrated(facts),
     }
 
 
@@ -122,6 +123,12 @@ def worst(facts: dict[str, Any]) -> list[str]:
         )
         said.append(f"{use}: {at}; {by}")
     return said or [f"worst site and class {NOT_COMPUTED}"]
+
+
+def calibrated(facts: dict[str, Any]) -> list[str]:
+    """Return a sentence for each use: the group of test images whose calibration error is largest, of those known."""
+    tables = [calibration(use, {facts["model"]: facts}) for use in facts["uses"]]
+    return [f"{t['use']}: calibration error largest for {said}" for t in tables for said in t["worst"].values()]
 
 
 def _known(worst: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.params import Image, Params
 from fedsynth.report import curves, tradeoff
 from fedsynth.report.by_site import absent, by_class, by_site, roles
+from fedsynth.report.calibration_table import calibration
 from fedsynth.report.datasheet import block
 from fedsynth.report.definitions import definitions
 from fedsynth.report.measure_tables import measures
@@ -141,6 +142,7 @@ def judged(
         "uses": uses,
         "headlines": [headline(use) for use in uses],
         "definitions": definitions(params, uses, measured),
+        "calibration": [table for use in wanted if (table := calibration(use, facts))["lines"]],
         "by_class": [table for table in classes if table["lines"]],
         "by_site": [by_site(use, summary, names, used) for use in wanted],
         "measures": measured,

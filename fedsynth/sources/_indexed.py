@@ -94,8 +94,9 @@ class IndexedSource(RowSource):
     def records(self, site: str) -> Iterator[Record]:
         for row in self._rows[self._rows["site"] == site].to_dict("records"):
             record = Record(
-                {}, row["label"], row["subject"], file=row["name"], problem=row["problem"], split=row.get("split", "")
-            )
+                {}, row["label"], row["subject"], file=row["name"], problem=row["problem"], split=row.get("split", ""),
+                sex=row.get("sex", ""), age=row.get("age", ""),
+            )  # fmt: skip
             if not record.problem:
                 try:
                     self.read(row, record)

@@ -151,7 +151,8 @@ class Table(RowSource):
         rows = sorted(rows, key=lambda r: self.image.images.index(r["channel"]) if r["channel"] else 0)
         first = rows[0]
         file = " + ".join(r["image"] for r in rows)
-        record = Record({}, first["label"], first["subject"], file=file, split=first["split"])
+        person = {"sex": first.get("sex", ""), "age": first.get("age", "")}
+        record = Record({}, first["label"], first["subject"], file=file, split=first["split"], **person)
         try:
             self._agree(record, rows)
             self._read_images(record, rows)

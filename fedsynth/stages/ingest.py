@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedsynth.data import images, manifest, splits
+from fedsynth.data import images, manifest, people, splits
 from fedsynth.data.record import MANY, limits_of
 from fedsynth.hospital import withdrawals
 from fedsynth.hospital.pseudonyms import Pseudonyms
@@ -137,6 +137,8 @@ def _row(
     facts = {
         "subject": record.subject,
         "label": record.label,
+        "sex": people.sex_of(record.sex),
+        "age": people.band_of(record.age),
         "modality": "+".join(image.images),
         "split": record.split,
         "origin": "real",

@@ -18,6 +18,7 @@ from fedsynth.measures._statistics import plain
 from fedsynth.params import Block, Params, Training
 from fedsynth.stages import reference
 from fedsynth.uses import Table, Use
+from fedsynth.worth.calibration import at_site as by_group
 from fedsynth.worth.use_networks import Networks, fit, held_out, network, testing, training, uses
 
 if TYPE_CHECKING:
@@ -44,8 +45,12 @@ def fit_synthetic(params: Params, synthetic: ImageSet) -> Networks:
 
 
 def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet, sent: dict[str, Networks], state: Path,
-                 model: str, min_cell: int = 2) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
+                 model: str, min_cell: int = 2, calibration: list[dict[str, Any]] | None = None,
+                 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
     """Return the rows `synthetic` and `augmented` of one site, and the covariance of all rows.
+
+    `calibration`, if it is given, gets the calibration by group of the networks trained on synthetic images, and of the
+    reference on all sites' images beside it.
 
     `synthetic`: networks sent by the centre; `augmented`: trained here on the site's own and the synthetic images, none
     at a site that tests only.
@@ -67,6 +72,9 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
             for kind, of in networks.items()
             if name in of
         }
+        about, least = {"use": name, "model": model, "site": site}, max(min_cell, params.consortium.min_cell)
+        if calibration is not None and "ece" in use.metrics:
+            calibration += calibrated(params, judged, real, about, least)
         for kind, on in (("synthetic", model), ("augmented", site)):
             for seed, table in zip(params.score.seeds, judged.get(kind, []), strict=kind in judged):
                 rows.append(reference.row(params, use, real, {}, name, kind, on, model, site, seed, table))
@@ -75,6 +83,19 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
             | covariance(use, judged, testing(real).patients(), params.seed, min_cell)
         )
     return rows, spread
+
+
+def calibrated(
+    params: Params, judged: dict[str, list[Table]], real: ImageSet, about: dict[str, str], min_cell: int
+) -> list[dict[str, Any]]:
+    """Return the calibration of `synthetic`, and of `pooled` or else `federated`, by group of the test images."""
+    kinds, rows = ["synthetic", "pooled" if "pooled" in judged else "federated"], testing(real).manifest
+    of_each = {
+        kind: by_group(judged[kind], rows, params.image.labels, min_cell, params.seed)
+        for kind in kinds
+        if kind in judged
+    }
+    return [about | {"name": kind} | of for kind, found in of_each.items() for of in found]
 
 
 def covariance(

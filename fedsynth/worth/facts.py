@@ -13,7 +13,7 @@ from fedsynth.errors import UserError
 from fedsynth.params import Params
 from fedsynth.params.gates import parse
 from fedsynth.training.weights import ABOUT
-from fedsynth.worth import gates, rehearsal, withdrawn
+from fedsynth.worth import calibration, gates, rehearsal, withdrawn
 from fedsynth.worth.ratios import finite_or_none
 from fedsynth.worth.wording import compared
 
@@ -41,6 +41,7 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     - `numbers`, `floors`, `why` (why a number is missing): by flat name, which is `<use>/<metric>`, `<measure>`,
       `epsilon`, `epsilon_total`, `masks_emptied` or `drawn_again`, with `@<site>` for one site and `@worst_site` for
       the worst one.
+    - `calibration`: the calibration of networks by site, class, sex and age band (worth/calibration.py).
     - `mends`: {counts, rates, labels without a mask} of what the sampler mended in the set (data/mends.py); None if
       nothing was counted.
     - `withdrawn`: sites that have withdrawn data which it was trained with.
@@ -76,6 +77,7 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
         "measures": score.get("measures", {}),
         "extractor": score.get("extractor", ""),
         "epsilon": about.get("epsilon"),
+        "calibration": score.get("calibration", []),
         "mends": _mends(params, root, model),
         "left_out": left_out(reference, score),
         "withdrawn": withdrawn.sites(about, withdrawn.known(root)),
@@ -237,6 +239,10 @@ def _flat(known: dict[str, Any], uses: list[str]) -> dict[str, dict[str, Any]]:
         _put(numbers, f"{use}/over_public", of.get("over_public"), of.get("over_public_by_site", {}), False)
         why |= {f"{use}/{name}": reason for name, reason in of.get("why", {}).items()}
         why |= {f"{use}/over_public": said} if (said := of.get("over_public_why")) else {}
+        groups = [g for g in known.get("calibration", []) if (g["use"], g["name"]) == (use, "synthetic")]
+        if groups:
+            worst = calibration.worst(groups)
+            numbers[f"{use}/{calibration.WORST}"] = worst["value"] if worst else None
         for metric, values in {**known["scores"].get(use, {}), **known["by_class"].get(use, {})}.items():
             _put(numbers, f"{use}/{metric}", values["mean"], values["sites"], lower(metric))
     for name, number in known["measures"].items():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fedsynth.data.people import BANDS, SEXES, UNKNOWN
 from fedsynth.hospital import outgoing
 from fedsynth.hospital.outgoing.cells import total_shown
 from fedsynth.hospital.outgoing.judging import COUNTS_IMAGES
@@ -47,6 +48,7 @@ class Asked:
         if self.job == "score":
             self._spread(site, found.get("spread", []))
             self._measures(site, found.get("measures", {}))
+            self._calibration(site, found.get("calibration", []))
         return found
 
     @cached_property
@@ -119,6 +121,25 @@ class Asked:
                 demand(moments["n"] <= total_shown(self.cells[site], *splits), "measures.moments.n: is too large")
                 demand(max(map(abs, moments["mean"])) <= LARGEST, "measures.moments.mean: is out of range")
                 _covariance(moments["covariance"], LARGEST**2, "measures.moments.covariance", TINY)
+
+    def _calibration(self, site: str, entries: list[dict[str, Any]]) -> None:
+        """Each group once, of networks that were asked for; of sex and age those of the closed list alone."""
+        labels, total = self.params.image.labels, total_shown(self.cells[site], "test")
+        known = {"site": ["all"], "class": labels, "sex": [*SEXES, UNKNOWN], "age": [*BANDS, UNKNOWN]}
+        kinds = {"synthetic", "pooled" if "pooled" in self.sent else "federated"}
+        seen = set()
+        for i, of in enumerate(entries):
+            use = self._uses.get(of["use"])
+            fits = use is not None and "ece" in use.metrics and of["name"] in kinds and of["group"] in known[of["by"]]
+            demand(
+                fits and (of["site"], of["model"]) == (site, self.name), f"calibration.{i}: was not asked of this site"
+            )
+            key = (of["use"], of["name"], of["by"], of["group"])
+            demand(key not in seen, f"calibration.{i}: is there twice")
+            seen.add(key)
+            demand(isinstance(of["n"], str) or of["n"] <= total, f"calibration.{i}.n: is more than the test images")
+            for end in ("value", "low", "high"):
+                _within(of[end], (0.0, 1.0), f"calibration.{i}.{end}")
 
     def _counts(self, site: str, n: dict[str, Any]) -> None:
         train, held_out = (total_shown(self.cells[site], *s) for s in (("train",), ("val", "test")))

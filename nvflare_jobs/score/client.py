@@ -39,15 +39,17 @@ def score(site: Site, arrays: Arrays) -> dict[str, Any]:
     family = weights.build_family(model | {"image": params.image.model_dump(mode="json")}, arrays_of(arrays, "model/"))
     tied(site, family, drawn, arrays_of(arrays, "model/"), arrays_of(arrays, "net/federated/"))
     real = site.validated_set()
+    groups: list[dict[str, Any]] = []
     kept = site.state / "reference"
-    rows, spread = score.rows_at_site(params, site.name, real, drawn, sent, kept, name, site.min_cell)
+    rows, spread = score.rows_at_site(params, site.name, real, drawn, sent, kept, name, site.min_cell, groups)
     flip, keep = tuple(model["training"]["flip"]), site.state / "audit" / name
     noise, retrain = site.gate.policy.privacy.moments, score.retraining(params, model)
     marked = canaries.of_training(params, site.state, name)
     seen = score.seen(
         params, drawn, sent["federated"], site.settings.extractors, real, family, flip, keep, noise, retrain, marked
     )
-    return {"rows": rows, "spread": spread, "measures": score.measured_at_site(params, seen)}
+    found = {"rows": rows, "spread": spread, "calibration": groups}
+    return found | {"measures": score.measured_at_site(params, seen)}
 
 
 def tied(site: Site, family: Family, drawn: ImageSet, model: Arrays, federated: Arrays) -> None:

@@ -48,6 +48,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
         measured = {site: answer["measures"] for site, answer in answers.items()}
         return {
             "spread": [of for answer in answers.values() for of in answer["spread"]],
+            "calibration": [of for answer in answers.values() for of in answer.get("calibration", [])],
             "measures": score.combined(params, centre_seen, measured, left_out, trains_only),
             "extractor": centre_seen.extractor.title,
             "weights_sha256": about["weights_sha256"],

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedsynth.data.manifest import COLUMNS
+from fedsynth.hospital.outgoing.calibration import Calibration, names
 from fedsynth.hospital.outgoing.cells import COUNTED, MIN_CELL, Shown
 from fedsynth.hospital.outgoing.closed import Closed, LeakError
 from fedsynth.hospital.outgoing.judging import Measured, Measures, Moments, Reference, Row, Score, Spread
@@ -88,10 +89,13 @@ def vocabulary(job: str, params: Params, *more: str) -> frozenset[str]:
         return frozenset([*params.image.labels, *more])
     metrics = [name for block in params.score.uses.values() for name in block.build(**params.image.context()).metrics]
     numbers = [name for block in params.score.measures.values() for name in block.build(**params.image.context()).about]
-    return frozenset(["all", "public", *COUNTED, *params.score.uses, *metrics, *params.score.measures, *numbers, *more])
+    groups = names(params.image.labels) if job == "score" else []
+    return frozenset(
+        [*groups, "all", "public", *COUNTED, *params.score.uses, *metrics, *params.score.measures, *numbers, *more]
+    )
 
 
-MODELS: list[type[Closed]] = [Failed, Row, Spread, Measured, Moments, Measures, *JOBS.values()]
+MODELS: list[type[Closed]] = [Failed, Row, Spread, Measured, Moments, Measures, Calibration, *JOBS.values()]
 FIELDS = {field for model in MODELS for field in model.model_fields} | set(COLUMNS)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from fedsynth.hospital.outgoing.calibration import Calibration, hold
 from fedsynth.hospital.outgoing.cells import Shown, any_hidden, total_shown
 from fedsynth.hospital.outgoing.closed import Cell, Closed, Count, Counted, Few, Kind, Name, Number
 from fedsynth.hospital.outgoing.digits import of_covariance, of_measure, of_use
@@ -253,9 +254,11 @@ class Score(Reference):
 
     spread: Annotated[list[Spread], Few] = Field(default_factory=list)
     measures: Annotated[dict[Name, Measures], Few] = Field(default_factory=dict)
+    calibration: list[Calibration] = Field(default_factory=list, max_length=1000)
 
     def withheld(self, min_cell: int, cells: Shown) -> None:
         hides = bool(cells) and (self.hides(min_cell, cells) or any_hidden(cells, "train", "val"))
+        hold(self.calibration, min_cell, self.hides(min_cell, cells))
         super().withheld(min_cell, cells)
         for measure in self.measures.values():
             measure.withheld(min_cell, cells, hides)
