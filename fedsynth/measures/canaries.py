@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value, mean
+from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value
 from fedsynth.measures._attack import Attack, auc, epsilon_of_guesses, tpr
 from fedsynth.measures._losses import attacked_players
 from fedsynth.measures._statistics import bootstrap
-from fedsynth.measures.membership import STEP, by_loss
+from fedsynth.measures.membership import STEP, by_loss, largest
 
 LEAST = 5  # fewest canaries in the training and out of it
 FPR = 0.05  # share of the canaries left out that may be taken for trained ones
@@ -60,7 +59,7 @@ class Canaries(Measure):
         self.draws, self.delta = draws, delta
 
     def at_site(self, seen: MeasureInputs) -> Answer:
-        n = {"canaries": sum(map(len, seen.canaries or ()))}
+        n = {"real": len(seen.real[0]), "canaries": sum(map(len, seen.canaries or ()))}
         if (attack := self._attack(seen)) is None:
             return Answer({name: Value(None, n) for name in self.about})
         found = {
@@ -78,13 +77,5 @@ class Canaries(Measure):
         return attack if attack is not None and np.isfinite(np.concatenate(attack)).all() else None
 
     def combine(self, answers: dict[str, Answer], centre: MeasureInputs) -> dict[str, Value]:
-        """Returns the sites' means, each weighted by its canaries; of the bound on epsilon the largest."""
-        found = {}
-        for name in self.about:
-            values = {site: a.values[name] for site, a in answers.items()}
-            one = mean({site: replace(v, n={"real": v.n.get("canaries", 0)}) for site, v in values.items()})
-            found[name] = replace(one, n={"canaries": one.n.get("real", 0)})
-        bounds = [v for answer in answers.values() if (v := answer.values["canaries_epsilon"].value) is not None]
-        if found["canaries_epsilon"].value is not None:
-            found["canaries_epsilon"] = Value(max(bounds), found["canaries_epsilon"].n)
-        return found
+        """Returns the sites' means; of the bound on epsilon the largest, as of a stated epsilon."""
+        return super().combine(answers, centre) | largest(answers, "canaries_epsilon")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet, concatenate
-from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value, mean
 from fedsynth.measures._attack import (
     Attack,
     auc,
@@ -135,11 +135,7 @@ class Membership(Measure):
 
     def combine(self, answers: dict[str, Answer], centre: MeasureInputs) -> dict[str, Value]:
         """Returns the sites' means; of the bound on epsilon the largest, as of a stated epsilon."""
-        found, name = super().combine(answers, centre), "membership_epsilon"
-        bounds = [v for answer in answers.values() if (v := answer.values[name].value) is not None]
-        if found[name].value is not None:
-            found[name] = Value(max(bounds), found[name].n)
-        return found
+        return super().combine(answers, centre) | largest(answers, "membership_epsilon")
 
     def _judge(self, seen: MeasureInputs, kind: str, attack: Attack | None, n: dict[str, int]) -> dict[str, Value]:
         """Returns AUC and TPR, with chance as floor and a bootstrap over patients, whose images are not independent."""
@@ -153,6 +149,14 @@ class Membership(Measure):
                 else bootstrap(seen, statistic, *attack, purpose=name, n=n, floor=floor)
             )
         return found
+
+
+def largest(answers: dict[str, Answer], name: str) -> dict[str, Value]:
+    """Returns the largest of the sites' numbers under its name; None if one site has none."""
+    values = [answer.values[name] for answer in answers.values()]
+    known = [v.value for v in values if v.value is not None]
+    n = mean({site: answer.values[name] for site, answer in answers.items()}).n
+    return {name: Value(max(known) if known and len(known) == len(values) else None, n)}
 
 
 def by_distance(seen: MeasureInputs, space: str) -> Attack:

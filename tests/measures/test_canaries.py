@@ -51,7 +51,7 @@ def test_an_over_trained_model_gives_its_canaries_away(real, marked):
     assert found["canaries_auc"].low > 0.8
     assert found["canaries_found"].value > 0.5
     assert found["canaries_epsilon"].value > 1
-    assert found["canaries_auc"].n == {"canaries": N}
+    assert found["canaries_auc"].n["canaries"] == N
 
 
 def test_a_model_at_a_stated_epsilon_does_not_and_shows_none_above_it(real, marked):
@@ -83,12 +83,14 @@ def test_the_bound_of_one_training_is_below_the_true_epsilon_and_rises_with_the_
     assert 0.5 < perfect[0] < 2 < perfect[1] < 4
 
 
-def test_sites_count_by_their_canaries_and_the_largest_epsilon_stands():
+def test_sites_count_by_their_images_and_the_largest_epsilon_stands():
     answers = {
-        name: Answer({number: Value(v, {"canaries": n}, 0.5, v - 0.1, v + 0.1) for number in Canaries.about})
+        name: Answer(
+            {number: Value(v, {"real": n, "canaries": 20}, 0.5, v - 0.1, v + 0.1) for number in Canaries.about}
+        )
         for name, v, n in (("one", 0.5, 30), ("other", 0.8, 10))
     }
     found = Canaries().combine(answers, None)
     assert found["canaries_auc"].value == pytest.approx(0.575)
-    assert found["canaries_auc"].n == {"canaries": 40}
+    assert found["canaries_auc"].n["canaries"] == 40
     assert found["canaries_epsilon"].value == 0.8
