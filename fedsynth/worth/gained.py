@@ -31,10 +31,11 @@ def _sentence(rows: Rows, use: str, of: dict) -> str:
             f" {everyone:.3f} with everyone's ({together})."
         )
     best = max(models, key=lambda model: models[model])
-    return (
-        f"With {best}'s images {site} reaches {metric} {models[best]:.3f} in {use}, with its own alone {own:.3f}, with"
+    told = (
+        f"with {best}'s images {site} reaches {metric} {models[best]:.3f} in {use}, with its own alone {own:.3f}, with"
         f" everyone's {everyone:.3f} ({together})."
     )
+    return f"Nothing: {told}" if models[best] <= own else f"{told[0].upper()}{told[1:]}"
 
 
 def _values(rows: Rows, use: str, site: str | None) -> dict[tuple[str, str], float]:

@@ -20,10 +20,10 @@ def test_in_a_federation_everyone_s_images_are_those_of_the_federated_reference(
     assert said.endswith("with its own alone 0.500, with everyone's 0.800 (federated).")
 
 
-def test_a_loss_is_told_as_its_numbers_are():
+def test_where_nothing_was_gained_that_comes_first():
     (said,) = gained(consortium(augmented={"north": 0.7, "south": 0.4}))
-    assert said.startswith("With vae's images south reaches balanced accuracy 0.400 in classification, with its own"
-                           " alone 0.500")  # fmt: skip
+    assert said.startswith("Nothing: with vae's images south reaches balanced accuracy 0.400 in classification, with"
+                           " its own alone 0.500")  # fmt: skip
 
 
 def test_where_there_is_no_gap_that_is_said():
