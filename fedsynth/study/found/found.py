@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from fedsynth.hospital.policy.simulated import LESS
 from fedsynth.study.found.layout import counted, shown
 from fedsynth.study.found.seen import Seen
 
@@ -37,18 +36,8 @@ def _lines(found: Seen) -> Iterator[str]:
     if layout.masks:
         yield f"  masks     {_masks(found)}"
     yield from _table(found.known, found)
-    yield from (f"  note      {note}" for note in [*layout.notes, *_few(found)])
+    yield from (f"  note      {note}" for note in layout.notes)
     yield from _problems(found)
-
-
-def _few(found: Seen) -> Iterator[str]:
-    """Each site must train on images of several subjects, and test on others."""
-    n, needed = found.known["subject"].nunique(), LESS.subjects + 1
-    asked = f"policies of hospitals ask for {LESS.subjects} to train at each site, and another must test"
-    if n < needed:
-        yield f"{counted(n, 'subject')} are too few: {asked}, {needed} in all; bring {needed - n} more"
-    elif n < 2 * needed:
-        yield f"{counted(n, 'subject')} are few: {asked}; two sites need {2 * needed}, so that all are at one"
 
 
 def _images(found: Seen) -> str:

@@ -1,4 +1,4 @@
-"""What to say, and to put beside params.yaml, where policies refuse the only study that images give."""
+"""What to say, and to put beside params.yaml, where images are too few for policies, or for two sites."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 from fedsynth.hospital.policy import simulated, words
 from fedsynth.hospital.policy.simulated import LESS
 from fedsynth.study.found.layout import counted
-from fedsynth.study.found.sites import CELL, Sites
+from fedsynth.study.found.sites import CELL, NEEDED, Sites
 
+ASKED = f"{LESS.images} images of {LESS.subjects} subjects"
 FILE = "rehearsal.yaml"
 HEAD = (
     "A policy for a rehearsal on one's own machine, used where FEDSYNTH_POLICY names it: with the floors that hospitals"
@@ -17,16 +18,23 @@ HEAD = (
 
 
 def attention(at: Sites) -> str:
-    """What is missing, and what can be done; "" where policies allow the study."""
+    """What the person must know before a run: what is missing, and what can be done. "" where nothing is."""
     if not at.refused:
-        return ""
-    images, needed = int(at.of("train").min()), LESS.subjects + 1
-    where = "the smallest site" if at.number > 1 else "the only site"
+        return "" if at.number > 1 else _alone()
+    images, where = int(at.of("train").min()), "the smallest site" if at.number > 1 else "the only site"
     return (
         f"ATTENTION: `fedsynth run` will refuse to train. At {where} {counted(images, 'image')} of"
-        f" {counted(at.fewest, 'subject')} train, and policies of hospitals, simulated ones too, ask for"
-        f" {LESS.images} images of {LESS.subjects} subjects at each site, {CELL} of a class, and another subject must"
-        f" test: {needed} in all. Bring more images.{_rehearsal(at)}"
+        f" {counted(at.fewest, 'subject')} train, and policies of hospitals, simulated ones too, ask for {ASKED} at"
+        f" each site, {CELL} of a class, and another subject must test: {NEEDED} in all. Bring more images."
+        f"{_rehearsal(at)}"
+    )
+
+
+def _alone() -> str:
+    return (
+        "NOTE: one simulated site, so that nothing is federated. Each of two would have too few images: policies of"
+        f" hospitals ask for {ASKED} to train, and numbers of fewer than {CELL} test images are not told. Two sites"
+        f" need {2 * NEEDED} subjects and {2 * CELL} images to test, at least."
     )
 
 

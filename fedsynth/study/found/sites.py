@@ -22,7 +22,6 @@ ENOUGH = {"train": 5, "test": 3}  # images of a class at a site, as expectations
 SHOWN = {"train": 5, "test": 5}  # smaller numbers are withheld, and what is computed of them is said in few digits
 CELL = Consortium().min_cell  # images of a class, of which the number may be told
 TESTS = (0.4, 0.3, 0.25, 0.2, 0.15, 0.1)  # shares for testing, the largest that leaves enough to train
-ASKED = f"policies ask for ({LESS.images} images of {LESS.subjects} subjects)"
 NEEDED = LESS.subjects + 1  # subjects at a site: so many to train, and another to test
 THREE = 45  # subjects of a class, from which on there are three sites
 MOST = 1500  # images of a first study
@@ -81,18 +80,23 @@ class Sites:
         counts = self.counts.set_index(["site", "label", "split"])["n"].unstack("split")
         return counts.reindex(columns=["train", "test"]).fillna(0).astype(int)
 
+    @property
+    def silent(self) -> bool:
+        """Whether a site tests on so few images that it tells no number."""
+        return bool((self.of("test") < CELL).any())
+
     @cached_property
-    def quality(self) -> tuple[bool, int, float, int]:
-        """Whether policies allow it, else how many subjects train; how well cells are filled (the least of them, 1 is
-        enough), how many there are.
+    def quality(self) -> tuple[bool, int, bool, float, int]:
+        """Whether policies allow it, else how many subjects train; whether all sites tell numbers; how well cells are
+        filled (the least of them, 1 is enough), how many there are.
         """
         filled = min(min(int(self.cells[of].min()) / n, 1.0) for of, n in SHOWN.items())
-        return not self.refused, min(self.fewest, LESS.subjects), filled, len(self.cells)
+        return not self.refused, min(self.fewest, LESS.subjects), not self.silent, filled, len(self.cells)
 
     @property
     def sound(self) -> bool:
         """Whether nothing could be better: policies allow it, and all cells are filled."""
-        return self.quality[:3] == (True, LESS.subjects, 1.0)
+        return self.quality[:4] == (True, LESS.subjects, True, 1.0)
 
     def of(self, split: str) -> pd.Series:
         """Images of a split by site."""
@@ -101,22 +105,22 @@ class Sites:
 
 def sites(found: Found, image: Image, made: Labels, args: dict[str, Any]) -> Sites:
     """The sites of the files where there are two at least that can train and test, else simulated ones; one where
-    policies would refuse two.
+    policies would refuse two, or two would tell no number.
 
     `args`: the source's arguments that were chosen, but for the partition. Raises FoundError where no way gives one.
     """
-    best: Sites | None = None
+    tried: list[Sites] = []
     for ways in _ways(found, made):
-        tried = [one for how in ways if (one := _best(found, image, made, args, how))]
-        best = max(tried, key=lambda one: (one.quality[:3], one.number), default=best)
-        if best and not best.refused:
+        tried += [one for how in ways if (one := _best(found, image, made, args, how))]
+        best = max(tried, key=lambda one: (one.quality[:4], one.number), default=None)
+        if best and not best.refused and not best.silent:
             return best
-    if best is None:
+    if not tried:
         raise FoundError(
             f"{found.layout.folder}: its {counted(found.known['subject'].nunique(), 'subject')} cannot be dealt out"
             " so that a site has images to train and to test; bring more subjects"
         )
-    return best
+    return max(tried, key=lambda one: (one.quality[:3], one.number))
 
 
 @dataclass
@@ -145,7 +149,7 @@ def _ways(found: Found, made: Labels) -> Iterator[list[Way]]:
         said = f"{where}: subjects are dealt out to {{n}} simulated sites; {skewed}"
         numbers = (3, 2) if _plenty(found, made) else (2,)
         yield [Way({"kind": "iid", "sites": n}, said.format(n=n)) for n in numbers]
-    one = f"one simulated site with all {counted(subjects, 'subject')}: at each of two, fewer would train than {ASKED}"
+    one = "one simulated site, as the head of this file says"
     yield [Way({"kind": "iid", "sites": 1}, one, least=1)]
 
 
