@@ -282,7 +282,7 @@ def test_a_count_of_all_but_a_few_held_out_images_is_told_as_all_of_them():
 
 def test_a_matrix_that_is_not_of_the_rows_does_not_leave():
     assert "another size than its rows" in refuses("score", put(SCORE, ("spread", 0, "covariance"), [[0.1] * 5] * 5))
-    assert "at most 5" in refuses("score", put(SCORE, ("spread", 0, "names"), ["local"] * 6))
+    assert "at most 6" in refuses("score", put(SCORE, ("spread", 0, "names"), ["local"] * 7))
 
 
 LABELS = ("none", "glioma", "rare")
