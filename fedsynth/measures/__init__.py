@@ -146,6 +146,7 @@ class Measure(ABC):
     pooled: frozenset[str] = frozenset()  # numbers of all sites together, which no site has
     # whether its intervals are over each site's own images and not over the synthetic ones, which all sites share
     independent = True
+    needs = ""  # what every site needs beside its images, said where a number is missing: "needs PyRadiomics ..."
     audits_training = False  # whether it looks for traces of training images, and so is needed wherever there are some
 
     @property

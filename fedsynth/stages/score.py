@@ -264,7 +264,7 @@ def combined(
                 "title": about.title,
                 "text": about.text,
                 **plain(value),
-                "why": "" if value.value is not None else _where(counted),
+                "why": "" if value.value is not None else "; ".join(filter(None, (_where(counted), measure.needs))),
                 "sites": by_site,
             }
     return out
