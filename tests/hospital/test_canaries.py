@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from fedsynth.hospital import canaries, secret
+from fedsynth.hospital import canaries, outgoing, secret
+from fedsynth.measures.canaries import Canaries
 from fedsynth.params import Params
+from nvflare_jobs.centre.answers import Refused
+from nvflare_jobs.centre.asked import Asked
 from tests.sets import make_set, tiny_params
 
 PARAMS = tiny_params(audit={"canaries": 40})
@@ -60,3 +63,21 @@ def test_params_that_ask_for_them_look_for_them():
     assert "canaries" in PARAMS.score.measures
     assert "canaries" not in tiny_params().score.measures
     assert Params.model_validate(PARAMS.model_dump(mode="json")) == PARAMS
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["large cells", "a small cell"])
+def test_what_is_found_of_them_leaves_with_their_number_and_arrives(small):
+    known = outgoing.vocabulary("score", PARAMS, "north", "vae")
+    cells = {label: {"train": 30, "val": 9, "test": 9} for label in PARAMS.image.labels}
+    if small:
+        cells["none"]["val"] = "< 5"
+    real = 45 if small else 54
+    number = {"value": 0.512, "floor": 0.5, "low": 0.42, "high": 0.61, "n": {"real": real, "canaries": 40}}
+    found = {"values": dict.fromkeys(Canaries.about, number), "moments": {}}
+    told = outgoing.leave("score", {"rows": [], "measures": {"canaries": found}}, known, 5, cells)
+    assert told["measures"]["canaries"]["values"]["canaries_auc"] == number
+    assert outgoing.arrive("score", told, known, 5, cells) == told
+    asked = Asked("score", PARAMS, "vae", frozenset(), {"north": cells})
+    asked._counts("north", {"real": real, "canaries": 40})
+    with pytest.raises(Refused):
+        asked._counts("north", {"real": real, "canaries": 41})
