@@ -4,7 +4,8 @@
 
 Phantoms of 16 x 16 pixels at three sites, one large and two small ones with other scanners. The same family is trained
 by FedAvg (weights by images, `epochs`), by FedAvg with equal weights, by FedNova, and by FedAvg with `local_steps`, the
-same number at every site; all take the same number of steps in all. Each model is judged by its error on the held-out
+same number at every site: the mean of those, so that all sites together do the same work, or the most of those, so that
+a round takes as long, because it waits for the large site. Each model is judged by its error on the held-out
 images of the large and of the small sites, as a peak signal-to-noise ratio in dB (`Family.error`, of the same noise),
 and by the FID of a set with as many images of each class to the held-out images of all sites. Differences are to FedAvg
 of the same seed, with a t interval over the seeds. One process, one thread.
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +38,13 @@ FAMILIES = {
     "diffusion": {"class_path": "fedsynth.families.diffusion.Diffusion", "args": {"channels": [16, 32], "steps": 12}},
 }
 AVG, NOVA = "fedsynth.algorithms.fedavg.FedAvg", "fedsynth.algorithms.fednova.FedNova"
-WAYS: dict[str, tuple[dict[str, Any], bool]] = {  # algorithm, and whether all sites take the same number of steps
-    "FedAvg": ({"class_path": AVG}, False),
-    "equal weights": ({"class_path": AVG, "args": {"weighting": "equal"}}, False),
-    "FedNova": ({"class_path": NOVA}, False),
-    "equal steps": ({"class_path": AVG}, True),
+# algorithm, and which of the sites' numbers of steps all of them take, if they take the same
+WAYS: dict[str, tuple[dict[str, Any], Callable[[list[int]], float] | None]] = {
+    "FedAvg": ({"class_path": AVG}, None),
+    "equal weights": ({"class_path": AVG, "args": {"weighting": "equal"}}, None),
+    "FedNova": ({"class_path": NOVA}, None),
+    "equal steps, the mean": ({"class_path": AVG}, statistics.mean),
+    "equal steps, the most": ({"class_path": AVG}, max),
 }
 JUDGED = {"large": "dB", "small": "dB", "fid": ""}  # number -> its unit
 LARGE = "north"
@@ -85,9 +90,8 @@ def trained(params: config.Params, sites: dict[str, ImageSet], name: str, way: s
     image, model = params.image, params.models[name]
     plan, (block, alike) = model.training, WAYS[way]
     parts = [site.split("train") for site in sites.values()]
-    if alike:
-        mean = sum(plan.steps(len(part)) for part in parts) / len(parts)
-        plan = plan.model_copy(update={"local_steps": round(mean)})
+    if alike is not None:
+        plan = plan.model_copy(update={"local_steps": round(alike([plan.steps(len(part)) for part in parts]))})
     torch.manual_seed(seed)
     family, server = model.family.build(**image.context()), Block(**block).build()
     trainers = [
