@@ -36,6 +36,7 @@ EVERY = {stage.address for stage in STAGES}
 USED_BY = {
     "study": set(),  # keys of the centre's own, which no result hangs on
     "promote": set(),
+    "keep_runs": set(),
     "seed": {"ingest", *of_models("train", "sample", "score"), "report"},
     "source": {"ingest"},
     "image": EVERY,
