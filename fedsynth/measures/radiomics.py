@@ -66,8 +66,9 @@ def radiomics(images: np.ndarray) -> np.ndarray:
 
     def of(plane: np.ndarray) -> list[float]:
         volume = (plane if plane.ndim == 3 else plane[None]) * 127.5 + 127.5
-        whole = SimpleITK.GetImageFromArray(np.ones(volume.shape, np.uint8))
-        found = extractor.execute(SimpleITK.GetImageFromArray(volume), whole)
+        border = [(0, 0) if size == 1 else (1, 1) for size in volume.shape]  # a mask needs something outside of it
+        whole = SimpleITK.GetImageFromArray(np.pad(np.ones(volume.shape, np.uint8), border))
+        found = extractor.execute(SimpleITK.GetImageFromArray(np.pad(volume, border)), whole)
         return [float(value) for name, value in found.items() if name.startswith("original_")]
 
     known = {

@@ -35,7 +35,8 @@ class Table(RowSource):
     leaves an image out. `rows` keeps those rows alone whose columns have one of the values, {subject: [a, b]},
     `exclude` leaves such rows out, and `at_most` takes so many images of each class at each site, for a trial. `slices`
     is a fedsynth.data.slices.Slices: an image is a slice of a volume then. A column `split` (train, val, test) says
-    where an image belongs; an empty cell leaves it to ingest.
+    where an image belongs; an empty cell leaves it to ingest. Columns `sex` (F, M, O) and `age` (years), where there
+    are any, become a word and a band in the site's manifest, for calibration by group (fedsynth/data/people.py).
 
     Where image channels have the names of modalities (upper and lower case, blanks, - and _ aside), a record is made of
     one row for each of them: those of one subject, or, where a subject has several images, those with the same cell in

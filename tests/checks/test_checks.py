@@ -292,7 +292,10 @@ GATES = [
     ("clasification/retained >= 0.8", "did you mean 'classification/retained'?"),
     ("classification/retaind >= 0.8", "did you mean 'classification/retained'?"),
     ("classification/sensitivity.non >= 0.8", "did you mean 'classification/sensitivity.none'?"),
-    ("psnr >= 20", "score.measures gives fid, pooled_fid, and there are epsilon and epsilon_total"),
+    (
+        "psnr >= 20",
+        "score.measures gives fid, pooled_fid, and there are epsilon, epsilon_total, masks_emptied, drawn_again",
+    ),
     ("fid@nort <= 3", "did you mean 'north'?"),
     ("classification/retained@west >= 0.8", "known are north, east, worst_site"),
     ("classification/gap_closed_poorest@north >= 0.8", "take @north out"),

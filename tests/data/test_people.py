@@ -7,9 +7,12 @@ import pytest
 from fedsynth.data import manifest
 from fedsynth.data.people import band_of, sex_of
 from fedsynth.data.record import Record
+from fedsynth.params import Image
 from fedsynth.sources import Source
+from fedsynth.sources.table import Table
 from fedsynth.stages.ingest import ingest_site
 from tests.sets import tiny_params
+from tests.tables import make_table
 
 
 @pytest.mark.parametrize(("text", "sex"), [("F", "female"), (" male ", "male"), ("w", "female"), ("O", "other"),
@@ -48,3 +51,15 @@ def test_a_manifest_from_before_has_neither(tmp_path):
     path = tmp_path / "north" / manifest.FILE
     pd.read_csv(path).drop(columns=["sex", "age"]).to_csv(path, index=False)
     assert manifest.read(tmp_path / "north")[["sex", "age"]].to_numpy().tolist() == [["", ""]]
+
+
+def test_a_table_may_tell_both(tmp_path):
+    make_table(tmp_path / "files", subjects=4)
+    path = tmp_path / "files" / "manifest.csv"
+    pd.read_csv(path).assign(sex="F", age=71).to_csv(path, index=False)
+    image = Image(
+        size=(16, 16), channels={"t1": {"image": "luminance", "of": ["rgb"]}, "lesion": "mask"}, labels=list("abc")
+    )
+    source = Table(image, 1, str(tmp_path / "files"))
+    records = [record for site in source.sites() for record in source.records(site)]
+    assert {(record.sex, record.age) for record in records} == {("F", "71")}
