@@ -13,6 +13,7 @@ import numpy as np
 from fedsynth.data.people import BANDS, SEXES, UNKNOWN
 from fedsynth.hospital import outgoing
 from fedsynth.hospital.outgoing.cells import total_shown
+from fedsynth.hospital.outgoing.digits import of_use
 from fedsynth.hospital.outgoing.judging import COUNTS_IMAGES
 from fedsynth.params import Params
 from nvflare_jobs.centre.answers import demand
@@ -85,7 +86,10 @@ class Asked:
         demand(use.headline in row["metrics"], f"rows.{i}.metrics: lacks the headline")
         demand(row["n"].keys() <= set(use.metrics), f"rows.{i}.n: are not the use's metrics")
         for metric, value in row["metrics"].items():
-            _within(value, use.within(metric), f"rows.{i}.metrics")
+            low, high = use.within(metric)
+            if isinstance(n := row["n"].get(metric), int):  # the end leaves in as many digits, too: 32.98 as 33
+                high = max(high, of_use(high, n) or high)
+            _within(value, (low, high), f"rows.{i}.metrics")
         least = self.params.consortium.min_cell
         for n in row["n"].values():
             demand(isinstance(n, str) or least <= n <= total, f"rows.{i}.n: is more than the site's test images")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
@@ -127,6 +128,16 @@ JOBS = ("look", "validate", "reference", "score")
 def test_an_honest_answer_arrives_unchanged(job, cells):
     told = json.loads(json.dumps(answer(job, "north", cells)))
     assert hold(job, "north", told, cells) == told
+
+
+def test_the_largest_distance_arrives_in_the_digits_that_few_images_support():
+    """The diagonal of 16 x 16 pixels is 22.63, which leaves as 23 where 20 images stand behind it."""
+    few = put(answer("reference", "north"), ("rows", 4, "n", "hd95"), 20)
+    told = put(few, ("rows", 4, "metrics", "hd95"), outgoing.digits.of_use(math.hypot(16, 16), 20))
+    assert told["rows"][4]["metrics"]["hd95"] == 23
+    assert hold("reference", "north", told) == told
+    with pytest.raises(Refused, match="out of range"):
+        hold("reference", "north", put(few, ("rows", 4, "metrics", "hd95"), 24))
 
 
 HOSTILE = st.sampled_from(

@@ -22,7 +22,9 @@ USE_STEP = {"classification": (8e-6, 11e-6), "segmentation": (17e-6, 39e-6), "de
 STEPS = {"diffusion": (100, 2000), "gan": (100, 1500), "vae": (100, 800)}  # at least, at most
 EPOCHS = {"diffusion": 250, "gan": 200, "vae": 100}  # at most: a longer training learns few images by heart
 FEW, EACH_CLASS = 3, 55  # classes up to which any budget will do; steps for each where there are more
-USE_STEPS = {2: (100, 400), 3: (60, 400)}
+USE_STEPS = {2: (100, 400), 3: (240, 400)}
+BATCHES = {"classification": 24, "segmentation": 16, "denoising": 16}  # of the uses
+VOLUMES = {"classification": 8, "segmentation": 4, "denoising": 4}  # of volumes
 ROUNDS = {"diffusion": 8, "gan": 8, "vae": 6}
 SIDES = ("l", "r", "left", "right", "od", "os")
 FEATURES = 8  # of the classifier: FID needs more images
@@ -57,8 +59,7 @@ def plan(found: Found, image: Image, made: Labels, at: Sites, machine: Machine) 
     """The plan for a study's images and sites."""
     uses, why = _uses(image, made, at)
     dims, seconds = len(image.size), machine.seconds(at.number)
-    steps = {name: _between(seconds / 8 / _step(USE_STEP[name], image), USE_STEPS[dims]) for name in uses}
-    budgets = {name: _budget(name, steps[name], len(image.labels)) for name in uses}
+    budgets = {name: _budget(name, seconds / 8, image) for name in uses}
     largest = int(at.of("train").max())
     names = ["diffusion", "vae"] if dims == 2 else ["gan", "vae"]
     least = max((n for n in at.epochs.values() if math.isfinite(n)), default=1.0)
@@ -77,20 +78,26 @@ def plan(found: Found, image: Image, made: Labels, at: Sites, machine: Machine) 
     return Plan(models, budgets, measures, require, warn, uses[0], images, flip, why=why | said | {"flip": mirrored})
 
 
-def _step(cost: tuple[float, float], image: Image) -> float:
-    """CPU seconds of a step."""
-    return EACH + cost[len(image.size) - 2] * math.prod(image.size)
+def _step(cost: tuple[float, float], image: Image, share: float = 1.0) -> float:
+    """CPU seconds of a step; `share`: of the batch of which the cost is known."""
+    return EACH + share * cost[len(image.size) - 2] * math.prod(image.size)
 
 
 def _between(steps: float, ends: tuple[int, int]) -> int:
     return int(min(ends[1], max(ends[0], 20 * round(steps / 20))))
 
 
-def _budget(use: str, steps: int, classes: int) -> dict[str, Any]:
-    """Arguments of a use: with many classes networks need more steps of smaller length, else they learn nothing."""
+def _budget(use: str, seconds: float, image: Image) -> dict[str, Any]:
+    """Arguments of a use: the steps that its time allows, and as many as networks need before they learn anything.
+
+    Of volumes small batches, so that there are more steps; with many classes more steps of smaller length.
+    """
+    dims, classes = len(image.size), len(image.labels)
+    share, smaller = (1.0, {}) if dims == 2 else (VOLUMES[use] / BATCHES[use], {"batch": VOLUMES[use]})
+    steps = _between(seconds / _step(USE_STEP[use], image, share), USE_STEPS[dims])
     if use == "classification" and classes > FEW:
-        return {"steps": max(steps, EACH_CLASS * classes), "lr": 3e-3}
-    return {"steps": steps}
+        return {"steps": max(steps, EACH_CLASS * classes), "lr": 3e-3} | smaller
+    return {"steps": steps} | smaller
 
 
 def _above_chance(classes: int) -> float:

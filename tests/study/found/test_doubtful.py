@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from fedsynth.study.found import Machine, look, sites, written
+from fedsynth.params import Image
+from fedsynth.study.found import Machine, look, plan, sites, written
 from fedsynth.study.found.layout import FoundError
 from tests.study.found import folders
 from tests.study.found.conftest import SMALL
@@ -194,3 +195,10 @@ def test_many_classes_get_the_steps_that_they_need_and_a_gate_above_guessing(wri
     assert params.score.uses["classification"].args == {"steps": 330, "lr": 0.003}
     assert "classification/balanced_accuracy >= 0.25" in params.gates.require
     assert "# guessing gives 0.17" in (tmp_path / "study" / "params.yaml").read_text()
+
+
+def test_networks_of_volumes_get_small_batches_so_that_they_take_enough_steps():
+    """Of 60 steps of 16 the segmentation of the hippocampus learned nothing, of 200 steps of 4 a Dice of 0.8."""
+    image = Image.model_validate({"size": [16, 24, 16], "channels": {"t1": "image", "mask": "mask"}, "labels": ["a"]})
+    assert plan._budget("segmentation", 4.0, image) == {"steps": 240, "batch": 4}
+    assert plan._budget("classification", 1000.0, image) == {"steps": 400, "batch": 8}
