@@ -15,11 +15,15 @@ from fedsynth.networks.blocks import FromVector, ToVector, errors, fill, mse, on
 class VAE(Family):
     """Conditional VAE (Kingma & Welling 2013, arXiv:1312.6114, equation 10; Sohn et al. 2015).
 
-    The prior is N(0, I) for every class. The decoder predicts the mean of every pixel; the standard deviation is
-    `sigma` everywhere, which weighs the reconstruction error against the KL term. (With a learned deviation per pixel
-    the decoder treats anatomy as noise: docs/decisions/0003-families.md.) The image channels of a sample are the mean
-    plus noise of standard deviation `texture`, because scanner noise is part of the images and a mean cannot show it;
-    its masks (`mask_channels`) are the mean alone.
+    The prior of each class is a normal distribution with a mean and a full covariance, which are learned with the rest:
+    as a density that is fitted to the posteriors (Ghosh et al. 2020, arXiv:1903.12436, section 4), but of parameters
+    that sites average and a mechanism of privacy covers. With N(0, I) samples lie where no image was encoded.
+
+    The decoder predicts the mean of every pixel; the standard deviation is `sigma` everywhere, which weighs the
+    reconstruction error against the KL term. (With a learned deviation per pixel the decoder treats anatomy as noise:
+    docs/decisions/0003-families.md.) The image channels of a sample are the mean plus noise of standard deviation
+    `texture`, because scanner noise is part of the images and a mean cannot show it; its masks (`mask_channels`) are
+    the mean alone.
 
     Args:
         latent: length of z.
@@ -46,6 +50,10 @@ class VAE(Family):
             {
                 "encoder": ToVector(size, generated + given + labels, 2 * latent, channels, patch),
                 "decoder": FromVector(size, latent + labels, given, generated, channels, patch),
+                # by class: the prior's mean, the logarithm of W's diagonal and what is below it (see `prior`); N(0, I)
+                "prior": nn.Embedding.from_pretrained(
+                    torch.zeros(labels, latent + latent * (latent + 1) // 2), freeze=False
+                ),
             }
         )
 
@@ -61,6 +69,16 @@ class VAE(Family):
     def decode(self, z: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """Returns the mean (B, C, *S) in (-1, 1) of p(x | z, y, given)."""
         return torch.tanh(self.autoencoder["decoder"](torch.cat([z, one_hot(y, self.labels).to(z)], 1), given).float())
+
+    def prior(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the mean (B, latent) and W (B, latent, latent) of p(z | y): lower triangular, (W^T W)^-1 is the
+        covariance.
+        """
+        mean, log_diagonal, below = self.autoencoder["prior"](y).float().tensor_split((self.latent, 2 * self.latent), 1)
+        w = torch.diag_embed(log_diagonal.exp())
+        rows, columns = torch.tril_indices(self.latent, self.latent, -1, device=y.device)
+        w[:, rows, columns] = below
+        return mean, w
 
     has_error = True
 
@@ -78,29 +96,39 @@ class VAE(Family):
         mean, log_variance = self.encode(x, y, given)
         seen = self.decode(mean + torch.randn_like(mean) * (log_variance / 2).exp(), y, given)
         values = x.numel() if known is None else known.sum().clamp_min(1)
-        return mse(seen, x, known) + 2 * self.sigma**2 * divergence(mean, log_variance).sum() / values
+        kl = divergence(mean, log_variance, *self.prior(y))
+        return mse(seen, x, known) + 2 * self.sigma**2 * kl.sum() / values
 
     def evidence(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """-ELBO of each image, in the units of the loss."""
         x, known = fill(x, self.may_lack)
         mean, log_variance = self.encode(x, y, given)
         seen = self.decode(mean + torch.randn_like(mean[:1]) * (log_variance / 2).exp(), y, given)
-        elbo = errors(seen, x, known) + 2 * self.sigma**2 * divergence(mean, log_variance) / x[0].numel()
+        kl = divergence(mean, log_variance, *self.prior(y))
+        elbo = errors(seen, x, known) + 2 * self.sigma**2 * kl / x[0].numel()
         return elbo[:, None]
 
     @torch.no_grad()
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         device = next(self.parameters()).device
-        z = torch.randn((len(y), self.latent), generator=generator).to(device)
-        mean = self.decode(z, y.to(device), None if given is None else given.to(device))
+        y, noise = y.to(device), torch.randn((len(y), self.latent), generator=generator).to(device)
+        middle, w = self.prior(y)
+        z = middle + torch.linalg.solve_triangular(w, noise[..., None], upper=False)[..., 0]
+        mean = self.decode(z, y, None if given is None else given.to(device))
         noise = torch.randn(mean.shape, generator=generator).to(device)
         noise[:, list(self.mask_channels)] = 0
         return (mean + self.texture * noise).clamp(-1, 1)
 
 
-def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Returns KL(N(mean, exp(log_variance)) || N(0, I)) of each row of (B, n), as (B,).
+def divergence(mean: Tensor, log_variance: Tensor, middle: Tensor | None = None, w: Tensor | None = None) -> Tensor:
+    """Returns KL(N(mean, exp(log_variance)) || N(middle, (W^T W)^-1)) of each row of (B, n), as (B,).
 
-    Kingma & Welling 2013, appendix B.
+    `w` (B, n, n) lower triangular with a positive diagonal. Without `middle` and `w` the second is N(0, I) (Kingma &
+    Welling 2013, appendix B).
     """
-    return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
+    if middle is None or w is None:
+        return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
+    apart = (w @ (mean - middle)[..., None]).square().sum((1, 2))
+    spread = (w.square() * log_variance.exp()[:, None]).sum((1, 2))
+    log_w = w.diagonal(dim1=1, dim2=2).log().sum(1)
+    return (apart + spread - mean.shape[1] - log_variance.sum(1)) / 2 - log_w

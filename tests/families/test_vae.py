@@ -2,9 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from fedsynth.families.vae import VAE
+from fedsynth.families.vae import VAE, divergence
 from fedsynth.params import Block, Image
 
 
@@ -69,3 +69,40 @@ def test_the_bound_of_images_that_lack_a_channel_is_that_of_the_values_that_are_
     kl = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum()
     expected = 2 * sigma**2 * (apart[known].sum() + kl) / known.sum()
     assert torch.isclose(family.loss("autoencoder", x, y, None), expected)
+
+
+def with_priors(vae: VAE) -> VAE:
+    """Gives each class another prior."""
+    torch.manual_seed(3)
+    vae.autoencoder["prior"].weight.data = 0.5 * torch.randn_like(vae.autoencoder["prior"].weight)
+    return vae
+
+
+def test_the_divergence_is_from_the_prior_of_the_class():
+    vae, y = with_priors(make()), torch.tensor([0, 2, 1])
+    mean, log_variance = torch.randn(3, 4), torch.randn(3, 4)
+    middle, w = vae.prior(y)
+    prior = MultivariateNormal(middle, precision_matrix=w.mT @ w)
+    posterior = MultivariateNormal(mean, torch.diag_embed(log_variance.exp()))
+    assert torch.allclose(divergence(mean, log_variance, middle, w), kl_divergence(posterior, prior), atol=1e-4)
+    assert not torch.allclose(middle[0], middle[1])
+
+
+def test_samples_are_decoded_from_the_prior_of_their_class(monkeypatch):
+    vae, seen = with_priors(make()), []
+    monkeypatch.setattr(vae, "decode", lambda z, y, given: seen.append(z) or torch.zeros(len(z), 2, 16, 16))
+    y = torch.full((20_000,), 2)
+    vae.sample(y, generator=torch.Generator().manual_seed(0))
+    middle, w = (part[0] for part in vae.prior(y[:1]))
+    covariance = torch.linalg.inv(w.mT @ w)
+    scale = covariance.diagonal().sqrt()
+    assert ((seen[0].mean(0) - middle) / scale).abs().max() < 0.05
+    assert ((torch.cov(seen[0].T) - covariance) / scale / scale[:, None]).abs().max() < 0.05
+
+
+def test_the_prior_is_learned_with_the_rest():
+    vae = make()
+    vae.loss("autoencoder", torch.rand(4, 2, 16, 16), torch.tensor([0, 0, 1, 1]), None).backward()
+    gradient = vae.autoencoder["prior"].weight.grad
+    assert (gradient[:2] != 0).any(1).all()
+    assert (gradient[2] == 0).all()  # a class without images in the batch
