@@ -24,8 +24,8 @@ class VAEGAN(GAN):
     - `fooling` times a GAN generator's loss on images from the encoder's z and from the prior's z, half of each. Its
       gradient does not reach the encoder (section 3.2).
 
-    With `likeness` and `fooling` 0 it is a VAE with the prior N(0, I). The discriminator separates real images from such
-    generated ones, with the `criterion`, R1 penalty and shift of GAN.
+    With `likeness` and `fooling` 0 it is a VAE with the prior N(0, I). The discriminator separates real images from
+    such generated ones, with the `criterion`, R1 penalty and shift of GAN.
 
     `latent`, `channels`, `patch` are as in VAE; `width`, `depth` are those of GAN's discriminator.
     """
