@@ -22,6 +22,7 @@ from fedsynth.worth.facts import BY_SITE, WORTH
 
 EPSILONS = ("epsilon", "epsilon_total")  # of this training, and of all at a site
 OF_THE_SET = (*EPSILONS, *mends.MEANING)  # numbers that a gate may name beside those of uses and measures
+NONE_SEEN = 3.69  # upper end of the 95 % interval of a Poisson mean of which nothing was seen (Garwood 1936)
 MOST_NUMBERS = 64  # in an answer of a hospital (fedsynth/hospital/outgoing/closed.py)
 
 
@@ -35,6 +36,7 @@ class Numbers:
     built: list[Use] = field(default_factory=list)
     lacking: dict[str, str] = field(default_factory=dict)  # {number: reason} of those that the study cannot have
     pooled: set[str] = field(default_factory=set)  # those of all sites together
+    counts: set[str] = field(default_factory=set)  # those that count synthetic images
 
     @property
     def known(self) -> list[str]:
@@ -46,9 +48,9 @@ def problems(params: Params, sizes: Sizes, sites: list[str] | None) -> list[Prob
     """Return the problems; `sites`: their names, None if they are unknown."""
     numbers = Numbers(lacking=dict.fromkeys(mends.MEANING, why) if (why := mends.lacks(params.image)) else {})
     found = [*_uses(params, sizes, numbers), *_features(params), *_measures(params, numbers)]
-    for key, lines in params.gates.model_dump().items():
+    for key, lines in {"require": params.gates.require, "warn": params.gates.warn}.items():
         for text in lines:
-            if said := _gate(parse(text), numbers, sites):
+            if said := _gate(parse(text), numbers, sites, params.gates.by):
                 found.append(Problem(f"gates.{key}", text, said))
     return found
 
@@ -117,10 +119,11 @@ def _measures(params: Params, numbers: Numbers) -> Iterator[Problem]:
         numbers.measures += [number for number in about if number not in twice]
         numbers.lacking |= lacks
         numbers.pooled |= measure.pooled
+        numbers.counts |= {number for number, of in measure.about.items() if of.kind == "count"}
 
 
-def _gate(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
-    """Return why a gate could never hold, "" if it can."""
+def _gate(gate: Gate, numbers: Numbers, sites: list[str] | None, by: str) -> str:
+    """Return why a gate could never hold, "" if it can. `by`: what it holds by if it does not say so."""
     use, _, metric = gate.name.partition("/")
     if meant(gate.name, numbers.known) not in numbers.known:
         unknown = metric and use in numbers.uses and numbers.uses[use] is None
@@ -131,6 +134,10 @@ def _gate(gate: Gate, numbers: Numbers, sites: list[str] | None) -> str:
         return f"{gate.name} {numbers.lacking[gate.name]}"
     if gate.of_floor and gate.name not in numbers.measures:
         return f"{gate.name} has no floor, which numbers of measures alone have; give a number"
+    if gate.name in numbers.counts and (gate.by or by) == "bound" and not gate.of_floor and gate.number < NONE_SEEN:
+        said = f"where none is counted, another set of as many images may have up to {NONE_SEEN:.1f}"
+        alone = f"`{gate.text.removesuffix(' by bound')} by point`"
+        return f"can never hold by its bound: {said}; write {alone}, which is about this very set, or a limit of 4"
     return _site(gate, numbers, sites) if gate.site else ""
 
 

@@ -33,19 +33,22 @@ if TYPE_CHECKING:
 
 Z = 1.959964  # quantile of the normal distribution for a 95 % interval
 Better = Literal["lower", "higher", "floor"]  # "floor": better the nearer to the floor, from either side
+Kind = Literal["estimate", "count", "bound"]
 
 
 @dataclass(frozen=True)
 class About:
     """Description of one number of a measure for the report: which direction is better, and a definition.
 
-    `within` is its range: a site's answer beyond it is refused.
+    `within` is its range: a site's answer beyond it is refused. `kind`: an "estimate" has an interval; a "count" is of
+    synthetic images; a "bound" holds with a stated confidence and has no interval of its own.
     """
 
     better: Better
     title: str
     text: str
     within: tuple[float, float] = (0.0, math.inf)
+    kind: Kind = "estimate"
 
 
 SHARE = (0.0, 1.0)  # the range of a share

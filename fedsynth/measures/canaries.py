@@ -36,6 +36,7 @@ ABOUT = {
         "Epsilon, lower bound by canaries",
         MADE + "an epsilon that the training exceeds with 95 % confidence, from one training (Steinke et al. 2023,"
         " arXiv:2305.08846); the largest of the sites. A stated epsilon must not be below it; 0: none is shown.",
+        kind="bound",
     ),
 }
 

@@ -71,7 +71,7 @@ class Copies(Measure):
         found = {}
         for space, said in SPACES.items():
             text = COUNT.format(said, 1 / self.alpha)
-            found[f"copies_{space}"] = About("lower", f"Copies ({space}s)", text)
+            found[f"copies_{space}"] = About("lower", f"Copies ({space}s)", text, kind="count")
         for space, said in SPACES.items():
             title = f"Nearest ratio ({space}s)"
             found[f"nearest_ratio_{space}"] = About("higher", title, RATIO.format(said, self.neighbours))

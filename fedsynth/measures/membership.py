@@ -102,7 +102,7 @@ class Membership(Measure):
         best = "the attack with reference models " if self.references else "the attack by loss (else by distance) "
         perfect = np.arange(100.0)
         text = EPSILON.format(self.delta, best, epsilon_bound(perfect + 100, perfect, self.delta))
-        return found | {"membership_epsilon": About("lower", "Epsilon, lower bound by membership", text)}
+        return found | {"membership_epsilon": About("lower", "Epsilon, lower bound by membership", text, kind="bound")}
 
     @property
     def kinds(self) -> list[str]:

@@ -3,7 +3,8 @@
 A gate reads `name op limit`. The name is a use's (`classification/retained`, `segmentation/dice`,
 `classification/sensitivity.none`) or a measure's (`fid`, `copies_pixel`, `epsilon`), of one site with `@north`, of
 every site with `@worst_site`. The limit is a number, or a multiple of the measure's real-real floor: `fid <= 3 *
-floor`.
+floor`. At its end, `by bound` or `by point` says what must hold: the end of the 95 % interval on the safe side, or the
+value alone; without it `gates.by` says so.
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ TEXT = r"[^<>=≤≥@\s](?:[^<>=≤≥@]*[^<>=≤≥@\s])?"
 NAME = rf"[\w.\-]+(?:/\w+(?:[.\-]\w+)*(?:\.{TEXT})?)?"
 GATE = re.compile(
     rf"(?P<name>{NAME})(?:@(?P<site>{TEXT}))?\s*(?P<op><=|>=|<|>)\s*(?P<number>{NUMBER})(?:\s*\*\s*(?P<floor>floor))?"
+    r"(?:\s+by\s+(?P<by>bound|point))?"
 )
-FORMS = "`use/metric >= 0.8`, `measure <= 0.1`, `measure <= 3 * floor`, each name also with `@worst_site` or `@<site>`"
+FORMS = (
+    "`use/metric >= 0.8`, `measure <= 0.1`, `measure <= 3 * floor`, each name also with `@worst_site` or `@<site>`, and"
+    " each gate with `by point` or `by bound` at its end"
+)
 
 
 def meant(name: str, known: Iterable[str]) -> str:
@@ -52,7 +57,7 @@ def _spelt(name: str, site: str) -> str:
 @dataclass(frozen=True)
 class Gate:
     """`number` is the limit itself, or with `of_floor` a multiple of the floor; `site` is "" (all together), a site or
-    "worst_site".
+    "worst_site"; `by` is "bound", "point" or "", as `gates.by` says.
     """
 
     text: str
@@ -61,6 +66,7 @@ class Gate:
     op: str
     number: float
     of_floor: bool
+    by: str = ""
 
 
 def parse(text: str) -> Gate:
@@ -73,7 +79,13 @@ def parse(text: str) -> Gate:
         hint = f"did you mean `{near}`?" if near else f"a gate reads {FORMS}"
         raise ValueError(f"gate {text!r} is not understood: {_wrong(text)}; {hint}")
     return Gate(
-        text.strip(), found["name"], found["site"] or "", found["op"], float(found["number"]), bool(found["floor"])
+        text.strip(),
+        found["name"],
+        found["site"] or "",
+        found["op"],
+        float(found["number"]),
+        bool(found["floor"]),
+        found["by"] or "",
     )
 
 
@@ -102,6 +114,7 @@ def _wrong(text: str) -> str:
 def _near(text: str) -> str:
     """The text with its likely mistakes mended, "" where that makes no gate of it either."""
     left, op, right = _parts(text)
+    right, _, by = right.partition(" by ")
     name, _, site = left.partition("@")
     site = "_".join(site.split())
     site = WORST if _misspelt(site) else site
@@ -115,6 +128,6 @@ def _near(text: str) -> str:
         limit = f"{float(limit) / 100:g}"
     elif difflib.get_close_matches(rest, ["floor"]):
         limit = f"{limit} * floor"
-    mended = f"{'_'.join(name.split())}{'@' + site if site else ''} {op} {limit}"
+    mended = f"{'_'.join(name.split())}{'@' + site if site else ''} {op} {limit}{f' by {by.strip()}' if by else ''}"
     found = GATE.fullmatch(mended)
     return mended if found and not _misspelt(found["site"]) else ""

@@ -134,7 +134,13 @@ class Audit(Strict):
 
 
 class Gates(Strict):
-    """Conditions for the promotion of a model: "classification/retained >= 0.85", "fid <= 3 * floor"."""
+    """Conditions for the promotion of a model: "classification/retained >= 0.85", "fid <= 3 * floor".
+
+    `by`: what a gate holds by that does not say it itself: the end of the number's 95 % interval on the safe side, or
+    its value alone.
+    """
+
+    by: Literal["bound", "point"] = "bound"
 
     require: Once[Readable] = Field(default_factory=list)
     warn: Once[Readable] = Field(default_factory=list)

@@ -10,6 +10,7 @@ from typing import Any
 from fedsynth.errors import UserError
 from fedsynth.params import names
 from fedsynth.registry.tracked_values import metric_key
+from fedsynth.worth.judgement import TOO_FEW, held_said
 
 Tags = Mapping[str, str]
 # prefixes of the tags below, which are deleted before a new verdict is written
@@ -18,8 +19,8 @@ NOT_COMPUTED, NO_VERDICT = "not computed", "no verdict"
 SHARES = ("retained", "gap_closed", "gap_closed_poorest")
 LONGEST = 5000  # maximum length of a tag's value
 GATE = re.compile(  # a gate ends in its limit: the name of a site or label before it may hold anything
-    r"(?P<kind>require|warn) (?P<held>holds|does not hold): "
-    r"(?P<gate>.*?[<>]=?\s*[-+.\deE]+(?:\s*\*\s*floor)?): (?P<reason>.*)",
+    r"(?P<kind>require|warn) (?P<held>holds|does not hold|too few to tell): "
+    r"(?P<gate>.*?[<>]=?\s*[-+.\deE]+(?:\s*\*\s*floor)?(?:\s+by\s+(?:bound|point))?): (?P<reason>.*)",
     re.DOTALL,
 )
 
@@ -41,7 +42,7 @@ def tags(facts: dict[str, Any]) -> dict[str, str]:
     """
     found = {"gates": facts["verdict"]["said"], "reference.sha256": facts["reference_sha256"]}
     for i, g in enumerate(facts["verdict"]["gates"], 1):
-        text = f"{g['kind']} {'holds' if g['held'] else 'does not hold'}: {g['gate']}: {g['reason']}"
+        text = f"{g['kind']} {held_said(g)}: {g['gate']}: {g['reason']}"
         found[f"gate.{i:02d}"] = text[:LONGEST]
     for use, of in facts["uses"].items():
         found |= {f"worth.{use}.{share}": _number(of.get(share)) for share in SHARES} | {
@@ -70,8 +71,9 @@ def metrics(facts: dict[str, Any]) -> dict[str, float]:
     found: dict[str, float | None] = {}
     for use, of in facts["uses"].items():
         found |= {f"{use}/{share}": of.get(share) for share in SHARES}
-        for share, ends in (of.get("intervals") or {}).items():
-            found |= dict(zip((f"{use}/{share}/low", f"{use}/{share}/high"), ends or (), strict=False))
+        for share in SHARES:
+            ends = (of.get("intervals") or {}).get(share) or ()
+            found |= dict(zip((f"{use}/{share}/low", f"{use}/{share}/high"), ends, strict=False))
     for use, metric in ((use, metric) for use, of in facts["scores"].items() for metric in of):
         found[f"{use}/worst_site/{metric_key(metric)}"] = facts["numbers"].get(f"{use}/{metric}@worst_site")
     for name, of in facts["measures"].items():
@@ -116,8 +118,9 @@ def check_gates(title: str, tags: Tags) -> None:
     broken = [f"{g['gate']}: {g['reason']}" for g in gates(tags) if g["kind"] == "require" and not g["held"]]
     if broken or said(tags).startswith("failed"):
         lines = "".join(f"\n  {line}" for line in broken)
+        few = " or, where these are too few to tell, test it on more images" if TOO_FEW in "".join(broken) else ""
         raise Refused(
-            f"{title} must not be promoted, gates {said(tags)}:{lines}\ntrain it better; or, if a limit is wrong,"
+            f"{title} must not be promoted, gates {said(tags)}:{lines}\ntrain it better{few}; or, if a limit is wrong,"
             " change `gates` in params.yaml and run the pipeline (`fedsynth run`), which judges it anew"
         )
 

@@ -20,8 +20,9 @@ SHARES = ("retained", "gap_closed", "gap_closed_poorest", "synthetic", "augmente
 def metrics(summary: Summary, facts: Facts) -> dict[str, Any]:
     """Return the numbers that DVC shows; a missing number has no key.
 
-    {model: {use: {SHARES}, "measures": {name: value}, "gates": {"passed", "failed", "missing"}}}. A null or a word
-    would break DVC's columns. A required gate that does not hold counts as failed or as missing.
+    {model: {use: {SHARES}, "measures": {name: value}, "gates": {"passed", "failed", "few", "missing"}}}. A null or a
+    word would break DVC's columns. A required gate that does not hold counts as failed, as too few to tell or as
+    missing.
     """
     return {
         model: _metrics(summary.get(model, {}), facts.get(model, {})) for model in dict.fromkeys([*summary, *facts])
@@ -47,7 +48,7 @@ def _metrics(uses: dict[str, dict[str, Any]], of: dict[str, Any]) -> dict[str, A
         found["measures"] |= {name: value for name, value in said.items() if is_number(value)}
     if of.get("verdict"):
         states = [state(g) for g in required(gates_of(of))]
-        found["gates"] = {"passed": passed(of), **{name: states.count(name) for name in ("failed", "missing")}}
+        found["gates"] = {"passed": passed(of), **{name: states.count(name) for name in ("failed", "few", "missing")}}
     return {name: numbers for name, numbers in found.items() if numbers}
 
 

@@ -10,7 +10,7 @@ from fedsynth.report.measure_tables import BETTER, GIVES_AWAY, audit_of, cell, m
 from fedsynth.report.use_tables import ends, points
 from fedsynth.worth.facts import WORTH, share_of
 from fedsynth.worth.judgement import card as judgement
-from fedsynth.worth.judgement import gates_of, sentence
+from fedsynth.worth.judgement import gates_of, held_said, sentence
 from fedsynth.worth.wording import epsilon_said, is_number, label_of, total_said
 
 NOT_COMPUTED = "not computed"
@@ -41,7 +41,7 @@ def tables(facts: dict[str, Any]) -> dict[str, Any]:
             {
                 "gate": g["gate"],
                 "kind": g["kind"],
-                "held": "holds" if g["held"] else "does not hold",
+                "held": held_said(g),
                 "reason": g["reason"],
             }
             for g in gates_of(facts)

@@ -260,6 +260,8 @@ def combined(
                 by_site[site] |= {} if by_site[site]["value"] is not None else {"why": TESTS_ONLY}
             out[number] = {
                 "measure": name,
+                "audit": measure.audits_training,
+                "kind": about.kind,
                 "better": about.better,
                 "title": about.title,
                 "text": about.text,

@@ -41,6 +41,7 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     - `numbers`, `floors`, `why` (why a number is missing): by flat name, which is `<use>/<metric>`, `<measure>`,
       `epsilon`, `epsilon_total`, `masks_emptied` or `drawn_again`, with `@<site>` for one site and `@worst_site` for
       the worst one.
+    - `intervals`, `seeds`, `n`, `audits`: of the same names, as in gates.Known.
     - `calibration`: the calibration of networks by site, class, sex and age band (worth/calibration.py).
     - `mends`: {counts, rates, labels without a mask} of what the sampler mended in the set (data/mends.py); None if
       nothing was counted.
@@ -84,7 +85,7 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
         "rehearsed": rehearsal.known(root),
         "reference_sha256": digest(reference["rows"]),
     }
-    known |= _flat(known, list(params.score.uses))
+    known |= _flat(known, list(params.score.uses)) | _around(known, rows)
     known["why"] |= {
         f"{use}/{name}": why
         for use, metrics in means.items()
@@ -99,7 +100,8 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     asked = params.gates.model_dump()
     if not known["epsilon"]:  # a warning about an epsilon that nobody asked for would say nothing; a requirement does
         asked["warn"] = [text for text in asked["warn"] if parse(text).name not in EPSILONS]
-    return known | {"verdict": gates.evaluate(asked, known["numbers"], known["floors"], known["why"], of)}
+    given = {key: known[key] for key in ("numbers", "floors", "why", "intervals", "seeds", "n", "audits")}
+    return known | {"verdict": gates.evaluate(asked, gates.Known(of=of, **given))}
 
 
 def _mends(params: Params, root: Path, model: str) -> dict[str, Any] | None:
@@ -265,6 +267,35 @@ def _flat(known: dict[str, Any], uses: list[str]) -> dict[str, dict[str, Any]]:
     numbers |= known["mends"]["rates"] if known["mends"] else mends.rates(None)
     why |= {name: mends.NONE for name in mends.MEANING if numbers[name] is None}
     return {"numbers": numbers, "floors": floors, "why": why}
+
+
+def _around(known: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return `intervals`, `seeds`, `n` and `audits` by flat name; see gates.Known."""
+    from fedsynth.worth import worth
+
+    found: dict[str, Any] = {"intervals": {}, "seeds": {}, "n": {}, "audits": []}
+    for use, of in known["uses"].items():
+        tested = worth.tested(rows, use, of["headline"])
+        found["intervals"][f"{use}/over_public"] = of["over_public_interval"]
+        groups = [g for g in known["calibration"] if (g["use"], g["name"]) == (use, "synthetic")]
+        if (group := calibration.worst(groups)) is not None:
+            found["intervals"][f"{use}/{calibration.WORST}"] = [group["low"], group["high"]]
+        for name, ends in of["intervals"].items():
+            share, at, site = name.partition("@")
+            to = f"{use}/{of['headline'] if share == 'synthetic' else share}{at}{site}"
+            found["intervals"][to], found["seeds"][to] = ends, of["seed_intervals"][name]
+            where = str(of["poorest_site"]) if share == "gap_closed_poorest" else site
+            counts = [tested.get(where)] if where else list(tested.values())
+            known_counts = [n for n in counts if n is not None]
+            found["n"][to] = sum(known_counts) if counts and len(known_counts) == len(counts) else None
+    for name, number in known["measures"].items():
+        for to, of in {name: number, **{f"{name}@{s}": v for s, v in (number.get("sites") or {}).items()}}.items():
+            ends, kind = (_value(of.get("low")), _value(of.get("high"))), number.get("kind", "estimate")
+            found["intervals"] |= {to: None if ends == (None, None) else list(ends)} if kind != "bound" else {}
+            n = (of.get("n") or {}).get("real")
+            found["n"][to] = n if isinstance(n, int) and kind == "estimate" else None
+        found["audits"] += [name] if number.get("audit") else []
+    return found
 
 
 def _put(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fedsynth.params.gates import OPS, WORST, Gate, meant, parse
@@ -16,21 +17,45 @@ WORDS = {
     ">": ("above", "not above"),
 }
 NOT_COMPUTED = "not computed"
+Ends = Sequence[float | None] | None
 
 
-def evaluate(gates: Mapping[str, list[str]], numbers: Mapping[str, float | None], floors: Mapping[str, float | None],
-             why: Mapping[str, str] | None = None, of: Mapping[str, str] | None = None) -> dict[str, Any]:  # fmt: skip
-    """Evaluate gates, given as {"require": [...], "warn": [...]}.
+@dataclass(frozen=True)
+class Known:
+    """What gates are held against, by name, for a site `name@site`.
 
-    Returns {"passed", "said", "gates": [{"gate", "kind", "held", "value", "limit", "reason"}]}. `passed`: all required
-    gates hold; `said`: the verdict in short, such as "passed", "failed: 2 of 9" or "none set".
+    - `numbers`, `floors`, `why` (why a number is missing); `of`: what a share is relative to or what epsilon compares,
+      for the reason ("of pooled", "for one image more or less").
+    - `intervals`: [low, high] at 95 %; None if a number should have one and has not, no key if it is exact. An end that
+      is None has no bound. `seeds`: the same for other seeds of the uses' networks alone, with endless test images.
+    - `n`: on how many images an interval rests, of which more would make it narrower; None if that is not told.
+    - `audits`: numbers of the privacy audit, which must hold at each site.
+    """
 
-    `numbers`, `floors` and `why` (why a number is missing) are by name, for a site `name@site`. `of`: by name, what a
-    share is relative to or what epsilon compares, for the reason ("of pooled", "for one image more or less"). A gate on
-    a missing number does not hold.
+    numbers: Mapping[str, float | None]
+    floors: Mapping[str, float | None] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+    of: Mapping[str, str] = field(default_factory=dict)
+    intervals: Mapping[str, Ends] = field(default_factory=dict)
+    seeds: Mapping[str, Ends] = field(default_factory=dict)
+    n: Mapping[str, int | None] = field(default_factory=dict)
+    audits: Collection[str] = ()
+
+
+def evaluate(gates: Mapping[str, Any], known: Known) -> dict[str, Any]:
+    """Evaluate gates, given as {"by": "bound" or "point", "require": [...], "warn": [...]}.
+
+    Returns {"passed", "said", "gates": [{"gate", "kind", "by", "held", "few", "value", "low", "high", "limit",
+    "reason"}]}. `passed`: all required gates hold; `said`: the verdict in short, such as "passed", "failed: 2 of 9" or
+    "none set".
+
+    By bound, a gate holds if the end of the interval on the safe side does: the upper end of what must be low, the
+    lower one of what must be high. `few`: the value would hold and its bound does not. A number that is exact has no
+    interval and holds by its value. A gate on a missing number does not hold, nor one by bound without an interval. A
+    number of the audit must hold at each site and for all together, unless the gate names a site.
     """
     found = [
-        _judge(parse(text), kind, numbers, floors, why or {}, of or {})
+        _judge(parse(text), kind, known, gates.get("by", "bound"))
         for kind in ("require", "warn")
         for text in gates.get(kind, [])
     ]
@@ -39,24 +64,29 @@ def evaluate(gates: Mapping[str, list[str]], numbers: Mapping[str, float | None]
 
 
 def said(found: list[dict[str, Any]]) -> str:
-    """Return the verdict in short, such as "passed" or "failed: 2 of 9"."""
-    required = [g["held"] for g in found if g["kind"] == "require"]
+    """Return the verdict in short, such as "passed" or "failed: 2 of 9, 1 of them for too few to tell"."""
+    required = [g for g in found if g["kind"] == "require"]
+    broken = [g for g in required if not g["held"]]
     warnings = sum(not g["held"] for g in found if g["kind"] == "warn")
     if not required:
         return "none set" if not found else f"none required, {warnings} of {len(found)} warnings"
-    if not all(required):
-        return f"failed: {required.count(False)} of {len(required)}"
+    if broken:
+        few = sum(g["few"] for g in broken)
+        return f"failed: {len(broken)} of {len(required)}" + (f", {few} of them for too few to tell" if few else "")
     return "passed" + (f", with {warnings} warning{'s' if warnings > 1 else ''}" if warnings else "")
 
 
-def _judge(gate: Gate, kind: str, numbers: Mapping[str, float | None], floors: Mapping[str, float | None],
-           why: Mapping[str, str], of: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
-    called = meant(gate.name, numbers)
-    names = (
-        [n for n in numbers if n.startswith(f"{called}@") and n != f"{called}@{WORST}"] if gate.site == WORST else []
-    )
-    names = names or [meant(f"{gate.name}@{gate.site}", numbers) if gate.site else called]
-    answers = [_one(gate, name, numbers, floors, why, of.get(called, "")) for name in names]
+def _judge(gate: Gate, kind: str, known: Known, by: str) -> dict[str, Any]:
+    called = meant(gate.name, known.numbers)
+    each = [n for n in known.numbers if n.startswith(f"{called}@") and n != f"{called}@{WORST}"]
+    if gate.site == WORST:
+        names = each
+    elif not gate.site and called in known.audits:
+        names = [called, *each]
+    else:
+        names = []
+    names = names or [meant(f"{gate.name}@{gate.site}", known.numbers) if gate.site else called]
+    answers = [_one(gate, name, known, gate.by or by) for name in names]
     # The site nearest to the limit or furthest beyond it; if a site has no value, the worst site is unknown and the
     # gate does not hold.
     worst = next((a for a in answers if a["value"] is None or a["limit"] is None), None) or min(
@@ -65,14 +95,17 @@ def _judge(gate: Gate, kind: str, numbers: Mapping[str, float | None], floors: M
     return {"gate": gate.text, "kind": kind, **worst}
 
 
-def _one(gate: Gate, name: str, numbers: Mapping[str, float | None], floors: Mapping[str, float | None],
-         why: Mapping[str, str], of: str) -> dict[str, Any]:  # fmt: skip
-    value, floor = _finite(numbers.get(name)), _finite(floors.get(name))
-    site = name.removeprefix(f"{meant(gate.name, numbers)}@") if gate.site == WORST and name in numbers else ""
+def _one(gate: Gate, name: str, known: Known, by: str) -> dict[str, Any]:
+    value, floor = _finite(known.numbers.get(name)), _finite(known.floors.get(name))
+    called = meant(gate.name, known.numbers)
+    site = name.removeprefix(f"{called}@") if gate.site in ("", WORST) and name != called else ""
+    site = site if name in known.numbers else ""
     limit = gate.number if not gate.of_floor else None if floor is None or floor < 0 else gate.number * floor
-    answer = {"held": False, "value": value, "limit": limit}
+    by = by if name in known.intervals else "point"
+    low, high = (known.intervals.get(name) or (None, None)) if by == "bound" else (None, None)
+    answer = {"by": by, "held": False, "few": False, "value": value, "low": low, "high": high, "limit": limit}
     if value is None:
-        return answer | {"reason": f"missing{_at(site)}: {_missing(name, numbers, why)}"}
+        return answer | {"reason": f"missing{_at(site)}: {_missing(name, known)}"}
     if limit is None:
         none = (
             "it has no floor"
@@ -80,32 +113,73 @@ def _one(gate: Gate, name: str, numbers: Mapping[str, float | None], floors: Map
             else f"its floor is {floor:.4g}, and a multiple of a negative number limits nothing"
         )
         return answer | {"reason": f"no limit{_at(site)}: {none}"}
-    held = OPS[gate.op](value, limit)
+    holds, end = OPS[gate.op](value, limit), high if gate.op.startswith("<") else low
+    held = holds and (by == "point" or (end is not None and OPS[gate.op](end, limit)))
     shown, against = _distinct(value, limit)
-    of_floor = f", {gate.number:g} times the floor of {floor:.4g}" if gate.of_floor else ""
-    return answer | {
-        "held": held,
-        "reason": f"{shown}{of and f' {of}'}{_at(site)} is {WORDS[gate.op][0 if held else 1]} {against}{of_floor}",
-    }
+    of, at = known.of.get(called, ""), _at(site)
+    reason = f"{shown}{_around(low, high)}{of and f' {of}'}{at} is {WORDS[gate.op][0 if holds else 1]} {against}"
+    reason += f", {gate.number:g} times the floor of {floor:.4g}" if gate.of_floor else ""
+    if few := holds and not held:
+        reason += f", {_few(gate, name, known, value, limit, end)}"
+    return answer | {"held": held, "few": few, "reason": reason}
 
 
-def _missing(name: str, numbers: Mapping[str, float | None], why: Mapping[str, str]) -> str:
-    if name in why:
-        return why[name]
-    if name in numbers:
+def _around(low: float | None, high: float | None) -> str:
+    """Return an interval in brackets, "" if there is none."""
+    if low is None and high is None:
+        return ""
+    return f" ({'−∞' if low is None else f'{low:.3g}'} to {'∞' if high is None else f'{high:.3g}'})"
+
+
+def _few(gate: Gate, name: str, known: Known, value: float, limit: float, end: float | None) -> str:
+    """Return why the bound does not hold, and how many images would be enough.
+
+    The part of an interval that is of the images narrows with the root of their number; that of the seeds stays.
+    """
+    side = "upper" if gate.op.startswith("<") else "lower"
+    if known.intervals.get(name) is None:
+        return "but it has no interval: too few to tell"
+    said, room, n = f"but its {side} end is not: too few to tell", abs(value - limit), known.n.get(name)
+    if end is None or n is None:
+        return said
+    inner = (known.seeds.get(name) or [value, value])[side == "upper"]
+    of_seeds = math.inf if inner is None else abs(inner - value)
+    if room <= of_seeds:
+        what = "the networks' seeds differ too much, give more of score.seeds" if of_seeds else "it is at its limit"
+        return f"{said}; no number of images would be enough: {what}"
+    enough = n * ((end - value) ** 2 - of_seeds**2) / (room**2 - of_seeds**2)
+    return f"{said}; about {_rounded(max(enough, n + 1))} images like these would be enough, there are {n}"
+
+
+def _rounded(n: float) -> int:
+    """Return a number rounded up to two significant digits."""
+    step = 10 ** max(0, math.floor(math.log10(n)) - 1)
+    return math.ceil(n / step) * step
+
+
+def _missing(name: str, known: Known) -> str:
+    if name in known.why:
+        return known.why[name]
+    if name in known.numbers:
         return NOT_COMPUTED
-    near = difflib.get_close_matches(name, list(numbers), 1)
+    near = difflib.get_close_matches(name, list(known.numbers), 1)
     return f"{NOT_COMPUTED}, there is no number of this name" + (f"; did you mean `{near[0]}`?" if near else "")
 
 
-def _room(gate: Gate, answer: dict[str, Any]) -> float:
-    """Return the distance of a value from its limit; negative if the gate does not hold.
+def _room(gate: Gate, answer: dict[str, Any]) -> tuple[int, float]:
+    """Return how well a gate holds, for comparison: a value beyond the limit, a bound beyond it, or neither; then the
+    distance of that number from the limit, negative beyond it.
 
     For multiples of floors, which differ between sites, it is relative to the limit.
     """
-    value, limit = answer["value"], answer["limit"]
-    room = limit - value if gate.op.startswith("<") else value - limit
-    return room / limit if gate.of_floor and limit > 0 else room
+    limit, held, few = answer["limit"], answer["held"], answer["few"]
+    end = answer["high" if gate.op.startswith("<") else "low"]
+    by_end = answer["by"] == "bound" and (held or few)
+    number = end if by_end else answer["value"]
+    if number is None:
+        return int(few), -math.inf
+    room = limit - number if gate.op.startswith("<") else number - limit
+    return few + 2 * held, room / limit if gate.of_floor and limit > 0 else room
 
 
 def _at(site: str) -> str:

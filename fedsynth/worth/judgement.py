@@ -16,10 +16,12 @@ from fedsynth.worth.wording import (
     total_said,
 )
 
+TOO_FEW = "too few to tell"
 STATES = {
     "held": "✓ holds",
     "failed": "✗ does not hold",
     "warned": "! does not hold",
+    "few": f"? {TOO_FEW}, so it does not hold",
     "missing": "? missing, so it does not hold",
     "unjudged": "? not judged",
 }
@@ -31,7 +33,14 @@ def state(gate: dict[str, Any] | None) -> str:
         return "unjudged"
     if not is_number(gate.get("value")) or not is_number(gate.get("limit")):
         return "missing"
+    if gate.get("few"):
+        return "few"
     return "held" if gate.get("held") else "failed" if gate["kind"] == "require" else "warned"
+
+
+def held_said(gate: dict[str, Any]) -> str:
+    """Return whether a gate holds in two or three words: "holds", "does not hold" or "too few to tell"."""
+    return "holds" if gate["held"] else TOO_FEW if gate.get("few") else "does not hold"
 
 
 def gates_of(of: dict[str, Any]) -> list[dict[str, Any]]:
@@ -69,9 +78,10 @@ def card(model: str, of: dict[str, Any]) -> dict[str, Any]:
     elif not asked:
         said = "must not be promoted: params.yaml requires nothing of it"
     elif not may:
+        few = [state(g) for g in broken].count("few")
         said = (
             f"must not be promoted: {len(broken)} of {_gates(len(asked))} {'does' if len(broken) == 1 else 'do'} not"
-            " hold"
+            f" hold{f', {few} of them for too few images to tell' if few else ''}"
         )
     else:
         said = (
@@ -112,7 +122,14 @@ def gate_table(facts: Facts) -> list[dict[str, Any]]:
 def _gate_cell(gate: dict[str, Any] | None) -> dict[str, Any]:
     of = gate or {}
     numbers = {key: measured(of.get(key)) for key in ("value", "limit")}
+    numbers["value"] += _interval(of)
     return {"state": state(gate), "said": STATES[state(gate)], "reason": of.get("reason", ""), **numbers}
+
+
+def _interval(gate: dict[str, Any]) -> str:
+    """Return the interval that a gate was held by in brackets, "" if it was its value alone."""
+    low, high = (measured(v) if is_number(v) else "no bound" for v in (gate.get("low"), gate.get("high")))
+    return f" ({low} to {high})" if gate.get("by") == "bound" and low != high else ""
 
 
 def readers(facts: Facts, by_class: list[dict[str, Any]], jobs: dict[str, str]) -> list[dict[str, Any]]:
@@ -187,4 +204,5 @@ def _engineer(of: dict[str, Any], job: str) -> str:
     if not states:
         return f"No gate was judged; {job}."
     lacking = f", {n} for want of a number" if (n := states.count("missing")) else ""
+    lacking += f", {n} for too few images to tell" if (n := states.count("few")) else ""
     return f"{len(states) - states.count('held')} of {len(states)} gates do not hold{lacking}; {job}."

@@ -53,6 +53,6 @@ def facts(params: Params, model: str, of: Mapping[str, str]) -> dict[str, Any]:
     asked = params.gates.model_dump()
     if params.models[model].privacy is None:
         asked["warn"] = [text for text in asked["warn"] if parse(text).name not in EPSILONS]
-    verdict = gates.evaluate(asked, {}, {})
+    verdict = gates.evaluate(asked, gates.Known({}))
     said = [gate | {"reason": f"missing: {of['stage']} failed"} for gate in verdict["gates"]]
     return {"model": model, "missing": dict(of), "verdict": verdict | {"passed": False, "gates": said}}

@@ -123,6 +123,12 @@ def headline(rows: Rows, use: str) -> str:
     return max((list(r["metrics"]) for r in rows if r["use"] == use), key=len)[0]
 
 
+def tested(rows: Rows, use: str, metric: str) -> dict[str, int | None]:
+    """Return site -> the number of test images behind a metric of a use; None where it is not told."""
+    found = {r["site"]: r["n"].get(metric) for r in rows if r["use"] == use}
+    return {site: n if isinstance(n, int) else None for site, n in found.items()}
+
+
 def against(rows: Rows, use: str) -> str:
     """Return the reference row of a use: `pooled`, or `federated` where images cannot be pooled.
 

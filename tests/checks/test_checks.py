@@ -307,6 +307,16 @@ GATES = [
 ]
 
 
+def test_a_count_that_can_never_hold_by_its_bound_is_told_how_to_be_written():
+    params = tiny_params(
+        score={"measures": {"copies": of("measures.copies.Copies")}},
+        gates={"require": ["copies_pixel <= 0", "copies_pixel <= 0 by point", "copies_feature <= 4"]},
+    )
+    (problem,) = [p for p in problems(params, source=False) if p.key == "gates.require"]
+    assert "can never hold by its bound" in problem.said
+    assert "write `copies_pixel <= 0 by point`" in problem.said
+
+
 @pytest.mark.parametrize(("gate", "said"), GATES, ids=[gate for gate, _ in GATES])
 @pytest.mark.parametrize("kind", ["require", "warn"])
 def test_a_gate_on_what_will_not_be_there_is_named_with_what_will(tmp_path, kind, gate, said):

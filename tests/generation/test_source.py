@@ -20,7 +20,7 @@ from tests.sets import tiny_params
 from tests.trained import trained
 
 PARAMS = tiny_params(
-    gates={"require": ["c/retained >= 0.5"]},
+    gates={"by": "point", "require": ["c/retained >= 0.5"]},
     models={name: tiny_params().models["vae"].model_dump() for name in ("vae", "second")},
 )
 NORTH = "a" * 64

@@ -16,7 +16,7 @@ from fedsynth.measures.membership import Membership
 from fedsynth.params import Training, load
 from fedsynth.stages.sample import assemble
 from fedsynth.training.trainer import Trainer
-from fedsynth.worth.gates import evaluate, parse
+from fedsynth.worth.gates import Known, evaluate, parse
 from tests.measures.phantoms import PARAMS, halves, phantoms, site
 
 REQUIRED = load(Path(__file__).parents[2] / "params.yaml").gates.require
@@ -50,7 +50,7 @@ def failed(found, end="value"):
     )
     return {
         parse(gate["gate"]).name
-        for gate in evaluate({"require": PRIVACY}, numbers, floors)["gates"]
+        for gate in evaluate({"by": "point", "require": PRIVACY}, Known(numbers, floors))["gates"]
         if not gate["held"]
     }
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fedsynth.params import Image, Params, ParamsError, load, names
 from fedsynth.params.gates import meant, parse
-from fedsynth.worth.gates import evaluate
+from fedsynth.worth.gates import Known, evaluate
 from tests.sets import tiny_params
 
 ODD = ["St. Mary's Hospital", "a/b", "../../../x", "Zürich", "βγ", "50 %", "server", "localhost", "-x", ".", "..",
@@ -127,7 +127,7 @@ NUMBERS = {"c/sensitivity.basal cell carcinoma": 0.9, "fid@St. Mary's Hospital":
      f"c/sensitivity.{names.key('a@b')} >= 0.5"],
 )  # fmt: skip
 def test_a_gate_names_labels_and_sites_by_text_or_by_key(gate):
-    (judged,) = evaluate({"require": [gate]}, NUMBERS, {})["gates"]
+    (judged,) = evaluate({"require": [gate]}, Known(NUMBERS))["gates"]
     assert judged["held"], judged["reason"]
 
 

@@ -35,7 +35,7 @@ def alone():
         yield
 
 
-PARAMS = tiny_params(gates={"require": ["classification/retained >= 0.5"], "warn": ["kid <= 1"]})
+PARAMS = tiny_params(gates={"require": ["classification/retained >= 0.5 by point"], "warn": ["kid <= 1"]})
 # What networks reach that saw a version's synthetic images alone, where real ones give 0.9: version 2 fails its gate, 3
 # was never scored, 4 is worse than 1.
 REACHED = {1: 0.7, 2: 0.3, 3: None, 4: 0.6, 5: 0.8}

@@ -21,7 +21,7 @@ from tests.registry.test_versions import WHO, scored
 from tests.sets import make_set, tiny_params
 from tests.trained import trained
 
-PARAMS = tiny_params(gates={"require": ["c/retained >= 0.5"]})
+PARAMS = tiny_params(gates={"by": "point", "require": ["c/retained >= 0.5"]})
 ONE = pd.DataFrame({"label": ["none"]})
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fedsynth.registry.promotion import Refused, check_gates, compare, gates, said, tags, warnings
-from fedsynth.worth.gates import evaluate
+from fedsynth.worth.gates import Known, evaluate
 
 NUMBERS = {"c/retained": 0.9, "fid": 2.0, "epsilon": None}
 
 
 def judged(require=(), warn=(), retained=0.9, reference="a" * 64, against="pooled", unknown=(), **uses):
-    verdict = evaluate({"require": list(require), "warn": list(warn)}, NUMBERS, {"fid": 1.0})
+    verdict = evaluate({"require": list(require), "warn": list(warn)}, Known(NUMBERS, {"fid": 1.0}))
     of = {use: {"retained": value, "gap_closed": None, "gap_closed_poorest": 0.5, "against": against}
           for use, value in (uses or {"c": retained}).items()}  # fmt: skip
     facts = {
@@ -45,7 +45,7 @@ def test_the_tags_hold_the_verdict_the_worth_and_the_measures():
 
 @pytest.mark.parametrize("unit", ["image", "subject", "site"])
 def test_the_tags_say_of_what_unit_and_at_which_delta_an_epsilon_is(unit):
-    of = {"verdict": evaluate({}, {}, {}), "reference_sha256": "", "uses": {}, "measures": {}, "worst": {}}
+    of = {"verdict": evaluate({}, Known({})), "reference_sha256": "", "uses": {}, "measures": {}, "worst": {}}
     found = tags(of | {"epsilon": {"epsilon": 3.5, "total": 9.25, "delta": 1e-5, "unit": unit, "relation": "replace"}})
     assert {k: v for k, v in found.items() if k.startswith("epsilon")} == {
         "epsilon": "3.5",
@@ -65,6 +65,18 @@ def test_gates_are_read_back_from_tags_as_they_were_written():
     ]
     assert found[0]["reason"] == "0.9 is below 0.95"
     assert warnings(judged(["c/retained >= 0.95"], ["epsilon <= 8"])) == ["epsilon <= 8: missing: not computed"]
+
+
+def test_a_gate_of_which_there_is_too_little_to_tell_says_so_in_its_tag_and_refuses():
+    known = Known({"auc": 0.55}, intervals={"auc": (0.4, 0.7)}, n={"auc": 90})
+    verdict = evaluate({"require": ["auc <= 0.6", "auc <= 0.6 by point"]}, known)
+    of = {"verdict": verdict, "reference_sha256": "", "uses": {}, "measures": {}, "worst": {}, "epsilon": None}
+    found = tags(of)
+    assert found["gates"] == "failed: 1 of 2, 1 of them for too few to tell"
+    assert found["gate.01"].startswith("require too few to tell: auc <= 0.6: 0.55 (0.4 to 0.7) is at most 0.6, but its")
+    assert [(g["gate"], g["held"]) for g in gates(found)] == [("auc <= 0.6", False), ("auc <= 0.6 by point", True)]
+    with pytest.raises(Refused, match="or, where these are too few to tell, test it on more images"):
+        check_gates("v 1", found)
 
 
 def test_more_gates_than_nine_stay_in_their_order():

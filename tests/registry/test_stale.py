@@ -16,7 +16,7 @@ from tests.registry.test_versions import WHO, scored
 from tests.sets import tiny_params
 from tests.trained import trained
 
-PARAMS = tiny_params(gates={"require": ["c/retained >= 0.5"]})
+PARAMS = tiny_params(gates={"by": "point", "require": ["c/retained >= 0.5"]})
 NORTH, EAST, OTHER = "a" * 64, "b" * 64, "c" * 64
 
 

@@ -11,7 +11,7 @@ from tests.registry.test_versions import WHO, scored
 from tests.sets import tiny_params
 from tests.trained import trained
 
-PARAMS = tiny_params(gates={"require": ["c/retained >= 0.5"]})
+PARAMS = tiny_params(gates={"by": "point", "require": ["c/retained >= 0.5"]})
 NAMES = ("busi", "busi-x", "bu_i")  # a part of one another, and one whose _ matches any character in SQL
 
 

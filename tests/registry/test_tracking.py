@@ -255,11 +255,11 @@ def test_scores_and_worth_are_metrics_of_their_own_run_and_stand_in_the_card(roo
 def test_measures_are_metrics_with_their_floors_and_sites_and_the_verdict_is_counted(root):
     trained(root, PARAMS, seed=8)
     judged(root)
-    strict = tiny_params(gates={"require": ["fid <= 1", "coverage >= 0.5"], "warn": ["kid <= 1"]})
+    strict = tiny_params(gates={"by": "point", "require": ["fid <= 1", "coverage >= 0.5"], "warn": ["kid <= 1"]})
     with tracking.Tracker(root, strict) as tracker:
         tracker.publish("vae")
     assert tracking.registered(root, strict)
-    other = tiny_params(gates={"require": ["fid <= 2"]})
+    other = tiny_params(gates={"by": "point", "require": ["fid <= 2"]})
     assert not tracking.registered(root, other), "the same weights under other gates have yet to be judged"
     metrics = children(tracker)["score@vae"].data.metrics
     assert [metrics[f"measure/fid{of}"] for of in ("", "/floor", "/low", "/high", "/north", "/south")] == [
@@ -331,7 +331,7 @@ def two_settings(root):
     for seed, (rounds, reached) in enumerate(((12, 0.8), (20, 0.85))):
         vae = PARAMS.model_dump(mode="json")["models"]["vae"]
         models = {"vae": vae | {"training": {"rounds": rounds}}, "other": vae}
-        params = tiny_params(models=models, gates={"require": ["classification/retained >= 0.5"]})
+        params = tiny_params(models=models, gates={"require": ["classification/retained >= 0.5 by point"]})
         for model, of, at in (("vae", seed, reached), ("other", 9, 0.7)):
             about = trained(root, params, model=model, seed=of)
             judged(root, model, at, weights_sha256=about["weights_sha256"])

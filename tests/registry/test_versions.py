@@ -12,7 +12,7 @@ from fedsynth.report.card import LONGEST
 from tests.sets import make_set, tiny_params
 from tests.trained import trained
 
-PARAMS = tiny_params(gates={"require": ["c/retained >= 0.5"], "warn": ["kid <= 1"]})
+PARAMS = tiny_params(gates={"by": "point", "require": ["c/retained >= 0.5"], "warn": ["kid <= 1"]})
 WHO = ("Ada", "the table of worth", "run-1")
 
 

@@ -11,7 +11,7 @@ from tests.sets import tiny_params
 from tests.trained import trained
 
 PARAMS = tiny_params(
-    gates={"require": ["classification/retained >= 0.8", "fid <= 1.5 * floor"], "warn": ["kid <= 0.1"]}
+    gates={"by": "point", "require": ["classification/retained >= 0.8", "fid <= 1.5 * floor"], "warn": ["kid <= 0.1"]}
 )
 
 

@@ -157,13 +157,42 @@ def test_where_a_site_did_not_answer_every_gate_on_all_sites_is_missing_and_name
     ]
 
 
+GATES = {"require": ["classification/retained >= 0.8", "classification/balanced_accuracy@worst_site >= 0.65",
+                     "classification/ece <= 0.3", "classification/retained@south >= 0.7"]}  # fmt: skip
+
+
+def test_gates_hold_by_the_intervals_of_what_the_sites_sent(root):
+    path = root / "reports" / "score" / "vae.json"
+    score, names = json.loads(path.read_text()), ["local", "pooled", "synthetic", "augmented"]
+    for r in score["rows"]:
+        r["n"] = dict.fromkeys(r["metrics"], 50)
+
+    def told(variance):
+        of = {"use": "classification", "model": "vae", "metric": "balanced_accuracy", "names": names, "n": 50}
+        matrix = [[variance * (a == b) for a in names] for b in names]
+        path.write_text(
+            json.dumps(score | {"spread": [of | {"site": s, "covariance": matrix} for s in ("north", "south")]})
+        )
+        return facts(tiny_params(gates=GATES), root, "vae")["verdict"]
+
+    assert [g["held"] for g in told(1e-6)["gates"]] == [True] * 4
+    found = told(0.002)
+    assert [g["held"] for g in found["gates"]] == [False, False, True, False]
+    assert [g["few"] for g in found["gates"]] == [True, True, False, True]
+    assert found["said"] == "failed: 3 of 4, 3 of them for too few to tell"
+    assert "there are 100" in found["gates"][0]["reason"], "test images of both sites"
+    assert "at south" in found["gates"][1]["reason"]
+    assert "there are 50" in found["gates"][3]["reason"]
+    assert found["gates"][2]["by"] == "point", "a calibration error has no interval"
+
+
 def test_in_a_federation_every_share_says_that_it_is_of_federated(root):
     path = root / "reports" / "reference.json"
     before, reference = facts(PARAMS, root, "vae")["reference_sha256"], json.loads(path.read_text())
     for r in (r for r in reference["rows"] if r["name"] == "pooled"):
         r["name"] = "federated"
     path.write_text(json.dumps(reference))
-    found = facts(tiny_params(gates={"require": ["classification/retained >= 0.8"], "warn": []}), root, "vae")
+    found = facts(tiny_params(gates={"require": ["classification/retained >= 0.8 by point"]}), root, "vae")
     assert found["verdict"]["gates"][0]["reason"] == "0.833 of federated is at least 0.8"
     assert found["reference_sha256"] != before, "what was judged against pooled cannot be compared with it"
     shown = tables(found)

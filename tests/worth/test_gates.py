@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from fedsynth.worth.gates import evaluate, parse
+from fedsynth.worth.gates import Known, evaluate, parse
 
 NUMBERS = {
     "c/retained": 0.93,
@@ -26,10 +27,11 @@ NUMBERS = {
 }
 FLOORS = {"fid": 1.0, "fid@north": 1.5, "fid@south": 0.4, "copies_pixel": 0.0, "kid": -0.01}
 WHY = {"c/gap_closed": "no gap: pooled 0.9 is not 0.05 above local 0.9"}
+KNOWN = Known(NUMBERS, FLOORS, WHY)
 
 
 def one(text, kind="require"):
-    (gate,) = evaluate({kind: [text]}, NUMBERS, FLOORS, WHY)["gates"]
+    (gate,) = evaluate({kind: [text]}, KNOWN)["gates"]
     return gate
 
 
@@ -55,7 +57,7 @@ def test_a_gate_holds_as_its_operator_says_and_the_reason_has_both_numbers(text,
 
 def test_a_share_says_what_it_is_of():
     gates = {"require": ["c/retained >= 0.95", "c/retained@worst_site >= 0.7", "fid <= 3"]}
-    found = evaluate(gates, NUMBERS, FLOORS, of={"c/retained": "of federated"})["gates"]
+    found = evaluate(gates, replace(KNOWN, of={"c/retained": "of federated"}))["gates"]
     assert [g["reason"] for g in found] == [
         "0.93 of federated is below 0.95",
         "0.8 of federated at south is at least 0.7",
@@ -65,13 +67,13 @@ def test_a_share_says_what_it_is_of():
 
 def test_the_worst_of_sites_of_which_one_is_not_known_is_missing_for_that_site_s_reason():
     verdict = evaluate(
-        {"require": ["dice@worst_site >= 0"]}, NUMBERS, {}, {"dice@south": "did not answer: not connected"}
+        {"require": ["dice@worst_site >= 0"]}, Known(NUMBERS, why={"dice@south": "did not answer: not connected"})
     )
     assert verdict["gates"][0]["reason"] == "missing at south: did not answer: not connected"
 
 
 def test_numbers_that_differ_by_little_are_not_shown_as_equal():
-    (gate,) = evaluate({"require": ["x >= 0.85"]}, {"x": 0.849996}, {})["gates"]
+    (gate,) = evaluate({"require": ["x >= 0.85"]}, Known({"x": 0.849996}))["gates"]
     assert not gate["held"]
     assert gate["reason"] == "0.849996 is below 0.85"
 
@@ -98,13 +100,13 @@ def test_what_is_missing_does_not_hold_whatever_the_limit(text, reason):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
 @pytest.mark.parametrize("op", ["<=", ">=", "<", ">"])
 def test_no_operator_lets_a_number_pass_that_is_none(value, op):
-    assert not evaluate({"require": [f"x {op} 0"]}, {"x": value}, {})["passed"]
+    assert not evaluate({"require": [f"x {op} 0"]}, Known({"x": value}))["passed"]
 
 
 def test_of_the_sites_the_worst_decides_and_is_named():
     assert one("c/retained@worst_site >= 0.85") == {
         "gate": "c/retained@worst_site >= 0.85", "kind": "require", "held": False, "value": 0.8, "limit": 0.85,
-        "reason": "0.8 at south is below 0.85",
+        "by": "point", "few": False, "low": None, "high": None, "reason": "0.8 at south is below 0.85",
     }  # fmt: skip
     assert one("c/retained@worst_site <= 0.85")["reason"] == "0.99 at north is above 0.85"
     assert one("c/retained@north >= 0.85")["held"]
@@ -118,13 +120,88 @@ def test_each_site_is_held_to_its_own_floor():
     assert gate["reason"].startswith("1.8 at south is above 1.2, 3 times the floor of 0.4")
 
 
-def test_all_that_is_required_must_hold_and_a_warning_stops_nothing():
-    verdict = evaluate(
-        {"require": ["c/retained >= 0.85", "copies_pixel <= 0"], "warn": ["epsilon <= 8"]}, NUMBERS, FLOORS
+def bounded(text, low, high, value=0.9, by="bound", **more):
+    known = Known({"x": value}, intervals={"x": (low, high)}, **more)
+    (gate,) = evaluate({"by": by, "require": [text]}, known)["gates"]
+    return gate
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "low", "high", "state"),
+    [
+        ("x >= 0.85", 0.9, 0.86, 0.95, "holds"),
+        ("x >= 0.85", 0.9, 0.80, 0.95, "few"),  # worth: the lower end decides
+        ("x >= 0.85", 0.84, 0.80, 0.95, "broken"),
+        ("x <= 0.6", 0.55, 0.50, 0.59, "holds"),
+        ("x <= 0.6", 0.598, 0.52, 0.65, "few"),  # safety: the upper end decides
+        ("x <= 0.6", 0.602, 0.52, 0.65, "broken"),
+        ("x >= 0.85", 0.9, None, 0.95, "few"),  # no bound on that side
+        ("x <= 0.6", 0.55, 0.5, None, "few"),
+    ],
+)
+def test_a_gate_holds_by_the_end_of_the_interval_on_the_safe_side(text, value, low, high, state):
+    gate = bounded(text, low, high, value)
+    assert (gate["held"], gate["few"]) == (state == "holds", state == "few")
+    assert ("too few to tell" in gate["reason"]) == (state == "few")
+    assert bounded(text, low, high, value, by="point")["held"] == (state != "broken"), "by: point, for all gates"
+    assert bounded(f"{text} by point", low, high, value)["held"] == (state != "broken"), "or for this one"
+    assert bounded(f"{text} by bound", low, high, value, by="point")["held"] == (state == "holds")
+
+
+def test_the_reason_has_the_interval_and_how_many_images_would_be_enough():
+    assert bounded("x >= 0.85", 0.86, 0.95)["reason"] == "0.9 (0.86 to 0.95) is at least 0.85"
+    assert bounded("x >= 0.85", 0.8, 1.0, n={"x": 100})["reason"] == (
+        "0.9 (0.8 to 1) is at least 0.85, but its lower end is not: too few to tell; about 400 images like these would"
+        " be enough, there are 100"
+    ), "twice as near with four times as many"
+    of_seeds = bounded("x >= 0.85", 0.8, 1.0, n={"x": 100}, seeds={"x": (0.87, 0.93)})["reason"]
+    assert "about 570 images" in of_seeds, "(0.1^2 - 0.03^2) / (0.05^2 - 0.03^2) times as many: the seeds' part stays"
+    never = bounded("x >= 0.85", 0.8, 1.0, n={"x": 100}, seeds={"x": (0.84, 0.96)})["reason"]
+    assert "no number of images would be enough: the networks' seeds differ too much" in never
+    assert bounded("x >= 0.85", 0.8, 1.0)["reason"].endswith("too few to tell"), "no number of images that is not told"
+
+
+def test_a_number_without_the_interval_that_it_should_have_does_not_hold_by_bound():
+    (gate,) = evaluate({"require": ["x >= 0.85"]}, Known({"x": 0.9}, intervals={"x": None}))["gates"]
+    assert (gate["held"], gate["few"]) == (False, True)
+    assert gate["reason"] == "0.9 is at least 0.85, but it has no interval: too few to tell"
+    (exact,) = evaluate({"require": ["epsilon <= 8"]}, Known({"epsilon": 7.9}))["gates"]
+    assert (exact["held"], exact["by"]) == (True, "point"), "an epsilon is exact"
+
+
+def test_of_the_sites_the_one_whose_bound_is_worst_decides():
+    known = Known(
+        {"x": 0.9, "x@north": 0.86, "x@south": 0.95}, intervals={"x@north": (0.855, 0.9), "x@south": (0.7, 1)}
     )
+    (gate,) = evaluate({"require": ["x@worst_site >= 0.85"]}, known)["gates"]
+    assert "0.95 (0.7 to 1) at south is at least 0.85, but its lower end is not" in gate["reason"]
+
+
+def test_a_number_of_the_audit_must_hold_at_each_site():
+    """One site at AUC 1 and others at .5 are .55 in the mean, and a patient is known there."""
+    aucs = {"auc": 0.554, "auc@north": 0.5, "auc@east": 1.0, "auc@worst_site": 1.0}
+    (mean,) = evaluate({"require": ["auc <= 0.6"]}, Known(aucs))["gates"]
+    (audit,) = evaluate({"require": ["auc <= 0.6"]}, Known(aucs, audits=["auc"]))["gates"]
+    assert (mean["held"], audit["held"], audit["reason"]) == (True, False, "1 at east is above 0.6")
+    (one,) = evaluate({"require": ["auc@north <= 0.6"]}, Known(aucs, audits=["auc"]))["gates"]
+    assert one["held"], "a gate may name a site"
+    counts = {"copies": 4.0, "copies@north": 2.0, "copies@east": 2.0}
+    (total,) = evaluate({"require": ["copies <= 3"]}, Known(counts, audits=["copies"]))["gates"]
+    assert total["reason"] == "4 is above 3", "of a sum over the sites, all together"
+
+
+def test_the_verdict_says_of_how_many_gates_there_is_too_little_to_tell():
+    known = Known({"x": 0.9, "y": 0.1}, intervals={"x": (0.8, 1.0), "y": (0.0, 0.2)})
+    assert evaluate({"require": ["x >= 0.85", "y >= 0.5"]}, known)["said"] == (
+        "failed: 2 of 2, 1 of them for too few to tell"
+    )
+
+
+def test_all_that_is_required_must_hold_and_a_warning_stops_nothing():
+    verdict = evaluate({"require": ["c/retained >= 0.85", "copies_pixel <= 0"], "warn": ["epsilon <= 8"]}, KNOWN)
     assert (verdict["passed"], verdict["said"]) == (True, "passed, with 1 warning")
     assert [(g["kind"], g["held"]) for g in verdict["gates"]] == [("require", True), ("require", True), ("warn", False)]
-    verdict = evaluate({"require": ["c/retained >= 0.85", "epsilon <= 8"]}, NUMBERS, FLOORS)
+    verdict = evaluate({"require": ["c/retained >= 0.85", "epsilon <= 8"]}, KNOWN)
     assert (verdict["passed"], verdict["said"]) == (False, "failed: 1 of 2")
 
 
@@ -137,7 +214,7 @@ def test_all_that_is_required_must_hold_and_a_warning_stops_nothing():
     ],
 )
 def test_where_nothing_is_required_the_verdict_says_so_instead_of_passed(gates, said):
-    verdict = evaluate(gates, NUMBERS, FLOORS)
+    verdict = evaluate(gates, KNOWN)
     assert (verdict["passed"], verdict["said"]) == (True, said)
 
 
@@ -149,6 +226,8 @@ def test_where_nothing_is_required_the_verdict_says_so_instead_of_passed(gates, 
         ("c/retained >= 85 %", "'85 %' is neither a number nor `number * floor`; did you mean `c/retained >= 0.85`?"),
         ("fid <= 3 floor", "did you mean `fid <= 3 * floor`?"),
         ("fid <= 3 * flor", "did you mean `fid <= 3 * floor`?"),
+        ("c/retained => 0.85 by point", "did you mean `c/retained >= 0.85 by point`?"),
+        ("c/retained >= 0.85 by pont", "'0.85 by pont' is neither a number nor `number * floor`; a gate reads"),
         ("fid <= three", "'three' is neither a number nor `number * floor`; a gate reads `use/metric >= 0.8`"),
         (
             "balanced accuracy >= 0.8",

@@ -12,7 +12,7 @@ from fedsynth.report.by_site import by_class, by_site
 from fedsynth.report.measure_tables import cell, measures
 from fedsynth.report.text import markdown
 from fedsynth.report.use_tables import summary_of, use_table
-from fedsynth.worth.judgement import card, gate_table, passed, readers, state
+from fedsynth.worth.judgement import card, gate_table, held_said, passed, readers, state
 from fedsynth.worth.wording import epsilon_said, measured
 from tests.facts_made import SITES, USES, bad_gates, facts_of, gate, verdict
 from tests.report.test_curves import history
@@ -116,12 +116,26 @@ def test_the_worst_site_is_where_least_is_retained():
     assert not any(line["cells"]["diffusion"]["worst"] for line in lines)
 
 
+def test_a_gate_of_which_there_is_too_little_to_tell_is_said_to_be_so_everywhere():
+    few = {"gate": "fid <= 3", "kind": "require", "held": False, "few": True, "by": "bound", "value": 2.0, "low": 1.0,
+           "high": 3.5, "limit": 3.0, "reason": "2 (1 to 3.5) is at most 3, but its upper end is not"}  # fmt: skip
+    of = {"verdict": {"passed": False, "said": "", "gates": [few]}}
+    assert card("m", of)["said"] == (
+        "must not be promoted: 1 of 1 required gate does not hold, 1 of them for too few images to tell"
+    )
+    (line,) = gate_table({"m": of})
+    assert line["cells"]["m"]["said"] == "? too few to tell, so it does not hold"
+    assert line["cells"]["m"]["value"] == "2 (1 to 3.50)"
+    assert held_said(few) == "too few to tell"
+    assert comparison.metrics({}, {"m": of})["m"]["gates"] == {"passed": False, "failed": 0, "few": 1, "missing": 0}
+
+
 def test_metrics_are_numbers_alone_and_what_is_missing_has_no_key():
     found = comparison.metrics(summary_of(FACTS), FACTS)
-    assert found["gan"]["gates"] == {"passed": False, "failed": 2, "missing": 1}
-    assert found["vae"]["gates"] == {"passed": True, "failed": 0, "missing": 0}
+    assert found["gan"]["gates"] == {"passed": False, "failed": 2, "few": 0, "missing": 1}
+    assert found["vae"]["gates"] == {"passed": True, "failed": 0, "few": 0, "missing": 0}
     nothing_required = comparison.metrics({}, {"m": ONLY_A_WARNING})
-    assert nothing_required["m"]["gates"] == {"passed": False, "failed": 0, "missing": 0}
+    assert nothing_required["m"]["gates"] == {"passed": False, "failed": 0, "few": 0, "missing": 0}
     assert "fid" not in found["gan"]["measures"]
     assert found["vae"]["segmentation"]["retained"] == 0.93
     assert found["diffusion"] == {}

@@ -68,7 +68,7 @@ def plan(found: Found, image: Image, made: Labels, at: Sites, machine: Machine) 
     require = [f"{use}/retained >= 0.85" for use in uses]
     if "classification" in uses:  # a share of what real images reach says nothing where these reach nothing
         require.append(f"classification/balanced_accuracy >= {_above_chance(len(image.labels)):.2f}")
-    require += [f"copies_{of} <= 0" for of in ("pixel", "feature")]
+    require += [f"copies_{of} <= 0 by point" for of in ("pixel", "feature")]
     require += [f"membership_{of}_auc <= 0.6" for of in ("distance", "loss")]
     warn = [f"{use}/gap_closed_poorest >= 0.7" for use in uses if at.number > 1]  # one site: nothing more than its own
     warn += ["mask_agreement >= 0.7"] if "mask_agreement" in measures else []
