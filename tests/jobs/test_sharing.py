@@ -126,3 +126,28 @@ def test_a_cycle_with_a_lossy_coding_is_refused():
     block = tiny_params().models["vae"].model_dump(mode="json") | {"algorithm": cyclic, "compression": coding}
     with pytest.raises(UserError, match="a whole cycle late"):
         training.begin(tiny_params(models={"vae": block}), "vae")
+
+
+def test_in_a_round_of_averaged_weights_the_servers_optimiser_takes_no_step(make):
+    aggregator = make("fedopt.FedOpt", optimizer="Adam", lr=0.01)
+    aggregator.averaged = [1]
+    for number, expected in ((0, 0.01), (1, 3.0)):
+        aggregator.begin(number, {"w": SENT["w"]}, SITES, {}, number == 1)
+        for site in SITES:
+            aggregator.accept_model(answer(site, 3))
+        np.testing.assert_allclose(aggregator.aggregate_model().params["w"], expected, rtol=1e-5)
+        aggregator.reset_stats()
+
+
+def test_a_sites_steps_follow_from_its_images_and_not_from_what_it_says(make):
+    """80 and 16 images in batches of 8, twice: 20 and 4 steps, of which sites may say anything."""
+    job = {"model": {"training": {"rounds": 3, "epochs": 2, "batch": 8}}}
+    aggregator = make("fednova.FedNova", quorum=2)
+    aggregator.begin(0, {"w": SENT["w"]}, SITES[:2], job, False)
+    for site, images, level in (("east", 80.0, 10.0), ("north", 16.0, 2.0)):
+        message = answer(site, level, steps=1e9)
+        message.meta["weight"] = images
+        aggregator.accept_model(message)
+    shares, steps, moved = np.array([5 / 6, 1 / 6]), np.array([20, 4]), np.array([10.0, 2.0])
+    expected = (shares @ steps) * (shares @ (moved / steps))
+    np.testing.assert_allclose(aggregator.aggregate_model().params["w"], expected, rtol=1e-6)
