@@ -14,6 +14,8 @@ of the same seed, with a t interval over the seeds. One process, one thread.
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import math
 import statistics
 from collections.abc import Callable
@@ -57,19 +59,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument("--images", type=int, default=600, help="synthetic images for FID")
+    parser.add_argument("--rows", type=Path, help="a file of JSON lines: what it holds already is not computed again")
     parser.add_argument("--out", type=Path, default=Path("local_steps.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     params = small(arguments)
     sites = images(params)
     features, rows = extractor(params, sites), []
-    for family in arguments.families:
-        for seed in arguments.seeds:
-            for way in WAYS:
-                model = trained(params, sites, family, way, seed)
-                rows.append({"family": family, "seed": seed, "way": way, **judged(params, sites, model, features,
-                                                                                  arguments.images)})  # fmt: skip
-                print(rows[-1], flush=True)
+    if arguments.rows and arguments.rows.is_file():
+        rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()]
+    for family, seed, way in itertools.product(arguments.families, arguments.seeds, WAYS):
+        about = {"family": family, "seed": seed, "way": way}
+        if any(about.items() <= row.items() for row in rows):
+            continue
+        model = trained(params, sites, family, way, seed)
+        rows.append(about | judged(params, sites, model, features, arguments.images))
+        print(rows[-1], flush=True)
+        if arguments.rows:
+            arguments.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = differences(rows)
     print(markdown(rows, found))
     leave(arguments.out, claims(found, len(arguments.seeds)), rows)
