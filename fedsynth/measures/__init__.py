@@ -75,11 +75,24 @@ class Moments:
     n: int
     mean: np.ndarray
     covariance: np.ndarray
+    independent: int | None = None  # as many independent images would vary as much as these of patients do
 
     @classmethod
-    def of(cls, features: np.ndarray) -> Moments:
-        """Compute the moments of features (N, F), with n - 1 in the covariance."""
-        return cls(len(features), features.mean(0), np.atleast_2d(np.cov(features, rowvar=False)))
+    def of(cls, features: np.ndarray, patients: np.ndarray | None = None) -> Moments:
+        """Compute the moments of features (N, F), with n - 1 in the covariance.
+
+        `patients` (N,): whose image each is. The variance of the mean over them (by the sums of each patient's
+        deviations) says how many independent images there are.
+        """
+        n, mean, covariance = len(features), features.mean(0), np.atleast_2d(np.cov(features, rowvar=False))
+        if patients is None:
+            return cls(n, mean, covariance)
+        places = np.unique(patients, return_inverse=True)[1]
+        sums = np.zeros((places.max(initial=0) + 1, features.shape[1]))
+        np.add.at(sums, places, features - mean)
+        of_mean = len(sums) / max(len(sums) - 1, 1) * float(np.square(sums).sum()) / n**2
+        independent = float(np.trace(covariance)) / of_mean if of_mean > 0 else n
+        return cls(n, mean, covariance, int(min(n, max(2, independent))))
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def spread(
     It is not a bootstrap, which draws images twice: the distance of an image to its duplicate is 0, which KID and
     nearest neighbours take for similarity. Deviations are from the parts' own mean, because fewer images have another
     bias. It is too wide if both sets have the same distribution (FID of 17 images in 16 features: by a factor of 2),
-    and 0 if the statistic is at the end of its range.
+    and 0 if the statistic is at the end of its range. With few patients it is uncertain itself, and is widened by
+    Student's t quantile over the normal one.
     """
     whose = tuple(images.patients() for images in sets)
     found = []
@@ -84,7 +85,16 @@ def spread(
         shares = {k: np.sum(labels[0][a] == k) / np.sum(labels[0] == k) for k in quota}
         fewer = {k: max(1, round(q * shares[k])) for k, q in quota.items() if shares[k]}
         found.append(averaged(statistic, arrays[0][a], arrays[1][b], in_turn(labels[1][b], fewer, rng)))
-    return {name: math.sqrt(KEPT / (1 - KEPT)) * float(np.std([f[name] for f in found], ddof=1)) for name in found[0]}
+    wider = math.sqrt(KEPT / (1 - KEPT)) * student(len(np.unique(whose[0])))
+    return {name: wider * float(np.std([f[name] for f in found], ddof=1)) for name in found[0]}
+
+
+def student(n: int) -> float:
+    """Returns by how much Student's t quantile of a 95 % interval of n observations is above the normal one; NaN for
+    fewer than two."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, n - 1)) / Z if n > 1 else math.nan
 
 
 def part(labels: np.ndarray, subjects: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -161,12 +171,23 @@ def around(
     return Value(value, n, floor, max(within[0], value - Z * sd), min(within[1], value + Z * sd))
 
 
-def interval(replicates: np.ndarray, value: float, n: dict[str, int], floor: float | None = None) -> Value:
-    """Returns a value with the 2.5 and 97.5 percentiles of its replicates as interval; None if it is not finite."""
+def interval(
+    replicates: np.ndarray, value: float, n: dict[str, int], floor: float | None = None, observed: float = math.inf
+) -> Value:
+    """Returns a value with the percentiles of its replicates as 95 % interval; None if it is not finite.
+
+    Percentiles of a bootstrap of few observations are too near: they are those which widen a normal interval by
+    Student's t and by sqrt(n / (n - 1)) (Hesterberg 2015, arXiv:1411.5279, section 3.3.2). `observed`: the size of the
+    smallest sample that was resampled.
+    """
+    from scipy.stats import norm
+
     if not math.isfinite(value):
         return Value(None, n)
     known = replicates[np.isfinite(replicates)]
-    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (None, None)
+    wider = student(int(observed)) * math.sqrt(observed / (observed - 1)) if math.isfinite(observed) else 1.0
+    tail = float(norm.cdf(-Z * wider))
+    low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (None, None)
     usable = floor is not None and math.isfinite(floor)
     ends = [None if v is None else float(v) for v in (low, high)]
     return Value(value, n, float(floor) if usable else None, *ends)  # type: ignore[arg-type]
@@ -181,16 +202,17 @@ def bootstrap(
     floor: float | None = None,
     times: int = 300,
 ) -> Value:
-    """Returns `statistic(*samples)` with a percentile bootstrap interval (Efron 1979).
+    """Returns `statistic(*samples)` with a percentile bootstrap interval (Efron 1979), see `interval`.
 
-    Each sample is resampled with replacement, independently. There is no interval if a sample has size one: every
-    resample would equal it.
+    The samples are of what is independent, patients or synthetic images. Each is resampled with replacement, apart from
+    the others. There is no interval if a sample has size one: every resample would equal it.
     """
     rng = seen.generator(purpose)
-    if min(map(len, samples)) < 2:
-        times = 0
+    least = min(map(len, samples))
+    if least < 2:
+        times, least = 0, 2
     replicates = [statistic(*(s[rng.integers(0, len(s), len(s))] for s in samples)) for _ in range(times)]
-    return interval(np.array(replicates), float(statistic(*samples)), n, floor)
+    return interval(np.array(replicates), float(statistic(*samples)), n, floor, least)
 
 
 def plain(value: Value) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -42,7 +42,8 @@ def noisy(moments: Moments, radius: float, multiplier: float) -> Moments:
     """Add Gaussian noise of `multiplier` times what one of the n images can change, with all in a ball of `radius`.
 
     The mean moves by at most 2 radius / n (L2), the covariance by about 4 radius^2 / n (Frobenius). The noise is drawn
-    from the operating system's randomness; negative eigenvalues of the noisy covariance become 0.
+    from the operating system's randomness; negative eigenvalues of the noisy covariance become 0. The number of
+    independent images, to which no noise could be added, is not told then.
     """
     if not multiplier:
         return moments
@@ -92,8 +93,8 @@ class FID(Measure):
         counts = {"real": len(sets["held_out"]), "train": len(sets["train"]), "synthetic": len(sets["synthetic"])}
         ball = Ball.around(sets["synthetic"])
         moments = {
-            which: noisy(Moments.of(ball.clip(sets[which])), ball.radius, seen.moments_noise)
-            for which in ("held_out", "train")
+            which: noisy(Moments.of(ball.clip(sets[which]), images.patients()), ball.radius, seen.moments_noise)
+            for which, images in zip(("held_out", "train"), seen.real, strict=True)
             if enough(sets[which])
         }
         return Answer(values | {"pooled_fid": Value(None, counts)}, moments)
@@ -106,8 +107,8 @@ def pooled_fid(answers: list[Answer], centre: MeasureInputs) -> Value:
     """Returns the FID of all sites' held-out images together, from the sites' moments; None if a site has none.
 
     Its variance is the sum of two: over random parts of the synthetic set (a delete-d jackknife: Shao & Wu 1989), and
-    over normal features drawn with each site's moments, as many as it has images, because the distance assumes normal
-    features. Several images of one patient count as independent.
+    over normal features drawn with each site's moments, because the distance assumes normal features: as many as a
+    site has independent images, since several of one patient are alike. Without that number there is no interval.
     """
     synthetic = centre.features("synthetic")
     counts = {kind: sum(a.values["pooled_fid"].n[kind] for a in answers) for kind in ("real", "train")} | {
@@ -120,6 +121,8 @@ def pooled_fid(answers: list[Answer], centre: MeasureInputs) -> Value:
     train = [a.moments["train"] for a in answers if "train" in a.moments]
     floor = frechet(real, pool(train)) if len(train) == len(answers) else None
     rng = centre.generator("pooled_fid")
+    if any(a.moments["held_out"].independent is None for a in answers):
+        return around(value, None, counts, floor)
     draws = [pool([redrawn(a.moments["held_out"], rng) for a in answers]) for _ in range(PARTS)]
     parts = [
         Moments.of(synthetic[rng.permutation(len(synthetic))[: round(KEPT * len(synthetic))]]) for _ in range(PARTS)
@@ -132,8 +135,12 @@ def pooled_fid(answers: list[Answer], centre: MeasureInputs) -> Value:
 
 
 def redrawn(moments: Moments, rng: np.random.Generator) -> Moments:
-    """Returns the moments of equally many normal feature vectors drawn with these moments (a parametric bootstrap)."""
-    return Moments.of(rng.multivariate_normal(moments.mean, moments.covariance, moments.n, check_valid="ignore"))
+    """Returns the moments of as many normal feature vectors as there are independent images, drawn with these moments
+    (a parametric bootstrap); they count for as many images as before.
+    """
+    n = moments.independent or moments.n
+    drawn = Moments.of(rng.multivariate_normal(moments.mean, moments.covariance, n, check_valid="ignore"))
+    return replace(drawn, n=moments.n)
 
 
 def pool(parts: list[Moments]) -> Moments:

@@ -186,7 +186,7 @@ def _around(seeds: int) -> Terms:
         "95 %. Where the floor is of training images: for other held-out patients and other synthetic images, by"
         " leaving out part of both; of MS-SSIM, agreement and nearest-neighbour ratios: for other synthetic images, by"
         " a bootstrap of them or of their pairs; of membership: by a bootstrap of the real patients; of copies: as its"
-        " definition says. None holds another training"
+        " definition says. Of few patients they are wider, as Student's t is. None holds another training"
     )
     floor = (
         "a measure of real images in the place of the synthetic ones: the site's training images, or its held-out ones"

@@ -220,7 +220,7 @@ def measured_at_site(params: Params, of: MeasureInputs) -> dict[str, dict[str, A
         answer = measure.at_site(of)
         print(f"measured: {name}", flush=True)  # resets stall_s
         moments = {
-            k: {"n": m.n, "mean": m.mean.tolist(), "covariance": m.covariance.tolist()}
+            k: {"n": m.n, "independent": m.independent, "mean": m.mean.tolist(), "covariance": m.covariance.tolist()}
             for k, m in answer.moments.items()
         }
         found[name] = {"values": {n: plain(v) for n, v in answer.values.items()}, "moments": moments}
@@ -297,5 +297,8 @@ def _answer(sent: dict[str, Any]) -> Answer:
         )
         for name, v in sent["values"].items()
     }
-    moments = {k: Moments(m["n"], np.array(m["mean"]), np.array(m["covariance"])) for k, m in sent["moments"].items()}
+    moments = {
+        k: Moments(m["n"], np.array(m["mean"]), np.array(m["covariance"]), m.get("independent"))
+        for k, m in sent["moments"].items()
+    }
     return Answer(values, moments)

@@ -29,7 +29,7 @@ def test_without_a_count_or_an_image_there_is_no_rate_and_a_gate_does_not_hold()
     assert mends.rates(None) == nothing
     assert mends.rates({"without": 0, "with": 0, "masks_emptied": 0, "drawn_again": 0}) == nothing
     assert parse("masks_emptied <= 0.1").name == "masks_emptied"
-    assert not gates.evaluate({"require": ["masks_emptied <= 0.1"]}, nothing, {})["passed"]
+    assert not gates.evaluate({"require": ["masks_emptied <= 0.1"]}, gates.Known(nothing))["passed"]
 
 
 def test_a_study_without_such_masks_says_what_it_lacks():

@@ -261,6 +261,19 @@ def test_moments_of_fewer_images_than_features_stay():
     assert "another size than its mean" in refuses("score", other)
 
 
+def test_as_how_many_independent_images_moments_vary_leaves_in_two_digits_and_where_no_cell_is_small():
+    def told(independent, n=400, cells=None):
+        of = MOMENTS | {"n": n, "independent": independent}
+        out = leave("score", put(SCORE, ("measures", "fid", "moments", "held_out"), of), KNOWN, cells=cells)
+        return out["measures"]["fid"]["moments"]["held_out"]["independent"]
+
+    assert (told(47), told(137), told(399), told(4), told(None)) == (47, 130, 390, None, None)
+    few = {"rare": {"train": 30, "val": "< 5", "test": 90}, "none": {"train": 30, "val": 20, "test": 90}}
+    assert told(137, cells=few) is None
+    more = put(SCORE, ("measures", "fid", "moments", "held_out", "independent"), 41)
+    assert "more independent images than images" in refuses("score", more)
+
+
 def test_moments_of_a_handful_of_images_stay_however_few_features_there_are():
     assert "fewer images" in refuses("score", put(SCORE, ("measures", "fid", "moments", "held_out", "n"), 4))
 

@@ -11,7 +11,19 @@ from scipy.stats import wasserstein_distance
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import MeasureInputs, Value, Z, mean
-from fedsynth.measures._statistics import DRAWS, KEPT, around, beside_floor, bootstrap, in_turn, interval, matched, part
+from fedsynth.measures._attack import auc
+from fedsynth.measures._statistics import (
+    DRAWS,
+    KEPT,
+    around,
+    beside_floor,
+    bootstrap,
+    in_turn,
+    interval,
+    matched,
+    part,
+    student,
+)
 from fedsynth.measures.fid import FID
 from fedsynth.measures.intensity import Intensity
 from tests.measures.seen import centre, look
@@ -160,9 +172,30 @@ def test_another_mix_of_classes_is_no_distance(tmp_path: Path) -> None:
 
 def test_an_interval_holds_the_middle_95_percent_of_its_replicates() -> None:
     found = interval(np.arange(1001.0), 500.0, {"real": 3}, 7.0)
-    assert (found.value, found.floor, found.low, found.high) == (500, 7, 25, 975)
+    assert (found.value, found.floor) == (500, 7)
+    assert (found.low, found.high) == (pytest.approx(25), pytest.approx(975))
     assert interval(np.array([1.0]), float("nan"), {"real": 3}) == Value(None, {"real": 3})
     assert interval(np.array([1.0]), 1.0, {}, float("nan")).floor is None
+
+
+@pytest.mark.parametrize("of", ["mean", "auc"])
+def test_an_interval_of_few_patients_covers_as_it_states(of: str) -> None:
+    """8 to 20 patients: a mean, an AUC whose truth is .71."""
+    rng, held = np.random.default_rng(2), []
+    for trial in range(200):
+        n = (8, 12, 20)[trial % 3]
+        a, b = (rng.normal(1.0, 0.5, n), np.ones(2)) if of == "mean" else (rng.normal(0.8, 1, n), rng.normal(0, 1, n))
+        statistic, truth = (lambda x, _: float(x.mean()), 1.0) if of == "mean" else (auc, 0.7142)
+        picks = [(rng.integers(0, len(a), len(a)), rng.integers(0, len(b), len(b))) for _ in range(300)]
+        found = interval(np.array([statistic(a[i], b[j]) for i, j in picks]), statistic(a, b), {}, observed=n)
+        held.append(found.low <= truth <= found.high)  # type: ignore[operator]
+    assert 0.91 <= np.mean(held) <= 0.985
+
+
+def test_a_jackknife_of_few_patients_is_wider() -> None:
+    assert student(1000) == pytest.approx(1, abs=2e-3)
+    assert student(5) == pytest.approx(2.776 / 1.96, abs=1e-3)
+    assert np.isnan(student(1))
 
 
 def test_one_patient_has_no_interval(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ features in one place.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,8 @@ def test_the_interval_of_pooled_fid_holds_the_chance_of_the_real_images_too(site
     def one() -> Value:
         north._features["synthetic"] = rng.normal([1, 0, 0], 1, (200, 3))
         answers = [
-            Answer({"pooled_fid": Value(None, n)}, {"held_out": Moments.of(rng.normal(size=(30, 3)))}) for _ in range(2)
+            Answer({"pooled_fid": Value(None, n)}, {"held_out": Moments.of(rng.normal(size=(30, 3)), np.arange(30))})
+            for _ in range(2)
         ]
         return pooled_fid(answers, north)
 
@@ -98,6 +100,27 @@ def test_the_interval_of_pooled_fid_holds_the_chance_of_the_real_images_too(site
     assert np.mean([f.low <= expected <= f.high for f in found]) >= 0.88  # type: ignore[operator]
     width = np.mean([f.high - f.low for f in found])  # type: ignore[operator]
     assert width == pytest.approx(2 * 1.96 * np.std([f.value for f in found]), rel=0.3)  # type: ignore[misc]
+
+
+def test_images_of_one_patient_are_not_independent() -> None:
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=(40, 4))
+    ten = np.repeat(np.arange(40), 10)
+    same, apart = (Moments.of(own[ten] + noise * rng.normal(size=(400, 4)), ten).independent for noise in (0.0, 100.0))
+    assert same == pytest.approx(40, abs=2)
+    assert apart > 300  # type: ignore[operator]
+    assert Moments.of(own, np.arange(40)).independent in (39, 40)
+    assert Moments.of(own).independent is None
+
+
+def test_without_the_number_of_independent_images_pooled_fid_has_no_interval(sites: dict[str, MeasureInputs]) -> None:
+    north = centre(sites["north"])
+    answers = {"north": FID().at_site(sites["north"])}
+    assert answers["north"].moments["held_out"].independent is not None
+    assert FID().combine(answers, north)["pooled_fid"].low is not None
+    untold = {k: replace(m, independent=None) for k, m in answers["north"].moments.items()}
+    found = FID().combine({"north": replace(answers["north"], moments=untold)}, north)["pooled_fid"]
+    assert (found.value is not None, found.low) == (True, None)
 
 
 def test_dist_fid_is_the_mean_of_the_sites_by_their_real_images(sites: dict[str, MeasureInputs]) -> None:

@@ -360,6 +360,8 @@ def test_measures_pass_the_door_of_the_site_and_come_together_at_the_centre(meas
     for number in measured.values():
         assert number.keys() == {
             "measure",
+            "audit",
+            "kind",
             "better",
             "title",
             "text",

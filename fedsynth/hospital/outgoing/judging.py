@@ -177,10 +177,12 @@ def _three_digits(value: float | None) -> float | None:
 
 class Moments(Closed):
     """Mean and covariance of the features of n images: only of more images than features, from which no single one can
-    be solved for.
+    be solved for. `independent`: as many independent images would vary as much; between the number of patients and n,
+    in two digits, and only where no cell is small.
     """
 
     n: Count
+    independent: Count | None = None
     mean: list[Number] = Field(min_length=1, max_length=256)
     covariance: Square
 
@@ -190,7 +192,15 @@ class Moments(Closed):
             raise ValueError("are of fewer images than features")
         if [len(line) for line in self.covariance] != [len(self.mean)] * len(self.mean):
             raise ValueError("has a matrix of another size than its mean")
+        if self.independent is not None and self.independent > self.n:
+            raise ValueError("has more independent images than images")
         return self
+
+    def rounded(self, min_cell: int) -> None:
+        """With two digits, rounded down; of fewer than the smallest cell, which may be patients, none."""
+        if self.independent is not None:
+            step = 10 ** max(0, len(str(self.independent)) - 2)
+            self.independent = None if self.independent < min_cell else self.independent // step * step
 
 
 def in_words(measures: dict[str, Any]) -> None:
@@ -218,9 +228,11 @@ class Measures(Closed):
                 value.public(cells, min_cell, counts_images)
             if not counts_images:
                 value.rounded()
+        for moments in self.moments.values():
+            moments.rounded(min_cell)
         if hides:
             totals = {"held_out": total_shown(cells, "val", "test"), "train": total_shown(cells, "train")}
-            told = {k: m.model_copy(update={"n": totals[k]}) for k, m in self.moments.items()}
+            told = {k: m.model_copy(update={"n": totals[k], "independent": None}) for k, m in self.moments.items()}
             self.moments = {k: m for k, m in told.items() if m.n >= max(len(m.mean), min_cell)}
 
 
