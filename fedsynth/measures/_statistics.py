@@ -33,8 +33,9 @@ def beside_floor(
     The value is the mean over DRAWS random subsets of the synthetic images (without replacement), the floor the same
     mean over subsets of `train`. All subsets have the class shares of `held_out` and the same size: most of these
     statistics depend on the number of images (FID is biased upwards by few), and all on the class mix, which differs
-    between sites and from the synthetic set. The value is None if a class of `held_out` is missing in one of the two
-    sets. The interval (`spread`) is for other patients and other synthetic images in the same numbers.
+    between sites and from the synthetic set. The value is None if a class of `held_out` is missing in the synthetic
+    set; there is no floor if one is missing in `train`, as at a hospital that has not seen it yet. The interval
+    (`spread`) is for other patients and other synthetic images in the same numbers.
 
     Args:
         statistic: statistic(reference (N, F), candidate (N', F)) returns numbers by name, NaN where not defined.
@@ -44,13 +45,16 @@ def beside_floor(
     """
     sets = sets or (*seen.real, seen.synthetic)
     reference, *candidates = (images.labels(seen.image) for images in sets)
-    quota = matched(reference, *candidates)
+    has_floor = bool(matched(reference, candidates[0]))
+    quota = matched(reference, *candidates) if has_floor else matched(reference, candidates[1])
     n = sum(quota.values())
-    counts = {"real": len(held_out), "train": n, "synthetic": n}
+    counts = {"real": len(held_out), "train": n * has_floor, "synthetic": n}
     rng = seen.generator(purpose)
     floors, values = (
-        averaged(statistic, held_out, images, at_random(labels, quota, rng))
-        for images, labels in zip((train, synthetic), candidates, strict=True)
+        averaged(statistic, held_out, images, at_random(labels, fits, rng))
+        for images, labels, fits in zip(
+            (train, synthetic), candidates, (quota if has_floor else {}, quota), strict=True
+        )
     )
     spreads = spread(statistic, (held_out, synthetic), sets[::2], (reference, candidates[1]), quota, rng) if n else {}
     ranges = dict.fromkeys(values, (0.0, math.inf)) | dict(within or {})

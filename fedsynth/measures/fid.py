@@ -88,7 +88,7 @@ class FID(Measure):
         values = beside_floor(
             seen, lambda a, b: {"fid": fid(a, b)}, sets["held_out"], sets["train"], sets["synthetic"], "fid"
         )
-        few = min(values["fid"].n.values()) < sets["synthetic"].shape[-1]
+        few = min(values["fid"].n[kind] for kind in ("real", "synthetic")) < sets["synthetic"].shape[-1]
         values = {"fid": Value(None, values["fid"].n)} if few else values
         counts = {"real": len(sets["held_out"]), "train": len(sets["train"]), "synthetic": len(sets["synthetic"])}
         ball = Ball.around(sets["synthetic"])
