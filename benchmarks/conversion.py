@@ -4,8 +4,8 @@
         --set image.derived.t1_low.operator.args.factor=8 --sheets /tmp/sheets
 
 Training is as in benchmarks/families.py, with each site in a process of its own. The measure `Conversion` is computed
-on each site's held-out images; the uses' networks are trained on all sites' images together, in place of the federated
-ones.
+on each site's images of `--on`: the validation split, for choosing, or test, for numbers to be reported. The uses'
+networks are trained on all sites' images together, in place of the federated ones.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override in the params file; value as YAML"
     )
+    parser.add_argument("--on", choices=("val", "test"), default="val", help="the split of real images to test on")
     parser.add_argument(
         "--sheets", type=Path, help="folder for a picture of each model: given, generated, real, difference"
     )
@@ -51,7 +52,7 @@ def main() -> None:
         family = build(params, params.models[name])
         print(f"\n{name}", flush=True)
         train(params, params.models[name], family, sites)
-        judge(params, family.eval(), sites, nets)
+        judge(params, family.eval(), sites, nets, arguments.on)
         if arguments.sheets:
             sheet(params, family, sites, arguments.sheets / f"{name}.png")
 
@@ -68,16 +69,15 @@ def override(path: str, changes: list[str]) -> config.Params:
     return config.Params.model_validate(raw)
 
 
-def judge(params: config.Params, family: Any, sites: dict[str, ImageSet], nets: dict[str, Any]) -> None:
+def judge(params: config.Params, family: Any, sites: dict[str, ImageSet], nets: dict[str, Any], on: str) -> None:
     measure: Conversion = config.Block(class_path="fedsynth.measures.conversion.Conversion").build(
         **params.image.context()
     )
     nothing: Any = None  # no synthetic set and no features: the measure uses neither
+    held = {site: use_networks.choosing(s) if on == "val" else use_networks.testing(s) for site, s in sites.items()}
     answers = {
         site: measure.at_site(
-            MeasureInputs(
-                params.image, nothing, nothing, nets, use_networks.held_out(s), use_networks.training(s), family, seed=1
-            )
+            MeasureInputs(params.image, nothing, nothing, nets, held[site], use_networks.training(s), family, seed=1)
         )
         for site, s in sites.items()
     }

@@ -25,7 +25,7 @@ from fedsynth.params import Block, Params
 from fedsynth.sources.phantom import Phantom
 from fedsynth.stages.ingest import ingest
 from fedsynth.stages.score import balance
-from fedsynth.worth.use_networks import fit, network
+from fedsynth.worth.use_networks import SHARES, fit, network
 
 ALGORITHMS = {
     "FedAvg": {"class_path": "fedsynth.algorithms.fedavg.FedAvg"},
@@ -127,8 +127,9 @@ def score(params: Params, train_on: ImageSet, test: ImageSet, added: ImageSet | 
     """
     use, weights = params.score.uses["classification"].build(**params.image.context()), None
     if added is not None:
+        share = SHARES[0] if params.score.real_share == "val" else float(params.score.real_share)
         both = concatenate([train_on, added])
-        weights, train_on = balance(both, len(train_on), params.score.real_share), both
+        weights, train_on = balance(both, len(train_on), share), both
     net = network(use, fit(use, params, train_on, 1, weights), 1)
     return float(use.score(net, *test.tensors(params.image))[0][use.headline])
 

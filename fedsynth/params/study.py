@@ -117,7 +117,8 @@ class Sample(Strict):
 class Score(Strict):
     seeds: Once[Seed] = Field(default_factory=lambda: [1], min_length=1)
     rounds: int = Field(10, ge=1)  # of the `federated` reference, which share a use's budget of steps
-    real_share: float = Field(0.25, gt=0, lt=1)  # of the images that `augmented` draws of a class
+    # of the images that `augmented` draws of a class; val: each site chooses by its validation images
+    real_share: Annotated[float, Field(gt=0, lt=1)] | Literal["val"] = 0.25
     uses: dict[Identifier, Block]
     # a source at the centre, of images that cost no patient anything: the row `public`
     public: Block | None = None

@@ -10,6 +10,7 @@ from fedsynth.report.use_tables import TOGETHER
 from fedsynth.worth.calibration import BINS
 from fedsynth.worth.intervals import DRAWS
 from fedsynth.worth.ratios import SMALLEST_GAP
+from fedsynth.worth.use_networks import SHARES
 from fedsynth.worth.wording import METRICS
 
 Terms = list[tuple[str, str]]
@@ -75,7 +76,7 @@ def _rows(params: Params) -> Terms:
             "augmented",
             (
                 "trained on one site's real training images and the synthetic set: of the images drawn of a class, "
-                f"{100 * params.score.real_share:.0f} % are real; tested at that site"
+                f"{_real(params.score.real_share)} are real; tested at that site"
             ),
         ),
         *_lacking(params.image.may_lack),
@@ -107,6 +108,12 @@ def _public(params: Params) -> Terms:
 
 def _named(block: Block) -> str:
     return block.class_path.rpartition(".")[2]
+
+
+def _real(share: float | str) -> str:
+    if share == "val":
+        return f"as many as the site's validation images like best of {', '.join(f'{100 * s:.0f}' for s in SHARES)} %"
+    return f"{100 * float(share):.0f} %"
 
 
 def _lacking(channels: list[str]) -> Terms:

@@ -5,6 +5,7 @@ nvflare_jobs/score/ runs it with FLARE.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from fedsynth.params import Block, Params, Training
 from fedsynth.stages import reference
 from fedsynth.uses import Table, Use
 from fedsynth.worth.calibration import at_site as by_group
-from fedsynth.worth.use_networks import Networks, fit, held_out, network, testing, training, uses
+from fedsynth.worth.use_networks import SHARES, Networks, choosing, fit, held_out, network, testing, training, uses
 
 if TYPE_CHECKING:
     from fedsynth.families import Family
@@ -58,11 +59,11 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
     there is no covariance.
     """
     both, rows, spread = concatenate([training(real), synthetic]), [], []
-    weights = balance(both, len(training(real)), params.score.real_share)
     trains = params.split.only(site) != "test"
     own = reference.local(params, real, state) if trains else {}
     for name, use in uses(params).items():
         added: Networks = {name: {}} if trains else {}
+        weights = balance(both, len(training(real)), real_share(params, use, real, both)) if trains else None
         for seed in params.score.seeds if trains else []:
             added[name][seed] = fit(use, params, both, seed, weights)
             print(f"{site}: {name} with seed {seed} trained on own and synthetic images", flush=True)  # resets stall_s
@@ -143,6 +144,26 @@ def parted(subjects: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _means(use: Use, tables: list[list[Table]], kept: np.ndarray) -> list[float]:
     """Return the rows' headline metrics on some of the images, each the mean over its seeds."""
     return [float(np.mean([use.value({k: v[kept] for k, v in t.items()}) for t in seeds])) for seeds in tables]
+
+
+def real_share(params: Params, use: Use, real: ImageSet, both: ImageSet) -> float:
+    """Return the share of real images in the training of `augmented`: that of params.yaml, or with "val" the one of
+    SHARES whose network, of the first seed, is best on the site's validation images; the first where these cannot tell.
+
+    Neither the share nor the scores on the validation images leave the site.
+    """
+    asked, val, n = params.score.real_share, choosing(real), len(training(real))
+    if asked != "val":
+        return float(asked)
+    best, chosen, seed = -math.inf, SHARES[0], params.score.seeds[0]
+    for share in SHARES if len(val) else ():
+        state = fit(use, params, both, seed, balance(both, n, share))
+        print(f"share of {share:g} real images tried", flush=True)  # resets stall_s
+        reached = use.value(use.judge(network(use, state, seed), *val.tensors(params.image)))
+        reached = -reached if use.headline in use.lower else reached
+        if reached > best:
+            best, chosen = reached, share
+    return chosen
 
 
 def balance(both: ImageSet, n_real: int, real_share: float) -> np.ndarray:

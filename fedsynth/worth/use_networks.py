@@ -24,6 +24,8 @@ Networks = dict[str, dict[int, State]]
 
 FILE = "networks.safetensors"  # in data/reference: "federated/<use>/<seed>/<parameter>", and "pooled/..." in simulation
 
+SHARES = (0.25, 0.1, 0.5, 0.75)  # of real images in the training of `augmented` that a site chooses from
+
 
 def uses(params: Params) -> dict[str, Use]:
     return {name: block.build(**params.image.context()) for name, block in params.score.uses.items()}
@@ -46,6 +48,11 @@ def testing(real: ImageSet) -> ImageSet:
     if (test.manifest["origin"] != "real").any():
         raise ValueError("the test split holds synthetic images; worth is measured on real ones only")
     return test
+
+
+def choosing(real: ImageSet) -> ImageSet:
+    """Return the usable images of the validation split, on which settings are chosen: never on those of the test."""
+    return _sound(real.split("val"))
 
 
 def held_out(real: ImageSet) -> ImageSet:

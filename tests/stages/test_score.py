@@ -246,6 +246,24 @@ def test_how_rows_vary_together_is_of_all_rows_and_leaves_no_resampled_metric(fo
     assert (np.linalg.eigvalsh(matrix) > 0).all()
 
 
+def test_a_share_is_chosen_on_validation_images_and_never_on_those_of_the_test(sets, synthetic, monkeypatch):
+    use, real = use_networks.uses(PARAMS)["classification"], sets["north"]
+    both, asked = concatenate([use_networks.training(real), synthetic]), tiny_params(
+        score={"uses": USES, "seeds": [1, 2], "real_share": "val"})  # fmt: skip
+    assert score.real_share(PARAMS, use, real, both) == PARAMS.score.real_share
+    tried, shown = [], []
+    monkeypatch.setattr(score, "fit", lambda use, params, images, seed, weights: tried.append(weights) or {})
+    monkeypatch.setattr(score, "network", lambda *a: None)
+    monkeypatch.setattr(type(use), "judge", lambda self, net, x, m, y: shown.append(len(y)))
+    monkeypatch.setattr(type(use), "value", lambda self, table: (0.5, 0.4, 0.8, float("nan"))[len(tried) - 1])
+    assert score.real_share(asked, use, real, both) == use_networks.SHARES[2], "the best; what is not a number is not"
+    assert set(shown) == {len(use_networks.choosing(real))}
+    n = len(use_networks.training(real))
+    assert [weights[:n].sum() / weights.sum() for weights in tried] == pytest.approx(use_networks.SHARES)
+    none = real.where(real.manifest["split"] != "val")
+    assert score.real_share(asked, use, none, both) == use_networks.SHARES[0], "nothing to choose by"
+
+
 def answers(right: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     """A classifier's table in which these images (N,) bool are told right."""
     return {"logits": np.eye(3)[np.where(right, y, (y + 1) % 3)], "y": y}
