@@ -332,7 +332,7 @@ def test_the_summary_of_a_run_shows_no_password(tmp_path, monkeypatch, capsys):
         monkeypatch.setenv(name, f"{SECRET}-{name}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", URI)
     monkeypatch.setattr(worth, "rows", lambda root, models: [])
-    monkeypatch.setattr(terminal, "text", lambda tables: "")
+    monkeypatch.setattr(terminal, "text", lambda tables, width: "")
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/verdict.json").write_text('{"vae": {"said": "every gate holds", "gates": []}}')
     summary.show(summary.summary(tmp_path, tiny_params()))
