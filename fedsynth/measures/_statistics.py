@@ -46,7 +46,8 @@ def beside_floor(
     sets = sets or (*seen.real, seen.synthetic)
     reference, *candidates = (images.labels(seen.image) for images in sets)
     has_floor = bool(matched(reference, candidates[0]))
-    quota = matched(reference, *candidates) if has_floor else matched(reference, candidates[1])
+    # a site that trains on nothing is no part of a measure
+    quota = matched(reference, *candidates) if has_floor or not len(train) else matched(reference, candidates[1])
     n = sum(quota.values())
     counts = {"real": len(held_out), "train": n * has_floor, "synthetic": n}
     rng = seen.generator(purpose)

@@ -37,7 +37,7 @@ USED_BY = {
     "study": set(),  # keys of the centre's own, which no result hangs on
     "promote": set(),
     "keep_runs": set(),
-    "seed": {"ingest", *of_models("train", "sample", "score"), "report"},
+    "seed": {"ingest", "reference", *of_models("train", "sample", "score"), "report"},
     "source": {"ingest"},
     "image": EVERY,
     "split": {"ingest"},
@@ -65,6 +65,8 @@ USED_BY = {
     "score.rounds": {"reference", "report"},
     "score.real_share": {*of_models("score"), "report"},
     "score.uses": {"reference", *of_models("score", "export"), "report"},
+    "score.public": {"reference", "report"},
+    "audit": of_models("train", "score"),
     "score.features": {*of_models("score"), "report"},
     "score.measures": {*of_models("score"), "report"},
     "gates": {*of_models("export"), "report"},
@@ -172,7 +174,7 @@ def test_a_run_computes_what_params_yaml_said_when_it_began(monkeypatch, tmp_pat
 
 def test_a_key_that_is_left_out_is_its_default(monkeypatch, tmp_path):
     short = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for key in ("seed", "consortium", "expectations"):
+    for key in ("seed", "consortium"):
         del short[key]
     del short["score"]["seeds"], short["score"]["rounds"], short["score"]["features"], short["sample"]["images"]
     spelt = Params.model_validate(short).model_dump(mode="json")

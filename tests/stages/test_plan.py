@@ -188,7 +188,7 @@ def test_a_first_run_is_estimated_from_steps_that_are_measured(tmp_path):
     raw["models"] = {"vae": raw["models"]["vae"]}
     params = Params.model_validate(raw)
     images = estimate.images_of(tmp_path, params, Settings.read())
-    assert images["south"] == (60, 16)
+    assert images["south"] == (270, 101)
     every = {s.address for s in STAGES if "@" not in s.address or s.address.endswith("@vae")}
     found = estimate.seconds(params, images, every)
     assert found.keys() == every
