@@ -277,6 +277,7 @@ def _around(known: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]
     for use, of in known["uses"].items():
         tested = worth.tested(rows, use, of["headline"])
         found["intervals"][f"{use}/over_public"] = of["over_public_interval"]
+        found["intervals"] |= {f"{use}/over_public@{s}": e for s, e in of["over_public_interval_by_site"].items()}
         groups = [g for g in known["calibration"] if (g["use"], g["name"]) == (use, "synthetic")]
         if (group := calibration.worst(groups)) is not None:
             found["intervals"][f"{use}/{calibration.WORST}"] = [group["low"], group["high"]]
