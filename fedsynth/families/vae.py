@@ -75,7 +75,7 @@ class VAE(Family):
         covariance.
         """
         mean, log_diagonal, below = self.autoencoder["prior"](y).float().tensor_split((self.latent, 2 * self.latent), 1)
-        w = torch.diag_embed(log_diagonal.exp())
+        w = torch.diag_embed(log_diagonal.clamp(-6, 6).exp())
         rows, columns = torch.tril_indices(self.latent, self.latent, -1, device=y.device)
         w[:, rows, columns] = below
         return mean, w

@@ -19,7 +19,7 @@ def test_params_become_dotted_names_and_lists_stay_whole():
     assert flat["image.size"] == "[16, 16]"
     assert flat["models.vae.family.class_path"] == "fedsynth.families.vae.VAE"
     assert flat["models.vae.family.args"] == "{}"
-    assert flat["models.vae.training.ema"] == "null"
+    assert flat["models.vae.privacy"] == "null"
 
 
 def test_a_round_has_each_sites_losses_and_their_mean_by_weight():
