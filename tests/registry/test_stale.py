@@ -11,7 +11,7 @@ from fedsynth.report.card import card, model_card
 from fedsynth.worth import withdrawn
 from fedsynth.worth.facts import facts
 from fedsynth.worth.judgement import card as judgement
-from flows import promote
+from flows import candidate, promote
 from tests.registry.test_versions import WHO, scored
 from tests.sets import tiny_params
 from tests.trained import trained
@@ -181,7 +181,8 @@ def test_the_version_in_use_is_told_with_what_to_do(root):
 def test_the_page_for_the_approver_says_so_first_and_the_command_clears_it(root, monkeypatch, capsys):
     withdraws(root, north=[NORTH])
     stale.mark(root)
-    assert "**fedsynth-vae version 2 is stale" in promote.describe(root, "vae", 2, None)
+    (root / "params.yaml").write_text("study: fedsynth\n")
+    assert "**fedsynth-vae version 2 is stale" in candidate.describe(root, "vae", 2, None)
     monkeypatch.setenv("FEDSYNTH_ROOT", str(root))
     assert promote.main(["clear", "vae", "--version", "2", "--by", "Ada", "--why", "agreed again"]) == 0
     assert "fedsynth-vae version 2 is no longer stale, by Ada" in capsys.readouterr().out
