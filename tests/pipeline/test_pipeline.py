@@ -84,9 +84,9 @@ print("::" + json.dumps({
     assert found["parents"] == ["FINISHED"]
     stages = ("score@diffusion", "score@gan", "train@diffusion", "train@gan")
     assert found["names"] == ["fedsynth", *sorted(("fedsynth diffusion", "fedsynth gan", "reference", *stages))]
-    headline = {"classification/retained", "fid", "membership_loss_auc", "bytes"}
+    headline = {"fid", "membership_loss_auc", "bytes"}  # no share: networks of so few steps are at chance
     assert headline <= set(found["metrics"])
-    assert {"classification/retained", "fid", "bytes"} <= set(found["best"])
+    assert {"fid", "bytes"} <= set(found["best"])
     assert (found["params"], found["data"]) == ("2", ["north", "south"])
     assert found["steps"] == [0, 1]
     assert found["models"] == ["fedsynth-diffusion", "fedsynth-gan"]

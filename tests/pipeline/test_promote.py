@@ -194,7 +194,7 @@ def test_a_version_whose_gates_do_not_hold_is_refused_whoever_approves_and_whate
     done = promoted(root, api, "vae", "--version", "2", *words)
     assert done.returncode == 1
     assert "error: fedsynth-vae version 2 must not be promoted, gates failed: 1 of 1:\n" in done.stdout
-    assert "  classification/retained >= 0.5: 0.333 of pooled is below 0.5\n" in done.stdout
+    assert "  classification/retained >= 0.5 by point: 0.333 of pooled is below 0.5\n" in done.stdout
     assert "change `gates` in params.yaml and run the pipeline" in done.stdout
     done = promoted(root, api, "vae", "--version", "3", *words)
     assert done.returncode == 1
