@@ -158,8 +158,8 @@ class Aggregate(ModelAggregator):
 
     def _steps(self, images: dict[str, float]) -> dict[str, int]:
         """Return the sites' optimiser steps in a round, as they follow from their numbers of images."""
-        model = self._job.get("model")
-        training = Training.model_validate(model["training"]) if model else None
+        plan = self._job.get("model", {}).get("training")
+        training = Training.model_validate(plan) if plan else None
         return {site: training.steps(n) for site, n in images.items()} if training else {}
 
     def _answers(self) -> list[Answer]:
