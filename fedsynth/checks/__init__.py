@@ -42,10 +42,10 @@ def problems(params: Params, source: bool = True, given: bool = True) -> list[Pr
     """Return all problems that can be found without reading an image, in the order of the file.
 
     `source`: whether the source's files should be on this machine. In a federation they are at the hospitals, which
-    check them, and the sites are those that are connected. `given`: whether the images of `sample.given` should be on
-    this machine, as they are at the centre.
+    check them, and the sites are those that are connected. `given`: whether the images of `sample.given` and
+    `score.public` should be on this machine, as they are at the centre.
     """
-    from fedsynth.checks import of_models, of_public, of_robust, of_sample, of_score, of_sites
+    from fedsynth.checks import of_models, of_robust, of_sample, of_score, of_sites
     from fedsynth.checks.sizes import Sizes
 
     sizes = Sizes(params.image.size)
@@ -53,7 +53,8 @@ def problems(params: Params, source: bool = True, given: bool = True) -> list[Pr
     found += of_models.problems(params, sizes)
     found += of_robust.problems(params, hospitals.sites)
     found += of_sample.problems(params, sizes, hospitals, given)
-    found += of_public.problems(params, hospitals, given)
+    if public := params.score.public:
+        found += of_sites.at_centre("score.public", public, params, hospitals, given)
     found += of_score.problems(params, sizes, hospitals.sites)
     return _in_order([*found, *sizes.problems()])
 

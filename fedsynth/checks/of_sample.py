@@ -19,7 +19,7 @@ from fedsynth.operators import Operator
 from fedsynth.params import Block, Image, Params
 from fedsynth.params.near import near
 from fedsynth.params.problems import Problem
-from fedsynth.validation.given import of_set, of_source
+from fedsynth.validation.given import of_set
 
 
 def problems(params: Params, sizes: Sizes, hospitals: Hospitals, look: bool) -> list[Problem]:
@@ -27,7 +27,7 @@ def problems(params: Params, sizes: Sizes, hospitals: Hospitals, look: bool) -> 
     found = [*_operators(params.image, sizes), *_balance(params), *_exporters(params)]
     given, image = params.sample.given, params.image
     if isinstance(given, Block):
-        found += _source(params, given, hospitals, look)
+        found += of_sites.at_centre("sample.given", given, params, hospitals, look)
     elif image.given and given is None:
         said = f"image.given names {image.given}: name a source or a set of the centre that has them, no hospital's"
         found.append(Problem("sample.given", None, said))
@@ -66,19 +66,6 @@ def _balance(params: Params) -> Iterator[Problem]:
             yield Problem(f"sample.balance.{label}", share, said)
     if not any(balance.values()):
         yield Problem("sample.balance", balance, "gives no label a share, so that there is nothing to draw")
-
-
-def _source(params: Params, block: Block, hospitals: Hospitals, look: bool) -> Iterator[Problem]:
-    given, wrong = of_sites.opened("sample.given", block, of_sites.context(params), look)
-    yield from wrong
-    if given is None or not look:
-        return
-    try:
-        for site, said in of_source(given, hospitals.sites or [], hospitals.source):
-            key = "sample.given" if site is None else of_sites.place("sample.given", block, site)
-            yield Problem(key, block.class_path if site is None else site, said)
-    except Exception as error:  # reading a user's files may raise any exception
-        yield from refused("sample.given", block, error)
 
 
 def _set(folder: Path, image: Image, hospitals: list[str]) -> Iterator[str]:

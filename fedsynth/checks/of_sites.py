@@ -10,6 +10,7 @@ from fedsynth.params import Block, Params, ParamsError, names
 from fedsynth.params.near import near
 from fedsynth.params.problems import Problem
 from fedsynth.sources import Source, path_of
+from fedsynth.validation.given import of_source
 
 
 class Hospitals(NamedTuple):
@@ -78,6 +79,20 @@ def opened(key: str, block: Block, known: Context, look: bool) -> tuple[Source |
         return None, [Problem(at, None, "has no site, and so no image; name one")]
     wrong = [Problem(place(key, block, site), site, said) for site in sites if (said := names.of_site(site))]
     return source, wrong or [*_alike(key, sites)]
+
+
+def at_centre(key: str, block: Block, params: Params, hospitals: Hospitals, look: bool) -> Iterator[Problem]:
+    """Yield the problems of a source whose images are at the centre, and so must be no hospital's."""
+    source, wrong = opened(key, block, context(params), look)
+    yield from wrong
+    if source is None or not look:
+        return
+    try:
+        for site, said in of_source(source, hospitals.sites or [], hospitals.source):
+            at = key if site is None else place(key, block, site)
+            yield Problem(at, block.class_path if site is None else site, said)
+    except Exception as error:  # reading a user's files may raise any exception
+        yield from refused(key, block, error)
 
 
 def _alike(key: str, sites: list[str]) -> Iterator[Problem]:

@@ -81,8 +81,7 @@ class ImageSet:
 
     def patients(self) -> np.ndarray:
         """(N,) whose image each is; one without a subject is its own."""
-        rows = self.manifest
-        return np.where(rows["subject"] == "", rows["image_id"], rows["subject"]).astype(str)
+        return table.patients(self.manifest)
 
     def condition_labels(self, image: Image) -> np.ndarray:
         """(N,) int64: the labels as a model is told them, all 0 where it is not (`image.tells_label`)."""

@@ -105,6 +105,11 @@ def by(numbers: tuple[float, ...] | None) -> str:
     return "x".join(f"{n:.6g}" for n in numbers) if numbers is not None else ""
 
 
+def patients(rows: pd.DataFrame) -> np.ndarray:
+    """(N,) whose image each is; one without a subject is its own."""
+    return np.where(rows["subject"] == "", rows["image_id"], rows["subject"]).astype(str)
+
+
 def frame(rows: list[dict]) -> pd.DataFrame:
     """Rows (dicts with every key of COLUMNS) as a table with the right types, also when there are none."""
     import pandas as pd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 
 # Folders in <state>/<site>. The final weights beside the states, *.global.safetensors, stay: by them a site knows a
@@ -15,14 +15,21 @@ OF_TRAINING = re.compile(r"(?P<model>.*?)-?[0-9a-f]{16}\.pt")  # "vae-594c507c88
 
 def replaced(site: Path, keep: int) -> list[Path]:
     """Return the states of each model's trainings but those of the newest `keep`. `site`: <state>/<site>."""
-    found = []
-    for folder in FOLDERS:
-        models = defaultdict(list)
-        for path in (site / folder).glob(f"*{ENDING}"):
-            if named := OF_TRAINING.fullmatch(path.name):
-                models[named["model"]].append(path)
-        found += [old for paths in models.values() for old in older(paths, keep)]
-    return found
+    return older_of_each(
+        (((folder, named["model"]), path)
+         for folder in FOLDERS
+         for path in (site / folder).glob(f"*{ENDING}")
+         if (named := OF_TRAINING.fullmatch(path.name))),
+        keep,
+    )  # fmt: skip
+
+
+def older_of_each(kinds: Iterable[tuple[Hashable, Path]], keep: int) -> list[Path]:
+    """Return all but the `keep` of each kind that were written last, of (kind, path)."""
+    groups = defaultdict(list)
+    for kind, path in kinds:
+        groups[kind].append(path)
+    return [old for paths in groups.values() for old in older(paths, keep)]
 
 
 def older(paths: Iterable[Path], keep: int) -> list[Path]:

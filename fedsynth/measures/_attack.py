@@ -131,9 +131,11 @@ def by_chance(m: int, guesses: int, right: int, epsilon: float, delta: float) ->
 
 def clopper_pearson(k: int, n: int, alpha: float) -> tuple[float, float]:
     """Returns the ends of the exact interval of a share of k in n; each is wrong with probability `alpha` at most."""
-    from scipy.stats import beta
+    # quantiles of beta distributions; scipy.stats takes half a second to import, and every check of params.yaml is here
+    from scipy.special import betainccinv, betaincinv
 
-    return float(beta.ppf(alpha, k, n - k + 1)) if k else 0.0, float(beta.isf(alpha, k + 1, n - k)) if k < n else 1.0
+    low, high = betaincinv(k, n - k + 1, alpha) if k else 0.0, betainccinv(k + 1, n - k, alpha) if k < n else 1.0
+    return float(low), float(high)
 
 
 def strongest(attacks: Iterable[Attack]) -> Attack | None:

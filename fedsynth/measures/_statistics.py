@@ -45,17 +45,15 @@ def beside_floor(
     """
     sets = sets or (*seen.real, seen.synthetic)
     reference, *candidates = (images.labels(seen.image) for images in sets)
-    has_floor = bool(matched(reference, candidates[0]))
-    # a site that trains on nothing is no part of a measure
-    quota = matched(reference, *candidates) if has_floor or not len(train) else matched(reference, candidates[1])
+    quota = of_floor = matched(reference, *candidates)
+    if not of_floor and len(train):  # a site that trains on nothing is no part of a measure
+        quota = matched(reference, candidates[1])
     n = sum(quota.values())
-    counts = {"real": len(held_out), "train": n * has_floor, "synthetic": n}
+    counts = {"real": len(held_out), "train": sum(of_floor.values()), "synthetic": n}
     rng = seen.generator(purpose)
     floors, values = (
         averaged(statistic, held_out, images, at_random(labels, fits, rng))
-        for images, labels, fits in zip(
-            (train, synthetic), candidates, (quota if has_floor else {}, quota), strict=True
-        )
+        for images, labels, fits in zip((train, synthetic), candidates, (of_floor, quota), strict=True)
     )
     spreads = spread(statistic, (held_out, synthetic), sets[::2], (reference, candidates[1]), quota, rng) if n else {}
     ranges = dict.fromkeys(values, (0.0, math.inf)) | dict(within or {})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -22,9 +21,6 @@ from fedsynth.measures._losses import attacked_players, losses
 from fedsynth.measures._neighbours import distances, spaces
 from fedsynth.measures._references import calibrated, references
 from fedsynth.measures._statistics import bootstrap
-
-if TYPE_CHECKING:
-    pass
 
 LEAST = 5  # fewest patients among members and non-members for which the attacks are evaluated
 SPACES = {"distance": "pixel", "feature": "feature"}
@@ -89,8 +85,8 @@ class Membership(Measure):
             )
         self.draws, self.fpr, self.most, self.references, self.delta = draws, fpr, most, references, delta
 
-    @property
-    def about(self) -> dict[str, About]:
+    @cached_property
+    def about(self) -> dict[str, About]:  # type: ignore[override]
         found = {}
         for kind in self.kinds:
             said = {"auc": ("AUC", AUC)} | {

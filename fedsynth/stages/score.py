@@ -58,7 +58,7 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
     `sent`: row -> networks: "synthetic", "federated" and, in simulation, "pooled". `min_cell`: with fewer test subjects
     there is no covariance.
     """
-    both, rows, spread = concatenate([training(real), synthetic]), [], []
+    both, rows, spread, tested = concatenate([training(real), synthetic]), [], [], testing(real)
     trains = params.split.only(site) != "test"
     own = reference.local(params, real, state) if trains else {}
     for name, use in uses(params).items():
@@ -75,24 +75,24 @@ def rows_at_site(params: Params, site: str, real: ImageSet, synthetic: ImageSet,
         }
         about, least = {"use": name, "model": model, "site": site}, max(min_cell, params.consortium.min_cell)
         if calibration is not None and "ece" in use.metrics:
-            calibration += calibrated(params, judged, real, about, least)
+            calibration += calibrated(params, judged, tested, about, least)
         for kind, on in (("synthetic", model), ("augmented", site)):
             for seed, table in zip(params.score.seeds, judged.get(kind, []), strict=kind in judged):
                 rows.append(reference.row(params, use, real, {}, name, kind, on, model, site, seed, table))
         spread.append(
             {"use": name, "model": model, "site": site, "metric": use.headline}
-            | covariance(use, judged, testing(real).patients(), params.seed, min_cell)
+            | covariance(use, judged, tested.patients(), params.seed, min_cell)
         )
     return rows, spread
 
 
 def calibrated(
-    params: Params, judged: dict[str, list[Table]], real: ImageSet, about: dict[str, str], min_cell: int
+    params: Params, judged: dict[str, list[Table]], tested: ImageSet, about: dict[str, str], min_cell: int
 ) -> list[dict[str, Any]]:
-    """Return the calibration of `synthetic`, and of `pooled` or else `federated`, by group of the test images."""
-    kinds, rows = ["synthetic", "pooled" if "pooled" in judged else "federated"], testing(real).manifest
+    """Return the calibration of `synthetic`, and of `pooled` or else `federated`, by group of the images `tested`."""
+    kinds = ["synthetic", "pooled" if "pooled" in judged else "federated"]
     of_each = {
-        kind: by_group(judged[kind], rows, params.image.labels, min_cell, params.seed)
+        kind: by_group(judged[kind], tested.manifest, params.image.labels, min_cell, params.seed)
         for kind in kinds
         if kind in judged
     }
@@ -152,9 +152,9 @@ def real_share(params: Params, use: Use, real: ImageSet, both: ImageSet) -> floa
 
     Neither the share nor the scores on the validation images leave the site.
     """
-    asked, val, n = params.score.real_share, choosing(real), len(training(real))
-    if asked != "val":
-        return float(asked)
+    if params.score.real_share != "val":
+        return float(params.score.real_share)
+    val, n = choosing(real), len(training(real))
     best, chosen, seed = -math.inf, SHARES[0], params.score.seeds[0]
     for share in SHARES if len(val) else ():
         state = fit(use, params, both, seed, balance(both, n, share))

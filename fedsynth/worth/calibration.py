@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedsynth.data import manifest
 from fedsynth.data.people import UNKNOWN
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def at_site(tables: list[Table], rows: pd.DataFrame, labels: list[str], min_cell
     (hospital/outgoing/calibration.py): no row, no age, no sex does.
     """
     found = []
-    whose = np.where(rows["subject"] == "", rows["image_id"], rows["subject"]).astype(str)
+    whose = manifest.patients(rows)
     sure = [confidence(table) for table in tables]
     for by, group, chosen in groups(rows, labels):
         patients = np.unique(whose[chosen], return_inverse=True)[1]

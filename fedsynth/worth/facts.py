@@ -241,8 +241,7 @@ def _flat(known: dict[str, Any], uses: list[str]) -> dict[str, dict[str, Any]]:
         _put(numbers, f"{use}/over_public", of.get("over_public"), of.get("over_public_by_site", {}), False)
         why |= {f"{use}/{name}": reason for name, reason in of.get("why", {}).items()}
         why |= {f"{use}/over_public": said} if (said := of.get("over_public_why")) else {}
-        groups = [g for g in known.get("calibration", []) if (g["use"], g["name"]) == (use, "synthetic")]
-        if groups:
+        if groups := _calibrated(known, use):
             worst = calibration.worst(groups)
             numbers[f"{use}/{calibration.WORST}"] = worst["value"] if worst else None
         for metric, values in {**known["scores"].get(use, {}), **known["by_class"].get(use, {})}.items():
@@ -269,6 +268,11 @@ def _flat(known: dict[str, Any], uses: list[str]) -> dict[str, dict[str, Any]]:
     return {"numbers": numbers, "floors": floors, "why": why}
 
 
+def _calibrated(known: dict[str, Any], use: str) -> list[calibration.Entry]:
+    """Return the groups by which the networks trained on the synthetic set are calibrated."""
+    return [of for of in known["calibration"] if (of["use"], of["name"]) == (use, "synthetic")]
+
+
 def _around(known: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return `intervals`, `seeds`, `n` and `audits` by flat name; see gates.Known."""
     from fedsynth.worth import worth
@@ -278,8 +282,7 @@ def _around(known: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]
         tested = worth.tested(rows, use, of["headline"])
         found["intervals"][f"{use}/over_public"] = of["over_public_interval"]
         found["intervals"] |= {f"{use}/over_public@{s}": e for s, e in of["over_public_interval_by_site"].items()}
-        groups = [g for g in known["calibration"] if (g["use"], g["name"]) == (use, "synthetic")]
-        if (group := calibration.worst(groups)) is not None:
+        if (group := calibration.worst(_calibrated(known, use))) is not None:
             found["intervals"][f"{use}/{calibration.WORST}"] = [group["low"], group["high"]]
         for name, ends in of["intervals"].items():
             share, at, site = name.partition("@")

@@ -7,9 +7,10 @@ centre keeps a file for each job, named by its id.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from nvflare.fuel.flare_api.api_spec import InternalError, JobNotFound
 
@@ -35,16 +36,19 @@ def last(root: Path, name: str) -> int:
 
     The server refuses the token of a job that was deleted, and takes the job's files before it says so.
     """
-    said = [json.loads(path.read_text(encoding="utf-8")) for path in (home(root) / PLACE).glob("*.json")]
-    return max((of["number"] for of in said if of["name"] == name), default=0)
+    return max((said["number"] for _, said in _known(root) if said["name"] == name), default=0)
 
 
 def beyond(root: Path, keep: int) -> list[Path]:
     """Return the files of each stage's jobs but those of the newest `keep`; a job's name begins with its stage."""
-    stages = defaultdict(list)
+    named = ((said["name"].rpartition("-")[0], path) for path, said in _known(root))
+    return states.older_of_each(named, keep)
+
+
+def _known(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the file of each job with what it says."""
     for path in (home(root) / PLACE).glob("*.json"):
-        stages[json.loads(path.read_text(encoding="utf-8"))["name"].rpartition("-")[0]].append(path)
-    return [old for paths in stages.values() for old in states.older(paths, keep)]
+        yield path, json.loads(path.read_text(encoding="utf-8"))
 
 
 def bound(settings: Settings, keep: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -31,12 +31,15 @@ def prune(keep: int) -> None:
 
 def older(workspace: Path, keep: int) -> list[Path]:
     """Return the folders of our jobs but each stage's newest `keep`."""
-    stages = defaultdict(list)
+    return states.older_of_each(_ours(workspace), keep)
+
+
+def _ours(workspace: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the stage and the folder of each of our jobs."""
     for path in workspace.glob("*/meta.json"):
         about = json.loads(path.read_text(encoding="utf-8"))
         if about.get("job_id") == path.parent.name and (named := OURS.fullmatch(str(about.get("name")))):
-            stages[named["stage"]].append(path.parent)
-    return [folder for folders in stages.values() for folder in states.older(folders, keep)]
+            yield named["stage"], path.parent
 
 
 def running() -> set[str]:
