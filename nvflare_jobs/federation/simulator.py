@@ -143,9 +143,11 @@ class _Run:
                 self.dead = dead
                 raise JobLost(said) if self.enough < len(self.sites) else FederationError(said)
             if time.monotonic() - last > stall_s:
-                raise FederationError(
+                said = (
                     f"no sign of life for {stall_s:.0f} s, so the job was ended; set FEDSYNTH_STALL_S for longer ones"
-                    f" ({self.log})"
+                )
+                raise FederationError(
+                    f"{said}; {raised} ({self.log})" if (raised := self._raised()) else f"{said} ({self.log})"
                 )
             time.sleep(0.3)
         if not round_log.is_complete(self.server):

@@ -12,13 +12,13 @@ from safetensors.numpy import load_file
 
 from fedsynth.hospital.failures import FAILURES
 from nvflare_jobs.server import round_log
-from nvflare_jobs.server.run import NoTensors, Progress, config_dir, present, question, refuse, run_dir
+from nvflare_jobs.server.run import NoTensors, Progress, SaysWhom, config_dir, present, question, refuse, run_dir
 
 ANSWERS = "answers.json"
 LARGEST, DEEPEST = 64 * 2**20, 16  # characters of an answer, and levels of tables in tables
 
 
-class Ask(Progress, NoTensors, ModelController):
+class Ask(Progress, SaysWhom, NoTensors, ModelController):
     """Ask every site one question and keep the answers: one task, with the arrays of the file `payload` as its data.
 
     Once `quorum` sites have answered, the others have at most `grace_s` seconds.
@@ -29,9 +29,10 @@ class Ask(Progress, NoTensors, ModelController):
         self.sites, self.quorum, self.grace_s = sites, quorum, grace_s
         self.payload = payload
         self.answers: dict[str, dict[str, Any]] = {}
+        self.targets: list[str] = []
 
     def run(self) -> None:
-        targets = present(self, self.sites, self.quorum)
+        targets = self.targets = present(self, self.sites, self.quorum)
         model = FLModel(params=load_file(config_dir(self.fl_ctx) / self.payload), current_round=0, total_rounds=1)
         model.meta = {"job": question(self.fl_ctx)}
         self.broadcast_model(
@@ -68,6 +69,10 @@ class Ask(Progress, NoTensors, ModelController):
             self.answers[site] = {"answer": plain(result.meta.get("answer"))}
         except (TypeError, ValueError, RecursionError):
             self.answers[site] = {"failed": "it has sent what is no answer; does it run the same version?"}
+
+    def awaited(self) -> list[str]:
+        silent = [site for site in self.targets if site not in self.answers]
+        return silent if len(self.answers) >= self.quorum else []
 
     def progress(self) -> dict[str, Any]:
         return {"answered": sorted(self.answers)}

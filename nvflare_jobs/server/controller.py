@@ -16,11 +16,11 @@ from nvflare.app_common.workflows.fedavg import FedAvg
 
 from nvflare_jobs.keys import ENCRYPTED, OPEN
 from nvflare_jobs.server import round_log
-from nvflare_jobs.server.run import SHOWN, NoTensors, Progress, present, question, refuse, run_dir
+from nvflare_jobs.server.run import SHOWN, NoTensors, Progress, SaysWhom, present, question, refuse, run_dir
 from nvflare_jobs.server.updates import Unusable
 
 
-class Rounds(Progress, NoTensors, FedAvg):
+class Rounds(Progress, SaysWhom, NoTensors, FedAvg):
     """FLARE's FedAvg controller with a quorum: after `quorum` of `sites` the others have at most `grace_s` seconds.
 
     The signature has both *args and **kwargs because only then does FLARE's job export look for the base class's
@@ -31,6 +31,7 @@ class Rounds(Progress, NoTensors, FedAvg):
     def __init__(self, sites: list[str], quorum: int, grace_s: int, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.sites, self.quorum, self.grace_s = sites, quorum, grace_s
+        self.targets: list[str] = []  # of this round
         self._in_round = False  # whether answers are updates; otherwise they are opened sums
 
     def run(self) -> None:
@@ -61,7 +62,7 @@ class Rounds(Progress, NoTensors, FedAvg):
         # a site that has the previous message also has the question
         out.meta = (data.meta or {}) | about | ({} if "since" in about.get("coding", {}) else {"job": job})
         self.aggregator.begin(data.current_round, have, targets, job, last)
-        self._in_round = True
+        self.targets, self._in_round = targets or [], True
         self.broadcast_model(out, task_name, targets, min_responses=min(self.quorum, len(targets)), timeout=timeout,
                              wait_time_after_min_received=self.grace_s, blocking=False, callback=callback)  # fmt: skip
 
@@ -120,6 +121,10 @@ class Rounds(Progress, NoTensors, FedAvg):
                 except Unusable as error:
                     self.aggregator.misled(site, str(error))
         refuse(self.fl_ctx, f"no site has opened the sum of round {self.current_round + 1}; their logs have the reason")
+
+    def awaited(self) -> list[str]:
+        heard = self.aggregator.heard if self._in_round else set()
+        return [site for site in self.targets if site not in heard] if len(heard) >= self.quorum else []
 
     def progress(self) -> dict[str, Any]:
         return {"rounds": self.aggregator.records[-SHOWN:]}

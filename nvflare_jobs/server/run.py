@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,27 @@ class NoTensors:
     def stop_controller(self, fl_ctx: FLContext) -> None:
         super().stop_controller(fl_ctx)  # type: ignore[misc]
         sys.modules.setdefault("nvflare.app_opt.pt.tensor_downloader", None)  # type: ignore[arg-type]
+
+
+class SaysWhom:
+    """A controller that logs for whom it waits once the quorum has answered.
+
+    The log of a job in its time of grace would stand still otherwise, and a centre takes that for a stall.
+    """
+
+    SAY_S = 10.0
+    _said = 0.0
+
+    def awaited(self) -> list[str]:
+        """Return the sites that have not answered, none as long as fewer than the quorum have."""
+        raise NotImplementedError
+
+    def get_num_standing_tasks(self) -> int:
+        left: int = super().get_num_standing_tasks()  # type: ignore[misc]
+        if left and time.monotonic() - self._said > self.SAY_S and (sites := self.awaited()):
+            self._said = time.monotonic()
+            self.info(f"the quorum has answered; waiting for {', '.join(sites)}")  # type: ignore[attr-defined]
+        return left
 
 
 def present(controller: Any, sites: list[str], quorum: int) -> list[str]:

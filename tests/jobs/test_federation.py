@@ -148,7 +148,7 @@ def test_hostile_answers_leave_their_sites_out_and_the_job_ends_with_the_others(
     hostile = {f"site-{i}": kind for i, kind in enumerate(kinds)}
     sites = [*SITES, *hostile]
     config = {"params": public(tiny_params()), "how": {}, "answers": hostile}
-    job = build_question.ask(tmp_path / "job", CLIENT, "question", sites, Consortium(quorum=2), config)
+    job = build_question.ask(tmp_path / "job", CLIENT, "question", sites, Consortium(quorum=2, grace_s=60), config)
     found = answers.held("source", jobs.ask("source", job, sites, settings(tmp_path)), answers.look, quorum=2)
     assert {site for site, of in found.items() if "answer" in of} == set(SITES)
     printed = capsys.readouterr().out

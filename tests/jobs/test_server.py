@@ -15,6 +15,8 @@ from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.params import Consortium
 from nvflare_jobs.centre import build_question, build_rounds, job_folder
 from nvflare_jobs.federation.interface import reason
+from nvflare_jobs.server.ask import Ask
+from nvflare_jobs.server.run import SaysWhom
 from nvflare_jobs.server.updates import check
 from nvflare_jobs.site.installed import Installed
 
@@ -159,3 +161,19 @@ print("torch" in sys.modules, "monai" in sys.modules)
     assert subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split() == ["False", "False"]
+
+
+def test_once_the_quorum_has_answered_the_log_says_for_whom_the_job_waits_and_never_before(monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(Ask.__mro__[Ask.__mro__.index(SaysWhom) + 1], "get_num_standing_tasks", lambda self: 1, False)
+    monkeypatch.setattr(Ask, "info", lambda self, message: said.append(message))
+    asked = Ask(["east", "north", "south"], 2, 600)
+    asked.targets, asked.SAY_S = ["east", "north", "south"], 0.0
+    for site in ["north", "east", "south"]:
+        asked.answers[site] = {"answer": 1}
+        assert asked.get_num_standing_tasks() == 1
+    assert said == ["the quorum has answered; waiting for south"]
+    asked.answers.pop("south")
+    asked.SAY_S = 600.0
+    asked.get_num_standing_tasks()
+    assert len(said) == 1  # not with every look

@@ -12,7 +12,7 @@ import pytest
 from nvflare.private.fed.app.simulator import simulator_runner
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
-from nvflare_jobs.federation.simulation import Clients
+from nvflare_jobs.federation.simulation import START_S, Clients, Ports
 
 SITES = ["east", "north"]
 
@@ -96,3 +96,21 @@ def test_two_sites_that_start_at_once_are_told_their_own_names(tmp_path, monkeyp
 def test_flares_own_class_still_mixes_them_up(tmp_path, monkeypatch):
     """Once it does not, nvflare_jobs/federation/simulation.py is not needed for that any more."""
     assert len(set(names_told(simulator_runner.SimulatorClientRunner, tmp_path, monkeypatch).values())) == 1
+
+
+def test_no_port_is_given_twice(monkeypatch):
+    free = iter([5, 5, 5, 6, 6, 7])
+    monkeypatch.setattr(simulator_runner, "get_open_ports", lambda number: [next(free) for _ in range(number)])
+    ports = Ports()
+    assert [ports(1), ports(1), ports(1)] == [[5], [6], [7]]
+
+
+def test_a_site_has_longer_to_start_than_flare_gives_it(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(
+        simulator_runner.SimulatorClientRunner, "do_one_task", lambda *_, **given: waited.append(given["timeout"])
+    )
+    clients = object.__new__(Clients)
+    clients.build_ctx = {}
+    clients.do_one_task(None, timeout=60.0)
+    assert waited == [START_S]
