@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 UNKNOWN = "unknown"
+PERSON = ("sex", "age")  # columns of a table
 SEXES = ("female", "male", "other")
 BANDS = ("0-17", "18-39", "40-59", "60-79", "80+")
 STARTS = (0, 18, 40, 60, 80)  # of the bands, in years

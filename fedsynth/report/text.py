@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedsynth.report import mended
 from fedsynth.report.by_site import by_site
+from fedsynth.report.calibration_table import calibration
 from fedsynth.report.definitions import Terms
 from fedsynth.report.measure_tables import measures
 from fedsynth.report.use_tables import ends, number, percent, summary_of
@@ -44,6 +46,7 @@ def markdown(
     ]
     parts += ["# By site and by class", *(_by_site(use["name"], facts, models, sites) for use in uses)]
     parts += [part for of in classes or [] if of["lines"] for part in _by_class(of, models, sites)]
+    parts += [part for use in uses for part in _calibration(calibration(use["name"], facts), models)]
     found = measures(facts)
     if found["lines"]:
         parts += ["# Measures", table(["measure", *models, "N"], [_measured(line, models) for line in found["lines"]])]
@@ -52,6 +55,9 @@ def markdown(
         parts += ["# Converted beside real images", table(["measure", *models, "N"], rows)]
     parts += [f"Not computed for any model: {', '.join(found['missing'])}."] if found["missing"] else []
     parts += [f"Features: {plain('; '.join(dict.fromkeys(found['extractors'].values())) or 'no extractor is named')}."]
+    if lines := mended.table(facts):
+        rows = [[of["title"], *(of["cells"][m] for m in models)] for of in lines]
+        parts += ["# What the sampler mended", table(["rate", *models], rows)]
     audit = [_measured(line, models) for line in found["audit"]]
     audit.append(["epsilon", *(epsilon_said(facts[m])[0] for m in models), ""])
     audit.append(["epsilon of all trainings so far", *(total_said(facts[m])[0] for m in models), ""])
@@ -74,8 +80,10 @@ def _worth(use: dict[str, Any], sites: list[str]) -> list[str]:
     """Return the headline metric's table with the shares, then the tables of the other metrics."""
     main, *others = use["tables"]
     shares = [f"retained (of {use['against']})", f"gap closed (to {use['against']})", "gap closed, poorest site"]
+    shares += ["synthetic − public"] * bool(use["public"])
     head = [_head(main), "mean", *shares, *(_tested(main, site) for site in sites)]
-    tables = [table(head, [_line(line, _judged(line), sites) for line in main["lines"]])]
+    rows = [_line(line, [*_judged(line), *[_beyond(line)] * bool(use["public"])], sites) for line in main["lines"]]
+    tables = [table(head, rows)]
     return tables + [
         table(
             [_head(t), "mean", *(_tested(t, site) for site in sites)], [_line(line, [], sites) for line in t["lines"]]
@@ -111,6 +119,30 @@ def _judged(line: dict[str, Any]) -> list[str]:
 def _share(line: dict[str, Any], key: str) -> str:
     interval = ends(line["intervals"].get(key))
     return percent(line["judged"].get(key)) + (f" ({interval})" if interval else "")
+
+
+def _beyond(line: dict[str, Any]) -> str:
+    value, around = line.get("beyond", ("", ""))
+    return value + (f" ({around})" if around else "")
+
+
+def _calibration(of: dict[str, Any], models: list[str]) -> list[str]:
+    """Return the table of calibration errors by group, and the worst of each model; none where none is known."""
+
+    def one(cell: dict[str, Any]) -> str:
+        known = ", ".join(said for said in (cell["interval"], f"n = {cell['n']}" if cell["n"] != "" else "") if said)
+        return cell["value"] + (f" ({known})" if known else "")
+
+    if not of["lines"]:
+        return []
+    head = [f"{of['use']}, calibration error", "group", *models, *[of["reference"]] * bool(of["reference"])]
+    rows = [
+        [line["site"], line["group"], *(one(line["cells"][m]) for m in models)]
+        + [one(line["beside"])] * bool(of["reference"])
+        for line in of["lines"]
+    ]
+    worst = "; ".join(f"{plain(m)}: {plain(said)}" for m, said in of["worst"].items())
+    return [table(head, rows), f"Worst: {worst or 'no group is known'}."]
 
 
 def _measured(line: dict[str, Any], models: list[str]) -> list[str]:

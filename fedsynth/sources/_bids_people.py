@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from fedsynth.data.manifest import SetError
+from fedsynth.data.people import PERSON
 from fedsynth.params import Image
 from fedsynth.sources._indexed import only_label
 from fedsynth.sources._tables import text_table
@@ -20,11 +21,13 @@ UNKNOWN = ("", "n/a")
 
 @dataclass(frozen=True)
 class Person:
-    """Label and site of a session; `problem` where one that is asked for is not known."""
+    """Label, site, sex and age of a session; `problem` where one that is asked for is not known."""
 
     label: str
     site: str
     problem: str
+    sex: str = ""
+    age: str = ""
 
 
 class People:
@@ -39,8 +42,9 @@ class People:
         return [path.relative_to(self.folder).as_posix() for path in tables if path.is_file()]
 
     def of(self, subject: str, session: str) -> Person:
-        """Site by the participant's row, label by the session's own, or else by the participant's. Raises SetError for
-        a table that cannot be used.
+        """Site by the participant's row; label, sex and age by the session's own, or else by the participant's.
+
+        Raises SetError for a table that cannot be used.
         """
         row, own = self._rows.get(subject), self._session(subject, session)
         person = row or {}
@@ -59,7 +63,9 @@ class People:
             problem = (
                 f"{subject} has no {self.site} in {PEOPLE}; add it, or give source.args.partition a kind and sites"
             )
-        return Person("" if label == "n/a" else label, "" if site == "n/a" else site, problem)
+        told = {column: (person | own).get(column, "") for column in PERSON}
+        known = {name: "" if of == "n/a" else of for name, of in {"label": label, "site": site, **told}.items()}
+        return Person(problem=problem, **known)
 
     def said(self, subject: str, session: str) -> dict[str, str]:
         """All that the tables say of a session."""

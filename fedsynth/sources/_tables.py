@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from fedsynth.data.manifest import SetError
+from fedsynth.data.people import PERSON
 from fedsynth.data.planes import key as channel_key
 from fedsynth.data.splits import place_of
 from fedsynth.params import ParamsError
@@ -224,8 +225,9 @@ def once(names: Iterable[tuple[int, str]], path: Path) -> None:
 
 
 def cases_of(path: Path, keys: Sequence[str]) -> pd.DataFrame:
-    """label, and subject, site and split where it has them, of a table of images, by the first of `keys` that is a
-    column of it.
+    """label, and subject, site, split, sex and age where it has them, of a table of images.
+
+    They are by the first of `keys` that is a column of it.
 
     Raises SetError naming the file, for two rows of one image that differ, too.
     """
@@ -237,7 +239,7 @@ def cases_of(path: Path, keys: Sequence[str]) -> pd.DataFrame:
     if "split" in table:
         table["split"] = splits_of(table, path)
     table = table[
-        list(dict.fromkeys([key, *(c for c in ("label", "subject", "site", "split") if c in table.columns)]))
+        list(dict.fromkeys([key, *(c for c in ("label", "subject", "site", "split", *PERSON) if c in table.columns)]))
     ].drop_duplicates()
     if (twice := table[key].duplicated()).any():
         raise SetError(

@@ -41,11 +41,11 @@ class BIDS(IndexedSource):
     label that is not that of the brain. What a session without its mask is, `image.unmarked` says.
 
     `label` and `site` are columns of participants.tsv, whose ids may be without "sub-"; a session has the label of its
-    subject's sub-*_sessions.tsv where that has the column. `labels` renames labels, null leaves an image out. Without
-    `label` all images are of the only one of `image.labels`; without a column `site` give `partition`, a
-    fedsynth.data.partition.Partition. `exclude` leaves out sessions by columns of these tables, or by subject or
-    session, {subject: [sub-07]}; `at_most` takes so many of each class at each site, for a trial. `slices` is a
-    fedsynth.data.slices.Slices: an image is a slice of a volume then.
+    subject's sub-*_sessions.tsv where that has the column; sex and age are told likewise. `labels` renames labels, null
+    leaves an image out. Without `label` all images are of the only one of `image.labels`; without a column `site` give
+    `partition`, a fedsynth.data.partition.Partition. `exclude` leaves out sessions by columns of these tables, or by
+    subject or session, {subject: [sub-07]}; `at_most` takes so many of each class at each site, for a trial. `slices`
+    is a fedsynth.data.slices.Slices: an image is a slice of a volume then.
     """
 
     def __init__(
@@ -127,6 +127,8 @@ class BIDS(IndexedSource):
             "images": found,
             "label": person.label,
             "site": person.site,
+            "sex": person.sex,
+            "age": person.age,
             "problem": problem or person.problem,
         }
 

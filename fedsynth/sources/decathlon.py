@@ -15,6 +15,7 @@ from fedsynth.data import masks, reading
 from fedsynth.data.manifest import SetError
 from fedsynth.data.masks import Values
 from fedsynth.data.partition import parse
+from fedsynth.data.people import PERSON
 from fedsynth.data.planes import Planes
 from fedsynth.params import Image
 from fedsynth.sources import Record, path_of
@@ -137,7 +138,7 @@ class Decathlon(IndexedSource):
 
     def _from_table(self, cases: pd.DataFrame) -> pd.DataFrame:
         known = cases_of(self._table, KEYS)
-        for column in [c for c in ("label", "subject", "site", "split") if c in known]:
+        for column in [c for c in ("label", "subject", "site", "split", *PERSON) if c in known]:
             own = cases["case"].map(known[column])
             cases[column] = own.fillna(cases["subject"] if column == "subject" else "")
         lost = ~cases["case"].isin(known.index)

@@ -18,6 +18,7 @@ from fedsynth.data.dicom.scan import Scan, scan
 from fedsynth.data.dicom.series import Series
 from fedsynth.data.manifest import SetError
 from fedsynth.data.partition import parse
+from fedsynth.data.people import PERSON
 from fedsynth.data.record import Volume
 from fedsynth.params import Image, ParamsError
 from fedsynth.sources import Record, path_of
@@ -32,7 +33,7 @@ from fedsynth.sources._indexed import (
 from fedsynth.sources._tables import cases_of
 
 KEYS = ("series", "study", "patient", "folder")
-COLUMNS = ["name", "subject", "label", "site", "problem", "warnings", "series", "slice"]
+COLUMNS = ["name", "subject", "label", "site", *PERSON, "problem", "warnings", "series", "slice"]
 
 
 class DICOM(IndexedSource):
@@ -58,8 +59,9 @@ class DICOM(IndexedSource):
 
     The label is that of `table`, a CSV (relative to `folder`, or `${NAMES}`) with the columns label, one of series,
     study (their UIDs), patient (PatientID) or folder (the nearest that is above the files, relative to `folder`), and
-    perhaps subject and site; without one it is the only one of `image.labels`. `labels` renames labels, null leaves
-    images out. `partition` is a fedsynth.data.partition.Partition.
+    perhaps subject, site, sex and age; without one it is the only one of `image.labels`. `labels` renames labels, null
+    leaves images out. `partition` is a fedsynth.data.partition.Partition. Sex and age (at the study) are the header's
+    where no table says them; ingest keeps a word and a band of years.
 
     Nothing that names a patient gets into a record: a subject is a hash of the PatientID (of the study where there is
     none, of the table's subject where it has one), salted with `seed`, and `file` one of the series' UID; no message
@@ -101,7 +103,7 @@ class DICOM(IndexedSource):
         if not rows and self._scan.said:
             raise SetError(f"{self._folder} holds no series of images; left out were {self._scan.said}")
         known = pd.DataFrame(rows).reindex(columns=COLUMNS)
-        return known.fillna({"label": "", "site": ""})
+        return known.fillna(dict.fromkeys(("label", "site", *PERSON), ""))
 
     def records(self, site: str) -> Iterator[Record]:
         for number, record in enumerate(super().records(site)):
@@ -234,7 +236,7 @@ class DICOM(IndexedSource):
         return [n // 2 if self.slices == "middle" else int(self.slices)]  # type: ignore[arg-type]
 
     def _about(self, one: Series) -> tuple[dict[str, str], str]:
-        """Subject, label and site of a series by the table, and what is wrong."""
+        """Subject, label and site of a series by the table, sex and age by it or the header; and what is wrong."""
         subject = one.patient or one.study
         if self._label_table is None:
             known, problem = {"label": only_label(self.image, "give source.args.table")}, ""
@@ -246,6 +248,7 @@ class DICOM(IndexedSource):
             known = {} if row is None else row.to_dict()
             problem = f"has no row in source.args.table; add one for its {key}, or take it away" * (row is None)
         about = {"label": known.get("label", ""), "site": known.get("site", "")}
+        about |= {"sex": known.get("sex") or one.sex, "age": known.get("age") or one.age}
         return about | {"subject": files.neutral("patient", known.get("subject") or subject, self.seed)}, problem
 
     def _one_patient(self, one: Series, about: dict[str, str]) -> list[str]:

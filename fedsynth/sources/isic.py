@@ -12,6 +12,7 @@ import pandas as pd
 from fedsynth.data import reading
 from fedsynth.data.manifest import SetError
 from fedsynth.data.partition import parse
+from fedsynth.data.people import PERSON
 from fedsynth.params import Image, ParamsError
 from fedsynth.sources import Record
 from fedsynth.sources._indexed import IndexedSource, only_label, put_images, put_masks
@@ -20,6 +21,7 @@ from fedsynth.sources._tables import check_at_most, chosen, splits_of, text, tex
 KEYS = ("isic_id", "image", "image_id", "image_name")
 DIAGNOSES = ("diagnosis", "dx")
 SUBJECTS = ("patient_id", "lesion_id")
+AGES = ("age", "age_approx")  # in years, HAM10000's and the archive's
 PICTURES, MASK = (".jpg", ".jpeg", ".png"), "_segmentation"
 BESIDE = (MASK, "_superpixels")
 
@@ -37,10 +39,11 @@ class ISIC(IndexedSource):
     trial. Without CSVs all are of the only one of `image.labels`.
 
     A subject is the patient_id, where there is none the lesion_id, where there is none the picture: where only lesions
-    are known, two of one patient may part between training and test. A column split is taken, where there is one. A
-    column site is the site, else `partition` says which, a fedsynth.data.partition.Partition. Image channels are red,
-    green and blue, or, of one, the brightness, {skin: {image: luminance, of: [rgb]}}. The one mask channel is
-    `<name>_segmentation.png`; a picture without it is one whose mask is unknown (image.unmarked).
+    are known, two of one patient may part between training and test. Columns split, sex and age (or age_approx) are
+    taken where there are any. A column site is the site, else `partition` says which, a
+    fedsynth.data.partition.Partition. Image channels are red, green and blue, or, of one, the brightness, {skin:
+    {image: luminance, of: [rgb]}}. The one mask channel is `<name>_segmentation.png`; a picture without it is one whose
+    mask is unknown (image.unmarked).
     """
 
     def __init__(self, image: Image, seed: int, folder: str, tables: list[str] | None = None, label: str = "",
@@ -65,7 +68,7 @@ class ISIC(IndexedSource):
         if not self._tables:
             asked = only_label(self.image, "put a CSV with isic_id and diagnosis beside the pictures")
             return rows.assign(subject=names, label=asked, site="", split="")
-        for column in ("label", "site", "subject", "split"):
+        for column in ("label", "site", "subject", "split", *PERSON):
             rows[column] = rows["picture"].map(known[column]).fillna("")
         rows["subject"] = rows["subject"].where(rows["subject"] != "", rows["picture"])
         lost = ~rows["picture"].isin(known.index) | (rows["label"] == "")
@@ -94,7 +97,7 @@ class ISIC(IndexedSource):
 
     @cached_property
     def _findings(self) -> pd.DataFrame:
-        """label, subject, site and split by the pictures' names."""
+        """label, subject, site, split, sex and age by the pictures' names."""
         if not self._tables:
             return pd.DataFrame()
         found = chosen(self._joined, None, self.exclude, self._folder)
@@ -102,6 +105,7 @@ class ISIC(IndexedSource):
         for column in [c for c in SUBJECTS if c in found]:
             subject = subject.where(subject != "", found[column])
         parts = {"label": self._label(found), "subject": subject, "site": found.get("site", "")}
+        parts |= {"sex": found.get("sex", ""), "age": next((found[c] for c in AGES if c in found), "")}
         return pd.DataFrame(parts | {"split": splits_of(found, self._folder)})
 
     @cached_property

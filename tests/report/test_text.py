@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fedsynth.data.mends import AGAIN, EMPTIED
 from fedsynth.report.by_site import by_class
 from fedsynth.report.text import markdown
 from fedsynth.report.use_tables import use_table
@@ -74,3 +75,31 @@ def test_shares_are_said_to_be_of_what_they_are_of(text):
 def test_a_site_that_did_not_answer_is_named_and_definitions_are_there(text):
     assert "- Left out: w&lt;st: no answer to reference (not connected)." in text
     assert "# How each number was made\n\n- **retained**: a \\| b." in text
+
+
+def test_what_was_mended_calibration_by_group_and_worth_beyond_public_images_are_there():
+    beyond = {"over_public": 0.12, "over_public_interval": [0.05, 0.19]}
+    of = FACTS["vae"]["uses"]["segmentation"] | {"against": "federated"} | beyond
+    entry = {"use": "segmentation", "site": "north", "by": "sex", "group": "female", "low": 0.1, "high": 0.3}
+    known = [
+        entry | {"name": "synthetic", "n": 22, "value": 0.21},
+        entry | {"name": "synthetic", "by": "site", "group": "all", "n": 40, "value": 0.15, "low": None, "high": None},
+        entry | {"name": "federated", "n": 22, "value": 0.08},
+    ]
+    counts = {"without": 100, "with": 200, EMPTIED: 29, AGAIN: 4}
+    mends = {"labels": ["none"], "counts": counts, "rates": {EMPTIED: 0.29, AGAIN: 4 / 204}}
+    facts = {"vae": FACTS["vae"] | {"uses": {"segmentation": of}, "calibration": known, "mends": mends}}
+    made = [*rows(1), *({**row, "name": "public", "model": "", "trained_on": "public"} for row in rows(1))]
+    text = markdown([use_table("segmentation", made, ["vae"], SITES, {"vae": facts["vae"]["uses"]})], facts, SITES)
+    assert "| masks emptied | 29\N{NO-BREAK SPACE}% (29 of 100) |" in text
+    assert "| images drawn again | 1.96\N{NO-BREAK SPACE}% (4 of 204) |" in text
+    assert "| segmentation, calibration error | group | vae | federated |" in text
+    assert "| north | sex female | 0.21 (0.10 to 0.30, n = 22) | 0.08 (0.10 to 0.30, n = 22) |" in text
+    assert "| north | all test images | 0.15 (n = 40) | missing |" in text
+    assert "female at north (0.21, 95 % 0.10 to 0.30, n = 22)" in line(text, "Worst: vae: ")
+    assert "synthetic − public" in line(text, "| Dice |")
+    assert "+0.12" in line(text, "| vae, synthetic |")
+
+
+def test_without_them_nothing_is_said_of_them(text):
+    assert not any(word in text for word in ("mended", "calibration error", "− public"))

@@ -420,3 +420,17 @@ def test_a_changed_mask_or_table_changes_the_fingerprint_and_nothing_else_does(t
     with (tmp_path / "participants.tsv").open("a") as file:
         file.write("sub-09\tnone\tn\n")
     assert len({*seen, source(tmp_path).fingerprint()}) == 3
+
+
+def test_sex_and_age_are_the_sessions_own_or_else_the_participants(tmp_path):
+    make_bids(tmp_path, subjects=2, sessions=("ses-a", "ses-b"))
+    people = pd.read_csv(tmp_path / "participants.tsv", sep="\t")
+    people.assign(sex=["F", "n/a"], age=[39, 61]).to_csv(tmp_path / "participants.tsv", sep="\t", index=False)
+    table(tmp_path / "sub-00", "sub-00_sessions.tsv", {"session_id": ["ses-a", "ses-b"], "age": ["39", "40"]})
+    found = {name.split("_T1w")[0].split("/")[-1]: (r.sex, r.age) for name, r in everything(source(tmp_path)).items()}
+    assert found == {
+        "sub-00_ses-a": ("F", "39"),
+        "sub-00_ses-b": ("F", "40"),
+        "sub-01_ses-a": ("", "61"),
+        "sub-01_ses-b": ("", "61"),
+    }

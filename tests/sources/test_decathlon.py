@@ -808,3 +808,14 @@ def test_the_real_hippocampi_of_the_decathlon_are_read(tmp_path):
     assert all(not r.problem and r.spacing_mm == (1.0, 1.0, 1.0) for r in records)
     assert all(100 < r.channels[m].sum() < 5000 for r in records for m in ("Anterior", "Posterior"))
     assert not any((r.channels["Anterior"] * r.channels["Posterior"]).any() for r in records)
+
+
+def test_a_table_tells_sex_and_age_of_a_case_and_its_slices_have_them(tmp_path):
+    make_decathlon(tmp_path)
+    cases = sorted(r.file.split("/")[-1].split(".")[0] for r in everything(source(tmp_path, size=(8, 8, 8))))
+    rows = pd.DataFrame({"case": cases, "label": "x", "sex": "F", "age": range(30, 30 + len(cases))})
+    rows.to_csv(tmp_path / "people.csv", index=False)
+    volumes = everything(source(tmp_path, size=(8, 8, 8), table="people.csv"))
+    assert [(r.sex, r.age) for r in volumes] == [("F", str(30 + i)) for i in range(len(cases))]
+    slices = everything(source(tmp_path, table="people.csv", slices={"axis": 0, "every": 1}))
+    assert {(r.subject, r.sex, r.age) for r in slices} == {(r.subject, r.sex, r.age) for r in volumes}

@@ -299,3 +299,27 @@ def test_real_series_of_five_scanners_are_read():
     assert sorted(r.channels["mr"].size for r in records) == [16384, 230400, 262144, 262144, 737280, 1179648]
     assert sorted(round(max(r.spacing_mm), 2) for r in records) == [1.0, 1.0, 1.04, 1.15, 2.5, 4.0]
     assert len(everything(source(real("dicom"), size=TWO))) == 42
+
+
+@pytest.mark.parametrize(
+    ("tags", "sex", "age"),
+    [
+        ({}, "F", "50"),  # by the dates of birth and study: 31 January 1970, 29 February 2020
+        ({"StudyDate": "20200130"}, "F", "49"),  # a day before the birthday
+        ({"PatientAge": "063Y", "PatientSex": "M"}, "M", "063Y"),
+        ({"PatientBirthDate": "", "PatientSex": ""}, "", ""),
+        ({"StudyDate": "19600101"}, "F", ""),
+    ],
+)
+def test_sex_and_age_are_the_headers(tmp_path, tags, sex, age):
+    make_series(tmp_path, voxels(0), **tags)
+    record = the_one(tmp_path)
+    assert (record.sex, record.age) == (sex, age)
+
+
+def test_a_table_says_sex_and_age_before_the_header(tmp_path):
+    make_series(tmp_path, voxels(0))
+    row = {"patient": SECRET["PatientID"], "label": "x", "sex": "other", "age": "81"}
+    pd.DataFrame([row]).to_csv(tmp_path / "labels.csv", index=False)
+    record = the_one(tmp_path, table="labels.csv")
+    assert (record.sex, record.age) == ("other", "81")

@@ -178,3 +178,15 @@ def test_a_changed_picture_or_table_changes_the_fingerprint(tmp_path):
     seen.append(source(tmp_path).fingerprint())
     table.assign(diagnosis="other").to_csv(tmp_path / "metadata.csv", index=False)
     assert len({*seen, source(tmp_path).fingerprint()}) == 3
+
+
+@pytest.mark.parametrize("years", ["age", "age_approx"])
+def test_sex_and_age_of_a_table_go_with_the_picture(tmp_path, years):
+    make_isic(tmp_path, pictures=3, sex=["female", "male", ""], **{years: ["45.0", "80", ""]})
+    records = everything(source(tmp_path))
+    assert [(r.sex, r.age) for r in records] == [("female", "45.0"), ("male", "80"), ("", "")]
+
+
+def test_a_table_without_them_says_nothing_of_the_person(tmp_path):
+    make_isic(tmp_path, pictures=2)
+    assert {(r.sex, r.age) for r in everything(source(tmp_path))} == {("", "")}

@@ -33,6 +33,8 @@ class Series:
     mirror: float | None = None
     problem: str = ""
     warnings: list[str] = field(default_factory=list)
+    sex: str = ""
+    age: str = ""
     person: tuple[str, ...] = ()  # name, date of birth and sex, to tell two patients of one identifier apart
 
     @property
@@ -58,10 +60,22 @@ def series_of(uid: str, files: list[tuple[str, Any]]) -> Series:
         str(about.get("FrameOfReferenceUID")) for _, about in files if "FrameOfReferenceUID" in about
     )
     found.person = tuple(str(first.get(tag, "")) for tag in ("PatientName", "PatientBirthDate", "PatientSex"))
+    found.sex, found.age = str(first.get("PatientSex") or ""), _age(first)
     found.problem = found.problem or _mixed([about for _, about in files])
     if kinds.is_called_no_image(description):
         found.warnings.append("is called like a localiser or a report by its description; is it an image?")
     return found
+
+
+def _age(about: Any) -> str:
+    """The patient's age as PatientAge says it, else in whole years from the dates of birth and study; "" if unknown."""
+    if said := str(about.get("PatientAge") or ""):
+        return said
+    born, seen = (str(about.get(tag) or "") for tag in ("PatientBirthDate", "StudyDate"))
+    if not all(len(date) == 8 and date.isdecimal() for date in (born, seen)):
+        return ""
+    years = int(seen[:4]) - int(born[:4]) - (seen[4:] < born[4:])
+    return str(years) if years >= 0 else ""
 
 
 def study_of(about: Any) -> str:
