@@ -99,14 +99,23 @@ def _of_networks(params: Params, images: Images, stages: set[str]) -> dict[str, 
         found["reference"] = 2 * JOB_S + one_each * (2 * len(images) / cores + 1)
         found |= {f"score@{name}": JOB_S + one_each * (1 + len(images) / cores) + SMALL_S for name in params.models}
     for name, model in params.models.items():
-        if not stages & {f"train@{name}", f"sample@{name}"}:
+        asked = _references(params)
+        if not stages & {f"train@{name}", f"sample@{name}", *[f"score@{name}"] * bool(asked)}:
             continue
         step, image = _model_seconds(params, name)
         steps = sum(model.training.steps(n) for _, n in images.values()) * model.training.rounds
         found[f"sample@{name}"] = SMALL_S + image * params.sample.images
+        if asked and f"score@{name}" in found:
+            halves = sum(model.training.steps(max(1, (n - of) // 2)) for n, of in images.values() if n - of > 1)
+            found[f"score@{name}"] += asked * halves * model.training.rounds * step / cores
         if model.privacy is None:  # private steps take several times as long and are not timed
             found[f"train@{name}"] = JOB_S + step * steps / cores
     return found
+
+
+def _references(params: Params) -> int:
+    """Return the number of reference models that a measure trains at each site, on half of its held-out images each."""
+    return sum(int(of.args.get("references", 0)) for of in params.score.measures.values())
 
 
 def _model_seconds(params: Params, name: str) -> tuple[float, float]:

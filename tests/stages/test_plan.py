@@ -200,6 +200,22 @@ def test_a_first_run_is_estimated_from_steps_that_are_measured(tmp_path):
     assert estimate.disk(params, images) > 4 * 3 * 32 * 32 * (928 + 300)
 
 
+def test_reference_models_of_an_attack_count_in_the_score(monkeypatch):
+    monkeypatch.setattr(estimate, "_use_seconds", lambda params: {"segmentation": 1.0})
+    monkeypatch.setattr(estimate, "_model_seconds", lambda params, name: (2.0, 1.0))
+    monkeypatch.setattr(estimate.os, "cpu_count", lambda: 1)
+    raw = copy.deepcopy(RAW)
+    images = {"north": (100, 60), "south": (50, 50)}  # of `south` none is held out
+
+    def score():
+        return estimate.seconds(Params.model_validate(raw), images, {"score@vae"})["score@vae"]
+
+    without = score()
+    raw["score"]["measures"]["membership"]["args"]["references"] = 4
+    training = Params.model_validate(raw).models["vae"].training
+    assert score() - without == pytest.approx(4 * training.steps(20) * training.rounds * 2.0)
+
+
 def test_steps_are_timed_only_of_stages_that_have_not_run(study, monkeypatch):
     raw, asked = copy.deepcopy(RAW), []
     monkeypatch.setattr(estimate, "_use_seconds", lambda params: asked.append("uses") or {})
