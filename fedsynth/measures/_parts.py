@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SIDE = {2: 32, 3: 16}  # largest side of an image, by its axes; larger ones are averaged down to it
-WINDOW = 7  # pixels of SSIM's window (Wang et al. 2004)
+WINDOW, STRIDE = 7, 3  # pixels of SSIM's window (Wang et al. 2004), and from one to the next: they overlap by half
 C1, C2 = 0.01**2, 0.03**2  # SSIM's constants for values in [0, 1]
 FAINT = 0.02  # standard deviation of a patch, of values in [0, 1], below which it is mostly noise
 PATCH, LOOKED_AT = 6, 10  # an image's side over that of a patch, and the patches of an image
@@ -52,11 +52,11 @@ def unlike(of: np.ndarray, to: np.ndarray, flip: tuple[int, ...]) -> np.ndarray:
 
 
 def _local(x: Tensor) -> Tensor:
-    """Returns the means of all windows."""
+    """Returns the means of the windows."""
     from torch.nn import functional as F
 
     window = [min(WINDOW, side) for side in x.shape[2:]]
-    return (F.avg_pool2d if x.ndim == 4 else F.avg_pool3d)(x, window, stride=1)
+    return (F.avg_pool2d if x.ndim == 4 else F.avg_pool3d)(x, window, stride=STRIDE)
 
 
 class Patches:
@@ -82,12 +82,13 @@ class Patches:
 
         asked = self._unusual(shrunk(images))  # (N, L, P)
         flat = asked.flatten(0, 1)
+        square = flat.square().sum(1)
         nearest = torch.full((len(flat), len(whose)), torch.inf)
         for version in self.versions:
             for place, image in enumerate(version.split(1)):
                 there = self._cut(image, 1)[0]
-                squared = flat.square().sum(1)[:, None] + there.square().sum(1) - 2 * flat @ there.T
-                nearest[:, place] = torch.minimum(nearest[:, place], squared.clamp_min(0).min(1).values)
+                rest = torch.addmm(there.square().sum(1), flat, there.T, alpha=-2).amin(1)  # in one pass each
+                nearest[:, place] = torch.minimum(nearest[:, place], (square + rest).clamp_min(0))
         table = nearest.sqrt().double().numpy()
         of_patient = np.stack([table[:, whose == s].min(1) for s in np.unique(whose)], axis=1)
         n, many = asked.shape[:2]

@@ -1,0 +1,103 @@
+"""Whole runs of the default study, from images to the report: what each seed's sets are worth, and what a run costs.
+
+    python benchmarks/study.py --seeds 1 2 3 4 5 --rows study.jsonl --out docs/evidence/study.json
+
+Each seed is a study of its own, made by `fedsynth init`, with its own images, networks and trainings. CPU seconds are
+those of the whole process tree, after its last process has ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from evidence import Claim, leave
+from peers import PR_SET_CHILD_SUBREAPER, environment, measured
+from scipy.stats import t as student
+
+SHARES = {"retained": "retains of pooled, above chance", "gap_closed_poorest": "gap closed at the poorest site"}
+AUDIT = ("membership_distance_auc", "membership_loss_auc", "copies_pixel")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--example", default="phantom")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--rows", type=Path, help="a file of JSON lines: what it holds already is not run again")
+    parser.add_argument("--keep", type=Path, help="folder to keep the studies in")
+    parser.add_argument("--out", type=Path, default=Path("study.json"))
+    arguments = parser.parse_args()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what outlives its parent becomes this process's child
+    rows: list[dict[str, Any]] = []
+    if arguments.rows and arguments.rows.is_file():
+        rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()]
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in [s for s in arguments.seeds if s not in {row["seed"] for row in rows}]:
+            rows.append(run(arguments.example, seed, (arguments.keep or Path(folder)).resolve() / f"seed-{seed}"))
+            print(json.dumps({k: of for k, of in rows[-1].items() if not isinstance(of, list)}), flush=True)
+            if arguments.rows:
+                arguments.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [row for row in rows if row["seed"] in arguments.seeds]
+    leave(arguments.out, claims(rows), rows)
+
+
+def run(example: str, seed: int, study: Path) -> dict[str, Any]:
+    """Make a study, run it, and return its numbers."""
+    own = [sys.executable, "-m", "fedsynth"]
+    study.parent.mkdir(parents=True, exist_ok=True)
+    made = [*own, "init", str(study), "--example", example]
+    subprocess.run(made, env=environment(), check=True, capture_output=True)
+    params = study / "params.yaml"
+    params.write_text(re.sub(r"^seed: \d+", f"seed: {seed}", params.read_text(), flags=re.MULTILINE))
+    cost = measured([*own, "run"], study, "run", None)
+    reports = study / "reports"
+    scores = pd.read_csv(reports / "plots" / "worth.csv")
+    return {
+        "seed": seed,
+        "cpu_s": round(cost["cpu_s"], 1),
+        "wall_s": round(cost["wall_s"], 1),
+        "mib": round(cost["mib"]),
+        "worth": json.loads((reports / "worth.json").read_text()),
+        "passed": {name: of["passed"] for name, of in json.loads((reports / "verdict.json").read_text()).items()},
+        "references": scores[scores["name"].isin(["local", "pooled"])].drop(columns="model").to_dict("records"),
+    }
+
+
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+    """Return what the seeds say together, each with the 95 % interval of Student's t over them."""
+    found = [_mean("CPU seconds of a whole run", (row["cpu_s"] for row in rows), "s"),
+             _mean("peak memory of a whole run", (row["mib"] for row in rows), "MiB")]  # fmt: skip
+    scores = pd.concat(pd.DataFrame(row["references"]).assign(seed=row["seed"]) for row in rows)
+    apart = scores.pivot_table(index=["use", "site", "seed"], columns="name", values="value")
+    for (use, site), of in (apart["pooled"] - apart["local"]).groupby(level=["use", "site"], sort=False):
+        found.append(_mean(f"{use}: pooled less local at {site}", of))
+    for model in rows[0]["worth"]:
+        found.append(_mean(f"{model} holds all required gates, share of the runs", (r["passed"][model] for r in rows)))
+        for use in apart.index.unique("use"):
+            for share, said in SHARES.items():
+                found.append(_mean(f"{model}, {use}: {said}", (r["worth"][model][use].get(share) for r in rows)))
+        found += [_mean(f"{model}: {name}", (r["worth"][model]["measures"].get(name) for r in rows)) for name in AUDIT]
+    return found
+
+
+def _mean(said: str, values: Iterable[float | None], unit: str = "") -> Claim:
+    known = [float(value) for value in values if value is not None]
+    if len(known) < 2:
+        return Claim(said, known[0] if known else float("nan"), len(known), None, unit)
+    half = float(student.ppf(0.975, len(known) - 1)) * statistics.stdev(known) / len(known) ** 0.5
+    middle = statistics.fmean(known)
+    return Claim(said, middle, len(known), (middle - half, middle + half), unit)
+
+
+if __name__ == "__main__":
+    main()
