@@ -93,7 +93,7 @@ def test_ssim_is_that_of_the_library_and_looks_at_mirrored_versions(heads):
         one, other, 2, data_range=1.0, kernel_size=(7, 7), kernel_sigma=(1.5, 1.5), kernel_type="uniform"
     )
     assert np.diag(unlike(a, b, ())) == pytest.approx(
-        1 - theirs.flatten(1).mean(1).numpy(), abs=5e-3
+        1 - theirs.flatten(1).mean(1).numpy(), abs=0.02
     )  # ours has every third window
     assert np.diag(unlike(b[..., ::-1], b, (1,))) == pytest.approx(0, abs=1e-4)
 
