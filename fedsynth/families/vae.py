@@ -29,28 +29,33 @@ class VAE(Family):
         latent: length of z.
         channels: channels of the levels.
         patch: side, in pixels, of a patch that becomes one position of the finest level.
+        pace: how many times as far a step moves the prior as the weights. Its gradient is far smaller than theirs, and
+            AdamW moves every parameter by about `lr`: with 1 the prior of a class whose codes lie apart from N(0, I)
+            has not arrived when the training ends. 1 where a privacy mechanism adds noise, which it would multiply.
 
-    Raises ValueError if `latent` < 1, `sigma` <= 0 or `texture` < 0.
+    Raises ValueError if `latent` < 1, `sigma` <= 0, `texture` < 0 or `pace` <= 0.
     """
 
     defaults: ClassVar = {"lr": 2e-3, "ema": 0.99}
 
     def __init__(self, generated: int, given: int, labels: int, size: Sequence[int], latent: int = 24,
                  channels: Sequence[int] = (32, 64, 96), patch: int = 2, sigma: float = 0.25, texture: float = 0.0,
-                 may_lack: Sequence[int] = (), mask_channels: Sequence[int] = ()):  # fmt: skip
+                 pace: float = 15.0, may_lack: Sequence[int] = (), mask_channels: Sequence[int] = ()):  # fmt: skip
         super().__init__()
-        if latent < 1 or not sigma > 0 or texture < 0:
+        if latent < 1 or not min(sigma, pace) > 0 or texture < 0:
             raise ValueError(
-                f"latent ({latent}) must be 1 or more, sigma ({sigma}) above 0, texture ({texture}) 0 or more"
+                f"latent ({latent}) must be 1 or more, sigma ({sigma}) and pace ({pace}) above 0, texture ({texture}) 0"
+                " or more"
             )
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
         self.may_lack, self.mask_channels = may_lack, mask_channels
         self.latent, self.channels, self.patch, self.sigma, self.texture = latent, channels, patch, sigma, texture
+        self.pace = pace
         self.autoencoder = nn.ModuleDict(
             {
                 "encoder": ToVector(size, generated + given + labels, 2 * latent, channels, patch),
                 "decoder": FromVector(size, latent + labels, given, generated, channels, patch),
-                # by class: the prior's mean, the logarithm of W's diagonal and what is below it (see `prior`); N(0, I)
+                # by class, over `pace`: the prior's mean, the logarithm of W's diagonal and what is below it; N(0, I)
                 "prior": nn.Embedding.from_pretrained(
                     torch.zeros(labels, latent + latent * (latent + 1) // 2), freeze=False
                 ),
@@ -74,7 +79,8 @@ class VAE(Family):
         """Returns the mean (B, latent) and W (B, latent, latent) of p(z | y): lower triangular, (W^T W)^-1 is the
         covariance.
         """
-        mean, log_diagonal, below = self.autoencoder["prior"](y).float().tensor_split((self.latent, 2 * self.latent), 1)
+        found = self.pace * self.autoencoder["prior"](y).float()
+        mean, log_diagonal, below = found.tensor_split((self.latent, 2 * self.latent), 1)
         w = torch.diag_embed(log_diagonal.clamp(-6, 6).exp())
         rows, columns = torch.tril_indices(self.latent, self.latent, -1, device=y.device)
         w[:, rows, columns] = below

@@ -1,5 +1,6 @@
 """Terms of the bound."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
@@ -74,7 +75,7 @@ def test_the_bound_of_images_that_lack_a_channel_is_that_of_the_values_that_are_
 def with_priors(vae: VAE) -> VAE:
     """Gives each class another prior."""
     torch.manual_seed(3)
-    vae.autoencoder["prior"].weight.data = 0.5 * torch.randn_like(vae.autoencoder["prior"].weight)
+    vae.autoencoder["prior"].weight.data = 0.5 / vae.pace * torch.randn_like(vae.autoencoder["prior"].weight)
     return vae
 
 
@@ -106,3 +107,33 @@ def test_the_prior_is_learned_with_the_rest():
     gradient = vae.autoencoder["prior"].weight.grad
     assert (gradient[:2] != 0).any(1).all()
     assert (gradient[2] == 0).all()  # a class without images in the batch
+
+
+@pytest.mark.parametrize("pace", [1.0, 15.0])
+def test_a_step_moves_the_prior_faster_than_the_weights(pace):
+    """AdamW moves each parameter by about lr, however small its gradient is."""
+    vae = make(pace=pace)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, weight_decay=0)
+    vae.loss("autoencoder", torch.rand(4, 2, 16, 16), torch.tensor([0, 0, 1, 1]), None).backward()
+    optimizer.step()
+    middle, _ = vae.prior(torch.tensor([0, 1]))
+    assert middle.abs().mean().item() == pytest.approx(1e-3 * pace, rel=0.05)
+
+
+def test_the_prior_arrives_at_the_codes_of_its_class(monkeypatch):
+    """Of fixed codes the fitted density is theirs: mean and covariance (Ghosh et al. 2020)."""
+    torch.manual_seed(0)
+    vae = make()
+    codes = torch.randn(400, 4) @ torch.tensor([[0.3, 0.2, 0, 0], [0, 0.5, 0, 0.1], [0, 0, 0.2, 0], [0, 0, 0, 0.4]])
+    codes += torch.tensor([1.0, -2.0, 0.5, 0.0])
+    optimizer, y = (
+        torch.optim.AdamW([vae.autoencoder["prior"].weight], lr=2e-3, weight_decay=0),
+        torch.zeros(400).long(),
+    )
+    for _ in range(600):
+        optimizer.zero_grad()
+        divergence(codes, torch.full_like(codes, -12), *vae.prior(y)).mean().backward()
+        optimizer.step()
+    middle, w = (of[0] for of in vae.prior(y[:1]))
+    assert torch.allclose(middle, codes.mean(0), atol=0.05)
+    assert torch.allclose(torch.linalg.inv(w.mT @ w), torch.cov(codes.T), atol=0.05)
