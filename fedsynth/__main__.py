@@ -33,6 +33,7 @@ app = typer.Typer(
 
 
 STUDY, MODELS, HOSPITAL = "A study", "Models in use", "At a hospital"
+DOCS = Path(__file__).parent / "docs"  # in a checkout a link to the folder at its top
 STAGES, TOOLS = "Stages of dvc.yaml that run at the centre", "This installation"
 for panel, group in ((STUDY, of_study.STUDY), (MODELS, (*of_study.MODELS, generate))):
     for command in group:
@@ -199,6 +200,31 @@ def env() -> None:
     for row in Settings.read().rows():
         table.add_row(*row)
     Console(highlight=False).print(table)
+
+
+@app.command(rich_help_panel=TOOLS)
+def docs(
+    page: Annotated[str, typer.Argument(metavar="PAGE", help="such as hospital; default: list them")] = "",
+) -> None:
+    """List the pages of the documentation, which come with the package, or print one as Markdown."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedsynth.params.near import near
+
+    pages = {path.stem: path for path in sorted(DOCS.glob("*.md"))}
+    name = page.removeprefix("docs/").removesuffix(".md")
+    if not page:
+        table = Table("page", "title", box=None)
+        for stem, path in pages.items():
+            with path.open(encoding="utf-8") as file:
+                table.add_row(stem, file.readline().removeprefix("# ").strip())
+        Console(highlight=False, markup=False).print(table)
+        typer.echo(f"\nThey lie in {DOCS}")
+    elif name in pages:
+        typer.echo(pages[name].read_text(encoding="utf-8"))
+    else:
+        raise UserError(f"there is no page {page!r}: `fedsynth docs` lists them{near(name, pages)}")
 
 
 @app.command(rich_help_panel=TOOLS)

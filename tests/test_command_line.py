@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from fedsynth.__main__ import app
+from fedsynth.__main__ import DOCS, app
 from fedsynth.data import manifest
+from fedsynth.errors import UserError
 from tests.sets import TINY, make_set, tiny_params
 
 
@@ -119,3 +122,28 @@ def test_what_was_found_may_be_had_as_json(project):
     assert (code, told["passed"], told["site"]) == (1, False, [])
     assert "seed: -1: must be" in told["problems"][0]
     assert json.loads(checked("--json")[1])["passed"] is True
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_pages_of_the_documentation_are_listed_and_printed():
+    listed = CliRunner().invoke(app, ["docs"]).stdout
+    assert re.search(r"hospital +For a hospital's data manager", listed)
+    assert str(DOCS) in listed.replace("\n", "")
+    for name in ("hospital", "docs/hospital.md"):
+        assert CliRunner().invoke(app, ["docs", name]).stdout.startswith("# For a hospital's data manager")
+    error = CliRunner().invoke(app, ["docs", "hopital"]).exception
+    assert isinstance(error, UserError)
+    assert str(error).endswith("did you mean 'hospital'?")
+
+
+def test_every_page_that_a_message_names_is_there_and_every_file_is_in_the_wheel():
+    said = {
+        page for file in ROOT.glob("fedsynth/**/*.py") for page in re.findall(r"docs/\w+\.md", file.read_text("utf-8"))
+    }
+    assert said
+    assert all((ROOT / page).is_file() for page in said)
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]
+    packed = {path for pattern in patterns["fedsynth"] for path in (ROOT / "fedsynth").glob(pattern)}
+    assert packed == {path for path in (ROOT / "fedsynth/docs/").rglob("*") if path.is_file()}
