@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import shlex
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+PLACES = {"--out", "--rows", "--keep"}  # options that name a place of this machine, which no command repeats
 FILES, PAGE = ROOT / "docs" / "evidence", ROOT / "docs" / "evidence.md"
 HEAD = """\
 # Evidence
@@ -45,11 +48,23 @@ class Claim:
     unit: str = ""
 
 
+def over_seeds(claim: str, values: Iterable[float | None], unit: str = "") -> Claim:
+    """Return the mean of what each seed gave, with the 95 % interval of Student's t; none of a single seed."""
+    from scipy.stats import t
+
+    known = [float(value) for value in values if value is not None]
+    middle = statistics.fmean(known) if known else math.nan
+    if len(known) < 2:
+        return Claim(claim, middle, len(known), None, unit)
+    half = float(t.ppf(0.975, len(known) - 1)) * statistics.stdev(known) / len(known) ** 0.5
+    return Claim(claim, middle, len(known), (middle - half, middle + half), unit)
+
+
 def leave(path: Path, claims: Iterable[Claim], rows: Any) -> None:
     """Write a benchmark's claims, with the rows that they were computed from and what repeats them."""
     program = Path(sys.argv[0]).resolve()
     name = program.relative_to(ROOT) if program.is_relative_to(ROOT) else program.name
-    options = [word for i, word in enumerate(sys.argv[1:], 1) if "--out" not in (word, sys.argv[i - 1])]
+    options = [word for i, word in enumerate(sys.argv[1:], 1) if not {word, sys.argv[i - 1]} & PLACES]
     found = {
         "command": shlex.join(["python", str(name), *options]),
         "date": datetime.now(UTC).date().isoformat(),

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from evidence import Claim, leave, over_seeds
 
 from fedsynth import params as config
 from fedsynth.data.dataset import ImageSet
@@ -42,15 +43,25 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=150)
     parser.add_argument("--size", type=int, default=16, help="side of an image in pixels")
     parser.add_argument("--epochs", type=float, default=60)
+    parser.add_argument("--out", type=Path, default=Path("membership.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print("| model | attack | AUC | TPR at 1 % | epsilon, at least | control, AUC | CPU s, training / attack |")
     print("|---|---|---|---|---|---|---|", flush=True)
-    for name in arguments.models:
-        table(name, arguments)
+    rows = [row for name in arguments.models for row in table(name, arguments)]
+    leave(arguments.out, claims(rows), rows)
 
 
-def table(name: str, arguments: argparse.Namespace) -> None:
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+    said = {"target": "AUC on its members", "control": "AUC of the control, which saw none"}
+    return [
+        over_seeds(f"{row['model']}, attack {row['attack']}: {said[row['of']]}", (seed["auc"] for seed in row["seeds"]))
+        for row in rows
+    ]
+
+
+def table(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Print a line for each attack. Returns {"model", "attack", "of", "seeds": [{"auc", ...}]}, of controls, too."""
     params = tiny(arguments)
     model = params.models[name]
     training = model.training.model_copy(update={"rounds": 1, "epochs": arguments.epochs})
@@ -72,6 +83,7 @@ def table(name: str, arguments: argparse.Namespace) -> None:
                 found[of, attack].append(values)
     for attack in ATTACKS:
         print(line(name, attack, found["target", attack], found["control", attack], cost, len(seeds)), flush=True)
+    return [{"model": name, "attack": attack, "of": of, "seeds": values} for (of, attack), values in found.items()]
 
 
 def tiny(arguments: argparse.Namespace) -> config.Params:

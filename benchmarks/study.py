@@ -12,18 +12,16 @@ import argparse
 import ctypes
 import json
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from evidence import Claim, leave
+from evidence import Claim, leave, over_seeds
 from peers import PR_SET_CHILD_SUBREAPER, environment, measured
-from scipy.stats import t as student
+from scipy.stats import binomtest
 
 SHARES = {"retained": "retains of pooled, above chance", "gap_closed_poorest": "gap closed at the poorest site"}
 AUDIT = ("membership_distance_auc", "membership_loss_auc", "copies_pixel")
@@ -75,28 +73,28 @@ def run(example: str, seed: int, study: Path) -> dict[str, Any]:
 
 def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Return what the seeds say together, each with the 95 % interval of Student's t over them."""
-    found = [_mean("CPU seconds of a whole run", (row["cpu_s"] for row in rows), "s"),
-             _mean("peak memory of a whole run", (row["mib"] for row in rows), "MiB")]  # fmt: skip
+    found = [over_seeds("CPU seconds of a whole run", (row["cpu_s"] for row in rows), "s"),
+             over_seeds("peak memory of a whole run", (row["mib"] for row in rows), "MiB")]  # fmt: skip
     scores = pd.concat(pd.DataFrame(row["references"]).assign(seed=row["seed"]) for row in rows)
     apart = scores.pivot_table(index=["use", "site", "seed"], columns="name", values="value")
     for (use, site), of in (apart["pooled"] - apart["local"]).groupby(level=["use", "site"], sort=False):
-        found.append(_mean(f"{use}: pooled less local at {site}", of))
+        found.append(over_seeds(f"{use}: pooled less local at {site}", of))
+    best = [any(row["passed"].values()) for row in rows]
+    found.append(_share("a model may be promoted: all its required gates hold", best))
     for model in rows[0]["worth"]:
-        found.append(_mean(f"{model} holds all required gates, share of the runs", (r["passed"][model] for r in rows)))
+        found.append(_share(f"{model}: all required gates hold", [row["passed"][model] for row in rows]))
+        worth = [row["worth"][model] for row in rows]
         for use in apart.index.unique("use"):
             for share, said in SHARES.items():
-                found.append(_mean(f"{model}, {use}: {said}", (r["worth"][model][use].get(share) for r in rows)))
-        found += [_mean(f"{model}: {name}", (r["worth"][model]["measures"].get(name) for r in rows)) for name in AUDIT]
+                found.append(over_seeds(f"{model}, {use}: {said}", (of[use].get(share) for of in worth)))
+        found += [over_seeds(f"{model}: {name}", (of["measures"].get(name) for of in worth)) for name in AUDIT]
     return found
 
 
-def _mean(said: str, values: Iterable[float | None], unit: str = "") -> Claim:
-    known = [float(value) for value in values if value is not None]
-    if len(known) < 2:
-        return Claim(said, known[0] if known else float("nan"), len(known), None, unit)
-    half = float(student.ppf(0.975, len(known) - 1)) * statistics.stdev(known) / len(known) ** 0.5
-    middle = statistics.fmean(known)
-    return Claim(said, middle, len(known), (middle - half, middle + half), unit)
+def _share(said: str, held: list[bool]) -> Claim:
+    """Return the share of runs, with the exact interval of Clopper and Pearson (1934)."""
+    found = binomtest(sum(held), len(held)).proportion_ci()
+    return Claim(f"{said}, share of the runs", sum(held) / len(held), len(held), (found.low, found.high))
 
 
 if __name__ == "__main__":

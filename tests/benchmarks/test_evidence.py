@@ -48,3 +48,18 @@ def test_every_file_is_of_a_benchmark_that_is_there(evidence):
         found = json.loads(file.read_text(encoding="utf-8"))
         assert (ROOT / found["command"].split()[1]).is_file(), file
         assert found["claims"], file
+
+
+def test_a_mean_over_seeds_has_students_interval_and_a_single_seed_has_none(evidence):
+    claim = evidence.over_seeds("worth", [0.8, None, 0.9, 1.0], "x")
+    assert (claim.n, claim.unit) == (3, "x")
+    assert claim.number == pytest.approx(0.9)
+    assert claim.interval == pytest.approx((0.9 - 4.3027 * 0.1 / 3**0.5, 0.9 + 4.3027 * 0.1 / 3**0.5), abs=1e-4)
+    assert evidence.over_seeds("worth", [0.8]).interval is None
+
+
+def test_no_place_of_a_machine_gets_into_a_command(evidence, tmp_path, monkeypatch):
+    words = [str(ROOT / "benchmarks" / "study.py"), "--seeds", "1", "2"]
+    monkeypatch.setattr(sys, "argv", [*words, "--rows", "/here/a", "--keep", "/here/b", "--out", str(tmp_path / "x")])
+    evidence.leave(tmp_path / "x.json", [evidence.Claim("c", 1, 1)], [])
+    assert json.loads((tmp_path / "x.json").read_text())["command"] == "python benchmarks/study.py --seeds 1 2"
