@@ -33,7 +33,7 @@ HEAD = """\
 Each line is a claim, the number that was measured, and how to measure it again. The page is made by
 `python benchmarks/evidence.py` from the files in [`evidence/`](evidence), which the benchmarks leave with `--out`;
 there are the rows behind each number. An interval is of 95 % unless the claim says otherwise; `n` is the number of
-seeds or of turns. Times are CPU seconds of one machine and are compared within one run only.
+seeds, turns or trials. Times are CPU seconds of one machine and are compared within one run only.
 """
 
 
