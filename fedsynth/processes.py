@@ -76,7 +76,7 @@ def mind_owner() -> None:
         raise Orphaned
 
     def look() -> None:
-        while _lives(owner):
+        while lives(owner):
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGUSR1)  # only a signal interrupts the main thread
 
@@ -84,7 +84,7 @@ def mind_owner() -> None:
     threading.Thread(target=look, daemon=True).start()
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -171,17 +171,23 @@ class _Run:
 
     def _dead_site(self) -> str:
         """Return a site whose process is gone while the simulator still waits for it (it would for ever), or ""."""
-        for child in psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []:
+        for child in self._children():
             if child.pid not in {w.pid for w in self._workers.values()}:
                 self._note(child)
         done = any("END_RUN" in line or ENDED in line for line in _tail(self.log))
         for site, worker in self._workers.items():
-            gone = not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+            gone = not (worker.is_running() and processes.lives(worker.pid))
             since = self._missed.setdefault(site, time.monotonic()) if gone else time.monotonic()
             # At the end of a good run the sites exit first: only one that exits long before the server has died.
             if gone and time.monotonic() - since > (15 if done else 3):
                 return site
         return ""
+
+    def _children(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
+        except psutil.NoSuchProcess:  # it has ended since
+            return []
 
     def _note(self, child: psutil.Process) -> None:
         try:

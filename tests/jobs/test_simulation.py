@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +16,7 @@ from nvflare.private.fed.app.simulator import simulator_runner
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
 from nvflare_jobs.federation.simulation import START_S, Clients, Ports
+from nvflare_jobs.federation.simulator import _Run
 
 SITES = ["east", "north"]
 
@@ -114,3 +118,25 @@ def test_a_site_has_longer_to_start_than_flare_gives_it(tmp_path, monkeypatch):
     clients.build_ctx = {}
     clients.do_one_task(None, timeout=60.0)
     assert waited == [START_S]
+
+
+class Ended:
+    """Of a site: psutil still has it for running, and then it is gone, as a process may end between two questions."""
+
+    def __init__(self, pid: int):
+        self.pid = pid
+
+    def is_running(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("simulator", ["lives", "has ended as well"])
+def test_a_process_that_ends_while_it_is_looked_at_has_died_and_raises_nothing(tmp_path, simulator):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    of = Namespace(poll=lambda: None, pid=os.getpid() if simulator == "lives" else gone.pid)
+    run = _Run(of, "mark", tmp_path, SITES, 2, tmp_path)
+    run._workers["east"] = Ended(gone.pid)
+    assert run._dead_site() == ""  # at the end of a good run the sites exit first
+    run._missed["east"] -= 4
+    assert run._dead_site() == "east"

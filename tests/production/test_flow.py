@@ -168,7 +168,7 @@ def test_prefects_cancel_aborts_the_job_and_the_next_run_goes_on_from_its_last_r
                 lambda: {j["job_id"]: j["status"] for j in jobs(trial)}[training] == "FINISHED:ABORTED",
                 60,
             )
-            wait("the flow is cancelled", lambda: state(server, first) == "Cancelled", 30)
+            wait("the flow is cancelled", lambda: state(server, first) == "Cancelled", 90)
             wait("no stage is left", lambda: stages_left(centre) == [], 20)
             measured(
                 "`prefect flow-run cancel` while a job runs",
