@@ -44,8 +44,8 @@ class VAE(Family):
         super().__init__()
         if latent < 1 or not min(sigma, pace) > 0 or texture < 0:
             raise ValueError(
-                f"latent ({latent}) must be 1 or more, sigma ({sigma}) and pace ({pace}) above 0, texture ({texture}) 0"
-                " or more"
+                f"latent ({latent}) must be 1 or more, sigma ({sigma}) above 0, pace ({pace}) above 0, texture"
+                f" ({texture}) 0 or more"
             )
         self.generated, self.given, self.labels, self.size = generated, given, labels, size
         self.may_lack, self.mask_channels = may_lack, mask_channels
