@@ -11,9 +11,8 @@ from nvflare.fuel.utils.log_utils import LogMode
 from nvflare.private.fed.app.simulator import simulator_runner
 from nvflare.private.fed.app.simulator.simulator_runner import SimulatorClientRunner, SimulatorRunner
 
-START_S = (
-    600.0  # for a site's process to start: FLARE gives up after 60 s, and the job then waits for that site for ever
-)
+# seconds for a site's process to start; FLARE gives up after 60, and the job then waits for that site for ever
+START_S = 600.0
 
 
 class Ports:
