@@ -39,7 +39,7 @@ class Machine:
         """CPU seconds that a site may train one model: two jobs of all sites share the cores."""
         if self.gpu_gb >= MEMORY_GB:
             return 1500.0  # what takes a GPU a minute or two
-        return 50.0 * min(self.cores, 2 * sites) / sites
+        return 42.0 * min(self.cores, 2 * sites) / sites
 
     def __str__(self) -> str:
         """ "2 cores, 24 GB"."""
