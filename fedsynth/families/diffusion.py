@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.families import Family
-from fedsynth.networks.blocks import coarsest, fill, from_patches, mse, to_patches, with_given
+from fedsynth.networks.blocks import coarsest, errors, fill, from_patches, mse, to_patches, with_given
 from fedsynth.networks.monai_imports import monai_imports
 
 with monai_imports():
     from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
     from monai.networks.schedulers.rectified_flow import RFlowScheduler
 
+LOOKED_AT = (0.1, 0.2, 0.35)  # shares of the way to noise at which an attack looks at an image's loss
 TIMES = 1000  # training timesteps of the schedule; the sampler uses `steps` of them
 
 
@@ -139,9 +140,23 @@ class Diffusion(Family):
         x, known = fill(x, self.may_lack)
         schedule, noise = self.schedule(), torch.randn_like(x)
         t = schedule.sample_timesteps(x)
-        return mse(
-            self.predict(schedule.add_noise(x, noise, t), t, self.forget(y), given, self.some(y)), x - noise, known
-        )
+        told = self.predict(schedule.add_noise(x, noise, t), t, self.forget(y), given, self.some(y))
+        return mse(told, self.wanted(x, noise, t), known)
+
+    def evidence(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
+        """The loss at the times LOOKED_AT (Carlini et al. 2023, arXiv:2301.13188, section 5)."""
+        x, known = fill(x, self.may_lack)
+        schedule, noise = self.schedule(), torch.randn_like(x[:1]).expand_as(x)
+        found = []
+        for share in LOOKED_AT:
+            t = torch.full((len(x),), int(share * schedule.num_train_timesteps), device=x.device)
+            told = self.predict(schedule.add_noise(x, noise, t), t, y, given)
+            found.append(errors(told, self.wanted(x, noise, t), known))
+        return torch.stack(found, 1)
+
+    def wanted(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Returns what the U-Net should predict (B, C, *S), here the velocity."""
+        return x - noise
 
     has_error = True
     bounded = True  # samples are clipped to [-1, 1]; off for the latents of latent diffusion

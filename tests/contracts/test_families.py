@@ -92,6 +92,26 @@ def test_what_a_player_says_of_an_image_does_not_depend_on_the_images_beside_it(
             assert torch.allclose(whole[2:], part, atol=1e-4)
 
 
+# Players of which the audit takes numbers that the family offers (docs/privacy.md); of all others the loss
+OFFERED = {
+    "DDPM": {"unet"},
+    "Diffusion": {"unet"},
+    "GAN": {"discriminator"},
+    "Latent": {"autoencoder", "unet"},
+    "VAE": {"autoencoder"},
+    "VAEGAN": {"discriminator"},
+    "WGANGP": {"discriminator"},
+}
+
+
+def test_the_audit_is_offered_what_is_documented(cls):
+    family, y = make(cls, (16, 16)), torch.arange(BATCH) % LABELS
+    x = torch.rand((BATCH, GENERATED, 16, 16)) * 2 - 1
+    with torch.no_grad():
+        found = {name for name in family.players() if family.evidence(name, x, y, None) is not None}
+    assert found == OFFERED.get(cls.__name__, set())
+
+
 def test_the_loss_reaches_every_parameter_of_its_player(case):
     family, x, y, given = case
     warm(family, x, y, given)
