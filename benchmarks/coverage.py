@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from evidence import Claim, leave
-from scipy.stats import binomtest
+from evidence import Claim, leave, share
 
 from fedsynth.stages import score
 from fedsynth.worth import intervals
@@ -91,9 +90,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
 
 
 def _share(said: str, rows: list[dict[str, Any]], which: str) -> Claim:
-    held, n = sum(row[which] for row in rows), sum(row["trials"] for row in rows)
-    ends = binomtest(held, n).proportion_ci()
-    return Claim(said, held / n, n, (ends.low, ends.high))
+    return share(said, sum(row[which] for row in rows), sum(row["trials"] for row in rows))
 
 
 if __name__ == "__main__":

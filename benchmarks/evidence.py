@@ -60,6 +60,13 @@ def over_seeds(claim: str, values: Iterable[float | None], unit: str = "") -> Cl
     return Claim(claim, middle, len(known), (middle - half, middle + half), unit)
 
 
+def share(claim: str, held: int, n: int) -> Claim:
+    """Return held of n, with the exact 95 % interval of Clopper and Pearson (1934)."""
+    from fedsynth.measures._attack import clopper_pearson
+
+    return Claim(claim, held / n, n, clopper_pearson(held, n, 0.025))
+
+
 def leave(path: Path, claims: Iterable[Claim], rows: Any) -> None:
     """Write a benchmark's claims, with the rows that they were computed from and what repeats them."""
     program = Path(sys.argv[0]).resolve()

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from evidence import Claim, leave, over_seeds
+from evidence import Claim, leave, over_seeds, share
 from peers import PR_SET_CHILD_SUBREAPER, environment, measured
-from scipy.stats import binomtest
 
 SHARES = {"retained": "retains of pooled, above chance", "gap_closed_poorest": "gap closed at the poorest site"}
 AUDIT = ("membership_distance_auc", "membership_loss_auc", "copies_pixel")
@@ -85,16 +84,14 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
         found.append(_share(f"{model}: all required gates hold", [row["passed"][model] for row in rows]))
         worth = [row["worth"][model] for row in rows]
         for use in apart.index.unique("use"):
-            for share, said in SHARES.items():
-                found.append(over_seeds(f"{model}, {use}: {said}", (of[use].get(share) for of in worth)))
+            for key, said in SHARES.items():
+                found.append(over_seeds(f"{model}, {use}: {said}", (of[use].get(key) for of in worth)))
         found += [over_seeds(f"{model}: {name}", (of["measures"].get(name) for of in worth)) for name in AUDIT]
     return found
 
 
 def _share(said: str, held: list[bool]) -> Claim:
-    """Return the share of runs, with the exact interval of Clopper and Pearson (1934)."""
-    found = binomtest(sum(held), len(held)).proportion_ci()
-    return Claim(f"{said}, share of the runs", sum(held) / len(held), len(held), (found.low, found.high))
+    return share(f"{said}, share of the runs", sum(held), len(held))
 
 
 if __name__ == "__main__":

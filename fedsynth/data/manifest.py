@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedsynth.data.people import PERSON
 from fedsynth.errors import UserError
 
 if TYPE_CHECKING:
@@ -132,9 +133,8 @@ def read(folder: Path) -> pd.DataFrame:
     if not path.is_file():
         raise SetError(f"{path} is not there; run `fedsynth ingest` for this site first")
     text = {c: str for c, kind in COLUMNS.items() if kind is str}
-    optional = ("sex", "age")  # of which a set made before they were known has none
     table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={c: [""] for c in COLUMNS if c not in text})
-    table = table.assign(**{c: "" for c in optional if c not in table.columns})
+    table = table.assign(**{c: "" for c in PERSON if c not in table.columns})  # a set of before has none
     if missing := [c for c in COLUMNS if c not in table.columns]:
         raise SetError(f"{path} lacks the columns {missing}; make it again with `fedsynth ingest`")
     others = [c for c in table.columns if c not in COLUMNS]

@@ -117,21 +117,23 @@ def _judged(line: dict[str, Any]) -> list[str]:
 
 
 def _share(line: dict[str, Any], key: str) -> str:
-    interval = ends(line["intervals"].get(key))
-    return percent(line["judged"].get(key)) + (f" ({interval})" if interval else "")
+    return _bracketed(percent(line["judged"].get(key)), ends(line["intervals"].get(key)))
 
 
 def _beyond(line: dict[str, Any]) -> str:
-    value, around = line.get("beyond", ("", ""))
-    return value + (f" ({around})" if around else "")
+    return _bracketed(*line.get("beyond", ("", "")))
+
+
+def _bracketed(value: str, about: str) -> str:
+    return f"{value} ({about})" if about else value
 
 
 def _calibration(of: dict[str, Any], models: list[str]) -> list[str]:
     """Return the table of calibration errors by group, and the worst of each model; none where none is known."""
 
     def one(cell: dict[str, Any]) -> str:
-        known = ", ".join(said for said in (cell["interval"], f"n = {cell['n']}" if cell["n"] != "" else "") if said)
-        return cell["value"] + (f" ({known})" if known else "")
+        n = f"n = {cell['n']}" if cell["n"] != "" else ""
+        return _bracketed(cell["value"], ", ".join(filter(None, (cell["interval"], n))))
 
     if not of["lines"]:
         return []
@@ -147,8 +149,8 @@ def _calibration(of: dict[str, Any], models: list[str]) -> list[str]:
 
 def _measured(line: dict[str, Any], models: list[str]) -> list[str]:
     def one(cell: dict[str, Any]) -> str:
-        more = [f"{cell['interval']}" if cell["interval"] else "", f"floor {cell['floor']}" if cell["floor"] else ""]
-        return cell["value"] + (f" ({'; '.join(m for m in more if m)})" if any(more) else "")
+        floor = f"floor {cell['floor']}" if cell["floor"] else ""
+        return _bracketed(cell["value"], "; ".join(filter(None, (cell["interval"], floor))))
 
     return [line["title"], *(one(line["cells"][m]) for m in models), line["n"]]
 

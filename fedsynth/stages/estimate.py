@@ -98,8 +98,8 @@ def _of_networks(params: Params, images: Images, stages: set[str]) -> dict[str, 
         one_each = sum(_use_seconds(params).values()) * len(params.score.seeds)
         found["reference"] = 2 * JOB_S + one_each * (2 * len(images) / cores + 1)
         found |= {f"score@{name}": JOB_S + one_each * (1 + len(images) / cores) + SMALL_S for name in params.models}
+    asked = _references(params)
     for name, model in params.models.items():
-        asked = _references(params)
         if not stages & {f"train@{name}", f"sample@{name}", *[f"score@{name}"] * bool(asked)}:
             continue
         step, image = _model_seconds(params, name)

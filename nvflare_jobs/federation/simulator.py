@@ -143,11 +143,10 @@ class _Run:
                 self.dead = dead
                 raise JobLost(said) if self.enough < len(self.sites) else FederationError(said)
             if time.monotonic() - last > stall_s:
-                said = (
-                    f"no sign of life for {stall_s:.0f} s, so the job was ended; set FEDSYNTH_STALL_S for longer ones"
-                )
+                why = f"; {raised}" if (raised := self._raised()) else ""
                 raise FederationError(
-                    f"{said}; {raised} ({self.log})" if (raised := self._raised()) else f"{said} ({self.log})"
+                    f"no sign of life for {stall_s:.0f} s, so the job was ended; set FEDSYNTH_STALL_S for longer ones"
+                    f"{why} ({self.log})"
                 )
             time.sleep(0.3)
         if not round_log.is_complete(self.server):
