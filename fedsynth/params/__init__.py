@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ValidationError, field_validator, model_validator
 
-from fedsynth.params.block import Block, ParamsError, Strict
+from fedsynth.params.block import Block, ParamsError, Seed, Strict
 from fedsynth.params.image import MOST_LAST, Conversion, Derived, GridRule, Image, Scale
 from fedsynth.params.model import Compression, Model, Training
 from fedsynth.params.problems import invalid, of_error
@@ -49,7 +49,7 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class Params(Centre):
-    seed: int = Field(1, ge=0, lt=2**63)
+    seed: Seed = 1
     consortium: Consortium = Consortium()
     source: Block
     image: Image
@@ -75,6 +75,22 @@ class Params(Centre):
         if self.audit.canaries:
             self.score.measures.setdefault("canaries", Block(class_path=CANARIES))
         return self
+
+    def seeded(self, model: str) -> Params:
+        """Return these params with the seed of one model's training and set in the place of the study's."""
+        own = self.models[model].seed
+        return self if own is None else self.model_copy(update={"seed": own})
+
+    def trainings(self) -> list[list[str]]:
+        """Return the models that are trainings of one model, two or more: their blocks differ in `seed` alone.
+
+        Of blocks with the same seed only the first counts: they are the same training.
+        """
+        alike: dict[str, dict[int, str]] = {}
+        for name, model in self.models.items():
+            of = alike.setdefault(model.model_dump_json(exclude={"seed"}), {})
+            of.setdefault(self.seeded(name).seed, name)
+        return [list(of.values()) for of in alike.values() if len(of) > 1]
 
 
 def load(path: str | Path = "params.yaml") -> Params:

@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -15,7 +15,9 @@ from fedsynth.params.errors import ParamsError
 from fedsynth.params.near import near
 from fedsynth.params.problems import invalid
 
-__all__ = ["Block", "ParamsError", "Strict"]
+__all__ = ["Block", "ParamsError", "Seed", "Strict"]
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Strict(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedsynth.params.block import Block, Strict
+from fedsynth.params.block import Block, Seed, Strict
 from fedsynth.params.family_defaults import training_defaults
 from fedsynth.params.problems import Once
 
@@ -57,6 +57,9 @@ class Compression(Strict):
 
 class Model(Strict):
     family: Block
+    # of the weights at the start, the batches and the synthetic set; None: the study's. Blocks that differ in nothing
+    # else are trainings of one model (`Params.trainings`)
+    seed: Seed | None = None
     algorithm: Block = Block(class_path="fedsynth.algorithms.fedavg.FedAvg")
     training: Training
     privacy: Block | None = None  # a mechanism of fedsynth/privacy

@@ -9,11 +9,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from fedsynth.params import gates
-from fedsynth.params.block import Block, Strict
+from fedsynth.params.block import Block, Seed, Strict
 from fedsynth.params.names import Identifier, Name, find
 from fedsynth.params.problems import Once
 
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Images = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0)]
 Readable = Annotated[str, AfterValidator(lambda line: gates.parse(line) and line)]

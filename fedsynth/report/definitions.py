@@ -29,7 +29,7 @@ def definitions(params: Params, uses: list[dict[str, Any]], measures: dict[str, 
         *_rows(params),
         *_shares(" or ".join(dict.fromkeys(use["against"] for use in uses)) or "pooled"),
         *(METRICS[metric] for metric in METRICS if metric in shown),
-        *_around(len(params.score.seeds)),
+        *_around(params),
         *_calibration(shown),
         *((f"budget, {name}", budget(block, params.image)) for name, block in params.score.uses.items()),
         ("extractor", titles),
@@ -174,26 +174,37 @@ def _calibration(shown: set[str]) -> Terms:
     ]
 
 
-def _around(seeds: int) -> Terms:
-    """Return the definitions of intervals, floors and counts. `seeds`: the number of those of the uses' networks."""
+def _around(params: Params) -> Terms:
+    """Return the definitions of intervals, floors and counts."""
+    seeds = len(params.score.seeds)
     of_seeds = (
         "with one seed of the uses' networks the interval lacks how much networks of other seeds would differ"
         if seeds == 1
         else f"beside it the differences between the {seeds} seeds of the uses' networks (a row's variance is the mean"
         f" of its own and of all rows', Student's t with {2 * (seeds - 1)} degrees of freedom)"
     )
+    another = (
+        "Those of one model do not hold another training of it; those of several trainings together do"
+        if params.trainings()
+        else "They do not hold another training of the generative model, of which there was one"
+    )
     worth = (
         "of scores and shares, 95 %: each site leaves out its test patients in turn (a jackknife, the same for all"
         " networks) and sends the covariance of the networks' metrics alone, widened by Student's t where there are few"
         f" patients; {DRAWS} draws with it around each site's metrics, on the logit scale, give the 2.5 and 97.5 %"
-        f" quantiles; {of_seeds}. Where draws have no gap, or nothing above chance, that end has no bound. They do not"
-        " hold another training of the generative model, of which there was one"
+        f" quantiles; {of_seeds}. Where draws have no gap, or nothing above chance, that end has no bound. {another}"
     )
     measures = (
         "95 %. Where the floor is of training images: for other held-out patients and other synthetic images, by"
         " leaving out part of both; of MS-SSIM, agreement and nearest-neighbour ratios: for other synthetic images, by"
         " a bootstrap of them or of their pairs; of membership: by a bootstrap of the real patients; of copies: as its"
         " definition says. Of few patients they are wider, as Student's t is. None holds another training"
+    )
+    several = (
+        "mean of the trainings whose blocks in params.yaml differ in `seed` alone. Half of its interval is the root of"
+        " the mean half of their own intervals squared (they are tested on the same patients) and of Student's t times"
+        " the standard error between the trainings squared. Gates are held against each training by itself: it is one"
+        " of them that is promoted"
     )
     floor = (
         "a measure of real images in the place of the synthetic ones: the site's training images, or its held-out ones"
@@ -205,7 +216,8 @@ def _around(seeds: int) -> Terms:
         " the training images, of membership members and non-members together); train and synthetic are as many as one"
         " draw takes, where a measure draws"
     )
-    return [("intervals, worth", worth), ("intervals, measures", measures), ("floor", floor), ("n", n)]
+    found = [("intervals, worth", worth), ("intervals, measures", measures), ("floor", floor), ("n", n)]
+    return found + [("several trainings", several)] * bool(params.trainings())
 
 
 def _measures(params: Params, measures: dict[str, Any]) -> Terms:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fedsynth.data import pictures
 from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.params import Image, Params
-from fedsynth.report import curves, tradeoff
+from fedsynth.report import curves, tradeoff, trainings_table
 from fedsynth.report.by_site import absent, by_class, by_site, roles
 from fedsynth.report.calibration_table import calibration
 from fedsynth.report.datasheet import block
@@ -143,6 +143,7 @@ def judged(
         "headlines": [headline(use) for use in uses],
         "definitions": definitions(params, uses, measured),
         "calibration": [table for use in wanted if (table := calibration(use, facts))["lines"]],
+        "trainings": trainings_table.tables(params, facts),
         "by_class": [table for table in classes if table["lines"]],
         "by_site": [by_site(use, summary, names, used) for use in wanted],
         "measures": measured,

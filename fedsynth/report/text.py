@@ -23,11 +23,12 @@ def markdown(
     absent: dict[str, str] | None = None,
     roles: dict[str, str] | None = None,
     rehearsed: list[str] | None = None,
+    trainings: list[dict[str, Any]] | None = None,
 ) -> str:
     """Return the report: verdict, changed policies, sites left out, gates, tables of worth, measures, definitions.
 
     `uses`: from use_table, `classes`: from by_class, `terms`: from definitions, `absent` and `roles`: from by_site,
-    `rehearsed`: from worth/rehearsal.py.
+    `rehearsed`: from worth/rehearsal.py, `trainings`: from trainings_table.py.
     """
     parts = [
         "# May they be promoted?",
@@ -44,6 +45,7 @@ def markdown(
         "# What they are worth",
         *(part for use in uses for part in (f"## {plain(use['name'])}", *_worth(use, sites))),
     ]
+    parts += [part for of in trainings or [] for part in _trainings(of)]
     parts += ["# By site and by class", *(_by_site(use["name"], facts, models, sites) for use in uses)]
     parts += [part for of in classes or [] if of["lines"] for part in _by_class(of, models, sites)]
     parts += [part for use in uses for part in _calibration(calibration(use["name"], facts), models)]
@@ -64,6 +66,12 @@ def markdown(
     parts += ["# What they give away", table(["measure", *models, "N"], audit)]
     how = "\n".join(f"- **{plain(term)}**: {plain(said)}." for term, said in terms or [])
     return "\n\n".join([*parts, *(["# How each number was made", how] if how else [])]) + "\n"
+
+
+def _trainings(of: dict[str, Any]) -> list[str]:
+    rows = [[_code(line["name"]), line["mean"], line["interval"], *line["each"]] for line in of["lines"]]
+    head = ["number", "mean", "95 % interval", *of["models"]]
+    return [f"## {len(of['models'])} trainings of one model: {plain(', '.join(of['models']))}", table(head, rows)]
 
 
 def _verdict(model: str, of: dict[str, Any]) -> str:

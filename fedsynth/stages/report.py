@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fedsynth.data import outputs, pictures
 from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.params import Params, names
-from fedsynth.report import comparison, curves, tradeoff
+from fedsynth.report import comparison, curves, tradeoff, trainings_table
 from fedsynth.report.by_site import absent, by_class, roles
 from fedsynth.report.definitions import definitions
 from fedsynth.report.measure_tables import measures
@@ -33,9 +33,9 @@ def report(params: Params, root: Path, out: Path, simulation: bool = True, linea
            facts: Facts | None = None, federated: Networks | None = None) -> None:  # fmt: skip
     """Write the report to the folder `out`, and the data of DVC beside it.
 
-    In `out`: index.html, verdict.md, tradeoff.png, worth.csv, samples_<model>.png and losses_<model>.png. Beside it:
-    headline.json (the columns of DVC), worth.json (all numbers), verdict.json (for programs), and plots/*.csv (DVC's
-    plots, drawn by .dvc/plots/*.json).
+    In `out`: index.html, verdict.md, tradeoff.png, worth.csv, samples_<model>.png and losses_<model>.png, and
+    trainings.csv where a model was trained several times. Beside it: headline.json (the columns of DVC), worth.json
+    (all numbers), verdict.json (for programs), and plots/*.csv (DVC's plots, drawn by .dvc/plots/*.json).
 
     Real images are read in simulation only. `lineage`: shown on the page as it is, {"git commit": ..., ...}. `facts`:
     by model, and `federated`: networks by use; default: from the files under `root`. A model that failed is shown with
@@ -92,7 +92,11 @@ def _numbers(
     classes = [by_class(use, rows, list(facts), used, params.consortium.min_cell) for use in wanted]
     terms = definitions(params, uses, measures(facts))
     said = absent(validation, silent), roles(params.split, validation["used"]), rehearsal.of(validation)
-    (out / "verdict.md").write_text(markdown(uses, facts, used, classes, terms, *said), encoding="utf-8")
+    several = trainings_table.tables(params, facts)
+    (out / "verdict.md").write_text(markdown(uses, facts, used, classes, terms, *said, several), encoding="utf-8")
+    if several:
+        table = trainings_table.frame(params, facts)
+        table.to_csv(out / "trainings.csv", index=False, lineterminator="\n")
     (out / "tradeoff.png").write_bytes(tradeoff.png(facts, wanted))
     worth.table(rows).to_csv(out / "worth.csv", index=False, lineterminator="\n")
     numbers = comparison.metrics(summary, facts)

@@ -36,6 +36,7 @@ def sample(params: Params, root: Path, name: str) -> ImageSet:
     from fedsynth.training import weights
     from fedsynth.validation import expectations
 
+    params = params.seeded(name)
     source, folder = root / "models" / name, root / "data" / "synthetic" / name
     model = outputs.read(source / "model.json", f"train@{name}")
     family = weights.build_family(model, weights.load(source / "weights.safetensors"))

@@ -34,6 +34,7 @@ Arrays = dict[str, np.ndarray]
 def stage(params: Params, settings: Settings, name: str) -> None:
     if name not in params.models:
         raise program.StageError(f"params.yaml has no models.{name}; it has {', '.join(params.models)}")
+    params = params.seeded(name)
     validation = program.validated_for_training(params, settings.root)
     sites = validation["used"]
     digests = {names.key(site): validation["sites"][site]["digest"] for site in sites}

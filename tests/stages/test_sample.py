@@ -222,10 +222,18 @@ def test_what_is_mended_is_counted_in_a_file_beside_the_set(tmp_path, monkeypatc
     painter = Painter(len(params.image.channels), tuple(params.image.size), set(range(len(params.image.labels))), 1)
     monkeypatch.setattr("fedsynth.training.weights.build_family", lambda *_: painter)
     monkeypatch.setattr("fedsynth.training.weights.load", lambda *_: {})
-    outputs.write(tmp_path / "models/toy/model.json", {"sites": {"north": 1}, "weights_sha256": "0" * 64})
-    made = sample.sample(params, tmp_path, "toy")
+    outputs.write(tmp_path / "models/vae/model.json", {"sites": {"north": 1}, "weights_sha256": "0" * 64})
+    made = sample.sample(params, tmp_path, "vae")
     healthy = int(made.manifest["label"].isin(params.image.empty_labels).sum())
-    found = outputs.read(tmp_path / "data/synthetic/toy/mends.json", "sample@toy")
+    found = outputs.read(tmp_path / "data/synthetic/vae/mends.json", "sample@vae")
     again = found["drawn_again"]
     assert found == {"without": healthy, "with": len(made) - healthy, "masks_emptied": 0, "drawn_again": again}
     assert again == len(made) - healthy, "the first draw of each showed no lesion"
+
+
+def test_a_training_s_own_seed_draws_other_images_and_stands_in_the_manifest():
+    block = tiny_params().models["vae"].model_dump(mode="json")
+    params = tiny_params(models={"toy": block, "toy_2": block | {"seed": 7}})
+    one, other = (drawn(params.seeded(name), lesion=set(range(3))) for name in params.models)
+    assert set(other.manifest["seed"]) == {7} != set(one.manifest["seed"])
+    assert not np.array_equal(one.images, other.images)
