@@ -23,7 +23,7 @@ from evidence import Claim, leave, over_seeds, share
 from peers import PR_SET_CHILD_SUBREAPER, environment, measured
 
 SHARES = {"retained": "retains of pooled, above chance", "gap_closed_poorest": "gap closed at the poorest site"}
-AUDIT = ("membership_distance_auc", "membership_loss_auc", "copies_pixel")
+AUDIT = ("membership_auc", "membership_distance_auc", "membership_loss_auc", "copies_pixel")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -47,6 +48,14 @@ TPR = (
     "share of the training patients that are found while at most {:.3g} % of the held-out ones are taken for such; the"
     " floor is chance, what guessing finds: that share, and more where held-out patients are few."
 )
+STRONGEST = {
+    "auc": (
+        "AUC",
+        "The largest AUC of all these attacks at the site, with the largest of their upper ends; the one with reference"
+        " models counts where it was asked for.",
+    ),
+    "tpr": ("TPR at {:.3g} % FPR", "The largest share that one of these attacks finds, in the same way."),
+}
 EPSILON = (
     "An epsilon that the training exceeds with 95 % confidence, at delta {:g}, as {}shows; the largest of the sites. It"
     " is to be held against a stated epsilon, which must not be below it; 0: none is shown, and of 100 patients on each"
@@ -95,6 +104,9 @@ class Membership(Measure):
             for name, (what, text) in said.items():
                 title = f"Membership {TITLES[kind]}, {what}"
                 found[f"membership_{kind}_{name}"] = About("lower", title, GUESSES.format(WHO[kind], text), SHARE)
+        for name, (what, text) in STRONGEST.items():
+            title = f"Membership, strongest attack, {what.format(100 * self.fpr)}"
+            found[f"membership_{name}"] = About("lower", title, text, SHARE)
         best = "the attack with reference models " if self.references else "the attack by loss (else by distance) "
         perfect = np.arange(100.0)
         text = EPSILON.format(self.delta, best, epsilon_bound(perfect + 100, perfect, self.delta))
@@ -125,9 +137,19 @@ class Membership(Measure):
             attack = _of_subjects(scores, sets)
             judged = attack or judged if kind != "feature" else judged
             values |= self._judge(seen, kind, attack, _counts(seen, sets))
+        values |= {f"membership_{name}": self._strongest(values, name) for name in STRONGEST}
         tries = 1 if seen.family is None else len(attacked_players(seen.family))  # of which the strongest was taken
         bound = None if judged is None else STEP * (epsilon_bound(*judged, self.delta, tries) // STEP)
         return Answer(values | {"membership_epsilon": Value(bound, _counts(seen, few))})
+
+    def _strongest(self, values: dict[str, Value], name: str) -> Value:
+        """Returns the largest value of all attacks with the largest ends; none where one attack has none."""
+        of = [values[f"membership_{kind}_{name}"] for kind in self.kinds]
+        most = max(of, key=lambda value: -1.0 if value.value is None else value.value)
+        if any(value.value is None for value in of):
+            return Value(None, most.n)
+        low, high = ([end for value in of if (end := getattr(value, side)) is not None] for side in ("low", "high"))
+        return replace(most, low=max(low, default=None), high=max(high, default=None))
 
     def combine(self, answers: dict[str, Answer], centre: MeasureInputs) -> dict[str, Value]:
         """Returns the sites' means; of the bound on epsilon the largest, as of a stated epsilon."""

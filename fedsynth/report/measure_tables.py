@@ -61,6 +61,12 @@ ATTACKERS = {
     "reference": ("by loss, with reference models", "one who holds the weights and trains models of their own beside"),
 }
 MEMBERSHIP = {
+    "membership_auc": (
+        "membership, strongest attack, AUC",
+        "the largest of the AUCs below, with their largest upper end",
+    ),
+    "membership_tpr": ("membership, strongest attack, TPR", "the largest share that one of them finds at a low FPR"),
+} | {
     f"membership_{kind}_{number}": (f"membership {by}, {title}", plain.format(who))
     for kind, (by, who) in ATTACKERS.items()
     for number, title, plain in (

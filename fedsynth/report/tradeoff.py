@@ -14,7 +14,7 @@ from fedsynth.worth.wording import Facts, is_number, mean_of_uses
 
 GOOD, BAD, SOFT = "#00694d", "#a63f00", "#5c646d"  # the page's colours; it has others for its dark mode
 THEME = {GOOD: "var(--good)", BAD: "var(--bad)", SOFT: "var(--soft)"}
-MEMBERSHIP = re.compile(r"\s*membership_\w+_auc\s*<=?\s")
+MEMBERSHIP = re.compile(r"\s*membership_(?:\w+_)?auc\s*<=?\s")
 RETAINED = re.compile(r"\s*[\w@.-]+/retained\s*>=?\s")
 
 

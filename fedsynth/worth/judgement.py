@@ -16,6 +16,8 @@ from fedsynth.worth.wording import (
     total_said,
 )
 
+COPIES = {"pixel": "pixels", "feature": "features", "ssim": "structure", "patch": "patches"}
+EXPECTED = ("pixel", "feature")  # a judgement says of these that they are missing
 TOO_FEW = "too few to tell"
 STATES = {
     "held": "✓ holds",
@@ -183,7 +185,12 @@ def membership(of: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _protection(of: dict[str, Any]) -> str:
     value = {name: (number or {}).get("value") for name, number in (of.get("measures") or {}).items()}
-    copies = " and ".join(f"{measured(value.get(f'copies_{space}'))} by {space}s" for space in ("pixel", "feature"))
+    counts = [
+        f"{measured(value.get(f'copies_{space}'))} by {by}"
+        for space, by in COPIES.items()
+        if f"copies_{space}" in value or space in EXPECTED
+    ]
+    copies = f"{', '.join(counts[:-1])} and {counts[-1]}"
     if is_number(power := value.get("copy_power")):
         copies += f" (a copy of one image would have been found in {100 * power:.0f} %)"
     known = [v for number in membership(of).values() if is_number(v := number.get("value"))]

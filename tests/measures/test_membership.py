@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fedsynth.families import Family
+from fedsynth.measures import Value
 from fedsynth.measures._attack import auc, by_subject, clopper_pearson, epsilon_bound, tpr, within_class
 from fedsynth.measures._losses import attacked_players, losses
 from fedsynth.measures._references import calibrated, references
@@ -51,11 +52,37 @@ def test_auc_and_tpr_of_separate_equal_and_reversed_scores():
     assert (tpr(high, low, 0.01), tpr(low, low, 0.01), tpr(low, high, 0.01)) == (1, 0, 0)
 
 
+def test_the_strongest_attack_is_the_largest_with_the_largest_upper_end():
+    made = Membership(references=2)
+    ends = {
+        "distance": (0.6, 0.5, 0.7),
+        "feature": (0.5, 0.3, 0.8),
+        "loss": (0.4, 0.3, 0.5),
+        "reference": (0.65, 0.6, 0.69),
+    }
+    values = {f"membership_{kind}_auc": Value(v, {"real": 9}, 0.5, low, high) for kind, (v, low, high) in ends.items()}
+    found = made._strongest(values, "auc")
+    assert (found.value, found.low, found.high, found.floor) == (0.65, 0.6, 0.8, 0.5)
+    without = values | {"membership_loss_auc": Value(None, {"real": 9})}
+    assert made._strongest(without, "auc").value is None, "an attack that could not be made may be the strongest"
+
+
+def test_a_set_of_copies_is_found_by_the_strongest_attack(real):
+    _, train = halves(real)
+    found = values(site(real, train))
+    assert found["auc"].value is None, "without the weights the attack by loss is missing"
+    family = Known(torch.from_numpy(train.images))
+    found = values(site(real, train, family=family))
+    each = [found[f"{kind}_auc"] for kind in ("distance", "feature", "loss")]
+    assert found["auc"].value == max(of.value for of in each) > 0.9
+    assert found["auc"].high == max(of.high for of in each)
+
+
 def test_the_floor_is_chance_and_the_texts_say_so(real, fresh):
     found = values(site(real, fresh), fpr=0.05)
     assert (found["distance_auc"].floor, found["distance_tpr"].floor) == (0.5, 0.05)
     about = Membership(fpr=0.05).about
-    assert all("the floor is chance" in of.text for name, of in about.items() if name != "membership_epsilon")
+    assert all("the floor is chance" in of.text for name, of in about.items() if name.count("_") > 1)
     assert "at most 5 % of" in about["membership_loss_tpr"].text
 
 

@@ -74,9 +74,19 @@ def test_every_reader_is_answered_for_every_model():
     assert "worst at south" in clinician["vae"]
     assert "Dice of extra_axial at south, 0.41" in clinician["vae"]
     assert "calibration error missing" in clinician["diffusion"]
-    assert "Copies 3 by pixels" in protection["gan"]
+    assert "Copies 3 by pixels and " in protection["gan"]
     assert protection["diffusion"].count("missing") == 4
     assert "FLARE job j" in engineer["vae"]
+
+
+def test_data_protection_is_told_of_every_search_for_copies_that_was_made():
+    found = {f"copies_{space}": {"value": n} for n, space in enumerate(("pixel", "feature", "ssim", "patch"), 1)}
+    answers = readers({"vae": {"measures": found}}, [], {})[1]["answers"]
+    assert "Copies 1 by pixels, 2 by features, 3 by structure and 4 by patches;" in answers["vae"]
+    assert (
+        "Copies 1 by pixels and missing by features;"
+        in readers({"vae": {"measures": {"copies_pixel": {"value": 1}}}}, [], {})[1]["answers"]["vae"]
+    )
 
 
 def test_a_measure_that_is_missing_says_so_with_its_reason_and_never_0():

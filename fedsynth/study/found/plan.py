@@ -69,9 +69,10 @@ def plan(found: Found, image: Image, made: Labels, at: Sites, machine: Machine) 
     if "classification" in uses:  # a share of what real images reach says nothing where these reach nothing
         require.append(f"classification/balanced_accuracy >= {_above_chance(len(image.labels)):.2f}")
     require += [f"copies_{of} <= 0 by point" for of in ("pixel", "feature")]
-    require += [f"membership_{of}_auc <= 0.6" for of in ("distance", "loss")]
+    require.append("membership_auc <= 0.6")
     warn = [f"{use}/gap_closed_poorest >= 0.7" for use in uses if at.number > 1]  # one site: nothing more than its own
     warn += ["mask_agreement >= 0.7"] if "mask_agreement" in measures else []
+    warn.append("texture_distance <= 5 * floor by point")
     warn += ["fid <= 3 * floor"] if "fid" in measures else []
     flip, mirrored = _flip(image, found)
     images = min(300, max(100, 20 * len(image.labels)))
