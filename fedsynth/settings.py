@@ -46,6 +46,10 @@ DESCRIBED = {
         "a site's own: of how many trainings of each model it keeps the state; default 3. What the centre keeps:"
         " keep_runs of params.yaml"
     ),
+    "FEDSYNTH_MEMORY": (
+        "megabytes of images that a process holds of one set; a larger set is read from disk batch by batch; default"
+        " 1024"
+    ),
     "FEDSYNTH_EVENTS": "1: stages also print machine-readable events, for the flow",
     "MLFLOW_TRACKING_URI": "tracking server and registry; default: SQLite in the project's folder",
     "PREFECT_API_URL": "Prefect server that runs are shown on; default: one of its own for the time of a run",
@@ -168,12 +172,17 @@ def _seconds(name: str, default: float) -> float:
     return value
 
 
-def _number(name: str, default: int, of: str) -> int:
-    """Return the variable's value as a number of images or trainings from 1 to 9999."""
+def _number(name: str, default: int, of: str, digits: int = 4) -> int:
+    """Return the variable's value as a number of images, trainings or megabytes, from 1 to `digits` nines."""
     value = os.environ.get(name) or str(default)
-    if not re.fullmatch(r"[0-9]{1,4}", value) or not int(value):
-        raise SettingsError(f"{name}={value!r} is not a number of {of} from 1 to 9999")
+    if not re.fullmatch(f"[0-9]{{1,{digits}}}", value) or not int(value):
+        raise SettingsError(f"{name}={value!r} is not a number of {of} from 1 to {'9' * digits}")
     return int(value)
+
+
+def memory() -> int:
+    """Return how many bytes of images a process holds of one set."""
+    return _number("FEDSYNTH_MEMORY", 1024, "megabytes", 7) * 2**20
 
 
 def project() -> Path:

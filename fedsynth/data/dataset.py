@@ -12,6 +12,7 @@ import pandas as pd
 
 from fedsynth.data import manifest as table
 from fedsynth.data.images import UNKNOWN
+from fedsynth.data.stored import Stored, joined, opened
 from fedsynth.params import Image, Params
 
 if TYPE_CHECKING:
@@ -22,25 +23,26 @@ if TYPE_CHECKING:
 class ImageSet:
     """N images with their manifest: `images` (N, C, *S) float32 in [-1, 1], mask channels -1 or 1; rows in the
     manifest's order.
+
+    A large set's images are `Stored`: they stay on disk and are read where they are asked for.
     """
 
     manifest: pd.DataFrame
-    images: np.ndarray
+    images: np.ndarray | Stored
 
     @classmethod
     def load(cls, folder: Path, verify: bool = True) -> ImageSet:
-        """Read a set; with `verify`, check every pixel against the manifest's hashes.
+        """Read a set, or open one that FEDSYNTH_MEMORY has no room for; with `verify`, check every pixel against the
+        manifest's hashes.
 
         Raises SetError naming the folder and the row that differs.
         """
         folder = Path(folder)
         rows = table.read(folder)
-        images = np.load(folder / table.ARRAY, mmap_mode="r")
-        if len(images) != len(rows):
-            raise table.SetError(
-                f"{folder}: {len(rows)} rows in the manifest but {len(images)} images; run ingest again"
-            )
-        loaded = cls(rows, images[rows["index"].to_numpy(dtype=int)] if len(rows) else np.asarray(images))
+        there = len(np.load(folder / table.ARRAY, mmap_mode="r"))
+        if there != len(rows):
+            raise table.SetError(f"{folder}: {len(rows)} rows in the manifest but {there} images; run ingest again")
+        loaded = cls(rows, opened(folder / table.ARRAY, rows["index"].to_numpy(dtype=int)))
         if verify:
             loaded._verify(folder)
         return loaded
@@ -62,7 +64,8 @@ class ImageSet:
 
     def where(self, keep: pd.Series | np.ndarray) -> ImageSet:
         keep = np.asarray(keep, dtype=bool)
-        return ImageSet(self.manifest[keep].reset_index(drop=True), self.images[keep])
+        images = self.images.where(keep) if isinstance(self.images, Stored) else self.images[keep]
+        return ImageSet(self.manifest[keep].reset_index(drop=True), images)
 
     def split(self, name: str) -> ImageSet:
         """The rows of one split (train, val, test)."""
@@ -103,8 +106,10 @@ class ImageSet:
 
     def has(self, image: Image, name: str) -> np.ndarray:
         """(N,) bool: which images have a channel. That of the others is -1 throughout, an unknown mask 0."""
-        there = self.images[:, image.index([name])] != blank(image, name)
-        return there.any(axis=tuple(range(1, there.ndim)))  # of no images, too
+        places, absent = image.index([name]), blank(image, name)
+        parts = self.images.of(places).parts() if isinstance(self.images, Stored) else [self.images[:, places]]
+        found = [(part != absent).any(axis=tuple(range(1, part.ndim))) for part in parts]  # of no images, too
+        return np.concatenate(found) if found else np.zeros(0, bool)
 
     def lacking(self, image: Image) -> list[int]:
         """Places in `image.generated` of the channels that some of these images do not have."""
@@ -129,8 +134,15 @@ class ImageSet:
         """
         import torch
 
-        parts = self.channels(image, image.originals), self.channels(image, image.masks), self.labels(image)
-        return torch.tensor(parts[0]), torch.tensor(parts[1]), torch.tensor(parts[2])
+        labels = torch.tensor(self.labels(image))
+        if isinstance(self.images, Stored):
+            kept = (self.images.of(image.index(names)).tensor() for names in (image.originals, image.masks))
+            return *kept, labels  # type: ignore[return-value]  # they read as tensors
+        return (
+            torch.tensor(self.channels(image, image.originals)),
+            torch.tensor(self.channels(image, image.masks)),
+            labels,
+        )
 
 
 def blank(image: Image, name: str) -> float:
@@ -139,7 +151,7 @@ def blank(image: Image, name: str) -> float:
 
 
 def concatenate(sets: list[ImageSet]) -> ImageSet:
-    return ImageSet(pd.concat([s.manifest for s in sets], ignore_index=True), np.concatenate([s.images for s in sets]))
+    return ImageSet(pd.concat([s.manifest for s in sets], ignore_index=True), joined([s.images for s in sets]))
 
 
 def synthetic(params: Params, images: np.ndarray, places: np.ndarray, name: str, version: str) -> ImageSet:

@@ -122,6 +122,11 @@ def write(folder: Path, manifest: pd.DataFrame, images: np.ndarray) -> None:
     """`manifest.csv` and `images.npy`, (N, C, *S) float32: two files, however many images."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / ARRAY, np.ascontiguousarray(images, dtype=np.float32))
+    write_rows(folder, manifest)
+
+
+def write_rows(folder: Path, manifest: pd.DataFrame) -> None:
+    """`manifest.csv` alone, of images that are there already."""
     manifest.to_csv(folder / FILE, index=False, float_format="%.6g", lineterminator="\n")
 
 

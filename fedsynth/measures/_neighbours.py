@@ -160,7 +160,8 @@ def _beside(seen: MeasureInputs, pair: Pair) -> ImageSet:
         seen.synthetic.where(_one(len(seen.synthetic), pair.synthetic)),
         seen.real[1].where(_one(len(seen.real[1]), pair.train)),
     )
-    nearest = min(mirrors(real.images, seen.flip), key=lambda mirrored: float(np.square(mirrored - own.images).sum()))
+    sides = mirrors(np.asarray(real.images), seen.flip)
+    nearest = min(sides, key=lambda mirrored: float(np.square(mirrored - own.images).sum()))
     return concatenate([own, ImageSet(real.manifest, nearest)])
 
 

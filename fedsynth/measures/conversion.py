@@ -160,14 +160,14 @@ def dice(seen: MeasureInputs, images: ImageSet) -> np.ndarray | None:
 
     None without a network or any mask.
     """
-    from fedsynth.uses import of_kind, predict
-    from fedsynth.uses.segmentation import Segmentation, overlap
+    from fedsynth.uses import of_kind
+    from fedsynth.uses.segmentation import Segmentation, dice_of
 
     network = of_kind(seen.networks, Segmentation)
     if network is None or not seen.image.masks:
         return None
     pixels, masks, _ = images.tensors(seen.image)
-    found = overlap(predict(network[1], pixels, network[0].masks) > 0, masks > 0).numpy()
+    found = dice_of(network[1], pixels, masks)
     return None if np.isnan(found).all() else found
 
 

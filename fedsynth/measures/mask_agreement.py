@@ -59,13 +59,13 @@ def agreement(seen: MeasureInputs, images: ImageSet) -> np.ndarray:
 
     (0,) without a network or masks.
     """
-    from fedsynth.uses import of_kind, predict
-    from fedsynth.uses.segmentation import Segmentation, overlap
+    from fedsynth.uses import of_kind
+    from fedsynth.uses.segmentation import Segmentation, dice_of
 
     network = of_kind(seen.networks, Segmentation)
     if network is None or not seen.image.masks or not len(images):
         return np.array([])
-    use, net = network
+    net = network[1]
     pixels, masks, _ = images.tensors(seen.image)
-    dice = overlap(predict(net, pixels, use.masks) > 0, masks > 0).numpy()
+    dice = dice_of(net, pixels, masks)
     return dice[~np.isnan(dice)]

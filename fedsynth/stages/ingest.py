@@ -11,6 +11,7 @@ import pandas as pd
 
 from fedsynth.data import images, manifest, people, splits
 from fedsynth.data.record import MANY, limits_of
+from fedsynth.data.stored import Writer
 from fedsynth.hospital import withdrawals
 from fedsynth.hospital.pseudonyms import Pseudonyms
 from fedsynth.params import Params, names
@@ -46,23 +47,25 @@ def ingest_site(params: Params, source: Source, site: str, folder: Path, state: 
     gone = withdrawals.forgotten(state / key) if state else Pseudonyms()
     limits = _site_limits(params, source, site, gone)
     left_out: list[dict[str, str]] = []
-    rows, arrays = [], [np.zeros((0, len(params.image.channels), *params.image.size), np.float32)]
+    rows: list[dict[str, Any]] = []
     counts = [np.zeros((0, len(params.image.images), manifest.BINS), np.uint32)]
-    for number, record in enumerate(source.records(site)):
-        name, place = f"{key}-{number:05d}", len(arrays) - 1
-        if record.subject in gone:
-            left_out.append({"subject": record.subject, "label": record.label, "split": record.split})
-            continue
-        # before it is brought onto one grid
-        bars, ends = histograms(record, params.image.images)
-        counts.append(bars[None])
-        row, array = _row(params, record, name, limits)
-        rows.append(row | {"image_id": name, "site": site, "index": place, "values": _between(ends)})
-        arrays.append(array[None])
+    shape = (len(params.image.channels), *params.image.size)
+    with Writer(Path(folder) / key / manifest.ARRAY, shape) as written:
+        for number, record in enumerate(source.records(site)):
+            name = f"{key}-{number:05d}"
+            if record.subject in gone:
+                left_out.append({"subject": record.subject, "label": record.label, "split": record.split})
+                continue
+            # before it is brought onto one grid
+            bars, ends = histograms(record, params.image.images)
+            counts.append(bars[None])
+            row, array = _row(params, record, name, limits)
+            rows.append(row | {"image_id": name, "site": site, "index": len(rows), "values": _between(ends)})
+            written.add(array)
     table = manifest.frame(rows)
     dealt = pd.concat([table[list(DEALT)], pd.DataFrame(left_out, columns=DEALT, dtype=str)], ignore_index=True)
     table["split"] = splits.assign(dealt, params.split, params.seed, site)[: len(table)]
-    manifest.write(Path(folder) / key, table, np.concatenate(arrays))
+    manifest.write_rows(Path(folder) / key, table)
     np.save(Path(folder) / key / manifest.HISTOGRAMS, np.concatenate(counts))
     said = f" · {len(left_out)} of patients who have withdrawn left out" if left_out else ""
     print(_line(site if key == site else f"{site} ({key})", table, params.image.labels) + said, flush=True)

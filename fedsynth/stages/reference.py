@@ -164,7 +164,7 @@ def _kept(params: Params, real: ImageSet, state: Path) -> Path:
 
 def judge(params: Params, use: Use, real: ImageSet, state: State, seed: int) -> Table:
     """Return the per-image results of one network on the site's test images."""
-    return use.judge(network(use, state, seed), *testing(real).tensors(params.image))
+    return use.judged(network(use, state, seed), *testing(real).tensors(params.image))
 
 
 def row(

@@ -44,7 +44,7 @@ def sample(params: Params, root: Path, name: str) -> ImageSet:
     mends = Counter[str]()
     drawn = draw(family, params, name, model["weights_sha256"][:12], given, mends)
     shutil.rmtree(folder, ignore_errors=True)
-    table.write(folder, drawn.manifest, drawn.images)
+    table.write(folder, drawn.manifest, np.asarray(drawn.images))
     if not mended.lacks(params.image):
         outputs.write(folder / mended.FILE, mended.counted(params.image, drawn.manifest, mends))
     verdict = expectations.validate(folder, params, name, root / ".work" / "sample" / name)
@@ -142,7 +142,7 @@ def draw_batch(
     generator = torch.Generator().manual_seed(int.from_bytes(seed[:7], "big"))
     given = None if known is None else torch.from_numpy(known.channels(params.image, params.image.given))
     drawn = sampling.draw(family, params.image, torch.from_numpy(places), given, generator).numpy()
-    return assemble(params.image, drawn, None if known is None else known.images)
+    return assemble(params.image, drawn, None if known is None else np.asarray(known.images))
 
 
 def labels(params: Params) -> np.ndarray:

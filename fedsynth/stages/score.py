@@ -159,7 +159,7 @@ def real_share(params: Params, use: Use, real: ImageSet, both: ImageSet) -> floa
     for share in SHARES if len(val) else ():
         state = fit(use, params, both, seed, balance(both, n, share))
         print(f"share of {share:g} real images tried", flush=True)  # resets stall_s
-        reached = use.value(use.judge(network(use, state, seed), *val.tensors(params.image)))
+        reached = use.value(use.judged(network(use, state, seed), *val.tensors(params.image)))
         reached = -reached if use.headline in use.lower else reached
         if reached > best:
             best, chosen = reached, share

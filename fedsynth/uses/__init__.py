@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedsynth.data.stored import PART, OnDisk
 from fedsynth.training.supervised import Budget, Training
 
 # per-image results, arrays of length N, from which metrics are computed; they never leave the machine
@@ -88,9 +89,10 @@ class Use(ABC):
 
         `images` (N, I, *S) and `masks` (N, M, *S) in [-1, 1], `y` (N,), `weights` as in `fit`.
         """
-        keep = self.usable(masks)
+        keep = torch.cat([self.usable(part) for part in masks.split(PART)])
         if not keep.all():
-            images, masks, y, weights = images[keep], masks[keep], y[keep], None if weights is None else weights[keep]
+            images, masks = (of.where(keep) if isinstance(of, OnDisk) else of[keep] for of in (images, masks))
+            y, weights = y[keep], None if weights is None else weights[keep]
         return Training(net, self.loss, images, masks, y, self.budget, seed, weights)
 
     def fit(self, images: Tensor, masks: Tensor, y: Tensor, seed: int, weights: Tensor | None = None) -> nn.Module:
@@ -106,7 +108,12 @@ class Use(ABC):
         self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor
     ) -> tuple[dict[str, float], dict[str, int]]:
         """Return the metrics of a network on these images, and the number of images behind each."""
-        return self.summarise(self.judge(net, images, masks, y))
+        return self.summarise(self.judged(net, images, masks, y))
+
+    def judged(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
+        """Return the table of `judge`, part after part, so that images on disk (data/stored.py) stay there."""
+        parts = [self.judge(net, *part) for part in zip(*(of.split(PART) for of in (images, masks, y)), strict=True)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def of_kind(networks: dict[str, tuple[Use, nn.Module]], kind: type[Use]) -> tuple[Any, nn.Module] | None:
@@ -115,7 +122,7 @@ def of_kind(networks: dict[str, tuple[Use, nn.Module]], kind: type[Use]) -> tupl
 
 
 @torch.no_grad()
-def predict(net: nn.Module, images: Tensor, channels: int, batch: int = 64) -> Tensor:
+def predict(net: nn.Module, images: Tensor, channels: int, batch: int = PART) -> Tensor:
     """Return the output of `net` for images (N, I, *S), on the CPU: (N, `channels`, ...).
 
     If N is 0, the result is (0, `channels`, *S).

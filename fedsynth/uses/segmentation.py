@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedsynth.data.stored import PART
 from fedsynth.training.supervised import Budget
 from fedsynth.uses import Table, Use, predict
 
@@ -134,6 +135,12 @@ class Segmentation(Use):
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else math.nan
+
+
+def dice_of(net: nn.Module, images: Tensor, masks: Tensor) -> np.ndarray:
+    """Return the Dice (N,) of the masks that a network finds in images (N, I, *S) with their own (N, M, *S)."""
+    parts = zip(images.split(PART), masks.split(PART), strict=True)
+    return torch.cat([overlap(predict(net, x, m.shape[1]) > 0, m > 0) for x, m in parts]).numpy()
 
 
 def overlap(found: Tensor, true: Tensor) -> Tensor:

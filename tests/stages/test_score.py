@@ -254,7 +254,7 @@ def test_a_share_is_chosen_on_validation_images_and_never_on_those_of_the_test(s
     tried, shown = [], []
     monkeypatch.setattr(score, "fit", lambda use, params, images, seed, weights: tried.append(weights) or {})
     monkeypatch.setattr(score, "network", lambda *a: None)
-    monkeypatch.setattr(type(use), "judge", lambda self, net, x, m, y: shown.append(len(y)))
+    monkeypatch.setattr(type(use), "judged", lambda self, net, x, m, y: shown.append(len(y)))
     monkeypatch.setattr(type(use), "value", lambda self, table: (0.5, 0.4, 0.8, float("nan"))[len(tried) - 1])
     assert score.real_share(asked, use, real, both) == use_networks.SHARES[2], "the best; what is not a number is not"
     assert set(shown) == {len(use_networks.choosing(real))}
