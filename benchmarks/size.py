@@ -1,0 +1,179 @@
+"""Peak memory and seconds of the stages that read a hospital's whole set, by the number of its images.
+
+    python benchmarks/size.py --images 500 1000 2000 --size 256 --out docs/evidence/size.json
+
+One site of phantoms with two image channels and a mask. Each stage runs in a process of its own, with tiny networks, so
+that images decide what it costs: "ingest", "verify" (a set is loaded, every pixel held against its hash), "validate"
+(the expectations of a validation job), "train" (a VAE, 20 steps), "reference" (networks of both uses, 20 steps each,
+then judged on the test images). Memory is the peak of the process's resident set; what Python and torch need without an
+image is the row "nothing".
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from evidence import Claim, leave
+
+from fedsynth.data.dataset import ImageSet
+from fedsynth.params import Params
+
+MIB = 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, nargs="+", default=[500, 1000, 2000])
+    parser.add_argument("--size", type=int, nargs="+", default=[256], help="a side, or three for volumes")
+    parser.add_argument("--memory", type=int, default=256, help="FEDSYNTH_MEMORY, megabytes")
+    parser.add_argument("--out", type=Path, help="leave the claims for docs/evidence.md")
+    parser.add_argument("--stage", nargs=2, metavar=("STAGE", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    size = arguments.size * 2 if len(arguments.size) == 1 else arguments.size
+    if arguments.stage:
+        stage, folder = arguments.stage
+        print(json.dumps(measured(STAGES[stage], study(size, arguments.images[0]), Path(folder))))
+        return
+    rows = []
+    for n in arguments.images:
+        with tempfile.TemporaryDirectory() as folder:
+            for stage in STAGES:
+                rows.append({"images": n, "stage": stage} | apart(stage, n, arguments, folder))
+                print(json.dumps(rows[-1]), flush=True)
+    if arguments.out:
+        leave(arguments.out, claims(rows), rows)
+
+
+def apart(stage: str, n: int, arguments: argparse.Namespace, folder: str) -> dict[str, float]:
+    """Return what a stage has measured in a process of its own."""
+    command = [
+        sys.executable,
+        __file__,
+        "--images",
+        str(n),
+        "--size",
+        *map(str, arguments.size),
+        "--stage",
+        stage,
+        folder,
+    ]
+    environment = os.environ | {"FEDSYNTH_MEMORY": str(arguments.memory)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measured(stage: Callable[[Params, Path], None], params: Params, folder: Path) -> dict[str, float]:
+    torch.set_num_threads(1)
+    began, cpu = time.perf_counter(), time.process_time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        stage(params, folder)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
+    return {
+        "MiB": round(peak),
+        "s": round(time.perf_counter() - began, 1),
+        "CPU s": round(time.process_time() - cpu, 1),
+    }
+
+
+def study(size: list[int], n: int) -> Params:
+    """Return a study of one site with n phantoms, and networks as small as they can be."""
+    uses: dict[str, Any] = {
+        "classification": {"args": {"steps": 20, "features": 8}},
+        "segmentation": {"args": {"steps": 20, "width": 4}},
+    }
+    for name, block in uses.items():
+        block["class_path"] = f"fedsynth.uses.{name}.{name.title()}"
+    return Params.model_validate(
+        {
+            "source": {"class_path": "fedsynth.sources.phantom.Phantom", "args": {"sites": {"north": {"images": n}}}},
+            "image": {
+                "size": size,
+                "channels": {"t1": "image", "t2": "image", "lesion": "mask"},
+                "labels": ["none", "infiltrating", "extra_axial"],
+                "empty_labels": ["none"],
+            },
+            "models": {
+                "vae": {
+                    "family": {"class_path": "fedsynth.families.vae.VAE", "args": {"channels": [4, 8], "latent": 4}},
+                    "training": {"rounds": 1, "local_steps": 20, "batch": 8},
+                }
+            },
+            "score": {"uses": uses},
+        }
+    )
+
+
+def ingest(params: Params, folder: Path) -> None:
+    from fedsynth.stages.ingest import ingest
+
+    ingest(params, folder)
+
+
+def verify(params: Params, folder: Path) -> None:
+    ImageSet.load(folder / "north")
+
+
+def validate(params: Params, folder: Path) -> None:
+    from fedsynth.validation import expectations
+
+    expectations.validate(folder / "north", params, "north", folder / "validation")
+
+
+def train(params: Params, folder: Path) -> None:
+    from fedsynth.training.alone import train_alone
+
+    model = params.models["vae"]
+    train_alone(model.family, model.training, params.image, ImageSet.load(folder / "north").split("train"), 1)
+
+
+def reference(params: Params, folder: Path) -> None:
+    from fedsynth.worth.use_networks import fit, network, testing, training, uses
+
+    real = ImageSet.load(folder / "north")
+    for use in uses(params).values():
+        net = network(use, fit(use, params, training(real), 1), 1)
+        use.judged(net, *testing(real).tensors(params.image))
+
+
+def nothing(params: Params, folder: Path) -> None:
+    """What the modules of the other stages need."""
+    from fedsynth.worth.use_networks import uses
+
+    for module in ("stages.ingest", "training.alone", "validation.expectations"):
+        importlib.import_module(f"fedsynth.{module}")
+    for use in uses(params).values():
+        use.network(1)
+
+
+STAGES: dict[str, Callable[[Params, Path], None]] = {
+    of.__name__: of for of in (nothing, ingest, verify, validate, train, reference)
+}
+
+
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+    return [
+        claim
+        for row in rows
+        for claim in (
+            Claim(f"{row['stage']}, {row['images']} images: peak memory", row["MiB"], 1, unit="MiB"),
+            Claim(f"{row['stage']}, {row['images']} images: time", row["s"], 1, unit="s"),
+        )
+    ]
+
+
+if __name__ == "__main__":
+    main()
