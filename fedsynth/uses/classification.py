@@ -172,6 +172,8 @@ def confidence(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """Return (N,) the probability of the named class, and (N,) 1 where it is right; no temperature is fitted."""
     from scipy.special import softmax
 
+    if not len(table["y"]):  # the logits of no image may have any shape
+        return np.empty(0), np.empty(0)
     shares = softmax(table["logits"].astype(np.float64), axis=1)
     return shares.max(1), (shares.argmax(1) == table["y"]).astype(np.float64)
 
@@ -180,9 +182,9 @@ def calibration_error(sure: np.ndarray, right: np.ndarray, bins: int = 10) -> fl
     """Return the expected calibration error: the sum over the bins of confidence of n_b / N |accuracy - confidence|
     (Guo et al. 2017, arXiv:1706.04599, equation 3).
 
-    `sure`, `right` (N,) as of `confidence`. NaN if there is no image.
+    `sure`, `right` (N,) as of `confidence`. NaN if there is no image, or one of which the network says nothing finite.
     """
-    if not len(sure):
+    if not len(sure) or not np.isfinite(sure).all():
         return float("nan")
     places = np.minimum((sure * bins).astype(int), bins - 1)
     return float(np.abs(np.bincount(places, sure - right, bins)).sum() / len(sure))

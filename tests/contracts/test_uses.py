@@ -235,6 +235,7 @@ def test_calibration_error_of_known_answers() -> None:
     assert error(y) == pytest.approx(0.0, abs=1e-6)
     assert error(1 - y) == pytest.approx(1.0, abs=1e-6), "sure and always wrong"
     assert error(torch.tensor([0, 0, 1, 0])) == pytest.approx(0.25, abs=1e-6), "sure, and wrong in a quarter"
+    assert math.isnan(calibration_error(*confidence({"logits": sure * [[math.nan]], "y": y.numpy()})))
     assert math.isnan(calibration_error(*confidence({"logits": sure[:0], "y": y[:0].numpy()}))), "no image"
 
 
