@@ -82,7 +82,7 @@ class Patches:
         """
         import torch
 
-        asked = self._unusual(shrunk(images), shrunk(2.0 * masks.any(1, keepdims=True) - 1))  # (N, L, P)
+        asked = self._unusual(shrunk(images), shrunk(np.where(masks.any(1, keepdims=True), 1.0, -1.0)))  # (N, L, P)
         flat = asked.flatten(0, 1)
         square = flat.square().sum(1)
         nearest = torch.full((len(flat), len(whose)), torch.inf)
