@@ -16,6 +16,7 @@ WINDOW, STRIDE = 7, 3  # pixels of SSIM's window (Wang et al. 2004), and from on
 C1, C2 = 0.01**2, 0.03**2  # SSIM's constants for values in [0, 1]
 FAINT = 0.02  # standard deviation of a patch, of values in [0, 1], below which it is mostly noise
 PATCH, LOOKED_AT = 6, 10  # an image's side over that of a patch, and the patches of an image
+ON_MASKS = 3  # of these, where an image has a mask: a lesion is what is most a patient's own, and rarely most unusual
 
 
 def shrunk(images: np.ndarray) -> Tensor:
@@ -71,16 +72,17 @@ class Patches:
         self.mean, self.sd = known.mean(0), known.std(0).clamp_min(1e-3)
         self.side = [max(3, side // PATCH) for side in known.shape[2:]]
 
-    def distances(self, images: np.ndarray, whose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def distances(self, images: np.ndarray, masks: np.ndarray, whose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns (N, LOOKED_AT, S) distances of each image's patches to the nearest of each patient, and (N, L) where.
 
-        `whose` (M,): the patient of each training image. The patches are those that are most unlike the training
-        images at the same place: what is unusual tells one patient from another. The second array names the training
-        image in which the nearest patch lies.
+        `masks` (N, any, *S) bool of the images; `whose` (M,): the patient of each training image. The patches are the
+        ON_MASKS that lie most on a mask, and then those that are most unlike the training images at the same place:
+        what is unusual tells one patient from another. The second array names the training image in which the nearest
+        patch lies.
         """
         import torch
 
-        asked = self._unusual(shrunk(images))  # (N, L, P)
+        asked = self._unusual(shrunk(images), shrunk(np.where(masks.any(1, keepdims=True), 1.0, -1.0)))  # (N, L, P)
         flat = asked.flatten(0, 1)
         square = flat.square().sum(1)
         nearest = torch.full((len(flat), len(whose)), torch.inf)
@@ -104,20 +106,28 @@ class Patches:
         found = (found - found.mean(3, keepdim=True)).flatten(2)
         return found / (found.norm(dim=2, keepdim=True) + FAINT * found.shape[2] ** 0.5)
 
-    def _unusual(self, images: Tensor) -> Tensor:
-        """Returns (N, L, P): of each image the most unlike patch, then the next that does not lie on one before it."""
-        import torch
-        from torch.nn import functional as F
+    def _unusual(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Returns (N, L, P): of each image the most unlike patch, then the next that does not lie on one before it.
 
-        odd = ((images - self.mean) / self.sd).square().mean(1, keepdim=True)
-        odd = (F.avg_pool2d if images.ndim == 4 else F.avg_pool3d)(odd, self.side, stride=1)
+        The first ON_MASKS are those with the largest share of `masks` (N, 1, *S) in [0, 1], the most unlike of equals.
+        """
+        import torch
+
+        odd = self._over(((images - self.mean) / self.sd).square().mean(1, keepdim=True))
         grid = torch.stack(torch.meshgrid(*(torch.arange(n) for n in odd.shape[2:]), indexing="ij")).flatten(1)
-        left, chosen = odd.flatten(1).clone(), []
-        for _ in range(LOOKED_AT):
-            chosen.append(left.argmax(1))
+        left, chosen = odd.flatten(1), []
+        first = self._over(masks).flatten(1) * 1e3 * (1 + left.amax(1, keepdim=True))
+        for i in range(LOOKED_AT):
+            chosen.append((left + first if i < ON_MASKS else left).argmax(1))
             apart = (grid[:, None] - grid[:, chosen[-1], None]).abs()  # (axes, N, places)
             on = [of <= side // 2 for of, side in zip(apart, self.side, strict=True)]
-            left[torch.stack(on).all(0)] = -1
+            left[torch.stack(on).all(0)] = -torch.inf
         at = torch.stack(chosen, 1)[..., None]
         patches = self._cut(images, 1)
         return patches.gather(1, at.expand(-1, -1, patches.shape[2]))
+
+    def _over(self, x: Tensor) -> Tensor:
+        """Returns the means over all places of a patch."""
+        from torch.nn import functional as F
+
+        return (F.avg_pool2d if x.ndim == 4 else F.avg_pool3d)(x, self.side, stride=1)

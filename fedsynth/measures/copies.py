@@ -121,7 +121,7 @@ class Copies(Measure):
             return of_table(unlike(drawn(seen, images), drawn(seen, train), seen.flip))
 
         def by_patch(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
-            tables, nearest = patches.distances(drawn(seen, images), whose)
+            tables, nearest = patches.distances(drawn(seen, images), seen.masks(images), whose)
             each = relative(tables.reshape(-1, tables.shape[2]), self.neighbours).reshape(tables.shape[:2])
             each = np.nan_to_num(each, nan=1.0)  # a patch that all patients have, as the empty background
             least = each.argmin(1)

@@ -122,7 +122,8 @@ def covariance(
     parts = parted(subjects, np.random.default_rng([seed, 4]))
     counted = use.counted(tables[0][0])
     out = [parts != part for part in np.unique(parts[counted])]
-    lone = any(len(np.unique(y[counted & kept])) < len(np.unique(y[counted])) for kept in out)
+    classes = len(np.unique(y[counted]))
+    lone = any(len(np.unique(y[counted & kept])) < classes for kept in out)
     found = np.array([_means(use, tables, kept) for kept in out]).reshape(-1, len(names))
     if len(found) < max(least, 2) or lone or not np.isfinite(found).all():
         return answer

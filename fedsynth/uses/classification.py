@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -82,7 +83,7 @@ class Classification(Use):
         metrics |= {
             "sensitivity": _mean(sensitivity),
             "specificity": _mean(specificity),
-            "ece": calibration_error(logits, y),
+            "ece": calibration_error(*confidence(table)),
         }
         n = dict.fromkeys(metrics, len(y))
         for k, name in enumerate(self.label_names):
@@ -167,17 +168,23 @@ def auroc(logits: Tensor, y: Tensor) -> float:
     return float(compute_roc_auc(logits.softmax(1), truth, average="macro"))  # type: ignore[arg-type]
 
 
-def calibration_error(logits: Tensor, y: Tensor, bins: int = 10) -> float:
-    """Return the expected calibration error: the sum over the bins of confidence of n_b / N |accuracy - confidence|.
+def confidence(table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Return (N,) the probability of the named class, and (N,) 1 where it is right; no temperature is fitted."""
+    from scipy.special import softmax
 
-    `logits` (N, K), `y` (N,). NaN if there is no image.
+    if not len(table["y"]):  # the logits of no image may have any shape
+        return np.empty(0), np.empty(0)
+    shares = softmax(table["logits"].astype(np.float64), axis=1)
+    return shares.max(1), (shares.argmax(1) == table["y"]).astype(np.float64)
+
+
+def calibration_error(sure: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
+    """Return the expected calibration error: the sum over the bins of confidence of n_b / N |accuracy - confidence|
+    (Guo et al. 2017, arXiv:1706.04599, equation 3).
+
+    `sure`, `right` (N,) as of `confidence`. NaN if there is no image, or one of which the network says nothing finite.
     """
-    from fedsynth.networks.monai_imports import monai_imports
-
-    with monai_imports():
-        from monai.metrics.calibration import calibration_binning
-    if not len(y):
+    if not len(sure) or not np.isfinite(sure).all():
         return float("nan")
-    confidence, named = logits.softmax(1).max(1)
-    said, right, n = calibration_binning(confidence[None, None], (named == y).float()[None, None], num_bins=bins)
-    return float((n * (said - right).abs()).nansum() / len(y))
+    places = np.minimum((sure * bins).astype(int), bins - 1)
+    return float(np.abs(np.bincount(places, sure - right, bins)).sum() / len(sure))

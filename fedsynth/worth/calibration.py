@@ -31,6 +31,8 @@ def at_site(tables: list[Table], rows: pd.DataFrame, labels: list[str], min_cell
     `min_cell` patients says "withheld" in place of its number of images. Only these numbers are made to leave
     (hospital/outgoing/calibration.py): no row, no age, no sex does.
     """
+    from fedsynth.uses.classification import confidence
+
     found = []
     whose = manifest.patients(rows)
     sure = [confidence(table) for table in tables]
@@ -54,22 +56,6 @@ def groups(rows: pd.DataFrame, labels: list[str]) -> Iterator[tuple[str, str, np
             yield by, group, (said == group).to_numpy()
 
 
-def confidence(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (N,) the probability of the named class, and (N,) whether it is right; no temperature is fitted."""
-    from scipy.special import softmax
-
-    shares = softmax(table["logits"].astype(np.float64), axis=1)
-    return shares.max(1), (shares.argmax(1) == table["y"]).astype(np.float64)
-
-
-def error(sure: np.ndarray, right: np.ndarray) -> float:
-    """Returns the expected calibration error (Guo et al. 2017, arXiv:1706.04599, equation 3); NaN without images."""
-    if not len(sure):
-        return float("nan")
-    places = np.minimum((sure * BINS).astype(int), BINS - 1)
-    return float(np.abs(np.bincount(places, sure - right, BINS)).sum() / len(sure))
-
-
 def interval(
     tables: list[tuple[np.ndarray, np.ndarray]], patients: np.ndarray, seed: int
 ) -> tuple[float | None, float | None, float | None]:
@@ -79,7 +65,9 @@ def interval(
     The standard deviation is that of a bootstrap of patients (Efron 1979); its percentiles would lie too high, because
     the error of a sample is biased upwards. No interval for fewer than two patients.
     """
-    errors = [error(*of) for of in tables]
+    from fedsynth.uses.classification import calibration_error
+
+    errors = [calibration_error(*of, BINS) for of in tables]
     value = float(np.mean(errors)) if errors else float("nan")
     if not np.isfinite(value):
         return None, None, None
@@ -90,7 +78,7 @@ def interval(
     drawn = []
     for _ in range(DRAWS):
         places = np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))])
-        drawn.append(np.mean([error(sure[places], right[places]) for sure, right in tables]))
+        drawn.append(np.mean([calibration_error(sure[places], right[places], BINS) for sure, right in tables]))
     between = np.var(errors, ddof=1) / len(errors) if len(errors) > 1 else 0.0
     around = Z * float(np.sqrt(np.var(drawn, ddof=1) + between))
     return round(value, 6), round(max(0.0, value - around), 6), round(min(1.0, value + around), 6)

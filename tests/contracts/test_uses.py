@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fedsynth import uses
 from fedsynth.params import Block, Image
 from fedsynth.training import supervised
-from fedsynth.uses.classification import Classification, auroc, balanced_accuracy, calibration_error
+from fedsynth.uses.classification import Classification, auroc, balanced_accuracy, calibration_error, confidence
 from fedsynth.uses.segmentation import Segmentation, distance
 from tests.sets import tiny_params
 
@@ -227,12 +227,16 @@ def test_a_shift_by_three_pixels_is_three_pixels_off() -> None:
 
 def test_calibration_error_of_known_answers() -> None:
     y = torch.tensor([0, 0, 1, 1])
-    sure = 50 * nn.functional.one_hot(y, 2).float()
-    assert calibration_error(sure, y) == pytest.approx(0.0, abs=1e-6)
-    assert calibration_error(sure, 1 - y) == pytest.approx(1.0, abs=1e-6), "sure and always wrong"
-    assert calibration_error(sure, torch.tensor([0, 0, 1, 0])) == pytest.approx(0.25, abs=1e-6), (
-        "sure, and wrong in a quarter"
-    )
+    sure = (50 * nn.functional.one_hot(y, 2).float()).numpy()
+
+    def error(truth: Tensor) -> float:
+        return calibration_error(*confidence({"logits": sure, "y": truth.numpy()}))
+
+    assert error(y) == pytest.approx(0.0, abs=1e-6)
+    assert error(1 - y) == pytest.approx(1.0, abs=1e-6), "sure and always wrong"
+    assert error(torch.tensor([0, 0, 1, 0])) == pytest.approx(0.25, abs=1e-6), "sure, and wrong in a quarter"
+    assert math.isnan(calibration_error(*confidence({"logits": sure * [[math.nan]], "y": y.numpy()})))
+    assert math.isnan(calibration_error(*confidence({"logits": sure[:0], "y": y[:0].numpy()}))), "no image"
 
 
 def test_sensitivity_and_specificity_are_of_each_class_against_the_rest() -> None:

@@ -66,7 +66,8 @@ def test_a_copied_lesion_in_another_head_is_found_by_patches_alone(heads):
         here = np.roll(ndimage.binary_dilation(lesion[2] > 0), by, (0, 1))
         image[:, here] = np.roll(lesion, by, (1, 2))[:, here]
     found = values(site(real, changed(others, images)))
-    assert found["copies_patch"].value > len(images) / 3
+    # 95 to 100 % with four other seeds; of those smaller than 45 pixels 94 %; 65 to 82 % if no patch looks at the mask
+    assert found["copies_patch"].value > 0.9 * len(images)
     assert found["copies_pixel"].value == found["copies_ssim"].value == 0
     assert values(site(real, others))["copies_patch"].value == 0
 
@@ -98,10 +99,26 @@ def test_ssim_is_that_of_the_library_and_looks_at_mirrored_versions(heads):
     assert np.diag(unlike(b[..., ::-1], b, (1,))) == pytest.approx(0, abs=1e-4)
 
 
+def test_a_part_in_a_mask_is_looked_at_however_usual_it_is():
+    rng = np.random.default_rng(0)
+    usual = rng.uniform(-1, 1, (8, 1, 32, 32)).astype(np.float32)
+    other, lesion = np.clip(usual + rng.normal(0, 0.5, usual.shape), -1, 1), (slice(None), slice(None), slice(10, 15))
+    other[lesion], masks = usual[lesion], np.zeros(usual.shape, bool)
+    masks[..., 10:15, 4:9] = True  # less than half of the copied band
+    asked = Patches(usual, ())
+    nearest = [
+        asked.distances(other, on, np.arange(8).astype(str))[0].min(1).diagonal() for on in (masks, ~masks[:, :0])
+    ]
+    assert nearest[0] == pytest.approx(0, abs=1e-3)
+    assert (nearest[1] > 0.1).all()
+
+
 def test_parts_are_looked_for_in_volumes_too():
     images = np.random.default_rng(0).uniform(-1, 1, (6, 1, 20, 18, 12)).astype(np.float32)
     assert np.diag(unlike(images, images, ())) == pytest.approx(0, abs=1e-4)
-    distances, nearest = Patches(images, (0,)).distances(images[:, :, ::-1].copy(), np.arange(6).astype(str))
+    distances, nearest = Patches(images, (0,)).distances(
+        images[:, :, ::-1].copy(), np.zeros((6, 0, 20, 18, 12), bool), np.arange(6).astype(str)
+    )
     assert distances.min(2) == pytest.approx(0, abs=0.01)
     assert (nearest == np.arange(6)[:, None]).all()
 

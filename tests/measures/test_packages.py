@@ -1,13 +1,16 @@
 """Each measure against a published package that computes the same number.
 
-A test is skipped where its package is not installed; none of them is needed to run fedsynth. To run all of them,
-`pip install --no-deps --target peers prdc pytorch-msssim scikit-image lazy-loader statsmodels patsy torch-fidelity` and
-set `PYTHONPATH=peers` (torch-fidelity needs torchvision, too). MONAI's SSIM, which MS-SSIM and conversion use, has its
-windows within the image, as pytorch-msssim has; torchmetrics pads, and differs at the border.
+A test is skipped where its package is not installed; none of them is needed to run fedsynth, and the small ones come
+with the extra `dev`. To run all of them, `pip install --no-deps --target peers scikit-image lazy-loader statsmodels
+patsy pot torch-fidelity` and set `PYTHONPATH=peers` (torch-fidelity needs torchvision of the same build as torch, too).
+MONAI's SSIM, which MS-SSIM and conversion use, has its windows within the image, as pytorch-msssim has; torchmetrics
+pads, and differs at the border.
 """
 
 from __future__ import annotations
 
+import ast
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,11 @@ import numpy as np
 import pytest
 import torch
 
+from fedsynth import measures
 from fedsynth.measures import MeasureInputs
+from fedsynth.measures._attack import by_chance, clopper_pearson
 from fedsynth.measures._neighbours import euclidean, relative
+from fedsynth.measures._parts import STRIDE, WINDOW, unlike
 from fedsynth.measures.class_agreement import accuracy
 from fedsynth.measures.conversion import nearness
 from fedsynth.measures.copies import counted
@@ -27,9 +33,29 @@ from fedsynth.measures.kid import kid
 from fedsynth.measures.membership import auc, tpr
 from fedsynth.measures.ms_ssim import scales, similarity
 from fedsynth.measures.prdc import prdc
+from fedsynth.measures.radiomics import distance as radiomic
+from fedsynth.measures.spectrum import shells, spectra
+from fedsynth.measures.texture import PATCH, directions
+from fedsynth.measures.texture import counted as projections
+from fedsynth.measures.texture import distance as texture
+from fedsynth.uses.classification import calibration_error, confidence
 from fedsynth.uses.segmentation import overlap
 from tests.measures.seen import look
 from tests.sets import make_set, tiny_params
+
+ALONE = {  # files of measures with nothing of their own that a package computes, and why
+    "canaries": "AUC and TPR are membership's; no package on PyPI has the bound of Steinke et al. 2023, see by_chance",
+    "frozen": "FID, KID and PRDC, in another extractor's features",
+    "mask_agreement": "Dice is that of fedsynth/uses/segmentation.py",
+}
+
+
+def test_each_measure_is_held_against_a_package_or_says_why_not() -> None:
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    files = {module.name for module in pkgutil.iter_modules(measures.__path__) if not module.name.startswith("_")}
+    compared = {name for name in files if f"fedsynth.measures.{name}" in imported}
+    assert files - compared == ALONE.keys()
 
 
 def package(name: str) -> Any:
@@ -113,6 +139,50 @@ def test_ms_ssim_is_that_of_pytorch_msssim() -> None:
     np.testing.assert_allclose(similarity(x, y), expected.numpy(), atol=1e-4)
 
 
+def test_ssim_of_copies_is_scikit_images() -> None:
+    metrics, (x, y) = package("skimage.metrics"), alike((32, 32))
+    whole = [metrics.structural_similarity((a[0] + 1) / 2, (b[0] + 1) / 2, data_range=1.0, win_size=WINDOW,
+                                           use_sample_covariance=False, full=True)[1]
+             for a, b in zip(x, y, strict=True)]  # fmt: skip
+    ours = slice(WINDOW // 2, -(WINDOW // 2), STRIDE)  # the windows that lie within the image, every third of them
+    np.testing.assert_allclose(np.diag(1 - unlike(x, y, ())), [of[ours, ours].mean() for of in whole], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (12, 20), (8, 10, 12)], ids=["2d", "oblong", "3d"])
+def test_a_spectrum_is_powerboxs_of_the_windowed_image(size: tuple[int, ...]) -> None:
+    powerbox, x = package("powerbox"), images(2, size, 1)[:, 0].astype(np.float64)
+    window = np.ones(())
+    for n in size:
+        window = np.multiply.outer(window, np.hanning(n + 2)[1:-1])
+    edges = np.arange(shells(size).max() + 2) - 0.5  # in cycles along the shortest side
+    for plane, found in zip(x, spectra(x[:, None])[:, 0], strict=True):
+        seen = (plane - plane.mean()) * window / np.sqrt(np.square(window).mean())
+        box = [n / min(size) for n in size]  # in shortest sides, so that a frequency of 1 is a cycle along that side
+        power = powerbox.get_power(seen, box, bins=edges, a=0, b=2 * np.pi).power
+        values = power / np.prod(box) * seen.size
+        np.testing.assert_allclose(found, 10 * np.log10(values[1:]), atol=1e-6)
+
+
+def test_texture_is_the_sliced_wasserstein_distance_of_pot() -> None:
+    ot, (x, y) = package("ot"), (images(6, (20, 20), 1), images(5, (20, 20), 1) + 0.1 * images(9, (20, 20), 1)[4:])
+    weights = directions(np.random.default_rng(1), PATCH, 2)
+    cut = [np.lib.stride_tricks.sliding_window_view(of[:, 0], (PATCH, PATCH), (1, 2)).reshape(-1, PATCH**2)
+           for of in (x, y)]  # fmt: skip
+    flat = weights.reshape(len(weights), -1).T
+    unit = np.sqrt(np.square(cut[0] @ flat).mean())
+    expected = ot.sliced_wasserstein_distance(cut[0] / unit, cut[1] / unit, projections=flat, p=1)
+    one, other = (of[:, None] for of in projections(np.random.default_rng(1), x, y))
+    assert texture(one, other) == pytest.approx(float(expected), rel=0.02)  # values are counted in bins
+
+
+def test_the_radiomic_distance_is_the_mean_fid_of_the_features_alone() -> None:
+    metric, (a, b) = package("torch_fidelity.metric_fid"), clouds(60, 80)
+    moments = [[{"mu": of[:, [i]].mean(0), "sigma": of[:, [i]].var(0)[None]} for of in (a / a.std(0), b / a.std(0))]
+               for i in range(a.shape[1])]  # fmt: skip
+    found = [next(iter(metric.fid_statistics_to_metric(*pair, verbose=False).values())) for pair in moments]
+    assert radiomic(a[:, None], b[:, None], a[:, None]) == pytest.approx(float(np.mean(found)), rel=1e-6)
+
+
 def test_intensity_is_scipys_distance_of_all_pixels() -> None:
     stats, x = package("scipy.stats"), images()
     expected = np.mean([stats.wasserstein_distance(x[:5, c].ravel(), x[5:, c].ravel()) for c in range(2)])
@@ -152,6 +222,27 @@ def test_auc_and_tpr_of_an_attack_are_those_of_the_roc_curve() -> None:
     false, found, _ = metrics.roc_curve(truth, scores, drop_intermediate=False)
     for fpr in (0.01, 0.1, 0.3):
         assert tpr(members, others, fpr) == pytest.approx(found[false <= fpr].max())
+
+
+@pytest.mark.parametrize("right", [0, 1, 17, 40])
+def test_the_rates_of_an_attack_have_the_exact_interval_of_statsmodels(right: int) -> None:
+    proportion = package("statsmodels.stats.proportion")
+    expected = proportion.proportion_confint(right, 40, alpha=0.05, method="beta")
+    assert clopper_pearson(right, 40, 0.025) == pytest.approx(expected)
+
+
+def test_the_bound_by_canaries_is_scipys_binomial_test_where_epsilon_is_0() -> None:
+    test = package("scipy.stats").binomtest(33, 48, 0.5, alternative="greater")
+    assert by_chance(96, 48, 33, 0.0, 0.0) == pytest.approx(test.pvalue)
+
+
+def test_the_calibration_error_is_torchmetrics() -> None:
+    functional, rng = package("torchmetrics.functional.classification"), np.random.default_rng(0)
+    logits = 2 * rng.normal(size=(200, 3))
+    y = np.where(rng.random(200) < 0.7, logits.argmax(1), rng.choice(3, 200))  # right too often where it is unsure
+    shares = torch.from_numpy(logits).softmax(1)
+    expected = functional.multiclass_calibration_error(shares, torch.from_numpy(y), num_classes=3, n_bins=10, norm="l1")
+    assert calibration_error(*confidence({"logits": logits, "y": y})) == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_neighbours_and_their_relative_distance_are_scikit_learns() -> None:

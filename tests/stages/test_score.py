@@ -16,7 +16,7 @@ from fedsynth.measures import mean as score_mean
 from fedsynth.measures.copies import Copies
 from fedsynth.measures.membership import Membership
 from fedsynth.stages import reference, score
-from fedsynth.worth import intervals, use_networks
+from fedsynth.worth import use_networks
 from tests.sets import make_set, spoilt, tiny_params
 
 USES = {
@@ -286,47 +286,6 @@ def test_images_of_one_subject_count_as_one():
     ten = score.covariance(use, {"local": [answers(right[many], y[many])]}, many, 1)
     assert ten["covariance"] == one["covariance"], "ten times the same image of a subject say no more than one"
     assert (one["n"], ten["n"]) == (30, 300)
-
-
-class Right:
-    """A use whose headline metric is the share of the images that were told right."""
-
-    headline = "right"
-
-    def within(self, metric):
-        return 0.0, 1.0
-
-    def counted(self, table):
-        return np.ones(len(table["y"]), bool)
-
-    def value(self, table):
-        return table["right"].mean()
-
-    def summarise(self, table):
-        return {"right": self.value(table)}, {"right": len(table["y"])}
-
-
-def test_an_interval_covers_as_it_states_however_many_images_a_patient_has():
-    """24 or 36 patients, whose own shares differ as the ICC says; images told right with probability .75 or .9."""
-    rng, held = np.random.default_rng(3), {}
-    for images in (1, 3, 10, 30):
-        for icc in (0.0, 0.3, 0.6):
-            for trial in range(120):
-                patients, p = ((24, 0.75), (36, 0.75), (36, 0.9))[trial % 3]
-                own = rng.beta(p * (1 - icc) / icc, (1 - p) * (1 - icc) / icc, patients) if icc else [p] * patients
-                who = np.repeat(np.arange(patients), images)
-                table = {"right": rng.random(len(who)) < np.array(own)[who], "y": who % 2}
-                found = score.covariance(Right(), {"synthetic": [table]}, who, 1)
-                held.setdefault((images, icc), []).append(covers(table["right"].mean(), found["covariance"][0][0], p))
-    assert 0.93 <= np.mean(list(held.values())) <= 0.97
-    for case, of in held.items():
-        assert 0.89 <= np.mean(of) <= 1, (case, "93 to 97 %, give or take what 120 trials can tell")
-
-
-def covers(value: float, variance: float, truth: float) -> bool:
-    """Whether the 95 % interval that the centre makes of a value and its variance covers the truth."""
-    ends = intervals.moved(np.array([value]), np.array([[-1.96], [1.96]]) * variance**0.5)  # moving keeps the order
-    return bool(ends[0, 0] <= truth <= ends[1, 0])
 
 
 def test_what_rests_on_few_subjects_or_on_one_of_a_class_has_no_covariance():

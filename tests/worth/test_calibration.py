@@ -1,15 +1,14 @@
-"""Calibration by group: the reference implementation's numbers, intervals that cover, and who is named."""
+"""Calibration by group: the use's own numbers, intervals that cover, and who is named."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from fedsynth.data.manifest import frame
-from fedsynth.uses.classification import calibration_error
-from fedsynth.worth.calibration import at_site, confidence, error, groups, interval, said, worst
+from fedsynth.uses.classification import Classification, calibration_error, confidence
+from fedsynth.worth.calibration import at_site, groups, interval, said, worst
 
 RNG = np.random.default_rng(0)
 
@@ -26,15 +25,17 @@ def rows(n: int, each: int = 1) -> pd.DataFrame:
                          "sex": [["female", "male", ""][i // each % 3] for i in range(n)], "age": ""})  # fmt: skip
 
 
-def test_it_is_the_use_s_own_number() -> None:
-    one = table(200)
-    expected = calibration_error(torch.from_numpy(one["logits"]), torch.from_numpy(one["y"]))
-    assert error(*confidence(one)) == pytest.approx(expected, abs=1e-6)
+def test_that_of_a_whole_site_is_the_use_s_own_number() -> None:
+    several = [table(200), table(200)]
+    use = Classification(images=1, labels=3, size=(8, 8))
+    (whole, *_) = at_site(several, rows(200), ["a", "b"], 5, 1)
+    assert (whole["by"], whole["n"]) == ("site", 200)
+    assert whole["value"] == pytest.approx(np.mean([use.summarise(of)[0]["ece"] for of in several]), abs=1e-6)
 
 
 def test_a_network_that_is_too_sure_has_a_large_error_and_an_honest_one_hardly_any() -> None:
-    assert error(*confidence(table(4000))) < 0.03
-    assert error(*confidence(table(4000, sharp=4.0))) > 0.15
+    assert calibration_error(*confidence(table(4000))) < 0.03
+    assert calibration_error(*confidence(table(4000, sharp=4.0))) > 0.15
 
 
 def test_the_interval_is_of_patients_not_of_images() -> None:
