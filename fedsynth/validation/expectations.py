@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fedsynth.data import manifest
+from fedsynth.data.stored import Stored
 from fedsynth.params import Params, names
 from fedsynth.settings import quiet
 from fedsynth.validation import columns, rules, verdict_page
@@ -83,14 +84,15 @@ class Report:
             return
         frame = columns.compare(usable, image)
         if pixels is not None:
-            frame = columns.pixel_statistics(frame, _each(*pixels, usable["place"]), image)
+            stored = pixels.where(usable["place"].to_numpy(int))
+            frame = columns.pixel_statistics(frame, iter(stored), image)
         else:
             listed = [rule for rule in listed if not any(c.startswith("stored_") for c in rule.columns)]
         self.run("images", frame, listed)
 
-    def pixels(self, folder: Path, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray] | None:
-        """The array (N, C, *S), which stays on the disk, and the place (N,) in it of each row; None, and a failure,
-        where it is not the manifest's.
+    def pixels(self, folder: Path, rows: pd.DataFrame) -> Stored | None:
+        """The rows' images (N, C, *S), which stay on the disk; None, and a failure, where the array is not the
+        manifest's.
         """
         expected = (len(self.params.image.channels), *self.params.image.size)
         try:
@@ -109,7 +111,7 @@ class Report:
                 [f"{folder / manifest.ARRAY} holds images of {images.shape[1:]}, params.yaml: {expected}"],
             )
             return None
-        return images, places
+        return Stored.open(folder / manifest.ARRAY, places)
 
     def run(self, part: str, frame: pd.DataFrame, listed: list[Rule]) -> None:
         """Ask GX and keep what it finds; `frame` has a column `place`, its rows' own numbers."""
@@ -174,11 +176,6 @@ class Report:
             counts=count(usable, self.params.image.labels),
             checked=self.checked,
         )
-
-
-def _each(images: np.ndarray, places: np.ndarray, chosen: pd.Series) -> Iterator[np.ndarray]:
-    """One image (C, *S) of the array after the other, so that a large set is never in memory as a whole."""
-    return (np.array(images[place]) for place in places[chosen.to_numpy(int)])
 
 
 def _usable(rows: pd.DataFrame) -> pd.DataFrame:
