@@ -8,7 +8,7 @@ import pandas as pd
 
 from fedsynth.params import Params
 from fedsynth.worth.trainings import Together, gated, together
-from fedsynth.worth.wording import Facts, measured
+from fedsynth.worth.wording import Facts, is_number, measured
 
 
 def tables(params: Params, facts: Facts) -> list[dict[str, Any]]:
@@ -24,7 +24,7 @@ def tables(params: Params, facts: Facts) -> list[dict[str, Any]]:
 
 def _line(of: Together) -> dict[str, Any]:
     low, high = ("no bound" if end is None else measured(end) for end in (of.low, of.high))
-    interval = low if low == high == measured(of.mean) else f"{low} to {high}"
+    interval = f"{low} to {high}" if is_number(of.low) or is_number(of.high) else "not known"
     return {"name": of.name, "mean": measured(of.mean), "interval": interval, "each": [measured(v) for v in of.each]}
 
 

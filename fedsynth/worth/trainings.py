@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedsynth.data.mends import MEANING
 from fedsynth.params import Params
 from fedsynth.params.gates import WORST, meant, parse
 from fedsynth.worth.intervals import Ends
 from fedsynth.worth.wording import Facts, is_number
+
+EXACT = (*MEANING, "epsilon", "epsilon_total")  # of one training, whoever its test patients are
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,9 @@ def _numbers(of: Sequence[dict[str, Any]]) -> list[Together]:
 
 
 def _own(of: dict[str, Any], name: str) -> Ends:
-    """Return a number's own interval in one training; the number itself where it is exact."""
+    """Return a number's own interval in one training: the number itself if it is exact, no ends if it has none."""
     value = of["numbers"][name]
-    return of["intervals"][name] or [None, None] if name in of["intervals"] else [value, value]
+    return [value, value] if name in EXACT else of["intervals"].get(name) or [None, None]
 
 
 def _one(name: str, values: list[float], own: Sequence[Ends]) -> Together:

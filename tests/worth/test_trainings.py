@@ -60,6 +60,11 @@ def test_an_exact_number_has_the_trainings_alone():
     assert (of.low, of.high) == pytest.approx((2 - T / 3**0.5, 2 + T / 3**0.5), abs=1e-4)
 
 
+def test_a_number_without_an_interval_of_its_own_has_none_together():
+    of = together(params(), facts("classification/auroc", 0.7, 0.8, 0.9))[NAMES][0]
+    assert (of.mean, of.low, of.high) == (pytest.approx(0.8), None, None), "patients vary, and nobody says how much"
+
+
 def test_an_end_without_a_bound_in_one_training_has_none_together():
     told = facts("fid", 0.1, 0.2, 0.3, half=0.1)
     told["vae_2"]["intervals"]["fid"] = [None, 0.3]
@@ -87,7 +92,7 @@ def test_the_page_shows_what_gates_ask_for_with_the_best_known_name():
     assert [of.name for of in gated(asked, told)[NAMES]] == ["fid", "fid@north"]
     table = trainings_table.tables(asked, told)[0]
     assert table["models"] == list(NAMES)
-    assert table["lines"][1] == {"name": "fid@north", "mean": "0.500", "interval": "0.500", "each": ["0.500"] * 3}
+    assert table["lines"][1] == {"name": "fid@north", "mean": "0.500", "interval": "not known", "each": ["0.500"] * 3}
     assert set(trainings_table.frame(asked, told)["number"]) == {"fid", "fid@north", "kid"}
 
 
