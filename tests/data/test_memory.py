@@ -1,0 +1,69 @@
+"""Memory does not grow with a set that FEDSYNTH_MEMORY has no room for: measured in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedsynth.data import manifest
+from fedsynth.data.stored import Writer
+from tests.sets import row, tiny_params
+
+FEW, MANY, SIZE = 100, 900, [96, 96]  # images of 110 kB: 11 and 99 MB
+WORK = """
+import json, re, sys
+from pathlib import Path
+import torch
+from fedsynth.data.dataset import ImageSet
+from fedsynth.training.alone import train_alone
+from fedsynth.worth.use_networks import fit, network, uses
+from tests.data.test_memory import params
+torch.set_num_threads(1)
+made, model = params(), params().models["vae"]
+real = ImageSet.load(Path(sys.argv[1]))
+train_alone(model.family, model.training, made.image, real, 1)
+for use in uses(made).values():
+    use.judged(network(use, fit(use, made, real, 1), 1), *real.tensors(made.image))
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())  # of this program, not of its parent
+print(json.dumps([len(real), int(peak[1]) / 1024]))
+"""
+
+
+def params():
+    uses = {"classification": {"class_path": "fedsynth.uses.classification.Classification", "args": {"steps": 2}}}
+    model = tiny_params().models["vae"].model_dump(mode="json")
+    model["training"] |= {"rounds": 1, "epochs": 1, "local_steps": 3, "batch": 4}
+    image = {**tiny_params().image.model_dump(mode="json"), "size": SIZE}
+    return tiny_params(image=image, models={"vae": model}, score={"uses": uses})
+
+
+def peak(folder: Path, n: int, megabytes: int) -> float:
+    """MiB of a process that verifies a set of n images, trains a model and a network on it, and judges the network."""
+    made, rng, rows = params(), np.random.default_rng(0), []
+    with Writer(folder / manifest.ARRAY, (len(made.image.channels), *SIZE)) as written:
+        for i in range(n):
+            image = rng.uniform(-1, 1, (len(made.image.channels), *SIZE)).astype(np.float32)
+            image[made.image.index(made.image.masks)] = np.where(image[made.image.index(made.image.masks)] > 0, 1, -1)
+            written.add(image)
+            rows.append(row(made, "north", i, image, (f"s{i}", "train")))
+    manifest.write_rows(folder, manifest.frame(rows))
+    environment = os.environ | {"FEDSYNTH_MEMORY": str(megabytes)}
+    done = subprocess.run([sys.executable, "-c", WORK, str(folder)], env=environment, capture_output=True, text=True,
+                          cwd=Path(__file__).parents[2], check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    read, found = json.loads(done.stdout.splitlines()[-1])
+    assert read == n
+    return float(found)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_nine_times_the_images_take_no_more_memory(tmp_path):
+    few, many = (peak(tmp_path / str(n), n, 1) for n in (FEW, MANY))
+    assert many - few < 30, "88 MB more of images"
+    assert peak(tmp_path / str(MANY), MANY, 2000) - few > 80, "in memory, where there is room"
