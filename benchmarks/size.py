@@ -17,7 +17,7 @@ import importlib
 import io
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,8 +31,6 @@ from evidence import Claim, leave
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Params
-
-MIB = 2**20
 
 
 def main() -> None:
@@ -81,9 +79,10 @@ def measured(stage: Callable[[Params, Path], None], params: Params, folder: Path
     began, cpu = time.perf_counter(), time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):
         stage(params, folder)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())  # of this program, not of its parent
+    assert peak is not None
     return {
-        "MiB": round(peak),
+        "MiB": round(int(peak[1]) / 1024),
         "s": round(time.perf_counter() - began, 1),
         "CPU s": round(time.process_time() - cpu, 1),
     }
