@@ -18,14 +18,16 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PLACES = {"--out", "--rows", "--keep"}  # options that name a place of this machine, which no command repeats
+# options that name a place of this machine, which no command repeats
+PLACES = {"--out", "--rows", "--keep", "--data", "--plot", "--sheet", "--sheets", "--save"}
 FILES, PAGE = ROOT / "docs" / "evidence", ROOT / "docs" / "evidence.md"
 HEAD = """\
 # Evidence
@@ -67,13 +69,35 @@ def share(claim: str, held: int, n: int) -> Claim:
     return Claim(claim, held / n, n, clopper_pearson(held, n, 0.025))
 
 
+def measured(
+    cases: Iterable[dict[str, Any]], measure: Callable[[dict[str, Any]], dict[str, Any]], kept: Path | None
+) -> list[dict[str, Any]]:
+    """Return a row for each case: the case, and what `measure` returns for it.
+
+    `kept`: a file of JSON lines that each row is added to; what it holds already of this commit is not measured again.
+    """
+    known = [json.loads(line) for line in kept.read_text().splitlines()] if kept and kept.is_file() else []
+    rows, own = [], {"commit": _commit()}
+    for case in cases:
+        row = next((row for row in known if (case | own).items() <= row.items()), None)
+        if row is None:
+            row = case | measure(case) | own
+            print(json.dumps({name: of for name, of in row.items() if not isinstance(of, list | dict)}), flush=True)
+            if kept:
+                with kept.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+        rows.append({name: of for name, of in row.items() if name != "commit"})
+    return rows
+
+
 def leave(path: Path, claims: Iterable[Claim], rows: Any) -> None:
     """Write a benchmark's claims, with the rows that they were computed from and what repeats them."""
     program = Path(sys.argv[0]).resolve()
     name = program.relative_to(ROOT) if program.is_relative_to(ROOT) else program.name
     options = [word for i, word in enumerate(sys.argv[1:], 1) if not {word, sys.argv[i - 1]} & PLACES]
     found = {
-        "command": shlex.join(["python", str(name), *options]),
+        # what attacks and poisons is in tests/, which is no package that is installed
+        "command": "PYTHONPATH=. " * ("tests" in sys.modules) + shlex.join(["python", str(name), *options]),
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
         "machine": _machine(),
@@ -104,11 +128,13 @@ def _row(claim: str, number: float, n: int, interval: list[float] | None, unit: 
     return f"| {claim} | {said} | {within} | {n} |\n"
 
 
+@cache
 def _commit() -> str:
-    """The commit, with "+" where tracked files of the package differ from it."""
+    """The commit, with "+" where tracked files that a benchmark runs differ from it."""
     git = ["git", "-C", str(ROOT)]
     number = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
-    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "fedsynth", "nvflare_jobs", "flows"], check=False)
+    code = ["fedsynth", "nvflare_jobs", "flows", "benchmarks", "tests", "params.yaml"]
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *code], check=False)
     return number.strip() + ("+" if changed.returncode else "")
 
 

@@ -77,7 +77,7 @@ def compared(arguments: argparse.Namespace, local_steps: int) -> list[dict[str, 
         commands |= {"flower": [*own, "flower"]} if arguments.flower else {}
         for _ in range(arguments.turns):
             for name, command in commands.items():
-                found.setdefault(name, []).append(measured(command, study, name, arguments.flower))
+                found.setdefault(name, []).append(spent(command, study, name, arguments.flower))
     rows = []
     for name, turns in found.items():
         means = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
@@ -111,7 +111,7 @@ def environment(extra: Path | None = None) -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "RAY_DISABLE_MEMORY_MONITOR": "1"}
 
 
-def measured(command: list[str], study: Path, name: str, flower_at: Path | None) -> dict[str, float]:
+def spent(command: list[str], study: Path, name: str, flower_at: Path | None) -> dict[str, float]:
     """Run a command to the end of its last process. Returns CPU seconds, wall seconds and the peak of memory."""
     extra = flower_at if name == "flower" else None
     began, peak, done = time.monotonic(), [0.0], threading.Event()
