@@ -103,8 +103,8 @@ def claims(attack: str, rows: list[dict[str, Any]]) -> list[Claim]:
     for name in dict.fromkeys(row["name"] for row in rows):
         found = [Recovered(**row["found"]) for row in rows if row["name"] == name]
         print(f"| {name} | {line(found)} |")
-        made += [over_seeds(f"{attack}, {name}: share of the training images that are shown",
-                            (one.shown / one.of for one in found)),
+        shown, of = sum(one.shown for one in found), sum(one.of for one in found)
+        made += [share(f"{attack}, {name}: share of all seeds' training images that are shown", shown, of),
                  over_seeds(f"{attack}, {name}: correlation of the best reconstruction with its image",
                             (one.correlation for one in found))]  # fmt: skip
     return made

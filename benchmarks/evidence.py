@@ -51,12 +51,15 @@ class Claim:
 
 
 def over_seeds(claim: str, values: Iterable[float | None], unit: str = "") -> Claim:
-    """Return the mean of what each seed gave, with the 95 % interval of Student's t; none of a single seed."""
+    """Return the mean of what each seed gave, with the 95 % interval of Student's t.
+
+    There is none of a single seed, nor where all seeds gave the same: nothing is known then of how they vary.
+    """
     from scipy.stats import t
 
     known = [float(value) for value in values if value is not None]
     middle = statistics.fmean(known) if known else math.nan
-    if len(known) < 2:
+    if len(set(known)) < 2:
         return Claim(claim, middle, len(known), None, unit)
     half = float(t.ppf(0.975, len(known) - 1)) * statistics.stdev(known) / len(known) ** 0.5
     return Claim(claim, middle, len(known), (middle - half, middle + half), unit)

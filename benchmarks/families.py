@@ -29,6 +29,7 @@ import yaml
 from fedsynth import params as config
 from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.stages.ingest import ingest
+from fedsynth.training.alone import tensors
 from fedsynth.training.central_generator import Discriminating, Generating
 from fedsynth.training.trainer import Trainer
 from nvflare_jobs.exchange.job import steps
@@ -114,20 +115,10 @@ def build(params: config.Params, model: config.Model) -> Any:
     return model.family.build(**params.image.context())
 
 
-def tensors(params: config.Params, images: ImageSet) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    image = params.image
-    given = torch.from_numpy(images.channels(image, image.given)) if image.given else None
-    return (
-        torch.tensor(images.channels(image, image.generated)),
-        torch.from_numpy(images.condition_labels(image)),
-        given,
-    )
-
-
 def site_process(pipe: Any, params: config.Params, model: config.Model, images: ImageSet, seed: int) -> None:
     torch.set_num_threads(1)
-    x, y, given = tensors(params, images)
-    trainer = Trainer(build(params, model), model.algorithm.build(), model.training, x, y, given, seed)
+    shown = tensors(images.with_given(params.image), params.image)
+    trainer = Trainer(build(params, model), model.algorithm.build(), model.training, *shown, seed)
     while (message := pipe.recv()) is not None:
         number, incoming = message
         pipe.send((trainer.round(incoming, number), resource.getrusage(resource.RUSAGE_SELF)))
@@ -180,7 +171,7 @@ def exchange(params: config.Params, model: config.Model, family: Any, sites: dic
     algorithm, plan, of = (
         model.algorithm.build(),
         model.training,
-        {site: tensors(params, s.split("train")) for site, s in sites.items()},
+        {site: tensors(s.split("train"), params.image) for site, s in sites.items()},
     )
     images = {site: float(len(y)) for site, (_, y, _) in of.items()}
     shares = {site: torch.bincount(y, minlength=len(params.image.labels)).tolist() for site, (_, y, _) in of.items()}
@@ -210,7 +201,7 @@ def wanted(params: config.Params, sites: dict[str, ImageSet], n: int) -> tuple[t
     y = torch.arange(n) % len(params.image.labels)
     if not params.image.given:
         return y, None
-    _, labels, given = tensors(params, concatenate([s.split("train") for s in sites.values()]))
+    _, labels, given = tensors(concatenate([s.split("train") for s in sites.values()]), params.image)
     rng = np.random.default_rng(0)
     return y, given[[int(rng.choice(np.flatnonzero(labels.numpy() == k))) for k in y.tolist()]]
 

@@ -56,6 +56,24 @@ def test_a_mean_over_seeds_has_students_interval_and_a_single_seed_has_none(evid
     assert claim.number == pytest.approx(0.9)
     assert claim.interval == pytest.approx((0.9 - 4.3027 * 0.1 / 3**0.5, 0.9 + 4.3027 * 0.1 / 3**0.5), abs=1e-4)
     assert evidence.over_seeds("worth", [0.8]).interval is None
+    assert evidence.over_seeds("worth", [0.0, 0.0, 0.0]).interval is None
+
+
+def test_a_case_that_was_kept_is_not_measured_again_unless_the_code_is_another(evidence, tmp_path, monkeypatch):
+    asked, kept = [], tmp_path / "rows.jsonl"
+
+    def measure(case):
+        asked.append(case["seed"])
+        return {"worth": 10 * case["seed"]}
+
+    cases = [{"seed": seed} for seed in (1, 2)]
+    rows = evidence.measured(cases, measure, kept)
+    assert rows == [{"seed": 1, "worth": 10}, {"seed": 2, "worth": 20}]
+    assert evidence.measured([*cases, {"seed": 3}], measure, kept) == [*rows, {"seed": 3, "worth": 30}]
+    assert asked == [1, 2, 3]
+    monkeypatch.setattr(evidence, "_commit", lambda: "another")
+    evidence.measured(cases, measure, kept)
+    assert asked == [1, 2, 3, 1, 2]
 
 
 def test_no_place_of_a_machine_gets_into_a_command(evidence, tmp_path, monkeypatch):
