@@ -98,9 +98,10 @@ def leave(path: Path, claims: Iterable[Claim], rows: Any) -> None:
     program = Path(sys.argv[0]).resolve()
     name = program.relative_to(ROOT) if program.is_relative_to(ROOT) else program.name
     options = [word for i, word in enumerate(sys.argv[1:], 1) if not {word, sys.argv[i - 1]} & PLACES]
+    # those that attack and poison need it, because they use tests/, which is not installed
+    before = "PYTHONPATH=. " if os.environ.get("PYTHONPATH") == "." else ""
     found = {
-        # what attacks and poisons is in tests/, which is no package that is installed
-        "command": "PYTHONPATH=. " * ("tests" in sys.modules) + shlex.join(["python", str(name), *options]),
+        "command": before + shlex.join(["python", str(name), *options]),
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
         "machine": _machine(),

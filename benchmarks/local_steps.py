@@ -51,7 +51,7 @@ WAYS: dict[str, tuple[dict[str, Any], Callable[[list[int]], float] | None]] = {
 JUDGED = {"large": "dB", "small": "dB", "fid": ""}  # number -> its unit
 LARGE = "north"
 SITES = {
-    LARGE: {"images": 400, "mix": [0.45, 0.4, 0.15], "noise": 0.04, "bias": 0.10, "gamma": 0.9, "gain": 1.0},
+    LARGE: {"images": 240, "mix": [0.45, 0.4, 0.15], "noise": 0.04, "bias": 0.10, "gamma": 0.9, "gain": 1.0},
     # of each class five images are for training, of two or three patients, and all others are held out
     "east": {"images": 120, "train": 5, "noise": 0.08, "bias": 0.25, "gamma": 1.1, "gain": 0.8},
     "south": {"images": 120, "train": 5, "noise": 0.08, "bias": 0.40, "gamma": 1.25, "gain": 1.3},

@@ -31,6 +31,7 @@ def test_the_page_is_what_the_files_say(evidence):
 
 def test_a_file_says_how_to_measure_again(evidence, tmp_path, monkeypatch):
     out = tmp_path / "some_loop.json"
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     words = [str(ROOT / "benchmarks" / "loop.py"), "--turns", "3", "--out", str(out), "--sizes", "8x8"]
     monkeypatch.setattr(sys, "argv", words)
     evidence.leave(out, [evidence.Claim("faster", 1.23456, 3, (1.1, 1.3), "x")], [{"a": 1}])
@@ -46,7 +47,7 @@ def test_a_file_says_how_to_measure_again(evidence, tmp_path, monkeypatch):
 def test_every_file_is_of_a_benchmark_that_is_there(evidence):
     for file in evidence.FILES.glob("*.json"):
         found = json.loads(file.read_text(encoding="utf-8"))
-        assert (ROOT / found["command"].split()[1]).is_file(), file
+        assert (ROOT / found["command"].removeprefix("PYTHONPATH=. ").split()[1]).is_file(), file
         assert found["claims"], file
 
 
@@ -79,5 +80,10 @@ def test_a_case_that_was_kept_is_not_measured_again_unless_the_code_is_another(e
 def test_no_place_of_a_machine_gets_into_a_command(evidence, tmp_path, monkeypatch):
     words = [str(ROOT / "benchmarks" / "study.py"), "--seeds", "1", "2"]
     monkeypatch.setattr(sys, "argv", [*words, "--rows", "/here/a", "--keep", "/here/b", "--out", str(tmp_path / "x")])
-    evidence.leave(tmp_path / "x.json", [evidence.Claim("c", 1, 1)], [])
-    assert json.loads((tmp_path / "x.json").read_text())["command"] == "python benchmarks/study.py --seeds 1 2"
+    for path, before in ((None, ""), ("/here", ""), (".", "PYTHONPATH=. ")):
+        monkeypatch.setenv("PYTHONPATH", path) if path else monkeypatch.delenv("PYTHONPATH", raising=False)
+        evidence.leave(tmp_path / "x.json", [evidence.Claim("c", 1, 1)], [])
+        assert (
+            json.loads((tmp_path / "x.json").read_text())["command"]
+            == f"{before}python benchmarks/study.py --seeds 1 2"
+        )
