@@ -35,8 +35,27 @@ HEAD = """\
 Each line is a claim, the number that was measured, and how to measure it again. The page is made by
 `python benchmarks/evidence.py` from the files in [`evidence/`](evidence), which the benchmarks leave with `--out`;
 there are the rows behind each number. An interval is of 95 % unless the claim says otherwise; `n` is the number of
-seeds, turns or trials. Times are CPU seconds of one machine and are compared within one run only.
+seeds, turns, trials or images. Times are CPU seconds of one machine and are compared within one run only.
 """
+
+SHOWN = "share of all seeds' training images that are shown"
+SHORT = {  # what the page begins with: file and claim, in words for who has not read the rest
+    ("coverage", "a 95 % interval of a site's score holds the truth, all cases"):
+        "a 95 % interval of a site's score holds the truth, 1 to 30 images a patient",
+    ("attacks", f"crafted, imprint, 4 rounds of 4 epochs: {SHOWN}"):
+        "a hostile centre, crafted weights, no policy at the hospital: training images that it can see",
+    ("attacks", f"crafted, patient, against the default policy, 14 rounds: {SHOWN}"):
+        "the same, the default policy, an attacker who is patient",
+    ("attacks", f"crafted, DP-SGD, epsilon 8: {SHOWN}"): "the same, no policy, differential privacy, epsilon 8",
+    ("attacks", "score, five copies of an image: told right whether it was trained on"):
+        "no policy: a set of copies of one image tells whether it was trained on",
+    ("membership", "diffusion, attack 4 references: AUC on its members"):
+        "the audit's attack with reference models on a diffusion that has seen few images often: AUC",
+    ("membership", "diffusion, attack 4 references: AUC of the control, which saw none"):
+        "the same, on a model that has not seen them",
+    ("study", "a model may be promoted: all its required gates hold, share of the runs"):
+        "whole runs of the default study in which a model may be promoted",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,22 +133,40 @@ def leave(path: Path, claims: Iterable[Claim], rows: Any) -> None:
 
 def page(folder: Path) -> str:
     """Returns the page of all files of a folder, in the order of their names."""
-    parts, machines = [HEAD], set()
-    for file in sorted(folder.glob("*.json")):
-        found = json.loads(file.read_text(encoding="utf-8"))
-        machines.add(found["machine"])
-        parts.append(f"## {file.stem.replace('_', ' ').capitalize()}\n\n    {found['command']}\n\n"
-                     f"{found['date']}, commit {found['commit']}, [rows](evidence/{file.name}).\n\n"
-                     "| claim | number | interval | n |\n|---|---:|---|---:|\n"
-                     + "".join(_row(**claim) for claim in found["claims"]))  # fmt: skip
-    parts.insert(1, "Machine: " + "; ".join(sorted(machines)) + ".\n" if machines else "No file yet.\n")
-    return "\n".join(parts)
+    files = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    if not files:
+        return HEAD + "\nNo file yet.\n"
+    return "\n".join([HEAD, _short(files), *(_section(name, found) for name, found in files.items())])
 
 
-def _row(claim: str, number: float, n: int, interval: list[float] | None, unit: str) -> str:
+def _short(files: dict[str, Any]) -> str:
+    """The table of the claims of SHORT, of the files that are there. Raises KeyError if a file lacks its claim."""
+    rows = []
+    for (name, claimed), said in SHORT.items():
+        if name in files:
+            about = files[name]
+            claim = {of["claim"]: of for of in about["claims"]}[claimed] | {"claim": said}
+            link = f"[{_title(name)}](#{name.replace('_', '-')})"
+            rows.append(_row(**claim, more=(about["date"], about["commit"], link)))
+    head = "| claim | number | interval | n | date | commit | command |\n|---|---:|---|---:|---|---|---|\n"
+    return "## In short\n\n" + head + "".join(rows) if rows else ""
+
+
+def _section(name: str, found: dict[str, Any]) -> str:
+    return (f"## {_title(name)}\n\n    {found['command']}\n\n"
+            f"{found['date']}, commit {found['commit']}, [rows](evidence/{name}.json), on {found['machine']}.\n\n"
+            "| claim | number | interval | n |\n|---|---:|---|---:|\n"
+            + "".join(_row(**claim) for claim in found["claims"]))  # fmt: skip
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _row(claim: str, number: float, n: int, interval: list[float] | None, unit: str, more: tuple[str, ...] = ()) -> str:
     said = f"{number:.4g} {unit}".strip()
     within = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "none"
-    return f"| {claim} | {said} | {within} | {n} |\n"
+    return f"| {' | '.join([claim, said, within, str(n), *more])} |\n"
 
 
 @cache

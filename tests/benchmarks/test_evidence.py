@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,27 @@ def test_every_file_is_of_a_benchmark_that_is_there(evidence):
         found = json.loads(file.read_text(encoding="utf-8"))
         assert (ROOT / found["command"].removeprefix("PYTHONPATH=. ").split()[1]).is_file(), file
         assert found["claims"], file
+
+
+def quotes(page: Path) -> Iterator[tuple[str, str, str]]:
+    """Section, number and "%" or "" of each number in the second column of a row that links to docs/evidence.md."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("|") and (section := re.search(r"evidence\.md#([\w-]+)\)", line)):
+            for number, percent in re.findall(r"([-−+]?\d*\.?\d+)( %)?", line.split("|")[2]):
+                yield section[1].replace("-", "_"), number.replace("−", "-"), percent.strip()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_a_number_in_a_row_that_links_to_evidence_is_in_it(evidence, page):
+    found = list(quotes(ROOT / page))
+    assert found
+    for section, number, percent in found:
+        claims = json.loads((evidence.FILES / f"{section}.json").read_text(encoding="utf-8"))["claims"]
+        known = [(of["unit"], value) for of in claims for value in (of["number"], of["n"], *(of["interval"] or []))]
+        half = 0.5 * 10 ** -len(number.partition(".")[2]) + 1e-9
+        assert any(
+            abs(value * (100 if percent and unit != "%" else 1) - float(number)) <= half for unit, value in known
+        ), (page, section, number)
 
 
 def test_a_mean_over_seeds_has_students_interval_and_a_single_seed_has_none(evidence):
