@@ -49,6 +49,11 @@ SHORT = {  # what the page begins with: file and claim, in words for who has not
     ("attacks", f"crafted, DP-SGD, epsilon 8: {SHOWN}"): "the same, no policy, differential privacy, epsilon 8",
     ("attacks", "score, five copies of an image: told right whether it was trained on"):
         "no policy: a set of copies of one image tells whether it was trained on",
+    ("poisoning", "backdoor, mean: trigger in the images"):
+        "one hostile site of five teaches a trigger: how much of it the mean's images have",
+    ("poisoning", "backdoor, MedianClip: trigger in the images"): "the same, the rule MedianClip's images",
+    ("poisoning", "backdoor, MedianClip: retained, beside a mean of the same seed"):
+        "the same, share of the real images' accuracy that the rule retains, less the mean's",
     ("membership", "diffusion, attack 4 references: AUC on its members"):
         "the audit's attack with reference models on a diffusion that has seen few images often: AUC",
     ("membership", "diffusion, attack 4 references: AUC of the control, which saw none"):

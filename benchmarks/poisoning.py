@@ -75,7 +75,8 @@ def main() -> None:
         cases = [{"attack": attack, "rule": rule, "seed": seed} for seed in arguments.seeds for attack, rule in every]
         rows = measured(cases, lambda case: judge(case["seed"]).row(**case), arguments.rows)
     table = pd.DataFrame(rows).drop(columns=["seed", "seconds"]).groupby(["attack", "rule"], sort=False)
-    print(table.mean().round(2).join(table[["fid", "retained"]].std().round(2), rsuffix=" sd").to_string())
+    spread = table[["fid", "retained"]].std().add_suffix(" sd")
+    print(table.mean().join(spread).round(2).to_string())
     print(f"{sum(row['seconds'] for row in rows):.0f} CPU s")
     leave(arguments.out, claims(rows), rows)
 

@@ -53,12 +53,13 @@ def test_every_file_is_of_a_benchmark_that_is_there(evidence):
         assert found["claims"], file
 
 
-def quotes(page: Path) -> Iterator[tuple[str, str, str]]:
-    """Section, number and "%" or "" of each number in the second column of a row that links to docs/evidence.md."""
+def quotes(page: Path) -> Iterator[tuple[str, str, bool]]:
+    """Section, number and whether it is in %, of the numbers beside the first column of rows that link to evidence."""
     for line in page.read_text(encoding="utf-8").splitlines():
         if line.startswith("|") and (section := re.search(r"evidence\.md#([\w-]+)\)", line)):
-            for number, percent in re.findall(r"([-−+]?\d*\.?\d+)( %)?", line.split("|")[2]):
-                yield section[1].replace("-", "_"), number.replace("−", "-"), percent.strip()
+            for cell in re.sub(r"\[[^]]*\]\([^)]*\)", "", line).split("|")[2:]:
+                for number in re.findall(r"[-−+]?\d*\.?\d+", cell):
+                    yield section[1].replace("-", "_"), number.replace("−", "-"), "%" in cell
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
@@ -110,3 +111,25 @@ def test_no_place_of_a_machine_gets_into_a_command(evidence, tmp_path, monkeypat
             json.loads((tmp_path / "x.json").read_text())["command"]
             == f"{before}python benchmarks/study.py --seeds 1 2"
         )
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_every_benchmark_leaves_evidence(file):
+    if file.stem not in ("evidence", "train_extractor"):
+        text = file.read_text(encoding="utf-8")
+        assert '"--out"' in text, file
+        assert "leave(arguments.out, " in text, file
+        assert not re.search("quantile|ppf", text), "an interval is made by evidence.over_seeds or share"
+
+
+def test_a_difference_is_of_the_same_seed(evidence, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    communication = importlib.import_module("communication")
+    fids = {("float32", 1): 1.0, ("float32", 2): 2.0, ("2 bit", 1): 1.1, ("2 bit", 2): 2.2}
+    rows = [{"scheme": scheme, "seed": seed, "fid": fid, "up": 1.0, "down": 3.0 if scheme == "float32" else 0.0}
+            for (scheme, seed), fid in fids.items()]  # fmt: skip
+    known = {claim.claim: claim for claim in communication.claims(rows)}
+    assert known["2 bit: float32's bytes over its own"].number == pytest.approx(4)
+    worse = known["2 bit: FID beside float32's of the same seed"]
+    assert worse.number == pytest.approx(10)
+    assert worse.n == 2
