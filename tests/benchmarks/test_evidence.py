@@ -71,7 +71,7 @@ def test_a_number_in_a_row_that_links_to_evidence_is_in_it(evidence, page):
         known = [(of["unit"], value) for of in claims for value in (of["number"], of["n"], *(of["interval"] or []))]
         half = 0.5 * 10 ** -len(number.partition(".")[2]) + 1e-9
         assert any(
-            abs(value * (100 if percent and unit != "%" else 1) - float(number)) <= half for unit, value in known
+            abs(value * (100 if percent and not unit else 1) - float(number)) <= half for unit, value in known
         ), (page, section, number)
 
 
