@@ -57,6 +57,8 @@ SHORT = {  # what the page begins with: file and claim, in words for who has not
     ("poisoning", "backdoor, MedianClip: trigger in the images"): "the same, the rule MedianClip's images",
     ("poisoning", "backdoor, MedianClip: retained, beside a mean of the same seed"):
         "the same, share of the real images' accuracy that the rule retains, less the mean's",
+    ("heterogeneity", "silos, FedAvg: gap closed"):
+        "three sites with one class each, FedAvg: share of the gap between own and all images that a set closes",
     ("loop", "images per CPU second of the training loop over those of MONAI's tutorials, 32x32, both fp32"):
         "the training loop beside that of MONAI's tutorials, 32 x 32: images per CPU second",
     ("precision", "diffusion, 32 x 32: CPU time of loss and gradient, bf16 over fp32"):
