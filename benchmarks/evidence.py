@@ -57,6 +57,9 @@ SHORT = {  # what the page begins with: file and claim, in words for who has not
     ("poisoning", "backdoor, MedianClip: trigger in the images"): "the same, the rule MedianClip's images",
     ("poisoning", "backdoor, MedianClip: retained, beside a mean of the same seed"):
         "the same, share of the real images' accuracy that the rule retains, less the mean's",
+    ("local_steps", "diffusion, equal steps, the most instead of FedAvg: those of the small sites"):
+        "sites of unequal size, a diffusion, all take the large site's steps: small sites' held-out images",
+    ("local_steps", "diffusion, FedNova instead of FedAvg: those of the small sites"): "the same, FedNova",
     ("heterogeneity", "silos, FedAvg: gap closed"):
         "three sites with one class each, FedAvg: share of the gap between own and all images that a set closes",
     ("loop", "images per CPU second of the training loop over those of MONAI's tutorials, 32x32, both fp32"):
