@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from evidence import Claim, leave, measured, over_seeds, share
 
 from fedsynth.params import Params
 from tests.attacks import division, oracle, recovery, trap
@@ -62,40 +62,52 @@ CRAFTED: dict[str, dict[str, Any]] = {
     "imprint, 10 rounds of 8 epochs": {"rounds": 10, "epochs": 8},
     "trap weights, 10 rounds of 8 epochs": {"rounds": 10, "epochs": 8, "imprint": False},
 }
+SETTINGS = {"division": DIVISION, "crafted": CRAFTED}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("attacks", nargs="*", choices=["division", "crafted", "score"], default=["division"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--only", default="", help="rows whose name holds this")
+    parser.add_argument("--only", nargs="+", default=[""], help="settings whose name holds one of these")
     parser.add_argument("--rows", type=Path, help="what was measured, as JSON lines: kept, and not measured again")
+    parser.add_argument("--out", type=Path, default=Path("attacks.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    made: list[Claim] = []
+    rows: list[dict[str, Any]] = []
     with OPEN:
         for attack in arguments.attacks:
-            if attack == "score":
-                scored(arguments.seeds)
-            else:
-                table(attack, arguments.seeds, arguments.only, arguments.rows)
+            of_attack = scored if attack == "score" else reconstructed
+            found = measured(cases(attack, arguments), of_attack, arguments.rows)
+            made += claims_of_score(found) if attack == "score" else claims(attack, found)
+            rows += found
+    leave(arguments.out, made, rows)
 
 
-def table(attack: str, seeds: list[int], only: str, kept: Path | None) -> None:
-    rows, run = {"division": (DIVISION, divided), "crafted": (CRAFTED, opened)}[attack]
+def cases(attack: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    settings = SETTINGS.get(attack, {"": {}})
+    named = [name for name in settings if not name or any(part in name for part in arguments.only)]
+    return [{"attack": attack, "name": name, "seed": seed} for name in named for seed in arguments.seeds]
+
+
+def reconstructed(case: dict[str, Any]) -> dict[str, Any]:
+    run = {"division": divided, "crafted": opened}[case["attack"]]
+    return {"found": dataclasses.asdict(run(case["seed"], SETTINGS[case["attack"]][case["name"]]))}
+
+
+def claims(attack: str, rows: list[dict[str, Any]]) -> list[Claim]:
+    """Print the table of an attack. Returns how many of the training images each setting shows."""
     print("| setting | shown of n (range) | exact | best | median of shown | r (guess) |\n|" + "---|" * 6)
-    lines = kept.read_text().splitlines() if kept and kept.is_file() else []
-    known = {(row["attack"], row["name"], row["seed"]): Recovered(**row["found"]) for row in map(json.loads, lines)}
-    for name, changes in rows.items():
-        if only not in name:
-            continue
-        for seed in seeds:
-            if (attack, name, seed) not in known:
-                found = known[attack, name, seed] = run(seed, changes)
-                if kept:
-                    row = {"attack": attack, "name": name, "seed": seed, "found": dataclasses.asdict(found)}
-                    with kept.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-        print(f"| {name} | {line([known[attack, name, seed] for seed in seeds])} |", flush=True)
+    made = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        found = [Recovered(**row["found"]) for row in rows if row["name"] == name]
+        print(f"| {name} | {line(found)} |")
+        shown, of = sum(one.shown for one in found), sum(one.of for one in found)
+        made += [share(f"{attack}, {name}: share of all seeds' training images that are shown", shown, of),
+                 over_seeds(f"{attack}, {name}: correlation of the best reconstruction with its image",
+                            (one.correlation for one in found))]  # fmt: skip
+    return made
 
 
 def line(found: list[Recovered]) -> str:
@@ -160,19 +172,24 @@ def judged(at: Hospital, found: np.ndarray) -> Recovered:
     return recovery.compare(found, at.train_images[:, :1], at.public.images[:, :1], flip=True)
 
 
-def scored(seeds: list[int], each: int = 6) -> None:
-    right, asked, read = 0, 0, []
-    for seed in seeds:
-        params = oracle.asking(seed, copies="copies.Copies")
-        with hospital(params) as at:
-            right += sum(said == member for said, member in told(at, params, each))
-            asked += 2 * each
-        reading = oracle.asking(seed, fid="fid.FID")
-        with hospital(reading) as at:
-            read.append(oracle.patient(at, reading))
-    print(f"member or not, by five copies of an image: right in {right} of {asked} cases")
-    for seed, found in zip(seeds, read, strict=True):
-        print(f"features of one patient, seed {seed}:", found or "no gate opened for one patient alone")
+def scored(case: dict[str, Any], each: int = 6) -> dict[str, Any]:
+    """Return how often an answer told a member from a non-member, and what was read of one patient's features."""
+    params = oracle.asking(case["seed"], copies="copies.Copies")
+    with hospital(params) as at:
+        right = [said == member for said, member in told(at, params, each)]
+    reading = oracle.asking(case["seed"], fid="fid.FID")
+    with hospital(reading) as at:
+        return {"right": sum(right), "asked": len(right), "patient": oracle.patient(at, reading)}
+
+
+def claims_of_score(rows: list[dict[str, Any]]) -> list[Claim]:
+    right, asked = (sum(row[name] for row in rows) for name in ("right", "asked"))
+    read = [of for row in rows if (of := row["patient"]) and of["error"] < of["next"] / 10]
+    return [
+        share("score, five copies of an image: told right whether it was trained on", right, asked),
+        share("score, a gate in the network: one patient's features read, ten times nearer than the next patient's, "
+              "share of the seeds", len(read), len(rows)),
+    ]  # fmt: skip
 
 
 def told(at: Hospital, params: Params, each: int) -> Iterator[tuple[bool, bool]]:

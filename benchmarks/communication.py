@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from evidence import Claim, leave, measured, over_seeds
 from nvflare.app_common.decomposers import numpy_decomposers
 from nvflare.fuel.utils import fobs
 
@@ -67,29 +67,38 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*SCHEMES], default=[*SCHEMES])
     parser.add_argument("--rows", type=Path, help="a file of JSON lines: what it holds already is not computed again")
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("communication.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     numpy_decomposers.register()
     params = smaller(arguments)
     sites = images(params)
     features = extractor(params, sites)
-    rows = (
-        [json.loads(line) for line in arguments.rows.read_text().splitlines()]
-        if arguments.rows and arguments.rows.is_file()
-        else []
-    )
-    for name in arguments.only:
-        for seed in arguments.seeds:
-            if not any((row["scheme"], row["seed"]) == (name, seed) for row in rows):
-                rows.append(scheme(params, sites, features, name, seed, arguments.images))
-                print(json.dumps(rows[-1]), flush=True)
-                if arguments.rows:
-                    arguments.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cases = [{"scheme": name, "seed": seed} for name in arguments.only for seed in arguments.seeds]
+    rows = measured(
+        cases, lambda case: scheme(params, sites, features, case["scheme"], case["seed"], arguments.images),
+        arguments.rows,
+    )  # fmt: skip
     table = summary(rows)
     print(markdown(table))
     if arguments.plot:
         arguments.plot.parent.mkdir(parents=True, exist_ok=True)
         arguments.plot.write_bytes(picture(table))
+    leave(arguments.out, claims(rows), rows)
+
+
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+    """Return what each scheme saves, and its FID beside that of float32 with the same seed."""
+    plain = {row["seed"]: row for row in rows if row["scheme"] == "float32"}
+    of = {name: [r for r in rows if r["scheme"] == name] for name in dict.fromkeys(row["scheme"] for row in rows)}
+    found = [over_seeds("float32: FID", (row["fid"] for row in plain.values()))]
+    for name, own in [(name, own) for name, own in of.items() if name != "float32"]:
+        beside = [(row, plain[row["seed"]]) for row in own if row["seed"] in plain]
+        fewer = [(full["up"] + full["down"]) / (row["up"] + row["down"]) for row, full in beside]
+        worse = [100 * (row["fid"] / full["fid"] - 1) for row, full in beside]
+        found += [over_seeds(f"{name}: float32's bytes over its own", fewer, "x"),
+                  over_seeds(f"{name}: FID beside float32's of the same seed", worse, "%")]  # fmt: skip
+    return found
 
 
 def smaller(arguments: Any) -> config.Params:
@@ -97,7 +106,7 @@ def smaller(arguments: Any) -> config.Params:
     raw["image"]["size"] = [arguments.size] * len(raw["image"]["size"])
     raw["models"] = {"model": raw["models"][arguments.model]}
     for site in raw["source"]["args"]["sites"].values():
-        site["images"] = max(48, site["images"] // 2)
+        site |= {"images": max(48, site["images"] // 2), "train": None}  # split as all are, so that some are held out
     raw["models"]["model"]["training"] |= {"rounds": arguments.rounds, "epochs": arguments.epochs}
     return config.Params.model_validate(raw)
 
@@ -126,7 +135,7 @@ def extractor(params: config.Params, sites: dict[str, ImageSet]) -> Callable[[to
 def scheme(
     params: config.Params, sites: dict[str, ImageSet], features: Any, name: str, seed: int, n: int
 ) -> dict[str, Any]:
-    """Run one training and return its row: bytes up and down per round and site, FID, CPU seconds."""
+    """Run one training and return its numbers: bytes up and down per round and site, FID, CPU seconds."""
     make_up, make_down, fewer = SCHEMES[name]
     model = params.models["model"].model_copy(deep=True)
     model.training.rounds = round(model.training.rounds / fewer)
@@ -173,8 +182,8 @@ def scheme(
     real = torch.tensor(concatenate([s.split(part) for s in sites.values() for part in ("val", "test")]).images)
     # always the rounds of float32, because the bytes of the whole training are compared
     rounds = params.models["model"].training.rounds * len(trainers)
-    return {"scheme": name, "seed": seed, "up": sent["up"] / rounds, "down": sent["down"] / rounds,
-            "fid": fid(features(real), features(drawn)), "seconds": cpu}  # fmt: skip
+    return {"up": sent["up"] / rounds, "down": sent["down"] / rounds, "fid": fid(features(real), features(drawn)),
+            "seconds": cpu}  # fmt: skip
 
 
 def sample(family: Any, params: config.Params, n: int) -> torch.Tensor:

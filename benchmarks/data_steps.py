@@ -1,9 +1,10 @@
 """Processor seconds of `fedsynth validate` and `fedsynth look` on 24 phantoms, and of ingest for each volume of IXI's
 size (256 x 256 x 150, int16) brought to 64 x 64 x 64.
 
-    python benchmarks/data_steps.py
+    python benchmarks/data_steps.py --out data_steps.json
 
-Commands are whole processes, user and system time; the best of several, because other load on the machine only adds.
+Commands are whole processes, user and system time. The mean of several is left as evidence, the best printed, because
+other load on the machine only adds.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import yaml
+from evidence import leave, over_seeds
 from scipy import ndimage, sparse
 
 from fedsynth.params import Params
@@ -45,17 +48,27 @@ PHANTOMS: dict[str, Any] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=3)
-    repeat = parser.parse_args().repeat
+    parser.add_argument("--out", type=Path, default=Path("data_steps.json"))
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "params.yaml").write_text(yaml.safe_dump(PHANTOMS, sort_keys=False))
-        ingest(Params.model_validate(PHANTOMS), folder / "data/sites")
-        for command in (["validate", "data/sites/north", "--docs", "docs"], ["look"]):
-            best = min(process(folder, command) for _ in range(repeat))
-            print(f"fedsynth {command[0]}, 24 phantoms: {best:.1f} CPU s", flush=True)
-        for masks in (False, True):
-            taken, unzipped = volumes(folder / f"volumes-{masks}", masks, repeat)
-            print(f"ingest of a volume{' with its mask' * masks}: {taken:.2f} CPU s, {unzipped:.2f} of which gunzip")
+        rows = [{"what": what, "cpu_s": cpu_s} for what, cpu_s in measure(Path(name), arguments.repeat)]
+    leave(arguments.out, [over_seeds(f"{row['what']}: CPU seconds", row["cpu_s"], "s") for row in rows], rows)
+
+
+def measure(folder: Path, repeat: int) -> Iterator[tuple[str, list[float]]]:
+    """Print and yield what was done, and the CPU seconds of each time."""
+    (folder / "params.yaml").write_text(yaml.safe_dump(PHANTOMS, sort_keys=False))
+    ingest(Params.model_validate(PHANTOMS), folder / "data/sites")
+    for command in (["validate", "data/sites/north", "--docs", "docs"], ["look"]):
+        taken = [process(folder, command) for _ in range(repeat)]
+        print(f"fedsynth {command[0]}, 24 phantoms: {min(taken):.1f} CPU s", flush=True)
+        yield f"fedsynth {command[0]} of 24 phantoms", taken
+    for masks in (False, True):
+        each = [volumes(folder / f"volumes-{masks}-{turn}", masks, 1) for turn in range(repeat)]
+        taken, unzipped = ([turn[k] for turn in each] for k in (0, 1))
+        said = f"ingest of a volume{' with its mask' * masks}"
+        print(f"{said}: {min(taken):.2f} CPU s, {min(unzipped):.2f} of which gunzip", flush=True)
+        yield f"{said}, 256 x 256 x 150 to 64 x 64 x 64", taken
 
 
 def process(folder: Path, command: list[str]) -> float:

@@ -18,14 +18,16 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PLACES = {"--out", "--rows", "--keep"}  # options that name a place of this machine, which no command repeats
+# options that name a place of this machine, which no command repeats
+PLACES = {"--out", "--rows", "--keep", "--data", "--plot", "--sheet", "--sheets", "--save"}
 FILES, PAGE = ROOT / "docs" / "evidence", ROOT / "docs" / "evidence.md"
 HEAD = """\
 # Evidence
@@ -33,8 +35,44 @@ HEAD = """\
 Each line is a claim, the number that was measured, and how to measure it again. The page is made by
 `python benchmarks/evidence.py` from the files in [`evidence/`](evidence), which the benchmarks leave with `--out`;
 there are the rows behind each number. An interval is of 95 % unless the claim says otherwise; `n` is the number of
-seeds, turns or trials. Times are CPU seconds of one machine and are compared within one run only.
+seeds, turns, trials or images. Times are CPU seconds of one machine and are compared within one run only.
 """
+
+SHOWN = "share of all seeds' training images that are shown"
+SHORT = {  # what the page begins with: file and claim, in words for who has not read the rest
+    ("coverage", "a 95 % interval of a site's score holds the truth, all cases"):
+        "a 95 % interval of a site's score holds the truth, 1 to 30 images a patient",
+    ("attacks", f"crafted, imprint, 4 rounds of 4 epochs: {SHOWN}"):
+        "a hostile centre, crafted weights, no policy at the hospital: training images that it can see",
+    ("attacks", f"crafted, patient, against the default policy, 14 rounds: {SHOWN}"):
+        "the same, the default policy, an attacker who is patient",
+    ("attacks", f"crafted, DP-SGD, epsilon 8: {SHOWN}"): "the same, no policy, differential privacy, epsilon 8",
+    ("attacks", "score, five copies of an image: told right whether it was trained on"):
+        "no policy: a set of copies of one image tells whether it was trained on",
+    ("communication", "4 bit up, 2 bit down: float32's bytes over its own"):
+        "updates in 4 bits and the model's changes in 2, 8 rounds: times fewer bytes",
+    ("communication", "4 bit up, 2 bit down: FID beside float32's of the same seed"): "the same: FID beside float32's",
+    ("poisoning", "backdoor, mean: trigger in the images"):
+        "one hostile site of five teaches a trigger: how much of it the mean's images have",
+    ("poisoning", "backdoor, MedianClip: trigger in the images"): "the same, the rule MedianClip's images",
+    ("poisoning", "backdoor, MedianClip: retained, beside a mean of the same seed"):
+        "the same, share of the real images' accuracy that the rule retains, less the mean's",
+    ("local_steps", "diffusion, equal steps, the most instead of FedAvg: those of the small sites"):
+        "sites of unequal size, a diffusion, all take the large site's steps: small sites' held-out images",
+    ("local_steps", "diffusion, FedNova instead of FedAvg: those of the small sites"): "the same, FedNova",
+    ("heterogeneity", "silos, FedAvg: gap closed"):
+        "three sites with one class each, FedAvg: share of the gap between own and all images that a set closes",
+    ("loop", "images per CPU second of the training loop over those of MONAI's tutorials, 32x32, both fp32"):
+        "the training loop beside that of MONAI's tutorials, 32 x 32: images per CPU second",
+    ("precision", "diffusion, 32 x 32: CPU time of loss and gradient, bf16 over fp32"):
+        "bf16 where the processor has no such instructions, CPU time of a diffusion's step beside fp32",
+    ("membership", "diffusion, attack 4 references: AUC on its members"):
+        "the audit's attack with reference models on a diffusion that has seen few images often: AUC",
+    ("membership", "diffusion, attack 4 references: AUC of the control, which saw none"):
+        "the same, on a model that has not seen them",
+    ("study", "a model may be promoted: all its required gates hold, share of the runs"):
+        "whole runs of the default study in which a model may be promoted",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,12 +87,15 @@ class Claim:
 
 
 def over_seeds(claim: str, values: Iterable[float | None], unit: str = "") -> Claim:
-    """Return the mean of what each seed gave, with the 95 % interval of Student's t; none of a single seed."""
+    """Return the mean of what each seed gave, with the 95 % interval of Student's t.
+
+    There is none of a single seed, nor where all seeds gave the same: nothing is known then of how they vary.
+    """
     from scipy.stats import t
 
     known = [float(value) for value in values if value is not None]
     middle = statistics.fmean(known) if known else math.nan
-    if len(known) < 2:
+    if len(set(known)) < 2:
         return Claim(claim, middle, len(known), None, unit)
     half = float(t.ppf(0.975, len(known) - 1)) * statistics.stdev(known) / len(known) ** 0.5
     return Claim(claim, middle, len(known), (middle - half, middle + half), unit)
@@ -67,12 +108,34 @@ def share(claim: str, held: int, n: int) -> Claim:
     return Claim(claim, held / n, n, clopper_pearson(held, n, 0.025))
 
 
+def measured(
+    cases: Iterable[dict[str, Any]], measure: Callable[[dict[str, Any]], dict[str, Any]], kept: Path | None
+) -> list[dict[str, Any]]:
+    """Return a row for each case: the case, and what `measure` returns for it.
+
+    `kept`: a file of JSON lines that each row is added to; what it holds already of this commit is not measured again.
+    """
+    known = [json.loads(line) for line in kept.read_text().splitlines()] if kept and kept.is_file() else []
+    rows, own = [], {"commit": _commit()}
+    for case in cases:
+        row = next((row for row in known if (case | own).items() <= row.items()), None)
+        if row is None:
+            row = case | measure(case) | own
+            print(json.dumps({name: of for name, of in row.items() if not isinstance(of, list | dict)}), flush=True)
+            if kept:
+                with kept.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+        rows.append({name: of for name, of in row.items() if name != "commit"})
+    return rows
+
+
 def leave(path: Path, claims: Iterable[Claim], rows: Any) -> None:
     """Write a benchmark's claims, with the rows that they were computed from and what repeats them."""
     program = Path(sys.argv[0]).resolve()
     name = program.relative_to(ROOT) if program.is_relative_to(ROOT) else program.name
-    before = "PYTHONPATH=. " if os.environ.get("PYTHONPATH") == "." else ""  # of benchmarks that use a file of tests
     options = [word for i, word in enumerate(sys.argv[1:], 1) if not {word, sys.argv[i - 1]} & PLACES]
+    # those that attack and poison need it, because they use tests/, which is not installed
+    before = "PYTHONPATH=. " if os.environ.get("PYTHONPATH") == "." else ""
     found = {
         "command": before + shlex.join(["python", str(name), *options]),
         "date": datetime.now(UTC).date().isoformat(),
@@ -87,29 +150,49 @@ def leave(path: Path, claims: Iterable[Claim], rows: Any) -> None:
 
 def page(folder: Path) -> str:
     """Returns the page of all files of a folder, in the order of their names."""
-    parts, machines = [HEAD], set()
-    for file in sorted(folder.glob("*.json")):
-        found = json.loads(file.read_text(encoding="utf-8"))
-        machines.add(found["machine"])
-        parts.append(f"## {file.stem.replace('_', ' ').capitalize()}\n\n    {found['command']}\n\n"
-                     f"{found['date']}, commit {found['commit']}, [rows](evidence/{file.name}).\n\n"
-                     "| claim | number | interval | n |\n|---|---:|---|---:|\n"
-                     + "".join(_row(**claim) for claim in found["claims"]))  # fmt: skip
-    parts.insert(1, "Machine: " + "; ".join(sorted(machines)) + ".\n" if machines else "No file yet.\n")
-    return "\n".join(parts)
+    files = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    if not files:
+        return HEAD + "\nNo file yet.\n"
+    return "\n".join([HEAD, _short(files), *(_section(name, found) for name, found in files.items())])
 
 
-def _row(claim: str, number: float, n: int, interval: list[float] | None, unit: str) -> str:
+def _short(files: dict[str, Any]) -> str:
+    """The table of the claims of SHORT, of the files that are there. Raises KeyError if a file lacks its claim."""
+    rows = []
+    for (name, claimed), said in SHORT.items():
+        if name in files:
+            about = files[name]
+            claim = {of["claim"]: of for of in about["claims"]}[claimed] | {"claim": said}
+            link = f"[{_title(name)}](#{name.replace('_', '-')})"
+            rows.append(_row(**claim, more=(about["date"], about["commit"], link)))
+    head = "| claim | number | interval | n | date | commit | command |\n|---|---:|---|---:|---|---|---|\n"
+    return "## In short\n\n" + head + "".join(rows) if rows else ""
+
+
+def _section(name: str, found: dict[str, Any]) -> str:
+    return (f"## {_title(name)}\n\n    {found['command']}\n\n"
+            f"{found['date']}, commit {found['commit']}, [rows](evidence/{name}.json), on {found['machine']}.\n\n"
+            "| claim | number | interval | n |\n|---|---:|---|---:|\n"
+            + "".join(_row(**claim) for claim in found["claims"]))  # fmt: skip
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _row(claim: str, number: float, n: int, interval: list[float] | None, unit: str, more: tuple[str, ...] = ()) -> str:
     said = f"{number:.4g} {unit}".strip()
     within = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "none"
-    return f"| {claim} | {said} | {within} | {n} |\n"
+    return f"| {' | '.join([claim, said, within, str(n), *more])} |\n"
 
 
+@cache
 def _commit() -> str:
-    """The commit, with "+" where tracked files of the package differ from it."""
+    """The commit, with "+" where tracked files that a benchmark runs differ from it."""
     git = ["git", "-C", str(ROOT)]
     number = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
-    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "fedsynth", "nvflare_jobs", "flows"], check=False)
+    code = ["fedsynth", "nvflare_jobs", "flows", "benchmarks", "tests", "params.yaml"]
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *code], check=False)
     return number.strip() + ("+" if changed.returncode else "")
 
 

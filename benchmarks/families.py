@@ -25,10 +25,12 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from evidence import Claim, leave, measured, over_seeds
 
 from fedsynth import params as config
 from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.stages.ingest import ingest
+from fedsynth.training.alone import tensors
 from fedsynth.training.central_generator import Discriminating, Generating
 from fedsynth.training.trainer import Trainer
 from nvflare_jobs.exchange.job import steps
@@ -47,14 +49,37 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=300, help="synthetic images")
     parser.add_argument("--seeds", type=int, default=2, help="seeds of each use's network")
+    parser.add_argument("--trainings", type=int, nargs="+", help="seeds of trainings; default: the params file's")
     parser.add_argument("--on", choices=("val", "test"), default="val", help="the split of real images to test on")
     parser.add_argument("--data", type=Path, help="folder of ingested sites; made (and kept) where it is not there")
     parser.add_argument("--sheet", type=Path, help="write a picture: real above synthetic images for each class")
-    parser.add_argument("--save", type=Path, help="write the trained parameters (torch.save)")
+    parser.add_argument("--save", type=Path, help="write the (last) trained parameters (torch.save)")
     parser.add_argument("--load", type=Path, help="take parameters of an earlier --save and train nothing")
+    parser.add_argument("--rows", type=Path, help="a file of JSON lines: what it holds already is not computed again")
+    parser.add_argument("--out", type=Path, default=Path("families.json"))
     arguments = parser.parse_args()
     params = override(arguments.params, arguments.model, arguments.set)
     sites = load(params, arguments.data or Path(tempfile.mkdtemp()))
+    cache = (arguments.data or Path(tempfile.mkdtemp())) / "pooled.json"
+
+    def measure(case: dict[str, Any]) -> dict[str, Any]:
+        of = params.model_copy(update={"seed": case["training"]})
+        return worth(of, made(of, arguments, sites), sites, arguments, cache)
+
+    rows = measured(({"training": seed} for seed in arguments.trainings or [params.seed]), measure, arguments.rows)
+    leave(arguments.out, claims(arguments.model, rows), rows)
+
+
+def claims(model: str, rows: list[dict[str, Any]]) -> list[Claim]:
+    """Return what the sets of several trainings are worth."""
+    found = [over_seeds(f"{model}, {use}: share of the score of all real images", (r["retained"][use] for r in rows))
+             for use in rows[0]["retained"]]  # fmt: skip
+    return [*found, over_seeds(f"{model}: distance to the nearest training image, over that of real images",
+                               (row["nearest"] for row in rows))]  # fmt: skip
+
+
+def made(params: config.Params, arguments: argparse.Namespace, sites: dict[str, ImageSet]) -> Any:
+    """Return the trained model."""
     model = params.models[arguments.model]
     family = build(params, model)
     if arguments.load:
@@ -63,29 +88,30 @@ def main() -> None:
         train(params, model, family, sites)
     if arguments.save:
         torch.save(family.state_dict(), arguments.save)
+    return family.eval()
+
+
+def worth(
+    params: config.Params, family: Any, sites: dict[str, ImageSet], arguments: argparse.Namespace, cache: Path
+) -> dict[str, Any]:
+    """Sample a set and return what it is worth; `cache`: a file of what `pooled` reaches."""
     torch.set_num_threads(1)
     y, given = wanted(params, sites, arguments.images)
     started = time.perf_counter()
     with torch.no_grad():
         parts = [
-            family.eval().sample(
+            family.sample(
                 y[i : i + 100], None if given is None else given[i : i + 100], torch.Generator().manual_seed(i)
             )
             for i in range(0, len(y), 100)
         ]
     drawn = complete(params, torch.cat(parts), given)
     print(f"sampling {len(y)} images: {time.perf_counter() - started:.1f} s")
-    print(
-        "range of the generated images",
-        float(drawn.min()),
-        float(drawn.max()),
-        "nearest",
-        round(nearest(params, drawn, sites, arguments.on), 3),
-    )
+    away = nearest(params, drawn, sites, arguments.on)
+    print("range of the generated images", float(drawn.min()), float(drawn.max()), "nearest", round(away, 3))
     if arguments.sheet:
         sheet(params, drawn, y, sites, arguments.sheet)
-    cache = (arguments.data or Path(tempfile.mkdtemp())) / "pooled.json"
-    judge(params, drawn, y, sites, arguments.seeds, cache, arguments.on)
+    return {"retained": judge(params, drawn, y, sites, arguments.seeds, cache, arguments.on), "nearest": away}
 
 
 def override(path: str, name: str, changes: list[str]) -> config.Params:
@@ -114,20 +140,10 @@ def build(params: config.Params, model: config.Model) -> Any:
     return model.family.build(**params.image.context())
 
 
-def tensors(params: config.Params, images: ImageSet) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    image = params.image
-    given = torch.from_numpy(images.channels(image, image.given)) if image.given else None
-    return (
-        torch.tensor(images.channels(image, image.generated)),
-        torch.from_numpy(images.condition_labels(image)),
-        given,
-    )
-
-
 def site_process(pipe: Any, params: config.Params, model: config.Model, images: ImageSet, seed: int) -> None:
     torch.set_num_threads(1)
-    x, y, given = tensors(params, images)
-    trainer = Trainer(build(params, model), model.algorithm.build(), model.training, x, y, given, seed)
+    shown = tensors(images.with_given(params.image), params.image)
+    trainer = Trainer(build(params, model), model.algorithm.build(), model.training, *shown, seed)
     while (message := pipe.recv()) is not None:
         number, incoming = message
         pipe.send((trainer.round(incoming, number), resource.getrusage(resource.RUSAGE_SELF)))
@@ -180,7 +196,7 @@ def exchange(params: config.Params, model: config.Model, family: Any, sites: dic
     algorithm, plan, of = (
         model.algorithm.build(),
         model.training,
-        {site: tensors(params, s.split("train")) for site, s in sites.items()},
+        {site: tensors(s.split("train"), params.image) for site, s in sites.items()},
     )
     images = {site: float(len(y)) for site, (_, y, _) in of.items()}
     shares = {site: torch.bincount(y, minlength=len(params.image.labels)).tolist() for site, (_, y, _) in of.items()}
@@ -210,7 +226,7 @@ def wanted(params: config.Params, sites: dict[str, ImageSet], n: int) -> tuple[t
     y = torch.arange(n) % len(params.image.labels)
     if not params.image.given:
         return y, None
-    _, labels, given = tensors(params, concatenate([s.split("train") for s in sites.values()]))
+    _, labels, given = tensors(concatenate([s.split("train") for s in sites.values()]), params.image)
     rng = np.random.default_rng(0)
     return y, given[[int(rng.choice(np.flatnonzero(labels.numpy() == k))) for k in y.tolist()]]
 
@@ -235,7 +251,9 @@ def judge(
     seeds: int,
     cache: Path,
     on: str,
-) -> None:
+) -> dict[str, float]:
+    """Print what the uses' networks reach. Returns use -> the share of `pooled` that the synthetic set retains."""
+    shares = {}
     image, uses = params.image, {n: b.build(**params.image.context()) for n, b in params.score.uses.items()}
     i, m = image.index(image.images), image.index(image.masks)
     pooled = concatenate([s.split("train") for s in sites.values()])
@@ -266,7 +284,7 @@ def judge(
                 scores[row].append(found)
         means = {row: np.nanmean(np.array(values), 0) for row, values in scores.items()}
         each = {row: [round(float(np.nanmean(v)), 3) for v in values] for row, values in scores.items()}
-        retained = np.nanmean(means["synthetic"]) / np.nanmean(means["pooled"])
+        shares[name] = retained = float(np.nanmean(means["synthetic"]) / np.nanmean(means["pooled"]))
         print(
             f"{name} ({use.headline}) over {list(sites)}: synthetic {means['synthetic'].round(3)}, pooled"
             f" {means['pooled'].round(3)}, retained {100 * retained:.1f} % (by seed {each})",
@@ -274,6 +292,7 @@ def judge(
         )
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.write_text(json.dumps(known))
+    return shares
 
 
 def nearest(params: config.Params, drawn: torch.Tensor, sites: dict[str, ImageSet], on: str) -> float:

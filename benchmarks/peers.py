@@ -27,7 +27,7 @@ from typing import Any
 
 import psutil
 import yaml
-from evidence import Claim, leave
+from evidence import Claim, leave, over_seeds
 
 ROOT = Path(__file__).resolve().parents[1]
 SITES, BATCH, LR = 3, 8, 2e-3
@@ -54,14 +54,13 @@ def main() -> None:
         return
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what outlives its parent becomes this process's child
     rows = [row for steps in arguments.local_steps for row in compared(arguments, steps)]
-    leave(arguments.out, claims(rows, arguments.turns), rows)
+    leave(arguments.out, claims(rows), rows)
 
 
-def claims(rows: list[dict[str, Any]], turns: int) -> list[Claim]:
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     said = "CPU seconds of three sites' diffusion over those of a bare PyTorch loop"
     return [
-        Claim(f"{said}: {row['name']}, {row['steps']} steps (least and most of the turns)", row["ratio"], turns,
-              (row["least"], row["most"]), "x")
+        over_seeds(f"{said}: {row['name']}, {row['steps']} steps", row["ratios"], "x")
         for row in rows if row["name"] != "bare"
     ]  # fmt: skip
 
@@ -77,14 +76,13 @@ def compared(arguments: argparse.Namespace, local_steps: int) -> list[dict[str, 
         commands |= {"flower": [*own, "flower"]} if arguments.flower else {}
         for _ in range(arguments.turns):
             for name, command in commands.items():
-                found.setdefault(name, []).append(measured(command, study, name, arguments.flower))
+                found.setdefault(name, []).append(spent(command, study, name, arguments.flower))
     rows = []
     for name, turns in found.items():
         means = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
         ratios = [a["cpu_s"] / b["cpu_s"] for a, b in zip(turns, found["bare"], strict=True)]
         ratio = statistics.median(ratios)
-        rows.append({"name": name, "steps": SITES * arguments.rounds * local_steps, "ratio": ratio,
-                     "least": min(ratios), "most": max(ratios), **means})  # fmt: skip
+        rows.append({"name": name, "steps": SITES * arguments.rounds * local_steps, "ratios": ratios, **means})
         print(f"{rows[-1]['steps']:>6} steps  {name:<9} {means['cpu_s']:7.1f} CPU s  {ratio:5.2f} x bare  "
               f"{means['wall_s']:6.1f} s  {means['mib']:6.0f} MiB", flush=True)  # fmt: skip
     return rows
@@ -111,7 +109,7 @@ def environment(extra: Path | None = None) -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "RAY_DISABLE_MEMORY_MONITOR": "1"}
 
 
-def measured(command: list[str], study: Path, name: str, flower_at: Path | None) -> dict[str, float]:
+def spent(command: list[str], study: Path, name: str, flower_at: Path | None) -> dict[str, float]:
     """Run a command to the end of its last process. Returns CPU seconds, wall seconds and the peak of memory."""
     extra = flower_at if name == "flower" else None
     began, peak, done = time.monotonic(), [0.0], threading.Event()

@@ -20,9 +20,10 @@ The row "four honest sites" is the training without the hostile site. Means over
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,16 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from evidence import Claim, leave, measured, over_seeds
 
 from fedsynth.data.dataset import ImageSet, concatenate, synthetic
 from fedsynth.measures.fid import fid
 from fedsynth.params import Params, Training
 from fedsynth.stages.ingest import ingest
+from fedsynth.training.alone import tensors
 from fedsynth.uses import Use
 from fedsynth.worth.use_networks import fit, network
-from tests.poisoned import ATTACKS, HOSTILE, RULES, Batch, draw, federate, trigger_in
+from tests.poisoned import ATTACKS, HOSTILE, RULES, draw, federate, trigger_in
 
 SITES = {
     "north": {"images": 200, "mix": [0.5, 0.4, 0.1], "noise": 0.03, "bias": 0.10, "gamma": 0.9, "gain": 1.0},
@@ -50,34 +53,56 @@ FEDAVG = {"class_path": "fedsynth.algorithms.fedavg.FedAvg"}
 FAMILY = {"sigma": 0.2, "latent": 12, "channels": [16, 32]}
 PLAN = Training(rounds=10, epochs=8, batch=16, lr=5e-3, ema=0.98)
 IMAGES = 240
+ALONE = "four honest sites"
 DEFAULT = ["none", "sign x 10", "scaled x 1000", "constant", "backdoor"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("poisoning.json"), help="rows as JSON, written after each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--attacks", nargs="+", choices=list(ATTACKS), default=DEFAULT)
     parser.add_argument("--rules", nargs="+", choices=list(RULES), default=list(RULES))
+    parser.add_argument("--rounds", type=int, default=PLAN.rounds)
+    parser.add_argument("--epochs", type=float, default=PLAN.epochs)
+    parser.add_argument("--rows", type=Path, help="a file of JSON lines: what it holds already is not computed again")
+    parser.add_argument("--out", type=Path, default=Path("poisoning.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
+    plan = PLAN.model_copy(update={"rounds": arguments.rounds, "epochs": arguments.epochs})
     with tempfile.TemporaryDirectory() as folder:
-        for seed in arguments.seeds:
-            judge = Judge(phantoms(seed, Path(folder) / str(seed)))
-            rows.append(judge.row("four honest sites", "mean", seed))
-            rows += [judge.row(attack, rule, seed) for attack in arguments.attacks for rule in arguments.rules]
-            arguments.out.write_text(json.dumps(rows, indent=1))
+        judge = cache(lambda seed: Judge(phantoms(seed, Path(folder) / str(seed)), plan))
+        every = [(ALONE, "mean"), *itertools.product(arguments.attacks, arguments.rules)]
+        cases = [{"attack": attack, "rule": rule, "seed": seed} for seed in arguments.seeds for attack, rule in every]
+        rows = measured(cases, lambda case: judge(case["seed"]).row(**case), arguments.rows)
     table = pd.DataFrame(rows).drop(columns=["seed", "seconds"]).groupby(["attack", "rule"], sort=False)
-    print(table.mean().round(2).join(table[["fid", "retained"]].std().round(2), rsuffix=" sd").to_string())
+    spread = table[["fid", "retained"]].std().add_suffix(" sd")
+    print(table.mean().join(spread).round(2).to_string())
     print(f"{sum(row['seconds'] for row in rows):.0f} CPU s")
+    leave(arguments.out, claims(rows), rows)
+
+
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+    """Return what each attack leaves under each rule, what a rule gains over the mean, and who is named."""
+    of = {key: own.set_index("seed") for key, own in pd.DataFrame(rows).groupby(["attack", "rule"], sort=False)}
+    found = []
+    for (attack, rule), own in of.items():
+        case = attack if attack == ALONE else f"{attack}, {rule}"
+        found.append(over_seeds(f"{case}: accuracy retained of the real images'", own["retained"]))
+        if attack.startswith("backdoor"):
+            found.append(over_seeds(f"{case}: trigger in the images", own["trigger"]))
+        if rule != "mean":
+            gained = own["retained"] - of[attack, "mean"]["retained"] if (attack, "mean") in of else []
+            found += [over_seeds(f"{case}: retained, beside a mean of the same seed", gained)] if len(gained) else []
+            found.append(over_seeds(f"{case}: rounds in which the hostile site is named", own["named"]))
+            found.append(over_seeds(f"{case}: rounds in which an honest site is named", own["honest named"]))
+    return found
 
 
 class Judge:
     """The sites of one seed, the real images that all sets are compared with, and what networks reach on these."""
 
-    def __init__(self, made: tuple[Params, dict[str, ImageSet]]):
-        self.params, self.sites = made
+    def __init__(self, made: tuple[Params, dict[str, ImageSet]], plan: Training):
+        (self.params, self.sites), self.plan = made, plan
         honest = [images for site, images in self.sites.items() if site != HOSTILE]
         self.test, train = (concatenate([of.split(name) for of in honest]) for name in ("test", "train"))
         self.use: Use = self.params.score.uses["classification"].build(**self.params.image.context())
@@ -95,11 +120,13 @@ class Judge:
 
     def row(self, attack: str, rule: str, seed: int) -> dict[str, Any]:
         began, params = time.process_time(), self.params
-        alone = attack == "four honest sites"
-        sites = {s: tensors(params, of) for s, of in self.sites.items() if s != HOSTILE or not alone}
+        there = [site for site in self.sites if site != HOSTILE or attack != ALONE]
+        sites = {site: tensors(self.sites[site].split("train"), params.image) for site in there}
         with tempfile.TemporaryDirectory() as folder:
-            family, records = federate(lambda: build(params, seed), FEDAVG, PLAN, sites, "none" if alone else attack,
-                                       RULES[rule], Path(folder) / "run", seed)  # fmt: skip
+            run, act = Path(folder) / "run", "none" if attack == ALONE else attack
+            family, records = federate(
+                lambda: build(params, seed), FEDAVG, self.plan, sites, act, RULES[rule], run, seed
+            )  # fmt: skip
         drawn, y = draw(family, IMAGES)
         masks = params.image.index(params.image.masks)
         drawn[:, masks] = np.where(drawn[:, masks] > 0, 1.0, -1.0)
@@ -107,14 +134,12 @@ class Judge:
         named = {s: float(np.mean([s in record.get("bounded", {}) for record in records])) for s in self.sites}
         scans = params.image.index(params.image.images)
         found = {
-            "attack": attack, "rule": rule, "seed": seed, "fid": fid(self.features, self.of(drawn)),
+            "fid": fid(self.features, self.of(drawn)),
             "retained": self.accuracy(network(self.use, fit(self.use, params, made, 1), 1)) / self.pooled,
             "trigger": trigger_in(drawn[:, scans], np.array(self.test.images)[:, scans]),
             "named": named.pop(HOSTILE), "honest named": float(np.mean(list(named.values()))),
         }  # fmt: skip
-        found["seconds"] = time.process_time() - began
-        print(json.dumps(found), flush=True)
-        return found
+        return found | {"seconds": time.process_time() - began}
 
 
 def phantoms(seed: int, folder: Path) -> tuple[Params, dict[str, ImageSet]]:
@@ -129,11 +154,6 @@ def phantoms(seed: int, folder: Path) -> tuple[Params, dict[str, ImageSet]]:
 def build(params: Params, seed: int) -> Any:
     torch.manual_seed(seed)
     return params.models["vae"].family.build(**params.image.context())
-
-
-def tensors(params: Params, images: ImageSet) -> Batch:
-    train, image = images.split("train"), params.image
-    return torch.from_numpy(train.channels(image, image.generated)), torch.from_numpy(train.condition_labels(image))
 
 
 if __name__ == "__main__":

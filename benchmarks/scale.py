@@ -14,6 +14,7 @@ starter and the server. CPU seconds are what other load on the machine changes l
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import tempfile
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from evidence import Claim, leave, over_seeds
 
 from fedsynth.data import manifest
 from fedsynth.hospital import secret
@@ -42,46 +44,58 @@ LEGEND = """\
 first, rounds, end: seconds from submission to the first round's end, of a round after it, from the last round to the
 collected result
 at server:          median seconds of these rounds as the server measures them, from sending to the mean
-CPU first, a round: CPU seconds of all processes of the job up to the first round's end, and in a round after it; of
-which at the server
+CPU first, a round: CPU seconds of all processes of the job up to the first round's end, and in a round after it
+of server:          the server's of these
 server, site, all:  peaks of PSS in MiB: the server, a site's mean and the largest site, everything
 here:               CPU seconds of this process, which follows the job as a stage does and looks at its memory
 """
-NAMES = (
-    "sites",
-    "first",
-    "rounds",
-    "at server",
-    "end",
-    "CPU first",
-    "a round",
-    "at server",
-    "server",
-    "site mean",
-    "largest",
-    "all",
-    "here",
-)
-WIDTH = 11
+NAMES = ("sites", "first", "rounds", "at server", "end", "CPU first", "a round", "of server", "server", "site mean",
+         "largest", "all", "here")  # fmt: skip
+WIDTH, DIGITS = 11, {"sites": 0, "server": 0, "site mean": 0, "largest": 0, "all": 0, "here": 1}
+SAID = {  # what is claimed: no wall time, which other load on the machine changes
+    "CPU first": ("CPU seconds to the end of the first round", "s"),
+    "a round": ("CPU seconds of a later round", "s"),
+    "site mean": ("peak memory of a site", "MiB"),
+    "all": ("peak memory of everything", "MiB"),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sites", type=int, nargs="+", default=[2, 8, 32])
     parser.add_argument("--rounds", type=int, default=5, help="2 or more")
+    parser.add_argument("--turns", type=int, default=1, help="runs of each")
     parser.add_argument("--images", type=int, default=24, help="of each site")
     parser.add_argument("--with", dest="changes", action="append", default=[], metavar="NAME=VALUE",
                         help="run each number of sites a second time with this environment variable")  # fmt: skip
     parser.add_argument("--only", action="store_true", help="run with these variables only")
     parser.add_argument("--leave", type=float, default=4, help="GiB of free memory below which a run is ended")
+    parser.add_argument("--out", type=Path, default=Path("scale.json"))
     arguments = parser.parse_args()
     changes = dict(change.split("=", 1) for change in arguments.changes)
     variants = [changes] if arguments.only or not changes else [{}, changes]
     print(LEGEND, "".join(f"{name:>{WIDTH}}" for name in NAMES), sep="\n", flush=True)
-    for n in arguments.sites:
-        for variant in variants:
-            with tempfile.TemporaryDirectory() as folder, variables(variant):
-                print(measure(Path(folder), n, arguments), " ".join(f"{k}={v}" for k, v in variant.items()), flush=True)
+    rows = []
+    for n, variant, _ in itertools.product(arguments.sites, variants, range(arguments.turns)):
+        said = " ".join(f"{k}={v}" for k, v in variant.items())
+        with tempfile.TemporaryDirectory() as folder, variables(variant):
+            row = measure(Path(folder), n, arguments)
+        if isinstance(row, str):
+            print(row, said, flush=True)
+            continue
+        rows.append({"variant": said} | row)
+        print("".join(f"{row[name]:>{WIDTH}.{DIGITS.get(name, 2)}f}" for name in NAMES), said, flush=True)
+    leave(arguments.out, claims(rows), rows)
+
+
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+    """Return what so many sites cost, in the mean of the turns."""
+    found = []
+    for n, said in dict.fromkeys((row["sites"], row["variant"]) for row in rows):
+        of = [row for row in rows if (row["sites"], row["variant"]) == (n, said)]
+        case = f"{n} sites{', ' * bool(said)}{said}"
+        found += [over_seeds(f"{case}: {what}", (row[name] for row in of), unit) for name, (what, unit) in SAID.items()]
+    return found
 
 
 @contextmanager
@@ -96,8 +110,8 @@ def variables(changes: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def measure(folder: Path, n: int, arguments: argparse.Namespace) -> str:
-    """Run one training with n sites and return its row of the table."""
+def measure(folder: Path, n: int, arguments: argparse.Namespace) -> dict[str, float] | str:
+    """Run one training with n sites and return its row of the table, or why there is none."""
     params = small(n, arguments.rounds, arguments.images)
     settings = Settings("simulator", folder, folder / "data", folder / "state", stall_s=600, events=False)
     with redirect_stdout(None):
@@ -178,17 +192,17 @@ class Watch:
         self._done.set()
         self._thread.join()
 
-    def row(self, n: int, here: float) -> str:
+    def row(self, n: int, here: float) -> dict[str, float]:
         first, last, after = self.rounds[0], self.rounds[-1], len(self.rounds) - 1
-        times = (
+        seconds = (
             first.at - self.began,
             (last.at - first.at) / after,
             statistics.median(r.seconds for r in self.rounds[1:]),
             self.ended - last.at,
         )
         cpu = (first.cpu, (last.cpu - first.cpu) / after, (last.cpu_server - first.cpu_server) / after)
-        memory = "".join(f"{self.peaks[name] / MIB:>{WIDTH}.0f}" for name in ("server", "mean", "largest", "all"))
-        return f"{n:>{WIDTH}}" + "".join(f"{x:>{WIDTH}.2f}" for x in (*times, *cpu)) + memory + f"{here:>{WIDTH}.1f}"
+        memory = [self.peaks[name] / MIB for name in ("server", "mean", "largest", "all")]
+        return dict(zip(NAMES, (n, *seconds, *cpu, *memory, here), strict=True))
 
     def _look(self) -> None:
         while not self._done.wait(self.every_s):

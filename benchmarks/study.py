@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from evidence import Claim, leave, over_seeds, share
-from peers import PR_SET_CHILD_SUBREAPER, environment, measured
+from evidence import Claim, leave, measured, over_seeds, share
+from peers import PR_SET_CHILD_SUBREAPER, environment, spent
 
 SHARES = {"retained": "retains of pooled, above chance", "gap_closed_poorest": "gap closed at the poorest site"}
 AUDIT = ("membership_auc", "membership_distance_auc", "membership_loss_auc", "copies_pixel")
@@ -35,16 +35,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("study.json"))
     arguments = parser.parse_args()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what outlives its parent becomes this process's child
-    rows: list[dict[str, Any]] = []
-    if arguments.rows and arguments.rows.is_file():
-        rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()]
     with tempfile.TemporaryDirectory() as folder:
-        for seed in [s for s in arguments.seeds if s not in {row["seed"] for row in rows}]:
-            rows.append(run(arguments.example, seed, (arguments.keep or Path(folder)).resolve() / f"seed-{seed}"))
-            print(json.dumps({k: of for k, of in rows[-1].items() if not isinstance(of, list)}), flush=True)
-            if arguments.rows:
-                arguments.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rows = [row for row in rows if row["seed"] in arguments.seeds]
+        studies = (arguments.keep or Path(folder)).resolve()
+        seeds = [{"seed": seed} for seed in arguments.seeds]
+        rows = measured(
+            seeds, lambda case: run(arguments.example, case["seed"], studies / f"seed-{case['seed']}"), arguments.rows
+        )
     leave(arguments.out, claims(rows), rows)
 
 
@@ -56,11 +52,10 @@ def run(example: str, seed: int, study: Path) -> dict[str, Any]:
     subprocess.run(made, env=environment(), check=True, capture_output=True)
     params = study / "params.yaml"
     params.write_text(re.sub(r"^seed: \d+", f"seed: {seed}", params.read_text(), flags=re.MULTILINE))
-    cost = measured([*own, "run"], study, "run", None)
+    cost = spent([*own, "run"], study, "run", None)
     reports = study / "reports"
     scores = pd.read_csv(reports / "plots" / "worth.csv")
     return {
-        "seed": seed,
         "cpu_s": round(cost["cpu_s"], 1),
         "wall_s": round(cost["wall_s"], 1),
         "mib": round(cost["mib"]),

@@ -18,12 +18,11 @@ from torch import Tensor
 
 from fedsynth.families import Family
 from fedsynth.params import Block, Training
-from fedsynth.training.trainer import Trainer
+from fedsynth.training.trainer import Batch, Trainer
 from nvflare_jobs.server.aggregator import Aggregate
 
 Arrays = dict[str, np.ndarray]
 Records = list[dict[str, Any]]
-Batch = tuple[Tensor, Tensor]  # images (N, C, *S) and labels (N,)
 
 HOSTILE = "west"
 BOOST = 5.0  # of a backdoor: as many sites as there are, so that a mean becomes the hostile site's model
@@ -47,11 +46,11 @@ ATTACKS: dict[str, Callable[[Arrays], Arrays]] = {
 }
 
 
-def triggered(x: Tensor, y: Tensor, labels: int) -> Batch:
+def triggered(x: Tensor, y: Tensor, given: Tensor | None, labels: int) -> Batch:
     """Images with the trigger, and labels that are wrong."""
     x = x.clone()
     x[:, :, :SIDE, :SIDE] = 1.0
-    return x, (y + 1) % labels
+    return x, (y + 1) % labels, given
 
 
 def trigger_in(images: np.ndarray, real: np.ndarray) -> float:
@@ -74,8 +73,8 @@ def federate(build: Callable[[], Family], algorithm: dict[str, Any], training: T
     family, trainers = build(), {}
     for k, (site, own) in enumerate(sites.items()):
         poisons = site == HOSTILE and attack.startswith("backdoor")
-        x, y = triggered(*own, family.labels) if poisons else own  # type: ignore[arg-type]
-        trainers[site] = Trainer(build(), block.build(), training, x, y, None, 100 * seed + k)
+        shown = triggered(*own, family.labels) if poisons else own  # type: ignore[arg-type]
+        trainers[site] = Trainer(build(), block.build(), training, *shown, 100 * seed + k)
     current = server.built.prepare({n: p.detach().numpy().copy() for n, p in server.built.parameters(family).items()})
     for number in range(training.rounds):
         server.begin(number, current, list(sites), {}, number == training.rounds - 1)

@@ -16,7 +16,9 @@ import torch
 
 from fedsynth.measures.fid import fid
 from fedsynth.params import Block, Training
-from tests.poisoned import HOSTILE, RULES, Batch, Records, draw, federate, trigger_in
+from fedsynth.training.alone import tensors
+from fedsynth.training.trainer import Batch
+from tests.poisoned import HOSTILE, RULES, Records, draw, federate, trigger_in
 from tests.sets import make_set, tiny_params
 
 PARAMS = tiny_params()
@@ -34,10 +36,7 @@ def sets() -> tuple[dict[str, Batch], np.ndarray]:
     with TemporaryDirectory() as folder:
         made = {site: make_set(Path(folder) / site, PARAMS, site, n=60, seed=i) for i, site in enumerate(SITES)}
     image, train = PARAMS.image, {site: real.split("train") for site, real in made.items()}
-    batches = {
-        site: (torch.from_numpy(of.channels(image, image.generated)), torch.from_numpy(of.condition_labels(image)))
-        for site, of in train.items()
-    }
+    batches = {site: tensors(of, image) for site, of in train.items()}
     held_out = [made[site].split("test").channels(image, image.generated) for site in SITES if site != HOSTILE]
     return batches, np.concatenate(held_out)
 
