@@ -65,6 +65,8 @@ SHORT = {  # what the page begins with: file and claim, in words for who has not
     ("local_steps", "diffusion, FedNova instead of FedAvg: those of the small sites"): "the same, FedNova",
     ("heterogeneity", "silos, FedAvg: gap closed"):
         "three sites with one class each, FedAvg: share of the gap between own and all images that a set closes",
+    ("conversion", "diffusion: Dice of the lesions that are found in it, less the baseline's"):
+        "t2 from t1 by a diffusion: Dice of lesions that are found in it, less that of the mean image",
     ("loop", "images per CPU second of the training loop over those of MONAI's tutorials, 32x32, both fp32"):
         "the training loop beside that of MONAI's tutorials, 32 x 32: images per CPU second",
     ("precision", "diffusion, 32 x 32: CPU time of loss and gradient, bf16 over fp32"):
