@@ -36,13 +36,12 @@ def sample(params: Params, root: Path, name: str) -> ImageSet:
     from fedsynth.training import weights
     from fedsynth.validation import expectations
 
-    params = params.seeded(name)
     source, folder = root / "models" / name, root / "data" / "synthetic" / name
     model = outputs.read(source / "model.json", f"train@{name}")
     family = weights.build_family(model, weights.load(source / "weights.safetensors"))
     given = given_set(params, model["sites"], root / ".work" / "sample" / "given" / name)
     mends = Counter[str]()
-    drawn = draw(family, params, name, model["weights_sha256"][:12], given, mends)
+    drawn = draw(family, params.seeded(name), name, model["weights_sha256"][:12], given, mends)
     shutil.rmtree(folder, ignore_errors=True)
     table.write(folder, drawn.manifest, np.asarray(drawn.images))
     if not mended.lacks(params.image):

@@ -126,7 +126,7 @@ def half(site: Site) -> Discriminating:
     from fedsynth.training.central_generator import Discriminating
 
     model, image = Model.model_validate(site.config["model"]), site.params.image
-    torch.manual_seed(site.params.seed)
+    torch.manual_seed(site.model_seed)
     family, algorithm = model.family.build(**image.context()), model.algorithm.build()
     with site.gate.recorded():
         first_layer(site.gate.policy.floors, first_layer_share(family, image), site.config["name"])

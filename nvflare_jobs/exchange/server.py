@@ -163,7 +163,8 @@ def generating(
     params, model = Params.model_validate(asked["params"]), Model.model_validate(asked["model"])
     family = model.family.build(**params.image.context())
     family.load_state_dict({name: torch.from_numpy(a) for name, a in initial.items()}, strict=False)
-    half = Generating(family, model.training, asked["steps"], params.seed, own["weights"], own["shares"])
+    seed = params.seed if model.seed is None else model.seed
+    half = Generating(family, model.training, asked["steps"], seed, own["weights"], own["shares"])
     return half, model.training
 
 

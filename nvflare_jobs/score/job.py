@@ -39,7 +39,6 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     payload = {f"net/{key}": a for key, a in fitted.items()}
     payload |= {f"model/{key}": a for key, a in weights.load(folder / weights.FILE).items()}
     payload |= {"set/images": np.asarray(synthetic.images), "set/labels": synthetic.labels(params.image)}
-    model = {key: about[key] for key in ("name", "family", "algorithm", "training", "mixture") if key in about}
     trains_only = [site for site in program.validated(root)["used"] if params.split.only(site) == "train"]
 
     def combine(found: Answers) -> dict[str, Any]:
@@ -54,7 +53,16 @@ def stage(params: Params, settings: Settings, name: str) -> None:
             "weights_sha256": about["weights_sha256"],
         }
 
-    rows.rows(params, settings, "score", name, payload, {"model": model}, started, combine)
+    rows.rows(params, settings, "score", name, payload, {"model": told(params, about)}, started, combine)
+
+
+def told(params: Params, about: dict[str, Any]) -> dict[str, Any]:
+    """Return what sites are told of a model. `about`: its model.json, whose seed is that of the training.
+
+    `seed` is that of params.yaml, which a policy may hold: None where it is the study's.
+    """
+    known = {key: about[key] for key in ("name", "family", "algorithm", "training", "mixture") if key in about}
+    return known | {"seed": params.models[about["name"]].seed}
 
 
 if __name__ == "__main__":

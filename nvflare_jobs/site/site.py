@@ -171,7 +171,13 @@ class Site:
 
     def seed(self) -> int:
         """Return the site's own seed: sites must not draw the same noise, and the centre must not know it."""
-        return secret.number(self.state, f"training with the seed {self.params.seed}")
+        return secret.number(self.state, f"training with the seed {self.model_seed}")
+
+    @property
+    def model_seed(self) -> int:
+        """The seed of the job's model, of its training and its set; the study's where it has none of its own."""
+        own = (self.config.get("model") or {}).get("seed")
+        return self.params.seed if own is None else int(own)
 
     def validated_set(self) -> ImageSet:
         """Return the site's images. Raises NotValidated where their digest has not passed validation."""

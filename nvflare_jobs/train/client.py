@@ -30,7 +30,7 @@ def work(site: Site) -> None:
     from fedsynth.training.trainer import Trainer
 
     model, image = Model.model_validate(site.config["model"]), site.params.image
-    torch.manual_seed(site.params.seed)
+    torch.manual_seed(site.model_seed)
     family = model.family.build(**image.context())
     with site.gate.recorded():
         first_layer(site.gate.policy.floors, first_layer_share(family, image), site.config["name"])
@@ -58,7 +58,7 @@ def work(site: Site) -> None:
     drift = Drift(
         site.gate.policy.floors,
         trainer.state.with_suffix(".global.safetensors"),
-        lambda: initial(model, image, site.params.seed),
+        lambda: initial(model, image, site.model_seed),
         trainer.movement,
     )
     encryption = model.encryption.build() if model.encryption else None

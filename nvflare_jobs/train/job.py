@@ -34,7 +34,6 @@ Arrays = dict[str, np.ndarray]
 def stage(params: Params, settings: Settings, name: str) -> None:
     if name not in params.models:
         raise program.StageError(f"params.yaml has no models.{name}; it has {', '.join(params.models)}")
-    params = params.seeded(name)
     validation = program.validated_for_training(params, settings.root)
     sites = validation["used"]
     digests = {names.key(site): validation["sites"][site]["digest"] for site in sites}
@@ -101,7 +100,7 @@ def begin(params: Params, name: str) -> Arrays:
 
     if found := of_models.alone(params, name):
         raise program.StageError("\n".join(map(str, found)))
-    return initial(params.models[name], params.image, params.seed)
+    return initial(params.models[name], params.image, params.seeded(name).seed)
 
 
 def described(params: Params, name: str) -> Family:
@@ -194,7 +193,7 @@ def write(folder: Path, params: Params, name: str, arrays: Arrays, result: jobs.
         "name": name,
         **model,
         "image": params.image.model_dump(mode="json"),
-        "seed": params.seed,
+        "seed": params.seeded(name).seed,
         "job_id": result.job_id,
         "sites": {site: validation["sites"][site]["images"] for site in validation["used"]},
         "digests": {site: validation["sites"][site]["digest"] for site in validation["used"]},
