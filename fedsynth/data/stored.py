@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedsynth.errors import UserError
 from fedsynth.settings import memory
 
 if TYPE_CHECKING:
@@ -18,21 +20,53 @@ if TYPE_CHECKING:
 PART = 64  # images that are read at once where all are gone through
 
 
+class ChangedError(UserError):
+    """A file of images is no longer the one that was opened; the message names it."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A .npy file of images (N, C, *S) float32, as it was when it was opened."""
+
+    path: Path
+    stamp: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> File:
+        return cls(Path(path), stamp(path))
+
+    def read(self) -> np.ndarray:
+        """Return the mapped array. Raises ChangedError if it is another one: what was verified must be what is read."""
+        if stamp(self.path) != self.stamp:
+            raise ChangedError(
+                f"{self.path} has changed while it was in use (was `ingest` run again, or a patient taken out?); run"
+                " what read it again"
+            )
+        return np.asarray(np.load(self.path, mmap_mode="r"))
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """Return what tells a file from another at the same path: its number, size and time of change."""
+    about = path.stat()
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+
+
 @dataclass(frozen=True)
 class Stored:
     """Images (N, C, *S) float32 of one or several files, in any order and with any of their channels.
 
     It reads as an array: `stored[places]` (an integer, a slice, indices or a mask, and further axes) is a numpy array
     of these images alone, `for image in stored` reads one after the other. `where` and `of` stay on disk.
-    `np.asarray(stored)` reads all of it.
+    `np.asarray(stored)` reads all of it. Reading raises ChangedError where a file is no longer what it was when it was
+    opened: rows and hashes were those of that one.
 
     Args:
-        files: .npy files of (N, C, *S) float32.
+        files: where the images are.
         of_file, rows: (N,) the file of each image, and its row there.
         channels: indices of the channels, in their order.
     """
 
-    files: tuple[Path, ...]
+    files: tuple[File, ...]
     of_file: np.ndarray
     rows: np.ndarray
     channels: tuple[int, ...]
@@ -40,8 +74,9 @@ class Stored:
 
     @classmethod
     def open(cls, path: Path, rows: np.ndarray) -> Stored:
-        whole = np.load(path, mmap_mode="r")
-        return cls((Path(path),), np.zeros(len(rows), int), rows, tuple(range(whole.shape[1])), whole.shape[2:])
+        file = File.of(path)
+        whole = file.read()
+        return cls((file,), np.zeros(len(rows), int), rows, tuple(range(whole.shape[1])), whole.shape[2:])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,7 +132,7 @@ class Stored:
         for number in np.unique(self.of_file[places]):
             here = self.of_file[places] == number
             # mapped for this read alone: what is mapped counts as memory of the process
-            whole = np.load(self.files[number], mmap_mode="r")
+            whole = self.files[number].read()
             for place, row in zip(np.flatnonzero(here), self.rows[places][here], strict=True):
                 out[place] = whole[row][list(self.channels)]
         return out
@@ -168,7 +203,8 @@ class Writer:
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]):
-        self.path, self.part, self.shape, self.n = path, path.with_suffix(".part"), shape, 0
+        self.path, self.shape, self.n = path, shape, 0
+        self.part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")  # which removal.complete clears away
 
     def __enter__(self) -> Writer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,16 +213,19 @@ class Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.file.seek(0)
-            self._header()
-        self.file.close()
-        if kind is None:
-            self.part.replace(self.path)
-        else:
-            self.part.unlink()
+        try:
+            if kind is None:
+                self.file.seek(0)
+                self._header()
+            self.file.close()
+            if kind is None:
+                self.part.replace(self.path)
+        finally:  # whatever failed: no pixel stays in a file that nobody knows
+            self.part.unlink(missing_ok=True)
 
     def add(self, image: np.ndarray) -> None:
+        if np.shape(image) != self.shape:
+            raise ValueError(f"{self.path}: an image of {np.shape(image)} among those of {self.shape}")
         self.file.write(np.ascontiguousarray(image, np.float32).tobytes())
         self.n += 1
 

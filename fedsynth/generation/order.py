@@ -61,7 +61,8 @@ def order(model: Released, images: int, label: Labels, seed: int, given: str | P
         return Order(params, places)
     with tempfile.TemporaryDirectory(prefix="fedsynth-") as work, contextlib.redirect_stdout(sys.stderr):
         known = sample.given_set(params, model.about["sites"], Path(work))
-    assert known is not None
+        assert known is not None
+        known = ImageSet(known.manifest, np.asarray(known.images))  # its files go with the folder
     if model.family.deterministic:
         places = places[sample.first(places, known.labels(image))]
     return Order(params, places, known, sample.turns(image, known, places))

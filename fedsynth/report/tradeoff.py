@@ -50,7 +50,7 @@ def points(facts: Facts, uses: list[str]) -> list[Point]:
 def _point(model: str, of: dict[str, Any], uses: list[str]) -> Point:
     attacks = judgement.membership(of)
     known = {kind: number for kind, number in attacks.items() if is_number(number.get("value"))}
-    worst = max(known.values(), key=lambda number: number["value"], default={})
+    worst = judgement.strongest(of)
     summary = [(of.get("uses") or {}).get(use) or {} for use in uses]
     kept = mean_of_uses(s.get("retained") for s in summary)
     # The uses share their test images: the mean of the ends is the widest possible interval of the mean.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedsynth.data import images, manifest, people, splits
+from fedsynth.data import images, manifest, people, removal, splits
 from fedsynth.data.record import MANY, limits_of
 from fedsynth.data.stored import Writer
 from fedsynth.hospital import withdrawals
@@ -50,6 +50,7 @@ def ingest_site(params: Params, source: Source, site: str, folder: Path, state: 
     rows: list[dict[str, Any]] = []
     counts = [np.zeros((0, len(params.image.images), manifest.BINS), np.uint32)]
     shape = (len(params.image.channels), *params.image.size)
+    removal.complete(Path(folder) / key)  # and clears away what an ingest has left that was killed
     with Writer(Path(folder) / key / manifest.ARRAY, shape) as written:
         for number, record in enumerate(source.records(site)):
             name = f"{key}-{number:05d}"
@@ -62,9 +63,9 @@ def ingest_site(params: Params, source: Source, site: str, folder: Path, state: 
             row, array = _row(params, record, name, limits)
             rows.append(row | {"image_id": name, "site": site, "index": len(rows), "values": _between(ends)})
             written.add(array)
-    table = manifest.frame(rows)
-    dealt = pd.concat([table[list(DEALT)], pd.DataFrame(left_out, columns=DEALT, dtype=str)], ignore_index=True)
-    table["split"] = splits.assign(dealt, params.split, params.seed, site)[: len(table)]
+        table = manifest.frame(rows)
+        dealt = pd.concat([table[list(DEALT)], pd.DataFrame(left_out, columns=DEALT, dtype=str)], ignore_index=True)
+        table["split"] = splits.assign(dealt, params.split, params.seed, site)[: len(table)]
     manifest.write_rows(Path(folder) / key, table)
     np.save(Path(folder) / key / manifest.HISTOGRAMS, np.concatenate(counts))
     said = f" · {len(left_out)} of patients who have withdrawn left out" if left_out else ""

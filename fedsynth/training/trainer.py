@@ -58,7 +58,8 @@ class Trainer:
     """Holds a site's players, optimisers, averaged weights and random state, in memory and, with `state`, on disk.
 
     Args:
-        x, y, given: generated channels (N, C, *S), labels (N,) and given channels (N, G, *S) or None, all in memory.
+        x, y, given: generated channels (N, C, *S), labels (N,) and given channels (N, G, *S) or None; those of a large
+            set are read from disk (data/stored.py).
         state: path of the checkpoint file.
         held_out: x, y and given of the validation images.
         subjects: (N,) subject of each image, for a privacy mechanism with the subject as its unit.

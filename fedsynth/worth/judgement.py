@@ -183,6 +183,13 @@ def membership(of: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {kind: found.get(f"membership_{kind}_auc") or {} for kind in kinds}
 
 
+def strongest(of: dict[str, Any]) -> dict[str, Any]:
+    """Return the number of the strongest membership attack: `membership_auc`, else the largest that is known."""
+    known = [number for number in membership(of).values() if is_number(number.get("value"))]
+    whole = (of.get("measures") or {}).get("membership_auc") or {}
+    return whole if is_number(whole.get("value")) else max(known, key=lambda number: number["value"], default={})
+
+
 def _protection(of: dict[str, Any]) -> str:
     value = {name: (number or {}).get("value") for name, number in (of.get("measures") or {}).items()}
     counts = [
@@ -194,7 +201,8 @@ def _protection(of: dict[str, Any]) -> str:
     if is_number(power := value.get("copy_power")):
         copies += f" (a copy of one image would have been found in {100 * power:.0f} %)"
     known = [v for number in membership(of).values() if is_number(v := number.get("value"))]
-    attack = f"membership AUC {measured(max(known))} at most (0.5 is guessing)" if known else "membership AUC missing"
+    most = strongest(of).get("value")
+    attack = f"membership AUC {measured(most)} at most (0.5 is guessing)" if known else "membership AUC missing"
     partly = ", of one attack only" if len(known) == 1 else ""
     spent, total = epsilon_said(of)[0], total_said(of)[0]
     bound = {"none": "no differential privacy, so nothing is proven", "missing": "epsilon missing"}.get(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedsynth.data import stored
+from fedsynth.data import removal, stored
 from fedsynth.data.dataset import ImageSet, concatenate
-from fedsynth.data.stored import OnDisk, Stored, Writer, joined
+from fedsynth.data.stored import ChangedError, OnDisk, Stored, Writer, joined
 from fedsynth.settings import SettingsError, memory
 from fedsynth.training.alone import tensors, train_alone
 from fedsynth.uses.segmentation import dice_of
@@ -87,6 +87,21 @@ def test_a_changed_pixel_is_found_on_disk_too(folder, small, tmp_path):
         ImageSet.load(tmp_path / "changed")
 
 
+def test_another_file_at_the_same_path_is_not_read_in_its_place(folder, small, tmp_path):
+    """What was verified is what is trained on, also where `ingest` is run again meanwhile."""
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "set")
+    opened = ImageSet.load(tmp_path / "set")
+    train = OnDisk(opened.split("train").images)
+    assert len(train[:2]) == 2
+    with Writer(tmp_path / "set" / "images.npy", opened.images.shape[1:]) as again:
+        for image in opened.images[::-1]:
+            again.add(image)
+    with pytest.raises(ChangedError, match=r"images\.npy has changed while it was in use"):
+        train[:2]
+
+
 def test_sets_on_disk_are_one_set_on_disk_and_with_one_in_memory_in_memory(whole, kept):
     twice = concatenate([kept.split("test"), kept.split("train")])
     assert isinstance(twice.images, Stored)
@@ -140,7 +155,21 @@ def test_what_is_written_one_by_one_is_what_numpy_writes(whole, tmp_path):
 
 def test_what_was_there_before_stays_where_writing_fails(tmp_path):
     np.save(tmp_path / "images.npy", np.ones((2, 1, 4, 4), np.float32))
-    with pytest.raises(TypeError), Writer(tmp_path / "images.npy", (1, 4, 4)) as written:
-        written.add(object())
+    with pytest.raises(ValueError, match="among those of"), Writer(tmp_path / "images.npy", (1, 4, 4)) as written:
+        written.add(np.zeros((2, 4, 4)))
     assert np.load(tmp_path / "images.npy").shape == (2, 1, 4, 4)
     assert [path.name for path in tmp_path.iterdir()] == ["images.npy"]
+
+
+def test_what_a_killed_ingest_has_left_is_cleared_away(folder, tmp_path):
+    """It holds pixels of patients, of whom one may be withdrawn since."""
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "set")
+    killed = Writer(tmp_path / "set" / "images.npy", (1, 4, 4))
+    killed.__enter__()
+    killed.add(np.ones((1, 4, 4)))
+    killed.file.close()  # and nothing more is done: the process is gone
+    assert killed.part.is_file()
+    removal.complete(tmp_path / "set")
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["images.npy", "manifest.csv"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -11,13 +13,16 @@ from fedsynth.measures import MeasureInputs
 from fedsynth.measures.frozen import Frozen
 from fedsynth.measures.spectrum import Spectrum
 from fedsynth.measures.texture import Texture
-from fedsynth.params import Params
+from fedsynth.params import Params, load
+from fedsynth.params.gates import parse
 from fedsynth.stages.ingest import ingest_site
+from fedsynth.worth.gates import Known, evaluate
 from tests.measures.phantoms import phantoms
 from tests.measures.seen import Blocks
 from tests.realdata import real as real_data
 from tests.sets import tiny_params
 
+ROOT = Path(__file__).parents[2]
 SIZE = 32
 NUMBERS = ("frozen_fid", "texture_distance", "spectrum_distance")
 DAMAGES = ("noise", "checkerboard", "blur")
@@ -77,6 +82,20 @@ def test_other_real_images_pass_and_damaged_ones_do_not(images: str, request: py
         found = ratios(params, real, damage)
         assert found["frozen_fid"] > LIMIT, (damage, found)
         assert max(found["texture_distance"], found["spectrum_distance"]) > LIMIT, (damage, found)
+
+
+@pytest.mark.parametrize("damage", ["none", *DAMAGES])
+def test_the_gates_of_params_yaml_see_each_damage(phantom: tuple[Params, ImageSet], damage: str) -> None:
+    params, real = phantom
+    third = np.unique(real.patients(), return_inverse=True)[1] % 3
+    held_out, train, made = (real.where(third == k) for k in range(3))
+    changed = damaged(made, len(params.image.originals), damage)
+    seen = MeasureInputs(params.image, changed, Blocks(), held_out=held_out, train=train, seed=1)
+    values = Texture().at_site(seen).values | Spectrum().at_site(seen).values
+    asked = [text for text in load(ROOT / "params.yaml").gates.warn if parse(text).name in values]
+    assert len(asked) == 2
+    found = evaluate({"warn": asked}, Known({name: value.value for name, value in values.items()}))
+    assert any(not gate["held"] for gate in found["gates"]) == (damage != "none"), found["gates"]
 
 
 def test_floors_do_not_hang_on_the_networks_of_a_run(phantom: tuple[Params, ImageSet]) -> None:
