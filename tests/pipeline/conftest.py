@@ -27,6 +27,8 @@ def tiny(raw: dict) -> dict:
     raw["models"] = {name: raw["models"][name] for name in ("diffusion", "gan")}
     for model in raw["models"].values():
         model["training"] |= {"rounds": 2, "epochs": 1}
+    raw["models"]["diffusion"]["seed"] = 4  # its own, so that every job is run with one
+    raw["audit"] = {"canaries": 24}
     raw["sample"]["images"] = 30
     del raw["score"]["seeds"]  # a key with a default may be left out
     for use in raw["score"]["uses"].values():

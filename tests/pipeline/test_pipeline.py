@@ -95,6 +95,14 @@ print("::" + json.dumps({
     assert any("samples_diffusion" in a or "pictures" in a or "report" in a for a in found["artifacts"])
 
 
+def test_canaries_are_looked_for_in_each_model_also_in_one_with_a_seed_of_its_own(project, first):
+    for model, seed in (("diffusion", 4), ("gan", 3)):
+        found = json.loads((project / f"reports/score/{model}.json").read_text())["measures"]["canaries_auc"]
+        assert all(0 <= of["value"] <= 1 for of in found["sites"].values()), found
+        assert json.loads((project / f"models/{model}/model.json").read_text())["seed"] == seed
+        assert f",{seed}," in (project / f"data/synthetic/{model}/manifest.csv").read_text().splitlines()[1]
+
+
 def test_a_second_run_with_nothing_changed_does_no_work(project, first):
     shutil.rmtree(project / ".work" / "sites")  # what simulated sites keep: their secrets are the same when made again
     started = time.monotonic()
