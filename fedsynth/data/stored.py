@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-PART = 64  # images that are read at once where all are gone through
+PART, BYTES = 64, 4 * 2**20  # images, and bytes, that are read at once where all are gone through
 
 
 class ChangedError(UserError):
@@ -120,9 +120,10 @@ class Stored:
         return Stored(self.files, self.of_file, self.rows, tuple(self.channels[c] for c in channels), self.size)
 
     def parts(self) -> Iterator[np.ndarray]:
-        """Yield all images in parts (PART, C, *S), in their order."""
-        for start in range(0, len(self), PART):
-            yield self[start : start + PART]
+        """Yield all images in their order, in parts (B, C, *S) of some megabytes, at most PART of them."""
+        n = max(1, min(PART, BYTES // (self[:1].nbytes or BYTES)))
+        for start in range(0, len(self), n):
+            yield self[start : start + n]
 
     def tensor(self) -> OnDisk:
         return OnDisk(self)

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,7 @@ def order(model: Released, images: int, label: Labels, seed: int, given: str | P
     with tempfile.TemporaryDirectory(prefix="fedsynth-") as work, contextlib.redirect_stdout(sys.stderr):
         known = sample.given_set(params, model.about["sites"], Path(work))
         assert known is not None
-        known = ImageSet(known.manifest, np.asarray(known.images))  # its files go with the folder
+        known = replace(known, images=np.asarray(known.images))  # its files go with the folder
     if model.family.deterministic:
         places = places[sample.first(places, known.labels(image))]
     return Order(params, places, known, sample.turns(image, known, places))

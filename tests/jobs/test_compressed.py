@@ -77,6 +77,7 @@ def train(aggregator, tmp_path, monkeypatch, **compression) -> tuple[dict[str, n
         cells={},
         validated_set=lambda: real,
         seed=lambda: 1,
+        model_seed=1,
     )
     site.gate, site._received, site.still = gate(), None, lambda: None
     site.update = lambda *what: Site.update(site, *what)
