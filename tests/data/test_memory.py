@@ -65,5 +65,5 @@ def peak(folder: Path, n: int, megabytes: int) -> float:
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_nine_times_the_images_take_no_more_memory(tmp_path):
     few, many = (peak(tmp_path / str(n), n, 1) for n in (FEW, MANY))
-    assert many - few < 30, "88 MB more of images"
-    assert peak(tmp_path / str(MANY), MANY, 2000) - few > 80, "in memory, where there is room"
+    assert many - few < 60, f"{few:.0f} and {many:.0f} MiB: 88 MB more of images, which cost 250 in memory"
+    assert peak(tmp_path / str(MANY), MANY, 2000) - few > 120, "in memory, where there is room"
