@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from evidence import Claim, leave, over_seeds
+from evidence import Claim, leave, measured, over_seeds
 from families import build, load, train
 
 from fedsynth.data.dataset import ImageSet, concatenate
@@ -41,14 +41,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="leave the claims for docs/evidence.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    lines = arguments.rows.read_text().splitlines() if arguments.rows and arguments.rows.is_file() else []
-    rows: list[Row] = [json.loads(line) for line in lines]
-    for seed in arguments.seeds:
-        if not any(row["seed"] == seed for row in rows):
-            rows += tried(seed, arguments.model, arguments.sites)
-            if arguments.rows:
-                arguments.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rows = [row for row in rows if row["seed"] in arguments.seeds]
+    cases = [{"seed": seed} for seed in arguments.seeds]
+    kept = measured(
+        cases, lambda case: {"scores": tried(case["seed"], arguments.model, arguments.sites)}, arguments.rows
+    )
+    rows = [row for of in kept for row in of["scores"]]
     found = claims(rows, said(arguments.model))
     for claim in found:
         print(claim)

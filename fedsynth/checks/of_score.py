@@ -18,10 +18,8 @@ from fedsynth.params.problems import Problem
 from fedsynth.uses import Use
 from fedsynth.uses.classification import Classification
 from fedsynth.worth import calibration
-from fedsynth.worth.facts import BY_SITE, WORTH
+from fedsynth.worth.facts import BY_SITE, OF_THE_SET, WORTH
 
-EPSILONS = ("epsilon", "epsilon_total")  # of this training, and of all at a site
-OF_THE_SET = (*EPSILONS, *mends.MEANING)  # numbers that a gate may name beside those of uses and measures
 NONE_SEEN = 3.69  # upper end of the 95 % interval of a Poisson mean of which nothing was seen (Garwood 1936)
 MOST_NUMBERS = 64  # in an answer of a hospital (fedsynth/hospital/outgoing/closed.py)
 

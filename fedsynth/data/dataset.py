@@ -12,7 +12,7 @@ import pandas as pd
 
 from fedsynth.data import manifest as table
 from fedsynth.data.images import UNKNOWN
-from fedsynth.data.stored import Stored, joined, opened
+from fedsynth.data.stored import OnDisk, Stored, joined, opened
 from fedsynth.params import Image, Params
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ class ImageSet:
         """
         folder = Path(folder)
         rows = table.read(folder)
-        there = len(np.load(folder / table.ARRAY, mmap_mode="r"))
-        if there != len(rows):
-            raise table.SetError(f"{folder}: {len(rows)} rows in the manifest but {there} images; run ingest again")
         loaded = cls(rows, opened(folder / table.ARRAY, rows["index"].to_numpy(dtype=int)))
         if verify:
             loaded._verify(folder)
@@ -94,6 +91,14 @@ class ImageSet:
         """(N, len(names), *S) float32 of the named channels."""
         return np.ascontiguousarray(self.images[:, image.index(names)], dtype=np.float32)
 
+    def planes(self, image: Image, names: list[str]) -> torch.Tensor:
+        """As `channels`, a tensor; those of images that are on disk stay there and read as one (`OnDisk`)."""
+        import torch
+
+        if isinstance(self.images, Stored):
+            return OnDisk(self.images.of(image.index(names)))  # type: ignore[return-value]
+        return torch.from_numpy(self.channels(image, names))
+
     def channels_or_nan(self, image: Image, names: list[str]) -> np.ndarray:
         """As `channels`, with NaN for a channel that an image does not have: one of `image.may_lack`, or an unknown
         mask.
@@ -108,8 +113,8 @@ class ImageSet:
         """(N,) bool: which images have a channel. That of the others is -1 throughout, an unknown mask 0."""
         places, absent = image.index([name]), blank(image, name)
         parts = self.images.of(places).parts() if isinstance(self.images, Stored) else [self.images[:, places]]
-        found = [(part != absent).any(axis=tuple(range(1, part.ndim))) for part in parts]  # of no images, too
-        return np.concatenate(found) if found else np.zeros(0, bool)
+        # of no images, too
+        return np.concatenate([(part != absent).any(axis=tuple(range(1, part.ndim))) for part in parts])
 
     def lacking(self, image: Image) -> list[int]:
         """Places in `image.generated` of the channels that some of these images do not have."""
@@ -135,14 +140,7 @@ class ImageSet:
         import torch
 
         labels = torch.tensor(self.labels(image))
-        if isinstance(self.images, Stored):
-            kept = (self.images.of(image.index(names)).tensor() for names in (image.originals, image.masks))
-            return *kept, labels  # type: ignore[return-value]  # they read as tensors
-        return (
-            torch.tensor(self.channels(image, image.originals)),
-            torch.tensor(self.channels(image, image.masks)),
-            labels,
-        )
+        return self.planes(image, image.originals), self.planes(image, image.masks), labels
 
 
 def blank(image: Image, name: str) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedsynth.data.manifest import SetError
 from fedsynth.errors import UserError
 from fedsynth.settings import memory
 
@@ -74,9 +75,13 @@ class Stored:
 
     @classmethod
     def open(cls, path: Path, rows: np.ndarray) -> Stored:
+        """Open a set's file by its manifest's `rows` (N,). Raises SetError if the file has another number of images."""
         file = File.of(path)
         whole = file.read()
-        return cls((file,), np.zeros(len(rows), int), rows, tuple(range(whole.shape[1])), whole.shape[2:])
+        if len(whole) != len(rows):
+            raise SetError(f"{path.parent}: {len(rows)} rows in the manifest but {len(whole)} images; run ingest again")
+        channels = tuple(range(whole.shape[1])) if whole.ndim > 1 else ()
+        return cls((file,), np.zeros(len(rows), int), np.arange(len(whole))[rows], channels, whole.shape[2:])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -120,13 +125,11 @@ class Stored:
         return Stored(self.files, self.of_file, self.rows, tuple(self.channels[c] for c in channels), self.size)
 
     def parts(self) -> Iterator[np.ndarray]:
-        """Yield all images in their order, in parts (B, C, *S) of some megabytes, at most PART of them."""
-        n = max(1, min(PART, BYTES // (self[:1].nbytes or BYTES)))
-        for start in range(0, len(self), n):
+        """Yield all images in their order, in parts (B, C, *S) of some megabytes; an empty one of none."""
+        each = self.nbytes // max(1, len(self))
+        n = max(1, min(PART, BYTES // max(1, each)))
+        for start in range(0, max(1, len(self)), n):
             yield self[start : start + n]
-
-    def tensor(self) -> OnDisk:
-        return OnDisk(self)
 
     def _read(self, places: np.ndarray) -> np.ndarray:
         out = np.empty((len(places), *self.shape[1:]), np.float32)

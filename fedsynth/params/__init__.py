@@ -76,9 +76,8 @@ class Params(Centre):
             self.score.measures.setdefault("canaries", Block(class_path=CANARIES))
         return self
 
-    def seeded(self, model: str) -> Params:
-        """Return these params with the seed of one model's training and set in the place of the study's."""
-        own = self.models[model].seed
+    def seeded(self, own: int | None) -> Params:
+        """Return these params with a model's own seed in the place of the study's, which holds where it has none."""
         return self if own is None else self.model_copy(update={"seed": own})
 
     def trainings(self) -> list[list[str]]:
@@ -89,7 +88,7 @@ class Params(Centre):
         alike: dict[str, dict[int, str]] = {}
         for name, model in self.models.items():
             of = alike.setdefault(model.model_dump_json(exclude={"seed"}), {})
-            of.setdefault(self.seeded(name).seed, name)
+            of.setdefault(self.seeded(model.seed).seed, name)
         return [list(of.values()) for of in alike.values() if len(of) > 1]
 
 

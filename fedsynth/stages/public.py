@@ -9,7 +9,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 from fedsynth.data.dataset import ImageSet, concatenate
-from fedsynth.data.stored import PART
 from fedsynth.errors import UserError
 from fedsynth.params import Params, names
 from fedsynth.worth.use_networks import Networks, fit, uses
@@ -29,7 +28,7 @@ def fit_public(params: Params, hospitals: Collection[str], folder: Path) -> Netw
     images = ingested(params, hospitals, folder)
     fitted: Networks = {}
     for name, use in uses(params).items():
-        if not any(bool(use.usable(part).any()) for part in images.tensors(params.image)[1].split(PART)):
+        if not bool(use.all_usable(images.tensors(params.image)[1]).any()):
             raise PublicError(f"score.public has no image that {name} can be trained on: it needs known masks")
         fitted[name] = {seed: fit(use, params, images, seed) for seed in params.score.seeds}
         print(f"{name} trained on {len(images)} public images", flush=True)

@@ -41,7 +41,7 @@ def sample(params: Params, root: Path, name: str) -> ImageSet:
     family = weights.build_family(model, weights.load(source / "weights.safetensors"))
     given = given_set(params, model["sites"], root / ".work" / "sample" / "given" / name)
     mends = Counter[str]()
-    drawn = draw(family, params.seeded(name), name, model["weights_sha256"][:12], given, mends)
+    drawn = draw(family, params.seeded(params.models[name].seed), name, model["weights_sha256"][:12], given, mends)
     shutil.rmtree(folder, ignore_errors=True)
     table.write(folder, drawn.manifest, np.asarray(drawn.images))
     if not mended.lacks(params.image):

@@ -6,7 +6,6 @@ import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.data.dataset import ImageSet
-from fedsynth.data.stored import Stored
 from fedsynth.families import Family, leave_out
 from fedsynth.params import Block, Image, Training
 from fedsynth.training.trainer import Batch, Trainer
@@ -34,9 +33,10 @@ def tensors(images: ImageSet, image: Image) -> Batch:
 
     Those of a set on disk stay there (data/stored.py), unless some of its images lack a generated channel.
     """
-    labels, stored = torch.from_numpy(images.condition_labels(image)), images.images
-    if isinstance(stored, Stored) and not images.lacking(image):
-        x, given = (stored.of(image.index(names)).tensor() for names in (image.generated, image.given))
-        return x, labels, given if image.given else None  # type: ignore[return-value]  # they read as tensors
-    planes = torch.from_numpy(images.channels(image, image.given)) if image.given else None
-    return torch.from_numpy(images.channels_or_nan(image, image.generated)), labels, planes
+    x = (
+        torch.from_numpy(images.channels_or_nan(image, image.generated))
+        if images.lacking(image)
+        else images.planes(image, image.generated)
+    )
+    given = images.planes(image, image.given) if image.given else None
+    return x, torch.from_numpy(images.condition_labels(image)), given

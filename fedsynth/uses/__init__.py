@@ -59,6 +59,10 @@ class Use(ABC):
         """
         return torch.ones(len(masks), dtype=torch.bool)
 
+    def all_usable(self, masks: Tensor) -> Tensor:
+        """Return `usable` of all, part after part, so that masks on disk (data/stored.py) stay there."""
+        return torch.cat([self.usable(part) for part in masks.split(PART)])
+
     @abstractmethod
     def judge(self, net: nn.Module, images: Tensor, masks: Tensor, y: Tensor) -> Table:
         """Evaluate the network on each image.
@@ -89,7 +93,7 @@ class Use(ABC):
 
         `images` (N, I, *S) and `masks` (N, M, *S) in [-1, 1], `y` (N,), `weights` as in `fit`.
         """
-        keep = torch.cat([self.usable(part) for part in masks.split(PART)])
+        keep = self.all_usable(masks)
         if not keep.all():
             images, masks = (of.where(keep) if isinstance(of, OnDisk) else of[keep] for of in (images, masks))
             y, weights = y[keep], None if weights is None else weights[keep]

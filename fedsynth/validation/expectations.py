@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fedsynth.data import manifest
@@ -96,22 +95,17 @@ class Report:
         """
         expected = (len(self.params.image.channels), *self.params.image.size)
         try:
-            images = np.load(folder / manifest.ARRAY, mmap_mode="r")
-            if len(images) != len(rows):
-                raise manifest.SetError(
-                    f"{folder}: {len(rows)} rows in the manifest but {len(images)} images; run ingest again"
-                )
-            places = np.arange(len(images))[rows["index"].to_numpy(dtype=int)]
+            stored = Stored.open(folder / manifest.ARRAY, rows["index"].to_numpy(dtype=int))
         except (manifest.SetError, ValueError, IndexError, EOFError, OSError) as error:
             self.add("pixels match the manifest", [str(error)])
             return None
-        if images.shape[1:] != expected:
+        if stored.shape[1:] != expected:
             self.add(
                 "shape as configured",
-                [f"{folder / manifest.ARRAY} holds images of {images.shape[1:]}, params.yaml: {expected}"],
+                [f"{folder / manifest.ARRAY} holds images of {stored.shape[1:]}, params.yaml: {expected}"],
             )
             return None
-        return Stored.open(folder / manifest.ARRAY, places)
+        return stored
 
     def run(self, part: str, frame: pd.DataFrame, listed: list[Rule]) -> None:
         """Ask GX and keep what it finds; `frame` has a column `place`, its rows' own numbers."""

@@ -19,7 +19,8 @@ from fedsynth.worth.wording import compared
 
 WORTH = ("retained", "gap_closed", "gap_closed_poorest")
 BY_SITE = {"retained": "retained_by_site", "gap_closed": "gap_closed_by_site"}
-EPSILONS = ("epsilon", "epsilon_total")
+EPSILONS = ("epsilon", "epsilon_total")  # of this training, and of all at a site
+OF_THE_SET = (*EPSILONS, *mends.MEANING)  # exact numbers of a set, beside those of uses and measures
 NO_EPSILON = "no differential privacy was used, so there is no epsilon"
 
 

@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedsynth.data.mends import MEANING
 from fedsynth.params import Params
 from fedsynth.params.gates import WORST, meant, parse
-from fedsynth.worth.intervals import Ends
+from fedsynth.worth.facts import OF_THE_SET
 from fedsynth.worth.wording import Facts, is_number
-
-EXACT = (*MEANING, "epsilon", "epsilon_total")  # of one training, whoever its test patients are
 
 
 @dataclass(frozen=True)
@@ -63,13 +60,13 @@ def _numbers(of: Sequence[dict[str, Any]]) -> list[Together]:
     return [_one(name, [one["numbers"][name] for one in of], [_own(one, name) for one in of]) for name in names]
 
 
-def _own(of: dict[str, Any], name: str) -> Ends:
+def _own(of: dict[str, Any], name: str) -> Sequence[float | None]:
     """Return a number's own interval in one training: the number itself if it is exact, no ends if it has none."""
     value = of["numbers"][name]
-    return [value, value] if name in EXACT else of["intervals"].get(name) or [None, None]
+    return [value, value] if name in OF_THE_SET else of["intervals"].get(name) or [None, None]
 
 
-def _one(name: str, values: list[float], own: Sequence[Ends]) -> Together:
+def _one(name: str, values: list[float], own: Sequence[Sequence[float | None]]) -> Together:
     """Return the mean over the trainings with its interval.
 
     All trainings are tested on the same patients, by networks of the same seeds, so that their mean is as uncertain
@@ -82,7 +79,7 @@ def _one(name: str, values: list[float], own: Sequence[Ends]) -> Together:
     between = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
 
     def end(side: int) -> float | None:
-        at = [ends[side] if ends else None for ends in own]
+        at = [ends[side] for ends in own]
         halves = [abs(place - value) for value, place in zip(values, at, strict=True) if place is not None]
         if len(halves) < len(values):
             return None

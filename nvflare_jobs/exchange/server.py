@@ -163,7 +163,7 @@ def generating(
     params, model = Params.model_validate(asked["params"]), Model.model_validate(asked["model"])
     family = model.family.build(**params.image.context())
     family.load_state_dict({name: torch.from_numpy(a) for name, a in initial.items()}, strict=False)
-    seed = params.seed if model.seed is None else model.seed
+    seed = params.seeded(model.seed).seed
     half = Generating(family, model.training, asked["steps"], seed, own["weights"], own["shares"])
     return half, model.training
 

@@ -64,7 +64,7 @@ def tied(site: Site, family: Family, drawn: ImageSet, model: Arrays, federated: 
             tied.trained(floors, site.state / "reference", "", federated)
             if not central:
                 tied.trained(floors, site.state / "train", f"{name}-", model)
-        tied.drawn(floors, site.params.model_copy(update={"seed": site.model_seed}), family, drawn, name)
+        tied.drawn(floors, site.params.seeded(site.model_seed), family, drawn, name)
 
 
 if __name__ == "__main__":

@@ -176,8 +176,7 @@ class Site:
     @property
     def model_seed(self) -> int:
         """The seed of the job's model, of its training and its set; the study's where it has none of its own."""
-        own = (self.config.get("model") or {}).get("seed")
-        return self.params.seed if own is None else int(own)
+        return self.params.seeded((self.config.get("model") or {}).get("seed")).seed
 
     def validated_set(self) -> ImageSet:
         """Return the site's images. Raises NotValidated where their digest has not passed validation."""

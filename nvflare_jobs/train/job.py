@@ -100,7 +100,8 @@ def begin(params: Params, name: str) -> Arrays:
 
     if found := of_models.alone(params, name):
         raise program.StageError("\n".join(map(str, found)))
-    return initial(params.models[name], params.image, params.seeded(name).seed)
+    model = params.models[name]
+    return initial(model, params.image, params.seeded(model.seed).seed)
 
 
 def described(params: Params, name: str) -> Family:
@@ -193,7 +194,7 @@ def write(folder: Path, params: Params, name: str, arrays: Arrays, result: jobs.
         "name": name,
         **model,
         "image": params.image.model_dump(mode="json"),
-        "seed": params.seeded(name).seed,
+        "seed": params.seeded(params.models[name].seed).seed,
         "job_id": result.job_id,
         "sites": {site: validation["sites"][site]["images"] for site in validation["used"]},
         "digests": {site: validation["sites"][site]["digest"] for site in validation["used"]},

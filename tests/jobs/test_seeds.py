@@ -35,8 +35,12 @@ def site(config: dict[str, Any], **floors: Any) -> Site:
     return made
 
 
+def seeded(name: str) -> Params:
+    return PARAMS.seeded(PARAMS.models[name].seed)
+
+
 def scored(name: str, **floors: Any) -> Site:
-    about = {"name": name, **PARAMS.models[name].model_dump(mode="json"), "seed": PARAMS.seeded(name).seed}
+    about = {"name": name, **PARAMS.models[name].model_dump(mode="json"), "seed": seeded(name).seed}
     return site({"params": public(PARAMS), "name": name, "model": scoring.told(PARAMS, about)}, **floors)
 
 
@@ -62,7 +66,7 @@ def test_sites_train_and_score_by_the_model_s_seed_and_know_the_study_s(name, se
 @pytest.mark.parametrize("name", ["vae", "vae_2"])
 @pytest.mark.parametrize("again", ["all", "one batch"])
 def test_the_set_of_a_model_with_a_seed_of_its_own_is_known_at_the_site(name, again):
-    drawn = sample.draw(family(name), PARAMS.seeded(name), name, "abc")
+    drawn = sample.draw(family(name), seeded(name), name, "abc")
     at = scored(name, drawn=again)
     sent = synthetic(at.params, drawn.images, drawn.labels(PARAMS.image), name, "job")
     client.tied(at, family(name), sent, {}, {})

@@ -234,6 +234,6 @@ def test_what_is_mended_is_counted_in_a_file_beside_the_set(tmp_path, monkeypatc
 def test_a_training_s_own_seed_draws_other_images_and_stands_in_the_manifest():
     block = tiny_params().models["vae"].model_dump(mode="json")
     params = tiny_params(models={"toy": block, "toy_2": block | {"seed": 7}})
-    one, other = (drawn(params.seeded(name), lesion=set(range(3))) for name in params.models)
+    one, other = (drawn(params.seeded(of.seed), lesion=set(range(3))) for of in params.models.values())
     assert set(other.manifest["seed"]) == {7} != set(one.manifest["seed"])
     assert not np.array_equal(one.images, other.images)

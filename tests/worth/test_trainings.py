@@ -44,7 +44,7 @@ def test_the_same_seed_twice_is_one_training():
 
 def test_each_training_has_its_own_seed_and_the_study_s_without_one():
     made = params()
-    assert [made.seeded(name).seed for name in (*NAMES, "other")] == [made.seed, 2, 3, made.seed]
+    assert [made.seeded(made.models[name].seed).seed for name in (*NAMES, "other")] == [made.seed, 2, 3, made.seed]
 
 
 def test_the_interval_holds_the_trainings_beside_patients():
