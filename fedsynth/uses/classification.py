@@ -106,7 +106,9 @@ def _mean(values: list[float]) -> float:
 class Classifier(nn.Module):
     """A convolutional network (B, I, *S) -> (B, K) logits; `embed` gives the input of the last layer, (B, `features`).
 
-    Each image and channel is standardised first, so that a scanner's gain and offset do not matter.
+    Each image and channel is standardised first, so that a scanner's gain and offset do not matter. What leads to the
+    last layer is normalised and has no activation: with few features a SiLU leaves some seeds without most of them, and
+    then a set's worth would follow from the seed of the network that judges it (docs/decisions/0020).
     """
 
     def __init__(self, dimensions: int, images: int, labels: int, width: int, features: int):
@@ -129,12 +131,13 @@ class Classifier(nn.Module):
         self.mean, self.max = Pool[Pool.ADAPTIVEAVG, dimensions](1), Pool[Pool.ADAPTIVEMAX, dimensions](1)
         # Few features, because FID uses this space and its covariance needs more images than features; a small site
         # has about a dozen images.
-        self.last = nn.Linear(8 * w, features)
+        self.norm, self.last = nn.LayerNorm(8 * w), nn.Linear(8 * w, features)
         self.head = nn.Linear(features, labels)
 
     def embed(self, x: Tensor) -> Tensor:
         h = self.features(self.standardise(x))
-        return F.silu(self.last(torch.cat([self.mean(h), self.max(h)], 1).flatten(1)))
+        found: Tensor = self.last(self.norm(torch.cat([self.mean(h), self.max(h)], 1).flatten(1)))
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.embed(x))
