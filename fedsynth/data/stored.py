@@ -201,9 +201,11 @@ def opened(path: Path, rows: np.ndarray) -> np.ndarray | Stored:
 
 
 class Writer:
-    """Writes images (C, *S) to a .npy file one after the other; their number need not be known before.
+    """Writes images (C, *S) to a .npy file: `add` one after the other, their number need not be known before; `put` at
+    a place, in any order and again.
 
-    A context: the file is there once all have been written, and what was there before stays if something fails.
+    A context: the file is there once all have been written, and what was there before stays if something fails. What
+    lies before a place that was put and was not put itself is 0.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]):
@@ -214,6 +216,7 @@ class Writer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = self.part.open("wb")
         self._header()
+        self.start = self.file.tell()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -228,10 +231,16 @@ class Writer:
             self.part.unlink(missing_ok=True)
 
     def add(self, image: np.ndarray) -> None:
+        self.put(self.n, image)
+
+    def put(self, place: int, image: np.ndarray) -> None:
         if np.shape(image) != self.shape:
             raise ValueError(f"{self.path}: an image of {np.shape(image)} among those of {self.shape}")
-        self.file.write(np.ascontiguousarray(image, np.float32).tobytes())
-        self.n += 1
+        content = np.ascontiguousarray(image, np.float32).tobytes()
+        if self.file.tell() != (at := self.start + place * len(content)):
+            self.file.seek(at)
+        self.file.write(content)
+        self.n = max(self.n, place + 1)
 
     def _header(self) -> None:
         """numpy leaves room in a header for a longer first axis, so that it can be written again at the end."""
