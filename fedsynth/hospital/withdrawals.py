@@ -13,6 +13,7 @@ from fedsynth.hospital.secret import keyed
 
 FORGOTTEN, WITHDRAWN = "forgotten", "withdrawn"  # files in <state>/<site>
 RUNNING = "running"
+INGESTED = "ingested"
 RUN = "FEDSYNTH_RUN"  # environment variable of every process of a simulated job: which one it is
 # In <state>/<site>: what was made from images, with what it is
 MADE = {
@@ -22,6 +23,7 @@ MADE = {
     "look": "pages with images",
     "validation": "the validation report, with rows and files",
     "answers": "answers that were kept, to be given again",
+    INGESTED: "which files the set was read from: the next ingest reads all of them",
     RUNNING: "marks of jobs that were running",
 }
 TOLD = 64  # digests that one answer may hold (hospital/outgoing/validation.py)
