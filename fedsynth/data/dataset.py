@@ -52,8 +52,8 @@ class ImageSet:
             found = table.sha256(image[:channels]), table.sha256(image[channels:]) if row.mask_sha256 else ""
             if found != (row.sha256, row.mask_sha256):
                 raise table.SetError(
-                    f"{folder}: the pixels of {row.image_id} are not those of its manifest; run ingest and validate"
-                    " again"
+                    f"{folder}: the pixels of {row.image_id} are not those of its manifest; run ingest --anew and"
+                    " validate again"
                 )
 
     def __len__(self) -> int:

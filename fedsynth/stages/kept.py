@@ -62,13 +62,14 @@ def settings(params: Params, key: str, limits: dict[str, tuple[float, float]]) -
     """Return what changes with whatever changes images though the source's files do not: keys of params.yaml, limits of
     intensity of the whole site, and code.
     """
+    classes = [params.source.class_path, *(of.operator.class_path for of in params.image.derived.values())]
     said = {
         "image": params.image.model_dump(mode="json"),
         "source": params.source.model_dump(mode="json"),
         "seed": params.seed,
         "key": key,
         "limits": {name: [float(end).hex() for end in ends] for name, ends in limits.items()},
-        "code": [fedsynth.__version__, np.__version__, code.digests([__name__], [params.source.class_path])],
+        "code": [fedsynth.__version__, np.__version__, code.digests(["fedsynth.stages.ingest"], classes)],
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
