@@ -200,8 +200,9 @@ def files(params: Params, folder: Path) -> None:
 
 
 def from_files(params: Params, folder: Path) -> None:
-    n = params.source.args["sites"]["north"]["images"]
-    pd.read_csv(folder / "all.csv", dtype=str)[: n * len(params.image.images)].to_csv(folder / "files" / "manifest.csv")
+    rows = pd.read_csv(folder / "all.csv", dtype=str)
+    n = params.source.args["sites"]["north"]["images"] * len(params.image.images)
+    rows[:n].to_csv(folder / "files" / "manifest.csv", index=False)
     _of_files(params, folder)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
-from collections.abc import Collection, Iterable
+import sys
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedsynth.data.manifest import SetError
@@ -27,6 +30,19 @@ MADE = {
     RUNNING: "marks of jobs that were running",
 }
 TOLD = 64  # digests that one answer may hold (hospital/outgoing/validation.py)
+
+
+@contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """Wait until no other command changes the site's set, and keep others waiting: two would undo each other's work."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another command that changes the set of {state.name}", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def forgotten(state: Path) -> Pseudonyms:

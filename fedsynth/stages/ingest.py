@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -49,21 +50,28 @@ def ingest_site(
     known = names.keys(source.sites())
     if (named := names.find(site, known)) is None:
         raise manifest.SetError(f"the source has no site {site!r}; it names {', '.join(known)}")
-    site, key = named, known[named]
-    own, place = None if state is None else state / key, Path(folder) / key
-    gone = Pseudonyms() if own is None else withdrawals.forgotten(own)
-    removal.complete(place)  # and clears away what an ingest has left that was killed
-    reading = Reading(source, site)
-    limits = _site_limits(params, reading, gone)
-    stamps = reading.stamps() if own else [""] * len(reading.units or ())
-    settings = kept.settings(params, key, limits) if any(stamps) else ""
-    before = kept.read(own, place, settings, gone.__contains__) if own and settings and not anew else kept.NOTHING
-    made = SiteSet(params, site, key, before)
-    made.write(place, reading, stamps, Preparing(params, limits, gone.__contains__))
-    if own:
-        kept.write(own, place, settings, made.units)
+    own = None if state is None else state / known[named]
+    with nullcontext() if own is None else withdrawals.alone(own):
+        made = _made(params, Reading(source, named), known[named], Path(folder) / known[named], own, anew)
     print(made.line(), flush=True)
     return made.table
+
+
+def _made(params: Params, reading: Reading, key: str, folder: Path, state: Path | None, anew: bool) -> SiteSet:
+    """Write the set of a site. `state`: its own."""
+    gone = Pseudonyms() if state is None else withdrawals.forgotten(state)
+    removal.complete(folder)  # and clears away what an ingest has left that was killed
+    limits = _site_limits(params, reading, gone)
+    stamps = reading.stamps() if state else [""] * len(reading.units or ())
+    settings = kept.settings(params, key, limits) if any(stamps) else ""
+    before = kept.NOTHING
+    if state and settings and not anew:
+        before = kept.read(state, folder, settings, gone.__contains__)
+    made = SiteSet(params, reading.site, key, before)
+    made.write(folder, reading, stamps, Preparing(params, limits, gone.__contains__))
+    if state:
+        kept.write(state, folder, settings, made.units)
+    return made
 
 
 def _site_limits(params: Params, reading: Reading, gone: Pseudonyms) -> Limits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 
 from fedsynth.data import manifest, reading, removal
 from fedsynth.data.dataset import ImageSet
-from fedsynth.hospital import forget
+from fedsynth.hospital import forget, withdrawals
 from fedsynth.hospital.withdrawals import INGESTED
 from fedsynth.stages.ingest import ingest_site
 from tests.sets import tiny_params
@@ -202,8 +203,6 @@ def test_who_has_withdrawn_is_in_no_file_and_all_others_are_read_again(at):
 
 def test_who_has_withdrawn_does_not_stay_where_forgetting_was_cut_short(at):
     """The list of the withdrawn is written first; the set was not cleared yet."""
-    from fedsynth.hospital import withdrawals
-
     here = at()
     here.ingest(here.table)
     gone = here.table["subject"][10]
@@ -224,3 +223,17 @@ def test_slices_of_a_new_volume_follow_those_of_before(at):
     assert here.is_as_anew(rows)
     assert here.ingest(pd.concat([rows[22:], rows[:20]])) == set()
     assert here.is_as_anew(pd.concat([rows[22:], rows[:20]]))
+
+
+def test_two_commands_that_change_a_set_wait_for_each_other(at, capfd):
+    """Two ingests would append to one file, and who was forgotten meanwhile would come back."""
+    here, done = at(), []
+    here.ingest(here.table[:20])
+    with withdrawals.alone(here.root / "state" / "p"):
+        other = threading.Thread(target=lambda: done.append(here.ingest(here.table)))
+        other.start()
+        other.join(0.5)
+        assert done == []
+        assert "waiting for another command that changes the set of p" in capfd.readouterr().err
+    other.join(30)
+    assert done == [files_of(here.table[20:])]
