@@ -65,7 +65,7 @@ class Source(ABC):
     def records(self, site: str) -> Iterator[Record]:
         """The site's images, in a fixed order; the same arguments and seed give the same bytes.
 
-        A source gives its units, or overrides this.
+        A source gives its units, or overrides this and is read in one process.
         """
         units = self.units(site)
         if units is None:

@@ -24,10 +24,11 @@ UNITS = 4  # of a source, that a process reads one after the other
 
 
 class Reading:
-    """The records of a site of a source."""
+    """The records of a site of a source, by its units; None where it has none, or says itself what its records are."""
 
     def __init__(self, source: Source, site: str):
-        self.source, self.site, self.units = source, site, source.units(site)
+        self.source, self.site = source, site
+        self.units = source.units(site) if type(source).records is Source.records else None
 
     def stamps(self) -> list[str]:
         """Of each unit; none where the source has no units."""

@@ -64,16 +64,16 @@ def test_the_set_is_the_same_to_the_last_byte(tmp_path, in_processes, capsys, ki
 
 
 class Spoilt(Source):
-    """One site of ten images; at the eighth something happens. With `units` they are read each by itself."""
+    """One site of ten images; at the eighth something happens."""
 
-    def __init__(self, happens, units):
-        self.happens, self.as_units = happens, units
+    def __init__(self, happens):
+        self.happens = happens
 
     def sites(self):
         return ["north"]
 
     def units(self, site):
-        return range(10) if self.as_units else None
+        return range(10)
 
     def of_unit(self, site, unit):
         if unit == 7:
@@ -81,8 +81,12 @@ class Spoilt(Source):
         planes = {c: np.random.default_rng(unit).random((16, 16)) for c in ("t1", "t2", "lesion")}
         yield Record(planes, "infiltrating", f"patient {unit}", file=f"{unit}.png")
 
+
+class InTurn(Spoilt):
+    """A source that knows its records one after the other alone, as sources were that have no units."""
+
     def records(self, site):
-        for unit in range(10):
+        for unit in self.units(site):
             yield from self.of_unit(site, unit)
 
 
@@ -103,19 +107,19 @@ def nothing():
 )
 def test_a_process_that_fails_ends_it_with_a_reason_and_leaves_the_set_of_before(tmp_path, in_processes, happens, says):
     in_processes(2)
-    ingest_site(tiny_params(), Spoilt(nothing, True), "north", tmp_path)
+    ingest_site(tiny_params(), Spoilt(nothing), "north", tmp_path)
     before = {path.name: path.read_bytes() for path in (tmp_path / "north").iterdir()}
     with pytest.raises(manifest.SetError, match=says):
-        ingest_site(tiny_params(), Spoilt(happens, True), "north", tmp_path)
+        ingest_site(tiny_params(), Spoilt(happens), "north", tmp_path)
     assert {path.name: path.read_bytes() for path in (tmp_path / "north").iterdir()} == before
 
 
 def test_records_that_come_one_after_the_other_are_read_in_one_process(tmp_path, in_processes):
     in_processes(3)
     pids = []
-    found = ingest_site(tiny_params(), Spoilt(lambda: pids.append(os.getpid()), False), "north", tmp_path / "one")
+    found = ingest_site(tiny_params(), InTurn(lambda: pids.append(os.getpid())), "north", tmp_path / "one")
     assert pids == [os.getpid()]
     assert manifest.digest(found) == manifest.digest(
-        ingest_site(tiny_params(), Spoilt(nothing, True), "north", tmp_path / "three")
+        ingest_site(tiny_params(), Spoilt(nothing), "north", tmp_path / "three")
     )
     assert len(ImageSet.load(tmp_path / "one" / "north")) == 10

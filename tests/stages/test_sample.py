@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -249,6 +250,19 @@ def test_a_set_is_written_as_it_would_be_drawn_into_memory(tmp_path, monkeypatch
     for file in (manifest.FILE, manifest.ARRAY):
         assert (tmp_path / "a set" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert len(ImageSet.load(tmp_path / "a set")) == 25, "every pixel is the manifest's, also of what was drawn again"
+
+
+def test_a_batch_of_a_set_is_in_memory_and_not_the_set(tmp_path, monkeypatch):
+    params = tiny_params(image={"size": [64, 64]}, sample={"images": 200, "batch": 4})
+    monkeypatch.setattr(stored, "memory", lambda: 0)
+    family = Painter(3, (64, 64), lesion={0, 1, 2}, when=60)
+    tracemalloc.start()
+    try:
+        made = sample.write(tmp_path, family, params, "toy", "abc")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < made.images.nbytes / 3, f"{peak / 1e6:.1f} MB of {made.images.nbytes / 1e6:.1f} MB"
 
 
 def test_given_images_on_disk_are_taken_as_those_in_memory_are(tmp_path, monkeypatch):
