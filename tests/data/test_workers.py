@@ -27,6 +27,13 @@ def at_once(monkeypatch):
     monkeypatch.setattr(workers, "SOON_S", -1)
 
 
+@pytest.fixture
+def started():
+    """The processes that a test has started and that are there; earlier tests may have left some for the session."""
+    before = {process.pid for process in psutil.Process().children()}
+    return lambda: [process for process in psutil.Process().children() if process.pid not in before]
+
+
 def uneven(task):
     """Several results of a task, which take the longer the earlier it comes; who has done it."""
     time.sleep(0.02 * (task % 3 == 0))
@@ -82,7 +89,7 @@ class Odd(UserError):
     (KeyError("subject"), KeyError, "subject"),
     (Odd("t.csv", 7), UserError, "^t.csv: line 7$"),
 ])  # fmt: skip
-def test_an_exception_comes_in_its_turn(error, kind, says):
+def test_an_exception_comes_in_its_turn(started, error, kind, says):
     def work(task):
         if task == 7:
             raise error
@@ -92,10 +99,10 @@ def test_an_exception_comes_in_its_turn(error, kind, says):
     assert [next(results) for _ in range(7)] == list(range(7))
     with pytest.raises(kind, match=says):
         next(results)
-    assert psutil.Process().children() == []
+    assert started() == []
 
 
-def test_a_process_that_is_killed_ends_it_with_a_reason():
+def test_a_process_that_is_killed_ends_it_with_a_reason(started):
     def work(task):
         if task == 5:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -104,15 +111,15 @@ def test_a_process_that_is_killed_ends_it_with_a_reason():
     with pytest.raises(KilledError, match=r"ended from outside \(by signal 9") as error:
         list(mapped(work, range(20), 2))
     assert error.value.task == 5
-    assert psutil.Process().children() == []
+    assert started() == []
 
 
-def test_whoever_wants_no_more_leaves_no_process():
+def test_whoever_wants_no_more_leaves_no_process(started):
     with closing(mapped(uneven, range(1000), 3)) as results:
         next(results)
-        while len(psutil.Process().children()) < 3:
+        while len(started()) < 3:
             next(results)
-    assert psutil.Process().children() == []
+    assert started() == []
 
 
 ENDLESS = """
