@@ -1,17 +1,10 @@
 """What every source must hold to, whatever it reads. A new source needs arguments in `arguments`."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from fedsynth import sources
 from fedsynth.params import Block, Image
-from fedsynth.sources.medmnist import MedMNIST
 from fedsynth.stages.ingest import ingest
 from tests.archives import make_npz
 from tests.contracts.kinds import classes
@@ -106,56 +99,6 @@ def test_what_is_listed_before_reading_is_what_is_read(block):
         (site, r.subject, r.label, r.split) for site in source.sites() for r in source.records(site) if not r.problem
     ]
     assert sorted(listed.itertuples(index=False, name=None)) == sorted(read) or listed.empty
-
-
-def test_what_its_units_hold_is_what_it_yields(block):
-    """Each unit is read by a source of its own, as another process would, and the last one first."""
-    source = block.build(image=IMAGE, seed=1)
-    for site in source.sites():
-        units = source.units(site)
-        assert units is not None, "all sources of this package are read in several processes"
-        turned = [list(block.build(image=IMAGE, seed=1).of_unit(site, unit)) for unit in units[::-1]]
-        apart = [record for records in turned[::-1] for record in records]
-        for a, b in zip(apart, source.records(site), strict=True):
-            assert (a.label, a.subject, a.file, a.split, a.warnings) == (
-                b.label,
-                b.subject,
-                b.file,
-                b.split,
-                b.warnings,
-            )
-            assert all(np.array_equal(a.channels[c], b.channels[c]) for c in a.channels)
-
-
-STAMPS = """
-import json, sys
-from fedsynth.params import Block, Image
-said = json.loads(sys.argv[1])
-source = Block(**said["block"]).build(image=Image(**said["image"]), seed=1)
-print(json.dumps([source.stamp(site, unit) for site in source.sites() for unit in source.units(site)]))
-"""
-
-
-def test_a_unit_s_stamp_is_the_same_in_another_process_and_another_once_a_file_has_changed(block):
-    def stamps():
-        source = block.build(image=IMAGE, seed=1)
-        return [source.stamp(site, unit) for site in source.sites() for unit in source.units(site)]
-
-    before, source = stamps(), block.build(image=IMAGE, seed=1)
-    if not any(before):
-        assert isinstance(source, MedMNIST) or not source.paths(), "files that are each an image's own have stamps"
-        return
-    assert len(set(before)) == len(before)
-    said = json.dumps({"block": block.model_dump(mode="json"), "image": IMAGE.model_dump(mode="json")})
-    done = subprocess.run([sys.executable, "-c", STAMPS, said], capture_output=True, text=True, check=True,
-                          env=os.environ | {"PYTHONHASHSEED": "7"}, cwd=Path(__file__).parents[2])  # fmt: skip
-    assert json.loads(done.stdout) == before
-    images = [path for path in sorted(source.paths()) if path.suffix in (".png", ".gz", ".jpg", ".dcm", ".nii")]
-    for path in images[:: max(1, len(images) // 4)]:
-        os.utime(path, ns=(1, path.stat().st_mtime_ns + 10**9))
-        after = stamps()
-        assert after != before, path
-        before = after
 
 
 def test_it_can_be_ingested(block, tmp_path):
