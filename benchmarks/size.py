@@ -5,8 +5,10 @@
 One site of phantoms with two image channels and a mask. Each stage runs in a process of its own, with tiny networks, so
 that images decide what it costs: "ingest", "verify" (a set is loaded, every pixel held against its hash), "validate"
 (the expectations of a validation job), "train" (a VAE, 20 steps), "reference" (networks of both uses, 20 steps each,
-then judged on the test images). Memory is the peak of the process's resident set; what Python and torch need without an
-image is the row "nothing".
+then judged on the test images), "sample" (a set of as many images is drawn and written), "export" (that set as PNG and
+.npz, and their archives). "files" writes the images as .npy files, three of each, from which "from_files" ingests them;
+"append" then ingests a hundredth more. Memory is the peak of the process's resident set, "of a worker" that of the
+largest process that it has started; what Python and torch need without an image is the row "nothing".
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import io
 import json
 import os
 import re
+import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +30,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from evidence import Claim, leave
 
@@ -76,16 +82,23 @@ def apart(stage: str, n: int, arguments: argparse.Namespace, folder: str) -> dic
 
 def measured(stage: Callable[[Params, Path], None], params: Params, folder: Path) -> dict[str, float]:
     torch.set_num_threads(1)
-    began, cpu = time.perf_counter(), time.process_time()
+    began, cpu = time.perf_counter(), cpu_s()
     with contextlib.redirect_stdout(io.StringIO()):
         stage(params, folder)
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())  # of this program, not of its parent
     assert peak is not None
     return {
         "MiB": round(int(peak[1]) / 1024),
+        "MiB of a worker": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
         "s": round(time.perf_counter() - began, 1),
-        "CPU s": round(time.process_time() - cpu, 1),
+        "CPU s": round(cpu_s() - cpu, 1),
     }
+
+
+def cpu_s() -> float:
+    """Return the CPU seconds of this process and of those that it has started, once they have ended."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(of.ru_utime + of.ru_stime for of in used)
 
 
 def study(size: list[int], n: int) -> Params:
@@ -148,6 +161,64 @@ def reference(params: Params, folder: Path) -> None:
         use.judged(net, *testing(real).tensors(params.image))
 
 
+def sample(params: Params, folder: Path) -> None:
+    from fedsynth.stages.sample import write
+
+    params = params.model_copy(deep=True)
+    params.sample.images, params.image.empty_labels = params.source.args["sites"]["north"]["images"], []
+    write(folder / "synthetic", params.models["vae"].family.build(**params.image.context()), params, "vae", "1")
+
+
+def export(params: Params, folder: Path) -> None:
+    from fedsynth.generation.formats import exporter
+    from fedsynth.stages.export import archive
+
+    drawn = ImageSet.load(folder / "synthetic")
+    for name in ("png", "npz"):
+        (folder / name).mkdir()
+        exporter(name).write(drawn, params.image, folder / name)
+        archive(folder / name, folder / f"{name}.zip")
+
+
+def files(params: Params, folder: Path) -> None:
+    """Write the images as a folder with a table; a hundredth of them a second time, for "append"."""
+    real, rows = ImageSet.load(folder / "north", verify=False), []
+    (folder / "files").mkdir()
+    for number in range(len(real) + max(1, len(real) // 100)):
+        place = number % len(real)
+        names = {channel: f"{number:06d}-{channel}.npy" for channel in params.image.channels}
+        for (channel, kind), plane in zip(params.image.channels.items(), real.images[place], strict=True):
+            np.save(folder / "files" / names[channel], plane > 0 if kind == "mask" else plane)
+        same = {
+            "mask": names["lesion"],
+            "label": real.manifest["label"][place],
+            "site": "north",
+            "image_id": str(number),
+        }
+        rows += [{"image": names[c], "modality": c, "subject": f"s{number // 2}"} | same for c in params.image.images]
+    pd.DataFrame(rows).to_csv(folder / "all.csv", index=False)
+
+
+def from_files(params: Params, folder: Path) -> None:
+    rows = pd.read_csv(folder / "all.csv", dtype=str)
+    n = params.source.args["sites"]["north"]["images"] * len(params.image.images)
+    rows[:n].to_csv(folder / "files" / "manifest.csv", index=False)
+    _of_files(params, folder)
+
+
+def append(params: Params, folder: Path) -> None:
+    shutil.copy(folder / "all.csv", folder / "files" / "manifest.csv")
+    _of_files(params, folder)
+
+
+def _of_files(params: Params, folder: Path) -> None:
+    from fedsynth.stages.ingest import ingest
+
+    source = {"class_path": "fedsynth.sources.table.Table", "args": {"folder": str(folder / "files")}}
+    said = params.model_dump(mode="json") | {"source": source}
+    ingest(Params.model_validate(said), folder / "again", folder / "state")
+
+
 def nothing(params: Params, folder: Path) -> None:
     """What the modules of the other stages need."""
     from fedsynth.worth.use_networks import uses
@@ -159,7 +230,8 @@ def nothing(params: Params, folder: Path) -> None:
 
 
 STAGES: dict[str, Callable[[Params, Path], None]] = {
-    of.__name__: of for of in (nothing, ingest, verify, validate, train, reference)
+    of.__name__: of
+    for of in (nothing, ingest, verify, validate, train, reference, sample, export, files, from_files, append)
 }
 
 

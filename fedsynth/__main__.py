@@ -75,6 +75,7 @@ def plan(as_json: Annotated[bool, typer.Option("--json", help="for programs")] =
 @app.command(rich_help_panel=STAGES)
 def ingest(
     site: Annotated[str | None, typer.Option(help="only this site; default: all that the source names")] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="read what has not changed since the last ingest, too")] = False,
 ) -> None:
     """Read the source's images, resample and scale them, and write an image set with its manifest for each site."""
     from fedsynth.stages import ingest as stage
@@ -84,7 +85,7 @@ def ingest(
         settings.data.mkdir(parents=True, exist_ok=True)
         typer.echo("ingest: in a federation each site ingests its own images, with `fedsynth ingest --site NAME`")
     elif site is None:
-        stage.ingest(params, settings.data, settings.state)
+        stage.ingest(params, settings.data, settings.state, anew)
     else:
         stage.ingest_site(
             params,
@@ -92,6 +93,7 @@ def ingest(
             site,
             settings.data,
             settings.state,
+            anew,
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -49,6 +50,9 @@ DESCRIBED = {
     "FEDSYNTH_MEMORY": (
         "megabytes of images that a process holds of one set; a larger set is read from disk batch by batch; default"
         " 1024"
+    ),
+    "FEDSYNTH_PROCESSES": (
+        "processes in which `ingest` reads and prepares images; default: as many as there are cores for it"
     ),
     "FEDSYNTH_EVENTS": "1: stages also print machine-readable events, for the flow",
     "MLFLOW_TRACKING_URI": "tracking server and registry; default: SQLite in the project's folder",
@@ -173,7 +177,7 @@ def _seconds(name: str, default: float) -> float:
 
 
 def _number(name: str, default: int, of: str, digits: int = 4) -> int:
-    """Return the variable's value as a number of images, trainings or megabytes, from 1 to `digits` nines."""
+    """Return the variable's value as a number of images, megabytes and the like, from 1 to `digits` nines."""
     value = os.environ.get(name) or str(default)
     if not re.fullmatch(f"[0-9]{{1,{digits}}}", value) or not int(value):
         raise SettingsError(f"{name}={value!r} is not a number of {of} from 1 to {'9' * digits}")
@@ -183,6 +187,13 @@ def _number(name: str, default: int, of: str, digits: int = 4) -> int:
 def memory() -> int:
     """Return how many bytes of images a process holds of one set."""
     return _number("FEDSYNTH_MEMORY", 1024, "megabytes", 7) * 2**20
+
+
+def processes() -> int:
+    """Return in how many processes images are prepared; 1 where processes cannot be forked safely."""
+    if not sys.platform.startswith("linux"):
+        return 1
+    return _number("FEDSYNTH_PROCESSES", len(os.sched_getaffinity(0)), "processes", 3)
 
 
 def project() -> Path:

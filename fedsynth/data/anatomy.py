@@ -25,7 +25,11 @@ def waves(points: np.ndarray, length: float, rng: np.random.Generator, height: f
     k = rng.normal(size=(n, len(points)))
     k *= 2 * np.pi / length * rng.uniform(0.7, 1.3, (n, 1)) / np.linalg.norm(k, axis=1, keepdims=True)
     phase = rng.uniform(0, 2 * np.pi, n) + 2 * np.pi * height / length * rng.uniform(-1, 1, n)
-    return np.sqrt(2 / n) * np.cos(np.tensordot(k, points, 1) + phase.reshape(-1, *[1] * (points.ndim - 1))).sum(0)
+    found = np.zeros(points.shape[1:])
+    for wave, shift in zip(np.tensordot(k, points, 1), phase, strict=True):  # one by one: arrays that fit into a cache
+        np.add(wave, shift, out=wave)
+        found += np.cos(wave, out=wave)
+    return np.sqrt(2 / n) * found
 
 
 def inside(depth: np.ndarray) -> np.ndarray:
@@ -36,7 +40,8 @@ def inside(depth: np.ndarray) -> np.ndarray:
 
 
 def paint(tissue: np.ndarray, where: np.ndarray, signal: tuple[float, float]) -> None:
-    tissue += where * (np.reshape(signal, (2, *[1] * where.ndim)) - tissue)
+    for plane, value in zip(tissue, signal, strict=True):
+        np.add(plane, where * (value - plane), out=plane)
 
 
 def draw(kind: str, size: tuple[int, ...], body: np.random.Generator, cut: np.random.Generator,

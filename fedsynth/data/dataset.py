@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -52,8 +52,8 @@ class ImageSet:
             found = table.sha256(image[:channels]), table.sha256(image[channels:]) if row.mask_sha256 else ""
             if found != (row.sha256, row.mask_sha256):
                 raise table.SetError(
-                    f"{folder}: the pixels of {row.image_id} are not those of its manifest; run ingest and validate"
-                    " again"
+                    f"{folder}: the pixels of {row.image_id} are not those of its manifest; run ingest --anew and"
+                    " validate again"
                 )
 
     def __len__(self) -> int:
@@ -63,6 +63,10 @@ class ImageSet:
         keep = np.asarray(keep, dtype=bool)
         images = self.images.where(keep) if isinstance(self.images, Stored) else self.images[keep]
         return ImageSet(self.manifest[keep].reset_index(drop=True), images)
+
+    def at(self, places: np.ndarray) -> ImageSet:
+        """The images at these places (B,), in this order and as often as they are named, in memory."""
+        return ImageSet(self.manifest.iloc[places].reset_index(drop=True), self.images[places])
 
     def split(self, name: str) -> ImageSet:
         """The rows of one split (train, val, test)."""
@@ -154,21 +158,32 @@ def concatenate(sets: list[ImageSet]) -> ImageSet:
 
 def synthetic(params: Params, images: np.ndarray, places: np.ndarray, name: str, version: str) -> ImageSet:
     """A set of images (N, C, *S) that the model `name` has drawn for labels `places` (N,), with its manifest."""
-    image = params.image
-    same = {
-        "site": "synthetic",
-        "split": "train",
-        "origin": "synthetic",
-        "model": f"{name}/{version}",
-        "seed": params.seed,
-    }
-    same["modality"] = "+".join(image.images)
-    own = [
-        {"image_id": f"{name}-{i:05d}", "subject": f"{name}-{i:05d}", "label": image.labels[k], "index": i}
-        for i, k in enumerate(places)
+    rows = [
+        synthetic_row(params, i, k, array, name, version)
+        for i, (k, array) in enumerate(zip(places, images, strict=True))
     ]
-    rows = [table.row(len(image.images), x, **same, **facts) for x, facts in zip(images, own, strict=True)]
     return ImageSet(table.frame(rows), images)
+
+
+def synthetic_row(params: Params, place: int, label: int, array: np.ndarray, name: str, version: str) -> dict[str, Any]:
+    """The manifest's row of an image (C, *S) that the model `name` has drawn; `place` in its set, `label` in
+    image.labels.
+    """
+    image, own = params.image, f"{name}-{place:05d}"
+    return table.row(
+        len(image.images),
+        array,
+        image_id=own,
+        site="synthetic",
+        subject=own,
+        label=image.labels[label],
+        modality="+".join(image.images),
+        split="train",
+        index=place,
+        origin="synthetic",
+        model=f"{name}/{version}",
+        seed=params.seed,
+    )
 
 
 def batches(n: int, batch: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:

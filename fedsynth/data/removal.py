@@ -6,6 +6,8 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,18 @@ def complete(folder: Path) -> None:
     for path in folder.glob("*"):
         if PART.fullmatch(path.name):
             path.unlink()
+    if (folder / ARRAY).is_file():
+        _cut(folder / ARRAY)
+
+
+def _cut(path: Path) -> None:
+    """Cut off what lies behind the images that the file's header counts: an ingest that was killed has left it."""
+    with path.open("rb") as file, suppress(ValueError):  # what is no array is nobody's images
+        if np.lib.format.read_magic(file) == (1, 0):
+            shape, _, kind = np.lib.format.read_array_header_1_0(file)
+            end = file.tell() + prod(shape) * kind.itemsize
+            if path.stat().st_size > end:
+                os.truncate(path, end)
 
 
 def _fits(path: Path, rows: int, order: np.ndarray) -> None:

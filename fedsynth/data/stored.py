@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -201,39 +203,71 @@ def opened(path: Path, rows: np.ndarray) -> np.ndarray | Stored:
 
 
 class Writer:
-    """Writes images (C, *S) to a .npy file one after the other; their number need not be known before.
+    """Writes images (C, *S) to a .npy file: `add` one after the other, their number need not be known before; `put` at
+    a place, in any order and again. What lies before a place that was put and was not put itself is 0.
 
-    A context: the file is there once all have been written, and what was there before stays if something fails.
+    A context: the file is there once all have been written, and what was there before stays if something fails. With
+    `after` a file that has so many images gets more of them, in place: what it is read by before is not touched until
+    the context ends.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...]):
-        self.path, self.shape, self.n = path, shape, 0
+    def __init__(self, path: Path, shape: tuple[int, ...], after: int = 0):
+        self.path, self.shape, self.n, self.after = path, shape, after, after
         self.part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")  # which removal.complete clears away
+        self.start, self.each = len(self._header()), 4 * int(np.prod(shape))
 
     def __enter__(self) -> Writer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = self.part.open("wb")
-        self._header()
+        self.file = self.path.open("r+b") if self.after else self.part.open("wb")
+        if not self.after:
+            self.file.write(self._header())
+        self.file.seek(self._at(self.after))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
+                self.file.flush()
+                os.fsync(self.file.fileno())  # the images before the header that counts them
                 self.file.seek(0)
-                self._header()
+                self.file.write(self._header())
+            elif self.after:
+                self.file.truncate(self._at(self.after))
             self.file.close()
-            if kind is None:
+            if kind is None and not self.after:
                 self.part.replace(self.path)
         finally:  # whatever failed: no pixel stays in a file that nobody knows
             self.part.unlink(missing_ok=True)
 
     def add(self, image: np.ndarray) -> None:
+        self.put(self.n, image)
+
+    def put(self, place: int, image: np.ndarray) -> None:
         if np.shape(image) != self.shape:
             raise ValueError(f"{self.path}: an image of {np.shape(image)} among those of {self.shape}")
-        self.file.write(np.ascontiguousarray(image, np.float32).tobytes())
-        self.n += 1
+        self._write(place, np.ascontiguousarray(image, np.float32).tobytes())
 
-    def _header(self) -> None:
+    def copy(self, other: BinaryIO, row: int) -> None:
+        """Add a row of another file of images of this shape, which a Writer has written."""
+        other.seek(self._at(row))
+        self._write(self.n, other.read(self.each))
+
+    def _write(self, place: int, content: bytes) -> None:
+        if self.file.tell() != (at := self._at(place)):
+            self.file.seek(at)
+        self.file.write(content)
+        self.n = max(self.n, place + 1)
+
+    def _at(self, place: int) -> int:
+        return self.start + place * self.each
+
+    def _header(self) -> bytes:
         """numpy leaves room in a header for a longer first axis, so that it can be written again at the end."""
-        header = {"descr": "<f4", "fortran_order": False, "shape": (self.n, *self.shape)}
-        np.lib.format.write_array_header_1_0(self.file, header)
+        header, out = {"descr": "<f4", "fortran_order": False, "shape": (self.n, *self.shape)}, io.BytesIO()
+        np.lib.format.write_array_header_1_0(out, header)
+        return out.getvalue()
+
+
+def owned(path: Path) -> bool:
+    """Whether a file may be written in place: it is no link, it has no second name, and it may be written at all."""
+    return not path.is_symlink() and path.stat().st_nlink == 1 and os.access(path, os.W_OK)

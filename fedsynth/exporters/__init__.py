@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,10 @@ def write_files(images: ImageSet, image: Image, folder: Path, ending: str, save:
     for part in ["images"] + ["masks"] * bool(image.masks):
         (folder / part).mkdir(parents=True, exist_ok=True)
     found = usable(images)
-    ids = stems((row["image_id"] for row, _ in found), split_words=False)
+    ids = stems(found.manifest["image_id"], split_words=False)
     channels = stems(image.channels, split_words=False)
     written = []
-    for row, array in found:
+    for row, array in each(found):
         names = {
             c: f"{'images' if c in image.images else 'masks'}/{ids[row['image_id']]}-{part}{ending}"
             for c, part in channels.items()
@@ -69,10 +69,15 @@ def write_files(images: ImageSet, image: Image, folder: Path, ending: str, save:
     return written
 
 
-def usable(images: ImageSet) -> list[tuple[dict[str, Any], np.ndarray]]:
-    """The manifest's row and the array (C, *S) of each image without a problem."""
-    both = zip(images.manifest.to_dict("records"), images.images, strict=True)
-    return [(row, array) for row, array in both if not row["problem"]]
+def usable(images: ImageSet) -> ImageSet:
+    """The images without a problem."""
+    good = images.manifest["problem"] == ""
+    return images if good.all() else images.where(good)
+
+
+def each(images: ImageSet) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """The manifest's row and the array (C, *S) of each image, one after the other: a large set stays on disk."""
+    return zip(images.manifest.to_dict("records"), images.images, strict=True)
 
 
 def rows(image: Image, row: dict[str, Any], files: dict[str, str], **more: Any) -> list[dict[str, Any]]:

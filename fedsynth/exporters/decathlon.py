@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.data.manifest import FILE
-from fedsynth.exporters import Exporter, place_of, rows, usable, write_table
+from fedsynth.exporters import Exporter, each, place_of, rows, usable, write_table
 from fedsynth.exporters._files import stems
 from fedsynth.exporters.nifti import NOMINAL, save
 from fedsynth.params import Block, Image
@@ -37,10 +38,9 @@ class Decathlon(Exporter):
         for part in ["imagesTr"] + ["labelsTr"] * bool(image.masks):
             (folder / part).mkdir(parents=True, exist_ok=True)
         found, table, listed = usable(images), [], []
-        cases = stems(row["image_id"] for row, _ in found)
-        planes = [array[len(image.images) :] for _, array in found]
-        values, labels = _labels(image.masks, planes)
-        for row, array in found:
+        cases = stems(found.manifest["image_id"])
+        values, labels = _labels(image.masks, lambda: (array[len(image.images) :] for array in found.images))
+        for row, array in each(found):
             case = cases[row["image_id"]]
             names = {c: f"imagesTr/{case}_{i:04d}{ENDING}" for i, c in enumerate(image.images)}
             for name, plane in zip(names.values(), array, strict=False):  # the image channels come first
@@ -51,7 +51,7 @@ class Decathlon(Exporter):
                 save(folder / names[image.masks[0]], label, row)
             listed.append(_listed(image, row, names))
             table += rows(image, row, names, about=ABOUT)
-        about = _about(image, labels, [row for row, _ in found]) | {"training": listed}
+        about = _about(image, labels, found.manifest.to_dict("records")) | {"training": listed}
         (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         write_table(folder, table)
 
@@ -71,17 +71,18 @@ class Decathlon(Exporter):
         )
 
 
-def _labels(masks: list[str], planes: list[np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
-    """The value that each mask channel adds to a label file, and dataset.json's part about them; `planes` (M, *S) of
-    each image, above 0 where something is marked.
+def _labels(masks: list[str], planes: Callable[[], Iterable[np.ndarray]]) -> tuple[np.ndarray, dict[str, Any]]:
+    """The value that each mask channel adds to a label file, and dataset.json's part about them; `planes()`
+    goes through those (M, *S) of each image, above 0 where something is marked.
     """
-    if not any(((each > 0).sum(0) > 1).any() for each in planes):
+    if not any(((plane > 0).sum(0) > 1).any() for plane in planes()):
         values = list(range(1, len(masks) + 1))
         return np.array(values, np.uint8), {"labels": {"background": 0} | dict(zip(masks, values, strict=True))}
     values = [1 << i for i in range(len(masks))]
     kind = np.min_scalar_type(2 * values[-1] - 1)
     counts = sum(
-        np.bincount(np.tensordot(np.array(values), each > 0, 1).ravel(), minlength=2 * values[-1]) for each in planes
+        np.bincount(np.tensordot(np.array(values), plane > 0, 1).ravel(), minlength=2 * values[-1])
+        for plane in planes()
     )
     return np.array(values, kind), _regions(dict(zip(masks, values, strict=True)), np.asarray(counts))
 

@@ -13,7 +13,7 @@ import numpy as np
 import fedsynth
 from fedsynth.data.dataset import ImageSet
 from fedsynth.data.manifest import FILE
-from fedsynth.exporters import Exporter, rows, usable, write_table
+from fedsynth.exporters import Exporter, each, rows, usable, write_table
 from fedsynth.exporters._files import NOMINAL_MM, said_of_spacing, spacing_of, stems
 from fedsynth.params import Block, Image, ParamsError
 
@@ -50,8 +50,8 @@ class DICOM(Exporter):
     def write(self, images: ImageSet, image: Image, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         table, found = [], usable(images)
-        studies, channels = stems(row["image_id"] for row, _ in found), stems(image.images, taken=[MASKS])
-        for row, array in found:
+        studies, channels = stems(found.manifest["image_id"]), stems(image.images, taken=[MASKS])
+        for row, array in each(found):
             study = studies[row["image_id"]]
             (folder / study).mkdir()
             files = [

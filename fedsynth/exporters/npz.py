@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,12 @@ import numpy as np
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.data.manifest import SPLITS
-from fedsynth.exporters import Exporter, gray, place_of, rows, usable, write_table
+from fedsynth.exporters import Exporter, each, gray, place_of, rows, usable, write_table
 from fedsynth.exporters._files import stems
 from fedsynth.params import MOST_LAST, Block, Image, ParamsError
 
 FILE, ONE_OF_SEVERAL = "images.npz", "images-{channel}.npz"
 COLOURS = (["red", "green", "blue"], ["r", "g", "b"])  # names of image channels that are one colour picture
-Found = list[tuple[dict[str, Any], np.ndarray]]  # row of the set's manifest and array (C, *S) of each image
 
 
 class NPZ(Exporter):
@@ -42,12 +41,10 @@ class NPZ(Exporter):
         found, files = usable(images), _files(image)
         table: list[dict[str, Any]] = []
         for file in dict.fromkeys(files.values()):
-            channels = [image.index([c])[0] for c, name in files.items() if name == file]
-            with tempfile.TemporaryDirectory(dir=folder) as work:
-                arrays = _arrays(found, image, channels, Path(work))
-                np.savez_compressed(folder / file, **arrays)  # type: ignore[arg-type]
+            _write(folder / file, found, image, [image.index([c])[0] for c, name in files.items() if name == file])
         for split in SPLITS:
-            for place, (row, _) in enumerate((row, array) for row, array in found if row["split"] == split):
+            there = found.manifest[found.manifest["split"] == split]
+            for place, row in enumerate(there.to_dict("records")):
                 where: dict[str, Any] = {"array": f"{split}_images", "place": place}
                 names = files | dict.fromkeys(image.masks, next(iter(files.values())))
                 table += rows(image, row, names, **where)
@@ -78,27 +75,33 @@ def _files(image: Image) -> dict[str, str]:
     return {name: ONE_OF_SEVERAL.format(channel=stem) for name, stem in stems(names).items()}
 
 
-def _arrays(found: Found, image: Image, channels: list[int], work: Path) -> dict[str, np.ndarray]:
-    """The arrays of one file with some image channels: of those splits that have an image; of train, where none has.
+def _write(path: Path, found: ImageSet, image: Image, channels: list[int]) -> None:
+    """The file with some image channels: arrays of those splits that have an image; of train, where none has.
 
-    They are files in `work`, since a large set has no room in memory.
+    The bytes are those of `np.savez_compressed`, written one image after the other: a large set has no room in memory.
     """
-    arrays: dict[str, np.ndarray] = {}
-    for split in [s for s in SPLITS if any(row["split"] == s for row, _ in found)] or [SPLITS[0]]:
-        part = [(row, array) for row, array in found if row["split"] == split]
-        pixels = (gray(array[channels]) for _, array in part)
-        arrays[f"{split}_images"] = _stacked(work / f"{split}.npy", pixels, len(part), len(channels), image)
-        arrays[f"{split}_labels"] = np.array([place_of(image, row) for row, _ in part], np.int64).reshape(-1, 1)
-        if image.masks:
-            marked = (array[len(image.images) :] > 0 for _, array in part)
-            arrays[f"{split}_masks"] = _stacked(work / f"{split}_.npy", marked, len(part), len(image.masks), image)
-    return arrays
+    of_split = {name: rows.to_dict("records") for name, rows in found.manifest.groupby("split")}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for split in [s for s in SPLITS if s in of_split] or [SPLITS[0]]:
+            those = of_split.get(split, [])
+            pixels = (gray(array[channels]) for row, array in each(found) if row["split"] == split)
+            _add(file, f"{split}_images", pixels, _shape(len(those), len(channels), image))
+            labels = (np.array([place_of(image, row)], np.int64) for row in those)
+            _add(file, f"{split}_labels", labels, (len(those), 1), "<i8")
+            if image.masks:
+                masks = (array[len(image.images) :] > 0 for row, array in each(found) if row["split"] == split)
+                _add(file, f"{split}_masks", masks, _shape(len(those), len(image.masks), image))
 
 
-def _stacked(file: Path, planes: Iterator[np.ndarray], n: int, channels: int, image: Image) -> np.ndarray:
-    """`n` arrays (C, *S) as one, uint8, in a file: (N, *S), or (N, *S, C) where there are several channels."""
-    shape = (n, *image.size) if channels == 1 else (n, *image.size, channels)
-    out = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
-    for place, plane in enumerate(planes):
-        out[place] = plane[0] if channels == 1 else np.moveaxis(plane, 0, -1)
-    return out
+def _shape(n: int, channels: int, image: Image) -> tuple[int, ...]:
+    return (n, *image.size) if channels == 1 else (n, *image.size, channels)
+
+
+def _add(
+    file: zipfile.ZipFile, name: str, arrays: Iterable[np.ndarray], shape: tuple[int, ...], kind: str = "|u1"
+) -> None:
+    """An array of `shape`, whose parts come as (C, *S) with channels first, as a .npy in the file."""
+    with file.open(f"{name}.npy", "w", force_zip64=True) as to:
+        np.lib.format.write_array_header_1_0(to, {"descr": kind, "fortran_order": False, "shape": shape})
+        for array in arrays:
+            to.write(np.ascontiguousarray(np.moveaxis(array, 0, -1)).tobytes())

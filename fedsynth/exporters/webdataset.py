@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from fedsynth.data.dataset import ImageSet
 from fedsynth.data.manifest import SetError
-from fedsynth.exporters import COPIED, Exporter, place_of, rows, usable, write_table
+from fedsynth.exporters import COPIED, Exporter, each, place_of, rows, usable, write_table
 from fedsynth.exporters.png import save
 from fedsynth.params import Image, ParamsError
 
@@ -40,11 +41,12 @@ class WebDataset(Exporter):
     def write(self, images: ImageSet, image: Image, folder: Path) -> None:
         _check(image)
         folder.mkdir(parents=True, exist_ok=True)
-        samples, table = usable(images), []
-        for number, start in enumerate(range(0, len(samples), self.per_shard)):
+        found, table = usable(images), []
+        samples = each(found)
+        for number in range(-(-len(found) // self.per_shard)):
             shard = f"shard-{number:06d}.tar"
             with tarfile.open(folder / shard, "w", format=tarfile.PAX_FORMAT) as tar:
-                for row, array in samples[start : start + self.per_shard]:
+                for row, array in islice(samples, self.per_shard):
                     key = _key(row)
                     names = {channel: f"{key}.{channel}{_ending(image)}" for channel in image.channels}
                     files = {

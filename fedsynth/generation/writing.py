@@ -12,7 +12,8 @@ import numpy as np
 
 import fedsynth
 from fedsynth.data import manifest as table
-from fedsynth.data.dataset import ImageSet, synthetic
+from fedsynth.data.dataset import ImageSet, synthetic_row
+from fedsynth.data.stored import Stored, Writer
 from fedsynth.errors import UserError
 from fedsynth.generation import formats, papers
 from fedsynth.generation.folder import refuse, unfinished
@@ -67,7 +68,6 @@ def generate(
         exporter.write(drawn, wanted.params.image, part)
         summary = _summary(found, wanted, drawn, verdict, mends) | {"format": format.lower(), "out": str(out)}
         papers.write(part, found, wanted.params, drawn, summary, given)
-        del drawn  # it is mapped to a file, which some systems do not delete before
         shutil.rmtree(work)
     return summary
 
@@ -87,19 +87,19 @@ def _try(exporter: Exporter, wanted: Order, folder: Path) -> None:
 
 def _drawn(model: Released, wanted: Order, folder: Path, tell: Tell) -> tuple[ImageSet, Counter[str]]:
     """Draw a set into a folder as the stage `sample` writes it. Its array stays on the disk."""
-    image, mends, done = wanted.params.image, Counter[str](), 0
-    folder.mkdir()
-    shape = (len(wanted), len(image.channels), *image.size)
-    array = np.lib.format.open_memmap(folder / table.ARRAY, "w+", np.float32, shape)
+    params, mends = wanted.params, Counter[str]()
+    rows: list[dict[str, Any]] = []
     tell("drawing", 0, len(wanted))
-    for part in parts(model, wanted, mends):
-        array[done : done + len(part)] = part
-        tell("drawing", done := done + len(part), len(wanted))
-    array.flush()
-    stored = np.load(folder / table.ARRAY, mmap_mode="r")
-    drawn = synthetic(wanted.params, stored, wanted.places, model.name, model.version)
-    drawn.manifest.to_csv(folder / table.FILE, index=False, float_format="%.6g", lineterminator="\n")
-    return drawn, mends
+    with Writer(folder / table.ARRAY, (len(params.image.channels), *params.image.size)) as written:
+        for part in parts(model, wanted, mends):
+            for array in part:
+                written.add(array)
+                label = wanted.places[len(rows)]
+                rows.append(synthetic_row(params, len(rows), label, array, model.name, model.version))
+            tell("drawing", len(rows), len(wanted))
+    manifest = table.frame(rows)
+    table.write_rows(folder, manifest)
+    return ImageSet(manifest, Stored.open(folder / table.ARRAY, np.arange(len(rows)))), mends
 
 
 def _checked(model: Released, wanted: Order, folder: Path) -> Verdict:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,7 +22,7 @@ KEPT = {
     withdrawals.FORGOTTEN: "whom the next ingest leaves out; it holds no name",
     withdrawals.WITHDRAWN: "digests of earlier sets, which the centre is told",
     trained.FOLDER: "which models were trained with which set; it holds no name, and not theirs any more",
-    "lock": "keeps two of these commands apart",
+    "lock": "keeps two commands that change the set apart",
     "secret": "the site's own, made from no image",
     "canaries": "how many images of no patient a training had",
     "policy": "what the hospital allows",
@@ -118,7 +116,7 @@ def carry_out(withdrawal: Withdrawal) -> None:
 
 def _carry_out(withdrawal: Withdrawal) -> None:
     site, asked, digests = withdrawal.site, withdrawal.subjects, withdrawal.digests
-    with _alone(site.state):
+    with withdrawals.alone(site.state):
         withdrawals.record(site.state, asked, digests)
         if digests:
             _note(withdrawal)
@@ -208,11 +206,3 @@ def _kept(site: Site) -> Iterator[str]:
     for path in sorted(site.state.iterdir()) if site.state.is_dir() else []:
         if path.name not in withdrawals.MADE:
             yield f"{path}: {KEPT.get(path.name.partition('.')[0], UNKNOWN)}"
-
-
-@contextmanager
-def _alone(state: Path) -> Iterator[None]:
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

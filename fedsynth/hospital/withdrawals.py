@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
-from collections.abc import Collection, Iterable
+import sys
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedsynth.data.manifest import SetError
@@ -13,6 +16,7 @@ from fedsynth.hospital.secret import keyed
 
 FORGOTTEN, WITHDRAWN = "forgotten", "withdrawn"  # files in <state>/<site>
 RUNNING = "running"
+INGESTED = "ingested"
 RUN = "FEDSYNTH_RUN"  # environment variable of every process of a simulated job: which one it is
 # In <state>/<site>: what was made from images, with what it is
 MADE = {
@@ -22,9 +26,23 @@ MADE = {
     "look": "pages with images",
     "validation": "the validation report, with rows and files",
     "answers": "answers that were kept, to be given again",
+    INGESTED: "which files the set was read from: the next ingest reads all of them",
     RUNNING: "marks of jobs that were running",
 }
 TOLD = 64  # digests that one answer may hold (hospital/outgoing/validation.py)
+
+
+@contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """Wait until no other command changes the site's set, and keep others waiting: two would undo each other's work."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another command that changes the set of {state.name}", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def forgotten(state: Path) -> Pseudonyms:

@@ -1,6 +1,7 @@
 """Where images come from. A new source is one file here and one block of params.yaml.
 
-A source names its sites and yields each site's records. A file that cannot be read is a record with a `problem`: one
+A source names its sites and yields each site's records, best unit by unit (`units`), so that `ingest` reads in several
+processes and reads again only what has changed. A file that cannot be read is a record with a `problem`: one
 bad file must not hide the next, and validation names them all. The constructor may ask by name for `image`
 (params.Image) and `seed`.
 """
@@ -9,9 +10,9 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedsynth.data.manifest import SetError
 from fedsynth.data.record import Record
@@ -61,9 +62,32 @@ class Source(ABC):
 
         return pd.DataFrame(columns=LISTED)
 
-    @abstractmethod
     def records(self, site: str) -> Iterator[Record]:
-        """The site's images, in a fixed order; the same arguments and seed give the same bytes."""
+        """The site's images, in a fixed order; the same arguments and seed give the same bytes.
+
+        A source gives its units, or overrides this and is read in one process.
+        """
+        units = self.units(site)
+        if units is None:
+            raise NotImplementedError(f"{type(self).__name__} must have `units` or `records`")
+        for unit in units:
+            yield from self.of_unit(site, unit)
+
+    def units(self, site: str) -> Sequence[Any] | None:
+        """What the site's records are read from, in their order, each by itself: rows of a table, numbers. None where
+        they can only be read one after the other; `ingest` then has one process.
+        """
+        return None
+
+    def of_unit(self, site: str, unit: Any) -> Iterator[Record]:
+        """The records of one of `units`, one subject's, whichever were read before."""
+        raise NotImplementedError
+
+    def stamp(self, site: str, unit: Any) -> str:
+        """Changes whenever the records of a unit may have changed though params.yaml has not, and with nothing else: a
+        hash of its row, and of its files' sizes and times of change. Empty where that is not known.
+        """
+        return ""
 
 
 def path_of(text: str, argument: str, what: str) -> Path:

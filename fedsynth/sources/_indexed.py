@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -91,18 +91,30 @@ class IndexedSource(RowSource):
     def read(self, row: dict[str, Any], record: Record) -> None:
         """The row's channels into the record. Raises SetError naming the file."""
 
-    def records(self, site: str) -> Iterator[Record]:
-        for row in self._rows[self._rows["site"] == site].to_dict("records"):
-            record = Record(
-                {}, row["label"], row["subject"], file=row["name"], problem=row["problem"], split=row.get("split", ""),
-                sex=row.get("sex", ""), age=row.get("age", ""),
-            )  # fmt: skip
-            if not record.problem:
-                try:
-                    self.read(row, record)
-                except SetError as error:
-                    record.problem = str(error)
-            yield from self.parts(record)
+    def units(self, site: str) -> Sequence[dict[str, Any]]:
+        return self._rows[self._rows["site"] == site].to_dict("records")
+
+    def of_unit(self, site: str, unit: dict[str, Any]) -> Iterator[Record]:
+        record = Record(
+            {}, unit["label"], unit["subject"], file=unit["name"], problem=unit["problem"], split=unit.get("split", ""),
+            sex=unit.get("sex", ""), age=unit.get("age", ""),
+        )  # fmt: skip
+        if not record.problem:
+            try:
+                self.read(unit, record)
+            except SetError as error:
+                record.problem = str(error)
+        yield from self.parts(record)
+
+    def depends(self, row: dict[str, Any]) -> tuple[Iterable[str], Any] | None:
+        """What a row's records are made of: files, relative to the folder, and what else tells of them, in words that
+        are the same in another process. None where that is not known, so that they are always read.
+        """
+        return None
+
+    def stamp(self, site: str, unit: dict[str, Any]) -> str:
+        known = self.depends(unit)
+        return "" if known is None else stamps(known[0], lambda name: self._folder / name, repr(known[1]).encode())
 
     def fingerprint(self) -> str:
         """Of every file's size and time of change, as `make` looks at files."""

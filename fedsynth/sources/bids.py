@@ -91,6 +91,10 @@ class BIDS(IndexedSource):
         used = [file for place, here in self._sessions.items() if here for file in [*here, *self._derived(place)]]
         return [*self._people.files, *map(self._short, used)]
 
+    def depends(self, row: dict[str, Any]) -> tuple[Iterable[str], Any]:
+        files = [*row["images"].values(), *map(self._short, self._derived(row["place"]))]
+        return files, (row, self._people.notes(row["subject"]))
+
     def read(self, row: dict[str, Any], record: Record) -> None:
         for name, file in row["images"].items():
             put_images(record, self.image, [name], reading.read(self._folder / file, self._dims), file)

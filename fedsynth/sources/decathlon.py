@@ -111,6 +111,10 @@ class Decathlon(IndexedSource):
         found = [ABOUT, *(file for case in self._cases for file in [*case.images.values(), case.mask] if file)]
         return [*found, str(self._table)] if self.table else found
 
+    def depends(self, row: dict[str, Any]) -> tuple[Iterable[str], Any]:
+        files = [*row["images"].values(), *[row["mask"]] * bool(row["mask"])]
+        return files, (row, replace(self._about, entries=None))
+
     def read(self, row: dict[str, Any], record: Record) -> None:
         self._channels.put(
             record, row["images"], row["whole"], lambda file: reading.read(self._folder / file, self._dims)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from functools import cached_property
 from importlib.util import find_spec
@@ -105,15 +105,26 @@ class DICOM(IndexedSource):
         known = pd.DataFrame(rows).reindex(columns=COLUMNS)
         return known.fillna(dict.fromkeys(("label", "site", *PERSON), ""))
 
-    def records(self, site: str) -> Iterator[Record]:
-        for number, record in enumerate(super().records(site)):
-            if number == 0 and self._scan.said:
+    def units(self, site: str) -> Sequence[dict[str, Any]]:
+        return [row | {"first": number == 0} for number, row in enumerate(super().units(site))]
+
+    def of_unit(self, site: str, unit: dict[str, Any]) -> Iterator[Record]:
+        for number, record in enumerate(super().of_unit(site, unit)):
+            if unit["first"] and number == 0 and self._scan.said:
                 record.warnings = [*record.warnings, f"of the whole folder were left out: {self._scan.said}"]
             yield record
 
     def files(self) -> Iterable[str]:
         found = {name for s in self._scan.series for name in s.files} | {d.file for d in self._scan.drawings}
         return [*found, *self._scan.bad, *[str(self._table)] * bool(self.table)]
+
+    def depends(self, row: dict[str, Any]) -> tuple[Iterable[str], Any]:
+        drawn = [drawing.file for one in row["series"] for drawing in self._drawings.get(one.uid, [])]
+        said = {column: cell for column, cell in row.items() if column not in ("series", "first")}
+        return [*(file for one in row["series"] for file in one.files), *drawn], (
+            said,
+            row["first"] and self._scan.said,
+        )
 
     def where(self, name: str) -> list[Path]:
         """The files behind a record's neutral name, for those at the site who may know. Raises SetError for an unknown

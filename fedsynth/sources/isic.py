@@ -81,6 +81,10 @@ class ISIC(IndexedSource):
         found = [*self._pictures.values(), *(self._masks.values() if self.image.masks else ())]
         return [*self._tables, *(name for names in found for name in names)]
 
+    def depends(self, row: dict[str, Any]) -> tuple[Iterable[str], Any]:
+        found = self._masks.get(row["picture"], []) if self.image.masks else []
+        return [row["name"], *found], row
+
     def read(self, row: dict[str, Any], record: Record) -> None:
         if row["picture"] not in self._pictures:
             raise SetError(

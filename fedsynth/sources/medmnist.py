@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -74,19 +74,20 @@ class MedMNIST(Source):
     def sites(self) -> list[str]:
         return self._partition.names
 
-    def records(self, site: str) -> Iterator[Record]:
+    def units(self, site: str) -> Sequence[tuple[str, int, str, str]]:
         rows = self._rows[self._rows["site"] == site]
-        for split, place, label, subject in rows[["split", "place", "label", "subject"]].itertuples(
-            index=False, name=None
-        ):
-            own = split if self.splits == "official" else ""
-            record = Record({}, label, subject, file=f"{self._path.name}/{split}_images/{place}", split=own)
-            for path, channels in self._paths.items():
-                planes = self._planes(f"{split}_images", place, path)
-                put_images(record, self.image, channels, planes, f"{path}: {split}_images/{place}")
-            if self.image.masks:
-                self._read_masks(record, f"{split}_masks", place)
-            yield record
+        return list(rows[["split", "place", "label", "subject"]].itertuples(index=False, name=None))
+
+    def of_unit(self, site: str, unit: tuple[str, int, str, str]) -> Iterator[Record]:
+        split, place, label, subject = unit
+        own = split if self.splits == "official" else ""
+        record = Record({}, label, subject, file=f"{self._path.name}/{split}_images/{place}", split=own)
+        for path, channels in self._paths.items():
+            planes = self._planes(f"{split}_images", place, path)
+            put_images(record, self.image, channels, planes, f"{path}: {split}_images/{place}")
+        if self.image.masks:
+            self._read_masks(record, f"{split}_masks", place)
+        yield record
 
     def look(self) -> None:
         _ = self._paths

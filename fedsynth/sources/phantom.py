@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
@@ -68,6 +68,16 @@ class Site(Strict):
         return lacks
 
 
+class Cut(NamedTuple):
+    """An image of a site: its number, whose it is, and which of the subject's cuts."""
+
+    number: int
+    subject: int
+    cut: int
+    label: str
+    split: str
+
+
 class Phantom(Source):
     """Sites of phantoms in two modalities: `t1`, `t2` and the mask `lesion`; 2-D slices or 3-D volumes by `image.size`.
 
@@ -118,26 +128,29 @@ class Phantom(Source):
         """The seed of a site's random numbers."""
         return [self.seed, zlib.crc32(site.encode())]
 
-    def records(self, site: str) -> Iterator[Record]:
-        spec, place, size, number = self._sites[site], self._place(site), tuple(self.image.size), 0
+    def units(self, site: str) -> Sequence[Cut]:
+        found: list[Cut] = []
         for subject, (label, cuts, split) in enumerate(self._patients(site)):
-            conspicuity = np.random.default_rng([*place, subject, 2**31]).uniform(*self.conspicuity)
-            for cut in range(cuts):
-                # The subject's generator starts anew for each cut: the same anatomy, seen at another height.
-                body, slice_ = np.random.default_rng([*place, subject]), np.random.default_rng([*place, subject, cut])
-                clean, mask = draw(label, size, body, slice_, conspicuity)
-                scanned = scan(clean, spec, np.random.default_rng([*place, subject, cut, 1]))
-                planes = {"t1": scanned[0], "t2": scanned[1], "lesion": mask.astype(np.float32)}
-                yield Record(
-                    channels={c: planes[c] for c in self.image.channels if c not in spec.lacks},
-                    label=label,
-                    subject=f"{site}-{subject:04d}",
-                    split=split,
-                    spacing_mm=(FIELD_OF_VIEW_MM / max(size),) * len(size),
-                    file=f"{site}/{number:04d}",
-                    mask_shape=size if "lesion" in self.image.channels else None,
-                )
-                number += 1
+            found += [Cut(len(found) + cut, subject, cut, label, split) for cut in range(cuts)]
+        return found
+
+    def of_unit(self, site: str, unit: Cut) -> Iterator[Record]:
+        spec, place, size = self._sites[site], [*self._place(site), unit.subject], tuple(self.image.size)
+        conspicuity = np.random.default_rng([*place, 2**31]).uniform(*self.conspicuity)
+        # The subject's generator starts anew for each cut: the same anatomy, seen at another height.
+        body, slice_ = np.random.default_rng(place), np.random.default_rng([*place, unit.cut])
+        clean, mask = draw(unit.label, size, body, slice_, conspicuity)
+        scanned = scan(clean, spec, np.random.default_rng([*place, unit.cut, 1]))
+        planes = {"t1": scanned[0], "t2": scanned[1], "lesion": mask.astype(np.float32)}
+        yield Record(
+            channels={c: planes[c] for c in self.image.channels if c not in spec.lacks},
+            label=unit.label,
+            subject=f"{site}-{unit.subject:04d}",
+            split=unit.split,
+            spacing_mm=(FIELD_OF_VIEW_MM / max(size),) * len(size),
+            file=f"{site}/{unit.number:04d}",
+            mask_shape=size if "lesion" in self.image.channels else None,
+        )
 
 
 def shares(total: int, weights: list[float]) -> list[int]:

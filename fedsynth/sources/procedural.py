@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -29,13 +29,14 @@ class Procedural(Source):
     def sites(self) -> list[str]:
         return [SITE]
 
-    def records(self, site: str) -> Iterator[Record]:
-        for number in range(self.images * len(self.image.labels)):
-            label = self.image.labels[number % len(self.image.labels)]
-            name = f"{site}-{number:05d}"
-            channels = self._draw(label, np.random.default_rng([self.seed, number]))
-            size = tuple(self.image.size) if self.image.masks else None
-            yield Record(channels, label, name, file=f"{site}/{number:05d}", mask_shape=size)
+    def units(self, site: str) -> Sequence[int]:
+        return range(self.images * len(self.image.labels))
+
+    def of_unit(self, site: str, unit: int) -> Iterator[Record]:
+        label = self.image.labels[unit % len(self.image.labels)]
+        channels = self._draw(label, np.random.default_rng([self.seed, unit]))
+        size = tuple(self.image.size) if self.image.masks else None
+        yield Record(channels, label, f"{site}-{unit:05d}", file=f"{site}/{unit:05d}", mask_shape=size)
 
     def _draw(self, label: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
         size = tuple(self.image.size)

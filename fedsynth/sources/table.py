@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -61,10 +61,20 @@ class Table(RowSource):
         self._dims = 3 if slices is not None else len(image.size)
         self._values = {name: _integers(name, values) for name, values in (masks or {}).items()}
 
-    def records(self, site: str) -> Iterator[Record]:
-        here = self._rows[self._rows["site"] == site]
-        for _, rows in here.groupby("key", sort=False):
-            yield from self.parts(self._record(rows.to_dict("records")))
+    def units(self, site: str) -> Sequence[Rows]:
+        of_key: dict[Any, Rows] = {}
+        for row in self._rows[self._rows["site"] == site].to_dict("records"):
+            of_key.setdefault(row["key"], []).append(row)
+        return list(of_key.values())
+
+    def of_unit(self, site: str, unit: Rows) -> Iterator[Record]:
+        yield from self.parts(self._record(unit))
+
+    def stamp(self, site: str, unit: Rows) -> str:
+        said = [{column: cell for column, cell in row.items() if column != "key"} for row in unit]
+        columns = ["image", *dict.fromkeys(self._columns.values())]
+        files = [row[column] for row in unit for column in columns if row[column]]
+        return stamps(files, lambda name: reading.find(self._inside(name)), repr(said).encode())
 
     def fingerprint(self) -> str:
         """Of the table and of every file's size and time of change, as `make` looks at files: the contents may be

@@ -47,11 +47,13 @@ def _write(folder: Path, texts: dict[str, str]) -> None:
 
 
 def archive(folder: Path, path: Path) -> None:
-    """Write a zip file that depends on the files only: no times, fixed order."""
+    """Write a zip file that depends on the files only: no times, fixed order. No file is in memory as a whole."""
     import zipfile
 
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
             info = zipfile.ZipInfo(str(file.relative_to(folder)), date_time=(1980, 1, 1, 0, 0, 0))
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            out.writestr(info, file.read_bytes())
+            info.file_size = file.stat().st_size  # by which zipfile tells whether it needs room for large numbers
+            with file.open("rb") as content, out.open(info, "w") as to:
+                shutil.copyfileobj(content, to, 2**20)

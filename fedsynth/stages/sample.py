@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedsynth.data import manifest as table
 from fedsynth.data import mends as mended
 from fedsynth.data import outputs
-from fedsynth.data.dataset import ImageSet, concatenate, synthetic
+from fedsynth.data.dataset import ImageSet, concatenate, synthetic, synthetic_row
+from fedsynth.data.stored import Writer, opened
 from fedsynth.errors import UserError
 from fedsynth.params import Block, Image, Params, names
 
@@ -29,7 +30,8 @@ class SampleError(UserError):
 
 
 def sample(params: Params, root: Path, name: str) -> ImageSet:
-    """Draw data/synthetic/<name> from models/<name>, count what is mended, and validate it.
+    """Draw data/synthetic/<name> from models/<name>, count what is mended, and validate it. Images are written as they
+    are drawn: memory does not grow with the set.
 
     Raises SampleError if the set fails the expectations.
     """
@@ -40,10 +42,10 @@ def sample(params: Params, root: Path, name: str) -> ImageSet:
     model = outputs.read(source / "model.json", f"train@{name}")
     family = weights.build_family(model, weights.load(source / "weights.safetensors"))
     given = given_set(params, model["sites"], root / ".work" / "sample" / "given" / name)
-    mends = Counter[str]()
-    drawn = draw(family, params.seeded(params.models[name].seed), name, model["weights_sha256"][:12], given, mends)
     shutil.rmtree(folder, ignore_errors=True)
-    table.write(folder, drawn.manifest, np.asarray(drawn.images))
+    mends = Counter[str]()
+    own = params.seeded(params.models[name].seed)
+    drawn = write(folder, family, own, name, model["weights_sha256"][:12], given, mends)
     if not mended.lacks(params.image):
         outputs.write(folder / mended.FILE, mended.counted(params.image, drawn.manifest, mends))
     verdict = expectations.validate(folder, params, name, root / ".work" / "sample" / name)
@@ -68,7 +70,7 @@ def draw(
     given: ImageSet | None = None,
     mends: Counter[str] | None = None,
 ) -> ImageSet:
-    """Draw `sample.images` images with the study's seed.
+    """Draw `sample.images` images with the study's seed, into memory.
 
     Masks are thresholded at 0; masks of classes without a lesion are emptied; images of the other classes with an empty
     mask are drawn again, at most TRIES times in all; `mends` counts both. `version`: written to the manifest.
@@ -77,13 +79,42 @@ def draw(
     image of the same label. A deterministic family uses each of these at most once, because it would generate the same
     image again. Raises SampleError if masks are still empty after TRIES.
     """
-    image = params.image
-    places = labels(params)
-    if given is not None and family.deterministic:
+    places, chosen = arranged(family, params, name, given)
+    images = draw_images(family, params, name, places, given, mends, chosen)
+    return synthetic(params, images, places, name, version)
+
+
+def write(
+    folder: Path,
+    family: Family,
+    params: Params,
+    name: str,
+    version: str,
+    given: ImageSet | None = None,
+    mends: Counter[str] | None = None,
+) -> ImageSet:
+    """Draw into a folder what `draw` draws into memory: each batch is written, and what is drawn again written over."""
+    image, (places, chosen) = params.image, arranged(family, params, name, given)
+    rows: list[dict[str, Any]] = [{}] * len(places)
+    with Writer(folder / table.ARRAY, (len(image.channels), *image.size)) as written:
+        for part, images in drawn_parts(family, params, name, places, given, chosen, mends):
+            for place, array in zip(part.tolist(), images, strict=True):
+                written.put(place, array)
+                rows[place] = synthetic_row(params, place, places[place], array, name, version)
+    manifest = table.frame(rows)
+    table.write_rows(folder, manifest)
+    return ImageSet(manifest, opened(folder / table.ARRAY, manifest["index"].to_numpy(dtype=int)))
+
+
+def arranged(family: Family, params: Params, name: str, given: ImageSet | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the labels (N,) of a set, and of each image the place (N,) of its given channels, if any are given."""
+    places, image = labels(params), params.image
+    if given is None:
+        return places, None
+    if family.deterministic:
         places = places[first(places, given.labels(image))]
         print(f"{name} makes one image of each that is given: {len(places)} of {params.sample.images}", flush=True)
-    known = None if given is None else of_labels(image, given, places)
-    return synthetic(params, draw_images(family, params, name, places, known, mends), places, name, version)
+    return places, turns(image, given, places)
 
 
 def draw_images(
@@ -93,26 +124,49 @@ def draw_images(
     places: np.ndarray,
     known: ImageSet | None,
     mends: Counter[str] | None = None,
+    turns: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the images (N, all channels, *S) of a set with the labels `places` (N,). Raises SampleError as `draw`.
 
-    `known`: N images with the given channels, None if none are given. `mends` counts, if it is given, images that were
-    drawn again (each time) and those whose masks were emptied.
+    `known`, `turns`, `mends`: see `drawn_parts`.
     """
-    image = params.image
-    images = np.zeros((len(places), len(image.channels), *image.size), np.float32)
-    todo = np.arange(len(places))
+    images = np.zeros((len(places), len(params.image.channels), *params.image.size), np.float32)
+    for part, drawn in drawn_parts(family, params, name, places, known, turns, mends):
+        images[part] = drawn
+    return images
+
+
+def drawn_parts(
+    family: Family,
+    params: Params,
+    name: str,
+    places: np.ndarray,
+    known: ImageSet | None = None,
+    turns: np.ndarray | None = None,
+    mends: Counter[str] | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the images (B, all channels, *S) of a set with the labels `places` (N,), batch by batch with their places
+    (B,) in it. An image that is drawn again comes again, in the place of the one before.
+
+    `known`: images with the given channels, None if none are given; `turns` (N,): the place in them of that of each
+    image, default: its own. `mends` counts, if it is given, images that were drawn again (each time) and those whose
+    masks were emptied. Raises SampleError, after the last batch, as `draw`.
+    """
+    image, todo = params.image, np.arange(len(places))
     for attempt in range(TRIES):
+        missing = [todo[:0]]
         for number, part in enumerate(batches(params, todo)):
-            some = None if known is None else known.where(np.isin(np.arange(len(places)), part))
-            images[part] = draw_batch(family, params, places[part], some, attempt, number)
-        if mends is not None and not attempt:
-            mends["masks emptied"] += int(_to_empty(image, images, places).sum())
-        todo = clean(image, images, places, todo)
+            some = None if known is None else known.at(part if turns is None else turns[part])
+            drawn = draw_batch(family, params, places[part], some, attempt, number)
+            if mends is not None and not attempt:
+                mends["masks emptied"] += int(_to_empty(image, drawn, places[part]).sum())
+            missing.append(part[clean(image, drawn, places[part], np.arange(len(part)))])
+            yield part, drawn
+        todo = np.concatenate(missing)
         if mends is not None:
             mends["drawn again"] += len(todo)
         if not len(todo):
-            return images
+            return
     short = sorted({image.labels[k] for k in places[todo]})
     raise SampleError(
         f"{name} draws no lesion mask for {', '.join(short)} in {TRIES} tries ({len(todo)} images left); train it"
@@ -243,12 +297,6 @@ def first(places: np.ndarray, there: np.ndarray) -> np.ndarray:
     for k in np.unique(places):
         kept[np.flatnonzero(places == k)[: max(1, (there == k).sum())]] = True
     return kept
-
-
-def of_labels(image: Image, given: ImageSet, places: np.ndarray) -> ImageSet:
-    """Return an image for each of the labels `places` (N,), as `turns` chooses it."""
-    chosen = turns(image, given, places)
-    return ImageSet(given.manifest.iloc[chosen].reset_index(drop=True), given.images[chosen])
 
 
 def turns(image: Image, given: ImageSet, places: np.ndarray) -> np.ndarray:

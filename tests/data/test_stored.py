@@ -153,6 +153,15 @@ def test_what_is_written_one_by_one_is_what_numpy_writes(whole, tmp_path):
     assert (tmp_path / "new" / "images.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
+def test_a_place_may_be_written_before_others_and_again(whole, tmp_path):
+    with Writer(tmp_path / "images.npy", whole.images.shape[1:]) as written:
+        for place in [3, 0, 1, 2, 29, *range(29), 7]:
+            written.put(place, whole.images[0])
+        for place in reversed(range(30)):
+            written.put(place, whole.images[place])
+    np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), whole.images)
+
+
 def test_what_was_there_before_stays_where_writing_fails(tmp_path):
     np.save(tmp_path / "images.npy", np.ones((2, 1, 4, 4), np.float32))
     with pytest.raises(ValueError, match="among those of"), Writer(tmp_path / "images.npy", (1, 4, 4)) as written:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fedsynth.data import pictures
+from fedsynth.report import worst_masks
 from fedsynth.report.worst_masks import agreement, failures
 from fedsynth.uses.segmentation import Segmentation
 from tests.sets import make_set, tiny_params
@@ -55,6 +56,26 @@ def test_the_image_whose_lesion_was_not_found_comes_first(params, images):
     assert np.array_equal(worst[0].image, images.images[4])
     assert worst[0].label == images.manifest["label"][4]
     assert worst[1].dice == 1
+
+
+def test_a_set_of_several_parts_is_judged_as_one(params, images, monkeypatch):
+    class Halves(nn.Module):
+        """Finds what is bright, so that what it says of an image does not depend on the others."""
+
+        def __init__(self):
+            super().__init__()
+            self.cut = nn.Parameter(torch.tensor(0.2))
+
+        def forward(self, x):
+            return x[:, :1] - self.cut
+
+    net = {"segmentation": (Segmentation(2, 1, (16, 16)), Halves())}
+    whole = failures(images, params.image, net, 5)
+    monkeypatch.setattr(worst_masks, "PART", 5)
+    parts = failures(images, params.image, net, 5)
+    assert [of.dice for of in parts] == [of.dice for of in whole] == sorted(of.dice for of in whole)
+    assert all(np.array_equal(a.image, b.image) and np.array_equal(a.found, b.found)
+               for a, b in zip(parts, whole, strict=True))  # fmt: skip
 
 
 def test_without_a_segmentation_network_there_are_none(params, images):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
-from fedsynth.data import outputs
+from fedsynth.data import manifest, outputs, stored
 from fedsynth.data.dataset import ImageSet
+from fedsynth.data.stored import Stored
 from fedsynth.families import Family
 from fedsynth.stages import sample
 from tests.sets import make_set, tiny_params
@@ -229,6 +233,53 @@ def test_what_is_mended_is_counted_in_a_file_beside_the_set(tmp_path, monkeypatc
     again = found["drawn_again"]
     assert found == {"without": healthy, "with": len(made) - healthy, "masks_emptied": 0, "drawn_again": again}
     assert again == len(made) - healthy, "the first draw of each showed no lesion"
+
+
+@pytest.mark.parametrize("size", [[16, 16], [8, 8, 8]])
+@pytest.mark.parametrize("megabytes", [0, 1024])
+def test_a_set_is_written_as_it_would_be_drawn_into_memory(tmp_path, monkeypatch, size, megabytes):
+    params = tiny_params(image={"size": size}, sample={"images": 25, "batch": 4})
+    monkeypatch.setattr(stored, "memory", lambda: megabytes * 2**20)
+    painter, mends = {"lesion": {0, 1, 2}, "when": 3}, [Counter(), Counter()]
+    one = sample.draw(Painter(3, tuple(size), **painter), params, "toy", "abc", mends=mends[0])
+    other = sample.write(tmp_path / "a set", Painter(3, tuple(size), **painter), params, "toy", "abc", mends=mends[1])
+    assert isinstance(other.images, np.ndarray if megabytes else Stored)
+    assert mends[0] == mends[1]
+    assert mends[0]["drawn again"] > 0
+    manifest.write(tmp_path / "whole", one.manifest, one.images)
+    for file in (manifest.FILE, manifest.ARRAY):
+        assert (tmp_path / "a set" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    assert len(ImageSet.load(tmp_path / "a set")) == 25, "every pixel is the manifest's, also of what was drawn again"
+
+
+def test_a_batch_of_a_set_is_in_memory_and_not_the_set(tmp_path, monkeypatch):
+    params = tiny_params(image={"size": [64, 64]}, sample={"images": 200, "batch": 4})
+    monkeypatch.setattr(stored, "memory", lambda: 0)
+    family = Painter(3, (64, 64), lesion={0, 1, 2}, when=60)
+    tracemalloc.start()
+    try:
+        made = sample.write(tmp_path, family, params, "toy", "abc")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < made.images.nbytes / 3, f"{peak / 1e6:.1f} MB of {made.images.nbytes / 1e6:.1f} MB"
+
+
+def test_given_images_on_disk_are_taken_as_those_in_memory_are(tmp_path, monkeypatch):
+    params = tiny_params(image=MASK_TO_IMAGE, sample={"given": phantoms(), "images": 20, "batch": 3})
+    one = sample.draw(Keeps(), params, "toy", "abc", given(params, tmp_path))
+    monkeypatch.setattr(stored, "memory", lambda: 0)
+    known = given(params, tmp_path)
+    assert isinstance(known.images, Stored)
+    other = sample.write(tmp_path / "set", Keeps(), params, "toy", "abc", known)
+    np.testing.assert_array_equal(other.images[:], one.images)
+
+
+def test_a_model_that_draws_no_lesion_leaves_no_set(tmp_path):
+    params = tiny_params()
+    with pytest.raises(sample.SampleError, match="draws no lesion mask"):
+        sample.write(tmp_path, Painter(3, (16, 16), set()), params, "toy", "abc")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_training_s_own_seed_draws_other_images_and_stands_in_the_manifest():
