@@ -51,7 +51,7 @@ DESCRIBED = {
         "megabytes of images that a process holds of one set; a larger set is read from disk batch by batch; default"
         " 1024"
     ),
-    "FEDSYNTH_PROCESSES": (
+    "FEDSYNTH_INGEST_PROCESSES": (
         "processes in which `ingest` reads and prepares images; default: as many as there are cores for it"
     ),
     "FEDSYNTH_EVENTS": "1: stages also print machine-readable events, for the flow",
@@ -189,11 +189,11 @@ def memory() -> int:
     return _number("FEDSYNTH_MEMORY", 1024, "megabytes", 7) * 2**20
 
 
-def processes() -> int:
+def ingest_processes() -> int:
     """Return in how many processes images are prepared; 1 where processes cannot be forked safely."""
     if not sys.platform.startswith("linux"):
         return 1
-    return _number("FEDSYNTH_PROCESSES", len(os.sched_getaffinity(0)), "processes", 3)
+    return _number("FEDSYNTH_INGEST_PROCESSES", len(os.sched_getaffinity(0)), "processes", 3)
 
 
 def project() -> Path:

@@ -55,7 +55,7 @@ def alone(monkeypatch):
     """No tracking server and no experiment of whoever runs the tests; `ingest` sees what a test has patched."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("FEDSYNTH_PROCESSES", "1")
+    monkeypatch.setenv("FEDSYNTH_INGEST_PROCESSES", "1")
 
 
 @pytest.fixture(scope="module")

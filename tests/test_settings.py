@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fedsynth.__main__ import app
-from fedsynth.settings import DESCRIBED, PROXIES, Settings, SettingsError, masked, processes, quiet
+from fedsynth.settings import DESCRIBED, PROXIES, Settings, SettingsError, ingest_processes, masked, quiet
 
 
 def test_by_default_everything_lies_under_the_working_directory(tmp_path, monkeypatch):
@@ -168,10 +168,10 @@ def test_images_are_prepared_in_as_many_processes_as_there_are_cores_unless_the_
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3, 5})
     for said, number in (("", 3), ("7", 7)):
-        monkeypatch.setenv("FEDSYNTH_PROCESSES", said)
-        assert processes() == number
-    monkeypatch.setenv("FEDSYNTH_PROCESSES", "two")
-    with pytest.raises(SettingsError, match="FEDSYNTH_PROCESSES='two' is not a number of processes from 1 to 999"):
-        processes()
+        monkeypatch.setenv("FEDSYNTH_INGEST_PROCESSES", said)
+        assert ingest_processes() == number
+    monkeypatch.setenv("FEDSYNTH_INGEST_PROCESSES", "two")
+    with pytest.raises(SettingsError, match="INGEST_PROCESSES='two' is not a number of processes from 1 to 999"):
+        ingest_processes()
     monkeypatch.setattr("sys.platform", "darwin")
-    assert processes() == 1, "where a process that has threads is not forked safely"
+    assert ingest_processes() == 1, "where a process that has threads is not forked safely"

@@ -41,9 +41,9 @@ def ingest_site(
     states; patients whom `fedsynth forget` has noted there are left out. They still count where subjects are dealt out
     to splits, so that nobody else moves from training to test because they went; no pixel of theirs does.
 
-    Records are read and prepared in `FEDSYNTH_PROCESSES` processes where the source gives its units. What a unit that
-    has not changed since the last ingest (`Source.stamp`, `kept.settings`) has in the set stays, unless `anew`: what is
-    written is the same as of reading all. Where all of the set stays and more follows, it is appended.
+    Records are read and prepared in `FEDSYNTH_INGEST_PROCESSES` processes where the source gives its units. What a unit
+    that has not changed since the last ingest (`Source.stamp`, `kept.settings`) has in the set stays, unless `anew`:
+    what is written is the same as of reading all. Where all of the set stays and more follows, it is appended.
 
     Raises SetError for a site that the source does not name, and ParamsError for one that cannot have its name.
     """

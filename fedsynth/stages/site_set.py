@@ -13,7 +13,7 @@ import pandas as pd
 from fedsynth.data import manifest, splits, workers
 from fedsynth.data.stored import Writer, owned
 from fedsynth.params import Params
-from fedsynth.settings import processes
+from fedsynth.settings import ingest_processes
 from fedsynth.sources import Record, Source
 from fedsynth.stages import kept
 from fedsynth.stages.prepared import Prepared, Preparing, derived
@@ -43,12 +43,12 @@ class Reading:
             if self.units is None:
                 yield from map(work, self.source.records(self.site))
             else:
-                with closing(workers.mapped(lambda part: self._done(work, part), parts, processes())) as results:
+                with closing(workers.mapped(lambda part: self._done(work, part), parts, ingest_processes())) as results:
                     yield from results
         except workers.KilledError as error:
             raise manifest.SetError(
                 f"{self.site}: {error}, as it read numbers {error.task[0] + 1} to {error.task[-1] + 1} of the source's"
-                " images; the set is as it was. Run ingest again, with FEDSYNTH_PROCESSES=1 if memory is short"
+                " images; the set is as it was. Run ingest again, with FEDSYNTH_INGEST_PROCESSES=1 if memory is short"
             ) from error
 
     def _done(self, work: Callable[[Record], T], part: Sequence[int]) -> Generator[T | None]:

@@ -80,7 +80,7 @@ def test_in_several_processes_and_where_nothing_has_changed_the_set_is_the_same(
     asked = tiny_params(source=block.model_dump(), image=IMAGE.model_dump())
     ingest(asked, tmp_path / "one")
     monkeypatch.setattr(workers, "SOON_S", -1)
-    monkeypatch.setenv("FEDSYNTH_PROCESSES", "2")
+    monkeypatch.setenv("FEDSYNTH_INGEST_PROCESSES", "2")
     source, sets = (
         block.build(image=IMAGE, seed=asked.seed),
         [path.parent for path in (tmp_path / "one").glob("*/*.csv")],

@@ -25,7 +25,7 @@ DERIVED = {"channels": {"t1_low": "image", "t1": "image", "lesion": "mask"}, "gi
 def in_processes(monkeypatch):
     """Ingest in so many processes, which are started after the first units."""
     monkeypatch.setattr(workers, "SOON_S", -1)
-    return lambda n: monkeypatch.setenv("FEDSYNTH_PROCESSES", str(n))
+    return lambda n: monkeypatch.setenv("FEDSYNTH_INGEST_PROCESSES", str(n))
 
 
 def volumes(folder):
