@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fedsynth.algorithms.fedavg import FedAvg, travels
+from fedsynth.algorithms.fedavg import FedAvg
+from fedsynth.params.patterns import travels
 from fedsynth.errors import UserError
 from fedsynth.families.diffusion import Diffusion
 from fedsynth.families.gan import GAN
