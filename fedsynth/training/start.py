@@ -163,6 +163,8 @@ def matched(start: Start, arrays: Arrays, family: Any, sent: Mapping[str, Any]) 
 
     Raises StartError where nothing fits, where shapes differ, or a number is not finite.
     """
+    if not arrays:
+        raise StartError(f"{start.source} holds nothing")
     theirs = {to: name for name, to in renamed(list(arrays), start.rename).items()}
     own = {name: tuple(p.shape) for name, p in family.named_parameters()}
     wanted = [name for name in own if travels(name, start.take)]

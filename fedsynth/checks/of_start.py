@@ -1,0 +1,93 @@
+"""Checks of `models.<name>.start`, `pretrain` and `trainable`: is it there, is it what is said, and does it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedsynth.errors import UserError
+from fedsynth.families import Family, freeze
+from fedsynth.params import Model, Params
+from fedsynth.params.near import near
+from fedsynth.params.patterns import travels
+from fedsynth.params.problems import Problem
+
+
+def problems(params: Params) -> list[Problem]:
+    """Return the problems with what trainings begin with; files and registry are looked up from the study's folder."""
+    return [p for name in params.models for p in [*_start(params, name), *_pretrain(params, name)]]
+
+
+def _start(params: Params, name: str) -> Iterator[Problem]:
+    import torch
+
+    from fedsynth.stages import start as starts
+    from fedsynth.training.start import matched
+
+    model, key = params.models[name], f"models.{name}.start"
+    if (start := model.start) is None:
+        return
+    key = f"{key}.file" if start.file is not None else f"{key}.registry"
+    root = Path.cwd()
+    found = starts.resolved(root, start.model_dump(mode="json"))
+    assert found is not None
+    if start.file is not None and _own_output(root, name, starts.path_of(root, start.file)):
+        said = f"is what this training makes; name models:/{params.study}-{name}@champion, which it does not change itself"
+        yield Problem(key, start.file, said)
+        return
+    if said := starts.failure(start, found):
+        yield Problem(key, start.source, said)
+        return
+    if "none" in found:
+        return
+    if start.sha256 is not None and found["sha256"] != start.sha256:
+        yield Problem(f"models.{name}.start.sha256", start.sha256, starts.mismatch(name, start, found["sha256"]))
+        return
+    try:
+        begun = starts.begun(root, params, name, found)
+        with torch.device("meta"):
+            family = model.family.build(**params.image.context())
+        algorithm = model.algorithm.build()
+        sent = (algorithm.parameters if algorithm.job == "exchange" else algorithm.sent)(family)
+    except UserError as error:
+        yield Problem(key, start.source, str(error))
+        return
+    except ValueError:  # of the family or the algorithm, which have problems of their own
+        return
+    assert begun is not None
+    try:
+        matched(start, begun.arrays, family, sent)
+    except UserError as error:
+        yield Problem(f"models.{name}.start", None, str(error))
+
+
+def _own_output(root: Path, name: str, file: Path) -> bool:
+    """Whether a file is in the folder that the training writes, and so would be gone when it begins."""
+    return (root / "models" / name).resolve() in [file.resolve(), *file.resolve().parents]
+
+
+def _pretrain(params: Params, name: str) -> Iterator[Problem]:
+    if params.models[name].pretrain is not None and params.score.public is None:
+        said = "needs images that cost no patient anything: name their source in score.public"
+        yield Problem(f"models.{name}.pretrain", None, said)
+
+
+def trainable(key: str, model: Model, family: Family) -> Iterator[Problem]:
+    """Yield the problems of `trainable`, and freeze what is not trained, as the training will."""
+    if model.trainable is None:
+        return
+    names = [name for name, _ in family.named_parameters()]
+    for pattern in model.trainable:
+        if not any(travels(name, [pattern.removeprefix("!")]) for name in names):
+            widest = sorted({f"{name.partition('.')[0]}.*" for name in names})
+            said = f"matches no parameter of the family; the widest patterns are {', '.join(widest)}{near(pattern, widest)}"
+            yield Problem(f"{key}.trainable", pattern, said)
+            return
+    if model.algorithm.class_path.endswith(".MDGAN"):
+        yield Problem(f"{key}.trainable", None, "MDGAN sends no parameters, of which some could stay; leave it out")
+        return
+    try:
+        freeze(family, model.trainable)
+    except UserError as error:
+        yield Problem(f"{key}.trainable", None, str(error).partition(": ")[2])
+
