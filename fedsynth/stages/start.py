@@ -6,6 +6,7 @@ has changed, and a run computes with what was there when it began.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -32,7 +33,7 @@ class Begun:
     """The arrays that a training begins with, and what is known of them.
 
     `about`: "from", "sha256", "trained_on" (list of sentences, "public" where no image of a patient was behind it),
-    "digests" (site -> digests of its sets that were), "epsilon" (of a model of this study).
+    "digests" (site -> digests of its sets that were), "epsilon" (that of a model of this software, None without).
     """
 
     arrays: Arrays
@@ -159,8 +160,21 @@ def _of_file(root: Path, name: str, start: Start, found: Mapping[str, Any]) -> B
     file = place(path_of(root, str(start.file)))
     if (now := weights.sha256(file)) != found["sha256"]:
         raise StartError(f"models.{name}.start: {file} has changed since this run began ({now[:12]}…); run again")
-    about = {"from": f"file {file.name}", "sha256": now, "trained_on": [str(start.trained_on)], "digests": {}}
-    return Begun(read(file), about)
+    about: dict[str, Any] = {"from": f"file {file.name}", "trained_on": [], "digests": {}, "epsilon": None}
+    if (own := _beside(file, now)) is not None:  # of this software, which has written down what was behind it
+        about |= _of_model(own)
+    about["trained_on"] = list(dict.fromkeys([str(start.trained_on), *about["trained_on"]]))
+    return Begun(read(file), about | {"sha256": now})
+
+
+def _beside(file: Path, sha256: str) -> dict[str, Any] | None:
+    """Return the model.json beside weights that it describes; None for other files."""
+    path = file.parent / weights.ABOUT
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found if found.get("weights_sha256") == sha256 and {"sites", "digests"} <= found.keys() else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
+        return None
 
 
 def _of_version(root: Path, start: Start, found: Mapping[str, Any]) -> Begun:

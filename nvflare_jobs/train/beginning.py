@@ -51,6 +51,19 @@ def beginning(params: Params, name: str, family: Family, root: Path) -> Beginnin
     return Beginning(matched(model.start or WHOLE, found.arrays, family, sent), found.about)
 
 
+def after(spent: dict[str, Any] | None, about: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a training's epsilon, unknown where it began with a model that sites trained without such a bound.
+
+    What that model has learned of their images is in this one, too. Where it had an epsilon, the sites' ledgers have
+    both, and `total` is of both together. `about`: as from `Beginning.told`.
+    """
+    before = (about or {}).get("epsilon") or {}
+    if spent is None or about is None or not about["digests"] or before.get("epsilon") is not None:
+        return spent
+    why = "it began with a model that was trained on images of patients without a known epsilon, which is still in it"
+    return spent | {"epsilon": None, "total": None, "why": why}
+
+
 def lines(name: str, about: dict[str, Any]) -> list[str]:
     """Return in words what a training begins with. `about`: as from `Beginning.told`."""
     return [

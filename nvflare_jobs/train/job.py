@@ -24,7 +24,7 @@ from nvflare_jobs.centre import build_rounds, jobs, program
 from nvflare_jobs.exchange import job as exchange
 from nvflare_jobs.server import round_log as written
 from nvflare_jobs.server.saved import BESIDE, GLOBAL
-from nvflare_jobs.train.beginning import beginning
+from nvflare_jobs.train.beginning import after, beginning
 
 if TYPE_CHECKING:
     from fedsynth.families import Family
@@ -209,7 +209,7 @@ def write(folder: Path, params: Params, name: str, arrays: Arrays, result: jobs.
     went = history(result, seconds)
     outputs.write(folder / "history.json", went)
     model = params.models[name].model_dump(mode="json")
-    spent = epsilon(params.models[name], went["rounds"])
+    spent = after(epsilon(params.models[name], went["rounds"]), begun)
     facts = {
         "name": name,
         **model,
