@@ -29,6 +29,7 @@ PLACES = {
     "models.*.robust": "robust",
     "models.*.compression.up": "compression",
     "models.*.compression.down": "compression",
+    "models.*.pretrain.source": "source",
     "sample.given": "source",
     "sample.exporters.*": "exporter",
     "score.uses.*": "use",
@@ -54,8 +55,11 @@ def problems(params: Params, source: bool = True, given: bool = True) -> list[Pr
     found += of_start.problems(params) if given else []
     found += of_robust.problems(params, hospitals.sites)
     found += of_sample.problems(params, sizes, hospitals, given)
-    if public := params.score.public:
-        found += of_sites.at_centre("score.public", public, params, hospitals, given)
+    publics = {
+        f"models.{name}.pretrain.source": of.pretrain and of.pretrain.source for name, of in params.models.items()
+    }
+    for key, public in ({"score.public": params.score.public} | publics).items():
+        found += of_sites.at_centre(key, public, params, hospitals, given) if public else []
     found += of_score.problems(params, sizes, hospitals.sites)
     return _in_order([*found, *sizes.problems()])
 

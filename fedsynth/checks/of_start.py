@@ -32,7 +32,9 @@ def _start(params: Params, name: str) -> Iterator[Problem]:
     found = starts.resolved(root, start.model_dump(mode="json"))
     assert found is not None
     if start.file is not None and _own_output(root, name, starts.path_of(root, start.file)):
-        said = f"is what this training makes; name models:/{params.study}-{name}@champion, which it does not change itself"
+        said = (
+            f"is what this training makes; name models:/{params.study}-{name}@champion, which it does not change itself"
+        )
         yield Problem(key, start.file, said)
         return
     if said := starts.failure(start, found):
@@ -67,8 +69,9 @@ def _own_output(root: Path, name: str, file: Path) -> bool:
 
 
 def _pretrain(params: Params, name: str) -> Iterator[Problem]:
-    if params.models[name].pretrain is not None and params.score.public is None:
-        said = "needs images that cost no patient anything: name their source in score.public"
+    said_of = params.models[name].pretrain
+    if said_of is not None and said_of.source is None and params.score.public is None:
+        said = "needs images that cost no patient anything: name their `source` here, or in score.public"
         yield Problem(f"models.{name}.pretrain", None, said)
 
 
@@ -90,4 +93,3 @@ def trainable(key: str, model: Model, family: Family) -> Iterator[Problem]:
         freeze(family, model.trainable)
     except UserError as error:
         yield Problem(f"{key}.trainable", None, str(error).partition(": ")[2])
-

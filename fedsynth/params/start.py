@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from fedsynth.params.block import Strict
+from fedsynth.params.block import Block, Strict
 from fedsynth.params.problems import Once, invalid
 
 URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]{0,8}))")
@@ -21,7 +21,9 @@ NO_EDGE = (
 
 def _registered(uri: str) -> str:
     if not URI.fullmatch(uri):
-        raise ValueError("is no address of a registered model: models:/<study>-<model>@champion, or models:/…/<version>")
+        raise ValueError(
+            "is no address of a registered model: models:/<study>-<model>@champion, or models:/…/<version>"
+        )
     return uri
 
 
@@ -92,6 +94,6 @@ class Start(Strict):
 class Pretrain(Strict):
     """A training on public images at the centre, before the sites'; models that ask for the same share its result."""
 
-    # optimiser steps of each player; the batch, the rates and the rest are those of `training`
-    steps: int = Field(1000, ge=1)
-    images: int | None = Field(None, ge=1)  # of the public source, at most; None: all
+    steps: int = Field(1000, ge=1)  # optimiser steps of each player; rates and the rest are those of the family
+    batch: int = Field(16, ge=1)
+    source: Block | None = None  # of the images, at the centre; None: score.public

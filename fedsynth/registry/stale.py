@@ -97,7 +97,8 @@ def _new(tags: Mapping[str, str], known: Mapping[str, list[str]]) -> dict[str, s
     """Return site -> withdrawn digest that a version was trained with, where that is not marked yet, nor cleared."""
     found = {}
     for site, digests in known.items():
-        trained = {tags.get(key(f"data.digest.{names.key(site)}")), *_begun(tags, names.key(site))} - _cleared(tags)
+        own = tags.get(key(f"data.digest.{names.key(site)}"), "")
+        trained = {own, *_begun(tags, names.key(site))} - {"", *_cleared(tags)}
         if (gone := sorted(trained & set(digests))) and f"{OF_SITE}{names.key(site)}" not in tags:
             found[site] = gone[0]
     return found

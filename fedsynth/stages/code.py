@@ -27,7 +27,10 @@ PACKAGES = ("fedsynth", "nvflare_jobs")
 # values that `params` reads are compared separately.
 PLUMBING = (
     *(f"fedsynth.{name}" for name in ("errors", "processes", "settings", "checks*")),
-    *(f"fedsynth.params{name}" for name in ("", ".block", ".family_defaults", ".model", ".reading", ".start", ".study")),
+    *(
+        f"fedsynth.params{name}"
+        for name in ("", ".block", ".family_defaults", ".model", ".reading", ".start", ".study")
+    ),
     *(f"fedsynth.hospital.{name}" for name in ("failures", "kit", "outgoing.door", "policy*", "record", "chain")),
     # whom they leave out is in data/source.json
     *(f"fedsynth.hospital.{name}" for name in ("pseudonyms", "trained", "withdrawals")),

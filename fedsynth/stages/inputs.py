@@ -120,13 +120,20 @@ def of_stage(
     content of params.yaml with its defaults. `found`: what the run began with, which is not looked up again.
     """
     values = {key: _plain(_value(raw, key, stage.address)) for key in stage.keys}
+    values |= {"models": asked} if stage.address == "pretrain" and (asked := pretrained_by(raw)) else {}
     where = settings.federation if stage.is_job else "simulation" if settings.simulation else "production"
-    content = {"code": code.digests(stage.entry, class_paths(values), settings.root), "params": values, "where": where}
+    content: dict[str, Any] = {"code": code.digests(stage.entry, class_paths(values), settings.root), "params": values, "where": where}
     name, _, model = stage.address.partition("@")
     if name == "train" and isinstance(said := raw["models"][model]["start"], dict):
-        content |= {start.KEY: start.resolved(settings.root, said) if found is None else found}
+        content[start.KEY] = start.resolved(settings.root, said) if found is None else found
     # the smallest cell of a hospital is known in simulation only
     return content | ({"min_cell": settings.min_cell} if stage.is_job and settings.simulation else {})
+
+
+def pretrained_by(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return of each model that asks for a pretraining what that follows from; no other model makes it stale."""
+    models = raw["models"].items()
+    return {name: {key: of[key] for key in ("family", "pretrain")} for name, of in models if of["pretrain"] is not None}
 
 
 def _plain(value: Any) -> Any:

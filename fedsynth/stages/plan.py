@@ -18,7 +18,7 @@ from fedsynth.stages import inputs, outside
 # Maximum number of stages that the flow runs at the same time: two jobs of three sites each fill two cores. A limit on
 # Prefect's threads would not do, because its threads also wait for upstream stages and would block ready ones.
 AT_ONCE = 2
-SOURCE, REGISTER = "source", "register"
+SOURCE, PRETRAIN, REGISTER = "source", "pretrain", "register"
 # Stages of every run, with what they do: the first of dvc.yaml, and the flow's own last ones (flows/pipeline.py)
 ALWAYS = {
     SOURCE: "in every run: checks params.yaml, and whether the source's files have changed",
@@ -97,7 +97,9 @@ def plan(root: Path, params: Params, settings: Settings, estimates: dict[str, fl
     for stage in stages:
         locked = lock.get(stage.address)
         why = list(_reasons(root, stage, raw, settings, locked, files)) or list(_upstream(root, locked, stages, lock))
-        running = [u for u in waits_for[stage.address] if u in lines and lines[u].runs and not lines[u].always]
+        idle = {PRETRAIN} - set(_pretrained(stage, raw))
+        before = [u for u in waits_for[stage.address] if u in lines and u not in idle]
+        running = [u for u in before if lines[u].runs and not lines[u].always]
         why = why or [f"because {u} runs" for u in running[:1]]
         # the last duration says nothing of other values
         last = None if any(" → " in reason for reason in why) else times.get(stage.address)
@@ -108,6 +110,12 @@ def plan(root: Path, params: Params, settings: Settings, estimates: dict[str, fl
         waits_for[address] = list(lines)
         lines[address] = _always(address, times)
     return Plan(list(lines.values()), {SOURCE: [], **waits_for})
+
+
+def _pretrained(stage: inputs.Stage, raw: dict[str, Any]) -> list[str]:
+    """Return the stage that makes what a training begins with, where its model asks for that."""
+    name, _, model = stage.address.partition("@")
+    return [PRETRAIN] if name == "train" and raw["models"][model]["pretrain"] is not None else []
 
 
 def _always(address: str, times: dict[str, float]) -> Line:

@@ -113,9 +113,7 @@ def model_of(root: Path, name: str) -> str:
 def _mend(start: Start, model: str) -> str:
     if start.missing == "seed":
         return ""
-    return (
-        f"; promote one (`fedsynth promote {model}`), or say `missing: seed` to begin with the seed's weights until then"
-    )
+    return f"; promote one (`fedsynth promote {model}`), or say `missing: seed` to begin with the seed's weights until then"
 
 
 def begun(root: Path, params: Params, name: str, found: Mapping[str, Any] | None) -> Begun | None:
@@ -208,4 +206,6 @@ def _pretrained(root: Path, name: str) -> Begun:
     file = root / FOLDER / about["file"]
     if weights.sha256(file) != about["sha256"]:
         raise StartError(f"{file} is not what {name}.json beside it describes; run `dvc checkout --force {FOLDER}`")
-    return Begun(weights.load(file), {k: about[k] for k in ("from", "sha256")} | {"trained_on": [PUBLIC], "digests": {}})
+    return Begun(
+        weights.load(file), {k: about[k] for k in ("from", "sha256")} | {"trained_on": [PUBLIC], "digests": {}}
+    )

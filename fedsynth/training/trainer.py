@@ -165,7 +165,9 @@ class Trainer:
         """Set parameters that are not trained. Raises ValueError for others."""
         parameters = dict(self.family.named_parameters())
         if strange := sorted(set(frozen) - self.family.frozen):
-            raise ValueError(f"the server sent {strange[0]} as frozen, which is trained; are both sides of one version?")
+            raise ValueError(
+                f"the server sent {strange[0]} as frozen, which is trained; are both sides of one version?"
+            )
         with torch.no_grad():
             for name, array in frozen.items():
                 parameters[name].copy_(torch.from_numpy(np.array(array)).reshape(parameters[name].shape))

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 WHOLE = Start.model_construct(file="what was pretrained", take=["*"], rename={})
 SHOWN = 3  # names in a line
-LEFT = {"left": "as the seed gives them", "unused": "not used of it", "of_sites": "never sent, so each site has its own"}
+LEFT = {
+    "left": "as the seed gives them",
+    "unused": "not used of it",
+    "of_sites": "never sent, so each site has its own",
+}
 
 
 @dataclass(frozen=True)

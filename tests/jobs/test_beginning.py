@@ -79,9 +79,7 @@ def test_a_file_that_is_not_the_one_that_params_yaml_names_is_refused(tmp_path):
 
 def test_a_file_that_has_changed_since_the_run_began_is_refused(tmp_path, monkeypatch):
     params = study(start=file_of(tmp_path))
-    monkeypatch.setattr(
-        "nvflare_jobs.train.beginning.inputs.start_of_run", lambda *of: {"sha256": "1" * 64}
-    )
+    monkeypatch.setattr("nvflare_jobs.train.beginning.inputs.start_of_run", lambda *of: {"sha256": "1" * 64})
     with pytest.raises(StartError, match="has changed since this run began"):
         begun(params, tmp_path)
 
@@ -172,7 +170,9 @@ def test_a_start_that_takes_nothing_does_not_let_anything_in(tmp_path):
 def test_frozen_parameters_go_to_a_site_until_it_has_answered(tmp_path, monkeypatch):
     for module in (aggregating, run):
         monkeypatch.setattr(module, "run_dir", lambda fl_ctx: tmp_path)
-    made = Aggregate(json.dumps({"class_path": "fedsynth.algorithms.fedavg.FedAvg"}), ["east", "north"], 1, frozen=["f"])
+    made = Aggregate(
+        json.dumps({"class_path": "fedsynth.algorithms.fedavg.FedAvg"}), ["east", "north"], 1, frozen=["f"]
+    )
     made.fl_ctx = None
     trained, frozen = made.parted({"w": np.zeros(2, np.float32), "f": np.ones(3, np.float32)})
     assert list(trained) == ["w"]
