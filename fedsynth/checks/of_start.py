@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from fedsynth.errors import UserError
 from fedsynth.families import Family, freeze
@@ -19,46 +20,43 @@ def problems(params: Params) -> list[Problem]:
 
 
 def _start(params: Params, name: str) -> Iterator[Problem]:
+    from fedsynth.stages import start as starts
+
+    key, start, root = f"models.{name}.start", params.models[name].start, Path.cwd()
+    if start is None:
+        return
+    at = f"{key}.{'file' if start.file is not None else 'registry'}"
+    found = starts.resolved(root, start.model_dump(mode="json")) or {}
+    if start.file is not None and _own_output(root, name, starts.path_of(root, start.file)):
+        said = f"is what this training makes; name models:/{params.study}-{name}@champion"
+        yield Problem(at, start.file, f"{said}, which changes with a promotion alone")
+    elif said := starts.failure(start, found):
+        yield Problem(at, start.source, said)
+    elif "none" not in found and start.sha256 not in (None, found["sha256"]):
+        yield Problem(f"{key}.sha256", start.sha256, starts.mismatch(name, start, found["sha256"]))
+    elif "none" not in found:
+        yield from _fits(params, name, found)
+
+
+def _fits(params: Params, name: str, found: dict[str, Any]) -> Iterator[Problem]:
+    """Yield why weights cannot be read, or are of another model."""
     import torch
 
-    from fedsynth.stages import start as starts
+    from fedsynth.stages.start import begun
     from fedsynth.training.start import matched
 
-    model, key = params.models[name], f"models.{name}.start"
-    if (start := model.start) is None:
-        return
-    key = f"{key}.file" if start.file is not None else f"{key}.registry"
-    root = Path.cwd()
-    found = starts.resolved(root, start.model_dump(mode="json"))
-    assert found is not None
-    if start.file is not None and _own_output(root, name, starts.path_of(root, start.file)):
-        said = (
-            f"is what this training makes; name models:/{params.study}-{name}@champion, which it does not change itself"
-        )
-        yield Problem(key, start.file, said)
-        return
-    if said := starts.failure(start, found):
-        yield Problem(key, start.source, said)
-        return
-    if "none" in found:
-        return
-    if start.sha256 is not None and found["sha256"] != start.sha256:
-        yield Problem(f"models.{name}.start.sha256", start.sha256, starts.mismatch(name, start, found["sha256"]))
-        return
+    model = params.models[name]
+    assert model.start is not None
     try:
-        begun = starts.begun(root, params, name, found)
         with torch.device("meta"):
             family = model.family.build(**params.image.context())
         algorithm = model.algorithm.build()
         sent = (algorithm.parameters if algorithm.job == "exchange" else algorithm.sent)(family)
-    except UserError as error:
-        yield Problem(key, start.source, str(error))
-        return
     except ValueError:  # of the family or the algorithm, which have problems of their own
         return
-    assert begun is not None
     try:
-        matched(start, begun.arrays, family, sent)
+        if (there := begun(Path.cwd(), params, name, found)) is not None:
+            matched(model.start, there.arrays, family, sent)
     except UserError as error:
         yield Problem(f"models.{name}.start", None, str(error))
 
@@ -83,8 +81,8 @@ def trainable(key: str, model: Model, family: Family) -> Iterator[Problem]:
     for pattern in model.trainable:
         if not any(travels(name, [pattern.removeprefix("!")]) for name in names):
             widest = sorted({f"{name.partition('.')[0]}.*" for name in names})
-            said = f"matches no parameter of the family; the widest patterns are {', '.join(widest)}{near(pattern, widest)}"
-            yield Problem(f"{key}.trainable", pattern, said)
+            said = f"matches no parameter of the family; the widest patterns are {', '.join(widest)}"
+            yield Problem(f"{key}.trainable", pattern, f"{said}{near(pattern, widest)}")
             return
     if model.algorithm.class_path.endswith(".MDGAN"):
         yield Problem(f"{key}.trainable", None, "MDGAN sends no parameters, of which some could stay; leave it out")

@@ -64,7 +64,7 @@ class Family(nn.Module, ABC):
     def phase(self, number: int, rounds: int) -> tuple[Phase, int, int]:
         """Returns the phase of round `number` (from 0) of `rounds`, its first round and the round after its last.
 
-        Every phase gets at least one round, but one in which nothing is trained (`freeze`): the others share its rounds.
+        Every phase gets at least one round, but one in which nothing is trained (`freeze`): others share its rounds.
         Raises UserError if there are fewer rounds than phases.
         """
         phases = self._trained_in()

@@ -13,8 +13,8 @@ from fedsynth.params.problems import Once, invalid
 URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]{0,8}))")
 PUBLIC, PRIVATE = "public", "private"
 NO_EDGE = (
-    "a training cannot begin with another model of the same params.yaml: all trainings are made of one block of dvc.yaml,"
-    " in which one of them cannot depend on another. Train and promote that model first and say"
+    "a training cannot begin with another model of the same params.yaml: all trainings are made of one block of"
+    " dvc.yaml, in which one of them cannot depend on another. Train and promote that model first and say"
     " `start: models:/<study>-{0}@champion`; or let both begin with the same weights, by `pretrain`"
 )
 

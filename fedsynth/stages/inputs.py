@@ -122,7 +122,8 @@ def of_stage(
     values = {key: _plain(_value(raw, key, stage.address)) for key in stage.keys}
     values |= {"models": asked} if stage.address == "pretrain" and (asked := pretrained_by(raw)) else {}
     where = settings.federation if stage.is_job else "simulation" if settings.simulation else "production"
-    content: dict[str, Any] = {"code": code.digests(stage.entry, class_paths(values), settings.root), "params": values, "where": where}
+    digests = code.digests(stage.entry, class_paths(values), settings.root)
+    content: dict[str, Any] = {"code": digests, "params": values, "where": where}
     name, _, model = stage.address.partition("@")
     if name == "train" and isinstance(said := raw["models"][model]["start"], dict):
         content[start.KEY] = start.resolved(settings.root, said) if found is None else found

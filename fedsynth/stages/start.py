@@ -113,7 +113,8 @@ def model_of(root: Path, name: str) -> str:
 def _mend(start: Start, model: str) -> str:
     if start.missing == "seed":
         return ""
-    return f"; promote one (`fedsynth promote {model}`), or say `missing: seed` to begin with the seed's weights until then"
+    how = f"promote one (`fedsynth promote {model}`)"
+    return f"; {how}, or say `missing: seed` to begin with the seed's weights until then"
 
 
 def begun(root: Path, params: Params, name: str, found: Mapping[str, Any] | None) -> Begun | None:

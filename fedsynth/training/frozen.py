@@ -1,4 +1,4 @@
-"""Parameters that are not trained (`models.<name>.trainable`): the centre sends them to a site once, none comes back."""
+"""Parameters that are not trained (`models.<name>.trainable`): the centre sends them to a site once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that a training begins with: read from a file that runs no code, and matched to a family by name and shape."""
+"""Weights that a training begins with: read without running code, and matched to a family by name and shape."""
 
 from __future__ import annotations
 
@@ -143,7 +143,10 @@ def _plain(tensor: Any) -> np.ndarray:
 
 
 def renamed(names: list[str], rename: Mapping[str, str]) -> dict[str, str]:
-    """Return name in the file -> name in the family. Raises StartError where two become one, or for a bad expression."""
+    """Return name in the file -> name in the family.
+
+    Raises StartError where two become one, or for a bad expression.
+    """
     found: dict[str, str] = {}
     for name in names:
         to = name

@@ -36,7 +36,7 @@ def train(
 
     `initial`: global parameters that a new training starts from. `images`: training images by site, as far as
     validation has shown them; no site counts as more. `players`: whose losses sites may send; None: any plain name.
-    `averaged`: the rounds in which sites send averaged (EMA) weights. `frozen`: those of `initial` that are not trained.
+    `averaged`: the rounds in which sites send averaged (EMA) weights. `frozen`: names of `initial` that stay.
     """
     known = {names.key(site): n for site, n in (images or {}).items()}
     sites = list(names.keys(sites).values())

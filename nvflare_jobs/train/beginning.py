@@ -70,9 +70,10 @@ def after(spent: dict[str, Any] | None, about: dict[str, Any] | None) -> dict[st
 
 def lines(name: str, about: dict[str, Any]) -> list[str]:
     """Return in words what a training begins with. `about`: as from `Beginning.told`."""
+    behind, numbers = "; ".join(about["trained_on"]), f"{about['numbers']:,} of {about['of_numbers']:,} numbers"
     return [
-        f"{name} begins with {about['from']} (SHA-256 {about['sha256'][:12]}…), trained on {'; '.join(about['trained_on'])}",
-        f"  taken: {about['taken']} of {about['of']} parameters, {about['numbers']:,} of {about['of_numbers']:,} numbers",
+        f"{name} begins with {about['from']} (SHA-256 {about['sha256'][:12]}…), trained on {behind}",
+        f"  taken: {about['taken']} of {about['of']} parameters, {numbers}",
         *(f"  {said}: {_shown(about[key])}" for key, said in LEFT.items() if about[key]),
         f"  SHA-256 of what sites begin with: {about['weights_sha256']} (for floors.starts of their policies)",
     ]

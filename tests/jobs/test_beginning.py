@@ -1,4 +1,4 @@
-"""A training that begins with weights from elsewhere, and trains a part of them: at the centre, on the wire, at sites."""
+"""A training that begins with weights from elsewhere, and trains a part of them: at the centre, on the wire."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_what_is_no_file_of_weights_or_is_not_there_is_named(tmp_path, name):
     with pytest.raises(StartError, match=name):
         read(tmp_path / name)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StartError, match="no weights; a MONAI bundle has models/model.pt"):
+    with pytest.raises(StartError, match=r"no weights; a MONAI bundle has models/model\.pt"):
         read(tmp_path / "empty")
 
 
@@ -127,7 +127,7 @@ def test_names_are_written_as_the_family_has_them():
 
 
 def test_two_names_that_become_one_and_a_group_that_is_not_there_are_refused():
-    with pytest.raises(StartError, match="makes one name of a.w and b.w: w"):
+    with pytest.raises(StartError, match=r"makes one name of a\.w and b\.w: w"):
         renamed(["a.w", "b.w"], {r"^[ab]\.": ""})
     with pytest.raises(StartError, match="cannot be written in its place"):
         renamed(["a.w"], {"a": r"\2"})

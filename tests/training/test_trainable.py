@@ -1,4 +1,4 @@
-"""What is not trained stays as it is to the last bit, does not travel, gets no noise; what is trained does as before."""
+"""What is not trained stays as it is to the last bit, does not travel, gets no noise."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 Weights that a centre crafts make a difference show single images (Fowl et al. 2022, arXiv:2110.13057, "imprint";
 Boenisch et al. 2023, arXiv:2112.02918, "trap weights"), and no floor on the configuration stops that: docs/threats.md.
 So a site builds the first round's weights itself, and bounds how far later ones may be from the last that it has seen.
-Weights that a training takes from elsewhere (`models.<name>.start`) it cannot build: it lets them in where it has agreed
-to their digest, or where a training here has ended near to them.
+Weights that a training takes from elsewhere (`models.<name>.start`) it cannot build: it lets them in where it has
+agreed to their digest, or where a training here has ended near to them.
 """
 
 from __future__ import annotations

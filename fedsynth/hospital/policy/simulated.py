@@ -10,7 +10,7 @@ from fedsynth.hospital.policy import words
 from fedsynth.hospital.policy.model import FILE, Floors, Policy, load
 
 # Small sites are there to be tried; trainings that DVC brings back from its cache leave no state at a simulated site;
-# to draw one batch again is cheaper than the whole set; whoever simulates hospitals chooses what their trainings begin with.
+# to draw one batch again is cheaper than the whole set; who simulates hospitals chooses what trainings begin with.
 LESS = Floors(images=10, trained=False, drawn="one batch", late=True, starts=["any"])
 HEAD = "The policy of a simulated hospital: any study."
 

@@ -89,8 +89,8 @@ def _floors(floors: Floors) -> Iterator[str]:
         agreed = {"any": "any weights from elsewhere"}
         more = "".join(f", or with {agreed.get(of, f'those of SHA-256 {of}')}" for of in floors.starts)
         yield (
-            "the first round of a training begins with the weights that the study's seed gives, or with such as a training"
-            f" at this site has ended with{more}"
+            "the first round of a training begins with the weights that the study's seed gives, or with such as a"
+            f" training at this site has ended with{more}"
         )
     if floors.moved is not None:
         yield f"between two rounds weights move by at most {floors.moved:g} times what this site has moved them by"
