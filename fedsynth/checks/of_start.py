@@ -20,7 +20,7 @@ def problems(params: Params) -> list[Problem]:
 
 
 def _start(params: Params, name: str) -> Iterator[Problem]:
-    from fedsynth.stages import start as starts
+    from fedsynth.registry import starts
 
     key, start, root = f"models.{name}.start", params.models[name].start, Path.cwd()
     if start is None:
@@ -42,7 +42,7 @@ def _fits(params: Params, name: str, found: dict[str, Any]) -> Iterator[Problem]
     """Yield why weights cannot be read, or are of another model."""
     import torch
 
-    from fedsynth.stages.start import begun
+    from fedsynth.registry.starts import begun
     from fedsynth.training.start import matched
 
     model = params.models[name]

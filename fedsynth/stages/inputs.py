@@ -20,8 +20,9 @@ import yaml
 from fedsynth.data.outputs import text
 from fedsynth.errors import NO_STUDY, UserError
 from fedsynth.params import Params
+from fedsynth.registry import starts
 from fedsynth.settings import Settings
-from fedsynth.stages import code, start
+from fedsynth.stages import code
 
 FOLDER = Path("data") / "inputs"
 ALL = "params.yaml.json"  # params.yaml when the run began
@@ -126,7 +127,7 @@ def of_stage(
     content: dict[str, Any] = {"code": digests, "params": values, "where": where}
     name, _, model = stage.address.partition("@")
     if name == "train" and isinstance(said := raw["models"][model]["start"], dict):
-        content[start.KEY] = start.resolved(settings.root, said) if found is None else found
+        content[starts.KEY] = starts.resolved(settings.root, said) if found is None else found
     # the smallest cell of a hospital is known in simulation only
     return content | ({"min_cell": settings.min_cell} if stage.is_job and settings.simulation else {})
 
@@ -225,19 +226,19 @@ def params_of_run(root: Path, settings: Settings) -> Params:
     raw = params.model_dump(mode="json")
     for stage in stages(root, params.models):
         file = (root / stage.file).read_text(encoding="utf-8")
-        if stage.address == address and file != text(of_stage(stage, raw, settings, json.loads(file).get(start.KEY))):
+        if stage.address == address and file != text(of_stage(stage, raw, settings, json.loads(file).get(starts.KEY))):
             raise DagError(f"{address}: its code or its environment has changed since this run began; run again")
     return params
 
 
 def start_of_run(root: Path, params: Params, name: str) -> dict[str, Any] | None:
-    """Return what tells the weights that a training begins with (stages/start.py), as it was when the run began."""
+    """Return what tells the weights that a training begins with (registry/starts.py), as it was when the run began."""
     path = root / FOLDER / f"train@{name}.json"
     if os.environ.get("DVC_STAGE") and path.is_file():
-        kept: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")).get(start.KEY)
+        kept: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")).get(starts.KEY)
         return kept
     said = params.models[name].start
-    return start.resolved(root, said.model_dump(mode="json") if said else None)
+    return starts.resolved(root, said.model_dump(mode="json") if said else None)
 
 
 def code_digest(root: Path, address: str) -> str:

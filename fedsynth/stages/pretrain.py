@@ -17,8 +17,8 @@ from fedsynth.data import outputs
 from fedsynth.params import Block, Params, Training
 from fedsynth.params.family_defaults import training_defaults
 from fedsynth.params.start import Pretrain
+from fedsynth.registry.starts import FOLDER
 from fedsynth.stages import code, public
-from fedsynth.stages.start import FOLDER
 from fedsynth.training import weights
 
 ABOUT = "about.json"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedsynth.params import Params
 from fedsynth.params.start import Start
-from fedsynth.stages import inputs, start
+from fedsynth.registry import starts
+from fedsynth.stages import inputs
 from fedsynth.training.start import Arrays, Taken, digest, matched
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ LEFT = {
 
 @dataclass(frozen=True)
 class Beginning:
-    """The arrays by the names of the family's parameters, and where they are from (stages/start.py)."""
+    """The arrays by the names of the family's parameters, and where they are from (registry/starts.py)."""
 
     taken: Taken
     about: dict[str, Any]
@@ -46,7 +47,7 @@ class Beginning:
 
 def beginning(params: Params, name: str, family: Family, root: Path) -> Beginning | None:
     """Return what a training begins with; None for the seed's weights. Raises StartError where it cannot."""
-    found = start.begun(root, params, name, inputs.start_of_run(root, params, name))
+    found = starts.begun(root, params, name, inputs.start_of_run(root, params, name))
     if found is None:
         return None
     model = params.models[name]

@@ -9,10 +9,9 @@ import pytest
 from fedsynth.checks import problems
 from fedsynth.params import Params
 from fedsynth.params.start import Start
-from fedsynth.registry import aliases, began, stale, tracking, versions
+from fedsynth.registry import aliases, began, stale, starts, tracking, versions
 from fedsynth.report.card import card, model_card
 from fedsynth.report.datasheet import datasheet
-from fedsynth.stages import start
 from fedsynth.training import weights
 from fedsynth.training.start import StartError
 from fedsynth.worth import withdrawn
@@ -129,7 +128,7 @@ def study(**keys) -> Params:
 
 
 def look(root, params, name="vae"):
-    return start.resolved(root, params.models[name].start.model_dump(mode="json"))
+    return starts.resolved(root, params.models[name].start.model_dump(mode="json"))
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +155,7 @@ def test_a_training_goes_on_from_the_champion_and_knows_all_that_was_behind_it(r
     params = study()
     found = look(folder, params)
     assert found == {"version": "1", "sha256": first}
-    begun = start.begun(folder, params, "vae", found)
+    begun = starts.begun(folder, params, "vae", found)
     assert begun.about["from"] == "models:/fedsynth-vae@champion, version 1"
     assert begun.about["trained_on"] == ["CT of a public | archive", "private: training images of north"]
     assert begun.about["digests"] == {"north": [OLD]}
@@ -182,7 +181,7 @@ def test_what_the_run_began_with_is_taken_though_the_champion_has_changed_since(
     found = look(folder, study())
     aliases.promote(folder, "vae", 2, *WHO)
     try:
-        assert start.begun(folder, study(), "vae", found).about["sha256"] == first
+        assert starts.begun(folder, study(), "vae", found).about["sha256"] == first
     finally:
         aliases.rollback(folder, "vae", "Ada", "a test", "run")
 
@@ -202,8 +201,8 @@ def test_a_version_that_is_not_there_is_said_before_anything_runs(root, monkeypa
     (found,) = problems(study(registry=uri), source=False)
     assert found.key == "models.vae.start.registry"
     assert why in str(found)
-    with pytest.raises(StartError, match="models.vae.start: "):
-        start.begun(folder, study(registry=uri), "vae", look(folder, study(registry=uri)))
+    with pytest.raises(StartError, match=r"models\.vae\.start: "):
+        starts.begun(folder, study(registry=uri), "vae", look(folder, study(registry=uri)))
 
 
 def test_until_there_is_one_the_training_begins_with_the_seeds_weights_where_that_is_said(root, tmp_path, monkeypatch):
@@ -212,7 +211,7 @@ def test_until_there_is_one_the_training_begins_with_the_seeds_weights_where_tha
         monkeypatch.chdir(where)
         params = study(registry=uri, missing="seed")
         assert problems(params, source=False) == []
-        assert start.begun(where, params, "vae", look(where, params)) is None
+        assert starts.begun(where, params, "vae", look(where, params)) is None
     assert list(tmp_path.iterdir()) == [], "no registry is made by looking"
 
 
@@ -223,7 +222,7 @@ def test_a_registry_that_does_not_answer_is_not_an_empty_one(root, monkeypatch):
     found = look(folder, params)
     assert "the registry does not answer" in found["failed"]
     with pytest.raises(StartError, match="does not answer"):
-        start.begun(folder, params, "vae", found)
+        starts.begun(folder, params, "vae", found)
 
 
 def test_a_model_of_another_size_is_refused_with_the_parameter(root, monkeypatch):
@@ -242,7 +241,7 @@ def test_weights_of_this_software_as_a_file_say_themselves_what_was_behind_them(
     params = tiny_params(
         models={"vae": PARAMS.models["vae"].model_dump(mode="json") | {"start": said.model_dump(mode="json")}}
     )
-    begun = start.begun(folder, params, "vae", look(folder, params))
+    begun = starts.begun(folder, params, "vae", look(folder, params))
     assert begun.about["digests"] == {"north": ["digest-north"], "east": ["digest-east"]}
     assert begun.about["trained_on"] == ["private", "private: training images of east, north"]
 

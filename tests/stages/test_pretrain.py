@@ -11,9 +11,9 @@ import pytest
 
 from fedsynth.checks import problems
 from fedsynth.params import Params
+from fedsynth.registry.starts import FOLDER, begun
 from fedsynth.settings import Settings
 from fedsynth.stages import inputs, pretrain
-from fedsynth.stages.start import FOLDER, begun
 from fedsynth.training import weights
 from tests.sets import tiny_params
 from tests.test_architecture import ROOT
