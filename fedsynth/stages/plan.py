@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from fedsynth.params import Params
+from fedsynth.registry import starts
 from fedsynth.settings import Settings
 from fedsynth.stages import inputs, outside
 
@@ -178,6 +179,8 @@ def differences(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]
         for variable, name in outside.items()
         if name in before and name in now and before[name] != now[name]
     ]
+    was_begun, begins = (_start_said(of.get(starts.KEY)) for of in (before, now))
+    found += [f"begins with: {was_begun} → {begins}"] if was_begun != begins else []
     was, are = dict(_leaves(before["params"])), dict(_leaves(now["params"]))
     keys = [key for key in {**was, **are} if was.get(key, "") != are.get(key, "")]
     values = [f"{key}: {_said(was, key)} → {_said(are, key)}" for key in keys if not key.startswith(ORDER)]
@@ -185,6 +188,13 @@ def differences(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]
     code = [name for name in {**before["code"], **now["code"]} if before["code"].get(name) != now["code"].get(name)]
     rest = f" and {len(code) - 3} more" if len(code) > 3 else ""
     return found + ([f"the code has changed: {', '.join(code[:3])}{rest}"] if code else [])
+
+
+def _start_said(found: dict[str, Any] | None) -> str:
+    """Return in short what a training begins with (registry/starts.py)."""
+    if not found or "sha256" not in found:
+        return "the seed's weights"
+    return f"version {found['version']}" if "version" in found else f"a file of SHA-256 {found['sha256'][:12]}…"
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fedsynth.data import outputs
+from fedsynth.hospital.ledger import Ledger
 from fedsynth.hospital.policy import PolicyError
 from fedsynth.hospital.policy.drift import Drift
 from fedsynth.hospital.policy.model import Floors, Policy
@@ -133,6 +134,25 @@ def test_simulated_hospitals_let_in_what_their_owner_begins_with(tmp_path):
     params = study(start=file_of(tmp_path))
     initial, about = begun(params, tmp_path)
     assert train(tmp_path, params, usual(), initial, about)
+
+
+def test_a_training_that_goes_on_from_another_adds_to_what_was_spent(tmp_path):
+    """Its epsilon is its own; the ledger, and so the cap of a hospital, has both."""
+    dp = {"privacy": {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}}
+    state, facts = tmp_path / "state", []
+    first, more = study(**dp), study(start=file_of(tmp_path), **dp)
+    for params, of in ((first, (training.begin(first, "vae"), None)), (more, begun(more, tmp_path))):
+        config = training.question(params, "vae", {"north": "0" * 64}, "", of[1])
+        message = [SimpleNamespace(params=of[0], current_round=0)]
+        made = site(tmp_path, params, message, config, usual(), [])
+        made.update = lambda difference, received, told, *rest: facts.append(told)
+        client.work(made)
+    ledger = Ledger(state)
+    assert len({entry.key for entry in ledger.entries}) == 2
+    alone, both = (of["epsilon_total"] for of in facts)
+    assert facts[0]["epsilon"] == pytest.approx(facts[1]["epsilon"], abs=0.1) == pytest.approx(8, abs=0.1)
+    assert both == pytest.approx(ledger.epsilon(1e-5))
+    assert both > alone + 1
 
 
 W = {"a": np.linspace(-1, 1, 12, dtype=np.float32), "b": np.ones(3, np.float32)}

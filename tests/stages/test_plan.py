@@ -54,6 +54,17 @@ def test_the_key_and_both_values_are_the_reason_and_what_follows_says_from_what(
     assert set(found) == downstream({"train@vae", "report"})
 
 
+def test_what_a_training_begins_with_is_said(study):
+    empty = {"params": {}, "code": {}}
+    file, version = {"sha256": "a" * 64}, {"sha256": "b" * 64, "version": "3"}
+    said = plan.differences(empty | {"start": {"none": "no version"}}, empty | {"start": version})
+    assert said == ["begins with: the seed's weights → version 3"]
+    assert plan.differences(empty | {"start": file}, empty) == [
+        "begins with: a file of SHA-256 aaaaaaaaaaaa… → the seed's weights"
+    ]
+    assert plan.differences(empty | {"start": file}, empty | {"start": file}) == []
+
+
 def test_another_federation_is_said(study, monkeypatch):
     monkeypatch.setenv("FEDSYNTH_FEDERATION", "poc")
     assert planned(study, RAW)["validate"] == ["FEDSYNTH_FEDERATION: simulator → poc"]

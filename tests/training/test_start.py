@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from fedsynth.algorithms.fedavg import FedAvg
+from fedsynth.families.latent import Latent
 from fedsynth.params.start import Start
 from fedsynth.training.initial import initial
 from fedsynth.training.start import StartError, digest, matched, read, renamed
@@ -61,6 +62,37 @@ def test_every_usual_form_of_a_file_gives_the_same_arrays(tmp_path, form):
 def test_bfloat16_is_read_as_float32(tmp_path):
     save_file({name: tensor.bfloat16() for name, tensor in STATE.items()}, tmp_path / "w.safetensors")
     assert {array.dtype for array in read(tmp_path / "w.safetensors").values()} == {np.dtype(np.float32)}
+
+
+MAISI = {
+    "^": "autoencoder.",
+    r"\.conv\.conv\.": ".conv.",
+    r"(decoder\.blocks\.\d+)\.conv\.conv\.": r"\1.postconv.conv.",
+}
+
+
+def test_maisis_autoencoder_is_taken_whole_and_encodes_as_there():
+    from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
+
+    torch.manual_seed(0)
+    theirs = AutoencoderKlMaisi(
+        spatial_dims=3, in_channels=1, out_channels=1, latent_channels=4, num_channels=[32, 64, 64],
+        num_res_blocks=[2, 2, 2], norm_num_groups=32, norm_eps=1e-6, attention_levels=[False] * 3,
+        with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False, use_checkpointing=False,
+        use_convtranspose=False, norm_float16=False, num_splits=1, dim_split=1,
+    ).eval()  # fmt: skip
+    state = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
+    ours = Latent(
+        generated=1, given=0, labels=2, size=(16, 16, 16), channels=[32, 64, 64], patch=1, blocks=2, groups=32
+    )
+    found = matched(said(take=["autoencoder.*"], rename=MAISI), state, ours, FedAvg().sent(ours))
+    assert len(found.arrays) == len(state)
+    assert [name for name in found.left if name.startswith("autoencoder.")] == ["autoencoder.scale"]
+    assert found.unused == []
+    ours.load_state_dict({name: torch.from_numpy(array) for name, array in found.arrays.items()}, strict=False)
+    x = torch.rand(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(theirs.encode(x)[0], ours.autoencoder.eval().encode(x)[0], atol=1e-5)
 
 
 class Evil:
