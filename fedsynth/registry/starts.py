@@ -187,8 +187,9 @@ def _of_version(root: Path, start: Start, found: Mapping[str, Any]) -> Begun:
         file, of = admitted.data / weights.FILE, admitted.about
         if (now := weights.sha256(file)) != found["sha256"]:
             raise StartError(f"{admitted.title} has changed since this run began ({now[:12]}…); run again")
-        arrays = weights.load(file)
-        return Begun(arrays, {"from": f"{start.registry}, version {found['version']}", **_of_model(of), "sha256": now})
+        about = {"from": f"{start.registry}, version {found['version']}", **_of_model(of), "sha256": now}
+        about["trained_on"] = [*([start.trained_on] if start.trained_on else []), *about["trained_on"]]
+        return Begun(weights.load(file), about)
 
 
 def _of_model(of: Mapping[str, Any]) -> dict[str, Any]:

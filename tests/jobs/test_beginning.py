@@ -230,6 +230,31 @@ def test_each_sites_own_model_has_what_is_frozen_too():
     assert training.of_members(beside, {}) == beside
 
 
+def test_a_coded_message_with_frozen_parameters_is_what_the_hospital_has_agreed_to(tmp_path, monkeypatch):
+    """The trained part comes in 16 bits, the frozen part whole, and the digest is that of both."""
+    coding = {"up": {"class_path": "fedsynth.compression.topk.TopK", "args": {"share": 0.1}},
+              "down": {"class_path": "fedsynth.compression.quantize.Quantize", "args": {"bits": 2}}}  # fmt: skip
+    params = study(rounds=1, start=file_of(tmp_path), trainable=[DECODER], compression=coding)
+    initial, about = begun(params, tmp_path)
+    frozen = sorted(training.described(params, "vae").frozen & initial.keys())
+    made = Aggregate(
+        json.dumps({"class_path": "fedsynth.algorithms.fedavg.FedAvg"}),
+        ["north"],
+        1,
+        compression=json.dumps(coding),
+        frozen=frozen,
+    )
+    trained, apart = made.parted(initial)
+    coded, have, told = made.coded(trained, 0, ["north"])
+    config = training.question(params, "vae", {"north": "0" * 64}, "", about)
+    message = [SimpleNamespace(params=coded | apart, meta=told, current_round=0)]
+    policy, sent = Policy(floors=Floors(starts=[about["weights_sha256"]])), []
+    client.work(site(tmp_path, params, message, config, policy, sent))
+    assert sent[0][0].keys() == sent[0][1].keys() == have.keys() == trained.keys()
+    kept = weights.load(next((tmp_path / "state" / "train").glob("*.global.safetensors")))
+    assert all(np.array_equal(kept[name], initial[name]) for name in frozen)
+
+
 @pytest.mark.flare
 def test_a_training_of_a_part_of_a_file_sends_that_part_alone_and_leaves_the_rest_as_it_was(tmp_path):
     """Through FLARE, from the file to model.json: bytes on the wire, bits of the weights, what is said."""

@@ -166,6 +166,12 @@ def test_a_training_goes_on_from_the_champion_and_knows_all_that_was_behind_it(r
     assert versions.version_of(folder, "vae", 1).tags["start.from"] == "file maisi.pt"
 
 
+def test_what_params_yaml_says_of_a_version_is_told_with_what_it_knows_itself(root):
+    folder, _ = root
+    params = study(trained_on="CT of 2025")
+    assert starts.begun(folder, params, "vae", look(folder, params)).about["trained_on"][0] == "CT of 2025"
+
+
 def test_another_champion_is_another_start_and_a_number_stays(root):
     folder, first = root
     aliases.promote(folder, "vae", 2, *WHO)
