@@ -140,6 +140,15 @@ def look(
 
 
 @app.command(rich_help_panel=STAGES)
+def pretrain() -> None:
+    """Train on public images what models begin with that ask for it (models.<name>.pretrain)."""
+    from fedsynth.stages import pretrain as stage
+
+    settings, params = _start()
+    stage.pretrain(params, settings.root)
+
+
+@app.command(rich_help_panel=STAGES)
 def sample(model: Annotated[str, typer.Argument(help="a key of models in params.yaml")]) -> None:
     """Draw a synthetic set from a trained model and validate it."""
     from fedsynth.stages import sample as stage

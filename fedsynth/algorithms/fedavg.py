@@ -7,12 +7,12 @@ hooks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedsynth.errors import UserError
+from fedsynth.params.patterns import travels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,10 +78,18 @@ class FedAvg:
     # at the site
 
     def parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """Returns the parameters that are ever exchanged, by name.
+        """Returns the parameters that are ever exchanged, by name: of those that match `shared` the trained ones.
 
         Buffers never are: averaging a counter or a mask is meaningless.
         """
+        frozen: frozenset[str] = getattr(model, "frozen", frozenset())
+        chosen = {name: p for name, p in self.sent(model).items() if name not in frozen}
+        if not chosen:
+            raise ValueError(f"no parameter of {type(model).__name__} that is trained matches shared={self.shared!r}")
+        return chosen
+
+    def sent(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        """Returns the parameters that the centre sends, by name: those that are exchanged, and frozen ones, once."""
         personal = getattr(model, "personal", ())
         patterns = [
             *([self.shared] if isinstance(self.shared, str) else self.shared),
@@ -202,12 +210,6 @@ class FedAvg:
         `sent` and `updates` are those of the last round.
         """
         return {}
-
-
-def travels(name: str, patterns: list[str]) -> bool:
-    """Whether the last of the `patterns` that matches the name has no "!"; False if none matches."""
-    fitting = [p for p in patterns if fnmatchcase(name, p.removeprefix("!"))]
-    return bool(fitting) and not fitting[-1].startswith("!")
 
 
 def weighted_mean(updates: list[Update]) -> Arrays:

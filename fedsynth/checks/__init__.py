@@ -29,6 +29,7 @@ PLACES = {
     "models.*.robust": "robust",
     "models.*.compression.up": "compression",
     "models.*.compression.down": "compression",
+    "models.*.pretrain.source": "source",
     "sample.given": "source",
     "sample.exporters.*": "exporter",
     "score.uses.*": "use",
@@ -43,18 +44,22 @@ def problems(params: Params, source: bool = True, given: bool = True) -> list[Pr
 
     `source`: whether the source's files should be on this machine. In a federation they are at the hospitals, which
     check them, and the sites are those that are connected. `given`: whether the images of `sample.given` and
-    `score.public` should be on this machine, as they are at the centre.
+    `score.public`, and the weights of `models.*.start`, should be on this machine, as they are at the centre.
     """
-    from fedsynth.checks import of_models, of_robust, of_sample, of_score, of_sites
+    from fedsynth.checks import of_models, of_robust, of_sample, of_score, of_sites, of_start
     from fedsynth.checks.sizes import Sizes
 
     sizes = Sizes(params.image.size)
     found, hospitals = of_sites.problems(params, source)
     found += of_models.problems(params, sizes)
+    found += of_start.problems(params) if given else []
     found += of_robust.problems(params, hospitals.sites)
     found += of_sample.problems(params, sizes, hospitals, given)
-    if public := params.score.public:
-        found += of_sites.at_centre("score.public", public, params, hospitals, given)
+    publics = {
+        f"models.{name}.pretrain.source": of.pretrain and of.pretrain.source for name, of in params.models.items()
+    }
+    for key, public in ({"score.public": params.score.public} | publics).items():
+        found += of_sites.at_centre(key, public, params, hospitals, given) if public else []
     found += of_score.problems(params, sizes, hospitals.sites)
     return _in_order([*found, *sizes.problems()])
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedsynth.algorithms.fedavg import travels
-from fedsynth.checks import of_robust
+from fedsynth.checks import of_robust, of_start
 from fedsynth.checks.blocks import built, refused, sound
 from fedsynth.checks.sizes import Size, Sizes, Trial, tried
 from fedsynth.families import Family
 from fedsynth.params import Block, Image, Model, Params
 from fedsynth.params.near import near, nearest
+from fedsynth.params.patterns import travels
 from fedsynth.params.problems import Problem
 
 # Algorithms that need only the mean of the sites' differences
@@ -50,6 +50,7 @@ def of(params: Params, name: str, sizes: Sizes) -> list[Problem]:
     tried(lambda size: families.append(model.family.build(**image.context())), tuple(image.size))
     for family in families:
         found += _family(key, model, image, family)
+        found += of_start.trainable(key, model, family)
         found += _together(key, model, family, {part: made for part, (made, _) in parts.items()})
     return found
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsynth.errors import UserError
+from fedsynth.params.patterns import travels
 
 
 class Phase(NamedTuple):
@@ -42,6 +43,7 @@ class Family(nn.Module, ABC):
     has_error = False  # whether `error` is implemented
     released: frozenset[str] | None = None  # names of the trained and released parameters; None means all
     personal: tuple[str, ...] = ()  # names of parameters that never leave a site, with any algorithm
+    frozen: frozenset[str] = frozenset()  # names of parameters that are not trained (`freeze`)
     deterministic = False  # whether a label and given channels determine the image
 
     @abstractmethod
@@ -62,9 +64,10 @@ class Family(nn.Module, ABC):
     def phase(self, number: int, rounds: int) -> tuple[Phase, int, int]:
         """Returns the phase of round `number` (from 0) of `rounds`, its first round and the round after its last.
 
-        Every phase gets at least one round. Raises UserError if there are fewer rounds than phases.
+        Every phase gets at least one round, but one in which nothing is trained (`freeze`): others share its rounds.
+        Raises UserError if there are fewer rounds than phases.
         """
-        phases = self.phases()
+        phases = self._trained_in()
         if rounds < len(phases):
             raise UserError(
                 f"training.rounds is {rounds}; {type(self).__name__} trains in {len(phases)} phases, so it must be more"
@@ -77,6 +80,14 @@ class Family(nn.Module, ABC):
                 return phase, first, end
             first = end
         raise AssertionError("the last phase has no end")
+
+    def _trained_in(self) -> list[Phase]:
+        """Returns the phases with a player that is trained; their shares sum to 1."""
+        if not self.frozen:
+            return self.phases()
+        players = self.players()
+        found = [of for of in self.phases() if any(trainable(players[name]) for name in of.players)]
+        return [of._replace(share=of.share / sum(every.share for every in found)) for of in found]
 
     def private_players(self) -> tuple[str, ...]:
         """Returns the players whose loss uses real images, their given channels or their labels.
@@ -103,6 +114,26 @@ class Family(nn.Module, ABC):
     @abstractmethod
     def sample(self, y: Tensor, given: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Generate images (B, C, *S) in [-1, 1] for labels y (B,); the same generator state gives the same images."""
+
+
+def trainable(player: nn.Module) -> list[nn.Parameter]:
+    """Returns the parameters of a player that are trained."""
+    return [p for p in player.parameters() if p.requires_grad]
+
+
+def freeze(family: Family, patterns: Sequence[str] | None) -> Family:
+    """Returns the family, of which only the parameters are trained whose names the patterns match; None: all.
+
+    The last pattern that matches a name decides, and "!" excludes. Raises UserError where nothing is left to train.
+    """
+    if patterns is None:
+        return family
+    family.frozen = frozenset(name for name, _ in family.named_parameters() if not travels(name, patterns))
+    for name, parameter in family.named_parameters():
+        parameter.requires_grad_(name not in family.frozen)
+    if not any(p.requires_grad for p in family.parameters()):
+        raise UserError(f"trainable: {list(patterns)} leaves no parameter of {type(family).__name__} to be trained")
+    return family
 
 
 class Mixture(Family):

@@ -41,6 +41,7 @@ class Latent(Family):
         patch: side, in pixels, of a patch that becomes one position of the finest level; one position of the latents
             covers patch * 2^(levels - 1) pixels per side.
         share: share of the rounds of the first phase.
+        groups: of the autoencoder's normalisations, at most: what divides it and all `channels`. MAISI's has 32.
         diffusion: class_path and args of the second phase: `families.diffusion.Diffusion` (the default) or
             `families.ddpm.DDPM`.
 
@@ -63,6 +64,7 @@ class Latent(Family):
         sigma: float = 0.05,
         share: float = 0.4,
         diffusion: dict[str, Any] | None = None,
+        groups: int = 8,
     ):
         super().__init__()
         self.generated, self.given, self.labels, self.size, self.latent = generated, given, labels, size, latent
@@ -74,6 +76,7 @@ class Latent(Family):
             share,
             diffusion,
         )
+        self.groups = groups
         self.grid, self.factor, d = (
             coarsest(size, len(channels) - 1, patch),
             patch * 2 ** (len(channels) - 1),
@@ -86,7 +89,7 @@ class Latent(Family):
             )
         self.autoencoder = AutoencoderKL(
             d, generated * patch**d, generated * patch**d, num_res_blocks=blocks, channels=tuple(channels),
-            attention_levels=[False] * len(channels), latent_channels=latent, norm_num_groups=gcd(8, *channels),
+            attention_levels=[False] * len(channels), latent_channels=latent, norm_num_groups=gcd(groups, *channels),
             with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False,
         )  # fmt: skip
         self.autoencoder.scale = nn.Parameter(torch.zeros(1))

@@ -1,15 +1,16 @@
-"""`models` of params.yaml: family, algorithm, training, privacy, compression, encryption and robust rule."""
+"""`models` of params.yaml: family, algorithm, training, start, privacy, compression, encryption and robust rule."""
 
 from __future__ import annotations
 
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedsynth.params.block import Block, Seed, Strict
 from fedsynth.params.family_defaults import training_defaults
 from fedsynth.params.problems import Once
+from fedsynth.params.start import Pretrain, Start
 
 Rate = Annotated[float, Field(ge=0)]  # with 0 a player does not learn
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -62,11 +63,26 @@ class Model(Strict):
     seed: Seed | None = None
     algorithm: Block = Block(class_path="fedsynth.algorithms.fedavg.FedAvg")
     training: Training
+    start: Start | None = None  # weights to begin with; None: those that the seed gives
+    pretrain: Pretrain | None = None  # begin with weights trained on public images at the centre; true: as usual
+    # patterns of the names of parameters that are trained and travel; None: all. The others stay what they are
+    trainable: Annotated[Once[str], Field(min_length=1)] | None = None
     privacy: Block | None = None  # a mechanism of fedsynth/privacy
     compression: Compression | None = None
     # of the sites' updates (fedsynth/privacy/he.py): the server sees only their sum
     encryption: Block | None = None
     robust: Block | None = None  # how updates are combined (fedsynth/robust); None: their weighted mean
+
+    @field_validator("pretrain", mode="before")
+    @classmethod
+    def _yes_or_no(cls, said: Any) -> Any:
+        return ({} if said else None) if isinstance(said, bool) else said
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.start is not None and self.pretrain is not None:
+            raise ValueError("start and pretrain both say with which weights the training begins; keep one of them")
+        return self
 
     @model_validator(mode="before")
     @classmethod

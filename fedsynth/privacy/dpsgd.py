@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.optim import Optimizer
 
-from fedsynth.families import Family
+from fedsynth.families import Family, trainable
 from fedsynth.networks.precision import autocast
 from fedsynth.params import Training
 from fedsynth.privacy import Mechanism, PrivacyError
@@ -117,6 +117,7 @@ class DPSGD(Mechanism):
                 optimizers[name], max_grad_norm=self.max_grad_norm, expected=expected, random=self.random
             )
             for name in self.private
+            if name in optimizers  # not of a player that is frozen as a whole
         }
 
     def plan(self, training: Training, n: int, number: int = 0, spent: Sequence[Step] = ()) -> Step:
@@ -139,7 +140,7 @@ class DPSGD(Mechanism):
         """Keep the noise if the remaining rounds fit the budget with it; refit it if a round is repeated."""
         left = max(self.training.rounds - number, 1) * self.steps
         self.noise = kept(self.noise, self.spending, self.rate, left, self.epsilon, self.delta)
-        stepping = set(self.private) & set(self.family.phase(number, self.training.rounds)[0].players)
+        stepping = self.noisy.keys() & set(self.family.phase(number, self.training.rounds)[0].players)
         for optimizer in self.noisy.values():
             optimizer.noise_multiplier = self.noise * math.sqrt(len(stepping))
 
@@ -194,7 +195,7 @@ class DPSGD(Mechanism):
         They are computed together by torch.func, or image by image for a loss that it does not support (one that
         depends on values or contains a gradient).
         """
-        own = set(self.family.players()[player].parameters())
+        own = set(trainable(self.family.players()[player]))
         chosen = {name: p for name, p in self.losses.named_parameters() if p in own}
         if not len(x):
             return {p: p.new_zeros((0, *p.shape)) for p in chosen.values()}
@@ -247,7 +248,7 @@ class DPSGD(Mechanism):
         with self._autocast(x):
             loss = self.family.loss(player, x.new_zeros((batch, *x.shape[1:])), y, None)
         self.optimizers[player].zero_grad(set_to_none=True)
-        loss.backward(inputs=list(self.family.players()[player].parameters()))
+        loss.backward(inputs=trainable(self.family.players()[player]))
         return float(loss.detach())
 
     def load_state(self, state: dict[str, Any] | None, number: int) -> None:

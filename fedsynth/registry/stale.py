@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedsynth.params import names
-from fedsynth.registry import history
+from fedsynth.registry import began, history
 from fedsynth.registry.lineage import key
 from fedsynth.registry.place import there
 from fedsynth.registry.promotion import Refused
@@ -97,10 +97,17 @@ def _new(tags: Mapping[str, str], known: Mapping[str, list[str]]) -> dict[str, s
     """Return site -> withdrawn digest that a version was trained with, where that is not marked yet, nor cleared."""
     found = {}
     for site, digests in known.items():
-        trained = tags.get(key(f"data.digest.{names.key(site)}"))
-        if trained in digests and trained not in _cleared(tags) and f"{OF_SITE}{names.key(site)}" not in tags:
-            found[site] = str(trained)
+        own = tags.get(key(f"data.digest.{names.key(site)}"), "")
+        trained = {own, *_begun(tags, names.key(site))} - {"", *_cleared(tags)}
+        if (gone := sorted(trained & set(digests))) and f"{OF_SITE}{names.key(site)}" not in tags:
+            found[site] = gone[0]
     return found
+
+
+def _begun(tags: Mapping[str, str], site: str) -> set[str]:
+    """Return the digests of a site's sets that a version has by what it began with."""
+    found = [value for name, value in tags.items() if name.startswith(f"{began.DIGESTS}{site}.")]
+    return {digest for value in found for digest in value.split(",")}
 
 
 def _mark(client: MlflowClient, version: ModelVersion, found: Mapping[str, str]) -> None:

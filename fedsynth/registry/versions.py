@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fedsynth.data import outputs
 from fedsynth.errors import UserError
 from fedsynth.params import Params, names, study_of
-from fedsynth.registry import hashes, moved, packaging, promotion, runs
+from fedsynth.registry import began, hashes, moved, packaging, promotion, runs
 from fedsynth.registry.lineage import key, lineage
 from fedsynth.registry.place import there
 from fedsynth.report.card import FILE, LONGEST, card, model_card, papers
@@ -129,6 +129,7 @@ def register(root: Path, model: str, run_id: str, facts: dict[str, Any] | None =
     tags = {
         **lineage(root),
         **{key(f"data.digest.{names.key(site)}"): value for site, value in about["digests"].items()},
+        **began.tags(about),
     }
     tags |= {
         "weights_sha256": digest,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fedsynth.worth.wording import local_work
+from fedsynth.worth.wording import began_said, local_work
 
 if TYPE_CHECKING:
     from fedsynth.data.dataset import ImageSet
@@ -35,6 +35,7 @@ def card(model: dict[str, Any], facts: dict[str, Any] | None) -> str:
             f" {len(model['sites'])} sites; {training['rounds']} rounds of {local_work(training)}; FLARE"
             f" job `{model['job_id']}`; fedsynth {model['fedsynth']}."
         ),
+        *([f"Its training was {said}."] if (said := began_said(model)) else []),
         f"Sites: {sites}.",
     ]
     text = "\n\n".join(parts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fedsynth.data.images import PERCENTILES
 from fedsynth.data.planes import BITS8, HU
 from fedsynth.params import Params, Scale
-from fedsynth.worth.wording import local_work
+from fedsynth.worth.wording import began_said, local_work
 
 if TYPE_CHECKING:
     from fedsynth.data.dataset import ImageSet
@@ -91,7 +91,7 @@ def render(template: str, **known: Any) -> str:
         autoescape=False,
     )
     # Markdown, not HTML: cells are escaped by name
-    environment.filters.update(cell=cell, short=block, local_work=local_work)
+    environment.filters.update(cell=cell, short=block, local_work=local_work, began=began_said)
     return environment.get_template(template).render(**known)
 
 

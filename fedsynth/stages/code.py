@@ -27,12 +27,16 @@ PACKAGES = ("fedsynth", "nvflare_jobs")
 # values that `params` reads are compared separately.
 PLUMBING = (
     *(f"fedsynth.{name}" for name in ("errors", "processes", "settings", "checks*")),
-    *(f"fedsynth.params{name}" for name in ("", ".block", ".family_defaults", ".model", ".reading", ".study")),
+    *(
+        f"fedsynth.params{name}"
+        for name in ("", ".block", ".family_defaults", ".model", ".reading", ".start", ".study")
+    ),
     *(f"fedsynth.hospital.{name}" for name in ("failures", "kit", "outgoing.door", "policy*", "record", "chain")),
     # whom they leave out is in data/source.json
     *(f"fedsynth.hospital.{name}" for name in ("pseudonyms", "trained", "withdrawals")),
     *(f"fedsynth.validation.{name}" for name in ("hints", "look*", "verdict_page")),
     *("fedsynth.data.outputs", "fedsynth.networks.monai_imports", "fedsynth.training.checkpoint"),
+    "fedsynth.registry.starts",
     *(f"fedsynth.stages.{name}" for name in ("code", "estimate", "inputs", "plan*")),
     *(f"nvflare_jobs.centre.{name}" for name in ("job_folder", "jobs", "program", "show")),
     *(f"nvflare_jobs.server.{name}" for name in ("round_log", "run", "saved", "traffic")),

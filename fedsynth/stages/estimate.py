@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fedsynth.params import Params
 from fedsynth.settings import Settings
-from fedsynth.stages.plan import AT_ONCE, Plan, plan
+from fedsynth.stages.plan import AT_ONCE, PRETRAIN, QUICK_S, Plan, plan
 from fedsynth.worth.use_networks import uses
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def seconds(params: Params, images: Images, stages: set[str]) -> dict[str, float
         return {}
     found = {"ingest": SMALL_S + 0.01 * sum(n for n, _ in images.values()), "validate": JOB_S, "report": SMALL_S}
     found |= {f"export@{name}": SMALL_S for name in params.models}
+    found |= {PRETRAIN: QUICK_S} if not any(model.pretrain for model in params.models.values()) else {}
     if stages - found.keys():
         import torch
 
@@ -100,9 +101,11 @@ def _of_networks(params: Params, images: Images, stages: set[str]) -> dict[str, 
         found |= {f"score@{name}": JOB_S + one_each * (1 + len(images) / cores) + SMALL_S for name in params.models}
     asked = _references(params)
     for name, model in params.models.items():
-        if not stages & {f"train@{name}", f"sample@{name}", *[f"score@{name}"] * bool(asked)}:
+        if not stages & {PRETRAIN, f"train@{name}", f"sample@{name}", *[f"score@{name}"] * bool(asked)}:
             continue
         step, image = _model_seconds(params, name)
+        if model.pretrain is not None:  # counted for each model, also where several share one
+            found[PRETRAIN] = found.get(PRETRAIN, SMALL_S) + step * model.pretrain.steps
         steps = sum(model.training.steps(n) for _, n in images.values()) * model.training.rounds
         found[f"sample@{name}"] = SMALL_S + image * params.sample.images
         if asked and f"score@{name}" in found:

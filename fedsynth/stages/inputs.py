@@ -20,6 +20,7 @@ import yaml
 from fedsynth.data.outputs import text
 from fedsynth.errors import NO_STUDY, UserError
 from fedsynth.params import Params
+from fedsynth.registry import starts
 from fedsynth.settings import Settings
 from fedsynth.stages import code
 
@@ -111,16 +112,30 @@ def _stage(address: str, of: dict[str, Any], model: str) -> Stage:
     return made
 
 
-def of_stage(stage: Stage, raw: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def of_stage(
+    stage: Stage, raw: dict[str, Any], settings: Settings, found: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the inputs of a stage: {"code": {module: digest}, "params": {key: value}, "where": federation}.
 
-    `raw`: the content of params.yaml with its defaults.
+    That of a training which begins with other weights than the seed's has their digest, too, as "start". `raw`: the
+    content of params.yaml with its defaults. `found`: what the run began with, which is not looked up again.
     """
     values = {key: _plain(_value(raw, key, stage.address)) for key in stage.keys}
+    values |= {"models": asked} if stage.address == "pretrain" and (asked := pretrained_by(raw)) else {}
     where = settings.federation if stage.is_job else "simulation" if settings.simulation else "production"
-    content = {"code": code.digests(stage.entry, class_paths(values), settings.root), "params": values, "where": where}
+    digests = code.digests(stage.entry, class_paths(values), settings.root)
+    content: dict[str, Any] = {"code": digests, "params": values, "where": where}
+    name, _, model = stage.address.partition("@")
+    if name == "train" and isinstance(said := raw["models"][model]["start"], dict):
+        content[starts.KEY] = starts.resolved(settings.root, said) if found is None else found
     # the smallest cell of a hospital is known in simulation only
     return content | ({"min_cell": settings.min_cell} if stage.is_job and settings.simulation else {})
+
+
+def pretrained_by(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return of each model that asks for a pretraining what that follows from; no other model makes it stale."""
+    models = raw["models"].items()
+    return {name: {key: of[key] for key in ("family", "pretrain")} for name, of in models if of["pretrain"] is not None}
 
 
 def _plain(value: Any) -> Any:
@@ -211,9 +226,19 @@ def params_of_run(root: Path, settings: Settings) -> Params:
     raw = params.model_dump(mode="json")
     for stage in stages(root, params.models):
         file = (root / stage.file).read_text(encoding="utf-8")
-        if stage.address == address and file != text(of_stage(stage, raw, settings)):
+        if stage.address == address and file != text(of_stage(stage, raw, settings, json.loads(file).get(starts.KEY))):
             raise DagError(f"{address}: its code or its environment has changed since this run began; run again")
     return params
+
+
+def start_of_run(root: Path, params: Params, name: str) -> dict[str, Any] | None:
+    """Return what tells the weights that a training begins with (registry/starts.py), as it was when the run began."""
+    path = root / FOLDER / f"train@{name}.json"
+    if os.environ.get("DVC_STAGE") and path.is_file():
+        kept: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")).get(starts.KEY)
+        return kept
+    said = params.models[name].start
+    return starts.resolved(root, said.model_dump(mode="json") if said else None)
 
 
 def code_digest(root: Path, address: str) -> str:

@@ -12,13 +12,14 @@ from typing import Any
 import yaml
 
 from fedsynth.params import Params
+from fedsynth.registry import starts
 from fedsynth.settings import Settings
 from fedsynth.stages import inputs, outside
 
 # Maximum number of stages that the flow runs at the same time: two jobs of three sites each fill two cores. A limit on
 # Prefect's threads would not do, because its threads also wait for upstream stages and would block ready ones.
 AT_ONCE = 2
-SOURCE, REGISTER = "source", "register"
+SOURCE, PRETRAIN, REGISTER = "source", "pretrain", "register"
 # Stages of every run, with what they do: the first of dvc.yaml, and the flow's own last ones (flows/pipeline.py)
 ALWAYS = {
     SOURCE: "in every run: checks params.yaml, and whether the source's files have changed",
@@ -97,7 +98,9 @@ def plan(root: Path, params: Params, settings: Settings, estimates: dict[str, fl
     for stage in stages:
         locked = lock.get(stage.address)
         why = list(_reasons(root, stage, raw, settings, locked, files)) or list(_upstream(root, locked, stages, lock))
-        running = [u for u in waits_for[stage.address] if u in lines and lines[u].runs and not lines[u].always]
+        idle = {PRETRAIN} - set(_pretrained(stage, raw))
+        before = [u for u in waits_for[stage.address] if u in lines and u not in idle]
+        running = [u for u in before if lines[u].runs and not lines[u].always]
         why = why or [f"because {u} runs" for u in running[:1]]
         # the last duration says nothing of other values
         last = None if any(" → " in reason for reason in why) else times.get(stage.address)
@@ -108,6 +111,12 @@ def plan(root: Path, params: Params, settings: Settings, estimates: dict[str, fl
         waits_for[address] = list(lines)
         lines[address] = _always(address, times)
     return Plan(list(lines.values()), {SOURCE: [], **waits_for})
+
+
+def _pretrained(stage: inputs.Stage, raw: dict[str, Any]) -> list[str]:
+    """Return the stage that makes what a training begins with, where its model asks for that."""
+    name, _, model = stage.address.partition("@")
+    return [PRETRAIN] if name == "train" and raw["models"][model]["pretrain"] is not None else []
 
 
 def _always(address: str, times: dict[str, float]) -> Line:
@@ -170,6 +179,8 @@ def differences(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]
         for variable, name in outside.items()
         if name in before and name in now and before[name] != now[name]
     ]
+    was_begun, begins = (_start_said(of.get(starts.KEY)) for of in (before, now))
+    found += [f"begins with: {was_begun} → {begins}"] if was_begun != begins else []
     was, are = dict(_leaves(before["params"])), dict(_leaves(now["params"]))
     keys = [key for key in {**was, **are} if was.get(key, "") != are.get(key, "")]
     values = [f"{key}: {_said(was, key)} → {_said(are, key)}" for key in keys if not key.startswith(ORDER)]
@@ -177,6 +188,13 @@ def differences(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]
     code = [name for name in {**before["code"], **now["code"]} if before["code"].get(name) != now["code"].get(name)]
     rest = f" and {len(code) - 3} more" if len(code) > 3 else ""
     return found + ([f"the code has changed: {', '.join(code[:3])}{rest}"] if code else [])
+
+
+def _start_said(found: dict[str, Any] | None) -> str:
+    """Return in short what a training begins with (registry/starts.py)."""
+    if not found or "sha256" not in found:
+        return "the seed's weights"
+    return f"version {found['version']}" if "version" in found else f"a file of SHA-256 {found['sha256'][:12]}…"
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Trains a model on one set of images, without a federation: a reference model of the privacy audit."""
+"""Trains a model on one set of images, without a federation: a reference model of the audit, or on public images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from fedsynth.params import Block, Image, Training
 from fedsynth.training.trainer import Batch, Trainer
 
 
-def train_alone(family: Block, training: Training, image: Image, images: ImageSet, seed: int) -> Family:
+def train_alone(family: Block, training: Training, image: Image, images: ImageSet, seed: int,
+                what: str = "reference model") -> Family:  # fmt: skip
     """Returns a new model of this family, trained as `training` says on these images and no others.
 
-    It has neither a privacy mechanism nor a state on disk: it never leaves the process that trains it. The random state
-    is left as it was.
+    It has neither a privacy mechanism nor a state on disk: of patients' images it never leaves the process that trains
+    it. `what`: its name in the lines of its rounds. The random state is left as it was.
     """
     images = images.with_given(image)
     with torch.random.fork_rng():
@@ -24,7 +25,7 @@ def train_alone(family: Block, training: Training, image: Image, images: ImageSe
         trainer = Trainer(model, FedAvg(), training, *tensors(images, image), seed=seed)
         for number in range(training.rounds):
             trainer.round({name: p.detach().cpu().numpy().copy() for name, p in model.named_parameters()}, number)
-            print(f"reference model: round {number + 1} of {training.rounds}", flush=True)  # resets stall_s
+            print(f"{what}: round {number + 1} of {training.rounds}", flush=True)  # resets stall_s
     return model.eval()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from fedsynth.algorithms import Algorithm
 from fedsynth.compression import Compression
 from fedsynth.data.dataset import batches
-from fedsynth.families import Family, Phase
+from fedsynth.families import Family, Phase, trainable
 from fedsynth.networks.optimizer import LeanAdamW, reach
 from fedsynth.networks.precision import autocast
 from fedsynth.params import Training
@@ -94,10 +94,9 @@ class Trainer:
         self.players = self.family.players()
         self.rates = rates(training, self.players)
         self.optimizers = {
-            name: LeanAdamW(
-                net.parameters(), lr=self.rates[name], betas=training.betas, weight_decay=training.weight_decay
-            )
+            name: LeanAdamW(own, lr=self.rates[name], betas=training.betas, weight_decay=training.weight_decay)
             for name, net in self.players.items()
+            if (own := trainable(net))  # not of a player that is frozen as a whole
         }
         self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
         self.told = max(1, len(x) if told is None else told)
@@ -113,12 +112,18 @@ class Trainer:
     @property
     def movement(self) -> float:
         """An upper bound of how far a round moves the parameters (L2)."""
-        return reach(self.family.parameters(), max(self.rates.values()) * self.steps)
+        return reach(trainable(self.family), max(self.rates.values()) * self.steps)
 
-    def round(self, incoming: dict[str, np.ndarray], number: int) -> Update:
-        """Train round `number` (from 0) from the global parameters and return the difference to them."""
+    def round(
+        self, incoming: dict[str, np.ndarray], number: int, frozen: Mapping[str, np.ndarray] | None = None
+    ) -> Update:
+        """Train round `number` (from 0) from the global parameters and return the difference to them.
+
+        `frozen`: parameters that are not trained, which come once; they are kept with the site's state.
+        """
         if self.rounds_done is None:
             self._restore(number)
+        self._take(frozen or {})
         received = {name: torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for name, a in incoming.items()}
         self.algorithm.begin(self.family, received)
         self.family.train()
@@ -127,7 +132,7 @@ class Trainer:
         for step, places in enumerate(self._places(number)):
             x, y, given = self._batch(places)
             share = decay(self.training, (number - first + step / self.steps) / (end - first))
-            for name in phase.players:
+            for name in (player for player in phase.players if player in self.optimizers):
                 loss = self._step(name, self.players[name], x, y, given, self.rates[name] * share)
                 losses[name] += [] if loss is None else [loss]
             if self.average is not None:
@@ -155,6 +160,17 @@ class Trainer:
             self._score(),
             coded,
         )
+
+    def _take(self, frozen: Mapping[str, np.ndarray]) -> None:
+        """Set parameters that are not trained. Raises ValueError for others."""
+        parameters = dict(self.family.named_parameters())
+        if strange := sorted(set(frozen) - self.family.frozen):
+            raise ValueError(
+                f"the server sent {strange[0]} as frozen, which is trained; are both sides of one version?"
+            )
+        with torch.no_grad():
+            for name, array in frozen.items():
+                parameters[name].copy_(torch.from_numpy(np.array(array)).reshape(parameters[name].shape))
 
     def _coded(self, difference: dict[str, np.ndarray], last: bool) -> tuple[dict[str, np.ndarray], Compression] | None:
         """Encode the difference; None without compression.
@@ -235,9 +251,9 @@ class Trainer:
         with autocast(self.training, self.device):
             loss = self.family.loss(name, x, y, given)
         self.optimizers[name].zero_grad(set_to_none=True)
-        (loss + self.algorithm.penalty(self.family, player)).backward(inputs=list(player.parameters()))
+        (loss + self.algorithm.penalty(self.family, player)).backward(inputs=trainable(player))
         if self.training.clip:
-            torch.nn.utils.clip_grad_norm_(player.parameters(), self.training.clip)
+            torch.nn.utils.clip_grad_norm_(trainable(player), self.training.clip)
         return float(loss.detach())
 
     def _private(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
@@ -249,7 +265,7 @@ class Trainer:
         loss = self.privacy.gradient(name, x, y, given)
         penalty = self.algorithm.penalty(self.family, player)
         if isinstance(penalty, Tensor):
-            penalty.backward(inputs=list(player.parameters()))
+            penalty.backward(inputs=trainable(player))
         return loss
 
     def _batch(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

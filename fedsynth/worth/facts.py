@@ -38,7 +38,7 @@ def facts(params: Params, root: Path, model: str) -> dict[str, Any]:
     - `scores`: {use: {metric: {mean, sites, worst_site}}} of the networks trained on synthetic images alone.
     - `by_class`: {use: {metric.label: {mean, sites}}} of the same networks.
     - `worst`: {use: {site, class}}.
-    - `epsilon`: {epsilon, total, delta, unit, relation}; None without differential privacy.
+    - `epsilon`: {epsilon, total, delta, unit, relation, and `why` they are unknown}; None without differential privacy.
     - `numbers`, `floors`, `why` (why a number is missing): by flat name, which is `<use>/<metric>`, `<measure>`,
       `epsilon`, `epsilon_total`, `masks_emptied` or `drawn_again`, with `@<site>` for one site and `@worst_site` for
       the worst one.
@@ -263,7 +263,7 @@ def _flat(known: dict[str, Any], uses: list[str]) -> dict[str, dict[str, Any]]:
     spent = known["epsilon"]
     for name, key in {"epsilon": "epsilon", "epsilon_total": "total"}.items():
         numbers[name] = None if spent is None else _value(spent.get(key))
-        why |= {name: NO_EPSILON} if spent is None else {}
+        why |= {name: NO_EPSILON} if spent is None else {name: spent["why"]} if spent.get("why") else {}
     numbers |= known["mends"]["rates"] if known["mends"] else mends.rates(None)
     why |= {name: mends.NONE for name in mends.MEANING if numbers[name] is None}
     return {"numbers": numbers, "floors": floors, "why": why}

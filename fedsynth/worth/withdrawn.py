@@ -23,8 +23,19 @@ def known(root: Path) -> dict[str, list[str]]:
 
 
 def sites(about: Mapping[str, Any], of: Mapping[str, list[str]]) -> list[str]:
-    """Return the sites that have withdrawn the set which a model was trained with. `about`: its model.json."""
-    return sorted(site for site, digest in about.get("digests", {}).items() if digest and digest in of.get(site, []))
+    """Return the sites that have withdrawn a set which a model, or one that it began with, was trained with.
+
+    `about`: its model.json.
+    """
+    return sorted(site for site, digests in trained_with(about).items() if digests & set(of.get(site, [])))
+
+
+def trained_with(about: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Return site -> digests of its sets that a model, and those that it began with, were trained with."""
+    found = {site: set(digests) for site, digests in ((about.get("began") or {}).get("digests") or {}).items()}
+    for site, digest in about.get("digests", {}).items():
+        found.setdefault(site, set()).update([digest] if digest else [])
+    return found
 
 
 def lines(root: Path, models: Iterable[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
 from fedsynth.privacy import RELATIONS
@@ -87,13 +87,26 @@ def measured(value: float | None) -> str:
     return (str(int(value)) if value == int(value) else f"{value:.{digits}f}").replace("-", "−")
 
 
+def began_said(model: Mapping[str, Any]) -> str:
+    """Return in a sentence what a model began with, "" where that was the seed's weights alone.
+
+    `model`: its model.json.
+    """
+    if not (began := model.get("began")):
+        return ""
+    return (
+        f"begun with {began['from']} (SHA-256 {began['sha256'][:12]}…, {began['taken']} of {began['of']} parameters),"
+        f" trained on {'; '.join(began['trained_on'])}"
+    )
+
+
 def epsilon_said(of: dict[str, Any]) -> tuple[str, str]:
     """Return epsilon as a number or a word, and a sentence that explains it."""
     if "epsilon" not in of:
         return "missing", "not judged"
     spent = of["epsilon"]
     if spent is not None and not is_number(spent.get("epsilon")):
-        return "missing", "trained with differential privacy, but what was spent has not been told"
+        return "missing", spent.get("why") or "trained with differential privacy, but what was spent has not been told"
     if spent is None:
         return (
             "none",
@@ -119,7 +132,7 @@ def total_said(of: dict[str, Any]) -> tuple[str, str]:
     if spent is None:
         return epsilon_said(of)[0], "no training with differential privacy, or not judged"
     if not is_number(spent.get("total")):
-        return "missing", "a site has not told what all of its trainings have spent"
+        return "missing", spent.get("why") or "a site has not told what all of its trainings have spent"
     return (
         measured(spent["total"]),
         (

@@ -30,12 +30,13 @@ def train(
     images: dict[str, int] | None = None,
     players: list[str] | None = None,
     averaged: list[int] | None = None,
+    frozen: list[str] | None = None,
 ) -> Path:
     """Write a job of `rounds` rounds and return its folder.
 
     `initial`: global parameters that a new training starts from. `images`: training images by site, as far as
     validation has shown them; no site counts as more. `players`: whose losses sites may send; None: any plain name.
-    `averaged`: the rounds in which sites send averaged (EMA) weights.
+    `averaged`: the rounds in which sites send averaged (EMA) weights. `frozen`: names of `initial` that stay.
     """
     known = {names.key(site): n for site, n in (images or {}).items()}
     sites = list(names.keys(sites).values())
@@ -57,6 +58,7 @@ def train(
         json.dumps(list(known.items())) if known else "",
         players,
         averaged,
+        frozen or None,
     )
     controller = Rounds(
         sites=sites,

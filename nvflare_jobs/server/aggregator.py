@@ -15,6 +15,7 @@ from fedsynth.compression import Arrays as Coded
 from fedsynth.compression import Compression
 from fedsynth.params import Block, Image, Training
 from fedsynth.training.coding import WHOLE, Downlink
+from fedsynth.training.frozen import marked
 from nvflare_jobs.server import round_log, updates
 from nvflare_jobs.server.run import refuse, run_dir
 from nvflare_jobs.server.saved import BESIDE
@@ -35,16 +36,18 @@ class Aggregate(ModelAggregator):
     `opened` replace each site's update by the mean. `images`: [site, number] of training images as JSON text, as
     validation has shown them; no site weighs more than it has. (FLARE takes a text with braces for an expression.)
     `players`: whose losses a site may send; None: any plain name. `averaged`: the rounds in which sites send averaged
-    (EMA) weights.
+    (EMA) weights. `frozen`: names of parameters that are not trained.
     """
 
     def __init__(self, algorithm: str, sites: list[str], quorum: int, encryption: str = "", compression: str = "",
                  robust: str = "", images: str = "", players: list[str] | None = None,
-                 averaged: list[int] | None = None):  # fmt: skip
+                 averaged: list[int] | None = None, frozen: list[str] | None = None):  # fmt: skip
         super().__init__()
         self.algorithm, self.sites, self.quorum = algorithm, sites, quorum
         self.encryption, self.compression, self.robust, self.images = encryption, compression, robust, images
-        self.players, self.averaged = players, averaged
+        self.players, self.averaged, self.frozen = players, averaged, frozen
+        self._have_frozen: set[str] = set()  # sites that have answered in this job
+        self._frozen: Arrays = {}
         self._answered: set[str] = set()  # sites that answered the previous round, so they hold its parameters
         self._downlink: Downlink | None = None
         self.records: list[dict[str, Any]] = []
@@ -81,6 +84,16 @@ class Aggregate(ModelAggregator):
         self._downlink = self._downlink or Downlink(by)
         sent, about = self._downlink.encode(arrays, number, follows=set(targets) <= self._answered)
         return sent, self._downlink.have, {"coding": about}
+
+    def parted(self, arrays: Arrays) -> tuple[Arrays, Arrays]:
+        """Return of the global parameters those that are trained, and the others as they are sent."""
+        trained, frozen = marked(arrays, self.frozen or ())
+        self._frozen = {name: arrays[name] for name in self.frozen or () if name in arrays}
+        return trained, frozen
+
+    def lack_frozen(self, targets: list[str]) -> bool:
+        """Return whether one of `targets` may not have what is frozen: it has not answered in this job."""
+        return not set(targets) <= self._have_frozen
 
     def begin(
         self, number: int, sent: dict[str, np.ndarray], targets: list[str], job: dict[str, Any], last: bool
@@ -141,6 +154,7 @@ class Aggregate(ModelAggregator):
     def aggregate_model(self) -> FLModel:
         answers = self._answers()
         self._answered = self.heard
+        self._have_frozen |= self.heard
         good = self._usable(answers)
         least = self.built.rule.least if self.built.rule else 1
         self._enough([site for site, _, _ in good], max(min(self.quorum, len(self._targets)), least), "a usable update")
@@ -217,7 +231,12 @@ class Aggregate(ModelAggregator):
 
     def _family(self) -> Any:
         """Build the trained model, for algorithms whose server half needs it. Imports MONAI."""
-        return Block(**self._job["model"]["family"]).build(**Image(**self._job["params"]["image"]).context())
+        family = Block(**self._job["model"]["family"]).build(**Image(**self._job["params"]["image"]).context())
+        if self._frozen:
+            import torch
+
+            family.load_state_dict({n: torch.from_numpy(np.array(a)) for n, a in self._frozen.items()}, strict=False)
+        return family
 
     def _write_round(self, sites: dict[str, Any]) -> None:
         """Append a round to the round log. FLARE's own metrics file has no sites unless the aggregator is FLARE's."""

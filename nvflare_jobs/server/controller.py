@@ -57,8 +57,10 @@ class Rounds(Progress, SaysWhom, NoTensors, FedAvg):
                    callback: Callable[[FLModel], None] | None = None) -> None:  # fmt: skip
         last, job = data.current_round == self.start_round + self.num_rounds - 1, question(self.fl_ctx)
         out = copy.copy(data)
-        arrays = {name: data.params[name] for name in self.aggregator.built.arrays_sent(list(data.params), last)}
-        out.params, have, about = self.aggregator.coded(arrays, data.current_round, targets)
+        arrays, frozen = self.aggregator.parted(data.params)
+        arrays = {name: arrays[name] for name in self.aggregator.built.arrays_sent(list(arrays), last)}
+        sent, have, about = self.aggregator.coded(arrays, data.current_round, targets)
+        out.params = sent | (frozen if self.aggregator.lack_frozen(targets or []) else {})
         # a site that has the previous message also has the question
         out.meta = (data.meta or {}) | about | ({} if "since" in about.get("coding", {}) else {"job": job})
         self.aggregator.begin(data.current_round, have, targets, job, last)

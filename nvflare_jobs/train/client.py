@@ -26,12 +26,13 @@ def work(site: Site) -> None:
     from fedsynth.params import Model
     from fedsynth.training.alone import tensors
     from fedsynth.training.coding import Received
-    from fedsynth.training.initial import initial
+    from fedsynth.training.frozen import parted
+    from fedsynth.training.initial import built, initial
     from fedsynth.training.trainer import Trainer
 
     model, image = Model.model_validate(site.config["model"]), site.params.image
     torch.manual_seed(site.model_seed)
-    family = model.family.build(**image.context())
+    family = built(model, image)
     with site.gate.recorded():
         first_layer(site.gate.policy.floors, first_layer_share(family, image), site.config["name"])
     real = site.validated_set()
@@ -60,19 +61,21 @@ def work(site: Site) -> None:
         trainer.state.with_suffix(".global.safetensors"),
         lambda: initial(model, image, site.model_seed),
         trainer.movement,
+        (site.config.get("start") or {}).get("taken"),
     )
     encryption = model.encryption.build() if model.encryption else None
     downlink = Received(compression.down.build()) if compression and compression.down else None
     for received in site.tasks():
-        number, incoming = received.current_round, received.params
+        number = received.current_round
+        incoming, frozen = parted(received.params)
         if downlink is not None:
             incoming = downlink.decode(incoming, number, received.meta["coding"])
         with site.gate.recorded():
             planned(number, model.training)
-            drift.hold(incoming, number)
+            drift.hold(incoming | frozen, number)
             if account and mechanism and trainer.rounds_done is None:
                 hold_cap(site.gate.policy.privacy, account, mechanism, model.training, trainer.told, number)
-        update = trainer.round(incoming, number)
+        update = trainer.round(incoming, number, frozen)
         facts = {
             "losses": update.losses,
             "steps": update.steps,
@@ -81,7 +84,7 @@ def work(site: Site) -> None:
             "epsilon_total": update.epsilon_total,
             "score": update.score,
         }
-        drift.sent(incoming, update.difference, number)
+        drift.sent(incoming | frozen, update.difference, number)
         site.update(
             update.difference,
             incoming,

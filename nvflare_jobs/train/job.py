@@ -24,6 +24,7 @@ from nvflare_jobs.centre import build_rounds, jobs, program
 from nvflare_jobs.exchange import job as exchange
 from nvflare_jobs.server import round_log as written
 from nvflare_jobs.server.saved import BESIDE, GLOBAL
+from nvflare_jobs.train.beginning import after, beginning
 
 if TYPE_CHECKING:
     from fedsynth.families import Family
@@ -37,13 +38,17 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     validation = program.validated_for_training(params, settings.root)
     sites = validation["used"]
     digests = {names.key(site): validation["sites"][site]["digest"] for site in sites}
-    config = question(params, name, digests, inputs.code_digest(settings.root, f"train@{name}"))
     folder, rounds = settings.root / ".work" / "train" / name, params.models[name].training.rounds
     counted = {site: sum(of) for site, of in training_images(params, validation).items()}
     found = [*checks.of_sites_that_train(params, name, len(sites))]
     if found := [*found, *(checks.of_counts(params, name, counted) if counted else [])]:
         raise program.StageError("\n".join(map(str, found)))
-    initial, family = begin(params, name), described(params, name)
+    family = described(params, name)
+    begun = beginning(params, name, family, settings.root)
+    initial = begin(params, name, begun.arrays if begun else None)
+    about = begun.told(name, initial) if begun else None
+    code = inputs.code_digest(settings.root, f"train@{name}")
+    config = question(params, name, digests, code, about)
     if params.models[name].algorithm.build().job == "exchange":
         job = exchange.prepare(folder, params, name, config, initial, shares(params, validation), settings.thin)
     else:
@@ -61,6 +66,7 @@ def stage(params: Params, settings: Settings, name: str) -> None:
             images=counted,
             players=list(family.players()),
             averaged=averaged(family, params.models[name].training),
+            frozen=sorted(family.frozen & initial.keys()),
         )
     if params.models[name].encryption and settings.federation == "simulator":
         keys.simulate(settings.state)
@@ -68,14 +74,23 @@ def stage(params: Params, settings: Settings, name: str) -> None:
     result = jobs.run(f"train@{name}", job, sites, settings, rounds)
     final = {n: a for n, a in weights.load(result.folder / GLOBAL).items() if ":" not in n}
     if (result.folder / BESIDE).is_file():
-        final |= weights.load(result.folder / BESIDE)
-    write(settings.root / "models" / name, params, name, final, result, validation, time.monotonic() - began)
+        final |= of_members(weights.load(result.folder / BESIDE), {n: final[n] for n in family.frozen & final.keys()})
+    write(settings.root / "models" / name, params, name, final, result, validation, time.monotonic() - began, about)
 
 
-def question(params: Params, name: str, digests: dict[str, str], code: str = "") -> dict[str, Any]:
+def of_members(beside: Arrays, frozen: Arrays) -> Arrays:
+    """Return the arrays that the centre keeps beside the mean; each site's own model has the frozen ones, too."""
+    members = {name.partition("/")[0] for name in beside if "/" in name} if frozen else set()
+    return beside | {f"{member}/{name}": array for member in members for name, array in frozen.items()}
+
+
+def question(
+    params: Params, name: str, digests: dict[str, str], code: str = "", begun: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the job's config.
 
-    `key` names this training: equal params, data and code give the same key, so that a restart finds its state.
+    `key` names this training: equal params, data, code and start give the same key, so that a restart finds its state.
+    `begun`: what the training begins with (beginning.py), of which a site needs the digest and the names.
     """
     config = {
         "params": program.public(params),
@@ -87,13 +102,16 @@ def question(params: Params, name: str, digests: dict[str, str], code: str = "")
         k: config[k] for k in ("name", "model", "digests")
     }
     seen |= {"code": code} if code else {}  # a training must not continue under other code
+    if begun:
+        config["start"] = {"weights_sha256": begun["weights_sha256"], "taken": begun["names"]}
+        seen["start"] = config["start"]
     return config | {"key": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]}
 
 
-def begin(params: Params, name: str) -> Arrays:
+def begin(params: Params, name: str, taken: Arrays | None = None) -> Arrays:
     """Return the initial global parameters for the seed, with the arrays that the algorithm sends beside them.
 
-    Raises StageError naming the keys of params.yaml that cannot be used.
+    `taken`: in the place of the seed's, by name. Raises StageError naming the keys of params.yaml that cannot be used.
     """
     from fedsynth.checks import of_models
     from fedsynth.training.initial import initial
@@ -101,15 +119,17 @@ def begin(params: Params, name: str) -> Arrays:
     if found := of_models.alone(params, name):
         raise program.StageError("\n".join(map(str, found)))
     model = params.models[name]
-    return initial(model, params.image, params.seeded(model.seed).seed)
+    return initial(model, params.image, params.seeded(model.seed).seed, taken)
 
 
 def described(params: Params, name: str) -> Family:
     """Return a model's family without memory for its parameters: for its players and phases."""
     import torch
 
+    from fedsynth.training.initial import built
+
     with torch.device("meta"):
-        return params.models[name].family.build(**params.image.context())  # type: ignore[no-any-return]
+        return built(params.models[name], params.image)
 
 
 def averaged(family: Family, training: Training) -> list[int]:
@@ -183,13 +203,13 @@ def history(result: jobs.Result, seconds: float) -> dict[str, Any]:
 
 
 def write(folder: Path, params: Params, name: str, arrays: Arrays, result: jobs.Result, validation: dict[str, Any],
-          seconds: float) -> None:  # fmt: skip
+          seconds: float, begun: dict[str, Any] | None = None) -> None:  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     weights.save(folder / "weights.safetensors", arrays, {"model": name})
     went = history(result, seconds)
     outputs.write(folder / "history.json", went)
     model = params.models[name].model_dump(mode="json")
-    spent = epsilon(params.models[name], went["rounds"])
+    spent = after(epsilon(params.models[name], went["rounds"]), begun)
     facts = {
         "name": name,
         **model,
@@ -200,6 +220,7 @@ def write(folder: Path, params: Params, name: str, arrays: Arrays, result: jobs.
         "digests": {site: validation["sites"][site]["digest"] for site in validation["used"]},
         "fedsynth": fedsynth.__version__,
         "weights_sha256": weights.sha256(folder / "weights.safetensors"),
+        **({"began": begun} if begun else {}),
         **({"epsilon": spent} if spent else {}),
         **({"mixture": _mixture(params, validation)} if any("/" in name for name in arrays) else {}),
     }

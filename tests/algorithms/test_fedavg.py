@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from fedsynth.algorithms.fedavg import FedAvg, travels
+from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.errors import UserError
 from fedsynth.families.diffusion import Diffusion
 from fedsynth.families.gan import GAN
+from fedsynth.params.patterns import travels
 
 
 def test_the_change_is_the_mean_of_the_differences_weighted_by_the_number_of_images():

@@ -33,8 +33,8 @@ def outcomes(output: str) -> dict[str, str]:
 
 def test_a_run_goes_from_images_to_registered_models(project, first):
     assert set(outcomes(first.stdout).values()) == {"ran"}
-    # source, ingest, validate, reference, report, and train, sample, score, export of two models
-    assert len(outcomes(first.stdout)) == 13
+    # source, ingest, validate, reference, pretrain, report, and train, sample, score, export of two models
+    assert len(outcomes(first.stdout)) == 14
     for path in (
         "reports/report/index.html",
         "reports/worth.json",

@@ -110,7 +110,7 @@ def test_no_module_is_forgotten():
         "exporters",
     )
     classes = [f"{name_of(p)}.X" for p in sources() if name_of(p).split(".")[1:2] and name_of(p).split(".")[1] in kinds]
-    stages = [f"fedsynth.stages.{name}" for name in ("ingest", "sample", "export", "report")]
+    stages = [f"fedsynth.stages.{name}" for name in ("ingest", "pretrain", "sample", "export", "report")]
     jobs = [f"nvflare_jobs.{kind}" for kind in ("validate", "reference", "train", "score")]
     paths = [path for path in classes if path.count(".") > 2 and "._" not in path]
     counted = {name for path in paths for name in code.digests([*stages, *jobs], [path])}

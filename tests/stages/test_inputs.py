@@ -37,7 +37,7 @@ USED_BY = {
     "study": set(),  # keys of the centre's own, which no result hangs on
     "promote": set(),
     "keep_runs": set(),
-    "seed": {"ingest", "reference", *of_models("train", "sample", "score"), "report"},
+    "seed": {"ingest", "pretrain", "reference", *of_models("train", "sample", "score"), "report"},
     "source": {"ingest"},
     "image": EVERY,
     "split": {"ingest"},
@@ -49,14 +49,17 @@ USED_BY = {
     "consortium.quorum": {"validate", "reference", *of_models("train", "score")},
     "consortium.grace_s": {"validate", "reference", *of_models("train", "score")},
     "models.vae": {"train@vae", "report"},
+    "models.vae.pretrain": {"pretrain", "train@vae", "report"},
     "models.vae.family": {"train@vae", "sample@vae", "score@vae", "report"},
     "models.vae.algorithm": {"train@vae", "sample@vae", "score@vae", "report"},
     "models.vae.seed": {"train@vae", "sample@vae", "score@vae", "report"},
     "models.gan": {"train@gan", "report"},
+    "models.gan.pretrain": {"pretrain", "train@gan", "report"},
     "models.gan.family": {"train@gan", "sample@gan", "score@gan", "report"},
     "models.gan.algorithm": {"train@gan", "sample@gan", "score@gan", "report"},
     "models.gan.seed": {"train@gan", "sample@gan", "score@gan", "report"},
     "models.diffusion": {"train@diffusion", "report"},
+    "models.diffusion.pretrain": {"pretrain", "train@diffusion", "report"},
     "models.diffusion.family": {"train@diffusion", "sample@diffusion", "score@diffusion", "report"},
     "models.diffusion.algorithm": {"train@diffusion", "sample@diffusion", "score@diffusion", "report"},
     "models.diffusion.seed": {"train@diffusion", "sample@diffusion", "score@diffusion", "report"},
@@ -68,7 +71,7 @@ USED_BY = {
     "score.rounds": {"reference", "report"},
     "score.real_share": {*of_models("score"), "report"},
     "score.uses": {"reference", *of_models("score", "export"), "report"},
-    "score.public": {"reference", "report"},
+    "score.public": {"pretrain", "reference", "report"},
     "audit": of_models("train", "score"),
     "score.features": {*of_models("score"), "report"},
     "score.measures": {*of_models("score"), "report"},
@@ -247,6 +250,10 @@ for out in json.loads(Path("outs.json").read_text())[address]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.suffix:
         path.mkdir(exist_ok=True)
+        if name == "pretrain":  # a file for each model, the same where none asks for weights
+            import yaml
+            for of in yaml.safe_load(Path("params.yaml").read_text())["models"]:
+                (path / f"{of}.json").write_text("{}")
         path /= "file"
     path.write_text(uuid.uuid4().hex)
 """

@@ -54,6 +54,17 @@ def test_the_key_and_both_values_are_the_reason_and_what_follows_says_from_what(
     assert set(found) == downstream({"train@vae", "report"})
 
 
+def test_what_a_training_begins_with_is_said(study):
+    empty = {"params": {}, "code": {}}
+    file, version = {"sha256": "a" * 64}, {"sha256": "b" * 64, "version": "3"}
+    said = plan.differences(empty | {"start": {"none": "no version"}}, empty | {"start": version})
+    assert said == ["begins with: the seed's weights → version 3"]
+    assert plan.differences(empty | {"start": file}, empty) == [
+        "begins with: a file of SHA-256 aaaaaaaaaaaa… → the seed's weights"
+    ]
+    assert plan.differences(empty | {"start": file}, empty | {"start": file}) == []
+
+
 def test_another_federation_is_said(study, monkeypatch):
     monkeypatch.setenv("FEDSYNTH_FEDERATION", "poc")
     assert planned(study, RAW)["validate"] == ["FEDSYNTH_FEDERATION: simulator → poc"]
@@ -80,7 +91,7 @@ def test_files_of_the_source_that_have_changed_are_said(study, monkeypatch):
     monkeypatch.setattr(outside, "texts", lambda *_: {withdrawn.SOURCE: "{another}"})
     found = planned(study, RAW)
     assert found["ingest"] == ["the source's files have changed"]
-    assert set(found) == EVERY
+    assert set(found) == EVERY - {"pretrain"}  # whose images are no hospital's
 
 
 def test_where_nothing_has_run_every_stage_would(tmp_path, monkeypatch):
@@ -244,6 +255,6 @@ def test_the_words_and_the_json_say_the_same(study, monkeypatch):
     for stage in EVERY:
         plan.keep_time(study.folder, stage, 60.0)
     text = plan_text.words(study.folder, params, settings)
-    assert "20 of 20 stages would run, at most 2 at the same time: in about" in text
+    assert "21 of 21 stages would run, at most 2 at the same time: in about" in text
     assert "train@vae" in text
     assert "has not run yet" in text

@@ -3,21 +3,25 @@
 Weights that a centre crafts make a difference show single images (Fowl et al. 2022, arXiv:2110.13057, "imprint";
 Boenisch et al. 2023, arXiv:2112.02918, "trap weights"), and no floor on the configuration stops that: docs/threats.md.
 So a site builds the first round's weights itself, and bounds how far later ones may be from the last that it has seen.
+Weights that a training takes from elsewhere (`models.<name>.start`) it cannot build: it lets them in where it has
+agreed to their digest, or where a training here has ended near to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from fedsynth.hospital.policy.model import Floors, PolicyError
-from fedsynth.training import weights
+from fedsynth.training import start, weights
 
 Arrays = dict[str, np.ndarray]
 CLOSE = 2e-3  # relative to the norm: the first message of a coded download is in 16 bits
 MISSED = 3  # rounds that may have been missed
+KEPT = ".global.safetensors"  # end of the names of kept files
+ANY = "any"  # in floors.starts: weights from wherever
 LARGEST = "largest"  # metadata of the kept file: the norm of the largest difference that this site has sent
 
 
@@ -25,11 +29,19 @@ class Drift:
     """What a site knows of one training's global weights.
 
     `path`: a safetensors file in the site's state, which outlives a job; `initial`: builds the weights that the
-    training begins with; `step`: an upper bound of a round's movement (L2) where nothing was sent yet.
+    training begins with; `step`: an upper bound of a round's movement (L2) where nothing was sent yet; `taken`: where
+    the training begins with other weights than the seed's, their names -> their names in these.
     """
 
-    def __init__(self, floors: Floors, path: Path, initial: Callable[[], Arrays], step: float):
-        self.floors, self.path, self.initial, self.step = floors, Path(path), initial, step
+    def __init__(
+        self,
+        floors: Floors,
+        path: Path,
+        initial: Callable[[], Arrays],
+        step: float,
+        taken: Mapping[str, str] | None = None,
+    ):
+        self.floors, self.path, self.initial, self.step, self.taken = floors, Path(path), initial, step, taken
         self.previous: int | None = None  # the last round of this job
         self._known: tuple[Arrays, float, int] | None = None  # what the file holds, once it was read or written
 
@@ -78,9 +90,33 @@ class Drift:
 
     def _start(self, incoming: Arrays) -> None:
         ours = self.initial()
-        if not distance(incoming, ours) <= CLOSE * max(norm(ours), 1.0):
+        if distance(incoming, ours) <= CLOSE * max(norm(ours), 1.0):
+            return
+        if self.taken is None:
             said = "the first round does not begin with the weights that the study's seed gives"
             raise PolicyError("floors.start", f"{said}; does the centre run the same version?")
+        digest = start.digest(incoming)
+        if not {ANY, digest} & set(self.floors.starts) and not self._ended_here(incoming, ours):
+            raise PolicyError(
+                "floors.starts",
+                f"the training begins with weights from elsewhere (SHA-256 {digest}), which are no end of a training at"
+                " this site; ask the centre where they are from, and agree by putting that number into floors.starts",
+            )
+
+    def _ended_here(self, incoming: Arrays, ours: Arrays) -> bool:
+        """Return whether what was taken is near to the end of a training here, and all else is as the seed gives it."""
+        taken = {self.taken[name]: a for name, a in incoming.items() if name in self.taken} if self.taken else {}
+        rest = {name: a for name, a in incoming.items() if name not in (self.taken or {})}
+        if not taken or self.floors.moved is None or not distance(rest, ours) <= CLOSE * max(norm(ours), 1.0):
+            return False
+        return any(self._ended(path, taken) for path in sorted(self.path.parent.glob(f"*{KEPT}")) if path != self.path)
+
+    def _ended(self, path: Path, taken: Arrays) -> bool:
+        try:
+            Drift(self.floors, path, dict, 0.0).near(taken)
+        except PolicyError:
+            return False
+        return True
 
     def _bound(self, number: int | None) -> tuple[Arrays, float]:
         """Return the last weights that were seen, and how far others may be from them."""

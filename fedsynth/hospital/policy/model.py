@@ -67,7 +67,9 @@ class Floors(Strict):
     clip: float = Field(1e-2, ge=0)  # least norm to which a training may shorten gradients
     lr: tuple[float, float] = (1e-6, 0.1)
     rounds: int = Field(200, ge=1)  # most rounds of a training
-    start: bool = True  # a training begins with the weights that the study's seed gives
+    start: bool = True  # a training begins with the weights that the study's seed gives, or one of `starts`
+    # SHA-256 of weights from elsewhere that a training may begin with, as the centre's training says it; any: all
+    starts: Once[str] = Field(default_factory=list)
     # most that its weights may move between two rounds, in norms of the largest difference that this site has sent
     moved: float | None = Field(10, gt=0)
     late: bool = False  # whether a training may begin here in a later round, of whose weights this site knows nothing

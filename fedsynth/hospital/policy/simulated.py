@@ -10,8 +10,8 @@ from fedsynth.hospital.policy import words
 from fedsynth.hospital.policy.model import FILE, Floors, Policy, load
 
 # Small sites are there to be tried; trainings that DVC brings back from its cache leave no state at a simulated site;
-# to draw one batch again is cheaper than the whole set.
-LESS = Floors(images=10, trained=False, drawn="one batch", late=True)
+# to draw one batch again is cheaper than the whole set; who simulates hospitals chooses what trainings begin with.
+LESS = Floors(images=10, trained=False, drawn="one batch", late=True, starts=["any"])
 HEAD = "The policy of a simulated hospital: any study."
 
 
@@ -36,5 +36,7 @@ def changed(own: Path, named: Path | None = None) -> dict[str, list[Any]]:
     """
     if named is None and not own.is_file():
         return {}
-    now, before = load(named or own)[0].floors.model_dump(mode="json"), LESS.model_dump(mode="json")
+    # a key that a file of an older version does not have is nobody's change
+    now = load(named or own)[0].floors.model_dump(mode="json", exclude_unset=True)
+    before = LESS.model_dump(mode="json")
     return {name: [value, before[name]] for name, value in now.items() if value != before[name]}
