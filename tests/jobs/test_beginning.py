@@ -176,6 +176,18 @@ def test_a_site_lets_in_what_a_training_there_has_ended_with_as_a_whole_or_in_pa
         drift(tmp_path, None).hold(near, 0)  # the job says nothing of a start
 
 
+def test_no_array_comes_in_under_the_name_of_another(tmp_path):
+    """Two arrays of one name would be held against the training once."""
+    before, seeds = drift(tmp_path, None, "old"), SEEDS | {"c": W["a"] + 5}
+    before.sent(W, W, 3)
+    crafted = {"c": np.full(12, 1e3, np.float32), **W}
+    for taken in ({"a": "a", "b": "b", "c": "a"}, {"a": "a", "b": "b", "c": "c"}, {"c": "a", "a": "a"}):
+        with pytest.raises(PolicyError, match=r"floors\.starts"):
+            Drift(Floors(), tmp_path / "new.global.safetensors", lambda: seeds, 0.5, taken).hold(crafted, 0)
+    with pytest.raises(PolicyError, match=r"floors\.starts"):  # nor in the place of another of its shape
+        drift(tmp_path, {"a": "b", "b": "a"}).hold({"a": np.ones(12, np.float32), "b": W["b"]}, 0)
+
+
 def test_where_no_training_has_ended_here_nothing_is_near(tmp_path):
     with pytest.raises(PolicyError, match=r"floors\.starts"):
         drift(tmp_path, {"a": "a", "b": "b"}).hold(W, 0)

@@ -104,10 +104,15 @@ class Drift:
             )
 
     def _ended_here(self, incoming: Arrays, ours: Arrays) -> bool:
-        """Return whether what was taken is near to the end of a training here, and all else is as the seed gives it."""
-        taken = {self.taken[name]: a for name, a in incoming.items() if name in self.taken} if self.taken else {}
-        rest = {name: a for name, a in incoming.items() if name not in (self.taken or {})}
-        if not taken or self.floors.moved is None or not distance(rest, ours) <= CLOSE * max(norm(ours), 1.0):
+        """Return whether what was taken is near to the end of a training here, and all else is as the seed gives it.
+
+        It must have its names of there: by another one, an array could stand where nothing is held against it.
+        """
+        taken = {name: a for name, a in incoming.items() if name in (self.taken or {})}
+        if not taken or any(self.taken[name] != name for name in taken):  # type: ignore[index]
+            return False
+        rest = {name: a for name, a in incoming.items() if name not in taken}
+        if self.floors.moved is None or not distance(rest, ours) <= CLOSE * max(norm(ours), 1.0):
             return False
         return any(self._ended(path, taken) for path in sorted(self.path.parent.glob(f"*{KEPT}")) if path != self.path)
 
