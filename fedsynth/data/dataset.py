@@ -12,11 +12,13 @@ import pandas as pd
 
 from fedsynth.data import manifest as table
 from fedsynth.data.images import UNKNOWN
-from fedsynth.data.stored import OnDisk, Stored, joined, opened
+from fedsynth.data.stored import PART, OnDisk, Stored, joined, opened
 from fedsynth.params import Image, Params
 
 if TYPE_CHECKING:
     import torch
+
+MOST = 64 * 2**20  # bytes of images that are in memory at once where a set is gone through
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,17 @@ class ImageSet:
         """The images at these places (B,), in this order and as often as they are named, in memory."""
         return ImageSet(self.manifest.iloc[places].reset_index(drop=True), self.images[places])
 
+    def parts(self, n: int = PART, most: int = MOST) -> Iterator[ImageSet]:
+        """Yield the set in parts of n images, fewer where these are more than `most` bytes, each in memory; an empty
+        set as one part.
+
+        The parts are the same whether the set is on disk or in memory.
+        """
+        n = max(1, min(n, most // max(1, self.images.nbytes // max(1, len(self)))))
+        for start in range(0, max(1, len(self)), n):
+            rows = self.manifest.iloc[start : start + n].reset_index(drop=True)
+            yield ImageSet(rows, self.images[start : start + n])
+
     def split(self, name: str) -> ImageSet:
         """The rows of one split (train, val, test)."""
         return self.where(self.manifest["split"] == name)
@@ -91,9 +104,11 @@ class ImageSet:
         """(N,) int64: the labels as a model is told them, all 0 where it is not (`image.tells_label`)."""
         return self.labels(image) * int(image.tells_label)
 
-    def channels(self, image: Image, names: list[str]) -> np.ndarray:
-        """(N, len(names), *S) float32 of the named channels."""
-        return np.ascontiguousarray(self.images[:, image.index(names)], dtype=np.float32)
+    def channels(self, image: Image, names: list[str], at: slice = slice(None)) -> np.ndarray:
+        """(N, len(names), *S) float32 of the named channels; `at`: of these images alone."""
+        if isinstance(self.images, Stored):
+            return self.images.of(image.index(names))[at]
+        return np.ascontiguousarray(self.images[at][:, image.index(names)], dtype=np.float32)
 
     def planes(self, image: Image, names: list[str]) -> torch.Tensor:
         """As `channels`, a tensor; those of images that are on disk stay there and read as one (`OnDisk`)."""
@@ -108,10 +123,26 @@ class ImageSet:
         mask.
         """
         out = self.channels(image, names)
-        for place, name in enumerate(names):
-            if name in image.may_lack or name in image.masks:
-                out[~self.has(image, name), place] = np.nan
+        for place, lacking in self._lacked(image, names):
+            out[lacking, place] = np.nan
         return out
+
+    def planes_or_nan(self, image: Image, names: list[str]) -> torch.Tensor:
+        """As `channels_or_nan`, a tensor; those of images that are on disk stay there and read as one (`OnDisk`)."""
+        import torch
+
+        if not isinstance(self.images, Stored):
+            return torch.from_numpy(self.channels_or_nan(image, names))
+        found = self.images.of(image.index(names))
+        for place, lacking in self._lacked(image, names):
+            found = found.fill(place, np.nan, lacking)
+        return OnDisk(found)  # type: ignore[return-value]
+
+    def _lacked(self, image: Image, names: list[str]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the places in `names` of channels that images may lack, with the images (N,) bool that do."""
+        for place, name in enumerate(names):
+            if (name in image.may_lack or name in image.masks) and not (has := self.has(image, name)).all():
+                yield place, ~has
 
     def has(self, image: Image, name: str) -> np.ndarray:
         """(N,) bool: which images have a channel. That of the others is -1 throughout, an unknown mask 0."""
@@ -132,9 +163,12 @@ class ImageSet:
         """The same images as if these channels had not been taken."""
         if not names:
             return self
-        images = np.array(self.images)
+        images = self.images if isinstance(self.images, Stored) else self.images.copy()
         for name in names:
-            images[:, image.index([name])] = blank(image, name)
+            if isinstance(images, Stored):
+                images = images.fill(image.index([name])[0], blank(image, name))
+            else:
+                images[:, image.index([name])] = blank(image, name)
         return ImageSet(self.manifest, images)
 
     def tensors(self, image: Image) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ import io
 import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PART, BYTES = 64, 4 * 2**20  # images, and bytes, that are read at once where all are gone through
+AS_STORED = np.float32(np.inf)  # among values to fill channels with: none; no pixel is infinite
 
 
 class ChangedError(UserError):
@@ -48,6 +49,16 @@ class File:
         return np.asarray(np.load(self.path, mmap_mode="r"))
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Images (N, C, *S) float32 in memory, beside those of files in one set."""
+
+    images: np.ndarray
+
+    def read(self) -> np.ndarray:
+        return self.images
+
+
 def stamp(path: Path) -> tuple[int, ...]:
     """Return what tells a file from another at the same path: its number, size and time of change."""
     about = path.stat()
@@ -56,7 +67,8 @@ def stamp(path: Path) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Stored:
-    """Images (N, C, *S) float32 of one or several files, in any order and with any of their channels.
+    """Images (N, C, *S) float32 of one or several files, or of arrays in memory beside them, in any order and with any
+    of their channels.
 
     It reads as an array: `stored[places]` (an integer, a slice, indices or a mask, and further axes) is a numpy array
     of these images alone, `for image in stored` reads one after the other. `where` and `of` stay on disk.
@@ -67,13 +79,16 @@ class Stored:
         files: where the images are.
         of_file, rows: (N,) the file of each image, and its row there.
         channels: indices of the channels, in their order.
+        filled: (N, C) values that are read in the place of an image's channel, as where it is to count as not taken;
+            AS_STORED for all others. None: all are read as stored.
     """
 
-    files: tuple[File, ...]
+    files: tuple[File | Held, ...]
     of_file: np.ndarray
     rows: np.ndarray
     channels: tuple[int, ...]
     size: tuple[int, ...]
+    filled: np.ndarray | None = None
 
     @classmethod
     def open(cls, path: Path, rows: np.ndarray) -> Stored:
@@ -120,11 +135,24 @@ class Stored:
 
     def where(self, keep: np.ndarray) -> Stored:
         """Return the images of a mask (N,) bool, or of indices, still on disk."""
-        return Stored(self.files, self.of_file[keep], self.rows[keep], self.channels, self.size)
+        filled = None if self.filled is None else self.filled[keep]
+        return replace(self, of_file=self.of_file[keep], rows=self.rows[keep], filled=filled)
 
     def of(self, channels: list[int]) -> Stored:
         """Return the same images with these of their channels alone, still on disk."""
-        return Stored(self.files, self.of_file, self.rows, tuple(self.channels[c] for c in channels), self.size)
+        filled = None if self.filled is None else self.filled[:, channels]
+        return replace(self, channels=tuple(self.channels[c] for c in channels), filled=filled)
+
+    def fill(self, channel: int, value: float, where: np.ndarray | slice = slice(None)) -> Stored:
+        """Return the same images, still on disk, with a channel (its place among `channels`) that reads as `value`
+        throughout in those of a mask `where` (N,) bool; all by default.
+        """
+        filled = self._filled()
+        filled[where, channel] = value
+        return replace(self, filled=filled)
+
+    def _filled(self) -> np.ndarray:
+        return np.full(self.shape[:2], AS_STORED) if self.filled is None else self.filled.copy()
 
     def parts(self) -> Iterator[np.ndarray]:
         """Yield all images in their order, in parts (B, C, *S) of some megabytes; an empty one of none."""
@@ -141,6 +169,9 @@ class Stored:
             whole = self.files[number].read()
             for place, row in zip(np.flatnonzero(here), self.rows[places][here], strict=True):
                 out[place] = whole[row][list(self.channels)]
+        if self.filled is not None:
+            image, channel = np.nonzero(self.filled[places] != AS_STORED)  # NaN is a value, too
+            out[image, channel] = self.filled[places][image, channel].reshape(-1, *[1] * len(self.size))
         return out
 
 
@@ -184,16 +215,25 @@ class OnDisk:
 
 
 def joined(parts: list[np.ndarray | Stored]) -> np.ndarray | Stored:
-    """Return images of several sets together: on disk where all are, else in memory."""
-    stored = [part for part in parts if isinstance(part, Stored) and len(part)]
-    if not stored or any(len(part) and not isinstance(part, Stored) for part in parts):
+    """Return images of several sets together: each stays where it is, on disk or in memory."""
+    if not any(isinstance(part, Stored) and len(part) for part in parts):
         return np.concatenate([np.asarray(part) for part in parts])
-    files = tuple(dict.fromkeys(file for part in stored for file in part.files))
-    of_file = [np.array([files.index(file) for file in part.files])[part.of_file] for part in stored]
+    stored = [part if isinstance(part, Stored) else held(part) for part in parts if len(part)]
     if len({(part.channels, part.size) for part in stored}) > 1:
         raise ValueError("sets of other channels or sizes cannot be one set")
+    files = tuple(dict.fromkeys(file for part in stored for file in part.files))
+    of_file = [np.array([files.index(file) for file in part.files])[part.of_file] for part in stored]
     rows = np.concatenate([part.rows for part in stored])
-    return Stored(files, np.concatenate(of_file), rows, stored[0].channels, stored[0].size)
+    some = any(part.filled is not None for part in stored)
+    filled = np.concatenate([part._filled() for part in stored]) if some else None
+    return Stored(files, np.concatenate(of_file), rows, stored[0].channels, stored[0].size, filled)
+
+
+def held(images: np.ndarray) -> Stored:
+    """Return images (N, C, *S) in memory as a part of a set of which others are on disk."""
+    n, channels, *size = images.shape
+    file = Held(np.asarray(images, np.float32))
+    return Stored((file,), np.zeros(n, int), np.arange(n), tuple(range(channels)), tuple(size))
 
 
 def opened(path: Path, rows: np.ndarray) -> np.ndarray | Stored:

@@ -140,11 +140,15 @@ class MeasureInputs:
     def features(self, which: Literal["held_out", "train", "synthetic"]) -> np.ndarray:
         """Returns features (N, F) float64 of one of the sets; cached."""
         if which not in self._features:
-            self._features[which] = self.extractor.features(self.pixels(getattr(self, which)))
+            images: ImageSet = getattr(self, which)
+            self._features[which] = in_parts(lambda part: self.extractor.features(self.pixels(part)), images)
         return self._features[which]
 
     def pixels(self, images: ImageSet) -> np.ndarray:
-        """Returns the image channels (N, I, *S) float32 of a set, without masks and derived channels."""
+        """Returns the image channels (N, I, *S) float32 of a set, without masks and derived channels.
+
+        They are in memory: of a set that may be large, ask for those of its parts (`in_parts`).
+        """
         return images.channels(self.image, self.image.originals)
 
     def masks(self, images: ImageSet) -> np.ndarray:
@@ -154,6 +158,22 @@ class MeasureInputs:
     def generator(self, purpose: str) -> np.random.Generator:
         """Returns a random generator for one purpose, with the same numbers in every run."""
         return np.random.default_rng([self.seed, *purpose.encode()])
+
+
+def in_parts(of: Callable[[ImageSet], np.ndarray], images: ImageSet) -> np.ndarray:
+    """Returns `of(images)`, rows (N, ...) of images that do not depend on each other, computed part after part.
+
+    So neither a set on disk nor what is made of it on the way is in memory as a whole.
+    """
+    out, start = None, 0
+    for part in images.parts():
+        rows = of(part)
+        if out is None:
+            out = np.empty((len(images), *rows.shape[1:]), rows.dtype)
+        out[start : start + len(rows)] = rows
+        start += len(rows)
+    assert out is not None
+    return out
 
 
 class Measure(ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,13 +37,19 @@ def losses(seen: MeasureInputs, family: Family, images: ImageSet, player: str, d
 
     The noise is the same for all images. The draws take the mirrored versions that training has seen in turn.
     """
-    import torch
-
     from fedsynth.families import leave_out
 
     # some losses need the gradient with respect to x (R1)
     family = copy.deepcopy(family).eval().requires_grad_(False)
     leave_out(family, images.lacking(seen.image))
+    parts = images.parts(BATCH, sys.maxsize)  # all of one size, as the noise of a draw may depend on it
+    return np.concatenate([_of_part(seen, family, part, player, draws) for part in parts])
+
+
+def _of_part(seen: MeasureInputs, family: Family, images: ImageSet, player: str, draws: int) -> np.ndarray:
+    """Returns (N, K) as `losses`, of the images of a batch."""
+    import torch
+
     device, image = next(iter(family.parameters())).device, seen.image
     x, given = (images.channels_or_nan(image, names) for names in (image.generated, image.given))
     y = torch.tensor(images.condition_labels(image)).to(device)
@@ -66,15 +73,10 @@ def _draw(family: Family, player: str, x: torch.Tensor, y: torch.Tensor, given: 
     """Returns (N, K) for one draw of noise; None if the family leaves it to its loss."""
     import torch
 
-    parts = []
-    for places in torch.arange(len(x)).split(BATCH):
-        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        with torch.no_grad():
-            part = family.evidence(player, x[places], y[places], None if given is None else given[places])
-        if part is None:
-            return None
-        parts.append(part.double().cpu().numpy())
-    return np.concatenate(parts)
+    torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    with torch.no_grad():
+        found = family.evidence(player, x, y, given)
+    return None if found is None else found.double().cpu().numpy()
 
 
 def _one_by_one(family: Family, player: str, x: torch.Tensor, y: torch.Tensor, given: torch.Tensor | None,

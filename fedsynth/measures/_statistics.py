@@ -15,6 +15,7 @@ from fedsynth.measures import MeasureInputs, Value, Z
 DRAWS = 20  # subsets over which a value and its floor are averaged
 PARTS = 30  # random parts of both sets from which an interval is computed
 KEPT = 0.75  # share of the patients and of the synthetic images in such a part
+BLOCK = 1024  # rows of a table of all pairs that are in memory at once
 Statistic = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
 
@@ -153,6 +154,11 @@ def matched(reference: np.ndarray, *others: np.ndarray) -> dict[int, int]:
         return {}
     times = (there / counts).min()  # how often all of `reference` could be drawn
     return {int(k): max(1, int(times * c + 1e-9)) for k, c in zip(classes, counts, strict=True)}
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Yields n rows in blocks, for tables of all pairs that would not fit in memory."""
+    return (slice(start, start + BLOCK) for start in range(0, n, BLOCK))
 
 
 def around(

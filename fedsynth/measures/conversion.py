@@ -32,9 +32,6 @@ USE = (
     " conversion should surpass"
 )
 
-Columns = Callable[[ImageSet], "np.ndarray | None"]
-
-
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -93,23 +90,45 @@ class Conversion(Measure):
             or not len(train)
         ):
             return Answer(values)
-        made, base = (
-            sampling.convert(seen.family, seen.image, real, seen.seed),
-            sampling.baseline(seen.image, real, train),
-        )
-        near, without = (nearness(seen, real, images) for images in (made, base))
+        near, without, judged = self._of_batches(seen, real, sampling.means_of(seen.image, train))
         for name, of in near.items():
             values[name] = over_patients(seen, np.mean, of, real, name, float(np.nanmean(without[name])))
         for name in self._uses():
-            judge, statistic = STATISTICS[name]
-            beside = judge(seen, real)
+            statistic, usable = STATISTICS[name][1:]
+            beside, *others = (None if of is None or not usable(of) else of for of in judged[name])
             if beside is not None:
                 floor = float(statistic(beside))
-                for images, of_those in (("converted", made), ("baseline", base)):
-                    values[f"{images}_{name}"] = over_patients(
-                        seen, statistic, judge(seen, of_those), real, name, floor
-                    )
+                for images, of in zip(("converted", "baseline"), others, strict=True):
+                    values[f"{images}_{name}"] = over_patients(seen, statistic, of, real, name, floor)
         return Answer(values)
+
+    def _of_batches(
+        self, seen: MeasureInputs, real: ImageSet, means: sampling.Means
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, list[np.ndarray | None]]]:
+        """Returns `nearness` of the model's and of the baseline's images, and by use what its network says of the real
+        images, the model's and the baseline's; None where there is no network. Only a batch of images is in memory.
+        """
+        import torch
+
+        assert seen.family is not None
+        generator = torch.Generator().manual_seed(seen.seed)
+        near: list[tuple[dict[str, np.ndarray], ...]] = []
+        judged: dict[str, list[tuple[np.ndarray | None, ...]]] = {name: [] for name in self._uses()}
+        for part in sampling.batches(real):
+            made = sampling.converted(seen.family, seen.image, part, generator)
+            base = sampling.baseline(seen.image, part, means)
+            near.append((nearness(seen, part, made), nearness(seen, part, base)))
+            for name, of in judged.items():
+                of.append(tuple(STATISTICS[name][0](seen, images) for images in (part, made, base)))
+        of_model, of_baseline = (
+            {name: np.concatenate([of[name] for of in sides]) for name in sides[0]} for sides in zip(*near, strict=True)
+        )
+        return of_model, of_baseline, {name: list(map(_joined, zip(*of, strict=True))) for name, of in judged.items()}
+
+
+def _joined(parts: tuple[np.ndarray | None, ...]) -> np.ndarray | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if known else None
 
 
 def nearness(seen: MeasureInputs, real: ImageSet, made: ImageSet) -> dict[str, np.ndarray]:
@@ -158,7 +177,7 @@ def _of_groups(statistic: Callable[[np.ndarray], float], groups: np.ndarray) -> 
 def dice(seen: MeasureInputs, images: ImageSet) -> np.ndarray | None:
     """Returns (N,) Dice of the federated segmentation network, NaN for an image without a mask.
 
-    None without a network or any mask.
+    None without a network or a mask channel.
     """
     from fedsynth.uses import of_kind
     from fedsynth.uses.segmentation import Segmentation, dice_of
@@ -167,15 +186,13 @@ def dice(seen: MeasureInputs, images: ImageSet) -> np.ndarray | None:
     if network is None or not seen.image.masks:
         return None
     pixels, masks, _ = images.tensors(seen.image)
-    found = dice_of(network[1], pixels, masks)
-    return None if np.isnan(found).all() else found
+    return dice_of(network[1], pixels, masks)
 
 
 def _answers(seen: MeasureInputs, images: ImageSet) -> np.ndarray | None:
-    from fedsynth.measures.class_agreement import accuracy, answers
+    from fedsynth.measures.class_agreement import answers
 
-    found = answers(seen, images)
-    return None if found is None or np.isnan(accuracy(found)) else found
+    return answers(seen, images)
 
 
 def _accuracy(table: np.ndarray) -> float:
@@ -184,7 +201,15 @@ def _accuracy(table: np.ndarray) -> float:
     return accuracy(table)
 
 
-STATISTICS: dict[str, tuple[Callable[[MeasureInputs, ImageSet], np.ndarray | None], Callable[[np.ndarray], float]]] = {
-    "dice": (dice, np.nanmean),  # type: ignore[dict-item]
-    "accuracy": (_answers, _accuracy),
+# what a network says of images, the number of it, and whether there is one of these images
+STATISTICS: dict[
+    str,
+    tuple[
+        Callable[[MeasureInputs, ImageSet], np.ndarray | None],
+        Callable[[np.ndarray], float],
+        Callable[[np.ndarray], bool],
+    ],
+] = {
+    "dice": (dice, np.nanmean, lambda found: not np.isnan(found).all()),  # type: ignore[dict-item]
+    "accuracy": (_answers, _accuracy, lambda found: not np.isnan(_accuracy(found))),
 }

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value, mean
+from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value, in_parts, mean
 from fedsynth.measures._attack import by_subject as by_mean
-from fedsynth.measures._neighbours import Pair, Points, by_subject, distances, drawn, relative, spaces, write
-from fedsynth.measures._parts import Patches, unlike
+from fedsynth.measures._neighbours import (
+    QUERY,
+    Features,
+    Pair,
+    Pixels,
+    by_subject,
+    distances,
+    drawn,
+    relative,
+    some,
+    write,
+)
+from fedsynth.measures._parts import Patches, Structure, shrunk, thumbnails
 from fedsynth.measures._statistics import bootstrap
 
 LEAST = 5  # smallest number of patients in either set for which copies are searched for
-PAIRS = 5
+PAIRS, PART = 5, 16  # pairs that are shown in a space; images whose tables of patches are in memory at once
 NOISE = 0.05  # standard deviation of the noise on the copies that the search must find
 FAR = 1e-4  # held-out images as low as this quantile of the fitted law are left out as outliers
 
@@ -41,8 +52,10 @@ POWER = (
     " ways above once they are drawn again with noise of {:g} (of values from -1 to 1), each beside the other patients'"
     " images. Below 90 % no copy is no proof of none."
 )
-# distances of images to the training images, relative to those nearby (N,), and the nearest training image (N,)
-Search = Callable[[ImageSet], tuple[np.ndarray, np.ndarray]]
+# Search of images in memory and their features (N, F): their distances to the training images, relative to those nearby
+# (N,), and the nearest training image (N,)
+Found = tuple[np.ndarray, np.ndarray]
+Search = Callable[[ImageSet, np.ndarray], Found]
 
 
 class Copies(Measure):
@@ -54,17 +67,23 @@ class Copies(Measure):
     Args:
         alpha: probability at which an image is taken for a copy at one site by chance.
         neighbours: k of the relative distance.
+        most: largest number of held-out images that the bound on a copy is measured by, and of training images that are
+            drawn again for `copy_power`; random ones if there are more. Every synthetic image is held against every
+            training image, whatever their number.
 
-    Raises ValueError if `alpha` is not in (0, 0.5) or `neighbours` is below 2.
+    Raises ValueError if one of them is out of range.
     """
 
     independent = False  # the intervals are over the synthetic images, which the sites share
     audits_training = True
 
-    def __init__(self, alpha: float = 1e-4, neighbours: int = 50):
-        if not 0 < alpha < 0.5 or neighbours < 2:
-            raise ValueError(f"alpha must be in (0, 0.5) and neighbours at least 2, not {alpha} and {neighbours}")
-        self.alpha, self.neighbours = alpha, neighbours
+    def __init__(self, alpha: float = 1e-4, neighbours: int = 50, most: int = 1000):
+        if not 0 < alpha < 0.5 or neighbours < 2 or most < LEAST:
+            raise ValueError(
+                f"alpha must be in (0, 0.5), neighbours at least 2 and most at least {LEAST}, not {alpha}, {neighbours}"
+                f" and {most}"
+            )
+        self.alpha, self.neighbours, self.most = alpha, neighbours, most
 
     @property
     def about(self) -> dict[str, About]:
@@ -81,55 +100,68 @@ class Copies(Measure):
     def at_site(self, seen: MeasureInputs) -> Answer:
         held_out, train = seen.real
         n = {"real": len(held_out), "train": len(train), "synthetic": len(seen.synthetic)}
-        values = {name: Value(None, n) for name in self.about}
         if min(len(set(images.patients())) for images in seen.real) < LEAST or not len(seen.synthetic):
-            return Answer(values)
-        pairs, found = {}, np.zeros(len(train), dtype=bool)
-        again = noisy(train, seen)
-        for space, search in self.searches(seen).items():
-            (s, nearest), (real, _) = search(seen.synthetic), search(held_out)
-            if np.isnan(real).any() or np.isnan(s).any():  # an image and its neighbours are identical
+            return Answer({name: Value(None, n) for name in self.about})
+        shown, again = (some(images, self.most, seen, "copies") for images in seen.real)
+        held_out, drawn_again = held_out.where(shown), train.where(again)
+        n, of_power = n | {"real": len(held_out)}, n | {"real": len(held_out), "train": len(drawn_again)}
+        values = {name: Value(None, of_power if name == "copy_power" else n) for name in self.about}
+        searches = self.searches(seen)
+        made = searched(searches, with_features(seen.synthetic, seen.features("synthetic")))
+        real = searched(searches, with_features(held_out, seen.features("held_out")[shown]))
+        copied = searched(searches, noisy(drawn_again, seen))
+        pairs, found = {}, np.zeros(len(drawn_again), dtype=bool)
+        for space in searches:
+            (s, nearest), (of_real, _) = made[space], real[space]
+            if np.isnan(of_real).any() or np.isnan(s).any():  # an image and its neighbours are identical
                 continue
-            limit = threshold(real, len(set(held_out.patients())), self.alpha)
-            values[f"copies_{space}"] = counted(float((s < limit).sum()), n, float((real < limit).sum()))
+            limit = threshold(of_real, len(set(held_out.patients())), self.alpha)
+            values[f"copies_{space}"] = counted(float((s < limit).sum()), n, float((of_real < limit).sum()))
             values[f"nearest_ratio_{space}"] = bootstrap(
-                seen, np.median, s, purpose=f"copies {space}", n=n, floor=float(np.median(real))
+                seen, np.median, s, purpose=f"copies {space}", n=n, floor=float(np.median(of_real))
             )
-            found |= search(again)[0] < limit
+            found |= copied[space][0] < limit
             pairs[space] = [
                 Pair(int(i), int(nearest[i]), float(s[i]), limit) for i in np.argsort(s, kind="stable")[:PAIRS]
             ]
         if pairs:
-            of_patients = by_mean(found.astype(float), train.patients())
-            values["copy_power"] = bootstrap(seen, np.mean, of_patients, purpose="copy power", n=n)
+            of_patients = by_mean(found.astype(float), drawn_again.patients())
+            values["copy_power"] = bootstrap(seen, np.mean, of_patients, purpose="copy power", n=of_power)
         if seen.keep is not None:
             write(seen.keep, seen, pairs)
         return Answer(values)
 
     def searches(self, seen: MeasureInputs) -> dict[str, Search]:
         """Returns the search by space. An image's distance by patches is that of its nearest patch."""
-        train = seen.real[1]
+        train, k = seen.real[1], self.neighbours
         whose = train.patients()
+        pixels, features = Pixels(seen, train), Features(seen, train, seen.features("train"))
+        small = thumbnails((drawn(seen, part) for part in train.parts()), seen.flip)
+        structure, patches = Structure(small), Patches(small)
 
-        def of_table(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return relative(by_subject(table, whose), self.neighbours), table.argmin(1)
+        def of_table(table: np.ndarray) -> Found:
+            return relative(by_subject(table, whose), k), table.argmin(1)
 
-        def in_space(points: Points) -> Search:
-            return lambda images: of_table(distances(seen, points, [images], train)[0])
+        def by_patch(images: ImageSet, _: np.ndarray) -> Found:
+            squares = patches.squares(drawn(seen, images), seen.masks(images))
+            parts = [of_patches(part.sqrt().double().numpy()) for part in squares.split(PART)]
+            s, nearest = map(np.concatenate, zip(*parts, strict=True))
+            return s, nearest
 
-        def by_ssim(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
-            return of_table(unlike(drawn(seen, images), drawn(seen, train), seen.flip))
-
-        def by_patch(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
-            tables, nearest = patches.distances(drawn(seen, images), seen.masks(images), whose)
-            each = relative(tables.reshape(-1, tables.shape[2]), self.neighbours).reshape(tables.shape[:2])
+        def of_patches(tables: np.ndarray) -> Found:
+            """Of distances (N, L, M) of each image's L patches."""
+            flat = tables.reshape(-1, tables.shape[2])
+            each = relative(by_subject(flat, whose), k).reshape(tables.shape[:2])
             each = np.nan_to_num(each, nan=1.0)  # a patch that all patients have, as the empty background
-            least = each.argmin(1)
-            return each.min(1), np.take_along_axis(nearest, least[:, None], 1)[:, 0]
+            least = each.argmin(1)[:, None]
+            return each.min(1), np.take_along_axis(tables.argmin(2), least, 1)[:, 0]
 
-        patches = Patches(drawn(seen, train), seen.flip)
-        return {space: in_space(points) for space, points in spaces(seen).items()} | {
-            "ssim": by_ssim,
+        return {
+            "pixel": lambda images, _: of_table(
+                distances(drawn(seen, images).reshape(len(images), -1), pixels, whose, k)
+            ),
+            "feature": lambda _, of: of_table(distances(of, features, whose, k)),
+            "ssim": lambda images, _: of_table(structure.distances(shrunk(drawn(seen, images)), whose, k)),
             "patch": by_patch,
         }
 
@@ -143,10 +175,28 @@ class Copies(Measure):
         }
 
 
-def noisy(train: ImageSet, seen: MeasureInputs) -> ImageSet:
-    """Returns the training images as a model might copy them: with noise of NOISE."""
-    added = seen.generator("copies that must be found").normal(0, NOISE, train.images.shape)
-    return ImageSet(train.manifest, np.clip(train.images + added, -1, 1).astype(np.float32))
+def searched(searches: dict[str, Search], images: Iterable[tuple[ImageSet, np.ndarray]]) -> dict[str, Found]:
+    """Returns what the searches find of all images, which come in parts with their features."""
+    parts = [{space: search(*part) for space, search in searches.items()} for part in images]
+    return {space: (np.concatenate([of[space][0] for of in parts]), np.concatenate([of[space][1] for of in parts]))
+            for space in searches}  # fmt: skip
+
+
+def with_features(images: ImageSet, features: np.ndarray) -> Iterator[tuple[ImageSet, np.ndarray]]:
+    """Yields the parts of a set that are searched for at once, with their rows of `features` (N, F)."""
+    start = 0
+    for part in images.parts(len(images), QUERY):
+        yield part, features[start : start + len(part)]
+        start += len(part)
+
+
+def noisy(train: ImageSet, seen: MeasureInputs) -> Iterator[tuple[ImageSet, np.ndarray]]:
+    """Yields training images as a model might copy them, with noise of NOISE, in parts and with their features."""
+    rng = seen.generator("copies that must be found")
+    for part in train.parts(len(train), QUERY):
+        added = np.asarray(part.images) + rng.normal(0, NOISE, part.images.shape)
+        again = ImageSet(part.manifest, np.clip(added, -1, 1).astype(np.float32))
+        yield again, in_parts(lambda few: seen.extractor.features(seen.pixels(few)), again)
 
 
 def total(answers: dict[str, Answer], name: str) -> Value:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
-from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value
+from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value, in_parts
 from fedsynth.measures._needs import a_mask
 from fedsynth.measures._statistics import beside_floor
 
@@ -69,9 +69,13 @@ def with_mask(seen: MeasureInputs, images: ImageSet) -> ImageSet:
 
 def shapes(seen: MeasureInputs, images: ImageSet) -> np.ndarray:
     """Returns (N, M, 2 + D): area, number of parts, and centre along each of D axes (NaN for an empty mask)."""
-    masks = seen.masks(images)
-    found = np.array([[shape(m) for m in channels] for channels in masks])
-    return found.reshape(len(masks), masks.shape[1], 2 + len(seen.image.size))
+
+    def of_part(part: ImageSet) -> np.ndarray:
+        masks = seen.masks(part)
+        found = np.array([[shape(m) for m in channels] for channels in masks], dtype=float)
+        return found.reshape(len(masks), masks.shape[1], 2 + len(seen.image.size))
+
+    return in_parts(of_part, images)
 
 
 def shape(mask: np.ndarray) -> list[float]:

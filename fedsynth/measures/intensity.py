@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, MeasureInputs
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, in_parts
 from fedsynth.measures._statistics import beside_floor
 
 BINS = 1024  # on [-1, 1]: binning changes a pixel value by less than 0.001
@@ -31,7 +31,8 @@ class Intensity(Measure):
     independent = False
 
     def at_site(self, seen: MeasureInputs) -> Answer:
-        held_out, train, synthetic = (histograms(seen.pixels(images)) for images in (*seen.real, seen.synthetic))
+        sets = (*seen.real, seen.synthetic)
+        held_out, train, synthetic = (in_parts(lambda part: histograms(seen.pixels(part)), of) for of in sets)
         return Answer(
             beside_floor(
                 seen, lambda a, b: {"intensity_distance": distance(a, b)}, held_out, train, synthetic, "intensity"
@@ -40,13 +41,14 @@ class Intensity(Measure):
 
 
 def histograms(images: np.ndarray) -> np.ndarray:
-    """Returns counts (N, I, BINS) of pixels (N, I, *S) in [-1, 1]; those of a subset of images are a sum."""
-    n, channels = images.shape[:2]
-    places = np.clip(
-        ((images.reshape(n, channels, math.prod(images.shape[2:])) + 1) / 2 * BINS).astype(int), 0, BINS - 1
-    )
+    """Returns counts (N, I, BINS) of pixels (N, I, *S) in [-1, 1]; those of a subset of images are a sum.
+
+    They are of the smallest type that holds an image's pixels.
+    """
+    n, channels, pixels = *images.shape[:2], math.prod(images.shape[2:])
+    places = np.clip(((images.reshape(n, channels, pixels) + 1) / 2 * BINS).astype(int), 0, BINS - 1)
     counts = [[np.bincount(channel, minlength=BINS) for channel in image] for image in places]
-    return np.array(counts, dtype=np.int64).reshape(n, channels, BINS)
+    return np.array(counts, dtype=np.min_scalar_type(pixels)).reshape(n, channels, BINS)
 
 
 def distance(reference: np.ndarray, candidate: np.ndarray) -> float:
@@ -56,5 +58,5 @@ def distance(reference: np.ndarray, candidate: np.ndarray) -> float:
     from scipy.stats import wasserstein_distance
 
     values = (np.arange(BINS) + 0.5) * 2 / BINS - 1
-    pairs = zip(reference.sum(0), candidate.sum(0), strict=True)
+    pairs = zip(*(counts.sum(0, dtype=np.int64) for counts in (reference, candidate)), strict=True)
     return float(np.mean([wasserstein_distance(values, values, real, fake) for real, fake in pairs]))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from fedsynth.measures import About, Answer, Measure, MeasureInputs
-from fedsynth.measures._statistics import beside_floor
+from fedsynth.measures._statistics import beside_floor, blocks
 
 WHICH: tuple[Literal["held_out", "train", "synthetic"], ...] = ("held_out", "train", "synthetic")
 
@@ -67,10 +68,12 @@ def kid(reference: np.ndarray, candidate: np.ndarray) -> float:
     from torchmetrics.image.kid import poly_kernel
 
     x, y = torch.from_numpy(reference), torch.from_numpy(candidate)
-    between = float(poly_kernel(x, y).mean())
-    return sum(_off_diagonal_mean(poly_kernel(z, z).numpy()) for z in (x, y)) - 2 * between
+    between = sum(float(poly_kernel(x[rows], y).mean()) * (len(x[rows]) / len(x)) for rows in blocks(len(x)))
+    within = (_off_diagonal_mean(lambda rows, z=z: poly_kernel(z[rows], z).numpy(), len(z)) for z in (x, y))  # type: ignore[misc]
+    return sum(within) - 2 * between
 
 
-def _off_diagonal_mean(kernel: np.ndarray) -> float:
-    n = len(kernel)
-    return float((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
+def _off_diagonal_mean(kernel: Callable[[slice], np.ndarray], n: int) -> float:
+    """Returns the mean of a kernel (n, n) without its diagonal, of which `kernel` gives some rows."""
+    sums = [of.sum() - np.trace(of[:, rows]) for rows in blocks(n) for of in (kernel(rows),)]
+    return float(sum(sums) / (n * (n - 1)))

@@ -19,7 +19,7 @@ from fedsynth.measures._attack import (
     within_class,
 )
 from fedsynth.measures._losses import attacked_players, losses
-from fedsynth.measures._neighbours import distances, spaces
+from fedsynth.measures._neighbours import QUERY, Features, Pixels, Points, distances, smallest, some
 from fedsynth.measures._references import calibrated, references
 from fedsynth.measures._statistics import bootstrap
 
@@ -74,6 +74,7 @@ class Membership(Measure):
             arXiv:2112.03570, section II.C).
         most: largest number of members' and of non-members' images for the attacks by loss; a random subset if there
             are more.
+        most_near: the same for the attacks by distance.
         references: reference models trained at each site for the attack with them; even, 0 for none. They cost about
             `references` / 2 times what the training costs at a site, for as many held-out images as training images.
         delta: of the lower bound on epsilon.
@@ -83,10 +84,19 @@ class Membership(Measure):
 
     audits_training = True
 
-    def __init__(self, draws: int = 16, fpr: float = 0.01, most: int = 400, references: int = 0, delta: float = 1e-5):
-        if draws < 1 or not 0 < fpr < 1 or most < LEAST:
+    def __init__(
+        self,
+        draws: int = 16,
+        fpr: float = 0.01,
+        most: int = 400,
+        references: int = 0,
+        delta: float = 1e-5,
+        most_near: int = 2000,
+    ):
+        if draws < 1 or not 0 < fpr < 1 or min(most, most_near) < LEAST:
             raise ValueError(
-                f"draws must be positive, fpr in (0, 1) and most at least {LEAST}, not {draws}, {fpr} and {most}"
+                f"draws must be positive, fpr in (0, 1), most and most_near at least {LEAST}, not {draws}, {fpr},"
+                f" {most} and {most_near}"
             )
         if references < 0 or references % 2 or not 0 < delta < 1:
             raise ValueError(
@@ -94,6 +104,7 @@ class Membership(Measure):
                 f" {references} and {delta}"
             )
         self.draws, self.fpr, self.most, self.references, self.delta = draws, fpr, most, references, delta
+        self.most_near = most_near
 
     @cached_property
     def about(self) -> dict[str, About]:  # type: ignore[override]
@@ -125,16 +136,18 @@ class Membership(Measure):
     def at_site(self, seen: MeasureInputs) -> Answer:
         non_members, members = seen.real
         enough = min(len(set(images.patients())) for images in seen.real) >= LEAST
-        few = tuple(_some(images, self.most, seen) for images in (members, non_members))
+        few = tuple(images.where(some(images, self.most, seen, "membership")) for images in (members, non_members))
+        near = tuple(some(images, self.most_near, seen, "membership near") for images in (members, non_members))
+        looked_at = tuple(images.where(of) for images, of in zip((members, non_members), near, strict=True))
         found: dict[str, Attack | None] = dict.fromkeys(self.kinds)
         if enough and len(seen.synthetic):
-            found |= {kind: by_distance(seen, space) for kind, space in SPACES.items()}
+            found |= {kind: by_distance(seen, space, *near) for kind, space in SPACES.items()}
         if enough and seen.family is not None:
             found |= by_loss(seen, few[0], few[1], self.draws, self.references)
         values: dict[str, Value] = {}
         judged: Attack | None = None
         for kind, scores in found.items():
-            sets = few if kind in ("loss", "reference") else (members, non_members)
+            sets = few if kind in ("loss", "reference") else looked_at
             attack = _of_subjects(scores, sets)
             judged = attack or judged if kind != "feature" else judged
             values |= self._judge(seen, kind, attack, _counts(seen, sets))
@@ -178,22 +191,31 @@ def largest(answers: dict[str, Answer], name: str) -> dict[str, Value]:
     return {name: Value(max(known) if known and len(known) == len(values) else None, n)}
 
 
-def by_distance(seen: MeasureInputs, space: str) -> Attack:
+def by_distance(seen: MeasureInputs, space: str, members: np.ndarray, non_members: np.ndarray) -> Attack:
     """Minus the distance to the nearest synthetic image, relative to the nearest real images of other patients.
 
     The quotient corresponds to the density ratio of DOMIAS (van Breugel et al. 2023, arXiv:2302.12580, equation 2): an
     image in a dense region is near a synthetic one whether or not it was trained on. A real attacker has at best some
-    other real images, so this attack is stronger.
+    other real images, so this attack is stronger. `members`, `non_members`: (N,) bool, the training and the held-out
+    images that are looked at.
     """
-    points = spaces(seen)[space]
-    non_members, members = seen.real
-    everyone = concatenate([members, non_members])
-    (near,), (others,) = (distances(seen, points, [everyone], to) for to in (seen.synthetic, everyone))
-    who = everyone.patients()
-    others[who[:, None] == who[None]] = np.inf
-    around = np.sort(others, axis=1)[:, :NEAREST].mean(1)
-    score = -near.min(1) / np.where(around > 0, around, np.nan)
-    return score[: len(members)], score[len(members) :]
+    held_out, train = seen.real
+    everyone = concatenate([train.where(members), held_out.where(non_members)])
+    made: Points
+    real: Points
+    if space == "pixel":
+        real, made = Pixels(seen, everyone), Pixels(seen, seen.synthetic)
+    else:
+        known = np.concatenate([seen.features("train")[members], seen.features("held_out")[non_members]])
+        real, made = Features(seen, everyone, known), Features(seen, seen.synthetic, seen.features("synthetic"))
+    who, score = everyone.patients(), np.empty(len(everyone))
+    each, each_made = np.arange(len(everyone)), np.arange(len(seen.synthetic))
+    for rows, (points,) in real.blocks(QUERY, mirrored=False):
+        nearest = distances(points, made, each_made, 1).min(1)
+        others = distances(points, real, each, NEAREST, who[rows, None] == who[None])
+        around = smallest(others, NEAREST).mean(1)
+        score[rows] = -nearest / np.where(around > 0, around, np.nan)
+    return score[: members.sum()], score[members.sum() :]
 
 
 def by_loss(
@@ -247,11 +269,3 @@ def _counts(seen: MeasureInputs, sets: tuple[ImageSet, ...]) -> dict[str, int]:
     members, non_members = map(len, sets)
     counts = {"real": members + non_members, "members": members, "non_members": non_members}
     return counts | {"synthetic": len(seen.synthetic)}
-
-
-def _some(images: ImageSet, most: int, seen: MeasureInputs) -> ImageSet:
-    if len(images) <= most:
-        return images
-    keep = np.zeros(len(images), dtype=bool)
-    keep[seen.generator("membership").choice(len(images), most, replace=False)] = True
-    return images.where(keep)

@@ -11,6 +11,7 @@ from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Valu
 from fedsynth.measures._statistics import bootstrap
 
 WANG = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of the scales (Wang et al. 2003)
+BATCH = 64  # pairs
 KERNEL = 7  # pixels; with the usual 11, an image of 32 pixels would have only two scales
 
 
@@ -57,10 +58,16 @@ class MSSSIM(Measure):
 
     def similarities(self, seen: MeasureInputs, images: ImageSet, matchings: int) -> dict[int, np.ndarray]:
         """Returns by class the similarities (P,) of its pairs; classes with a single image are left out."""
-        rng, pixels, labels = seen.generator("ms_ssim"), seen.pixels(images), images.labels(seen.image)
+        rng, labels = seen.generator("ms_ssim"), images.labels(seen.image)
         most = max(1, self.pairs // len(seen.image.labels))
         chosen = {int(k): pairs(np.flatnonzero(labels == k), rng, matchings)[:most] for k in np.unique(labels)}
-        return {k: similarity(pixels[p[:, 0]], pixels[p[:, 1]]) for k, p in chosen.items() if len(p)}
+        return {k: self._of_pairs(seen, images, p) for k, p in chosen.items() if len(p)}
+
+    def _of_pairs(self, seen: MeasureInputs, images: ImageSet, places: np.ndarray) -> np.ndarray:
+        """Returns (P,) the similarities of pairs of images at `places` (P, 2), of which only a batch is read at once."""
+        channels = seen.image.index(seen.image.originals)
+        batches = [places[start : start + BATCH] for start in range(0, len(places), BATCH)]
+        return np.concatenate([similarity(*(images.images[of][:, channels] for of in batch.T)) for batch in batches])
 
 
 def pairs(places: np.ndarray, rng: np.random.Generator, matchings: int) -> np.ndarray:
@@ -74,7 +81,7 @@ def pairs(places: np.ndarray, rng: np.random.Generator, matchings: int) -> np.nd
     return whole[np.sort(np.unique(whole, axis=0, return_index=True)[1])]
 
 
-def similarity(one: np.ndarray, other: np.ndarray, batch: int = 64) -> np.ndarray:
+def similarity(one: np.ndarray, other: np.ndarray, batch: int = BATCH) -> np.ndarray:
     """Returns (N,) MS-SSIM between two arrays of images (N, I, *S) in [-1, 1], averaged over the channels."""
     import torch
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs
-from fedsynth.measures._statistics import beside_floor
+from fedsynth.measures._statistics import beside_floor, blocks
 
 
 class PRDC(Measure):
@@ -68,14 +68,19 @@ def prdc(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
         return dict.fromkeys(PRDC.about, float("nan"))
     from scipy.spatial.distance import cdist
 
-    between = cdist(real, fake)  # (N, M)
-    in_real = between < radii(real, k)[:, None]
-    in_fake = between < radii(fake, k)[None, :]
+    of_real, of_fake = radii(real, k), radii(fake, k)
+    covering, covered, recalled = np.zeros(len(fake), int), 0, 0
+    for rows in blocks(len(real)):
+        between = cdist(real[rows], fake)
+        in_real = between < of_real[rows, None]
+        covering += in_real.sum(0)
+        covered += int(in_real.any(1).sum())
+        recalled += int((between < of_fake[None, :]).any(1).sum())
     return {
-        "precision": float(in_real.any(0).mean()),
-        "recall": float(in_fake.any(1).mean()),
-        "density": float(in_real.sum(0).mean() / k),
-        "coverage": float(in_real.any(1).mean()),
+        "precision": float((covering > 0).mean()),
+        "recall": recalled / len(real),
+        "density": float(covering.mean() / k),
+        "coverage": covered / len(real),
     }
 
 
@@ -83,4 +88,5 @@ def radii(points: np.ndarray, k: int) -> np.ndarray:
     """Returns (N,) distances of points (N, F) to their k-th nearest other point."""
     from scipy.spatial.distance import cdist
 
-    return np.partition(cdist(points, points), k, axis=1)[:, k]  # index 0 is the point itself
+    found = [np.partition(cdist(points[rows], points), k, axis=1)[:, k] for rows in blocks(len(points))]
+    return np.concatenate(found)  # index 0 is the point itself

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from fedsynth.measures import About, Answer, Measure, MeasureInputs, Value
 from fedsynth.measures._fine import over_channels, with_nan
 from fedsynth.measures._statistics import beside_floor
+
+if TYPE_CHECKING:
+    from fedsynth.data.dataset import ImageSet
 
 NEEDED = "needs PyRadiomics, at every site: pip install 'fedsynth[radiomics]'"
 CLASSES = ("firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
@@ -40,11 +43,19 @@ class Radiomics(Measure):
         counts = {"real": len(seen.real[0]), "train": len(seen.real[1]), "synthetic": len(seen.synthetic)}
         if not installed():
             return Answer({"frd": Value(None, counts)})
-        held_out, train, synthetic = (radiomics(with_nan(seen, images)) for images in (*seen.real, seen.synthetic))
+        sets = (*seen.real, seen.synthetic)
+        held_out, train, synthetic = (of_parts(seen, images) for images in sets)
         with np.errstate(all="ignore"):
             return Answer(
                 beside_floor(seen, lambda a, b: {"frd": distance(a, b, held_out)}, held_out, train, synthetic, "frd")
             )
+
+
+def of_parts(seen: MeasureInputs, images: ImageSet) -> np.ndarray:
+    """As `radiomics`, of a set that may be on disk. A part of which no image has any channel is narrower than others."""
+    parts = [radiomics(with_nan(seen, part)) for part in images.parts()]
+    width = max(part.shape[2] for part in parts)
+    return np.concatenate([np.broadcast_to(part, (*part.shape[:2], width)) for part in parts])
 
 
 def installed() -> bool:

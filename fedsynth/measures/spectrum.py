@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, MeasureInputs
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, in_parts
 from fedsynth.measures._fine import over_channels, with_nan
 from fedsynth.measures._statistics import beside_floor
 
@@ -33,7 +33,8 @@ class Spectrum(Measure):
     independent = False
 
     def at_site(self, seen: MeasureInputs) -> Answer:
-        held_out, train, synthetic = (spectra(with_nan(seen, images)) for images in (*seen.real, seen.synthetic))
+        sets = (*seen.real, seen.synthetic)
+        held_out, train, synthetic = (in_parts(lambda part: spectra(with_nan(seen, part)), of) for of in sets)
         return Answer(
             beside_floor(
                 seen, lambda a, b: {"spectrum_distance": distance(a, b)}, held_out, train, synthetic, "spectrum"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from fedsynth.measures import About, Answer, Measure, MeasureInputs
+from fedsynth.measures import About, Answer, Measure, MeasureInputs, in_parts
 from fedsynth.measures._fine import over_channels, pyramid, with_nan
 from fedsynth.measures._statistics import beside_floor
+
+if TYPE_CHECKING:
+    from fedsynth.data.dataset import ImageSet
 
 PATCH = 7  # pixels
 DIRECTIONS = 32  # random projections of a patch
@@ -43,32 +47,56 @@ class Texture(Measure):
         self.levels = levels
 
     def at_site(self, seen: MeasureInputs) -> Answer:
-        sets = [pyramid(with_nan(seen, images), self.levels) for images in (*seen.real, seen.synthetic)]
-        parts = [counted(seen.generator("texture directions"), *of_level) for of_level in zip(*sets, strict=True)]
-        held_out, train, synthetic = (np.stack(of_set, axis=1) for of_set in zip(*parts, strict=True))
+        sizes = [level.shape[2:] for level in pyramid(np.zeros((1, 1, *seen.image.size)), self.levels)]
+        weights = [directions(seen.generator("texture directions"), min(PATCH, *of), len(of)) for of in sizes]
+
+        def by_level(of: Callable[..., np.ndarray], *others: list[np.ndarray]) -> Callable[[ImageSet], np.ndarray]:
+            """(N, L, ...) of the images of a part: `of` each level, its directions and `others`."""
+            return lambda part: np.stack(
+                list(map(of, pyramid(with_nan(seen, part), self.levels), weights, *others)), axis=1
+            )
+
+        squares = in_parts(by_level(energy), seen.real[0])
+        units = [unit_of(squares[:, level]) for level in range(len(sizes))]
+        sets = (*seen.real, seen.synthetic)
+        held_out, train, synthetic = (in_parts(by_level(counts, units), images) for images in sets)
         return Answer(
             beside_floor(seen, lambda a, b: {"texture_distance": distance(a, b)}, held_out, train, synthetic, "texture")
         )
 
 
 def counted(rng: np.random.Generator, held_out: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Counts (N, I, DIRECTIONS, BINS) of the projected patches of each set of images (N, I, *S).
-
-    The unit is the root mean square of the projections of `held_out`, by channel. An image without a channel (NaN)
-    counts none of it, and nothing is counted of a channel that is constant: it has no texture to compare with.
+    """Counts (N, I, DIRECTIONS, BINS) of the projected patches of each set of images (N, I, *S), in the unit of
+    `held_out`.
     """
     weights = directions(rng, min(PATCH, *held_out.shape[2:]), held_out.ndim - 2)
-    squares = np.array([np.square(projected(image, weights)).mean((1, 2)) for image in held_out])  # (N, I)
-    squares = squares.reshape(len(held_out), held_out.shape[1])
-    unit = np.sqrt([of[np.isfinite(of)].mean() if np.isfinite(of).any() else np.nan for of in squares.T])
+    unit = unit_of(energy(held_out, weights))
+    return [counts(images, weights, unit) for images in (held_out, *others)]
+
+
+def energy(images: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(N, I) float32 mean squares of the projections of images (N, I, *S)."""
+    found = [np.square(projected(image, weights)).mean((1, 2)) for image in images]
+    return np.array(found, np.float32).reshape(images.shape[:2])
+
+
+def unit_of(energies: np.ndarray) -> np.ndarray:
+    """(I,) root mean square of the projections of images with these energies (N, I), by channel.
+
+    An image without a channel (NaN) counts none of it; NaN for a channel that is constant: it has no texture to compare
+    with, and nothing is counted of it.
+    """
+    unit = np.sqrt([of[np.isfinite(of)].mean() if np.isfinite(of).any() else np.nan for of in energies.T])
     unit[unit < TINY] = np.nan
-    nothing = np.zeros((0, held_out.shape[1], DIRECTIONS, BINS), np.uint16)
-    return [
-        np.stack([histograms(projected(image, weights) / unit[:, None, None]) for image in images])
-        if len(images)
-        else nothing
-        for images in (held_out, *others)
-    ]
+    return unit
+
+
+def counts(images: np.ndarray, weights: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """(N, I, DIRECTIONS, BINS) counts of the projections of images (N, I, *S), in units (I,)."""
+    out = np.zeros((*images.shape[:2], DIRECTIONS, BINS), np.uint16)
+    for place, image in enumerate(images):
+        out[place] = histograms(projected(image, weights) / unit[:, None, None])
+    return out
 
 
 def directions(rng: np.random.Generator, patch: int, dimensions: int) -> np.ndarray:
@@ -107,7 +135,7 @@ def distance(reference: np.ndarray, candidate: np.ndarray) -> float:
 
     Of one direction it is the area between the two cumulative distributions. NaN without images.
     """
-    sums = [counts.sum(0, dtype=np.int64) for counts in (reference, candidate)]
+    sums = [of.sum(0, dtype=np.int64) for of in (reference, candidate)]
 
     def of_channel(c: int) -> float:
         totals = [of[:, c].sum(-1, keepdims=True) for of in sums]

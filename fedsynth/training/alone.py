@@ -32,12 +32,8 @@ def train_alone(family: Block, training: Training, image: Image, images: ImageSe
 def tensors(images: ImageSet, image: Image) -> Batch:
     """Returns generated channels, labels and given channels (None without any), as the trainer takes them.
 
-    Those of a set on disk stay there (data/stored.py), unless some of its images lack a generated channel.
+    Those of a set on disk stay there (data/stored.py).
     """
-    x = (
-        torch.from_numpy(images.channels_or_nan(image, image.generated))
-        if images.lacking(image)
-        else images.planes(image, image.generated)
-    )
+    x = images.planes_or_nan(image, image.generated)
     given = images.planes(image, image.given) if image.given else None
     return x, torch.from_numpy(images.condition_labels(image)), given

@@ -5,6 +5,8 @@ Legend: B batch · C generated channels · G given channels · N images of a set
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,37 +46,66 @@ def convert(family: Family, image: Image, images: ImageSet, seed: int) -> ImageS
 
     Masks are kept.
     """
-    parts = [torch.from_numpy(a) for a in (images.condition_labels(image), images.channels(image, image.given))]
     generator = torch.Generator().manual_seed(seed)
-    batches = zip(*(part.split(BATCH) for part in parts), strict=True)
-    made = [draw(family, image, y, given, generator).numpy() for y, given in batches if len(y)]
-    return replaced(
-        image, images, np.concatenate(made)[:, [image.generated.index(c) for c in generated(image)]] if made else None
-    )
+    made = [converted(family, image, part, generator) for part in batches(images)]
+    return ImageSet(images.manifest, np.concatenate([part.images for part in made]))
 
 
-def baseline(image: Image, images: ImageSet, train: ImageSet) -> ImageSet:
+def batches(images: ImageSet) -> Iterator[ImageSet]:
+    """Yields the set in batches of BATCH, as `convert` draws them; a batch is in memory, and the set may be on disk."""
+    return images.parts(BATCH, sys.maxsize)
+
+
+def converted(family: Family, image: Image, images: ImageSet, generator: torch.Generator) -> ImageSet:
+    """As `convert`, of one of the `batches` of a set, each with the generator that the one before has left."""
+    if not len(images):
+        return replaced(image, images, None)
+    y, given = (torch.from_numpy(a) for a in (images.condition_labels(image), images.channels(image, image.given)))
+    made = draw(family, image, y, given, generator).numpy()
+    return replaced(image, images, made[:, [image.generated.index(c) for c in generated(image)]])
+
+
+Means = dict[str, dict[int | None, np.ndarray]]  # by channel, then by label as the model is told it; None: of any
+
+
+def baseline(image: Image, images: ImageSet, means: Means) -> ImageSet:
     """Returns the set with its generated image channels replaced by a baseline without a model.
 
     For a channel from which a given channel is derived, this is the operator's estimate; otherwise the mean of the
-    training images, of the same label if the model is conditioned on it.
+    training images (`means_of`), of the same label if the model is conditioned on it.
     """
-    planes = [_estimate(image, images, channel, train) for channel in generated(image)]
+    planes = [_estimate(image, images, channel, means) for channel in generated(image)]
     return replaced(image, images, np.stack(planes, axis=1) if planes else None)
 
 
-def _estimate(image: Image, images: ImageSet, channel: str, train: ImageSet) -> np.ndarray:
+def means_of(image: Image, train: ImageSet) -> Means:
+    """Returns the mean images (*S) float32 of the generated channels, of each label and of all; -1 without any.
+
+    The images are added in their order, and those that lack the channel are left out.
+    """
+    found: Means = {}
+    for channel in generated(image):
+        sums: dict[int | None, np.ndarray] = {None: np.zeros(image.size, np.float32)}
+        n: dict[int | None, int] = {None: 0}
+        for part in train.parts():
+            planes, told = part.channels_or_nan(image, [channel])[:, 0], part.condition_labels(image)
+            for plane, k in zip(planes, told.tolist(), strict=True):
+                if not np.isnan(plane).any():
+                    for of in (k, None):
+                        sums[of] = sums.get(of, np.float32(0)) + plane
+                        n[of] = n.get(of, 0) + 1
+        found[channel] = {k: of / n[k] if n[k] else np.full(image.size, -1, np.float32) for k, of in sums.items()}
+    return found
+
+
+def _estimate(image: Image, images: ImageSet, channel: str, means: Means) -> np.ndarray:
     """Returns the baseline (N, *S) of one generated channel."""
     for name, of in image.derived.items():
         if of.of == channel:
             return operator(image, name).estimate(torch.from_numpy(images.channels(image, [name])[:, 0])).numpy()
-    known, wanted = train.channels_or_nan(image, [channel])[:, 0], images.condition_labels(image)
-    usable, told = ~np.isnan(known).reshape(len(known), -1).any(1), train.condition_labels(image)
-    means = {}
-    for k in np.unique(wanted).tolist():
-        alike = usable & (told == k) if (usable & (told == k)).any() else usable
-        means[k] = known[alike].mean(0) if alike.any() else np.full(image.size, -1, np.float32)
-    return np.stack([means[int(k)] for k in wanted]) if len(wanted) else np.zeros((0, *image.size), np.float32)
+    known = means[channel]
+    planes = [known.get(k, known[None]) for k in images.condition_labels(image).tolist()]
+    return np.stack(planes) if planes else np.zeros((0, *image.size), np.float32)
 
 
 def replaced(image: Image, images: ImageSet, planes: np.ndarray | None) -> ImageSet:

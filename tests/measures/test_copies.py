@@ -9,11 +9,16 @@ from scipy import ndimage
 
 from fedsynth.measures import Answer, Value
 from fedsynth.measures._neighbours import by_subject, euclidean, mirrors, relative
-from fedsynth.measures._parts import Patches, unlike
+from fedsynth.measures._parts import Patches, Structure, shrunk, thumbnails
 from fedsynth.measures.copies import Copies, counted, threshold
 from tests.measures.phantoms import changed, halves, phantoms, site
 
 SPACES = ["pixel", "feature", "ssim", "patch"]
+
+
+def unlike(of, to, flip):
+    """1 - SSIM (N, M)."""
+    return Structure(thumbnails([to], flip)).distances(shrunk(of), np.arange(len(to)), len(to))
 
 
 def values(seen, **arguments):
@@ -105,22 +110,19 @@ def test_a_part_in_a_mask_is_looked_at_however_usual_it_is():
     other, lesion = np.clip(usual + rng.normal(0, 0.5, usual.shape), -1, 1), (slice(None), slice(None), slice(10, 15))
     other[lesion], masks = usual[lesion], np.zeros(usual.shape, bool)
     masks[..., 10:15, 4:9] = True  # less than half of the copied band
-    asked = Patches(usual, ())
-    nearest = [
-        asked.distances(other, on, np.arange(8).astype(str))[0].min(1).diagonal() for on in (masks, ~masks[:, :0])
-    ]
-    assert nearest[0] == pytest.approx(0, abs=1e-3)
-    assert (nearest[1] > 0.1).all()
+    asked = Patches(thumbnails([usual], ()))
+    nearest = [asked.squares(other, on).numpy().min(1).diagonal() for on in (masks, ~masks[:, :0])]
+    assert nearest[0] == pytest.approx(0, abs=1e-6)
+    assert (nearest[1] > 0.01).all()
 
 
 def test_parts_are_looked_for_in_volumes_too():
     images = np.random.default_rng(0).uniform(-1, 1, (6, 1, 20, 18, 12)).astype(np.float32)
     assert np.diag(unlike(images, images, ())) == pytest.approx(0, abs=1e-4)
-    distances, nearest = Patches(images, (0,)).distances(
-        images[:, :, ::-1].copy(), np.zeros((6, 0, 20, 18, 12), bool), np.arange(6).astype(str)
-    )
-    assert distances.min(2) == pytest.approx(0, abs=0.01)
-    assert (nearest == np.arange(6)[:, None]).all()
+    asked = Patches(thumbnails([images], (0,)))
+    squares = asked.squares(images[:, :, ::-1].copy(), np.zeros((6, 0, 20, 18, 12), bool)).numpy()
+    assert squares.min(2) == pytest.approx(0, abs=1e-4)
+    assert (squares.argmin(2) == np.arange(6)[:, None]).all()
 
 
 @pytest.mark.parametrize("space", SPACES)

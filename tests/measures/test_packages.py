@@ -22,7 +22,7 @@ from fedsynth import measures
 from fedsynth.measures import MeasureInputs
 from fedsynth.measures._attack import by_chance, clopper_pearson
 from fedsynth.measures._neighbours import euclidean, relative
-from fedsynth.measures._parts import STRIDE, WINDOW, unlike
+from fedsynth.measures._parts import STRIDE, WINDOW, Structure, shrunk, thumbnails
 from fedsynth.measures.class_agreement import accuracy
 from fedsynth.measures.conversion import nearness
 from fedsynth.measures.copies import counted
@@ -145,7 +145,8 @@ def test_ssim_of_copies_is_scikit_images() -> None:
                                            use_sample_covariance=False, full=True)[1]
              for a, b in zip(x, y, strict=True)]  # fmt: skip
     ours = slice(WINDOW // 2, -(WINDOW // 2), STRIDE)  # the windows that lie within the image, every third of them
-    np.testing.assert_allclose(np.diag(1 - unlike(x, y, ())), [of[ours, ours].mean() for of in whole], atol=1e-5)
+    unlike = Structure(thumbnails([y], ())).distances(shrunk(x), np.arange(len(y)), len(y))
+    np.testing.assert_allclose(np.diag(1 - unlike), [of[ours, ours].mean() for of in whole], atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (12, 20), (8, 10, 12)], ids=["2d", "oblong", "3d"])

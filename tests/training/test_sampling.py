@@ -98,7 +98,7 @@ def test_a_model_is_told_the_label_unless_an_image_is_given(tmp_path, given, tol
 
 def test_the_baseline_of_a_derived_channel_is_its_operators_estimate(reconstruction):
     params, images = reconstruction
-    base = sampling.baseline(params.image, images, images)
+    base = sampling.baseline(params.image, images, sampling.means_of(params.image, images))
     low = torch.from_numpy(images.channels(params.image, ["t1_low"])[:, 0])
     np.testing.assert_array_equal(
         base.channels(params.image, ["t1"])[:, 0], operator(params.image, "t1_low").estimate(low).numpy()
@@ -113,5 +113,5 @@ def test_the_baseline_of_a_conversion_is_the_mean_training_image_and_for_a_mask_
         (["lesion"], np.arange(0, 12, 3)),
     ):
         image = tiny_params(image={"given": given}).image
-        base = sampling.baseline(image, images, images).channels(image, ["t2"])
+        base = sampling.baseline(image, images, sampling.means_of(image, images)).channels(image, ["t2"])
         np.testing.assert_allclose(base[0, 0], images.channels(image, ["t2"])[places, 0].mean(0), atol=1e-6)
