@@ -8,7 +8,10 @@ that images decide what it costs: "ingest", "verify" (a set is loaded, every pix
 then judged on the test images), "sample" (a set of as many images is drawn and written), "export" (that set as PNG and
 .npz, and their archives). "files" writes the images as .npy files, three of each, from which "from_files" ingests them;
 "append" then ingests a hundredth more. Memory is the peak of the process's resident set, "of a worker" that of the
-largest process that it has started; what Python and torch need without an image is the row "nothing".
+largest process that it has started; what Python and torch need without an image is the row "nothing". "score"
+(all measures and the privacy audit of a synthetic set of 300 other phantoms, and of a VAE) and "augmented" (networks of
+both uses on real and synthetic images together, 20 steps each, judged beside those of the reference) are what a score
+job does at a site.
 """
 
 from __future__ import annotations
@@ -38,12 +41,15 @@ from evidence import Claim, leave
 from fedsynth.data.dataset import ImageSet
 from fedsynth.params import Params
 
+SYNTHETIC = 300  # images of the set that is scored
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[500, 1000, 2000])
     parser.add_argument("--size", type=int, nargs="+", default=[256], help="a side, or three for volumes")
     parser.add_argument("--memory", type=int, default=256, help="FEDSYNTH_MEMORY, megabytes")
+    parser.add_argument("--stages", nargs="+", choices=list(STAGES), default=list(STAGES))
     parser.add_argument("--out", type=Path, help="leave the claims for docs/evidence.md")
     parser.add_argument("--stage", nargs=2, metavar=("STAGE", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -55,7 +61,9 @@ def main() -> None:
     rows = []
     for n in arguments.images:
         with tempfile.TemporaryDirectory() as folder:
-            for stage in STAGES:
+            with contextlib.redirect_stdout(io.StringIO()):
+                ingest(study(size, SYNTHETIC, seed=2), Path(folder) / "made")
+            for stage in dict.fromkeys(["ingest", *arguments.stages]):
                 rows.append({"images": n, "stage": stage} | apart(stage, n, arguments, folder))
                 print(json.dumps(rows[-1]), flush=True)
     if arguments.out:
@@ -101,7 +109,7 @@ def cpu_s() -> float:
     return sum(of.ru_utime + of.ru_stime for of in used)
 
 
-def study(size: list[int], n: int) -> Params:
+def study(size: list[int], n: int, seed: int = 1) -> Params:
     """Return a study of one site with n phantoms, and networks as small as they can be."""
     uses: dict[str, Any] = {
         "classification": {"args": {"steps": 20, "features": 8}},
@@ -124,9 +132,21 @@ def study(size: list[int], n: int) -> Params:
                     "training": {"rounds": 1, "local_steps": 20, "batch": 8},
                 }
             },
-            "score": {"uses": uses},
+            "score": {"uses": uses, "measures": measures()},
+            "seed": seed,
         }
     )
+
+
+def measures() -> dict[str, Any]:
+    """Return the blocks of all measures that need no more than a study has, as params.yaml names them."""
+    kinds = ["FID", "KID", "PRDC", "Frozen", "Texture", "Spectrum", "Intensity", "Geometry", "Copies", "Membership"]
+    paths = {kind.lower(): f"{kind.lower()}.{kind}" for kind in kinds}
+    paths |= {"ms_ssim": "ms_ssim.MSSSIM", "mask_agreement": "mask_agreement.MaskAgreement"}
+    paths["class_agreement"] = "class_agreement.ClassAgreement"
+    found: dict[str, Any] = {name: {"class_path": f"fedsynth.measures.{path}"} for name, path in paths.items()}
+    found["membership"]["args"] = {"draws": 8, "most": 100}
+    return found
 
 
 def ingest(params: Params, folder: Path) -> None:
@@ -219,11 +239,28 @@ def _of_files(params: Params, folder: Path) -> None:
     ingest(Params.model_validate(said), folder / "again", folder / "state")
 
 
+def score(params: Params, folder: Path) -> None:
+    from fedsynth.stages.score import fit_synthetic, measured_at_site, seen
+
+    synthetic = ImageSet.load(folder / "made" / "north")
+    family = params.models["vae"].family.build(**params.image.context()).eval()
+    networks = fit_synthetic(params, synthetic)  # in the place of the references'
+    measured_at_site(params, seen(params, synthetic, networks, folder, ImageSet.load(folder / "north"), family))
+
+
+def augmented(params: Params, folder: Path) -> None:
+    from fedsynth.stages.score import fit_synthetic, rows_at_site
+
+    real, synthetic = (ImageSet.load(folder / part) for part in ("north", "made/north"))
+    sent = {"synthetic": fit_synthetic(params, synthetic)}
+    rows_at_site(params, "north", real, synthetic, sent, folder / "state", "vae")
+
+
 def nothing(params: Params, folder: Path) -> None:
     """What the modules of the other stages need."""
     from fedsynth.worth.use_networks import uses
 
-    for module in ("stages.ingest", "training.alone", "validation.expectations"):
+    for module in ("stages.ingest", "stages.score", "training.alone", "validation.expectations"):
         importlib.import_module(f"fedsynth.{module}")
     for use in uses(params).values():
         use.network(1)
@@ -231,7 +268,21 @@ def nothing(params: Params, folder: Path) -> None:
 
 STAGES: dict[str, Callable[[Params, Path], None]] = {
     of.__name__: of
-    for of in (nothing, ingest, verify, validate, train, reference, sample, export, files, from_files, append)
+    for of in (
+        nothing,
+        ingest,
+        verify,
+        validate,
+        train,
+        reference,
+        sample,
+        export,
+        files,
+        from_files,
+        append,
+        score,
+        augmented,
+    )
 }
 
 

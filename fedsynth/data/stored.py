@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import secrets
 from collections.abc import Iterator
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PART, BYTES = 64, 4 * 2**20  # images, and bytes, that are read at once where all are gone through
+PIXELS = 2**20  # of a channel of the images that a network is shown at once: 64 of 128 x 128
 AS_STORED = np.float32(np.inf)  # among values to fill channels with: none; no pixel is infinite
+
+
+def at_once(size: tuple[int, ...]) -> int:
+    """Return how many images of a size (*S) a network is shown at once, PART at most: what it makes of them on the way
+    is many times as large."""
+    return max(1, min(PART, PIXELS // max(1, math.prod(size))))
 
 
 class ChangedError(UserError):
@@ -163,12 +171,15 @@ class Stored:
 
     def _read(self, places: np.ndarray) -> np.ndarray:
         out = np.empty((len(places), *self.shape[1:]), np.float32)
+        first, n = min(self.channels, default=0), len(self.channels)
+        in_a_row = self.channels == tuple(range(first, first + n))
+        channels: Any = slice(first, first + n) if in_a_row else list(self.channels)  # a slice is copied once
         for number in np.unique(self.of_file[places]):
             here = self.of_file[places] == number
             # mapped for this read alone: what is mapped counts as memory of the process
             whole = self.files[number].read()
             for place, row in zip(np.flatnonzero(here), self.rows[places][here], strict=True):
-                out[place] = whole[row][list(self.channels)]
+                out[place] = whole[row, channels]
         if self.filled is not None:
             image, channel = np.nonzero(self.filled[places] != AS_STORED)  # NaN is a value, too
             out[image, channel] = self.filled[places][image, channel].reshape(-1, *[1] * len(self.size))

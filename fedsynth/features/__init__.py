@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedsynth.data.stored import at_once
 from fedsynth.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,16 +70,14 @@ def local_file(folder: Path, name: str, sha256: str) -> bytes:
     return content
 
 
-def in_batches(
-    net: nn.Module | Callable[[Tensor], Tensor], images: np.ndarray, device: torch.device, batch: int = 64
-) -> np.ndarray:
+def in_batches(net: nn.Module | Callable[[Tensor], Tensor], images: np.ndarray, device: torch.device) -> np.ndarray:
     """Returns (N, F) float64 of `net` for images (N, ...), in batches and without gradients.
 
     Raises ExtractorError if the net returns another shape.
     """
     import torch
 
-    parts = []
+    parts, batch = [], at_once(images.shape[2:])
     with torch.no_grad():
         for start in range(0, len(images), batch):
             found = net(torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(device))

@@ -20,7 +20,7 @@ from fedsynth.measures import MeasureInputs, in_parts
 
 ROWS = 64  # rows of a distance matrix that are computed at a time
 QUERY, BLOCK = 192 * 2**20, 32 * 2**20  # bytes of images that are held against a set at once, and of that set
-EXACT = 2**27  # values of a set up to which all distances to it are by differences
+EXACT = 2**22  # values of a set up to which all distances to it are by differences
 MARGIN = 14  # patients beyond those that are asked for, whose distances are by differences, too
 
 Block = tuple[slice, list[np.ndarray]]
@@ -100,9 +100,7 @@ def mirrors(images: np.ndarray, flip: tuple[int, ...]) -> list[np.ndarray]:
     return [np.flip(images, tuple(axis + 2 for axis in axes)) for axes in chosen]
 
 
-def distances(
-    of: np.ndarray, to: Points, whose: np.ndarray, keep: int, skip: np.ndarray | None = None
-) -> np.ndarray:
+def distances(of: np.ndarray, to: Points, whose: np.ndarray, keep: int, skip: np.ndarray | None = None) -> np.ndarray:
     """Returns the distances (B, M) float64 of points (B, P) to those of a set, each to the nearest mirrored version.
 
     All are by differences (`euclidean`). Where the set is large, only those to the images of the `keep` nearest

@@ -17,7 +17,7 @@ WINDOW, STRIDE = 7, 3  # pixels of SSIM's window (Wang et al. 2004), and from on
 C1, C2 = 0.01**2, 0.03**2  # SSIM's constants for values in [0, 1]
 FAINT = 0.02  # standard deviation of a patch, of values in [0, 1], below which it is mostly noise
 PATCH, LOOKED_AT = 6, 10  # an image's side over that of a patch, and the patches of an image
-ALL, FLAT = 512, 512  # images of a set up to which SSIM is computed of all pairs; patches that are compared at once
+ALL, FLAT = 512, 256  # images of a set up to which SSIM is computed of all pairs; patches that are compared at once
 ON_MASKS = 3  # of these, where an image has a mask: a lesion is what is most a patient's own, and rarely most unusual
 
 
@@ -62,8 +62,8 @@ class Structure:
         found = np.full(asked.shape, np.inf)
         for i, image in enumerate(images.split(1)):
             at = np.flatnonzero(asked[i]) if n > ALL else slice(None)
-            found[i, at] = np.min([self._of(image, v, at) for v in range(len(self.versions))], axis=0)
-        return np.maximum(found, 0)
+            found[i, at] = np.min([self._of(image, v, at) for v in range(len(self.versions))], axis=0).clip(0, 1)
+        return found
 
     def _of(self, image: Tensor, version: int, at: np.ndarray | slice) -> np.ndarray:
         """Returns (m,) of one image (1, I, *S) to those `at` these places."""

@@ -98,8 +98,8 @@ class Conversion(Measure):
             beside, *others = (None if of is None or not usable(of) else of for of in judged[name])
             if beside is not None:
                 floor = float(statistic(beside))
-                for images, of in zip(("converted", "baseline"), others, strict=True):
-                    values[f"{images}_{name}"] = over_patients(seen, statistic, of, real, name, floor)
+                for images, found in zip(("converted", "baseline"), others, strict=True):
+                    values[f"{images}_{name}"] = over_patients(seen, statistic, found, real, name, floor)
         return Answer(values)
 
     def _of_batches(

@@ -64,10 +64,11 @@ class MSSSIM(Measure):
         return {k: self._of_pairs(seen, images, p) for k, p in chosen.items() if len(p)}
 
     def _of_pairs(self, seen: MeasureInputs, images: ImageSet, places: np.ndarray) -> np.ndarray:
-        """Returns (P,) the similarities of pairs of images at `places` (P, 2), of which only a batch is read at once."""
+        """Returns (P,) the similarities of pairs of images at `places` (P, 2), read batch by batch."""
         channels = seen.image.index(seen.image.originals)
         batches = [places[start : start + BATCH] for start in range(0, len(places), BATCH)]
-        return np.concatenate([similarity(*(images.images[of][:, channels] for of in batch.T)) for batch in batches])
+        sides = ([images.images[of][:, channels] for of in batch.T] for batch in batches)
+        return np.concatenate([similarity(one, other) for one, other in sides])
 
 
 def pairs(places: np.ndarray, rng: np.random.Generator, matchings: int) -> np.ndarray:

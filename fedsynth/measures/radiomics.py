@@ -52,9 +52,9 @@ class Radiomics(Measure):
 
 
 def of_parts(seen: MeasureInputs, images: ImageSet) -> np.ndarray:
-    """As `radiomics`, of a set that may be on disk. A part of which no image has any channel is narrower than others."""
+    """As `radiomics`, of a set that may be on disk."""
     parts = [radiomics(with_nan(seen, part)) for part in images.parts()]
-    width = max(part.shape[2] for part in parts)
+    width = max(part.shape[2] for part in parts)  # 1 of a part of which no image has any channel
     return np.concatenate([np.broadcast_to(part, (*part.shape[:2], width)) for part in parts])
 
 

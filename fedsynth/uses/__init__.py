@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedsynth.data.stored import PART, OnDisk
+from fedsynth.data.stored import PART, OnDisk, at_once
 from fedsynth.training.supervised import Budget, Training
 
 # per-image results, arrays of length N, from which metrics are computed; they never leave the machine
@@ -126,12 +126,12 @@ def of_kind(networks: dict[str, tuple[Use, nn.Module]], kind: type[Use]) -> tupl
 
 
 @torch.no_grad()
-def predict(net: nn.Module, images: Tensor, channels: int, batch: int = PART) -> Tensor:
+def predict(net: nn.Module, images: Tensor, channels: int) -> Tensor:
     """Return the output of `net` for images (N, I, *S), on the CPU: (N, `channels`, ...).
 
     If N is 0, the result is (0, `channels`, *S).
     """
     device = next(net.parameters()).device
     net.eval()
-    parts = [net(part.to(device)).cpu() for part in images.split(batch) if len(part)]
+    parts = [net(part.to(device)).cpu() for part in images.split(at_once(images.shape[2:])) if len(part)]
     return torch.cat(parts) if parts else images.new_zeros((0, channels, *images.shape[2:]))

@@ -13,7 +13,7 @@ import pytest
 
 from fedsynth.data import manifest
 from fedsynth.data.stored import Writer
-from tests.sets import row, tiny_params
+from tests.sets import TURNS, row, tiny_params
 
 FEW, MANY, SIZE = 100, 900, [96, 96]  # images of 110 kB: 11 and 99 MB
 WORK = """
@@ -43,27 +43,33 @@ def params():
     return tiny_params(image=image, models={"vae": model}, score={"uses": uses})
 
 
-def peak(folder: Path, n: int, megabytes: int) -> float:
-    """MiB of a process that verifies a set of n images, trains a model and a network on it, and judges the network."""
+def write(folder: Path, n: int) -> Path:
+    """A site's set of n random images; of five, three are for training, one is for the test, one for validation."""
     made, rng, rows = params(), np.random.default_rng(0), []
     with Writer(folder / manifest.ARRAY, (len(made.image.channels), *SIZE)) as written:
         for i in range(n):
             image = rng.uniform(-1, 1, (len(made.image.channels), *SIZE)).astype(np.float32)
             image[made.image.index(made.image.masks)] = np.where(image[made.image.index(made.image.masks)] > 0, 1, -1)
             written.add(image)
-            rows.append(row(made, "north", i, image, (f"s{i}", "train")))
+            rows.append(row(made, "north", i, image, (f"s{i}", TURNS[i % len(TURNS)])))
     manifest.write_rows(folder, manifest.frame(rows))
+    return folder
+
+
+def peak(folder: Path, work: str, megabytes: int) -> float:
+    """MiB of a process that does `work` with the set in a folder."""
     environment = os.environ | {"FEDSYNTH_MEMORY": str(megabytes)}
-    done = subprocess.run([sys.executable, "-c", WORK, str(folder)], env=environment, capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-c", work, str(folder)], env=environment, capture_output=True, text=True,
                           cwd=Path(__file__).parents[2], check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     read, found = json.loads(done.stdout.splitlines()[-1])
-    assert read == n
+    assert read == len(manifest.read(folder))
     return float(found)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_nine_times_the_images_take_no_more_memory(tmp_path):
-    few, many = (peak(tmp_path / str(n), n, 1) for n in (FEW, MANY))
-    assert many - few < 60, f"{few:.0f} and {many:.0f} MiB: 88 MB more of images, which cost 250 in memory"
-    assert peak(tmp_path / str(MANY), MANY, 2000) - few > 120, "in memory, where there is room"
+    few, many = (write(tmp_path / str(n), n) for n in (FEW, MANY))
+    of_few, of_many = (peak(folder, WORK, 1) for folder in (few, many))
+    assert of_many - of_few < 60, f"{of_few:.0f} and {of_many:.0f} MiB: 88 MB more of images, which cost 250 in memory"
+    assert peak(many, WORK, 2000) - of_few > 120, "in memory, where there is room"

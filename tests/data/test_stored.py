@@ -8,8 +8,11 @@ import torch
 
 from fedsynth.data import removal, stored
 from fedsynth.data.dataset import ImageSet, concatenate
-from fedsynth.data.stored import ChangedError, OnDisk, Stored, Writer, joined
+from fedsynth.data.stored import ChangedError, File, Held, OnDisk, Stored, Writer, at_once, joined
+from fedsynth.hospital import canaries
+from fedsynth.params import Block
 from fedsynth.settings import SettingsError, memory
+from fedsynth.stages import score
 from fedsynth.training.alone import tensors, train_alone
 from fedsynth.uses.segmentation import dice_of
 from fedsynth.worth import use_networks
@@ -102,14 +105,49 @@ def test_another_file_at_the_same_path_is_not_read_in_its_place(folder, small, t
         train[:2]
 
 
-def test_sets_on_disk_are_one_set_on_disk_and_with_one_in_memory_in_memory(whole, kept):
+def test_sets_on_disk_are_one_set_on_disk_and_with_one_in_memory_each_stays_where_it_is(whole, kept):
     twice = concatenate([kept.split("test"), kept.split("train")])
     assert isinstance(twice.images, Stored)
     expected = np.concatenate([whole.split("test").images, whole.split("train").images])
     np.testing.assert_array_equal(np.asarray(twice.images), expected)
-    mixed = joined([kept.images, whole.images])
-    assert isinstance(mixed, np.ndarray)
-    np.testing.assert_array_equal(mixed, np.concatenate([whole.images] * 2))
+    mixed = joined([kept.images, whole.images[:7], kept.images])
+    assert isinstance(mixed, Stored)
+    assert [type(file) for file in mixed.files] == [File, Held]
+    both = np.concatenate([whole.images, whole.images[:7], whole.images])
+    for key in (slice(None), slice(25, 40), np.array([60, 33, 0])):
+        np.testing.assert_array_equal(mixed[key], both[key])
+    np.testing.assert_array_equal(np.asarray(mixed.of([2, 0]).where(np.arange(67) > 28)), both[29:, [2, 0]])
+    assert isinstance(joined([whole.images, kept.images[:0]]), np.ndarray)
+    with pytest.raises(ValueError, match="sets of other channels or sizes"):
+        joined([kept.images.of([0]), whole.images])
+
+
+def test_a_channel_that_is_taken_away_reads_as_missing_and_stays_on_disk(whole, kept):
+    image = tiny_params(image={"may_lack": ["t2"]}).image
+    some = np.arange(30) % 3 == 0
+    both = []
+    for of in (whole, kept):
+        lacking = concatenate([of.where(some).without(image, ["t2", "lesion"]), of.where(~some)])
+        assert isinstance(lacking.images, type(of.images))
+        assert [lacking.has(image, c).sum() for c in image.channels] == [30, 20, 20]
+        assert lacking.lacking(image) == [1, 2]
+        planes = lacking.planes_or_nan(image, ["t1", "t2", "lesion"])
+        assert isinstance(planes, OnDisk if of is kept else torch.Tensor)
+        both.append((np.asarray(lacking.images), planes[:].numpy(), lacking.channels_or_nan(image, ["lesion", "t2"])))
+        again = lacking.where(np.arange(30) > 4).without(image, ["t1"])
+        assert [again.has(image, c).sum() for c in image.channels] == [0, 20, 20]
+    for one, other in zip(*both, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.isnan(both[0][1]).any()
+    assert [kept.has(image, c).all() for c in image.channels] == [True] * 3, "the set itself is as it was"
+
+
+def test_canaries_are_put_among_images_that_stay_on_disk(whole, kept, tmp_path):
+    params = tiny_params(audit={"canaries": 20})
+    one, other = (canaries.among(of, params, tmp_path, "vae") for of in (whole, kept))
+    assert isinstance(other.images, Stored)
+    assert len(other) > 30
+    np.testing.assert_array_equal(one.images, np.asarray(other.images))
 
 
 def test_a_tensor_on_disk_gives_batches_and_parts(whole, kept):
@@ -143,6 +181,36 @@ def test_a_use_s_network_is_trained_and_judged_as_on_the_set_in_memory(whole, ke
     if use.startswith("seg"):
         dice = [dice_of(net, *images.tensors(params.image)[:2]) for images in (whole, kept)]
         np.testing.assert_array_equal(*dice)
+
+
+def test_a_model_of_images_that_lack_a_channel_is_trained_as_on_the_set_in_memory(whole, kept):
+    block = Block(class_path="fedsynth.families.diffusion.Diffusion", args={"channels": [8, 16], "groups": 8})
+    image = tiny_params(image={"may_lack": ["t2"]}).image
+    training = PARAMS.models["vae"].training
+    few = np.arange(30) % 3 == 0
+    sets = [concatenate([of.where(few).without(image, ["t2"]), of.where(~few)]) for of in (whole, kept)]
+    one, other = (train_alone(block, training, image, of, 3) for of in sets)
+    for (name, a), (_, b) in zip(one.named_parameters(), other.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("lacking", [[], ["t2"]])
+def test_augmented_is_trained_on_real_images_on_disk_and_synthetic_ones_in_memory(whole, kept, tmp_path, lacking):
+    uses = {"one": {"class_path": "fedsynth.uses.segmentation.Segmentation", "args": {"steps": 3}}}
+    params = tiny_params(score={"uses": uses}, image={"may_lack": lacking})
+    made = make_set(tmp_path / "made", params, n=12, seed=5)
+    sent = {"synthetic": score.fit_synthetic(params, made)}
+    one, other = (
+        score.rows_at_site(params, "north", of, made, sent, tmp_path / name, "vae")
+        for name, of in (("memory", whole), ("disk", kept))
+    )
+    assert one == other
+    assert {row["name"] for row in one[0]} == {"synthetic", "augmented"}
+
+
+def test_a_network_is_shown_fewer_images_at_once_where_they_are_large():
+    assert [at_once(size) for size in ((28, 28), (128, 128), (256, 256), (64, 64, 64), (2000, 2000))] == [
+        64, 64, 16, 4, 1]  # fmt: skip
 
 
 def test_what_is_written_one_by_one_is_what_numpy_writes(whole, tmp_path):
