@@ -38,9 +38,9 @@ SPACES = {
 }
 COUNT = (
     "Synthetic images that lie nearer to one of a site's training images, in {}, than chance brings an image of another"
-    " patient in one of {:.0f} cases (as measured by the site's held-out images); the sum over the sites. The floor"
-    " counts held-out images that do. The interval is exact for the number in other sets of as many images, drawn"
-    " alike."
+    " patient in one of {:.0f} cases (as measured by the site's held-out images, {} at most); the sum over the sites."
+    " The floor counts held-out images that do. The interval is exact for the number in other sets of as many images,"
+    " drawn alike."
 )
 RATIO = (
     "Median over the synthetic images of the distance in {} to the nearest training patient over the mean distance to"
@@ -48,9 +48,9 @@ RATIO = (
     " to the training images."
 )
 POWER = (
-    "What this search would have found: the share of the site's training images that count as copies by one of the"
-    " ways above once they are drawn again with noise of {:g} (of values from -1 to 1), each beside the other patients'"
-    " images. Below 90 % no copy is no proof of none."
+    "What this search would have found: the share of the site's training images (of {} at most) that count as copies by"
+    " one of the ways above once they are drawn again with noise of {:g} (of values from -1 to 1), each beside the"
+    " other patients' images. Below 90 % no copy is no proof of none."
 )
 # Search of images in memory and their features (N, F): their distances to the training images, relative to those nearby
 # (N,), and the nearest training image (N,)
@@ -89,23 +89,23 @@ class Copies(Measure):
     def about(self) -> dict[str, About]:
         found = {}
         for space, said in SPACES.items():
-            text = COUNT.format(said, 1 / self.alpha)
+            text = COUNT.format(said, 1 / self.alpha, self.most)
             found[f"copies_{space}"] = About("lower", f"Copies ({space}s)", text, kind="count")
         for space, said in SPACES.items():
             title = f"Nearest ratio ({space}s)"
             found[f"nearest_ratio_{space}"] = About("higher", title, RATIO.format(said, self.neighbours))
-        text = POWER.format(NOISE)
+        text = POWER.format(self.most, NOISE)
         return found | {"copy_power": About("higher", "Copies that would have been found", text, SHARE)}
 
     def at_site(self, seen: MeasureInputs) -> Answer:
-        held_out, train = seen.real
-        n = {"real": len(held_out), "train": len(train), "synthetic": len(seen.synthetic)}
-        if min(len(set(images.patients())) for images in seen.real) < LEAST or not len(seen.synthetic):
-            return Answer({name: Value(None, n) for name in self.about})
+        train = seen.real[1]
         shown, again = (some(images, self.most, seen, "copies") for images in seen.real)
-        held_out, drawn_again = held_out.where(shown), train.where(again)
-        n, of_power = n | {"real": len(held_out)}, n | {"real": len(held_out), "train": len(drawn_again)}
+        held_out, drawn_again = seen.real[0].where(shown), train.where(again)
+        n = {"real": len(held_out), "train": len(train), "synthetic": len(seen.synthetic)}
+        of_power = n | {"train": len(drawn_again)}
         values = {name: Value(None, of_power if name == "copy_power" else n) for name in self.about}
+        if min(len(set(images.patients())) for images in (held_out, train)) < LEAST or not len(seen.synthetic):
+            return Answer(values)
         searches = self.searches(seen)
         made = searched(searches, with_features(seen.synthetic, seen.features("synthetic")))
         real = searched(searches, with_features(held_out, seen.features("held_out")[shown]))
@@ -193,10 +193,15 @@ def with_features(images: ImageSet, features: np.ndarray) -> Iterator[tuple[Imag
 def noisy(train: ImageSet, seen: MeasureInputs) -> Iterator[tuple[ImageSet, np.ndarray]]:
     """Yields training images as a model might copy them, with noise of NOISE, in parts and with their features."""
     rng = seen.generator("copies that must be found")
-    for part in train.parts(len(train), QUERY):
-        added = np.asarray(part.images) + rng.normal(0, NOISE, part.images.shape)
-        again = ImageSet(part.manifest, np.clip(added, -1, 1).astype(np.float32))
-        yield again, in_parts(lambda few: seen.extractor.features(seen.pixels(few)), again)
+
+    def again(part: ImageSet) -> ImageSet:
+        images = np.empty(part.images.shape, np.float32)
+        for place, image in enumerate(part.images):
+            images[place] = np.clip(image + rng.normal(0, NOISE, image.shape), -1, 1)
+        return ImageSet(part.manifest, images)
+
+    for made in map(again, train.parts(len(train), QUERY)):
+        yield made, in_parts(lambda few: seen.extractor.features(seen.pixels(few)), made)
 
 
 def total(answers: dict[str, Answer], name: str) -> Value:

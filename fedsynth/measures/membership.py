@@ -48,6 +48,7 @@ TPR = (
     "share of the training patients that are found while at most {:.3g} % of the held-out ones are taken for such; the"
     " floor is chance, what guessing finds: that share, and more where held-out patients are few."
 )
+MOST = " It is asked of {} images of each kind at most."
 STRONGEST = {
     "auc": (
         "AUC",
@@ -109,13 +110,16 @@ class Membership(Measure):
     @cached_property
     def about(self) -> dict[str, About]:  # type: ignore[override]
         found = {}
+        some_of = {kind: MOST.format(self.most_near if kind in SPACES else self.most) for kind in self.kinds}
         for kind in self.kinds:
             said = {"auc": ("AUC", AUC)} | {
                 name: (f"TPR at {100 * rate:.3g} % FPR", TPR.format(100 * rate)) for name, rate in self.rates.items()
             }
             for name, (what, text) in said.items():
                 title = f"Membership {TITLES[kind]}, {what}"
-                found[f"membership_{kind}_{name}"] = About("lower", title, GUESSES.format(WHO[kind], text), SHARE)
+                found[f"membership_{kind}_{name}"] = About(
+                    "lower", title, GUESSES.format(WHO[kind], text + some_of[kind]), SHARE
+                )
         for name, (what, text) in STRONGEST.items():
             title = f"Membership, strongest attack, {what.format(100 * self.fpr)}"
             found[f"membership_{name}"] = About("lower", title, text, SHARE)
