@@ -33,7 +33,7 @@ def test_a_budget_is_that_of_the_use_as_it_was_built_defaults_included():
 
 def test_arguments_are_those_given_and_the_defaults_but_not_what_the_project_knows():
     copies = Block(class_path="fedsynth.measures.copies.Copies", args={"neighbours": 20})
-    assert arguments(copies, tiny_params().image) == {"alpha": 1e-4, "neighbours": 20}
+    assert arguments(copies, tiny_params().image) == {"alpha": 1e-4, "neighbours": 20, "most": 1000}
 
 
 def test_a_measure_is_defined_with_its_arguments():
