@@ -19,7 +19,7 @@ from fedsynth.data.dataset import ImageSet, concatenate
 from fedsynth.measures import MeasureInputs, in_parts
 
 ROWS = 64  # rows of a distance matrix that are computed at a time
-QUERY, BLOCK = 192 * 2**20, 32 * 2**20  # bytes of images that are held against a set at once, and of that set
+QUERY, BLOCK = 96 * 2**20, 32 * 2**20  # bytes of images that are held against a set at once, and of that set
 EXACT = 2**22  # values of a set up to which all distances to it are by differences
 MARGIN = 14  # patients beyond those that are asked for, whose distances are by differences, too
 

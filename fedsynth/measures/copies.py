@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -193,14 +194,14 @@ def with_features(images: ImageSet, features: np.ndarray) -> Iterator[tuple[Imag
 def noisy(train: ImageSet, seen: MeasureInputs) -> Iterator[tuple[ImageSet, np.ndarray]]:
     """Yields training images as a model might copy them, with noise of NOISE, in parts and with their features."""
     rng = seen.generator("copies that must be found")
-
-    def again(part: ImageSet) -> ImageSet:
-        images = np.empty(part.images.shape, np.float32)
-        for place, image in enumerate(part.images):
-            images[place] = np.clip(image + rng.normal(0, NOISE, image.shape), -1, 1)
-        return ImageSet(part.manifest, images)
-
-    for made in map(again, train.parts(len(train), QUERY)):
+    step = max(1, QUERY // (train.images.nbytes // len(train)))
+    images = iter(train.images)  # one after the other: a part would be in memory twice
+    for start in range(0, len(train), step):
+        rows = train.manifest.iloc[start : start + step].reset_index(drop=True)
+        again = np.empty((len(rows), *train.images.shape[1:]), np.float32)
+        for place, image in enumerate(islice(images, len(rows))):
+            again[place] = np.clip(image + rng.normal(0, NOISE, image.shape), -1, 1)
+        made = ImageSet(rows, again)
         yield made, in_parts(lambda few: seen.extractor.features(seen.pixels(few)), made)
 
 

@@ -16,9 +16,9 @@ import torch
 from fedsynth import measures
 from fedsynth.data.dataset import ImageSet
 from fedsynth.measures import Measure
+from fedsynth.params import Block
 from fedsynth.stages.score import fit_synthetic, rows_at_site, seen
 from tests.contracts.kinds import classes
-from tests.contracts.test_measures import build
 from tests.data.test_memory import params
 torch.set_num_threads(1)
 made, folder = params(), Path(sys.argv[1])
@@ -28,9 +28,10 @@ synthetic = type(real)(synthetic.manifest.assign(origin="synthetic"), synthetic.
 networks = fit_synthetic(made, synthetic)
 family = made.models["vae"].family.build(**made.image.context()).eval()
 sight = seen(made, synthetic, networks, folder, real, family, keep=folder / "keep")
+fewer = {"Copies": {"most": 60}, "Membership": {"draws": 2, "most": 60, "most_near": 90}}
 for kind in classes(measures, Measure):
-    if kind.__name__ in sys.argv[2:] or not sys.argv[2:]:
-        build(kind, sight).at_site(sight)
+    block = Block(class_path=f"{kind.__module__}.{kind.__name__}", args=fewer.get(kind.__name__, {}))
+    block.build(**made.image.context()).at_site(sight)
 rows_at_site(made, "north", real, synthetic, {"synthetic": networks}, folder / "state", "vae")
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
 print(json.dumps([len(real), int(peak[1]) / 1024]))

@@ -36,6 +36,7 @@ CASES: dict[str, dict[str, Any]] = {
     "lacking": {"size": (16, 16), "may_lack": ["t2"]},
 }
 KINDS = classes(measures, Measure)
+SETS = ["held_out", "train", "synthetic"]
 
 
 @pytest.fixture(scope="module", params=CASES.values(), ids=list(CASES))
@@ -54,7 +55,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if params.image.may_lack:
         seen.train.images[::3, 1], seen.held_out.images[::4, 1], seen.held_out.images[::5, 2] = -1, -1, 0
     seen.extractor = Classifier().open(seen.networks, folder)
-    names = ["held_out", "train", *(["synthetic"] if len(params.image.size) == 2 else [])]
+    names = SETS[: 3 if len(params.image.size) == 2 else 2]
     sets: dict[str, Any] = {name: kept(getattr(seen, name), folder / name) for name in names}
     assert len(seen.train) == 72
     return seen, replace(seen, **sets)
@@ -88,6 +89,19 @@ def test_a_measure_gives_the_same_numbers_of_a_set_on_disk_and_never_reads_it_wh
     assert in_memory.moments.keys() == on_disk.moments.keys()
     for which, of in in_memory.moments.items():
         assert np.array_equal(of.covariance, on_disk.moments[which].covariance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("left", [0, 1, 6])
+def test_a_handful_of_images_on_disk_gives_what_it_gives_in_memory(
+    kind: type[Measure], left: int, both: tuple[MeasureInputs, ...]
+) -> None:
+    few = [
+        replace(seen, **{name: getattr(seen, name).where(np.arange(len(getattr(seen, name))) < left) for name in SETS})
+        for seen in both
+    ]
+    in_memory, on_disk = (build(kind, seen).at_site(seen).values for seen in few)
+    assert in_memory == on_disk
 
 
 @pytest.fixture
