@@ -204,8 +204,10 @@ def _commit() -> str:
 def _machine() -> str:
     import torch
 
+    from fedsynth.networks.device import name
+
     capability = torch.backends.cpu.get_cpu_capability()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores, {capability}"
+    device = name() or f"{os.cpu_count()} cores, {capability}"
     return f"{platform.machine()}, {device}, Python {platform.python_version()}, torch {torch.__version__}"
 
 

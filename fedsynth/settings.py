@@ -54,6 +54,17 @@ DESCRIBED = {
     "FEDSYNTH_INGEST_PROCESSES": (
         "processes in which `ingest` reads and prepares images; default: as many as there are cores for it"
     ),
+    "FEDSYNTH_DEVICE": (
+        "where tensors are computed: auto (default: a GPU where there is one, else the CPU), cpu, cuda, cuda:1, mps"
+    ),
+    "FEDSYNTH_PROCESSES": (
+        "a site's own: how many processes train a model there, each with its share of every batch (and a GPU of its own"
+        " where there are as many); default 1"
+    ),
+    "FEDSYNTH_PRECISION": (
+        "in which numbers a training's losses are computed where its `bf16` is not false: auto (default: bfloat16),"
+        " fp32, bf16, fp16"
+    ),
     "FEDSYNTH_EVENTS": "1: stages also print machine-readable events, for the flow",
     "MLFLOW_TRACKING_URI": "tracking server and registry; default: SQLite in the project's folder",
     "PREFECT_API_URL": "Prefect server that runs are shown on; default: one of its own for the time of a run",
@@ -70,11 +81,15 @@ QUIET = {
 }
 
 
+# The number of a simulated site, or of one of the processes that train together at a site; set by what starts them.
+PLACE = "FEDSYNTH_PLACE"
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "ws_proxy", "wss_proxy")
 
 STUDY = ("params.yaml", "dvc.yaml")
 FEDERATIONS, CODES = ("simulator", "poc", "production"), ("thin", "none")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 class SettingsError(UserError):
@@ -98,6 +113,9 @@ class Settings:
     min_cell: int = 5
     policy: Path | None = None
     keep_runs: int = 3
+    device: str = "auto"
+    precision: str = "auto"
+    processes: int = 1
 
     @classmethod
     def read(cls) -> Settings:
@@ -125,6 +143,9 @@ class Settings:
             min_cell=_number("FEDSYNTH_MIN_CELL", 5, "images"),
             policy=Path(env["FEDSYNTH_POLICY"]).resolve() if env.get("FEDSYNTH_POLICY") else None,
             keep_runs=_number("FEDSYNTH_KEEP_RUNS", 3, "trainings"),
+            device=device(),
+            precision=precision(),
+            processes=_number("FEDSYNTH_PROCESSES", 1, "processes", 2),
         )
 
     @property
@@ -194,6 +215,30 @@ def ingest_processes() -> int:
     if not sys.platform.startswith("linux"):
         return 1
     return _number("FEDSYNTH_INGEST_PROCESSES", len(os.sched_getaffinity(0)), "processes", 3)
+
+
+def device() -> str:
+    """Return where tensors are to be computed, as it was asked for: "auto", "cpu", "cuda", "cuda:1", "mps"."""
+    value = os.environ.get("FEDSYNTH_DEVICE") or "auto"
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", value):
+        raise SettingsError(f"FEDSYNTH_DEVICE={value!r} is not known; use auto, cpu, cuda, cuda:N (N from 0) or mps")
+    return value
+
+
+def precision() -> str:
+    """Return in which numbers losses are to be computed, as it was asked for: one of PRECISIONS."""
+    return _one_of("FEDSYNTH_PRECISION", PRECISIONS)
+
+
+def place() -> int:
+    """Return the number of this process among those that share the machine's GPUs: 0 unless it was given another."""
+    return int(os.environ.get(PLACE) or 0)
+
+
+def take_place(name: str, names: list[str]) -> None:
+    """Give the process of the simulated site `name`, one of `names`, its place; each site has as many as processes."""
+    if name in names:
+        os.environ[PLACE] = str(names.index(name) * Settings.read().processes)
 
 
 def project() -> Path:

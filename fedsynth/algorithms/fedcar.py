@@ -61,8 +61,10 @@ class FedCAR(FedAvg):
 
     def before_aggregate(self, family: Callable[[], Any], sent: Arrays, scores: dict[str, float | None],
                          steps: Mapping[str, int] | None = None, averaged: bool = False) -> None:  # fmt: skip
+        from fedsynth.networks.device import device
+
         super().before_aggregate(family, sent, scores, steps, averaged)
-        self._family, self._sent = self._family or family(), sent
+        self._family, self._sent = self._family or family().to(device()), sent
 
     def aggregate(self, updates: list[Update]) -> Arrays:
         base = {site: self.weight(site, w) for site, w, _ in updates}
@@ -111,7 +113,7 @@ class FedCAR(FedAvg):
             return None
         pool: Any = F.adaptive_avg_pool3d if drawn.ndim == 5 else F.adaptive_avg_pool2d
         coarse: torch.Tensor = pool(drawn, [min(COARSE, n) for n in drawn.shape[2:]])
-        return coarse.flatten(1).double()
+        return coarse.flatten(1).cpu().double()
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:

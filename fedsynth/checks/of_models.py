@@ -116,6 +116,7 @@ def _together(key: str, model: Model, family: Family, parts: dict[str, Any]) -> 
     yield from of_robust.together(key, model, algorithm, parts.get("robust"))
     if algorithm is not None:
         yield from _compression(key, model, algorithm)
+        yield from _memory(key, model, algorithm, mechanism)
         names = [name for name, _ in family.named_parameters()]
         strange = [*_patterns(f"{key}.algorithm", model.algorithm, names)]
         yield from strange
@@ -165,6 +166,19 @@ def _compression(key: str, model: Model, algorithm: Any) -> Iterator[Problem]:
     if not getattr(algorithm, "always", True):
         said = f"with {name} what a coding leaves out would come a whole cycle late; leave one of both out"
         yield Problem(f"{key}.compression", None, said)
+
+
+def _memory(key: str, model: Model, algorithm: Any, mechanism: Any) -> Iterator[Problem]:
+    """Yield ways of saving memory that the training's loop does not have."""
+    exchange, private = algorithm.job == "exchange", mechanism is not None and mechanism.at_steps
+    if exchange and model.training.accumulate > 1:
+        said = "with a generator at the centre a batch is taken whole; take a smaller `batch`"
+        yield Problem(f"{key}.training.accumulate", model.training.accumulate, said)
+    if model.training.recompute and (exchange or private):
+        said = "with a generator at the centre nothing is computed anew; take it out"
+        if private:
+            said = "gradients of single images are not taken through blocks that are computed anew; take `accumulate`"
+        yield Problem(f"{key}.training.recompute", True, said)
 
 
 def _patterns(key: str, block: Block, parameters: list[str]) -> Iterator[Problem]:

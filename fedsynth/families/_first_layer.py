@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsynth.families import Family
+from fedsynth.networks.device import random_devices
 from fedsynth.params import Image
 
 CONVOLVE: dict[type[nn.Module], Callable[..., Tensor]] = {
@@ -57,7 +58,7 @@ def _inputs(family: Family, image: Image, seed: int) -> Inputs:
         for of in (image.generated, image.given)
     )
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=random_devices(device)):
             for player in family.players():
                 torch.manual_seed(0)
                 family.loss(player, x, torch.zeros(2, dtype=torch.long, device=device), given if image.given else None)

@@ -78,7 +78,7 @@ class GAN(Family):
 
     def marks(self, seen: Tensor, y: Tensor) -> Tensor:
         """Returns the scores (B, patches) for class y of the discriminator's input `seen` (B, C + G, *S)."""
-        return self.discriminator(seen)[-1].float()[torch.arange(len(y)), y].flatten(1)
+        return self.discriminator(seen)[-1].float()[torch.arange(len(y), device=y.device), y].flatten(1)
 
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """Channels missing in a real image are also blanked in the generated image that it is compared with."""

@@ -86,5 +86,5 @@ def in_batches(net: nn.Module | Callable[[Tensor], Tensor], images: np.ndarray, 
                     "an extractor gives one vector of features for each image (N, F), not"
                     f" {tuple(getattr(found, 'shape', ()))}"
                 )
-            parts.append(found.double().cpu().numpy())
+            parts.append(found.cpu().double().numpy())  # a GPU of Apple has no float64
     return np.concatenate(parts) if parts else np.zeros((0, 0))

@@ -28,6 +28,8 @@ class Classifier(Extractor):
         self.use = use
 
     def open(self, networks: dict[str, tuple[Use, nn.Module]], folder: Path) -> Classifier:
+        from fedsynth.networks.device import device
+
         if self.use not in networks:
             there = ", ".join(networks) or "none"
             raise ExtractorError(
@@ -35,7 +37,7 @@ class Classifier(Extractor):
                 f" (they have: {there}); add the use to score.uses, name another one with score.features.args.use, or"
                 " take another extractor"
             )
-        self.net = networks[self.use][1].eval()
+        self.net = networks[self.use][1].eval().to(device())
         if not callable(getattr(self.net, "embed", None)):
             raise ExtractorError(f"the network of the use {self.use!r} has no features `embed`; name another use")
         features = getattr(getattr(self.net, "head", None), "in_features", None)

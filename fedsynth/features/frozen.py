@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsynth.features import Extractor, ExtractorError, in_batches
+from fedsynth.networks.device import device
 
 if TYPE_CHECKING:
     from fedsynth.uses import Use
@@ -63,6 +64,8 @@ class Frozen(Extractor):
 
     def open(self, networks: dict[str, tuple[Use, nn.Module]], folder: Path) -> Frozen:
         self.net, self.mean, self.spread = loaded()
+        self.device = device()
+        self.net.to(self.device)
         return self
 
     def features(self, images: np.ndarray) -> np.ndarray:
@@ -74,7 +77,7 @@ class Frozen(Extractor):
         """(N, UNITS) of one channel (N, 1, *S)."""
         if not len(images):
             return np.zeros((0, UNITS))
-        found = [in_batches(self.net, _at_least(of), torch.device("cpu")) for of in slices(images)]
+        found = [in_batches(self.net, _at_least(of), self.device) for of in slices(images)]
         return (np.mean(found, axis=0) - self.mean) / self.spread
 
 

@@ -52,6 +52,8 @@ class Inception(Extractor):
     def open(self, networks: dict[str, tuple[Use, nn.Module]], folder: Path) -> Inception:
         import torch
 
+        from fedsynth.networks.device import device
+
         try:
             content = local_file(folder, self.file, self.sha256)
         except ExtractorError as error:
@@ -72,7 +74,7 @@ class Inception(Extractor):
             raise ExtractorError(
                 f"{Path(folder) / self.file} does not hold the weights of Inception; take those of {WEIGHTS}"
             ) from error
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device()
         self.net.to(self.device)
         return self
 

@@ -30,8 +30,10 @@ class TorchScript(Extractor):
     def open(self, networks: dict[str, tuple[Use, nn.Module]], folder: Path) -> TorchScript:
         import torch
 
+        from fedsynth.networks.device import device
+
         content = local_file(folder, self.file, self.sha256)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device()
         try:  # load the checked bytes instead of reading the file again
             self.net = torch.jit.load(io.BytesIO(content), map_location=self.device).eval()
         except RuntimeError as error:

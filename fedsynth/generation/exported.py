@@ -62,10 +62,7 @@ def of_path(path: Path, although: str = "") -> Released:
 
 
 def _family(data: Path, about: dict[str, Any]) -> Family:
-    import torch
-
-    family = weights.build_family(about, weights.load(data / weights.FILE))
-    return family.to("cuda" if torch.cuda.is_available() else "cpu")
+    return weights.build_family(about, weights.load(data / weights.FILE))
 
 
 def _held(title: str, folder: Path, data: Path, about: dict[str, Any]) -> tuple[list[str], list[str]]:

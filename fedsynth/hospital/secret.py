@@ -14,7 +14,7 @@ from fedsynth.data.disk import sync_folder
 from fedsynth.settings import SettingsError
 
 FILE, BYTES = "secret", 32
-SIMULATED = "FEDSYNTH_SIMULATED"  # set by the simulator and poc for the processes of their sites
+SIMULATED = "FEDSYNTH_SIMULATED"  # set by the simulator and poc for the processes of their sites, to the names of all
 
 
 def secret(folder: Path, simulated: bool = False) -> bytes:

@@ -38,6 +38,7 @@ def losses(seen: MeasureInputs, family: Family, images: ImageSet, player: str, d
     The noise is the same for all images. The draws take the mirrored versions that training has seen in turn.
     """
     from fedsynth.families import leave_out
+    from fedsynth.networks.device import random_devices
 
     # some losses need the gradient with respect to x (R1)
     family = copy.deepcopy(family).eval().requires_grad_(False)
@@ -58,7 +59,7 @@ def _of_part(seen: MeasureInputs, family: Family, images: ImageSet, player: str,
         for of in (x, given)
     ]
     found: list[np.ndarray] = []
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=random_devices(device)):
         for draw in range(draws):
             at = draw % len(turned[0])
             one = _draw(family, player, turned[0][at], y, turned[1][at] if image.given else None, [seen.seed, draw])
@@ -76,7 +77,7 @@ def _draw(family: Family, player: str, x: torch.Tensor, y: torch.Tensor, given: 
     torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     with torch.no_grad():
         found = family.evidence(player, x, y, given)
-    return None if found is None else found.double().cpu().numpy()
+    return None if found is None else found.cpu().double().numpy()
 
 
 def _one_by_one(family: Family, player: str, x: torch.Tensor, y: torch.Tensor, given: torch.Tensor | None,

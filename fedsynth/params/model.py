@@ -28,6 +28,10 @@ class Training(Strict):
     lr_end: float = Field(0.1, ge=0, le=1)  # share of the learning rate at the end of its cosine schedule
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = Field(0.0, ge=0)
+    # a batch is taken in so many parts, one after the other: less memory, the same gradient to rounding
+    accumulate: int = Field(1, ge=1)
+    # the backward pass computes what lies within a network's blocks anew: less memory, more time, the same numbers
+    recompute: bool = False
     clip: float | None = Field(1.0, ge=0)  # maximum norm of the gradient
     ema: Decay | None = None  # decay per step of the averaged weights
     flip: Once[int] = Field(default_factory=list)  # spatial axes along which images may be mirrored
@@ -35,9 +39,11 @@ class Training(Strict):
     bf16: bool | Literal["auto"] = False
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
+    def _fits(self) -> Self:
         if self.local_steps is not None and "epochs" in self.model_fields_set and self.epochs != 1:
             raise ValueError("epochs and local_steps both say how long a site trains in a round; keep one of them")
+        if self.accumulate > self.batch:
+            raise ValueError(f"a batch of {self.batch} images cannot be taken in {self.accumulate} parts (accumulate)")
         return self
 
     def steps(self, n: float) -> int:

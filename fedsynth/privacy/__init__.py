@@ -101,7 +101,7 @@ class Mechanism(ABC):
         """
         raise NotImplementedError
 
-    def gradient(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
+    def gradient(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor | None:
         """Store the player's private gradient in its parameters' `grad`.
 
         Returns the loss if it may leave the site, else None.

@@ -13,7 +13,8 @@ from torch.func import functional_call, grad, vmap
 from torch.optim import Optimizer
 
 from fedsynth.families import Family, trainable
-from fedsynth.networks.precision import autocast
+from fedsynth.networks.device import moved
+from fedsynth.networks.precision import autocast, refuse_fp16
 from fedsynth.params import Training
 from fedsynth.privacy import Mechanism, PrivacyError
 from fedsynth.privacy.noise import (
@@ -61,7 +62,7 @@ class DPSGD(Mechanism):
         unit: "subject" with all of their images at the site, or "image".
         images_per_subject: with the unit "subject", the largest number of a subject's images per step; subjects with
             more get a new random choice at each step.
-        at_once: number of images whose gradients are in memory at the same time.
+        at_once: number of images whose gradients are in memory at the same time, fewer with `training.accumulate`.
 
     Raises PrivacyError for invalid arguments.
     """
@@ -108,6 +109,10 @@ class DPSGD(Mechanism):
             )
         self.family, self.optimizers, self.training, self.n, self.steps = family, optimizers, training, n, steps
         self.private = family.private_players()
+        why = "DP-SGD cannot leave out the steps in which float16 overflows, because that would tell of the images"
+        refuse_fp16(training, next(family.parameters()).device, why)
+        parts = training.accumulate
+        self.most = self.at_once if parts == 1 else min(self.at_once, math.ceil(training.batch / parts))
         self.rate = training.rate(n) if rate is None else rate
         self.random = np.random.default_rng()  # seeded by the operating system
         self.losses = _Loss(family)
@@ -156,7 +161,7 @@ class DPSGD(Mechanism):
         most = self.images_per_subject
         return places if most is None or len(places) <= most else self.random.choice(places, most, replace=False)
 
-    def gradient(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
+    def gradient(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor | None:
         if player not in self.private:
             return self._public(player, x)
         optimizer = self.noisy[player]
@@ -178,11 +183,11 @@ class DPSGD(Mechanism):
         any noise.
         """
         start = 0
-        for sizes in together(self.sizes if self.unit == "subject" else [1] * len(x), self.at_once):
+        for sizes in together(self.sizes if self.unit == "subject" else [1] * len(x), self.most):
             # the index in `sizes` of each image's unit
             owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
             means: Gradients = {}
-            for part in owner.split(self.at_once):
+            for part in owner.split(self.most):
                 some = slice(start, start + len(part))
                 found = self.samples(player, x[some], y[some], None if given is None else given[some])
                 means = found if len(sizes) == len(owner) else _added(means, found, part, sizes)
@@ -236,7 +241,7 @@ class DPSGD(Mechanism):
     def _autocast(self, x: Tensor) -> torch.autocast:
         return autocast(self.training, x.device, cache_enabled=False)
 
-    def _public(self, player: str, x: Tensor) -> float:
+    def _public(self, player: str, x: Tensor) -> Tensor:
         """Compute the gradient of a player that needs no real images; returns its loss.
 
         It gets random labels, a full batch and its own random numbers. Real labels, the size of a Poisson batch or the
@@ -244,12 +249,16 @@ class DPSGD(Mechanism):
         """
         torch.manual_seed(int(self.random.integers(2**63)))
         batch = self.training.batch
-        y = torch.randint(int(self.family.labels), (batch,)).to(x.device)  # type: ignore[arg-type]
-        with self._autocast(x):
-            loss = self.family.loss(player, x.new_zeros((batch, *x.shape[1:])), y, None)
+        labels = moved(torch.randint(int(self.family.labels), (batch,)), x.device)  # type: ignore[arg-type]
         self.optimizers[player].zero_grad(set_to_none=True)
-        loss.backward(inputs=trainable(self.family.players()[player]))
-        return float(loss.detach())
+        total = x.new_zeros(())
+        for y in labels.tensor_split(min(self.training.accumulate, batch)):
+            with self._autocast(x):
+                loss = self.family.loss(player, x.new_zeros((len(y), *x.shape[1:])), y, None)
+            loss = len(y) / batch * loss
+            loss.backward(inputs=trainable(self.family.players()[player]))
+            total += loss.detach()
+        return total
 
     def load_state(self, state: dict[str, Any] | None, number: int) -> None:
         """If no state was kept, count all earlier rounds as spent: the site may have taken part in them."""
@@ -276,10 +285,11 @@ def together(sizes: list[int], most: int) -> Iterator[list[int]]:
 
 def _added(means: Gradients, found: Gradients, owner: Tensor, sizes: list[int]) -> Gradients:
     """Add gradients of images (B, *shape) to the means (U, *shape) of their units."""
-    share = 1 / torch.tensor(sizes)[owner]
+    device = next(iter(found)).device
+    share, owner = moved(1 / torch.tensor(sizes)[owner], device), moved(owner, device)
     for p, sample in found.items():
         mean = means.setdefault(p, p.new_zeros((len(sizes), *p.shape)))
-        mean.index_add_(0, owner.to(p.device), sample * share.to(p.device).reshape(-1, *[1] * p.dim()))
+        mean.index_add_(0, owner, sample * share.reshape(-1, *[1] * p.dim()))
     return means
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,6 +14,7 @@ import torch
 from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.analysis import rdp
 from opacus.optimizers import DPOptimizer
+from torch import Tensor
 from torch.optim import Optimizer
 
 from fedsynth.privacy.errors import PrivacyError
@@ -28,7 +30,8 @@ Step = tuple[float, float, int]  # noise multiplier, sampling rate, number of st
 class NoisyOptimizer(DPOptimizer):
     """Opacus' clipping and scaling, with noise from numpy's `random`.
 
-    The seed of a torch.Generator on the CPU has only 2^32 effective values, which could be tried out.
+    The seed of a torch.Generator on the CPU has only 2^32 effective values, which could be tried out. A GPU's (Philox)
+    has 2^64: there the noise is the device's, which is seeded anew by the operating system at each step.
     """
 
     def __init__(self, optimizer: Optimizer, max_grad_norm: float, expected: float, random: np.random.Generator):
@@ -37,9 +40,18 @@ class NoisyOptimizer(DPOptimizer):
 
     def add_noise(self) -> None:
         deviation = self.noise_multiplier * self.max_grad_norm
+        own = seeded(self.params[0].device)
         for p in self.params:
-            noise = torch.from_numpy(np.asarray(self.random.standard_normal(p.shape, dtype=np.float32)))
+            noise = self._drawn(p.shape) if own is None else torch.randn(p.shape, generator=own, device=own.device)
             p.grad = (p.summed_grad + deviation * noise.to(p.summed_grad)).view_as(p)
+
+    def _drawn(self, shape: torch.Size) -> Tensor:
+        return torch.from_numpy(np.asarray(self.random.standard_normal(shape, dtype=np.float32)))
+
+
+def seeded(device: torch.device) -> torch.Generator | None:
+    """Returns the device's own generator with a new seed of 64 bits; None where its seed could be tried out."""
+    return torch.Generator(device).manual_seed(secrets.randbits(64)) if device.type == "cuda" else None
 
 
 class Spending:

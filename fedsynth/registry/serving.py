@@ -29,12 +29,9 @@ class Generator:
     """
 
     def __init__(self, folder: Path):
-        import torch
-
         about = json.loads((folder / weights.ABOUT).read_text(encoding="utf-8"))
         self.image = Image(**about["image"])
-        family = weights.build_family(about, weights.load(folder / weights.FILE))
-        self.family = family.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.family = weights.build_family(about, weights.load(folder / weights.FILE))
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
         """Return images (N, C, *S) float32 in [-1, 1]; C: the generated channels in the order of params.yaml.

@@ -83,10 +83,12 @@ def seconds(params: Params, images: Images, stages: set[str]) -> dict[str, float
     if stages - found.keys():
         import torch
 
+        from fedsynth.networks.device import device
+
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            found |= {} if torch.cuda.is_available() else _of_networks(params, images, stages)
+            found |= _of_networks(params, images, stages) if device().type == "cpu" else {}
         finally:
             torch.set_num_threads(threads)
     return {stage: found[stage] for stage in stages & found.keys()}

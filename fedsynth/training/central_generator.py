@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from fedsynth.algorithms.mdgan import DISCRIMINATOR, GENERATOR, generators
 from fedsynth.data.dataset import batches
 from fedsynth.families import Family
+from fedsynth.networks.device import device, moved, numbers
 from fedsynth.networks.optimizer import LeanAdamW
-from fedsynth.networks.precision import autocast
+from fedsynth.networks.precision import autocast, refuse_fp16
 from fedsynth.params import Training
-from fedsynth.training.schedules import averaging, decay, mirror, rates
+from fedsynth.training.schedules import Averaged, decay, mirror, rates
 
 # two batches of generated images (2, B, C, *S) float32 and their classes (2, B) int64: algorithm 1's X^(d), which the
 # discriminator learns from, and X^(g), at which it answers
@@ -34,7 +34,8 @@ class _Half:
     """One player on this machine's device, its optimiser and the progress of the training; `steps` are per round."""
 
     def __init__(self, family: Family, player: str, training: Training, steps: int, seed: int):
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device()
+        refuse_fp16(training, self.device, "MD-GAN sends gradients, which are not scaled for float16")
         self.family, self.training = family.to(self.device).train(), training
         players = family.players()
         self.net, self.rate = players[player], rates(training, players)[player]
@@ -76,7 +77,7 @@ class Generating(_Half):
         total = sum(weights.values())
         self.weights = [weights[site] / total for site in self.sites]
         self.shares = torch.tensor([list(shares[site]) for site in self.sites], dtype=torch.float64)
-        self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
+        self.average = Averaged(self.family, training.ema) if training.ema else None
 
     def draw(self) -> dict[str, Batch]:
         """Generate two batches for each site. The gradients that come back are of the second one alone."""
@@ -98,7 +99,7 @@ class Generating(_Half):
         return torch.randn((y.numel(), latent), generator=self.generator), y
 
     def _images(self, z: Tensor, y: Tensor) -> Tensor:
-        made: Tensor = self.family.draw(z.to(self.device), y.flatten().to(self.device), None)  # type: ignore[operator]
+        made: Tensor = self.family.draw(moved(z, self.device), moved(y.flatten(), self.device), None)  # type: ignore[operator]
         return made
 
     def learn(self, feedback: Mapping[str, np.ndarray]) -> None:
@@ -139,7 +140,7 @@ class Discriminating(_Half):
         super().__init__(family, DISCRIMINATOR, training, steps, seed)
         self.x, self.y, self.repeats = x, y, repeats
         self.places = batches(len(x), training.batch, self.total * repeats, self.generator)
-        self.losses: dict[str, list[float]] = defaultdict(list)
+        self.losses: dict[str, list[Tensor]] = defaultdict(list)
 
     def step(self, images: np.ndarray, asked: np.ndarray) -> np.ndarray:
         """Train on the first batch of images (2, B, C, *S) generated for the classes `asked` (2, B).
@@ -156,22 +157,22 @@ class Discriminating(_Half):
         with self.autocast():
             loss = self.family.fool(drawn, classes)  # type: ignore[operator]
         (slope,) = torch.autograd.grad(loss, drawn)
-        self.losses[GENERATOR].append(float(loss.detach()))
+        self.losses[GENERATOR].append(loss.detach())
         self.done += 1
         return np.asarray(slope.float().cpu().numpy())
 
     def _tell(self, drawn: Tensor, classes: Tensor) -> None:
         places = next(self.places)
-        x = mirror(self.x[places], self.training.flip, self.generator).to(self.device)
+        x = moved(mirror(self.x[places], self.training.flip, self.generator), self.device)
         with self.autocast():
-            loss = self.family.tell(x, self.y[places].to(self.device), drawn, classes)  # type: ignore[operator]
+            loss = self.family.tell(x, moved(self.y[places], self.device), drawn, classes)  # type: ignore[operator]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=list(self.net.parameters()))
         self.advance()
-        self.losses[DISCRIMINATOR].append(float(loss.detach()))
+        self.losses[DISCRIMINATOR].append(loss.detach())
 
     def means(self) -> dict[str, float]:
         """Returns the mean losses of the steps since the last call."""
-        found = {name: float(np.mean(of)) for name, of in self.losses.items()}
+        found = {name: float(np.mean(numbers(of))) for name, of in self.losses.items()}
         self.losses.clear()
         return found

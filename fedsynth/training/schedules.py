@@ -7,10 +7,33 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fedsynth.params import Training
+
+
+class Averaged(AveragedModel):
+    """The averaged weights (EMA) of a model, on its device.
+
+    Torch's own steps send the number of the step to the device and ask for it there, which waits for all work before.
+    """
+
+    def __init__(self, model: nn.Module, ema: float):
+        super().__init__(model)
+        self.update = averaging(ema)
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        own: list[Tensor] = list(self.module.parameters())
+        current: list[Tensor] = list(model.parameters())
+        if self.n_averaged == 0:
+            torch._foreach_copy_(own, current)
+        else:
+            self.update(own, current, self.n_averaged)
+        for kept, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
+            kept.copy_(buffer)
+        self.n_averaged += 1
 
 
 def averaging(ema: float) -> Callable[[Any, Any, Any], None]:

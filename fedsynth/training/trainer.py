@@ -7,26 +7,26 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor, nn
 
 from fedsynth.algorithms import Algorithm
 from fedsynth.compression import Compression
 from fedsynth.data.dataset import batches
 from fedsynth.families import Family, Phase, trainable
+from fedsynth.networks.device import device, moved, numbers, random_devices, random_state, set_random_state
 from fedsynth.networks.optimizer import LeanAdamW, reach
-from fedsynth.networks.precision import autocast
+from fedsynth.networks.precision import autocast, scaler
+from fedsynth.networks.recompute import recomputed
 from fedsynth.params import Training
 from fedsynth.privacy import Account, Mechanism
 from fedsynth.training import checkpoint
 from fedsynth.training.coding import Uplink
-from fedsynth.training.schedules import averaging, decay, mirror, rates
-
-Batch = tuple[Tensor, Tensor, Tensor | None]
+from fedsynth.training.group import Group
+from fedsynth.training.parts import Batch, ahead, parts
+from fedsynth.training.schedules import Averaged, decay, mirror, rates
 
 
 @dataclass
@@ -65,6 +65,7 @@ class Trainer:
         subjects: (N,) subject of each image, for a privacy mechanism with the subject as its unit.
         told: number of images as the centre may know it, by which steps, weight and sampling rate are chosen: all of
             them can be seen outside, and from N the size of a class with few images would follow. Default: N.
+        group: the processes that train together, each with its share of every batch; None: this one alone.
         account: where what the mechanism spends is written before it leaves; without one only the checkpoint knows it.
     """
 
@@ -84,11 +85,12 @@ class Trainer:
         compression: Compression | None = None,
         told: int | None = None,
         account: Account | None = None,
+        group: Group | None = None,
     ):
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.family = family.to(self.device)
+        self.device = device()
+        self.family = recomputed(family.to(self.device)) if training.recompute else family.to(self.device)
         self.algorithm, self.training, self.state, self.privacy = algorithm, training, state, privacy
-        self.x, self.y, self.given, self.held_out = x, y, given, held_out
+        self.x, self.y, self.given, self.held_out, self.seed, self.group = x, y, given, held_out, seed, group
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         self.players = self.family.players()
@@ -98,7 +100,8 @@ class Trainer:
             for name, net in self.players.items()
             if (own := trainable(net))  # not of a player that is frozen as a whole
         }
-        self.average = AveragedModel(self.family, multi_avg_fn=averaging(training.ema)) if training.ema else None
+        self.scalers = {name: scaler(training, self.device) for name in self.players}
+        self.average = Averaged(self.family, training.ema) if training.ema else None
         self.told = max(1, len(x) if told is None else told)
         self.steps = training.steps(self.told)  # per round
         if privacy is not None:
@@ -121,6 +124,8 @@ class Trainer:
 
         `frozen`: parameters that are not trained, which come once; they are kept with the site's state.
         """
+        if self.group is not None:
+            self.group.begin(incoming, number, frozen)
         if self.rounds_done is None:
             self._restore(number)
         self._take(frozen or {})
@@ -128,12 +133,11 @@ class Trainer:
         self.algorithm.begin(self.family, received)
         self.family.train()
         phase, first, end = self._begin_phase(number)
-        losses: dict[str, list[float]] = defaultdict(list)
-        for step, places in enumerate(self._places(number)):
-            x, y, given = self._batch(places)
+        losses: dict[str, list[Tensor]] = defaultdict(list)
+        for step, batch in enumerate(self._batches(number)):
             share = decay(self.training, (number - first + step / self.steps) / (end - first))
             for name in (player for player in phase.players if player in self.optimizers):
-                loss = self._step(name, self.players[name], x, y, given, self.rates[name] * share)
+                loss = self._step(name, batch, self.rates[name] * share, [number, step])
                 losses[name] += [] if loss is None else [loss]
             if self.average is not None:
                 self.average.update_parameters(self.family)
@@ -145,7 +149,7 @@ class Trainer:
                 {name: a for name, a in leaves.items() if name.rpartition(":")[2] not in resting}
             )
         coded = self._coded(leaves, last=number == self.training.rounds - 1)
-        means = {k: float(np.mean(v)) for k, v in losses.items() if v}
+        means = {k: float(np.mean(numbers(v))) for k, v in losses.items() if v}
         if self.privacy is not None:
             self.privacy.settle(number, losses=bool(means))  # nothing has left the site yet
         self.rounds_done = number + 1
@@ -188,8 +192,7 @@ class Trainer:
         """
         if self.held_out is None or not len(self.held_out[0]):
             return None
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
+        with torch.random.fork_rng(devices=random_devices(self.device)), torch.no_grad():
             torch.manual_seed(0)
             x, y, given = (None if part is None else part.to(self.device) for part in self.held_out)
             error = float(self.family.eval().error(x, y, given))  # type: ignore[arg-type]
@@ -235,28 +238,48 @@ class Trainer:
                 return self.privacy.batches(self.steps)
         return batches(len(self.x), self.training.batch, self.steps, self.generator)
 
-    def _step(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None, lr: float) -> float | None:
-        optimizer = self.optimizers[name]
+    def _batches(self, number: int) -> Iterator[Batch]:
+        """Yield the batches of the steps, on the device. For a GPU they are made while it computes.
+
+        Not those of a mechanism, which counts each as spent when it is drawn.
+        """
+        made = map(self._batch, self._places(number))
+        return made if self.device.type == "cpu" or self._at_steps else ahead(made)
+
+    @property
+    def _at_steps(self) -> bool:
+        return self.privacy is not None and self.privacy.at_steps
+
+    def _step(self, name: str, batch: Batch, lr: float, at: list[int]) -> Tensor | None:
+        """Take a player's step on its batch; `at` are round and step. Returns the loss if it may leave the site."""
+        player, optimizer = self.players[name], self.optimizers[name]
         for group in optimizer.param_groups:
             group["lr"] = lr
-        if self.privacy is not None and self.privacy.at_steps:
-            loss = self._private(name, player, x, y, given)
-        else:
-            loss = self._gradient(name, player, x, y, given)
-        optimizer.step()
+        loss = self._private(name, player, *batch) if self._at_steps else self._gradient(name, player, batch, at)
+        self.scalers[name].step(optimizer)
+        self.scalers[name].update()
         self.algorithm.after_step(self.family, player, lr)
-        return loss if self.privacy is None or self.privacy.at_steps else None
+        return loss if self.privacy is None or self._at_steps else None
 
-    def _gradient(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None) -> float:
-        with autocast(self.training, self.device):
-            loss = self.family.loss(name, x, y, given)
+    def _gradient(self, name: str, player: nn.Module, batch: Batch, at: list[int]) -> Tensor:
+        """Store the gradient of the batch's mean loss, over all its parts and processes. Returns that loss."""
         self.optimizers[name].zero_grad(set_to_none=True)
-        (loss + self.algorithm.penalty(self.family, player)).backward(inputs=trainable(player))
+        total = torch.zeros((), device=self.device)
+        seed = [self.seed, *at, list(self.players).index(name)]
+        for (x, y, given), share in parts(batch, self.training.accumulate, self.group, seed):
+            with autocast(self.training, self.device):
+                loss = self.family.loss(name, x, y, given)
+            whole = share * (loss + self.algorithm.penalty(self.family, player))
+            self.scalers[name].scale(whole).backward(inputs=trainable(player))
+            total += share * loss.detach()
+        if self.group is not None:
+            self.group.add(trainable(player), total)
+        self.scalers[name].unscale_(self.optimizers[name])
         if self.training.clip:
             torch.nn.utils.clip_grad_norm_(trainable(player), self.training.clip)
-        return float(loss.detach())
+        return total
 
-    def _private(self, name: str, player: Any, x: Tensor, y: Tensor, given: Tensor | None) -> float | None:
+    def _private(self, name: str, player: nn.Module, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor | None:
         """Compute the mechanism's gradient and add the penalty's.
 
         The penalty depends on weights only, so its gradient needs neither clipping nor noise.
@@ -271,12 +294,12 @@ class Trainer:
     def _batch(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         if self.view is not None:
             x, given = self.view
-            at = places.to(x.device)
-            return x[at], self.y[places].to(self.device), None if given is None else given[at]
+            at = moved(places, x.device)
+            return x[at], moved(self.y[places], self.device), None if given is None else given[at]
         both = self.x[places] if self.given is None else torch.cat([self.x[places], self.given[places]], 1)
-        both = mirror(both, self.training.flip, self.generator).to(self.device)
+        both = moved(mirror(both, self.training.flip, self.generator), self.device)
         c = self.x.shape[1]
-        return both[:, :c], self.y[places].to(self.device), None if self.given is None else both[:, c:]
+        return both[:, :c], moved(self.y[places], self.device), None if self.given is None else both[:, c:]
 
     def _end(self, received: dict[str, Tensor], last: bool) -> dict[str, Tensor]:
         """Returns the round's difference; in the last round of a phase that of the averaged (EMA) weights.
@@ -292,7 +315,7 @@ class Trainer:
         return self.algorithm.end(self.family, received)
 
     def _keep(self) -> None:
-        if self.state is None:
+        if self.state is None or (self.group is not None and self.group.rank):
             return
         state = {
             "rounds_done": self.rounds_done,
@@ -302,6 +325,8 @@ class Trainer:
             "algorithm": self.algorithm.state(),
             "generator": self.generator.get_state(),
             "rng": torch.get_rng_state(),
+            "rng_of_device": random_state(self.device),
+            "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
         }
         if self.privacy is not None:
             state["privacy"] = self.privacy.state()
@@ -331,6 +356,10 @@ class Trainer:
         self.algorithm.load_state(state["algorithm"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["rng"])
+        set_random_state(self.device, state.get("rng_of_device"))
+        for name, kept in state.get("scalers", {}).items():  # {} in single precision
+            if kept and self.scalers[name].is_enabled():
+                self.scalers[name].load_state_dict(kept)
         if self.uplink is not None:
             self.uplink.rest = {name: rest.numpy() for name, rest in state.get("rest", {}).items()}
         self.rounds_done = state["rounds_done"]

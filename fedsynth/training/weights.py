@@ -55,12 +55,14 @@ def sha256(path: Path) -> str:
 
 
 def build_family(model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Family:
-    """Returns the family that model.json describes, with the parameters `arrays`, ready to sample.
+    """Returns the family that model.json describes, with the parameters `arrays`, ready to sample, on the device.
 
     Every exchanged parameter (the algorithm's `shared` patterns) must be present with its shape, and no unknown name
     may be. Parameters that stay at the sites and missing buffers keep their initial values. Arrays named
     "<site>/<parameter>" give a mixture of the sites' models. Raises WeightsError naming the parameter.
     """
+    from fedsynth.networks.device import device
+
     if members := sorted({name.partition("/")[0] for name in arrays if "/" in name}):
         import torch
 
@@ -71,8 +73,8 @@ def build_family(model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Family
             {m: _one(model, part) for m, part in parts.items()}, torch.tensor([model["mixture"][m] for m in members])
         )
         mixture.released = frozenset(f"members.{m}.{name}" for m, part in parts.items() for name in part)
-        return mixture.eval()
-    return _one(model, arrays)
+        return mixture.eval().to(device())
+    return _one(model, arrays).to(device())
 
 
 def _one(model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Family:

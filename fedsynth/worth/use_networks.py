@@ -99,12 +99,14 @@ def state_of(net: nn.Module) -> State:
 
 
 def network(use: Use, state: State, seed: int) -> nn.Module:
-    """Return a network in evaluation mode with the parameters of `state`."""
+    """Return a network in evaluation mode, on the device, with the parameters of `state`."""
     import torch
+
+    from fedsynth.networks.device import device
 
     net = use.network(seed)
     net.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
-    return net.eval()
+    return net.eval().to(device())
 
 
 def federated(params: Params, root: Path) -> dict[str, tuple[Use, nn.Module]]:

@@ -28,6 +28,7 @@ class Called(Site):
 
     def __init__(self, name: str, question: dict[str, Any]):
         self.name, self.config, self.job, self._received = name, checked(question), "train", None
+        self.among()
 
 
 class Sent:

@@ -53,7 +53,7 @@ class Poc(Provisioned):
 
 def poc(settings: Settings, work: Path, sites: list[str]) -> Poc:
     """Provision and start a federation in `work`; `sites` use the project's own folders for their data and state."""
-    place = of_simulated(settings)
+    place = of_simulated(settings, sites)
     names = ["localhost", *sites]
     encryption = find_spec("tenseal") is not None
     work.mkdir(parents=True, exist_ok=True)

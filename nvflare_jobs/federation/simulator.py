@@ -101,7 +101,7 @@ class _Run:
         mark = uuid.uuid4().hex
         threads = processes.threads(len(sites))
         simulated.write(settings.state, sites)
-        place = of_simulated(settings) | {RUN: mark}
+        place = of_simulated(settings, sites) | {RUN: mark}
         env = os.environ | place | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
         env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
         command = [

@@ -28,7 +28,7 @@ from fedsynth.hospital.policy import Gate, Question
 from fedsynth.hospital.policy.model import place
 from fedsynth.params import Block, Params, names
 from fedsynth.processes import printable
-from fedsynth.settings import Settings, SettingsError
+from fedsynth.settings import Settings, SettingsError, take_place
 from nvflare_jobs import keys
 from nvflare_jobs.keys import ENCRYPTED, OPEN
 from nvflare_jobs.site import workspaces
@@ -103,10 +103,15 @@ class Site:
         flare.init()
         self.job = job
         self.name: str = flare.get_site_name()
+        self.among()
         self._received: FLModel | None = None
 
     began: str | None = None  # whom the site had forgotten when the images were read
     cells: outgoing.Shown = MappingProxyType({})  # counts that validation has shown of the images read here
+
+    def among(self) -> None:
+        """Where simulated sites share a machine, know which of them this is."""
+        take_place(self.name, os.environ.get(secret.SIMULATED, "").split(","))
 
     @cached_property
     def settings(self) -> Settings:

@@ -10,9 +10,11 @@ from nvflare_jobs.site.site import Site, main
 if TYPE_CHECKING:
     from fedsynth.data.dataset import ImageSet
     from fedsynth.hospital.ledger.account import TrainingAccount
+    from fedsynth.hospital.policy.drift import Drift
     from fedsynth.hospital.policy.model import Privacy
     from fedsynth.params import Model, Training
     from fedsynth.privacy import Mechanism
+    from fedsynth.training.trainer import Trainer
 
 
 def work(site: Site) -> None:
@@ -25,8 +27,7 @@ def work(site: Site) -> None:
     from fedsynth.hospital.policy.floors import first_layer
     from fedsynth.params import Model
     from fedsynth.training.alone import tensors
-    from fedsynth.training.coding import Received
-    from fedsynth.training.frozen import parted
+    from fedsynth.training.group import shared
     from fedsynth.training.initial import built, initial
     from fedsynth.training.trainer import Trainer
 
@@ -42,27 +43,42 @@ def work(site: Site) -> None:
     algorithm, compression = model.algorithm.build(), model.compression
     mechanism = model.privacy.build() if model.privacy else None
     account = account_of(site, model, train) if mechanism else None
-    trainer = Trainer(
-        leave_out(family, [*train.lacking(image), *val.lacking(image)]),
-        algorithm,
-        model.training,
-        *tensors(taught, image),
-        seed=site.seed(),
-        state=site.state / "train" / f"{site.config['name']}-{site.config['key']}.pt",
-        privacy=mechanism,
-        held_out=tensors(val, image) if algorithm.weighting == "validation" else None,
-        subjects=torch.from_numpy(taught.subjects()),
-        compression=compression.up.build() if compression and compression.up else None,
-        told=outgoing.told(len(train), site.cells, site.min_cell, "train"),
-        account=account,
-    )
-    drift = Drift(
-        site.gate.policy.floors,
-        trainer.state.with_suffix(".global.safetensors"),
-        lambda: initial(model, image, site.model_seed),
-        trainer.movement,
-        (site.config.get("start") or {}).get("taken"),
-    )
+    what = {
+        "family": leave_out(family, [*train.lacking(image), *val.lacking(image)]),
+        "algorithm": algorithm,
+        "training": model.training,
+        **dict(zip(("x", "y", "given"), tensors(taught, image), strict=True)),
+        "seed": site.seed(),
+        "state": site.state / "train" / f"{site.config['name']}-{site.config['key']}.pt",
+        "told": outgoing.told(len(train), site.cells, site.min_cell, "train"),
+    }
+    with shared(what, mechanism, site.settings.processes, site.settings.stall_s) as group:
+        trainer = Trainer(
+            **what,
+            privacy=mechanism,
+            held_out=tensors(val, image) if algorithm.weighting == "validation" else None,
+            subjects=torch.from_numpy(taught.subjects()),
+            compression=compression.up.build() if compression and compression.up else None,
+            account=account,
+            group=group,
+        )
+        drift = Drift(
+            site.gate.policy.floors,
+            what["state"].with_suffix(".global.safetensors"),
+            lambda: initial(model, image, site.model_seed),
+            trainer.movement,
+            (site.config.get("start") or {}).get("taken"),
+        )
+        rounds(site, model, trainer, drift)
+    states.prune(site.state, site.settings.keep_runs)
+
+
+def rounds(site: Site, model: Model, trainer: Trainer, drift: Drift) -> None:
+    """Train the rounds that the centre asks for, and send what comes of each."""
+    from fedsynth.training.coding import Received
+    from fedsynth.training.frozen import parted
+
+    algorithm, compression, mechanism = trainer.algorithm, model.compression, trainer.privacy
     encryption = model.encryption.build() if model.encryption else None
     downlink = Received(compression.down.build()) if compression and compression.down else None
     for received in site.tasks():
@@ -73,6 +89,7 @@ def work(site: Site) -> None:
         with site.gate.recorded():
             planned(number, model.training)
             drift.hold(incoming | frozen, number)
+            account = mechanism.account if mechanism else None
             if account and mechanism and trainer.rounds_done is None:
                 hold_cap(site.gate.policy.privacy, account, mechanism, model.training, trainer.told, number)
         update = trainer.round(incoming, number, frozen)
@@ -94,7 +111,6 @@ def work(site: Site) -> None:
             algorithm.weighting == "equal",
             update.coded,
         )
-    states.prune(site.state, site.settings.keep_runs)
 
 
 def planned(number: int, training: Training) -> None:

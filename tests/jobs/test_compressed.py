@@ -71,7 +71,7 @@ def train(aggregator, tmp_path, monkeypatch, **compression) -> tuple[dict[str, n
         config=training.question(params, "vae", {}),
         params=params,
         state=tmp_path / "state",
-        settings=SimpleNamespace(keep_runs=3),
+        settings=SimpleNamespace(keep_runs=3, processes=1, stall_s=60),
         tasks=tasks,
         min_cell=5,
         cells={},

@@ -11,7 +11,7 @@ def test_a_simulated_site_keeps_as_many_states_as_the_study_says_whatever_is_set
     monkeypatch.setenv("FEDSYNTH_ROOT", str(tmp_path))
     monkeypatch.setenv("FEDSYNTH_KEEP_RUNS", "2")
     centre = Settings.read()
-    for name, value in of_simulated(centre).items():
+    for name, value in of_simulated(centre, ["a", "b"]).items():
         monkeypatch.setenv(name, value)
     site = Settings.read()
     assert (site.keep_runs, site.data, site.state) == (7, centre.data, centre.state)

@@ -37,7 +37,7 @@ def round_of(real: ImageSet, folder, params=PARAMS, **privacy: Any) -> tuple[dic
         config=config,
         params=params,
         state=folder,
-        settings=SimpleNamespace(keep_runs=3),
+        settings=SimpleNamespace(keep_runs=3, processes=1, stall_s=60),
         gate=gate(Policy(privacy=privacy)),
         cells={},
         min_cell=5,

@@ -23,11 +23,11 @@ class Machine:
     def here(cls) -> Machine:
         """This machine."""
         import psutil
-        import torch
 
-        gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+        from fedsynth.networks.device import memory_gb
+
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cls(cores, psutil.virtual_memory().total / 1e9, gpu / 1e9)
+        return cls(cores, psutil.virtual_memory().total / 1e9, memory_gb())
 
     def voxels(self, dims: int) -> int:
         """How many voxels an image may have."""
