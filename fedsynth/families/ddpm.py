@@ -101,15 +101,21 @@ class DDPM(Diffusion):
         scheduler.timesteps = torch.arange(self.times - 1, -1, -(self.times // self.steps))
         return scheduler
 
+    def _on(self, device: torch.device) -> DDIMScheduler:
+        """Returns the scheduler with its noise levels on the device, sent without waiting for what is computed there."""
+        scheduler = self.schedule()
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device, non_blocking=True)
+        return scheduler
+
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         x, known = fill(x, self.may_lack)
-        scheduler, noise = self.schedule(), torch.randn_like(x)
+        scheduler, noise = self._on(x.device), torch.randn_like(x)
         t = torch.randint(0, self.times, (len(x),), device=x.device)
         told = self.predict(scheduler.add_noise(x, noise, t), t, self.forget(y), given, self.some(y))
         return mse(told, self.wanted(x, noise, t), known)
 
     def wanted(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        return noise if self.target == "epsilon" else self.schedule().get_velocity(x, noise, t)
+        return noise if self.target == "epsilon" else self._on(x.device).get_velocity(x, noise, t)
 
     def error(self, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         """Mean squared error of the image predicted in a single step from t = `times` / 2."""

@@ -139,7 +139,8 @@ class Diffusion(Family):
     def loss(self, player: str, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor:
         x, known = fill(x, self.may_lack)
         schedule, noise = self.schedule(), torch.randn_like(x)
-        t = schedule.sample_timesteps(x)
+        # drawn on the CPU, by the shape alone, and sent without waiting for what the device computes
+        t = schedule.sample_timesteps(torch.empty(()).expand(x.shape)).to(x.device, non_blocking=True)
         told = self.predict(schedule.add_noise(x, noise, t), t, self.forget(y), given, self.some(y))
         return mse(told, self.wanted(x, noise, t), known)
 

@@ -55,7 +55,7 @@ class GAN(Family):
             len(size), width, generated + given, labels, levels, norm=norm, bias=True
         )
         self.adversarial = (
-            hinge if criterion == "hinge" else PatchAdversarialLoss(criterion=criterion, no_activation_leastsq=True)
+            hinge if criterion == "hinge" else Adversarial(criterion=criterion, no_activation_leastsq=True)
         )
 
     def players(self) -> dict[str, nn.Module]:
@@ -129,6 +129,13 @@ class GAN(Family):
         device = next(self.parameters()).device
         z = torch.randn((len(y), self.latent), generator=generator).to(device)
         return self.draw(z, y.to(device), None if given is None else given.to(device))
+
+
+class Adversarial(PatchAdversarialLoss):
+    """MONAI's, with its targets made on the device: a step does not wait until they are copied to it."""
+
+    def get_target_tensor(self, input: Tensor, target_is_real: bool) -> Tensor:
+        return input.new_full((), self.real_label if target_is_real else self.fake_label).expand_as(input)
 
 
 def hinge(marks: Tensor, target_is_real: bool, for_discriminator: bool) -> Tensor:

@@ -122,7 +122,8 @@ class VAE(Family):
         z = middle + torch.linalg.solve_triangular(w, noise[..., None], upper=False)[..., 0]
         mean = self.decode(z, y, None if given is None else given.to(device))
         noise = torch.randn(mean.shape, generator=generator).to(device)
-        noise[:, list(self.mask_channels)] = 0
+        for channel in self.mask_channels:
+            noise[:, channel] = 0
         return (mean + self.texture * noise).clamp(-1, 1)
 
 

@@ -38,7 +38,6 @@ def losses(seen: MeasureInputs, family: Family, images: ImageSet, player: str, d
     The noise is the same for all images. The draws take the mirrored versions that training has seen in turn.
     """
     from fedsynth.families import leave_out
-    from fedsynth.networks.device import random_devices
 
     # some losses need the gradient with respect to x (R1)
     family = copy.deepcopy(family).eval().requires_grad_(False)
@@ -50,6 +49,8 @@ def losses(seen: MeasureInputs, family: Family, images: ImageSet, player: str, d
 def _of_part(seen: MeasureInputs, family: Family, images: ImageSet, player: str, draws: int) -> np.ndarray:
     """Returns (N, K) as `losses`, of the images of a batch."""
     import torch
+
+    from fedsynth.networks.device import random_devices
 
     device, image = next(iter(family.parameters())).device, seen.image
     x, given = (images.channels_or_nan(image, names) for names in (image.generated, image.given))

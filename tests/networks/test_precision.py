@@ -1,12 +1,21 @@
-"""bfloat16 in a training step: as params.yaml says, and by "auto" where the processor has instructions for it."""
+"""Half precision in a training step: as params.yaml and the machine say, by "auto" where the processor is fast in it."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from fedsynth.algorithms.fedavg import FedAvg
+from fedsynth.hospital import failures
 from fedsynth.networks import precision
 from fedsynth.params import Training
+from fedsynth.settings import Settings, SettingsError
+from fedsynth.training.central_generator import Discriminating
+from tests import toys
+from tests.privacy.test_dpsgd import protected
+from tests.toys import trainer
+from tests.training.test_trainer import initial, run
 
 CPU = torch.device("cpu")
 
@@ -36,3 +45,70 @@ def test_a_word_holds_whatever_the_processor(monkeypatch):
 def test_another_word_is_refused():
     with pytest.raises(ValueError, match="auto"):
         Training.model_validate({"rounds": 1, "bf16": "fast"})
+
+
+@pytest.mark.parametrize(
+    ("study", "machine", "expected"),
+    [
+        (False, "auto", None),
+        (False, "fp32", None),
+        (False, "bf16", None),
+        (False, "fp16", None),
+        (True, "auto", torch.bfloat16),
+        (True, "fp32", None),
+        (True, "bf16", torch.bfloat16),
+        (True, "fp16", torch.float16),
+        ("auto", "fp32", None),
+        ("auto", "bf16", torch.bfloat16),
+        ("auto", "fp16", torch.float16),
+    ],
+)
+def test_a_machine_chooses_among_what_the_study_allows_and_the_more_exact_wins(monkeypatch, study, machine, expected):
+    monkeypatch.setattr(precision, "fast_bf16", lambda device: pytest.fail("asked"))
+    monkeypatch.setenv("FEDSYNTH_PRECISION", machine)
+    training = Training.model_validate({"rounds": 1, "bf16": study})
+    assert precision.half(training, CPU) is expected
+    assert dtype(study) is (expected or torch.float32)
+    assert precision.scaler(training, CPU).is_enabled() == (expected is torch.float16)
+
+
+def test_another_precision_is_refused_before_anything_runs(monkeypatch):
+    monkeypatch.setenv("FEDSYNTH_PRECISION", "fp8")
+    with pytest.raises(SettingsError, match="FEDSYNTH_PRECISION"):
+        Settings.read()
+
+
+def test_float16_trains_with_scaled_losses_and_goes_on_with_the_scale_it_had(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDSYNTH_PRECISION", "fp16")
+    made = trainer(FedAvg(), state=tmp_path / "state.pt", bf16=True, rounds=4)
+    scaler = made.scalers["first"]
+    updates, current = run(made, 2)
+    assert all(np.isfinite(update.losses["first"]) for update in updates)
+    assert 1024 <= scaler.get_scale() <= 65536
+    scaler.update(128.0)
+    made._keep()
+    again = trainer(FedAvg(), state=tmp_path / "state.pt", bf16=True, rounds=4)
+    run(again, 3, start=2, current=current)
+    assert again.scalers["first"].get_scale() == 128
+    plain = run(trainer(FedAvg(), rounds=4), 2)[1]
+    assert max(np.abs(current[name] - plain[name]).max() for name in plain) < 0.02  # of steps of 0.05
+
+
+def test_a_step_that_overflows_is_left_out_and_the_scale_halved(monkeypatch):
+    monkeypatch.setenv("FEDSYNTH_PRECISION", "fp16")
+    made = trainer(FedAvg(), bf16=True, rounds=1, local_steps=1)
+    loss = made.family.loss
+    monkeypatch.setattr(made.family, "loss", lambda *given: loss(*given) * 1e6)
+    difference = made.round(initial(made), 0).difference
+    assert all((of == 0).all() for of in difference.values())
+    assert made.scalers["first"].get_scale() == 32768
+
+
+def test_dp_sgd_and_md_gan_refuse_float16(monkeypatch):
+    monkeypatch.setenv("FEDSYNTH_PRECISION", "fp16")
+    with pytest.raises(precision.PrecisionError, match="DP-SGD.*set bf16 or fp32") as error:
+        protected(toys.Toy(), bf16=True)
+    assert failures.word(error.value) == "settings"
+    protected(toys.Toy())  # its study computes in single precision
+    with pytest.raises(precision.PrecisionError, match="MD-GAN"):
+        Discriminating(toys.gan(), toys.training(bf16=True), 1, 1, torch.zeros(4, 1, 8, 8), torch.zeros(4))
