@@ -102,7 +102,7 @@ class DDPM(Diffusion):
         return scheduler
 
     def _on(self, device: torch.device) -> DDIMScheduler:
-        """Returns the scheduler with its noise levels on the device, sent without waiting for what is computed there."""
+        """Returns the scheduler with its noise levels on the device, without waiting for what is computed there."""
         scheduler = self.schedule()
         scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device, non_blocking=True)
         return scheduler
