@@ -11,14 +11,15 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 M = TypeVar("M", bound=nn.Module)
-LISTS, NEVER = (nn.Sequential, nn.ModuleList), (nn.ModuleList, nn.ModuleDict)  # the latter two are not called
+LISTS = (nn.Sequential, nn.ModuleList)
 
 
 def recomputed(network: M) -> M:
     """Returns the network, in place, whose blocks keep their inputs alone (Chen et al. 2016, arXiv:1604.06174).
 
-    Its blocks are the members with layers of their own of its lists of modules: levels, residual blocks, convolutions
-    with norm and activation. The outermost count. Parameters, their names and all numbers stay what they are.
+    Its blocks are the members with layers of their own of its lists of modules: residual blocks, layers of attention,
+    convolutions with norm and activation. A member that has such a list itself (a level of a U-Net) is no block, since
+    all that is in it would be there at once. Parameters, their names and all numbers stay what they are.
     """
     for block in set(_blocks(network)):  # some lie in several lists
         block.__class__ = _of(type(block))  # type: ignore[arg-type]  # a class is hashable
@@ -27,7 +28,8 @@ def recomputed(network: M) -> M:
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
     for part in network.children():
-        if isinstance(network, LISTS) and not isinstance(part, NEVER) and any(True for _ in part.children()):
+        member = isinstance(network, LISTS) and any(True for _ in part.children())
+        if member and not any(isinstance(inner, nn.ModuleList) for inner in part.modules()):
             yield part
         else:
             yield from _blocks(part)
