@@ -14,6 +14,7 @@ import torch
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.families.diffusion import Diffusion
+from fedsynth.families.vae import VAE
 from fedsynth.networks.recompute import _blocks, recomputed
 from fedsynth.params import Training
 from fedsynth.training.trainer import Trainer
@@ -32,8 +33,11 @@ def trained(cls, size, **changes):
     return [t.round(start, number) for number in range(2)], t.family
 
 
-@pytest.mark.parametrize("size", [(16, 16), (8, 8, 8)], ids=["2-D", "3-D"])
-@pytest.mark.parametrize("cls", FAMILIES, ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    ("cls", "size"),
+    [*((cls, (16, 16)) for cls in FAMILIES), (Diffusion, (8, 8, 8)), (VAE, (8, 8, 8))],
+    ids=lambda of: getattr(of, "__name__", f"{len(of)}-D" if isinstance(of, tuple) else None),
+)
 def test_every_family_learns_the_same_to_the_bit(cls, size):
     (plain, _), (anew, family) = trained(cls, size), trained(cls, size, recompute=True)
     assert any(type(block).__module__ == "fedsynth.networks.recompute" for block in family.modules())
@@ -63,6 +67,7 @@ MEMORY = """
 import resource, sys, torch
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.families.diffusion import Diffusion
+from fedsynth.families.vae import VAE
 from fedsynth.params import Training
 from fedsynth.training.trainer import Trainer
 torch.set_num_threads(1)

@@ -131,7 +131,7 @@ def test_accumulation_is_exact_with_dp_sgd(monkeypatch):
         for optimizer in privacy.noisy.values():
             optimizer.random = privacy.random
             add = optimizer.add_noise
-            monkeypatch.setattr(optimizer, "add_noise", lambda add=add: (noises.append(accumulate), add()))
+            monkeypatch.setattr(optimizer, "add_noise", lambda a=add, k=accumulate: (noises.append(k), a()))
         samples = privacy.samples
         monkeypatch.setattr(privacy, "samples", lambda *of, s=samples: (sizes.append(len(of[1])), s(*of))[1])
         found.append(t.round(initial(t), 0))
