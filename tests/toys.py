@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,33 @@ class Toy(Family):
     @torch.no_grad()
     def sample(self, y, given=None, generator=None):
         return torch.tanh(self.first(torch.randn((len(y), 2, 4, 4), generator=generator)))
+
+
+class Plain(Toy):
+    """Nothing is left to chance."""
+
+    def loss(self, player, x, y, given):
+        sign = 1 if player == "first" else -1
+        return (getattr(self, player)(x + y.reshape(-1, 1, 1, 1)) - sign * x).square().mean()
+
+
+class Failing(Toy):
+    """Fails in every process but the site's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.home = os.getpid()
+
+    def loss(self, player, x, y, given):
+        if os.getpid() != self.home:
+            raise MemoryError("no room for 4 GB")
+        return super().loss(player, x, y, given)
+
+
+class Slow(Toy):
+    def loss(self, player, x, y, given):
+        time.sleep(0.2)
+        return super().loss(player, x, y, given)
 
 
 def gan() -> GAN:

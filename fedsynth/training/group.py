@@ -57,10 +57,11 @@ class Group:
             of_gpus = dist.ProcessGroupNCCL.Options()
             of_gpus._timeout = wait
             self._sums = dist.ProcessGroupNCCL(store, self.rank, self.size, of_gpus)
-            return
-        options = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]  # torch's stub has no Gloo options
-        options._devices, options._timeout = [dist.ProcessGroupGloo.create_device(hostname="127.0.0.1")], wait
-        self._sums = dist.ProcessGroupGloo(store, self.rank, self.size, options)
+        else:
+            options = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]  # torch's stub has no Gloo options
+            options._devices, options._timeout = [dist.ProcessGroupGloo.create_device(hostname="127.0.0.1")], wait
+            self._sums = dist.ProcessGroupGloo(store, self.rank, self.size, options)
+        self._sum(torch.zeros(1, device=device.device()))  # from here on each knows all others
 
     def begin(self, incoming: Mapping[str, np.ndarray], number: int) -> None:
         """Start round `number` from the global parameters in the other processes."""
@@ -84,8 +85,11 @@ class Leader(Group):
     def __init__(self, size: int, stall_s: float, what: dict[str, Any]):
         super().__init__(0, size, Path(tempfile.mkdtemp(prefix="fedsynth-group-")), stall_s)
         self._threads = torch.get_num_threads()
-        self._others = [self._start(rank) for rank in range(1, size)]
+        self._logs = [tempfile.TemporaryFile() for _ in range(1, size)]  # noqa: SIM115  # closed by `close`
+        self._others: list[subprocess.Popen[bytes]] = []
         try:
+            for rank in range(1, size):
+                self._others.append(self._start(rank))
             for other in self._others:
                 self._tell(other, {name: _plain(value) for name, value in what.items()})
             for other in self._others:
@@ -93,6 +97,7 @@ class Leader(Group):
                     raise self._died()
             torch.set_num_threads(int(threads(size)))
             self.join()
+            shutil.rmtree(self.folder)  # nothing is left on the disk of a process that is killed
         except BaseException:
             self.close()
             raise
@@ -102,17 +107,13 @@ class Leader(Group):
         here = str(place() + rank)
         environment = os.environ | {"OMP_NUM_THREADS": each, "MKL_NUM_THREADS": each, PLACE: here}
         command = [sys.executable, "-m", "fedsynth.training.rank", str(rank), str(self.size), str(self.folder)]
-        with self._log(rank).open("wb") as log:
-            return subprocess.Popen(
-                [*command, str(self.stall_s)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=environment,
-            )
-
-    def _log(self, rank: int) -> Path:
-        return self.folder / f"rank-{rank}.log"
+        return subprocess.Popen(
+            [*command, str(self.stall_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._logs[rank - 1],
+            env=environment,
+        )
 
     def begin(self, incoming: Mapping[str, np.ndarray], number: int) -> None:
         for other in self._others:
@@ -139,7 +140,8 @@ class Leader(Group):
         if ended is None:
             return RankDied(f"a process of the {self.size} that train together has not answered for {self.stall_s:g} s")
         rank, code = ended
-        lines = self._log(rank).read_text(encoding="utf-8", errors="replace").split("\n")
+        self._logs[rank - 1].seek(0)
+        lines = self._logs[rank - 1].read().decode(errors="replace").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), "")
         how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
         said = f": {last.strip()}" if last else ""
@@ -163,6 +165,8 @@ class Leader(Group):
                 other.kill()
                 other.wait()
             other.stdout.close()  # type: ignore[union-attr]
+        for log in self._logs:
+            log.close()
         torch.set_num_threads(self._threads)
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -922,3 +922,25 @@ def test_a_rule_is_refused_again_where_too_few_sites_have_passed_validation():
     params = tiny_params(models={"vae": block})
     assert not [*of_sites_that_train(params, "vae", 3)]
     assert [p.key for p in of_sites_that_train(params, "vae", 2)] == ["models.vae.robust"]
+
+
+GAN = {"class_path": "fedsynth.families.gan.GAN"}
+PRIVATE = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}
+EXCHANGE = {"class_path": "fedsynth.algorithms.mdgan.MDGAN"}
+
+
+@pytest.mark.parametrize(
+    ("training", "more", "keys"),
+    [
+        ({"accumulate": 2, "recompute": True}, {}, []),
+        ({"accumulate": 2}, {"privacy": PRIVATE}, []),
+        ({"recompute": True}, {"privacy": PRIVATE}, ["recompute"]),
+        ({"accumulate": 2, "recompute": True}, {"algorithm": EXCHANGE}, ["accumulate", "recompute"]),
+    ],
+)
+def test_a_way_of_saving_memory_that_a_training_does_not_have_is_a_problem(training, more, keys):
+    model = {"family": GAN, "training": {"rounds": 2, "batch": 4} | training} | more
+    found = problems(tiny_params(models={"gan": model}))
+    assert [problem.key for problem in found if ".training." in problem.key] == [
+        f"models.gan.training.{key}" for key in keys
+    ]

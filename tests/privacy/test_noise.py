@@ -1,14 +1,17 @@
 """What steps amount to, by two accountants that bound the same thing."""
 
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 from opacus.accountants import PRVAccountant
 from opacus.accountants.utils import get_noise_multiplier
 from scipy.stats import norm
 
-from fedsynth.privacy import PrivacyError
-from fedsynth.privacy.noise import Spending, fitting, kept
+from fedsynth.privacy import PrivacyError, noise
+from fedsynth.privacy.noise import NoisyOptimizer, Spending, fitting, kept, seeded
 
 DELTA = 1e-5
 STEPS = [[(2.3, 0.07, 2000)], [(6.3, 0.6, 60)], [(3.0, 1.0, 10)], [(1.2, 0.1, 20), (1.5, 0.1, 40)]]
@@ -74,3 +77,29 @@ def test_a_plan_keeps_its_noise_as_long_as_it_fits(accountant):
     assert 2.9 < spending.epsilon(DELTA) <= 3
     with pytest.raises(PrivacyError, match="spent"):
         kept(noise, spending, 0.3, 10, spending.epsilon(DELTA), DELTA)
+
+
+def test_on_a_gpu_each_step_has_a_new_seed_of_64_bits_and_the_cpu_none_that_could_be_tried_out(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(torch, "Generator", lambda device: SimpleNamespace(manual_seed=lambda n: seeds.append(n) or 1))
+    found = [seeded(torch.device("cuda", 1)) for _ in range(20)]
+    assert found == [1] * 20
+    assert len(set(seeds)) == 20
+    assert 2**58 < max(seeds) < 2**64
+    assert seeded(torch.device("cpu")) is None
+    assert seeded(torch.device("mps")) is None
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_noise_of_the_devices_own_generator_is_added_like_that_of_the_cpu(monkeypatch, own):
+    weight = torch.nn.Parameter(torch.zeros(20000))
+    plain = torch.optim.SGD([weight], lr=1.0)
+    optimizer = NoisyOptimizer(plain, max_grad_norm=2.0, expected=1.0, random=np.random.default_rng(1))
+    optimizer.noise_multiplier = 1.5
+    weight.summed_grad = torch.full((20000,), 5.0)
+    monkeypatch.setattr(noise, "seeded", lambda device: torch.Generator().manual_seed(3) if own else None)
+    optimizer.add_noise()
+    assert float(weight.grad.mean()) == pytest.approx(5, abs=0.1)
+    assert float(weight.grad.std()) == pytest.approx(3, rel=0.03)
+    drawn = torch.randn(20000, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(weight.grad, 5 + 3 * drawn) == own

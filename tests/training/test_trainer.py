@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from fedsynth.algorithms.fedavg import FedAvg
 from fedsynth.algorithms.fedopt import FedOpt
@@ -11,7 +12,7 @@ from fedsynth.errors import UserError
 from fedsynth.families import Phase
 from fedsynth.params import Training
 from fedsynth.privacy.update import UpdateDP
-from fedsynth.training.schedules import averaging, decay
+from fedsynth.training.schedules import Averaged, averaging, decay
 from fedsynth.training.trainer import Trainer
 from tests import toys
 from tests.toys import Toy, images, trainer, training
@@ -83,6 +84,22 @@ def test_the_average_of_a_short_training_has_forgotten_the_untrained_weights():
     far = start.clone()
     update([far], [trained], torch.tensor(10**6))
     assert torch.allclose(far, torch.tensor([0.005]))
+
+
+def test_the_average_is_torchs_own_to_the_bit_and_its_state_can_be_exchanged():
+    """Torch's sends the number of the step to the device, and waits there."""
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    ours, theirs = Averaged(network, 0.9), AveragedModel(network, multi_avg_fn=averaging(0.9))
+    for _ in range(5):
+        with torch.no_grad():
+            for p in network.parameters():
+                p.add_(torch.randn_like(p))
+            network(torch.randn(4, 3))  # moves the buffers
+        for average in (ours, theirs):
+            average.update_parameters(network)
+    kept, expected = ours.state_dict(), theirs.state_dict()
+    assert list(kept) == list(expected)
+    assert all(torch.equal(kept[name], expected[name]) for name in kept)
 
 
 def test_the_average_is_the_sum_of_the_weights_with_shares_that_fall_by_the_decay():
