@@ -35,7 +35,12 @@ PLUMBING = (
     # whom they leave out is in data/source.json
     *(f"fedsynth.hospital.{name}" for name in ("pseudonyms", "trained", "withdrawals")),
     *(f"fedsynth.validation.{name}" for name in ("hints", "look*", "verdict_page")),
-    *("fedsynth.data.outputs", "fedsynth.networks.monai_imports", "fedsynth.training.checkpoint"),
+    *(
+        "fedsynth.data.outputs",
+        "fedsynth.networks.monai_imports",
+        "fedsynth.training.checkpoint",
+        "fedsynth.training.rank",
+    ),
     "fedsynth.registry.starts",
     *(f"fedsynth.stages.{name}" for name in ("code", "estimate", "inputs", "plan*")),
     *(f"nvflare_jobs.centre.{name}" for name in ("job_folder", "jobs", "program", "show")),

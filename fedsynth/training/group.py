@@ -63,8 +63,10 @@ class Group:
             self._sums = dist.ProcessGroupGloo(store, self.rank, self.size, options)
         self._sum(torch.zeros(1, device=device.device()))  # from here on each knows all others
 
-    def begin(self, incoming: Mapping[str, np.ndarray], number: int) -> None:
-        """Start round `number` from the global parameters in the other processes."""
+    def begin(
+        self, incoming: Mapping[str, np.ndarray], number: int, frozen: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Start a round (Trainer.round) in the other processes."""
 
     def add(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> None:
         """Put into gradients and loss (a scalar) the sums over all processes, the same bits in each."""
@@ -115,9 +117,11 @@ class Leader(Group):
             env=environment,
         )
 
-    def begin(self, incoming: Mapping[str, np.ndarray], number: int) -> None:
+    def begin(
+        self, incoming: Mapping[str, np.ndarray], number: int, frozen: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         for other in self._others:
-            self._tell(other, (dict(incoming), number))
+            self._tell(other, (dict(incoming), number, dict(frozen or {})))
 
     def _tell(self, other: subprocess.Popen[bytes], what: Any) -> None:
         try:

@@ -27,8 +27,8 @@ def main(rank: str, size: str, folder: str, stall_s: str) -> None:
     group = Group(int(rank), int(size), Path(folder), float(stall_s))
     group.join()
     trainer = Trainer(**{name: _tensor(value) for name, value in what.items()}, group=group)
-    for incoming, number in told:
-        trainer.round(incoming, number)
+    for incoming, number, frozen in told:
+        trainer.round(incoming, number, frozen)
 
 
 def _told(stream: BinaryIO) -> Iterator[Any]:
