@@ -49,6 +49,9 @@ SHORT = {  # what the page begins with: file and claim, in words for who has not
     ("attacks", f"crafted, DP-SGD, epsilon 8: {SHOWN}"): "the same, no policy, differential privacy, epsilon 8",
     ("attacks", "score, five copies of an image: told right whether it was trained on"):
         "no policy: a set of copies of one image tells whether it was trained on",
+    ("judges", "classification, trained on all sites: standard deviation over the networks' seeds"):
+        "the same real images, another seed of the network that judges: standard deviation of its accuracy",
+    ("judges", "segmentation, trained on all sites: standard deviation over the networks' seeds"): "the same, Dice",
     ("choices", "guidance 1 instead of 1.5: classification"):
         "the default diffusion, on phantoms of other seeds: accuracy with guidance 1 less that with 1.5",
     ("choices", "guidance 2 instead of 1.5: classification"): "the same, with guidance 2",
