@@ -7,11 +7,11 @@ from typing import ClassVar
 import numpy as np
 
 from fedsynth.data.dataset import ImageSet
+from fedsynth.data.stored import at_once
 from fedsynth.measures import SHARE, About, Answer, Measure, MeasureInputs, Value
 from fedsynth.measures._statistics import bootstrap
 
 WANG = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of the scales (Wang et al. 2003)
-BATCH = 64  # pairs
 KERNEL = 7  # pixels; with the usual 11, an image of 32 pixels would have only two scales
 
 
@@ -65,8 +65,8 @@ class MSSSIM(Measure):
 
     def _of_pairs(self, seen: MeasureInputs, images: ImageSet, places: np.ndarray) -> np.ndarray:
         """Returns (P,) the similarities of pairs of images at `places` (P, 2), read batch by batch."""
-        channels = seen.image.index(seen.image.originals)
-        batches = [places[start : start + BATCH] for start in range(0, len(places), BATCH)]
+        channels, step = seen.image.index(seen.image.originals), at_once(seen.image.size)
+        batches = [places[start : start + step] for start in range(0, len(places), step)]
         sides = ([images.images[of][:, channels] for of in batch.T] for batch in batches)
         return np.concatenate([similarity(one, other) for one, other in sides])
 
@@ -82,7 +82,7 @@ def pairs(places: np.ndarray, rng: np.random.Generator, matchings: int) -> np.nd
     return whole[np.sort(np.unique(whole, axis=0, return_index=True)[1])]
 
 
-def similarity(one: np.ndarray, other: np.ndarray, batch: int = BATCH) -> np.ndarray:
+def similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Returns (N,) MS-SSIM between two arrays of images (N, I, *S) in [-1, 1], averaged over the channels."""
     import torch
 
@@ -91,7 +91,7 @@ def similarity(one: np.ndarray, other: np.ndarray, batch: int = BATCH) -> np.nda
     with monai_imports():
         from monai.metrics.regression import compute_ms_ssim
     kernel, weights = scales(one.shape[2:])
-    found = []
+    batch, found = at_once(one.shape[2:]), []
     for start in range(0, len(one), batch):
         # Rescaled to [0, 1]: the luminance term of SSIM is defined for non-negative values.
         a, b = ((torch.from_numpy(x[start : start + batch]) + 1) / 2 for x in (one, other))
