@@ -22,6 +22,7 @@ ROWS = 64  # rows of a distance matrix that are computed at a time
 QUERY, BLOCK = 96 * 2**20, 32 * 2**20  # bytes of images that are held against a set at once, and of that set
 EXACT = 2**22  # values of a set up to which all distances to it are by differences
 MARGIN = 14  # patients beyond those that are asked for, whose distances are by differences, too
+OFF = 2e-5  # by how much a squared distance may be off by rounding, as a share of the squared lengths of both points
 
 Block = tuple[slice, list[np.ndarray]]
 
@@ -105,14 +106,15 @@ def distances(of: np.ndarray, to: Points, whose: np.ndarray, keep: int, skip: np
 
     All are by differences (`euclidean`). Where the set is large, only those to the images of the `keep` nearest
     patients are sure to be there, and to all others that are not farther; the rest are infinite. Which they are is
-    found by matrix products, which are thirty times as fast and right to about a hundred-thousandth, with MARGIN more.
+    found by matrix products, which are thirty times as fast, with MARGIN more and all that rounding may have put behind
+    them.
 
     Args:
         whose: (M,) the patient of each image of the set.
         skip: (B, M) bool, images that do not count: they are infinitely far.
     """
     found = np.full((len(of), to.n), np.inf)
-    asked = near(rough(of, to), whose, keep, skip) if to.n * to.values > EXACT else None
+    asked = near(*rough(of, to), whose, keep, skip) if to.n * to.values > EXACT else None
     for rows, versions in to.blocks(BLOCK):
         if asked is None:
             found[:, rows] = np.min([euclidean(of, version) for version in versions], axis=0)
@@ -125,31 +127,39 @@ def distances(of: np.ndarray, to: Points, whose: np.ndarray, keep: int, skip: np
     return found
 
 
-def rough(of: np.ndarray, to: Points) -> np.ndarray:
-    """Returns squared distances (B, M) float32 as of `distances`, by inner products: |a|^2 + |b|^2 - 2 ab.
+def rough(of: np.ndarray, to: Points) -> tuple[np.ndarray, np.ndarray]:
+    """Returns squared distances (B, M) float32 as of `distances`, by inner products: |a|^2 + |b|^2 - 2 ab, and by how
+    much (B, 1) those of each point may be off.
 
-    From a point in the middle, so that little is lost where they are taken from each other.
+    From a point in the middle, so that little is lost where they are taken from each other. Of points that lie much
+    nearer to each other than to the middle (empty slices among full ones), much is.
     """
     found = np.empty((len(of), to.n), np.float32)
-    centre = None
+    centre, longest = None, 0.0
     for rows, versions in to.blocks(BLOCK):
         if centre is None:
             centre = versions[0].mean(0)
             a = of - centre
             squares = np.array([row @ row for row in a])[:, None]
-        of_each = [squares + np.array([row @ row for row in b]) - 2 * (a @ b.T) for b in (v - centre for v in versions)]
+        of_each = []
+        for b in (version - centre for version in versions):
+            lengths = np.array([row @ row for row in b])
+            longest = max(longest, float(lengths.max()))
+            of_each.append(squares + lengths - 2 * (a @ b.T))
         found[:, rows] = np.min(of_each, axis=0)
-    return found
+    return found, OFF * (squares + longest)
 
 
-def near(table: np.ndarray, whose: np.ndarray, keep: int, skip: np.ndarray | None = None) -> np.ndarray:
+def near(
+    table: np.ndarray, off: np.ndarray | float, whose: np.ndarray, keep: int, skip: np.ndarray | None = None
+) -> np.ndarray:
     """Returns (B, M) bool: the images that are no farther by `table` (B, M) than the nearest of the patient who is
-    MARGIN places behind the `keep`-th nearest.
+    MARGIN places behind the `keep`-th nearest, and those that may not be as its distances may be `off`.
     """
     table = table if skip is None else np.where(skip, np.inf, table)
     of_patients = by_subject(table, whose)
     last = min(keep + MARGIN, of_patients.shape[1]) - 1
-    return table <= np.partition(of_patients, last, axis=1)[:, last, None]
+    return table <= np.partition(of_patients, last, axis=1)[:, last, None] + 2 * off
 
 
 def euclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:

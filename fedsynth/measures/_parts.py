@@ -17,6 +17,7 @@ WINDOW, STRIDE = 7, 3  # pixels of SSIM's window (Wang et al. 2004), and from on
 C1, C2 = 0.01**2, 0.03**2  # SSIM's constants for values in [0, 1]
 FAINT = 0.02  # standard deviation of a patch, of values in [0, 1], below which it is mostly noise
 PATCH, LOOKED_AT = 6, 10  # an image's side over that of a patch, and the patches of an image
+OFF = 2e-4  # by how much 1 - SSIM of all pairs may be off
 ALL, FLAT = 512, 256  # images of a set up to which SSIM is computed of all pairs; patches that are compared at once
 ON_MASKS = 3  # of these, where an image has a mask: a lesion is what is most a patient's own, and rarely most unusual
 
@@ -58,7 +59,7 @@ class Structure:
         Of a large set all are computed by matrix products first, window by window, and those to the nearest again.
         """
         n = self.versions.shape[1]
-        asked = near(self._rough(images), whose, keep) if n > ALL else np.ones((len(images), n), bool)
+        asked = near(self._rough(images), OFF, whose, keep) if n > ALL else np.ones((len(images), n), bool)
         found = np.full(asked.shape, np.inf)
         for i, image in enumerate(images.split(1)):
             at = np.flatnonzero(asked[i]) if n > ALL else slice(None)
@@ -79,7 +80,7 @@ class Structure:
         return np.asarray(1 - torch.flatten(alike / spread, 1).mean(1).double().numpy())
 
     def _rough(self, images: Tensor) -> np.ndarray:
-        """Returns (N, M) float32 to about a hundred-thousandth."""
+        """Returns (N, M) float32, off by rounding by OFF at most, which it is of bright even windows."""
         a, found = _windows(images), np.ones((len(images), self.versions.shape[1]), np.float32)
         for version in self.versions:
             for rows in (slice(start, start + ALL) for start in range(0, len(version), ALL)):

@@ -121,7 +121,7 @@ def of_stage(
     content of params.yaml with its defaults. `found`: what the run began with, which is not looked up again.
     """
     values = {key: _plain(_value(raw, key, stage.address)) for key in stage.keys}
-    values |= {"models": asked} if stage.address == "pretrain" and (asked := pretrained_by(raw)) else {}
+    values |= {"models": pretrained_by(raw)} if stage.address == "pretrain" else {}
     where = settings.federation if stage.is_job else "simulation" if settings.simulation else "production"
     digests = code.digests(stage.entry, class_paths(values), settings.root)
     content: dict[str, Any] = {"code": digests, "params": values, "where": where}
@@ -133,9 +133,13 @@ def of_stage(
 
 
 def pretrained_by(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return of each model that asks for a pretraining what that follows from; no other model makes it stale."""
-    models = raw["models"].items()
-    return {name: {key: of[key] for key in ("family", "pretrain")} for name, of in models if of["pretrain"] is not None}
+    """Return of each model that asks for a pretraining what that follows from, None of the others: for these, too, the
+    stage writes a file that their trainings depend on.
+    """
+    asked = {name: of for name, of in raw["models"].items() if of["pretrain"] is not None}
+    return dict.fromkeys(raw["models"]) | {
+        n: {key: of[key] for key in ("family", "pretrain")} for n, of in asked.items()
+    }
 
 
 def _plain(value: Any) -> Any:

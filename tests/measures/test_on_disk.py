@@ -173,6 +173,20 @@ def test_the_nearest_are_by_differences_and_no_nearer_one_is_missed(many: int, l
     assert np.isinf(table[skip]).all()
 
 
+@pytest.mark.parametrize("apart", [2e-5, 1e-4])
+def test_a_copy_is_found_among_nearly_empty_images_beside_full_ones(apart: float, large: None) -> None:
+    """Their distances to each other are smaller than what rounding adds to the products they are looked for by."""
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (400, 3, 16, 16)).astype(np.float32)
+    images[::2] = -1 + np.abs(rng.normal(0, apart, (200, 3, 16, 16)))
+    to = Pixels(MeasureInputs(tiny_params().image, None, None), ImageSet(range(400), images))  # type: ignore[arg-type]
+    of = images[:80:2, :2].reshape(40, -1)
+    table = distances(of, to, np.arange(400), 5)
+    whole = _neighbours.euclidean(of, images[:, :2].reshape(400, -1))
+    assert (table.argmin(1) == 2 * np.arange(40)).all()
+    assert np.array_equal(_neighbours.smallest(table, 5), _neighbours.smallest(whole, 5))
+
+
 def test_ssim_of_a_large_set_is_that_of_all_pairs_in_volumes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     images = rng.uniform(-1, 1, (60, 1, 12, 10, 9)).astype(np.float32)

@@ -103,6 +103,7 @@ def test_the_stage_is_stale_for_what_it_is_made_of_alone(monkeypatch, tmp_path):
         ({"vae": BLOCK | FEW, "gan": GAN | {"family": GAN["family"] | {"args": {"width": 8}}}}, False),
         ({"vae": BLOCK | {"pretrain": {"steps": 30}}, "gan": GAN}, True),
         ({"vae": BLOCK | FEW, "gan": GAN | FEW}, True),
+        ({"vae": BLOCK | FEW, "gan": GAN, "one_more": GAN}, True),  # whose training depends on a file of the stage
     ]:
         other = texts(study(**models), monkeypatch, tmp_path)
         assert (other["pretrain"] != one["pretrain"]) is stale, models
