@@ -97,7 +97,9 @@ def plan(site: Site, subjects: list[str], show: bool = False) -> Withdrawal:
     theirs = _theirs(rows, asked)
     digests = trained.sets_with(site.state, asked) | ({_digest(site)} if theirs.any() else set())
     found = Withdrawal(site, asked, int(theirs.sum()), sorted(digests), _models(site, sorted(digests)))
-    found.removed = [f"{path}: {withdrawals.MADE[path.name]}" for path in withdrawals.made(site.state)]
+    found.removed = [
+        f"{path}: {withdrawals.MADE[path.name.partition('.')[0]]}" for path in withdrawals.made(site.state)
+    ]
     found.kept = list(_kept(site))
     found.running = any((site.state / withdrawals.RUNNING).glob("*"))
     return found
@@ -203,6 +205,7 @@ def _models(site: Site, digests: list[str]) -> list[str]:
 
 
 def _kept(site: Site) -> Iterator[str]:
+    goes = withdrawals.made(site.state)
     for path in sorted(site.state.iterdir()) if site.state.is_dir() else []:
-        if path.name not in withdrawals.MADE:
+        if path.name not in withdrawals.MADE and path not in goes:
             yield f"{path}: {KEPT.get(path.name.partition('.')[0], UNKNOWN)}"

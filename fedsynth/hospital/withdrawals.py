@@ -97,7 +97,8 @@ def stamp(state: Path) -> str:
 
 def made(state: Path) -> list[Path]:
     """Return what is in a site's state that was made from images."""
-    paths = [state / name for name in MADE]
+    cut = state.glob(f"{INGESTED}.*.part")  # of an ingest that was killed as it wrote the list
+    paths = [*(state / name for name in MADE), *sorted(cut)]
     return [
         p for p in paths if p.is_symlink() or p.is_file() or (p.is_dir() and (p.name != RUNNING or any(p.iterdir())))
     ]

@@ -67,7 +67,7 @@ def work(site: Site) -> None:
             what["state"].with_suffix(".global.safetensors"),
             lambda: initial(model, image, site.model_seed),
             trainer.movement,
-            (site.config.get("start") or {}).get("taken"),
+            (site.config.get("start") or {}).get("taken") if model.start or model.pretrain else None,
         )
         rounds(site, model, trainer, drift)
     states.prune(site.state, site.settings.keep_runs)
@@ -88,7 +88,7 @@ def rounds(site: Site, model: Model, trainer: Trainer, drift: Drift) -> None:
             incoming = downlink.decode(incoming, number, received.meta["coding"])
         with site.gate.recorded():
             planned(number, model.training)
-            drift.hold(incoming | frozen, number)
+            drift.hold(incoming | frozen, number, frozen)
             account = mechanism.account if mechanism else None
             if account and mechanism and trainer.rounds_done is None:
                 hold_cap(site.gate.policy.privacy, account, mechanism, model.training, trainer.told, number)

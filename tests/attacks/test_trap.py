@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from fedsynth.hospital.policy import PolicyError
+from fedsynth.params.start import Start
 from nvflare_jobs.train import job as training
 from tests.attacks import trap
 from tests.attacks.hospital import floors_only, hospital, of_study, study, with_model
 from tests.attacks.recovery import compare
 
 DP = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}
+NOISE = {"class_path": "fedsynth.privacy.update.UpdateDP", "args": {"epsilon": 8, "clip": 1e3}}
 PARAMS = study(size=32)
 
 
@@ -95,6 +97,37 @@ def test_a_new_job_cannot_begin_in_a_late_round():
         with contextlib.suppress(PolicyError):
             at.train(asked, [crafted], numbers=[3], key="another")
         assert at.sent == []
+
+
+def test_no_earlier_training_of_the_centres_choice_lets_crafted_weights_in(monkeypatch):
+    """With such noise it ends so far away that crafted weights are near; the next training then showed 3 of 98."""
+    start = {"file": "champion.safetensors", "trained_on": "private"}
+    asked = model()
+    asked = asked.model_copy(update={"models": {"attacked": asked.models["attacked"].model_copy(
+        update={"start": Start.model_validate(start)})}})  # fmt: skip
+    seeds, question = training.begin(model(), "attacked"), training.question
+    with hospital(PARAMS, floors_only()) as at:
+        at.train(model(NOISE, rounds=1), [seeds])
+        about = {"weights_sha256": "0" * 64, "names": {name: name for name in seeds}}
+        monkeypatch.setattr(training, "question", lambda params, name, of: question(params, name, of, "", about))
+        with pytest.raises(PolicyError) as refusal:
+            got(at, asked, trap.GENTLE)
+        assert refusal.value.rule == "floors.starts"
+        assert len(at.sent) == 1
+
+
+def test_an_agreed_mechanism_cannot_be_left_out_by_leaving_out_its_key(monkeypatch):
+    agreed, question = model(DP, batch=64, rounds=1), training.question
+
+    def shorter(*args):
+        config = question(*args)
+        return config | {"model": {key: of for key, of in config["model"].items() if key != "privacy"}}
+
+    monkeypatch.setattr(training, "question", shorter)
+    with hospital(PARAMS, of_study(agreed)) as at, pytest.raises(PolicyError) as refusal:
+        at.train(agreed, [training.begin(agreed, "attacked")])
+    assert refusal.value.rule == "studies.study.params.models.attacked.privacy"
+    assert at.sent == []
 
 
 def test_weights_that_drift_as_far_as_a_policy_allows_show_no_image():

@@ -344,3 +344,13 @@ def test_lists_are_of_keys_of_their_own_and_tell_no_name(tmp_path):
     back = pseudonyms.Pseudonyms.read(tmp_path / "list")
     assert ("p-017" in back, "p-018" in back) == (True, False)
     assert "p-017" not in (tmp_path / "list").read_text()
+
+
+def test_a_list_of_files_that_an_ingest_was_killed_over_goes_too(tmp_path):
+    """It is hashes of rows, names among them, with no key: of a name one could ask whether it is in it."""
+    cut, other = tmp_path / "ingested.4242.part", tmp_path / "policy.yaml"
+    cut.write_text("{")
+    other.write_text("")
+    assert withdrawals.made(tmp_path) == [cut]
+    withdrawals.sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == [other]

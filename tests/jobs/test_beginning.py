@@ -92,7 +92,7 @@ def site(tmp_path, params, received, config, policy, sent):
         config=config,
         params=params,
         state=tmp_path / "state",
-        settings=SimpleNamespace(keep_runs=3),
+        settings=SimpleNamespace(processes=1, stall_s=60.0, keep_runs=3),
         gate=gate(policy),
         cells={},
         min_cell=5,
@@ -160,10 +160,10 @@ SEEDS = {name: a + 5 for name, a in W.items()}
 
 
 def drift(folder, taken, name="new"):
-    return Drift(Floors(), folder / f"{name}.global.safetensors", lambda: SEEDS, 0.5, taken)
+    return Drift(Floors(starts=["here"]), folder / f"{name}.global.safetensors", lambda: SEEDS, 0.5, taken)
 
 
-def test_a_site_lets_in_what_a_training_there_has_ended_with_as_a_whole_or_in_part(tmp_path):
+def test_a_site_that_agreed_to_it_lets_in_what_a_training_there_has_ended_with_as_a_whole_or_in_part(tmp_path):
     before = drift(tmp_path, None, "old")
     before.sent(W, {name: np.full_like(a, 0.1) for name, a in W.items()}, 3)
     near = {name: a + 0.1 for name, a in W.items()}
@@ -176,14 +176,46 @@ def test_a_site_lets_in_what_a_training_there_has_ended_with_as_a_whole_or_in_pa
         drift(tmp_path, None).hold(near, 0)  # the job says nothing of a start
 
 
+def test_the_end_of_a_training_here_lets_nothing_in_without_consent(tmp_path):
+    drift(tmp_path, None, "old").sent(W, W, 3)
+    with pytest.raises(PolicyError, match=r"floors\.starts"):
+        Drift(Floors(), tmp_path / "new.global.safetensors", lambda: SEEDS, 0.5, {"a": "a", "b": "b"}).hold(W, 0)
+
+
+@pytest.mark.parametrize("starts", [[digest(W)], ["here"], ["any"]], ids=["digest", "here", "any"])
+def test_what_an_algorithm_sends_beside_agreed_weights_is_as_a_training_begins(tmp_path, starts):
+    """No digest counts it, and SCAFFOLD's correction of one step could carry the weights anywhere."""
+    control, seeds = {"control:a": np.zeros(12, np.float32)}, SEEDS | {"control:a": np.zeros(12, np.float32)}
+    drift(tmp_path, None, "old").sent(W | control, W, 3)
+    taken = {name: name for name in W}
+    for own in (taken, taken | {"control:a": "control:a"}):
+        site = Drift(Floors(starts=starts), tmp_path / "new.global.safetensors", lambda: seeds, 0.5, own)
+        site.hold(W | control, 0)
+        crafted = W | {"control:a": np.full(12, 1.0, np.float32)}
+        assert digest(crafted) == digest(W)
+        site = Drift(Floors(starts=starts), tmp_path / "new.global.safetensors", lambda: seeds, 0.5, own)
+        with pytest.raises(PolicyError, match=r"floors\.start:"):
+            site.hold(crafted, 0)
+
+
+def test_a_start_that_the_model_does_not_have_lets_nothing_in(tmp_path):
+    params = study(start=file_of(tmp_path))
+    initial, about = begun(params, tmp_path)
+    config = training.question(study(), "vae", {"north": "0" * 64}, "", about)
+    message = [SimpleNamespace(params=initial, meta={}, current_round=0)]
+    with pytest.raises(PolicyError, match=r"floors\.start:"):
+        client.work(site(tmp_path, study(), message, config, usual(), []))
+
+
 def test_no_array_comes_in_under_the_name_of_another(tmp_path):
     """Two arrays of one name would be held against the training once."""
     before, seeds = drift(tmp_path, None, "old"), SEEDS | {"c": W["a"] + 5}
     before.sent(W, W, 3)
     crafted = {"c": np.full(12, 1e3, np.float32), **W}
     for taken in ({"a": "a", "b": "b", "c": "a"}, {"a": "a", "b": "b", "c": "c"}, {"c": "a", "a": "a"}):
+        new = Drift(Floors(starts=["here"]), tmp_path / "new.global.safetensors", lambda: seeds, 0.5, taken)
         with pytest.raises(PolicyError, match=r"floors\.starts"):
-            Drift(Floors(), tmp_path / "new.global.safetensors", lambda: seeds, 0.5, taken).hold(crafted, 0)
+            new.hold(crafted, 0)
     with pytest.raises(PolicyError, match=r"floors\.starts"):  # nor in the place of another of its shape
         drift(tmp_path, {"a": "b", "b": "a"}).hold({"a": np.ones(12, np.float32), "b": W["b"]}, 0)
 

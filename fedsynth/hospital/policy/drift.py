@@ -4,12 +4,13 @@ Weights that a centre crafts make a difference show single images (Fowl et al. 2
 Boenisch et al. 2023, arXiv:2112.02918, "trap weights"), and no floor on the configuration stops that: docs/threats.md.
 So a site builds the first round's weights itself, and bounds how far later ones may be from the last that it has seen.
 Weights that a training takes from elsewhere (`models.<name>.start`) it cannot build: it lets them in where it has
-agreed to their digest, or where a training here has ended near to them.
+agreed to their digest, or (`here`) to whatever is near to the end of a training here. That is no default: the centre
+chooses how far that training moved, and the optimiser begins anew (tests/attacks/test_trap.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ Arrays = dict[str, np.ndarray]
 CLOSE = 2e-3  # relative to the norm: the first message of a coded download is in 16 bits
 MISSED = 3  # rounds that may have been missed
 KEPT = ".global.safetensors"  # end of the names of kept files
-ANY = "any"  # in floors.starts: weights from wherever
+ANY, HERE = "any", "here"  # in floors.starts: weights from wherever; near to the end of a training at this site
 LARGEST = "largest"  # metadata of the kept file: the norm of the largest difference that this site has sent
 
 
@@ -45,10 +46,11 @@ class Drift:
         self.previous: int | None = None  # the last round of this job
         self._known: tuple[Arrays, float, int] | None = None  # what the file holds, once it was read or written
 
-    def hold(self, incoming: Arrays, number: int) -> None:
+    def hold(self, incoming: Arrays, number: int, frozen: Collection[str] = ()) -> None:
         """Raise PolicyError where the global weights of round `number` (from 0) are not as they can be.
 
-        The number is the centre's: it may not make the bound wider than a few missed rounds do.
+        The number is the centre's: it may not make the bound wider than a few missed rounds do. `frozen`: which of
+        `incoming` are not trained, and so never move.
         """
         if self.previous is not None and number <= self.previous:
             said = f"round {number + 1} comes after round {self.previous + 1}: one job asks each round once"
@@ -59,6 +61,7 @@ class Drift:
                 self._start(incoming)
         elif self.floors.moved is not None:
             self.near(incoming, number)
+            self._still({name: incoming[name] for name in frozen})
 
     def near(self, incoming: Arrays, number: int | None = None) -> None:
         """Raise PolicyError where weights are farther from the last seen than trainings move them.
@@ -95,13 +98,22 @@ class Drift:
         if self.taken is None:
             said = "the first round does not begin with the weights that the study's seed gives"
             raise PolicyError("floors.start", f"{said}; does the centre run the same version?")
-        digest = start.digest(incoming)
-        if not {ANY, digest} & set(self.floors.starts) and not self._ended_here(incoming, ours):
+        beside = {name: a for name, a in incoming.items() if ":" in name}  # which no digest counts
+        if not distance(beside, ours) <= CLOSE:
+            said = "what the algorithm sends beside the weights is not as a training begins"
+            raise PolicyError("floors.start", f"{said}; does the centre run the same version?")
+        digest, agreed = start.digest(incoming), set(self.floors.starts)
+        if not {ANY, digest} & agreed and not (HERE in agreed and self._ended_here(incoming, ours)):
             raise PolicyError(
                 "floors.starts",
-                f"the training begins with weights from elsewhere (SHA-256 {digest}), which are no end of a training at"
-                " this site; ask the centre where they are from, and agree by putting that number into floors.starts",
+                f"the training begins with weights from elsewhere (SHA-256 {digest}), which this hospital has not"
+                " agreed to; ask the centre where they are from, and agree by putting that number into floors.starts",
             )
+
+    def _still(self, frozen: Arrays) -> None:
+        kept = self._kept()
+        if frozen and kept is not None and not distance(frozen, kept[0]) == 0:
+            raise PolicyError("floors.moved", "weights that are not trained differ from those of an earlier round")
 
     def _ended_here(self, incoming: Arrays, ours: Arrays) -> bool:
         """Return whether what was taken is near to the end of a training here, and all else is as the seed gives it.

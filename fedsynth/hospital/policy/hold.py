@@ -8,7 +8,7 @@ from typing import Any
 from fedsynth.hospital.policy import floors, study
 from fedsynth.hospital.policy.model import UNITS, Policy, PolicyError, Privacy
 from fedsynth.hospital.policy.question import Question
-from fedsynth.params import Block
+from fedsynth.params import Block, Model
 
 
 def hold_numbers(policy: Policy, asked: Question) -> None:
@@ -30,7 +30,10 @@ def study_of(policy: Policy, asked: Question) -> str:
     config = asked.config
     if not isinstance(config.get("params"), dict) or (asked.job == "train" and not config.get("model")):
         raise PolicyError("studies", "the job does not say what it computes")
-    return study.of(policy.studies, config["params"], config.get("name", ""), config.get("model"))
+    model = config.get("model")
+    if asked.job == "train":  # as the site will build it: a key that is left out means its default, not what is agreed
+        model = Model.model_validate(model).model_dump(mode="json")
+    return study.of(policy.studies, config["params"], config.get("name", ""), model)
 
 
 def _canaries(allowed: int, params: dict[str, Any]) -> None:

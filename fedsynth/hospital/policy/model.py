@@ -68,7 +68,8 @@ class Floors(Strict):
     lr: tuple[float, float] = (1e-6, 0.1)
     rounds: int = Field(200, ge=1)  # most rounds of a training
     start: bool = True  # a training begins with the weights that the study's seed gives, or one of `starts`
-    # SHA-256 of weights from elsewhere that a training may begin with, as the centre's training says it; any: all
+    # SHA-256 of weights from elsewhere that a training may begin with, as the centre's training says it; here: also
+    # those near to what a training at this site ended with, whatever the centre has made of that; any: all
     starts: Once[str] = Field(default_factory=list)
     # most that its weights may move between two rounds, in norms of the largest difference that this site has sent
     moved: float | None = Field(10, gt=0)

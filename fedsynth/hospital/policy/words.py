@@ -21,8 +21,8 @@ ABOUT = {
         here: distinct images and subjects behind a difference, the share of the training images in a round, images a
         step, the least norm of clipped gradients, learning rates, the share of an image that one unit of a first layer
         sees, distinct images of a set that is to be scored, the largest number in networks that are to be tested. A
-        training begins with the weights that the study's seed gives, with such as a training here has ended with, or
-        with weights from elsewhere whose SHA-256 is in `starts`.""",
+        training begins with the weights that the study's seed gives, or with weights from elsewhere whose SHA-256 is
+        in `starts` (here: with such as a training at this site has ended with; any: with all).""",
     "a_day": "Different questions of a kind about the same images in 24 hours; the same question gets the same answer.",
     "privacy": """none, or dp: every training is differentially private; epsilon: the most over all of them in `days`;
         moments: noise on means and covariances of features that leave for FID, in units of one image's influence.""",
@@ -86,12 +86,9 @@ def _floors(floors: Floors) -> Iterator[str]:
         f" {floors.batch} or more a step"
     )
     if floors.start:
-        agreed = {"any": "any weights from elsewhere"}
+        agreed = {"any": "any weights from elsewhere", "here": "such as a training at this site has ended with"}
         more = "".join(f", or with {agreed.get(of, f'those of SHA-256 {of}')}" for of in floors.starts)
-        yield (
-            "the first round of a training begins with the weights that the study's seed gives, or with such as a"
-            f" training at this site has ended with{more}"
-        )
+        yield (f"the first round of a training begins with the weights that the study's seed gives{more}")
     if floors.moved is not None:
         yield f"between two rounds weights move by at most {floors.moved:g} times what this site has moved them by"
     if not floors.late:

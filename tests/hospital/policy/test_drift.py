@@ -81,6 +81,14 @@ def test_one_job_asks_each_round_once_and_forward(drift):
     again(drift).hold(W, 0)  # the next job may begin anew
 
 
+def test_what_is_not_trained_does_not_move_between_rounds(drift):
+    drift.sent(W, STEP, 0)
+    drift.hold(moved(1) | {"b": W["b"]}, 1, ["b"])
+    again(drift).hold(moved(1), 1)  # where it is trained
+    with pytest.raises(PolicyError, match=r"floors\.moved: weights that are not trained"):
+        again(drift).hold(moved(1), 1, ["b"])
+
+
 def test_what_was_seen_outlives_the_job(drift, tmp_path):
     drift.sent(W, STEP, 0)
     drift.sent(moved(1), {name: 0.01 * a for name, a in STEP.items()}, 1)
