@@ -24,7 +24,7 @@ from nvflare_jobs.score import client
 from nvflare_jobs.train import job as training
 from tests.attacks.hospital import Arrays, Hospital, study
 
-LARGEST, LINEAR = 100.0, 30.0  # number in the network; a shift at which SiLU is the identity
+LARGEST, SLOPE = 100.0, 50.0  # number in the network, as a policy asks; of a gate
 COPIES = 5
 
 
@@ -108,9 +108,9 @@ def read(hospital: Hospital, params: Params, of: Judged, most: int = 12) -> Read
     """
     use = use_networks.uses(params)["classification"]
     net, m = use.network(1), use.features
-    pooled = _pooled(net, torch.from_numpy(hospital.public.channels(params.image, params.image.originals)))
-    towards = pooled.std(0).argmax()
-    low, high = float(pooled[:, towards].median()), float(pooled[:, towards].max() + pooled[:, towards].std())
+    peaks = _peaks(net, torch.from_numpy(hospital.public.channels(params.image, params.image.originals)))
+    towards = peaks.std(0).argmax()
+    low, high = float(peaks[:, towards].median()), float(peaks[:, towards].max() + peaks[:, towards].std())
     for job in range(1, most):
         thresholds = np.linspace(low, high, m)
         gate(net, int(towards), thresholds, 0)
@@ -120,7 +120,7 @@ def read(hospital: Hospital, params: Params, of: Judged, most: int = 12) -> Read
         if found:
             gate(net, int(towards), thresholds[found[:1]], m - 1)
             first, second = _sums(score(hospital, params, of, net))
-            return Read(second[0, 1:] / first[0] - LINEAR, net, job + 1)
+            return Read(second[0, 1:] / first[0], net, job + 1)
         open_ = int((first > 0.05).sum())
         low, high = thresholds[max(open_ - 1, 0)], thresholds[min(open_, m - 1)] + 1e-6
     return None
@@ -136,34 +136,52 @@ def patient(hospital: Hospital, params: Params, of: Judged | None = None) -> dic
     if found is None:
         return {}
     train = hospital.real.split("train").channels(params.image, params.image.originals)
-    truth = _pooled(found.net, torch.from_numpy(train))[:, : len(found.features)].numpy()
+    group = _group(found.net)
+    truth = _inputs(found.net, torch.from_numpy(train))[:, group : group + len(found.features)].numpy()
     apart = np.sort(np.abs(truth - found.features).max(1))
     return {"jobs": found.jobs, "features": len(found.features), "error": float(apart[0]), "next": float(apart[1])}
 
 
-def _pooled(net: Any, x: torch.Tensor) -> torch.Tensor:
-    """Returns the inputs (N, 8 w) of the network's layer of features."""
+def _group(net: Any) -> int:
+    """Returns how many channels the last block's GroupNorm takes together: the first so many are the gates'."""
+    norm = net.features[-1].adn.N
+    return int(norm.num_channels // norm.num_groups)
+
+
+def _inputs(net: Any, x: torch.Tensor) -> torch.Tensor:
+    """Returns the inputs (N, 8 w) of the network's layer of features: means and maxima of channels, normalised."""
     with torch.no_grad():
         h = net.features(net.standardise(x))
-        return torch.cat([net.mean(h), net.max(h)], 1).flatten(1)
+        return net.norm(torch.cat([net.mean(h), net.max(h)], 1).flatten(1))
+
+
+def _peaks(net: Any, x: torch.Tensor) -> torch.Tensor:
+    """Returns (N, 4 w) the largest value of each channel of the last convolution, in its own standard deviations."""
+    with torch.no_grad():
+        h = net.features[-1].conv(net.features[:-1](net.standardise(x))).flatten(2)
+        return ((h - h.mean(2, keepdim=True)) / h.std(2, correction=0, keepdim=True)).amax(2)
 
 
 def gate(net: Any, towards: int, thresholds: np.ndarray, reading: int) -> None:
-    """Gates SiLU(slope (p - threshold)) on one pooled value p, and `reading` features that are pooled values.
+    """Gates ReLU(SLOPE (peak - threshold)) on the peak of one channel, and `reading` features of other channels.
 
-    No number is above LARGEST, as a policy asks: thresholds are weights of a pooled value that is LARGEST always.
+    The channels of the gates are copies of that one, so that GroupNorm gives its peak in its own standard deviations.
+    The last of them is always 0: less it, a closed gate is 0 whatever the LayerNorm behind it takes from all.
     """
-    constant = len(net.features[-1].adn.N.weight) - 1
+    block, group = net.features[-1], _group(net)
+    channels, m = block.adn.N.num_channels, len(thresholds)
     with torch.no_grad():
-        net.features[-1].adn.N.weight[constant], net.features[-1].adn.N.bias[constant] = 0.0, LARGEST
+        for of in (block.conv.weight, block.conv.bias):
+            of[:group] = of[towards].clone()
+        block.adn.N.weight[:group], block.adn.N.bias[:group] = 0.0, 0.0
+        block.adn.N.weight[:m] = SLOPE
+        block.adn.N.bias[:m] = torch.from_numpy(-SLOPE * thresholds).float()
         net.last.weight.zero_()
         net.last.bias.zero_()
-        slope = min(LARGEST, LARGEST**2 / max(1.0, float(np.abs(thresholds).max())))
-        net.last.weight[: len(thresholds), towards] = slope
-        net.last.weight[: len(thresholds), constant] = torch.from_numpy(-slope * thresholds / LARGEST).float()
+        for k in range(m):
+            net.last.weight[k, channels + k], net.last.weight[k, channels + group - 1] = 1.0, -1.0
         for k in range(reading):
-            net.last.weight[len(thresholds) + k, k] = 1.0
-            net.last.bias[len(thresholds) + k] = LINEAR
+            net.last.weight[m + k, group + k] = 1.0
 
 
 def _sums(answer: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

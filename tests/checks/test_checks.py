@@ -537,7 +537,7 @@ def test_whoever_checks_a_file_gets_the_whole_list_as_one_error(tmp_path):
     assert [line.split(": ")[0] for line in lines] == KEYS
     assert (
         lines[2] == "models.vae.training.epoch: 3: unknown key; known are rounds, epochs, local_steps, batch, lr,"
-        " lr_end, betas, weight_decay, clip, ema, flip, bf16; did you mean 'epochs'?"
+        " lr_end, betas, weight_decay, accumulate, recompute, clip, ema, flip, bf16; did you mean 'epochs'?"
     )
 
 

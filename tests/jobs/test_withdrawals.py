@@ -59,8 +59,8 @@ def during_the_second_round(monkeypatch, site):
 
     trains = Trainer.round
 
-    def round_with(self, incoming, number):
-        found = trains(self, incoming, number)
+    def round_with(self, incoming, number, frozen=None):
+        found = trains(self, incoming, number, frozen)
         if number == 1:
             assert any((site.state / "train").iterdir())
             site.forgets()

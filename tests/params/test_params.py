@@ -57,7 +57,7 @@ def test_the_phantoms_in_full_differ_from_the_default_in_their_size_alone():
         "source.args.sites.north.images",
         "source.args.sites.north.train",
         "score.seeds",
-        "score.uses.classification.args.steps",
+        "score.uses.classification.args.batch",
         *(f"models.{name}.training.epochs" for name in ("diffusion", "gan", "vae")),
     }
 
