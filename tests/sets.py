@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedsynth.data import manifest
+from fedsynth.data import manifest, outputs
 from fedsynth.data.dataset import ImageSet
 from fedsynth.hospital import secret
 from fedsynth.params import Image, Params
+from fedsynth.settings import Settings
 
 TINY: dict[str, Any] = {
     "source": {
@@ -107,6 +108,17 @@ def passed(state: Path, real: ImageSet, simulated: bool = False) -> str:
         if simulated:
             patch.setenv(secret.SIMULATED, "1")
         return secret.keyed(state, manifest.digest(real.manifest))
+
+
+def validated(folder: Path, params: Params, images: dict[str, int], mode: str = "simulator") -> Settings:
+    """The settings of a project in which sites have so many images each, which have passed validation."""
+    settings = Settings(mode, folder, folder / "data" / "sites", folder / "state", 120, False)
+    real = {name: make_set(settings.data / name, params, name, n=n) for name, n in images.items()}
+    sites = {
+        name: {"digest": passed(settings.state / name, of, simulated=True), "images": 60} for name, of in real.items()
+    }
+    outputs.write(folder / "reports" / "validation.json", {"used": sorted(sites), "sites": sites})
+    return settings
 
 
 def _subjects(params: Params, n: int) -> list[tuple[str, str]]:

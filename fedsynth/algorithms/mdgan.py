@@ -54,6 +54,8 @@ class MDGAN:
         """Returns the parameters that the centre holds after the training, by name."""
         return generators(model)
 
+    sent = parameters  # by the centre, to itself: what a training may begin with
+
     def prepare(self, initial: Arrays) -> Arrays:
         """Returns the arrays that the training starts from."""
         return initial

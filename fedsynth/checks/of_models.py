@@ -14,7 +14,7 @@ from fedsynth.checks.sizes import Size, Sizes, Trial, tried
 from fedsynth.families import Family
 from fedsynth.params import Block, Image, Model, Params
 from fedsynth.params.near import near, nearest
-from fedsynth.params.patterns import travels
+from fedsynth.params.patterns import unmatched, widest
 from fedsynth.params.problems import Problem
 
 # Algorithms that need only the mean of the sites' differences
@@ -183,18 +183,13 @@ def _memory(key: str, model: Model, algorithm: Any, mechanism: Any) -> Iterator[
 
 def _patterns(key: str, block: Block, parameters: list[str]) -> Iterator[Problem]:
     """Yield patterns of `shared` and `local` that match no parameter and would have no effect."""
-    parts = [name.split(".") for name in parameters]
-    known = dict.fromkeys(".".join([*names[:n], "*"]) for n in (1, 2, 3) for names in parts if len(names) > n)
-    widest = ", ".join(pattern for pattern in known if pattern.count(".") == 1)
     if not block.args.get("shared", "*"):
-        said = f"matches no parameter; the widest patterns are {widest}"
+        said = f"matches no parameter; the widest patterns are {widest(parameters)}"
         yield Problem(f"{key}.args.shared", block.args["shared"], said)
     for argument in ("shared", "local"):
         patterns = block.args.get(argument) or []
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            plain = str(pattern).removeprefix("!")
-            if not any(travels(name, [plain]) for name in parameters):
-                said = f"matches no parameter of the family; the widest patterns are {widest}{near(plain, known)}"
+            if said := unmatched(str(pattern), parameters):
                 yield Problem(f"{key}.args.{argument}", pattern, said)
 
 

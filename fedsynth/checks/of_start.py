@@ -9,8 +9,7 @@ from typing import Any
 from fedsynth.errors import UserError
 from fedsynth.families import Family, freeze
 from fedsynth.params import Model, Params
-from fedsynth.params.near import near
-from fedsynth.params.patterns import travels
+from fedsynth.params.patterns import unmatched
 from fedsynth.params.problems import Problem
 
 
@@ -50,8 +49,7 @@ def _fits(params: Params, name: str, found: dict[str, Any]) -> Iterator[Problem]
     try:
         with torch.device("meta"):
             family = model.family.build(**params.image.context())
-        algorithm = model.algorithm.build()
-        sent = (algorithm.parameters if algorithm.job == "exchange" else algorithm.sent)(family)
+        sent = model.algorithm.build().sent(family)
     except ValueError:  # of the family or the algorithm, which have problems of their own
         return
     try:
@@ -79,10 +77,8 @@ def trainable(key: str, model: Model, family: Family) -> Iterator[Problem]:
         return
     names = [name for name, _ in family.named_parameters()]
     for pattern in model.trainable:
-        if not any(travels(name, [pattern.removeprefix("!")]) for name in names):
-            widest = sorted({f"{name.partition('.')[0]}.*" for name in names})
-            said = f"matches no parameter of the family; the widest patterns are {', '.join(widest)}"
-            yield Problem(f"{key}.trainable", pattern, f"{said}{near(pattern, widest)}")
+        if said := unmatched(pattern, names):
+            yield Problem(f"{key}.trainable", pattern, said)
             return
     if model.algorithm.class_path.endswith(".MDGAN"):
         yield Problem(f"{key}.trainable", None, "MDGAN sends no parameters, of which some could stay; leave it out")

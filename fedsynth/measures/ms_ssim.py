@@ -91,14 +91,10 @@ def similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     with monai_imports():
         from monai.metrics.regression import compute_ms_ssim
     kernel, weights = scales(one.shape[2:])
-    batch, found = at_once(one.shape[2:]), []
-    for start in range(0, len(one), batch):
-        # Rescaled to [0, 1]: the luminance term of SSIM is defined for non-negative values.
-        a, b = ((torch.from_numpy(x[start : start + batch]) + 1) / 2 for x in (one, other))
-        found.append(
-            compute_ms_ssim(a, b, a.ndim - 2, data_range=1.0, kernel_size=kernel, weights=weights).numpy().ravel()
-        )
-    return np.concatenate(found).astype(np.float64)
+    # Rescaled to [0, 1]: the luminance term of SSIM is defined for non-negative values.
+    a, b = ((torch.from_numpy(x) + 1) / 2 for x in (one, other))
+    found = compute_ms_ssim(a, b, a.ndim - 2, data_range=1.0, kernel_size=kernel, weights=weights)
+    return found.numpy().ravel().astype(np.float64)
 
 
 def scales(size: tuple[int, ...]) -> tuple[int, tuple[float, ...]]:

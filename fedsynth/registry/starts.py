@@ -19,6 +19,7 @@ from fedsynth.params.start import PRIVATE, PUBLIC, URI, Start
 from fedsynth.settings import home, masked
 from fedsynth.training import weights
 from fedsynth.training.start import Arrays, StartError, place, read
+from fedsynth.worth.withdrawn import trained_with
 
 FOLDER = Path("data") / "pretrained"  # made by the stage `pretrain`
 KEY = "start"  # of data/inputs/train@<model>.json
@@ -196,11 +197,8 @@ def _of_model(of: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was behind a model of this study, and behind what it began with. `of`: its model.json."""
     before = of.get("began") or {}
     own = f"{PRIVATE}: training images of {', '.join(sorted(of['sites']))}"
-    digests = {site: list(known) for site, known in before.get("digests", {}).items()}
-    for site, digest in of["digests"].items():
-        digests[site] = list(dict.fromkeys([*digests.get(site, []), digest]))
     told = [said for said in before.get("trained_on", []) if said != PUBLIC]
-    return {"trained_on": list(dict.fromkeys([*told, own])), "digests": digests, "epsilon": of.get("epsilon")}
+    return {"trained_on": list(dict.fromkeys([*told, own])), "digests": trained_with(of), "epsilon": of.get("epsilon")}
 
 
 def _pretrained(root: Path, name: str) -> Begun:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fedsynth.params.near import near
-from fedsynth.params.patterns import travels
+from fedsynth.params.patterns import travels, widest
 from fedsynth.params.start import Start
 from fedsynth.training import weights
 
@@ -173,8 +173,7 @@ def matched(start: Start, arrays: Arrays, family: Any, sent: Mapping[str, Any]) 
     wanted = [name for name in own if travels(name, start.take)]
     kind = type(family).__name__
     if not wanted:
-        widest = sorted({f"{name.partition('.')[0]}.*" for name in own})
-        raise StartError(f"start.take matches no parameter of {kind}; the widest patterns are {', '.join(widest)}")
+        raise StartError(f"start.take matches no parameter of {kind}; the widest patterns are {widest(own)}")
     fitting = [name for name in wanted if name in theirs]
     if not fitting:
         raise StartError(

@@ -95,10 +95,11 @@ class Trainer:
         torch.manual_seed(seed)
         self.players = self.family.players()
         self.rates = rates(training, self.players)
+        # not of a player that is frozen as a whole
+        self.trained = {name: own for name, net in self.players.items() if (own := trainable(net))}
         self.optimizers = {
             name: LeanAdamW(own, lr=self.rates[name], betas=training.betas, weight_decay=training.weight_decay)
-            for name, net in self.players.items()
-            if (own := trainable(net))  # not of a player that is frozen as a whole
+            for name, own in self.trained.items()
         }
         self.scalers = {name: scaler(training, self.device) for name in self.players}
         self.average = Averaged(self.family, training.ema) if training.ema else None
@@ -263,6 +264,7 @@ class Trainer:
 
     def _gradient(self, name: str, player: nn.Module, batch: Batch, at: list[int]) -> Tensor:
         """Store the gradient of the batch's mean loss, over all its parts and processes. Returns that loss."""
+        own = self.trained[name]
         self.optimizers[name].zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         seed = [self.seed, *at, list(self.players).index(name)]
@@ -270,13 +272,13 @@ class Trainer:
             with autocast(self.training, self.device):
                 loss = self.family.loss(name, x, y, given)
             whole = share * (loss + self.algorithm.penalty(self.family, player))
-            self.scalers[name].scale(whole).backward(inputs=trainable(player))
+            self.scalers[name].scale(whole).backward(inputs=own)
             total += share * loss.detach()
         if self.group is not None:
-            self.group.add(trainable(player), total)
+            self.group.add(own, total)
         self.scalers[name].unscale_(self.optimizers[name])
         if self.training.clip:
-            torch.nn.utils.clip_grad_norm_(trainable(player), self.training.clip)
+            torch.nn.utils.clip_grad_norm_(own, self.training.clip)
         return total
 
     def _private(self, name: str, player: nn.Module, x: Tensor, y: Tensor, given: Tensor | None) -> Tensor | None:
@@ -288,7 +290,7 @@ class Trainer:
         loss = self.privacy.gradient(name, x, y, given)
         penalty = self.algorithm.penalty(self.family, player)
         if isinstance(penalty, Tensor):
-            penalty.backward(inputs=trainable(player))
+            penalty.backward(inputs=self.trained[name])
         return loss
 
     def _batch(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -27,14 +27,14 @@ def sites(about: Mapping[str, Any], of: Mapping[str, list[str]]) -> list[str]:
 
     `about`: its model.json.
     """
-    return sorted(site for site, digests in trained_with(about).items() if digests & set(of.get(site, [])))
+    return sorted(site for site, digests in trained_with(about).items() if {*digests} & {*of.get(site, [])})
 
 
-def trained_with(about: Mapping[str, Any]) -> dict[str, set[str]]:
-    """Return site -> digests of its sets that a model, and those that it began with, were trained with."""
-    found = {site: set(digests) for site, digests in ((about.get("began") or {}).get("digests") or {}).items()}
+def trained_with(about: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return site -> digests of its sets that a model was trained with, after those of what it began with."""
+    found = {site: list(digests) for site, digests in ((about.get("began") or {}).get("digests") or {}).items()}
     for site, digest in about.get("digests", {}).items():
-        found.setdefault(site, set()).update([digest] if digest else [])
+        found[site] = list(dict.fromkeys([*found.get(site, []), *([digest] if digest else [])]))
     return found
 
 

@@ -51,8 +51,7 @@ def beginning(params: Params, name: str, family: Family, root: Path) -> Beginnin
     if found is None:
         return None
     model = params.models[name]
-    algorithm = model.algorithm.build()
-    sent = (algorithm.parameters if algorithm.job == "exchange" else algorithm.sent)(family)
+    sent = model.algorithm.build().sent(family)
     return Beginning(matched(model.start or WHOLE, found.arrays, family, sent), found.about)
 
 

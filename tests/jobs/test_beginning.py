@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedsynth.data import outputs
 from fedsynth.hospital.ledger import Ledger
 from fedsynth.hospital.policy import PolicyError
 from fedsynth.hospital.policy.drift import Drift
 from fedsynth.hospital.policy.model import Floors, Policy
 from fedsynth.hospital.policy.simulated import usual
 from fedsynth.params import Params
-from fedsynth.settings import Settings
 from fedsynth.training import weights
 from fedsynth.training.start import StartError, digest
 from nvflare_jobs.server import aggregator as aggregating
@@ -26,7 +24,7 @@ from nvflare_jobs.train import client
 from nvflare_jobs.train import job as training
 from nvflare_jobs.train.beginning import beginning
 from tests.jobs.gates import gate
-from tests.sets import make_set, passed, tiny_params
+from tests.sets import make_set, tiny_params, validated
 
 DECODER = "autoencoder.decoder.*"
 BLOCK = tiny_params().models["vae"].model_dump(mode="json")
@@ -304,14 +302,7 @@ def test_a_training_of_a_part_of_a_file_sends_that_part_alone_and_leaves_the_res
     """Through FLARE, from the file to model.json: bytes on the wire, bits of the weights, what is said."""
     patterns = ["autoencoder.decoder.out.*"]
     params = study(rounds=3, start=file_of(tmp_path), trainable=patterns)
-    sets = {name: make_set(tmp_path / "data" / "sites" / name, params, name) for name in ("east", "north")}
-    sites = {
-        name: {"digest": passed(tmp_path / "state" / name, real, simulated=True), "images": 60}
-        for name, real in sets.items()
-    }
-    outputs.write(tmp_path / "reports" / "validation.json", {"used": sorted(sites), "sites": sites})
-    settings = Settings("simulator", tmp_path, tmp_path / "data" / "sites", tmp_path / "state", 120, False)
-    training.stage(params, settings, "vae")
+    training.stage(params, validated(tmp_path, params, {"east": 60, "north": 60}), "vae")
     arrays = weights.load(tmp_path / "models" / "vae" / weights.FILE)
     start = weights.load(tmp_path / "start.safetensors")
     assert arrays.keys() == start.keys()

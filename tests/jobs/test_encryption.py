@@ -10,7 +10,6 @@ import pytest
 from nvflare.client import FLModel
 
 from fedsynth.algorithms.fedavg import FedAvg
-from fedsynth.data import outputs
 from fedsynth.hospital.outgoing import LeakError
 from fedsynth.params import Model
 from fedsynth.privacy import he
@@ -21,7 +20,7 @@ from nvflare_jobs.server import aggregator, run
 from nvflare_jobs.site import site
 from nvflare_jobs.train import job
 from tests.jobs.gates import gate
-from tests.sets import make_set, passed, tiny_params
+from tests.sets import tiny_params, validated
 
 pytest.importorskip("tenseal", reason="encryption needs the extra `he`: pip install -e '.[he]'")
 
@@ -34,15 +33,7 @@ def trained(folder: Path, encryption, mode="simulator") -> Path:
         params.models["vae"].model_dump()
         | {"encryption": encryption, "training": {"rounds": 2, "batch": 8, "epochs": 1}}
     )
-    sets = {
-        name: make_set(folder / "data" / "sites" / name, params, name, n=n) for name, n in (("east", 30), ("north", 60))
-    }
-    sites = {
-        name: {"digest": passed(folder / "state" / name, real, simulated=True), "images": 60}
-        for name, real in sets.items()
-    }
-    outputs.write(folder / "reports" / "validation.json", {"used": sorted(sites), "sites": sites})
-    job.stage(params, Settings(mode, folder, folder / "data" / "sites", folder / "state", 120, False), "vae")
+    job.stage(params, validated(folder, params, {"east": 30, "north": 60}, mode), "vae")
     return folder / "models" / "vae"
 
 

@@ -17,7 +17,7 @@ from nvflare_jobs.centre import show
 from nvflare_jobs.site import site
 from nvflare_jobs.train import job
 from tests.jobs.gates import gate
-from tests.sets import make_set, passed, tiny_params
+from tests.sets import tiny_params, validated
 
 SMALL = {"class_path": "fedsynth.families.vae.VAE", "args": {"channels": [8, 16], "latent": 4}}
 DPSGD = {"class_path": "fedsynth.privacy.dpsgd.DPSGD", "args": {"epsilon": 8}}
@@ -115,13 +115,7 @@ def test_a_private_training_ends_with_the_epsilon_that_was_asked_for(tmp_path):
         params.models["vae"].model_dump()
         | {"family": SMALL, "privacy": DPSGD, "training": {"rounds": 2, "batch": 8, "epochs": 1}}
     )
-    sets = {name: make_set(tmp_path / "data" / "sites" / name, params, name) for name in ("east", "north")}
-    sites = {
-        name: {"digest": passed(tmp_path / "state" / name, real, simulated=True), "images": 60}
-        for name, real in sets.items()
-    }
-    outputs.write(tmp_path / "reports" / "validation.json", {"used": sorted(sites), "sites": sites})
-    settings = Settings("simulator", tmp_path, tmp_path / "data" / "sites", tmp_path / "state", 120, False)
+    settings = validated(tmp_path, params, {"east": 60, "north": 60})
     job.stage(params, settings, "vae")
     about, history = (
         json.loads((tmp_path / "models" / "vae" / name).read_text()) for name in ("model.json", "history.json")
@@ -137,6 +131,8 @@ def test_a_private_training_ends_with_the_epsilon_that_was_asked_for(tmp_path):
             "epsilon",
             "epsilon_total",
         }
+    sites = outputs.read(tmp_path / "reports" / "validation.json", "validate")["sites"]
+    assert sorted(sites) == ["east", "north"]
     for name in sites:
         entries = Ledger(settings.state / name).entries
         assert [(e.round, e.digest) for e in entries] == [(i, sites[name]["digest"]) for i in range(2)]

@@ -10,7 +10,7 @@ import pytest
 from tests.data.test_memory import FEW, MANY, peak, write
 
 WORK = """
-import json, re, sys
+import json, sys
 from pathlib import Path
 import torch
 from fedsynth import measures
@@ -20,6 +20,7 @@ from fedsynth.params import Block
 from fedsynth.stages.score import fit_synthetic, rows_at_site, seen
 from tests.contracts.kinds import classes
 from tests.data.test_memory import params
+from tests.apart import peak_mib
 torch.set_num_threads(1)
 made, folder = params(), Path(sys.argv[1])
 real = ImageSet.load(folder)
@@ -33,8 +34,7 @@ for kind in classes(measures, Measure):
     block = Block(class_path=f"{kind.__module__}.{kind.__name__}", args=fewer.get(kind.__name__, {}))
     block.build(**made.image.context()).at_site(sight)
 rows_at_site(made, "north", real, synthetic, {"synthetic": networks}, folder / "state", "vae")
-peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
-print(json.dumps([len(real), int(peak[1]) / 1024]))
+print(json.dumps([len(real), peak_mib()]))
 """
 
 

@@ -6,13 +6,13 @@ On a machine without a GPU this is seen on a device that is only said to be one 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.apart import last_line
 from tests.on_device import WAITS_AT_EACH_STEP, WORK
 
 ROOT = Path(__file__).parents[2]
@@ -20,16 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, dict]:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.on_device"],
-        check=False,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(last_line("-m", "tests.on_device"))
 
 
 @pytest.mark.parametrize("work", WORK)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +14,8 @@ from fedsynth.families.vae import VAE
 from fedsynth.networks.recompute import _blocks, recomputed
 from fedsynth.params import Training
 from fedsynth.training.trainer import Trainer
+from tests.apart import last_line
 from tests.contracts.test_families import FAMILIES, make
-
-ROOT = Path(__file__).parents[2]
 
 
 def trained(cls, size, **changes):
@@ -70,32 +65,21 @@ from fedsynth.families.diffusion import Diffusion
 from fedsynth.families.vae import VAE
 from fedsynth.params import Training
 from fedsynth.training.trainer import Trainer
+from tests.apart import peak_mib
 torch.set_num_threads(1)
-def peak():  # of this program: what getrusage tells begins with that of the process that started it
-    told = open("/proc/self/status").read().split("VmHWM:")[1]
-    return int(told.split()[0])
 family = Diffusion(1, 0, 2, (32, 32, 32), channels=(16, 16, 32), blocks=2, patch=1)
 plan = Training(rounds=1, local_steps=1, batch=4, **eval(sys.argv[1]))
 x = torch.zeros((4, 1, 32, 32, 32))
 t = Trainer(family, FedAvg(), plan, x, torch.arange(4) % 2, None, 1)
 start = {name: p.detach().numpy().copy() for name, p in family.named_parameters()}
-before = peak()
+before = peak_mib()
 t.round(start, 0)
-print((peak() - before) / 1024)
+print(peak_mib() - before)
 """
 
 
 def megabytes(changes: dict) -> float:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", MEMORY, repr(changes)],
-        check=False,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return float(done.stdout.splitlines()[-1])
+    return float(last_line("-c", MEMORY, repr(changes)))
 
 
 def test_a_step_on_volumes_takes_less_memory_in_parts_and_with_blocks_computed_anew():
